@@ -1,0 +1,26 @@
+//! The domain of the mesh: what runs where, who may talk to whom, and where a
+//! connection goes.
+//!
+//! Everything here is pure: no I/O, no clock, no async runtime. The data plane
+//! asks this crate what to do with a connection and then does it; the control
+//! plane fills it from Kubernetes objects; both are tested without either.
+//!
+//! * [`address`]: original destinations and address blocks
+//! * [`identity`]: SPIFFE IDs and trust domains
+//! * [`workload`]: a pod, as the mesh sees it
+//! * [`service`]: a Service and its endpoints
+//! * [`policy`]: who may connect, and how
+//! * [`balance`]: which endpoint a connection goes to
+//! * [`mesh`]: the immutable snapshot that ties them together
+
+pub mod address;
+pub mod balance;
+pub mod identity;
+pub mod mesh;
+pub mod policy;
+pub mod service;
+pub mod workload;
+
+pub use address::{AddressBlock, OriginalDestination};
+pub use identity::{SpiffeId, TrustDomain};
+pub use mesh::{Change, Mesh};

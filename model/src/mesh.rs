@@ -1,0 +1,295 @@
+//! The mesh as one immutable snapshot: resources in, decisions out.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::address::{OriginalDestination, canonical_ip};
+use crate::identity::SpiffeId;
+use crate::policy::{HBONE_PORT, MtlsMode};
+use crate::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use crate::workload::{Enrolment, Workload, WorkloadUid};
+
+/// One step from a snapshot to the next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A workload is new or different.
+    Workload(Workload),
+    /// A workload is gone.
+    WorkloadGone(WorkloadUid),
+    /// A service is new or different.
+    Service(Service),
+    /// A service is gone.
+    ServiceGone(ServiceKey),
+    /// An endpoint is new or different.
+    Endpoint(Endpoint),
+    /// An endpoint is gone.
+    EndpointGone(EndpointKey),
+}
+
+/// What the mesh consists of at one moment. Cloning is cheap in memory (entries
+/// are shared), so writers copy, change and publish; readers never wait.
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    workloads: HashMap<WorkloadUid, Arc<Workload>>,
+    workloads_by_address: HashMap<IpAddr, Arc<Workload>>,
+    services: HashMap<ServiceKey, Arc<Service>>,
+    services_by_address: HashMap<IpAddr, Arc<Service>>,
+    endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
+}
+
+/// How a connection travels to its destination.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// As the application sent it: the destination is outside the mesh.
+    Plaintext,
+    /// Inside an HBONE tunnel to the workload's own proxy.
+    Tunnel {
+        /// Address of the peer's HBONE port.
+        gateway: SocketAddr,
+        /// The identity that the peer must prove.
+        identity: SpiffeId,
+    },
+    /// Straight to the peer's inbound side: it is served by this same process.
+    SameNode,
+}
+
+/// One place that a connection could go to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// Address and port of the endpoint.
+    pub address: SocketAddr,
+    /// The pod behind it, when the mesh knows one.
+    pub workload: Option<Arc<Workload>>,
+    /// How to get there.
+    pub transport: Transport,
+}
+
+/// What the mesh knows about a destination.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Resolution {
+    /// A virtual address of a service. At least one candidate.
+    Service {
+        /// The service that was asked for.
+        service: Arc<Service>,
+        /// Where it may go.
+        candidates: Vec<Candidate>,
+    },
+    /// A pod, by its own address.
+    Workload(Candidate),
+    /// Nothing that the mesh knows: it goes as the application sent it.
+    Unknown(SocketAddr),
+}
+
+/// Why there is nowhere to send a connection.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unroutable {
+    /// The service exists but not on that port.
+    #[error("service {service} has no port {port}")]
+    NoSuchPort {
+        /// The service asked for.
+        service: ServiceKey,
+        /// The port asked for.
+        port: u16,
+    },
+    /// No endpoint of the service is ready.
+    #[error("service {service} has no ready endpoint for port {port}")]
+    NoEndpoints {
+        /// The service asked for.
+        service: ServiceKey,
+        /// The port asked for.
+        port: u16,
+    },
+    /// The peer is strict but not captured yet, so nobody could read a tunnel and
+    /// plaintext isn't wanted.
+    #[error("workload {workload} accepts mutual TLS only and is not captured yet")]
+    NotCapturedYet {
+        /// The pod asked for.
+        workload: WorkloadUid,
+    },
+}
+
+impl Mesh {
+    /// The snapshot after one change. Applying the same change twice is harmless.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Workload(workload) => self.put_workload(Arc::new(workload)),
+            Change::WorkloadGone(uid) => self.remove_workload(&uid),
+            Change::Service(service) => self.put_service(Arc::new(service)),
+            Change::ServiceGone(key) => self.remove_service(&key),
+            Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
+            Change::EndpointGone(key) => self.remove_endpoint(&key),
+        }
+    }
+
+    /// The workload of that UID.
+    pub fn workload(&self, uid: &WorkloadUid) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload that has that address.
+    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads_by_address.get(&canonical_ip(address))
+    }
+
+    /// All workloads, in no particular order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// All services, in no particular order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The service of that name.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// The endpoints of a service, ready or not.
+    pub fn endpoints(&self, key: &ServiceKey) -> &[Arc<Endpoint>] {
+        self.endpoints.get(key).map_or(&[], |endpoints| endpoints.as_slice())
+    }
+
+    /// Where a connection of a pod on `node` to `destination` may go.
+    ///
+    /// # Errors
+    /// When the destination is known to the mesh but nothing there can take it.
+    pub fn resolve(
+        &self,
+        node: &str,
+        destination: OriginalDestination,
+    ) -> Result<Resolution, Unroutable> {
+        let address = destination.address();
+        if let Some(service) = self.services_by_address.get(&address.ip()) {
+            return self.resolve_service(node, service, address.port());
+        }
+        match self.workload_at(address.ip()) {
+            Some(workload) => {
+                let transport = transport(node, workload, address.ip())?;
+                let workload = Some(Arc::clone(workload));
+                Ok(Resolution::Workload(Candidate { address, workload, transport }))
+            }
+            None => Ok(Resolution::Unknown(address)),
+        }
+    }
+
+    fn resolve_service(
+        &self,
+        node: &str,
+        service: &Arc<Service>,
+        port: u16,
+    ) -> Result<Resolution, Unroutable> {
+        let key = || service.key.clone();
+        if service.port(port).is_none() {
+            return Err(Unroutable::NoSuchPort { service: key(), port });
+        }
+        let mut candidates = Vec::new();
+        let mut not_captured = None;
+        for endpoint in self.endpoints(&service.key).iter().filter(|endpoint| endpoint.ready) {
+            let Some(target) = endpoint.target_port(port) else { continue };
+            let address = SocketAddr::new(endpoint.key.address, target);
+            let workload = match &endpoint.workload {
+                None => self.workload_at(address.ip()),
+                // By name, so that a reused address is never taken for its former
+                // owner; a pod that isn't known (any more) can't be trusted with
+                // plaintext either, so its endpoint waits.
+                Some(uid) => match self.workloads.get(uid) {
+                    None => continue,
+                    known => known,
+                },
+            };
+            let transport = match workload {
+                None => Ok(Transport::Plaintext),
+                Some(workload) => transport(node, workload, address.ip()),
+            };
+            match transport {
+                Ok(transport) => {
+                    let workload = workload.cloned();
+                    candidates.push(Candidate { address, workload, transport });
+                }
+                Err(error) => not_captured = Some(error),
+            }
+        }
+        if candidates.is_empty() {
+            let none = Unroutable::NoEndpoints { service: key(), port };
+            return Err(not_captured.unwrap_or(none));
+        }
+        Ok(Resolution::Service { service: Arc::clone(service), candidates })
+    }
+
+    fn put_workload(&mut self, workload: Arc<Workload>) {
+        self.remove_workload(&workload.uid);
+        for address in &workload.addresses {
+            self.workloads_by_address.insert(*address, Arc::clone(&workload));
+        }
+        self.workloads.insert(workload.uid.clone(), workload);
+    }
+
+    fn remove_workload(&mut self, uid: &WorkloadUid) {
+        let Some(old) = self.workloads.remove(uid) else { return };
+        for address in &old.addresses {
+            // A new pod may have taken the address before the old one was removed.
+            if self.workloads_by_address.get(address).is_some_and(|owner| owner.uid == *uid) {
+                self.workloads_by_address.remove(address);
+            }
+        }
+    }
+
+    fn put_service(&mut self, service: Arc<Service>) {
+        self.remove_service(&service.key);
+        for address in service.addresses() {
+            self.services_by_address.insert(*address, Arc::clone(&service));
+        }
+        self.services.insert(service.key.clone(), service);
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) {
+        let Some(old) = self.services.remove(key) else { return };
+        for address in old.addresses() {
+            if self.services_by_address.get(address).is_some_and(|owner| owner.key == *key) {
+                self.services_by_address.remove(address);
+            }
+        }
+    }
+
+    fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {
+        let list = Arc::make_mut(self.endpoints.entry(endpoint.key.service.clone()).or_default());
+        match list.binary_search_by(|other| other.key.address.cmp(&endpoint.key.address)) {
+            Ok(index) => list[index] = endpoint,
+            Err(index) => list.insert(index, endpoint),
+        }
+    }
+
+    fn remove_endpoint(&mut self, key: &EndpointKey) {
+        let Some(list) = self.endpoints.get_mut(&key.service) else { return };
+        let list = Arc::make_mut(list);
+        list.retain(|endpoint| endpoint.key.address != key.address);
+        if list.is_empty() {
+            self.endpoints.remove(&key.service);
+        }
+    }
+}
+
+/// How to reach a workload at one of its addresses.
+fn transport(node: &str, workload: &Workload, address: IpAddr) -> Result<Transport, Unroutable> {
+    match (workload.enrolment, workload.mtls_mode) {
+        (Enrolment::Outside, _) | (Enrolment::Pending, MtlsMode::Permissive) => {
+            Ok(Transport::Plaintext)
+        }
+        (Enrolment::Pending, MtlsMode::Strict) => {
+            Err(Unroutable::NotCapturedYet { workload: workload.uid.clone() })
+        }
+        (Enrolment::Captured, _) if *workload.node == *node => Ok(Transport::SameNode),
+        (Enrolment::Captured, _) => Ok(Transport::Tunnel {
+            gateway: SocketAddr::new(address, HBONE_PORT),
+            identity: workload.identity.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

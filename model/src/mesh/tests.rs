@@ -1,0 +1,173 @@
+use proptest::prelude::*;
+
+use super::fixtures::{endpoint, service, workload};
+use super::*;
+
+fn to(text: &str) -> OriginalDestination {
+    OriginalDestination::new(text.parse().unwrap())
+}
+
+fn mesh(changes: impl IntoIterator<Item = Change>) -> Mesh {
+    let mut mesh = Mesh::default();
+    changes.into_iter().for_each(|change| mesh.apply(change));
+    mesh
+}
+
+fn shop() -> Mesh {
+    mesh([
+        Change::Workload(workload("web-1", "10.0.1.1", "node-1")),
+        Change::Workload(workload("web-2", "10.0.2.1", "node-2")),
+        Change::Workload(Workload {
+            enrolment: Enrolment::Outside,
+            ..workload("old", "10.0.2.9", "node-2")
+        }),
+        Change::Service(service("web", "10.96.0.1", 80)),
+        Change::Endpoint(endpoint("web", "10.0.1.1", Some("web-1"), (80, 8080))),
+        Change::Endpoint(endpoint("web", "10.0.2.1", Some("web-2"), (80, 8080))),
+    ])
+}
+
+#[test]
+fn a_service_address_gives_its_endpoints_on_their_target_port() {
+    let Ok(Resolution::Service { service, candidates }) =
+        shop().resolve("node-1", to("10.96.0.1:80"))
+    else {
+        panic!("not a service")
+    };
+    assert_eq!(service.key.to_string(), "default/web");
+    let found: Vec<_> = candidates.iter().map(|c| (c.address.to_string(), &c.transport)).collect();
+    assert_eq!(found[0], ("10.0.1.1:8080".to_owned(), &Transport::SameNode));
+    assert_eq!(found[1].0, "10.0.2.1:8080");
+    let Transport::Tunnel { gateway, identity } = found[1].1 else { panic!("no tunnel") };
+    assert_eq!(gateway.to_string(), "10.0.2.1:15008");
+    assert_eq!(identity.service_account(), "web-2");
+}
+
+#[test]
+fn a_pod_address_goes_to_that_pod_and_no_other() {
+    let Ok(Resolution::Workload(candidate)) = shop().resolve("node-1", to("10.0.2.1:9")) else {
+        panic!("not a workload")
+    };
+    assert_eq!(candidate.address.to_string(), "10.0.2.1:9");
+    assert!(matches!(candidate.transport, Transport::Tunnel { .. }));
+}
+
+#[test]
+fn what_is_outside_the_mesh_goes_as_it_was_sent() {
+    let mesh = shop();
+    let Ok(Resolution::Workload(old)) = mesh.resolve("node-1", to("10.0.2.9:80")) else {
+        panic!("not a workload")
+    };
+    assert_eq!(old.transport, Transport::Plaintext);
+    let unknown = mesh.resolve("node-1", to("192.0.2.1:443"));
+    assert_eq!(unknown, Ok(Resolution::Unknown("192.0.2.1:443".parse().unwrap())));
+}
+
+#[test]
+fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
+    let mut mesh = shop();
+    assert!(matches!(
+        mesh.resolve("node-1", to("10.96.0.1:81")),
+        Err(Unroutable::NoSuchPort { port: 81, .. })
+    ));
+    for address in ["10.0.1.1", "10.0.2.1"] {
+        let endpoint = endpoint("web", address, None, (80, 8080));
+        mesh.apply(Change::Endpoint(Endpoint { ready: false, ..endpoint }));
+    }
+    assert!(matches!(
+        mesh.resolve("node-1", to("10.96.0.1:80")),
+        Err(Unroutable::NoEndpoints { .. })
+    ));
+}
+
+#[test]
+fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
+    let pending = Workload {
+        enrolment: Enrolment::Pending,
+        mtls_mode: MtlsMode::Strict,
+        ..workload("late", "10.0.2.3", "node-2")
+    };
+    let mut mesh = mesh([Change::Workload(pending.clone())]);
+    let refused = mesh.resolve("node-1", to("10.0.2.3:80"));
+    assert!(matches!(refused, Err(Unroutable::NotCapturedYet { .. })));
+    mesh.apply(Change::Workload(Workload { mtls_mode: MtlsMode::Permissive, ..pending }));
+    let Ok(Resolution::Workload(candidate)) = mesh.resolve("node-1", to("10.0.2.3:80")) else {
+        panic!("not a workload")
+    };
+    assert_eq!(candidate.transport, Transport::Plaintext);
+}
+
+#[test]
+fn a_reused_address_belongs_to_the_new_pod_whatever_the_order_of_changes() {
+    let old = workload("old", "10.0.1.5", "node-1");
+    let new = workload("new", "10.0.1.5", "node-2");
+    let mesh = mesh([
+        Change::Workload(old.clone()),
+        Change::Workload(new),
+        Change::WorkloadGone(old.uid),
+    ]);
+    let owner = mesh.workload_at("10.0.1.5".parse().unwrap()).unwrap();
+    assert_eq!(&*owner.name, "new");
+}
+
+#[test]
+fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a_tunnel() {
+    let mut mesh = shop();
+    mesh.apply(Change::WorkloadGone(WorkloadUid::from("web-2")));
+    mesh.apply(Change::Workload(workload("intruder", "10.0.2.1", "node-2")));
+    let Ok(Resolution::Service { candidates, .. }) = mesh.resolve("node-1", to("10.96.0.1:80"))
+    else {
+        panic!("not a service")
+    };
+    let names: Vec<_> = candidates.iter().filter_map(|c| c.workload.as_ref()).map(|w| &*w.name).collect();
+    assert!(!names.contains(&"intruder"), "{names:?}");
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let name = "[ab]";
+    let address = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]);
+    prop_oneof![
+        (name, address.clone()).prop_map(|(n, a)| Change::Workload(workload(&n, a, "node-1"))),
+        name.prop_map(|n| Change::WorkloadGone(WorkloadUid::from(n.as_str()))),
+        (name, address.clone()).prop_map(|(n, a)| Change::Service(service(&n, a, 80))),
+        name.prop_map(|n| Change::ServiceGone(ServiceKey::new("default", &n))),
+        (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
+            &s,
+            a,
+            Some(&w),
+            (80, 8080)
+        ))),
+        (name, address).prop_map(|(s, a)| Change::EndpointGone(endpoint(&s, a, None, (80, 80)).key)),
+    ]
+}
+
+proptest! {
+    /// Every index points at a resource that exists, whatever happened before.
+    #[test]
+    fn indexes_never_outlive_their_resources(changes in prop::collection::vec(any_change(), 0..40)) {
+        let mesh = mesh(changes);
+        for (address, workload) in &mesh.workloads_by_address {
+            prop_assert!(workload.has_address(*address));
+            prop_assert!(Arc::ptr_eq(workload, &mesh.workloads[&workload.uid]));
+        }
+        for (address, service) in &mesh.services_by_address {
+            prop_assert!(service.addresses().contains(address));
+            prop_assert!(Arc::ptr_eq(service, &mesh.services[&service.key]));
+        }
+        for list in mesh.endpoints.values() {
+            prop_assert!(!list.is_empty());
+            prop_assert!(list.windows(2).all(|pair| pair[0].key.address < pair[1].key.address));
+        }
+    }
+
+    /// A change applied twice is the same as once, so a stream may repeat itself.
+    #[test]
+    fn repeating_the_last_change_changes_nothing(changes in prop::collection::vec(any_change(), 1..20)) {
+        let once = mesh(changes.clone());
+        let mut twice = once.clone();
+        twice.apply(changes.last().unwrap().clone());
+        for address in ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"] {
+            prop_assert_eq!(once.resolve("node-1", to(address)), twice.resolve("node-1", to(address)));
+        }
+    }
+}
