@@ -70,13 +70,23 @@ impl AddressBlock {
     pub fn new(network: IpAddr, prefix_length: u8) -> Result<Self, InvalidAddressBlock> {
         let longest = width(network);
         if prefix_length > longest {
-            return Err(InvalidAddressBlock::PrefixLength(prefix_length.to_string(), longest));
+            return Err(InvalidAddressBlock::PrefixLength(
+                prefix_length.to_string(),
+                longest,
+            ));
         }
         let masked = mask(network, prefix_length);
         if masked != network {
-            return Err(InvalidAddressBlock::HostBits(network, prefix_length, masked));
+            return Err(InvalidAddressBlock::HostBits(
+                network,
+                prefix_length,
+                masked,
+            ));
         }
-        Ok(Self { network, prefix_length })
+        Ok(Self {
+            network,
+            prefix_length,
+        })
     }
 
     /// The first address of the block.
@@ -113,8 +123,9 @@ impl FromStr for AddressBlock {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let network: IpAddr =
-            address.parse().map_err(|_| InvalidAddressBlock::Address(address.to_owned()))?;
+        let network: IpAddr = address
+            .parse()
+            .map_err(|_| InvalidAddressBlock::Address(address.to_owned()))?;
         let longest = width(network);
         let prefix_length = match prefix {
             None => longest,
@@ -139,11 +150,15 @@ fn width(address: IpAddr) -> u8 {
 fn mask(address: IpAddr, prefix_length: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
-            let keep = u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0);
+            let keep = u32::MAX
+                .checked_shl(32 - u32::from(prefix_length))
+                .unwrap_or(0);
             IpAddr::V4((u32::from(v4) & keep).into())
         }
         IpAddr::V6(v6) => {
-            let keep = u128::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
+            let keep = u128::MAX
+                .checked_shl(128 - u32::from(prefix_length))
+                .unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from(u128::from(v6) & keep))
         }
     }
@@ -158,13 +173,19 @@ mod tests {
     fn mapped_addresses_are_ipv4() {
         let mapped: SocketAddr = "[::ffff:10.0.0.1]:80".parse().unwrap();
         let plain: SocketAddr = "10.0.0.1:80".parse().unwrap();
-        assert_eq!(OriginalDestination::new(mapped), OriginalDestination::new(plain));
+        assert_eq!(
+            OriginalDestination::new(mapped),
+            OriginalDestination::new(plain)
+        );
     }
 
     #[test]
     fn a_block_with_host_bits_is_refused_with_a_proposal() {
         let error = "10.1.2.3/8".parse::<AddressBlock>().unwrap_err();
-        assert!(error.to_string().contains("did you mean 10.0.0.0/8"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean 10.0.0.0/8"),
+            "{error}"
+        );
         assert!("10.0.0.0/33".parse::<AddressBlock>().is_err());
         assert!("ten/8".parse::<AddressBlock>().is_err());
     }

@@ -22,7 +22,9 @@ impl Ewma {
     #[must_use]
     pub fn observe(self, sample: Duration, since_last: Duration) -> Self {
         let sample = sample.as_secs_f64();
-        let Some(average) = self.0 else { return Self(Some(sample)) };
+        let Some(average) = self.0 else {
+            return Self(Some(sample));
+        };
         if sample > average {
             return Self(Some(sample));
         }
@@ -68,7 +70,11 @@ pub fn choose(
             let first = random(count);
             let other = random(count - 1);
             let second = if other >= first { other + 1 } else { other };
-            Some(if load(second).cost() < load(first).cost() { second } else { first })
+            Some(if load(second).cost() < load(first).cost() {
+                second
+            } else {
+                first
+            })
         }
     }
 }
@@ -94,12 +100,18 @@ mod tests {
         let mut in_flight = [0u32; 5];
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..1000 {
-            let load = |i: usize| Load { latency: Ewma::default(), in_flight: in_flight[i] };
+            let load = |i: usize| Load {
+                latency: Ewma::default(),
+                in_flight: in_flight[i],
+            };
             let chosen = choose(5, load, |n| random.usize(0..n)).unwrap();
             in_flight[chosen] += 1;
         }
         // Two choices keep the spread at log log n; one choice would miss by tens.
-        assert!(in_flight.iter().all(|n| (195..=205).contains(n)), "{in_flight:?}");
+        assert!(
+            in_flight.iter().all(|n| (195..=205).contains(n)),
+            "{in_flight:?}"
+        );
     }
 
     proptest! {

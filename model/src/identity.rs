@@ -107,8 +107,13 @@ impl FromStr for SpiffeId {
         }
         let rest = text.strip_prefix("spiffe://").ok_or_else(form)?;
         let mut parts = rest.split('/');
-        let (domain, ns, namespace, sa, service_account) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next());
+        let (domain, ns, namespace, sa, service_account) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        );
         match (domain, ns, namespace, sa, service_account, parts.next()) {
             (Some(domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) => {
                 Self::new(domain.parse()?, namespace, account)
@@ -120,8 +125,15 @@ impl FromStr for SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trust_domain, namespace, service_account } = self;
-        write!(f, "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")
+        let Self {
+            trust_domain,
+            namespace,
+            service_account,
+        } = self;
+        write!(
+            f,
+            "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+        )
     }
 }
 
@@ -135,7 +147,11 @@ fn kubernetes_name(text: &str) -> Result<Arc<str>, InvalidIdentity> {
         && bytes.iter().copied().all(allowed)
         && bytes.first().is_some_and(edges)
         && bytes.last().is_some_and(edges);
-    if valid { Ok(text.into()) } else { Err(InvalidIdentity::Name(text.to_owned())) }
+    if valid {
+        Ok(text.into())
+    } else {
+        Err(InvalidIdentity::Name(text.to_owned()))
+    }
 }
 
 #[cfg(test)]

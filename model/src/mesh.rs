@@ -149,7 +149,9 @@ impl Mesh {
 
     /// The endpoints of a service, ready or not.
     pub fn endpoints(&self, key: &ServiceKey) -> &[Arc<Endpoint>] {
-        self.endpoints.get(key).map_or(&[], |endpoints| endpoints.as_slice())
+        self.endpoints
+            .get(key)
+            .map_or(&[], |endpoints| endpoints.as_slice())
     }
 
     /// Where a connection of a pod on `node` to `destination` may go.
@@ -169,7 +171,11 @@ impl Mesh {
             Some(workload) => {
                 let transport = transport(node, workload, address.ip())?;
                 let workload = Some(Arc::clone(workload));
-                Ok(Resolution::Workload(Candidate { address, workload, transport }))
+                Ok(Resolution::Workload(Candidate {
+                    address,
+                    workload,
+                    transport,
+                }))
             }
             None => Ok(Resolution::Unknown(address)),
         }
@@ -183,12 +189,21 @@ impl Mesh {
     ) -> Result<Resolution, Unroutable> {
         let key = || service.key.clone();
         if service.port(port).is_none() {
-            return Err(Unroutable::NoSuchPort { service: key(), port });
+            return Err(Unroutable::NoSuchPort {
+                service: key(),
+                port,
+            });
         }
         let mut candidates = Vec::new();
         let mut not_captured = None;
-        for endpoint in self.endpoints(&service.key).iter().filter(|endpoint| endpoint.ready) {
-            let Some(target) = endpoint.target_port(port) else { continue };
+        for endpoint in self
+            .endpoints(&service.key)
+            .iter()
+            .filter(|endpoint| endpoint.ready)
+        {
+            let Some(target) = endpoint.target_port(port) else {
+                continue;
+            };
             let address = SocketAddr::new(endpoint.key.address, target);
             let workload = match &endpoint.workload {
                 None => self.workload_at(address.ip()),
@@ -207,31 +222,48 @@ impl Mesh {
             match transport {
                 Ok(transport) => {
                     let workload = workload.cloned();
-                    candidates.push(Candidate { address, workload, transport });
+                    candidates.push(Candidate {
+                        address,
+                        workload,
+                        transport,
+                    });
                 }
                 Err(error) => not_captured = Some(error),
             }
         }
         if candidates.is_empty() {
-            let none = Unroutable::NoEndpoints { service: key(), port };
+            let none = Unroutable::NoEndpoints {
+                service: key(),
+                port,
+            };
             return Err(not_captured.unwrap_or(none));
         }
-        Ok(Resolution::Service { service: Arc::clone(service), candidates })
+        Ok(Resolution::Service {
+            service: Arc::clone(service),
+            candidates,
+        })
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
         self.remove_workload(&workload.uid);
         for address in &workload.addresses {
-            self.workloads_by_address.insert(*address, Arc::clone(&workload));
+            self.workloads_by_address
+                .insert(*address, Arc::clone(&workload));
         }
         self.workloads.insert(workload.uid.clone(), workload);
     }
 
     fn remove_workload(&mut self, uid: &WorkloadUid) {
-        let Some(old) = self.workloads.remove(uid) else { return };
+        let Some(old) = self.workloads.remove(uid) else {
+            return;
+        };
         for address in &old.addresses {
             // A new pod may have taken the address before the old one was removed.
-            if self.workloads_by_address.get(address).is_some_and(|owner| owner.uid == *uid) {
+            if self
+                .workloads_by_address
+                .get(address)
+                .is_some_and(|owner| owner.uid == *uid)
+            {
                 self.workloads_by_address.remove(address);
             }
         }
@@ -240,22 +272,33 @@ impl Mesh {
     fn put_service(&mut self, service: Arc<Service>) {
         self.remove_service(&service.key);
         for address in service.addresses() {
-            self.services_by_address.insert(*address, Arc::clone(&service));
+            self.services_by_address
+                .insert(*address, Arc::clone(&service));
         }
         self.services.insert(service.key.clone(), service);
     }
 
     fn remove_service(&mut self, key: &ServiceKey) {
-        let Some(old) = self.services.remove(key) else { return };
+        let Some(old) = self.services.remove(key) else {
+            return;
+        };
         for address in old.addresses() {
-            if self.services_by_address.get(address).is_some_and(|owner| owner.key == *key) {
+            if self
+                .services_by_address
+                .get(address)
+                .is_some_and(|owner| owner.key == *key)
+            {
                 self.services_by_address.remove(address);
             }
         }
     }
 
     fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {
-        let list = Arc::make_mut(self.endpoints.entry(endpoint.key.service.clone()).or_default());
+        let list = Arc::make_mut(
+            self.endpoints
+                .entry(endpoint.key.service.clone())
+                .or_default(),
+        );
         match list.binary_search_by(|other| other.key.address.cmp(&endpoint.key.address)) {
             Ok(index) => list[index] = endpoint,
             Err(index) => list.insert(index, endpoint),
@@ -263,7 +306,9 @@ impl Mesh {
     }
 
     fn remove_endpoint(&mut self, key: &EndpointKey) {
-        let Some(list) = self.endpoints.get_mut(&key.service) else { return };
+        let Some(list) = self.endpoints.get_mut(&key.service) else {
+            return;
+        };
         let list = Arc::make_mut(list);
         list.retain(|endpoint| endpoint.key.address != key.address);
         if list.is_empty() {
@@ -278,9 +323,9 @@ fn transport(node: &str, workload: &Workload, address: IpAddr) -> Result<Transpo
         (Enrolment::Outside, _) | (Enrolment::Pending, MtlsMode::Permissive) => {
             Ok(Transport::Plaintext)
         }
-        (Enrolment::Pending, MtlsMode::Strict) => {
-            Err(Unroutable::NotCapturedYet { workload: workload.uid.clone() })
-        }
+        (Enrolment::Pending, MtlsMode::Strict) => Err(Unroutable::NotCapturedYet {
+            workload: workload.uid.clone(),
+        }),
         (Enrolment::Captured, _) if *workload.node == *node => Ok(Transport::SameNode),
         (Enrolment::Captured, _) => Ok(Transport::Tunnel {
             gateway: SocketAddr::new(address, HBONE_PORT),

@@ -119,7 +119,10 @@ pub fn admit_tunnel(
     }
     let same_address = canonical_ip(authority.ip()) == canonical_ip(connection.ip());
     if !same_address || !workload.has_address(authority.ip()) {
-        return Err(TunnelRefused::NotThisWorkload { authority, connection });
+        return Err(TunnelRefused::NotThisWorkload {
+            authority,
+            connection,
+        });
     }
     match authority.port() {
         port @ (HBONE_PORT | OUTBOUND_PORT | INBOUND_PLAINTEXT_PORT) => {
@@ -153,10 +156,19 @@ mod tests {
         let admit = |authority: &str| admit_tunnel(&web, &client, address(authority), connection);
         assert!(admit("10.0.0.1:80").is_ok());
         assert!(admit("[::ffff:10.0.0.1]:80").is_ok());
-        assert!(matches!(admit("10.0.0.9:80"), Err(TunnelRefused::NotThisWorkload { .. })));
-        assert!(matches!(admit("127.0.0.1:80"), Err(TunnelRefused::NotThisWorkload { .. })));
+        assert!(matches!(
+            admit("10.0.0.9:80"),
+            Err(TunnelRefused::NotThisWorkload { .. })
+        ));
+        assert!(matches!(
+            admit("127.0.0.1:80"),
+            Err(TunnelRefused::NotThisWorkload { .. })
+        ));
         for port in [HBONE_PORT, OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT] {
-            assert_eq!(admit(&format!("10.0.0.1:{port}")), Err(TunnelRefused::ProxyPort(port)));
+            assert_eq!(
+                admit(&format!("10.0.0.1:{port}")),
+                Err(TunnelRefused::ProxyPort(port))
+            );
         }
     }
 
@@ -164,8 +176,12 @@ mod tests {
     fn a_tunnel_from_another_trust_domain_is_refused() {
         let web = workload("web", "10.0.0.1", "node-1");
         let stranger = "spiffe://elsewhere/ns/default/sa/client".parse().unwrap();
-        let refused =
-            admit_tunnel(&web, &stranger, address("10.0.0.1:80"), address("10.0.0.1:15008"));
+        let refused = admit_tunnel(
+            &web,
+            &stranger,
+            address("10.0.0.1:80"),
+            address("10.0.0.1:15008"),
+        );
         assert!(matches!(refused, Err(TunnelRefused::TrustDomain { .. })));
     }
 

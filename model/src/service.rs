@@ -19,7 +19,10 @@ pub struct ServiceKey {
 impl ServiceKey {
     /// A key from its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -121,7 +124,10 @@ impl FromStr for EndpointKey {
         let invalid = || InvalidServiceKey(text.to_owned());
         let (service, address) = text.rsplit_once('/').ok_or_else(invalid)?;
         let address = address.parse().map_err(|_| invalid())?;
-        Ok(Self { service: service.parse()?, address })
+        Ok(Self {
+            service: service.parse()?,
+            address,
+        })
     }
 }
 
@@ -142,7 +148,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// The port on this address that serves the given service port.
     pub fn target_port(&self, service_port: u16) -> Option<u16> {
-        self.ports.iter().find(|(port, _)| *port == service_port).map(|(_, target)| *target)
+        self.ports
+            .iter()
+            .find(|(port, _)| *port == service_port)
+            .map(|(_, target)| *target)
     }
 }
 

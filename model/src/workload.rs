@@ -107,6 +107,7 @@ impl Workload {
 
     /// Whether the address is one of this pod's.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&crate::address::canonical_ip(address))
+        self.addresses
+            .contains(&crate::address::canonical_ip(address))
     }
 }

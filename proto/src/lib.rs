@@ -1,1 +1,24 @@
-//! stub
+//! The wire between control plane and proxies: generated messages and services
+//! in [`v1`], and beside each message its conversion to and from the domain
+//! ([`weft_model`]).
+//!
+//! A message is checked once, here, at the edge: what converts is valid, what
+//! doesn't gets one error that names the field, and costs nothing but itself.
+
+mod address;
+mod endpoint;
+mod resource;
+mod service;
+mod workload;
+
+pub use address::InvalidAddress;
+pub use endpoint::InvalidEndpoint;
+pub use resource::{InvalidResource, gone, kind_and_name};
+pub use service::InvalidService;
+pub use workload::InvalidWorkload;
+
+/// Generated from `proto/weft/mesh/v1` by `cargo xtask codegen`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    include!("generated/weft.mesh.v1.rs");
+}

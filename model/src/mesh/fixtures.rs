@@ -26,7 +26,11 @@ pub(crate) fn service(name: &str, address: &str, port: u16) -> Service {
         key: ServiceKey::new("default", name),
         hostname: format!("{name}.default.svc.cluster.local").into(),
         kind: ServiceKind::ClusterIp(vec![address.parse().unwrap()]),
-        ports: vec![ServicePort { name: "".into(), port, app_protocol: "".into() }],
+        ports: vec![ServicePort {
+            name: "".into(),
+            port,
+            app_protocol: "".into(),
+        }],
     }
 }
 

@@ -29,16 +29,23 @@ fn shop() -> Mesh {
 
 #[test]
 fn a_service_address_gives_its_endpoints_on_their_target_port() {
-    let Ok(Resolution::Service { service, candidates }) =
-        shop().resolve("node-1", to("10.96.0.1:80"))
+    let Ok(Resolution::Service {
+        service,
+        candidates,
+    }) = shop().resolve("node-1", to("10.96.0.1:80"))
     else {
         panic!("not a service")
     };
     assert_eq!(service.key.to_string(), "default/web");
-    let found: Vec<_> = candidates.iter().map(|c| (c.address.to_string(), &c.transport)).collect();
+    let found: Vec<_> = candidates
+        .iter()
+        .map(|c| (c.address.to_string(), &c.transport))
+        .collect();
     assert_eq!(found[0], ("10.0.1.1:8080".to_owned(), &Transport::SameNode));
     assert_eq!(found[1].0, "10.0.2.1:8080");
-    let Transport::Tunnel { gateway, identity } = found[1].1 else { panic!("no tunnel") };
+    let Transport::Tunnel { gateway, identity } = found[1].1 else {
+        panic!("no tunnel")
+    };
     assert_eq!(gateway.to_string(), "10.0.2.1:15008");
     assert_eq!(identity.service_account(), "web-2");
 }
@@ -60,7 +67,10 @@ fn what_is_outside_the_mesh_goes_as_it_was_sent() {
     };
     assert_eq!(old.transport, Transport::Plaintext);
     let unknown = mesh.resolve("node-1", to("192.0.2.1:443"));
-    assert_eq!(unknown, Ok(Resolution::Unknown("192.0.2.1:443".parse().unwrap())));
+    assert_eq!(
+        unknown,
+        Ok(Resolution::Unknown("192.0.2.1:443".parse().unwrap()))
+    );
 }
 
 #[test]
@@ -72,7 +82,10 @@ fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
     ));
     for address in ["10.0.1.1", "10.0.2.1"] {
         let endpoint = endpoint("web", address, None, (80, 8080));
-        mesh.apply(Change::Endpoint(Endpoint { ready: false, ..endpoint }));
+        mesh.apply(Change::Endpoint(Endpoint {
+            ready: false,
+            ..endpoint
+        }));
     }
     assert!(matches!(
         mesh.resolve("node-1", to("10.96.0.1:80")),
@@ -90,7 +103,10 @@ fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
     let mut mesh = mesh([Change::Workload(pending.clone())]);
     let refused = mesh.resolve("node-1", to("10.0.2.3:80"));
     assert!(matches!(refused, Err(Unroutable::NotCapturedYet { .. })));
-    mesh.apply(Change::Workload(Workload { mtls_mode: MtlsMode::Permissive, ..pending }));
+    mesh.apply(Change::Workload(Workload {
+        mtls_mode: MtlsMode::Permissive,
+        ..pending
+    }));
     let Ok(Resolution::Workload(candidate)) = mesh.resolve("node-1", to("10.0.2.3:80")) else {
         panic!("not a workload")
     };
@@ -119,7 +135,11 @@ fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a
     else {
         panic!("not a service")
     };
-    let names: Vec<_> = candidates.iter().filter_map(|c| c.workload.as_ref()).map(|w| &*w.name).collect();
+    let names: Vec<_> = candidates
+        .iter()
+        .filter_map(|c| c.workload.as_ref())
+        .map(|w| &*w.name)
+        .collect();
     assert!(!names.contains(&"intruder"), "{names:?}");
 }
 
@@ -137,7 +157,8 @@ fn any_change() -> impl Strategy<Value = Change> {
             Some(&w),
             (80, 8080)
         ))),
-        (name, address).prop_map(|(s, a)| Change::EndpointGone(endpoint(&s, a, None, (80, 80)).key)),
+        (name, address)
+            .prop_map(|(s, a)| Change::EndpointGone(endpoint(&s, a, None, (80, 80)).key)),
     ]
 }
 

@@ -1,0 +1,102 @@
+//! Endpoints on the wire.
+
+use weft_model::service::{Endpoint, EndpointKey, ServiceKey};
+use weft_model::workload::WorkloadUid;
+
+use crate::address::{InvalidAddress, address, octets, port};
+use crate::v1;
+
+/// Why a message is not an endpoint.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidEndpoint {
+    /// A field that must not be empty is.
+    #[error("field {0} is empty")]
+    Missing(&'static str),
+    /// Its address.
+    #[error("field address: {0}")]
+    Address(#[from] InvalidAddress),
+    /// One of the ports.
+    #[error("field ports: {0} is not a port")]
+    Port(u32),
+}
+
+impl TryFrom<v1::Endpoint> for Endpoint {
+    type Error = InvalidEndpoint;
+
+    fn try_from(message: v1::Endpoint) -> Result<Self, Self::Error> {
+        for (field, value) in [
+            ("service_namespace", &message.service_namespace),
+            ("service_name", &message.service_name),
+        ] {
+            if value.is_empty() {
+                return Err(InvalidEndpoint::Missing(field));
+            }
+        }
+        let checked = |number| port(number).ok_or(InvalidEndpoint::Port(number));
+        let ports = message
+            .ports
+            .into_iter()
+            .map(|pair| Ok((checked(pair.service_port)?, checked(pair.target_port)?)));
+        let uid = message.workload_uid.as_str();
+        Ok(Self {
+            key: EndpointKey {
+                service: ServiceKey::new(&message.service_namespace, &message.service_name),
+                address: address(&message.address)?,
+            },
+            workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
+            ports: ports.collect::<Result<_, InvalidEndpoint>>()?,
+            ready: message.ready,
+        })
+    }
+}
+
+impl From<&Endpoint> for v1::Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        let EndpointKey { service, address } = &endpoint.key;
+        let ports = endpoint
+            .ports
+            .iter()
+            .map(|(service_port, target_port)| v1::EndpointPort {
+                service_port: u32::from(*service_port),
+                target_port: u32::from(*target_port),
+            });
+        Self {
+            service_namespace: service.namespace.to_string(),
+            service_name: service.name.to_string(),
+            address: octets(address),
+            workload_uid: endpoint
+                .workload
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            ports: ports.collect(),
+            ready: endpoint.ready,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_endpoint_survives_the_wire(
+            name in "[a-z]{1,8}",
+            octets: [u8; 4],
+            uid in prop::option::of("[a-z0-9-]{1,8}"),
+            ports in prop::collection::vec((1u16.., 1u16..), 0..4),
+            ready: bool,
+        ) {
+            let service = ServiceKey::new("shop", &name);
+            let endpoint = Endpoint {
+                key: EndpointKey { service, address: octets.into() },
+                workload: uid.map(|uid| WorkloadUid::from(uid.as_str())),
+                ports,
+                ready,
+            };
+            prop_assert_eq!(Endpoint::try_from(v1::Endpoint::from(&endpoint)), Ok(endpoint));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Resources of any kind: what a discovery response carries.
+
+use weft_model::mesh::Change;
+use weft_model::service::InvalidServiceKey;
+use weft_model::workload::WorkloadUid;
+
+use crate::v1::{self, ResourceKind};
+use crate::{InvalidEndpoint, InvalidService, InvalidWorkload};
+
+/// Why a resource can't be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidResource {
+    /// It carries nothing that this version knows.
+    #[error("the resource is of a kind that this version doesn't know")]
+    UnknownKind,
+    /// Its name says something else than its content.
+    #[error("the resource is named `{name}` but holds `{content}`")]
+    Name {
+        /// The name it came under.
+        name: String,
+        /// The name that its content has.
+        content: String,
+    },
+    /// A name that doesn't parse.
+    #[error(transparent)]
+    Key(#[from] InvalidServiceKey),
+    /// Its content, a workload.
+    #[error("workload: {0}")]
+    Workload(#[from] InvalidWorkload),
+    /// Its content, a service.
+    #[error("service: {0}")]
+    Service(#[from] InvalidService),
+    /// Its content, an endpoint.
+    #[error("endpoint: {0}")]
+    Endpoint(#[from] InvalidEndpoint),
+}
+
+/// The kind and the name of what a change is about, as the wire knows them.
+pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
+    match change {
+        Change::Workload(workload) => (ResourceKind::Workload, workload.uid.to_string()),
+        Change::WorkloadGone(uid) => (ResourceKind::Workload, uid.to_string()),
+        Change::Service(service) => (ResourceKind::Service, service.key.to_string()),
+        Change::ServiceGone(key) => (ResourceKind::Service, key.to_string()),
+        Change::Endpoint(endpoint) => (ResourceKind::Endpoint, endpoint.key.to_string()),
+        Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
+    }
+}
+
+impl TryFrom<v1::Resource> for Change {
+    type Error = InvalidResource;
+
+    fn try_from(message: v1::Resource) -> Result<Self, Self::Error> {
+        let change = match message.resource.ok_or(InvalidResource::UnknownKind)? {
+            v1::resource::Resource::Workload(workload) => Change::Workload(workload.try_into()?),
+            v1::resource::Resource::Service(service) => Change::Service(service.try_into()?),
+            v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
+        };
+        let (_, content) = kind_and_name(&change);
+        if content != message.name {
+            return Err(InvalidResource::Name {
+                name: message.name,
+                content,
+            });
+        }
+        Ok(change)
+    }
+}
+
+/// The change that takes a named resource away.
+///
+/// # Errors
+/// When the kind is unknown or the name is not one of that kind.
+pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
+    match kind {
+        ResourceKind::Workload => Ok(Change::WorkloadGone(WorkloadUid::from(name))),
+        ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
+        ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
+        ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn headless(name: &str) -> v1::Resource {
+        v1::Resource {
+            name: name.into(),
+            version: "1".into(),
+            resource: Some(v1::resource::Resource::Service(v1::Service {
+                namespace: "shop".into(),
+                name: "web".into(),
+                kind: Some(v1::service::Kind::Headless(v1::Headless {})),
+                ..Default::default()
+            })),
+        }
+    }
+
+    #[test]
+    fn a_resource_under_a_foreign_name_is_refused() {
+        assert!(Change::try_from(headless("shop/web")).is_ok());
+        let error = Change::try_from(headless("shop/other")).unwrap_err();
+        assert!(error.to_string().contains("shop/other"), "{error}");
+    }
+
+    #[test]
+    fn removal_names_what_it_removes() {
+        for (kind, name) in [
+            (ResourceKind::Workload, "uid-1"),
+            (ResourceKind::Service, "shop/web"),
+            (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
+        ] {
+            let change = gone(kind, name).unwrap();
+            assert_eq!(kind_and_name(&change), (kind, name.to_owned()));
+        }
+        assert!(gone(ResourceKind::Service, "no-namespace").is_err());
+        assert!(gone(ResourceKind::Unspecified, "x").is_err());
+    }
+
+    proptest! {
+        /// Whatever arrives is converted or refused, never a panic.
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(resource) = v1::Resource::decode(bytes.as_slice()) {
+                let _ = Change::try_from(resource);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Workloads on the wire.
+
+use weft_model::identity::{InvalidIdentity, SpiffeId};
+use weft_model::policy::MtlsMode;
+use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
+
+use crate::address::{InvalidAddress, address, octets, port};
+use crate::v1;
+
+/// Why a message is not a workload.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidWorkload {
+    /// A field that must not be empty is.
+    #[error("field {0} is empty")]
+    Missing(&'static str),
+    /// Trust domain, namespace or service account.
+    #[error(transparent)]
+    Identity(#[from] InvalidIdentity),
+    /// One of the addresses.
+    #[error("field addresses: {0}")]
+    Address(InvalidAddress),
+    /// One of the excluded blocks.
+    #[error("field exclusions.blocks: {0}")]
+    Block(InvalidAddress),
+    /// One of the excluded ports.
+    #[error("field exclusions.ports: {0} is not a port")]
+    Port(u32),
+    /// An enumeration's value that this version doesn't know.
+    #[error("field {0} has a value that this version doesn't know: {1}")]
+    Unknown(&'static str, i32),
+}
+
+impl TryFrom<v1::Workload> for Workload {
+    type Error = InvalidWorkload;
+
+    fn try_from(message: v1::Workload) -> Result<Self, Self::Error> {
+        let enrolment = enrolment(message.enrolment)?;
+        let mtls_mode = mtls_mode(message.mtls_mode)?;
+        for (field, value) in [
+            ("uid", &message.uid),
+            ("name", &message.name),
+            ("node", &message.node),
+        ] {
+            if value.is_empty() {
+                return Err(InvalidWorkload::Missing(field));
+            }
+        }
+        let addresses = message.addresses.iter().map(|bytes| address(bytes));
+        let addresses = addresses
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(InvalidWorkload::Address)?;
+        if addresses.is_empty() {
+            return Err(InvalidWorkload::Missing("addresses"));
+        }
+        let trust_domain = message.trust_domain.parse()?;
+        Ok(Self {
+            uid: WorkloadUid::from(message.uid.as_str()),
+            name: message.name.into(),
+            identity: SpiffeId::new(trust_domain, &message.namespace, &message.service_account)?,
+            addresses,
+            node: message.node.into(),
+            enrolment,
+            mtls_mode,
+            exclusions: exclusions(message.exclusions.unwrap_or_default())?,
+            network_namespace: message.network_namespace.into(),
+            labels: WorkloadLabels {
+                workload: message.workload_name.into(),
+                app: message.app.into(),
+                version: message.app_version.into(),
+            },
+        })
+    }
+}
+
+impl From<&Workload> for v1::Workload {
+    fn from(workload: &Workload) -> Self {
+        let Workload {
+            exclusions,
+            labels,
+            identity,
+            ..
+        } = workload;
+        Self {
+            uid: workload.uid.to_string(),
+            name: workload.name.to_string(),
+            namespace: identity.namespace().to_owned(),
+            service_account: identity.service_account().to_owned(),
+            trust_domain: identity.trust_domain().to_string(),
+            addresses: workload.addresses.iter().map(octets).collect(),
+            node: workload.node.to_string(),
+            enrolment: match workload.enrolment {
+                Enrolment::Outside => v1::Enrolment::Outside,
+                Enrolment::Pending => v1::Enrolment::Pending,
+                Enrolment::Captured => v1::Enrolment::Captured,
+            }
+            .into(),
+            mtls_mode: match workload.mtls_mode {
+                MtlsMode::Permissive => v1::MtlsMode::Permissive,
+                MtlsMode::Strict => v1::MtlsMode::Strict,
+            }
+            .into(),
+            exclusions: (*exclusions != CaptureExclusions::default()).then(|| {
+                v1::CaptureExclusions {
+                    ports: exclusions
+                        .ports
+                        .iter()
+                        .map(|port| u32::from(*port))
+                        .collect(),
+                    blocks: exclusions
+                        .blocks
+                        .iter()
+                        .map(v1::AddressBlock::from)
+                        .collect(),
+                }
+            }),
+            network_namespace: workload.network_namespace.to_string(),
+            workload_name: labels.workload.to_string(),
+            app: labels.app.to_string(),
+            app_version: labels.version.to_string(),
+        }
+    }
+}
+
+/// An unknown value is refused: taking it for the nearest known one could let
+/// plaintext through where a newer control plane meant otherwise.
+fn enrolment(value: i32) -> Result<Enrolment, InvalidWorkload> {
+    match v1::Enrolment::try_from(value) {
+        Ok(v1::Enrolment::Outside) => Ok(Enrolment::Outside),
+        Ok(v1::Enrolment::Pending) => Ok(Enrolment::Pending),
+        Ok(v1::Enrolment::Captured) => Ok(Enrolment::Captured),
+        Ok(v1::Enrolment::Unspecified) => Err(InvalidWorkload::Missing("enrolment")),
+        Err(_) => Err(InvalidWorkload::Unknown("enrolment", value)),
+    }
+}
+
+fn mtls_mode(value: i32) -> Result<MtlsMode, InvalidWorkload> {
+    match v1::MtlsMode::try_from(value) {
+        Ok(v1::MtlsMode::Permissive) => Ok(MtlsMode::Permissive),
+        Ok(v1::MtlsMode::Strict) => Ok(MtlsMode::Strict),
+        Ok(v1::MtlsMode::Unspecified) => Err(InvalidWorkload::Missing("mtls_mode")),
+        Err(_) => Err(InvalidWorkload::Unknown("mtls_mode", value)),
+    }
+}
+
+fn exclusions(message: v1::CaptureExclusions) -> Result<CaptureExclusions, InvalidWorkload> {
+    let ports = message
+        .ports
+        .iter()
+        .map(|n| port(*n).ok_or(InvalidWorkload::Port(*n)));
+    let blocks = message.blocks.into_iter().map(TryInto::try_into);
+    Ok(CaptureExclusions {
+        ports: ports.collect::<Result<_, _>>()?,
+        blocks: blocks
+            .collect::<Result<_, _>>()
+            .map_err(InvalidWorkload::Block)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use weft_model::address::AddressBlock;
+
+use super::*;
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from)
+    ]
+    .prop_map(|address| address.to_canonical())
+}
+
+prop_compose! {
+    fn any_workload()(
+        (uid, name, node) in ("[a-z0-9-]{1,12}", "[a-z]{1,8}", "[a-z]{1,8}"),
+        (namespace, account, domain) in ("[a-z]{1,8}", "[a-z]{1,8}", "[a-z]{1,8}"),
+        addresses in prop::collection::vec(any_address(), 1..3),
+        enrolment in prop::sample::select(vec![Enrolment::Outside, Enrolment::Pending, Enrolment::Captured]),
+        strict: bool,
+        ports in prop::collection::vec(1u16.., 0..3),
+        blocks in prop::collection::vec(any_address(), 0..3),
+        labels in prop::array::uniform4("[a-z]{0,6}"),
+    ) -> Workload {
+        let single = |address: IpAddr| address.to_string().parse::<AddressBlock>().unwrap();
+        let [workload, app, version, network_namespace] = labels.map(|label| label.as_str().into());
+        Workload {
+            uid: WorkloadUid::from(uid.as_str()),
+            name: name.into(),
+            identity: SpiffeId::new(domain.parse().unwrap(), &namespace, &account).unwrap(),
+            addresses,
+            node: node.into(),
+            enrolment,
+            mtls_mode: if strict { MtlsMode::Strict } else { MtlsMode::Permissive },
+            exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },
+            network_namespace,
+            labels: WorkloadLabels { workload, app, version },
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_workload_survives_the_wire(workload in any_workload()) {
+        let message = v1::Workload::from(&workload);
+        prop_assert_eq!(Workload::try_from(message), Ok(workload));
+    }
+}
+
+fn valid() -> v1::Workload {
+    v1::Workload {
+        uid: "u".into(),
+        name: "web".into(),
+        namespace: "shop".into(),
+        service_account: "web".into(),
+        trust_domain: "cluster.local".into(),
+        addresses: vec![vec![10, 0, 0, 1]],
+        node: "node-1".into(),
+        enrolment: v1::Enrolment::Captured.into(),
+        mtls_mode: v1::MtlsMode::Strict.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_mode_that_this_version_does_not_know_is_refused_not_guessed() {
+    let unknown = v1::Workload {
+        mtls_mode: 77,
+        ..valid()
+    };
+    assert_eq!(
+        Workload::try_from(unknown),
+        Err(InvalidWorkload::Unknown("mtls_mode", 77))
+    );
+    let unset = v1::Workload {
+        enrolment: 0,
+        ..valid()
+    };
+    assert_eq!(
+        Workload::try_from(unset),
+        Err(InvalidWorkload::Missing("enrolment"))
+    );
+}
+
+#[test]
+fn an_error_names_the_field() {
+    let odd = v1::Workload {
+        addresses: vec![vec![1, 2, 3]],
+        ..valid()
+    };
+    assert!(
+        Workload::try_from(odd)
+            .unwrap_err()
+            .to_string()
+            .contains("addresses")
+    );
+    let nowhere = v1::Workload {
+        addresses: vec![],
+        ..valid()
+    };
+    assert_eq!(
+        Workload::try_from(nowhere),
+        Err(InvalidWorkload::Missing("addresses"))
+    );
+    let nameless = v1::Workload {
+        uid: String::new(),
+        ..valid()
+    };
+    assert_eq!(
+        Workload::try_from(nameless),
+        Err(InvalidWorkload::Missing("uid"))
+    );
+    let exclusions = Some(v1::CaptureExclusions {
+        ports: vec![70_000],
+        blocks: vec![],
+    });
+    let port = v1::Workload {
+        exclusions,
+        ..valid()
+    };
+    assert_eq!(Workload::try_from(port), Err(InvalidWorkload::Port(70_000)));
+}

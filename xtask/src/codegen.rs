@@ -1,0 +1,75 @@
+//! `cargo xtask codegen`: Rust code from the protobuf schema.
+//!
+//! The output is checked in, so that a plain `cargo build` needs no protobuf
+//! compiler, and a test here fails when it doesn't match the schema.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Why no code could be generated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CodegenError {
+    /// The schema itself is wrong; the message names file and line.
+    #[error("the protobuf schema does not compile: {0}")]
+    Schema(#[from] protox::Error),
+    /// The generated code could not be written.
+    #[error("could not write {path}: {source}")]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+const SCHEMA: [&str; 2] = [
+    "weft/mesh/v1/certificates.proto",
+    "weft/mesh/v1/discovery.proto",
+];
+
+/// Generates into `proto/src/generated` of the workspace at `root`.
+///
+/// # Errors
+/// When the schema doesn't compile or the output can't be written.
+pub(crate) fn run(root: &Path) -> Result<(), CodegenError> {
+    let output = root.join("proto/src/generated");
+    generate(root, &output)
+}
+
+fn generate(root: &Path, output: &Path) -> Result<(), CodegenError> {
+    let failed = |source| CodegenError::Write {
+        path: output.to_path_buf(),
+        source,
+    };
+    fs::create_dir_all(output).map_err(failed)?;
+    let descriptors = protox::compile(SCHEMA, [root.join("proto/proto")])?;
+    tonic_prost_build::configure()
+        .out_dir(output)
+        .compile_fds(descriptors)
+        .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is checked in is what the schema says.
+    #[test]
+    fn the_checked_in_code_matches_the_schema() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        generate(root, fresh.path()).unwrap();
+        for entry in fs::read_dir(fresh.path()).unwrap() {
+            let entry = entry.unwrap();
+            let checked_in = root.join("proto/src/generated").join(entry.file_name());
+            let (checked_in, fresh) = (
+                fs::read_to_string(checked_in),
+                fs::read_to_string(entry.path()),
+            );
+            assert!(
+                checked_in.is_ok_and(|text| text == fresh.unwrap()),
+                "proto/src/generated is not what the schema says: run `cargo xtask codegen`",
+            );
+        }
+    }
+}
