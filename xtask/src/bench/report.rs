@@ -1,0 +1,156 @@
+//! Samples in, a table of ratios (or JSON rows) out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::statistics::Summary;
+
+/// What was measured and in which unit. Names are stable: others script against them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Measure {
+    /// Name, such as `saturation_requests`.
+    pub(crate) name: &'static str,
+    /// Unit, such as `1/s`.
+    pub(crate) unit: &'static str,
+}
+
+/// One line of `cargo xtask bench --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    measure: &'static str,
+    mode: &'static str,
+    median: f64,
+    spread: f64,
+    unit: &'static str,
+}
+
+/// All samples of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// Measures in the order in which they first came.
+    measures: Vec<Measure>,
+    values: BTreeMap<(Measure, &'static str), Vec<f64>>,
+}
+
+impl Samples {
+    /// Adds one sample.
+    pub(crate) fn add(&mut self, measure: Measure, mode: &'static str, value: f64) {
+        if !self.measures.contains(&measure) {
+            self.measures.push(measure);
+        }
+        self.values.entry((measure, mode)).or_default().push(value);
+    }
+
+    /// Adds the samples of another run behind these.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for measure in &other.measures {
+            for ((_, mode), values) in other.values.iter().filter(|((m, _), _)| m == measure) {
+                values
+                    .iter()
+                    .for_each(|value| self.add(*measure, mode, *value));
+            }
+        }
+    }
+
+    fn summary(&self, measure: Measure, mode: &'static str) -> Option<Summary> {
+        Summary::of(self.values.get(&(measure, mode))?)
+    }
+
+    /// The rows for scripts.
+    pub(crate) fn rows(&self, modes: &[&'static str]) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for measure in &self.measures {
+            for mode in modes {
+                let Some(Summary { median, spread }) = self.summary(*measure, mode) else {
+                    continue;
+                };
+                rows.push(Row {
+                    measure: measure.name,
+                    mode,
+                    median,
+                    spread,
+                    unit: measure.unit,
+                });
+            }
+        }
+        rows
+    }
+
+    /// The table for people: medians with their spread, and the last mode's ratio to
+    /// each of the others.
+    pub(crate) fn table(&self, modes: &[&'static str]) -> String {
+        let Some((subject, others)) = modes.split_last() else {
+            return String::new();
+        };
+        let mut table = format!("{:<28}{:>8}", "measure", "unit");
+        for mode in modes {
+            let _ = write!(table, "{mode:>18}");
+        }
+        for other in others {
+            let _ = write!(table, "{:>16}", format!("{subject}/{other}"));
+        }
+        for measure in &self.measures {
+            let _ = write!(table, "\n{:<28}{:>8}", measure.name, measure.unit);
+            for mode in modes {
+                let cell = self
+                    .summary(*measure, mode)
+                    .map_or("-".to_owned(), |summary| {
+                        format!("{} ±{:.0}%", short(summary.median), summary.spread * 100.0)
+                    });
+                let _ = write!(table, "{cell:>18}");
+            }
+            for other in others {
+                let ratio = self.ratio(*measure, subject, other);
+                let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}x"));
+                let _ = write!(table, "{ratio:>16}");
+            }
+        }
+        table
+    }
+
+    fn ratio(&self, measure: Measure, mode: &'static str, other: &'static str) -> Option<f64> {
+        let (mode, other) = (self.summary(measure, mode)?, self.summary(measure, other)?);
+        (other.median != 0.0).then(|| mode.median / other.median)
+    }
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        x if x >= 1000.0 => format!("{value:.0}"),
+        x if x >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Measure = Measure {
+        name: "rate",
+        unit: "1/s",
+    };
+
+    #[test]
+    fn the_table_compares_the_last_mode_with_the_others() {
+        let mut samples = Samples::default();
+        [1.0, 2.0, 3.0]
+            .into_iter()
+            .for_each(|x| samples.add(RATE, "direct", x));
+        samples.add(RATE, "weft", 4.0);
+        let table = samples.table(&["direct", "weft"]);
+        assert!(
+            table.contains("weft/direct") && table.contains("2.00x"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_mode_without_samples_is_no_row() {
+        let mut samples = Samples::default();
+        samples.add(RATE, "weft", 4.0);
+        assert_eq!(samples.rows(&["direct", "weft"]).len(), 1);
+    }
+}
