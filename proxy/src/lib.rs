@@ -1,1 +1,38 @@
-//! stub
+//! The data plane, a library: the same proxy for the node's agent and for a sidecar.
+//!
+//! A connection out of a pod walks through `outbound`, one into a pod through
+//! `inbound`; both read top-down as a short list of phases. Everything else serves
+//! these two:
+//!
+//! * [`net`]: where sockets live, the one trait
+//! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
+//! * [`tls`], [`hbone`]: the tunnel
+//! * `relay`: bytes both ways
+//! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`config`], [`identity`], [`store`]: what the control plane tells
+//! * [`admin`]: what an operator asks
+
+mod accept;
+mod access_log;
+pub mod admin;
+mod balance;
+pub mod config;
+pub mod connections;
+pub mod error;
+pub mod hbone;
+pub mod identity;
+mod inbound;
+pub mod metrics;
+pub mod net;
+mod outbound;
+pub mod proxy;
+pub mod record;
+mod relay;
+pub mod shared;
+pub mod store;
+pub mod tls;
+pub mod workers;
+
+pub use proxy::PodProxy;
+pub use relay::IdleTimeouts;
+pub use shared::{Settings, Shared};

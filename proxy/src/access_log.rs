@@ -1,0 +1,75 @@
+//! One structured line per connection, with the target `access`.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::record::{Connection, Direction, Outcome, Path, Security};
+
+/// Writes the line.
+pub(crate) fn write(
+    connection: &Connection,
+    outcome: &Outcome,
+    sent: u64,
+    received: u64,
+    duration: Duration,
+) {
+    let Connection {
+        source,
+        destination,
+        ..
+    } = connection;
+    tracing::info!(
+        target: "access",
+        direction = direction(connection.direction),
+        path = path(connection.path),
+        security = security(connection.security),
+        source.address = text(source.address.as_ref()),
+        source.workload = source.pod.as_deref().unwrap_or("-"),
+        source.namespace = source.namespace.as_deref().unwrap_or("-"),
+        source.identity = text(source.identity.as_ref()),
+        destination.address = text(destination.address.as_ref()),
+        destination.workload = destination.pod.as_deref().unwrap_or("-"),
+        destination.namespace = destination.namespace.as_deref().unwrap_or("-"),
+        destination.identity = text(destination.identity.as_ref()),
+        destination.service = text(connection.service.as_ref()),
+        original_destination = text(connection.original_destination.as_ref()),
+        bytes_sent = sent,
+        bytes_received = received,
+        duration_us = micros(duration),
+        connect_us = outcome.connect.map(micros),
+        flags = outcome.flag,
+        error = outcome.error.as_deref(),
+        "connection"
+    );
+}
+
+fn text(value: Option<&impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "outbound",
+        Direction::Inbound => "inbound",
+    }
+}
+
+fn path(path: Path) -> &'static str {
+    match path {
+        Path::CrossNode => "cross-node",
+        Path::SameNode => "same-node",
+        Path::Outside => "outside",
+    }
+}
+
+fn security(security: Security) -> &'static str {
+    match security {
+        Security::MutualTls => "mutual_tls",
+        Security::SameNode => "same_node",
+        Security::Plaintext => "plaintext",
+    }
+}

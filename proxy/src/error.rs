@@ -1,0 +1,107 @@
+//! Why connections fail: one enum per boundary.
+
+use std::io;
+
+use weft_model::mesh::Unroutable;
+use weft_model::policy::{PlaintextRefused, TunnelRefused};
+
+use crate::hbone::InvalidTunnelRequest;
+pub use crate::hbone::client::TunnelError;
+use crate::tls::InvalidPeer;
+
+/// Why an outbound connection failed before its first byte.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// It was made to the proxy's own port, not captured.
+    #[error("no original destination: the connection was made to the proxy's port itself ({0})")]
+    NotCaptured(io::Error),
+    /// The mesh knows the destination, but there is nowhere to go.
+    #[error(transparent)]
+    Unroutable(#[from] Unroutable),
+    /// The destination did not take the connection.
+    #[error("connecting to the destination: {0}")]
+    Connect(io::Error),
+    /// The tunnel to the destination could not be opened.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The peer is on this node, and its inbound side refused.
+    #[error(transparent)]
+    SameNode(#[from] InboundError),
+}
+
+/// Why an inbound connection failed before its first byte.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError {
+    /// Plaintext to a strict workload.
+    #[error(transparent)]
+    Plaintext(#[from] PlaintextRefused),
+    /// The handshake failed.
+    #[error("TLS with the client: {0}")]
+    Tls(io::Error),
+    /// The handshake took too long.
+    #[error("the client did not finish its TLS handshake in time")]
+    TlsTimeout,
+    /// Our own certificate is not there yet, or can't be used.
+    #[error("no usable certificate for this workload; see the agent's log")]
+    NoCertificate,
+    /// The client's certificate says nothing that we understand.
+    #[error(transparent)]
+    Peer(#[from] InvalidPeer),
+    /// The client broke HTTP/2.
+    #[error("HTTP/2 with the client: {0}")]
+    Http2(#[from] h2::Error),
+    /// A request that opens no tunnel.
+    #[error(transparent)]
+    Request(#[from] InvalidTunnelRequest),
+    /// A tunnel that may not be opened.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelRefused),
+    /// The application did not take the connection.
+    #[error("connecting to the application: {0}")]
+    Connect(io::Error),
+    /// The application did not take it in time.
+    #[error("the application did not accept the connection in time")]
+    ConnectTimeout,
+    /// The pod has all the connections that it may have.
+    #[error("the pod has reached its limit of connections through the proxy")]
+    TooMany,
+}
+
+impl OutboundError {
+    /// The short word for metrics and the access log.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::NotCaptured(_) => "NOT_CAPTURED",
+            Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
+            Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
+            Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
+            Self::Connect(_) => "CONNECT",
+            Self::Tunnel(error) => match error {
+                TunnelError::Tls(_) => "TLS_FAILURE",
+                TunnelError::Http2(_) => "H2_HANDSHAKE_FAILURE",
+                TunnelError::NoCertificate | TunnelError::Certificate(_) => "IDENTITY_ERROR",
+                TunnelError::Refused(status) if status.as_u16() == 401 => "DENY",
+                TunnelError::Connect(_)
+                | TunnelError::Refused(_)
+                | TunnelError::Request(_)
+                | TunnelError::Timeout => "CONNECT",
+            },
+            Self::SameNode(error) => error.flag(),
+        }
+    }
+}
+
+impl InboundError {
+    /// The short word for metrics and the access log.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::Plaintext(_) | Self::Tunnel(_) => "DENY",
+            Self::Tls(_) | Self::TlsTimeout => "TLS_FAILURE",
+            Self::NoCertificate | Self::Peer(_) => "IDENTITY_ERROR",
+            Self::Http2(_) => "H2_HANDSHAKE_FAILURE",
+            Self::Request(_) => "BAD_REQUEST",
+            Self::Connect(_) | Self::ConnectTimeout => "CONNECT",
+            Self::TooMany => "LIMIT",
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The way of a connection out of a pod: find out where it was going, decide how it
+//! gets there, connect, carry, record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use weft_model::OriginalDestination;
+use weft_model::balance::choose;
+use weft_model::mesh::{Candidate, Resolution, Transport};
+use weft_model::service::Service;
+use weft_model::workload::Workload;
+
+use crate::balance::InFlight;
+use crate::connections::Entry;
+use crate::error::{OutboundError, TunnelError};
+use crate::hbone;
+use crate::hbone::client::Tunnel;
+use crate::hbone::pool::Peer;
+use crate::inbound::same_node::{self, HandedOver};
+use crate::net::{Net, Purpose};
+use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
+use crate::relay::{self, End, Progress, TcpSide};
+use crate::shared::{LocalPod, Shared};
+
+/// What was decided about a connection before anything was done.
+struct Plan {
+    service: Option<Arc<Service>>,
+    /// Where it may go; the first choice is made by load.
+    candidates: Vec<Candidate>,
+}
+
+/// A connected destination.
+enum Upstream<N> {
+    Plain(TcpStream),
+    Tunnel(Tunnel),
+    SameNode(HandedOver<N>),
+}
+
+/// What was connected, and what it took.
+struct Connected<N> {
+    upstream: Upstream<N>,
+    candidate: Candidate,
+    took: Duration,
+    _in_flight: InFlight,
+}
+
+/// Serves one captured connection to its end.
+pub(crate) async fn serve<N: Net>(
+    shared: Arc<Shared<N>>,
+    pod: Arc<LocalPod<N>>,
+    accepted: TcpStream,
+    peer: SocketAddr,
+) {
+    let began = Instant::now();
+    let workload = pod.workload(&shared);
+    let uid = &pod.started_as.uid;
+    let original = match pod.net.original_destination(&accepted) {
+        Ok(original) => original,
+        Err(error) => {
+            let connection = describe(&workload, peer, None, None, None);
+            refuse(
+                &shared,
+                &pod,
+                accepted,
+                &connection,
+                &OutboundError::NotCaptured(error),
+                began,
+            );
+            return;
+        }
+    };
+    let client = pod.address_like(original.address());
+    let client = client.map_or(peer, |address| SocketAddr::new(address, peer.port()));
+    let (plan, connected) = match decide(&shared, original) {
+        Ok(plan) => {
+            let connected = connect(&shared, &pod, &plan, client).await;
+            (Some(plan), connected)
+        }
+        Err(error) => (None, Err((error, None))),
+    };
+    let service = plan.as_ref().and_then(|plan| plan.service.as_deref());
+    match connected {
+        Ok(connected) => {
+            let candidate = Some(&connected.candidate);
+            let connection = describe(&workload, client, Some(original), candidate, service);
+            let connection = Arc::new(connection);
+            record::opened(&shared.metrics, uid, &connection);
+            let mut entry = shared.connections.enter(Arc::clone(&connection), uid, None);
+            let progress = Arc::clone(&entry.progress);
+            let took = connected.took;
+            let carried = carry(&shared, accepted, connected.upstream, &progress, &mut entry).await;
+            let outcome = match carried {
+                Some(end) => Outcome::ended(end, took),
+                None => Outcome::cut(took),
+            };
+            record::closed(
+                &shared.metrics,
+                uid,
+                &connection,
+                &progress,
+                &outcome,
+                began,
+            );
+        }
+        Err((error, candidate)) => {
+            let candidate = candidate.as_ref();
+            let connection = describe(&workload, client, Some(original), candidate, service);
+            refuse(&shared, &pod, accepted, &connection, &error, began);
+        }
+    }
+}
+
+fn decide<N>(shared: &Shared<N>, original: OriginalDestination) -> Result<Plan, OutboundError> {
+    let plan = match shared.store.snapshot().resolve(&shared.node, original)? {
+        Resolution::Service {
+            service,
+            candidates,
+        } => Plan {
+            service: Some(service),
+            candidates,
+        },
+        Resolution::Workload(candidate) => Plan {
+            service: None,
+            candidates: vec![candidate],
+        },
+        Resolution::Unknown(address) => {
+            let outside = Candidate {
+                address,
+                workload: None,
+                transport: Transport::Plaintext,
+            };
+            Plan {
+                service: None,
+                candidates: vec![outside],
+            }
+        }
+    };
+    Ok(plan)
+}
+
+/// Connects to the best candidate, and to others while none has answered. No byte of
+/// the application was read yet, so another attempt is always safe.
+async fn connect<N: Net>(
+    shared: &Arc<Shared<N>>,
+    pod: &Arc<LocalPod<N>>,
+    plan: &Plan,
+    client: SocketAddr,
+) -> Result<Connected<N>, (OutboundError, Option<Candidate>)> {
+    let mut left: Vec<_> = plan
+        .candidates
+        .iter()
+        .map(|c| (c, shared.loads.of(c.address)))
+        .collect();
+    let mut attempts = shared.settings.attempts.max(1);
+    loop {
+        let load = |index: usize| {
+            left.get(index)
+                .map(|(_, load)| load.load())
+                .unwrap_or_default()
+        };
+        let Some(chosen) = choose(left.len(), load, |below| fastrand::usize(..below)) else {
+            // A plan has a candidate, and the last one's error is returned below.
+            let error = std::io::ErrorKind::AddrNotAvailable.into();
+            return Err((OutboundError::Connect(error), None));
+        };
+        let (candidate, load) = left.swap_remove(chosen);
+        let (began, in_flight) = (Instant::now(), load.start());
+        let result = dial(shared, pod, candidate, client).await;
+        load.observe(began.elapsed());
+        attempts -= 1;
+        match result {
+            Ok(upstream) => {
+                let (candidate, took) = (candidate.clone(), began.elapsed());
+                return Ok(Connected {
+                    upstream,
+                    candidate,
+                    took,
+                    _in_flight: in_flight,
+                });
+            }
+            Err(error) if attempts == 0 || left.is_empty() => {
+                return Err((error, Some(candidate.clone())));
+            }
+            Err(error) => {
+                tracing::debug!(%error, to = %candidate.address, "trying another endpoint")
+            }
+        }
+    }
+}
+
+async fn dial<N: Net>(
+    shared: &Arc<Shared<N>>,
+    pod: &Arc<LocalPod<N>>,
+    candidate: &Candidate,
+    client: SocketAddr,
+) -> Result<Upstream<N>, OutboundError> {
+    match (&candidate.transport, &candidate.workload) {
+        (Transport::SameNode, Some(workload)) => match shared.pods.get(&workload.uid) {
+            Some(destination) => {
+                let source = pod.workload(shared);
+                let to = candidate.address;
+                let handed = same_node::hand_over(shared, destination, source, client, to).await?;
+                Ok(Upstream::SameNode(handed))
+            }
+            // Captured, but not by this process (any more): whoever has the pod now
+            // answers at its HBONE port.
+            None => tunnel(pod, candidate, workload, client)
+                .await
+                .map(Upstream::Tunnel),
+        },
+        (Transport::Tunnel { .. }, Some(workload)) => tunnel(pod, candidate, workload, client)
+            .await
+            .map(Upstream::Tunnel),
+        (Transport::Plaintext | Transport::SameNode | Transport::Tunnel { .. }, _) => {
+            let connecting = pod.net.connect(candidate.address, Purpose::Upstream);
+            let limit = shared.settings.connect_timeout;
+            let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+            let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
+            let stream = connected
+                .and_then(|result| result)
+                .map_err(OutboundError::Connect)?;
+            Ok(Upstream::Plain(stream))
+        }
+    }
+}
+
+async fn tunnel<N: Net>(
+    pod: &LocalPod<N>,
+    candidate: &Candidate,
+    workload: &Workload,
+    client: SocketAddr,
+) -> Result<Tunnel, OutboundError> {
+    let gateway = SocketAddr::new(candidate.address.ip(), weft_model::policy::HBONE_PORT);
+    let (identity, uid) = (workload.identity.clone(), workload.uid.clone());
+    let peer = Peer {
+        identity,
+        gateway,
+        workload: uid,
+    };
+    let request = hbone::request(candidate.address, client).map_err(TunnelError::from)?;
+    Ok(pod.pool.open(&*pod.net, &peer, &request).await?)
+}
+
+/// Carries bytes until the connection ends; `None` when it was cut.
+async fn carry<N: Net>(
+    shared: &Arc<Shared<N>>,
+    accepted: TcpStream,
+    upstream: Upstream<N>,
+    progress: &Arc<Progress>,
+    entry: &mut Entry,
+) -> Option<End> {
+    let idle = shared.settings.idle;
+    match upstream {
+        Upstream::Plain(stream) => tokio::select! {
+            end = relay::relay_plain(accepted, stream, progress, idle) => Some(end),
+            () = entry.cut() => None,
+        },
+        Upstream::Tunnel(Tunnel {
+            streams,
+            place: _place,
+        }) => tokio::select! {
+            end = relay::relay_stream(accepted, TcpSide::Downstream, streams, progress, idle) => Some(end),
+            () = entry.cut() => None,
+        },
+        Upstream::SameNode(handed) => {
+            same_node::carry(shared, accepted, handed, progress, entry).await
+        }
+    }
+}
+
+fn describe(
+    source: &Arc<Workload>,
+    client: SocketAddr,
+    original: Option<OriginalDestination>,
+    candidate: Option<&Candidate>,
+    service: Option<&Service>,
+) -> Connection {
+    let original = original.map(OriginalDestination::address);
+    let party = Party::workload(source, Some(client));
+    let workload = candidate.and_then(|candidate| candidate.workload.as_ref());
+    let (path, security) = match candidate.map(|candidate| &candidate.transport) {
+        Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
+        Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
+        Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
+    };
+    let address = candidate.map(|candidate| candidate.address).or(original);
+    let destination = match address {
+        Some(address) => Party::known(workload, address),
+        None => Party::default(),
+    };
+    let (source, destination) = match (security, workload) {
+        (Security::Plaintext, _) | (_, None) => (party, destination),
+        (_, Some(to)) => (
+            party.proven(source.identity.clone()),
+            destination.proven(to.identity.clone()),
+        ),
+    };
+    Connection {
+        direction: Direction::Outbound,
+        path,
+        security,
+        source,
+        destination,
+        service: None,
+        service_hostname: None,
+        original_destination: original,
+    }
+    .of_service(service)
+}
+
+/// The application learns of a failure by a reset, as from an unreachable server.
+fn refuse<N>(
+    shared: &Shared<N>,
+    pod: &LocalPod<N>,
+    accepted: TcpStream,
+    connection: &Connection,
+    error: &OutboundError,
+    began: Instant,
+) {
+    relay::reset_on_close(&accepted);
+    drop(accepted);
+    let outcome = Outcome::failed(error.flag(), error);
+    let (uid, nothing) = (&pod.started_as.uid, Progress::default());
+    record::closed(&shared.metrics, uid, connection, &nothing, &outcome, began);
+}

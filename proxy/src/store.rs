@@ -1,0 +1,58 @@
+//! The mesh as the proxy knows it now.
+
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use weft_model::{Change, Mesh};
+
+/// The current snapshot: read without waiting, changed by one writer at a time.
+#[derive(Debug)]
+pub struct Store {
+    snapshot: ArcSwap<Mesh>,
+    /// Counts changes; its lock also orders the writers.
+    generation: Mutex<watch::Sender<u64>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// An empty mesh.
+    pub fn new() -> Self {
+        let generation = Mutex::new(watch::Sender::new(0));
+        Self {
+            snapshot: ArcSwap::default(),
+            generation,
+        }
+    }
+
+    /// What the mesh consists of now.
+    pub fn snapshot(&self) -> Arc<Mesh> {
+        self.snapshot.load_full()
+    }
+
+    /// Applies changes together: readers see all of them or none.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let generation = self
+            .generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut mesh = Mesh::clone(&self.snapshot.load());
+        changes.into_iter().for_each(|change| mesh.apply(change));
+        self.snapshot.store(Arc::new(mesh));
+        generation.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes whenever the mesh changed.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .subscribe()
+    }
+}
