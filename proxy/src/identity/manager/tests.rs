@@ -1,0 +1,136 @@
+use super::*;
+use crate::config::test_server::{Signing, TestServer};
+
+struct Fixture {
+    server: TestServer,
+    store: Arc<CertificateStore>,
+    manager: Arc<CertificateManager>,
+    identity: SpiffeId,
+}
+
+async fn fixture(signing: Signing) -> Fixture {
+    let server = TestServer::start().await;
+    *server.signing.lock().unwrap() = signing;
+    let store = Arc::new(CertificateStore::default());
+    let runtime = tokio::runtime::Handle::current();
+    let manager = CertificateManager::new(server.control_plane(), Arc::clone(&store), runtime);
+    let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+    Fixture {
+        server,
+        store,
+        manager,
+        identity,
+    }
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn certificate(in_use: &IdentityInUse) -> Arc<Certificate> {
+    let waiting = tokio::time::timeout(Duration::from_secs(20), in_use.certificate());
+    waiting.await.expect("no certificate")
+}
+
+#[tokio::test]
+async fn obtains_a_certificate_once_for_all_users_and_forgets_it_after_the_last() {
+    let test = fixture(Signing::Correctly(3600)).await;
+    let first = test.manager.use_identity(&test.identity);
+    let second = test.manager.use_identity(&test.identity);
+    let current = certificate(&first).await;
+    assert_eq!(current.identity, test.identity);
+    assert!(Arc::ptr_eq(&current, &certificate(&second).await));
+    assert_eq!(*test.server.signed.lock().unwrap(), 1);
+    assert_eq!(
+        test.manager.expiries(),
+        [(test.identity.clone(), Some(current.not_after))]
+    );
+
+    drop(first);
+    assert!(test.store.current(&test.identity).is_some());
+    drop(second);
+    assert!(test.store.current(&test.identity).is_none());
+    assert!(test.manager.expiries().is_empty());
+}
+
+#[tokio::test]
+async fn renews_with_a_new_key_before_the_certificate_expires() {
+    let test = fixture(Signing::Correctly(2)).await;
+    let in_use = test.manager.use_identity(&test.identity);
+    let first = certificate(&in_use).await;
+    let mut live = test.store.subscribe(&test.identity);
+    live.mark_unchanged();
+    tokio::time::timeout(Duration::from_secs(20), live.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(SystemTime::now() < first.not_after, "renewed too late");
+    let second = certificate(&in_use).await;
+    assert_ne!(first.serial, second.serial);
+    assert_ne!(first.key.key.public_key(), second.key.key.public_key());
+}
+
+#[tokio::test]
+async fn keeps_the_live_certificate_while_the_authority_is_away() {
+    let mut test = fixture(Signing::Correctly(2)).await;
+    let in_use = test.manager.use_identity(&test.identity);
+    let first = certificate(&in_use).await;
+    test.server.kill();
+    until("a failed renewal", || in_use.last_error().is_some()).await;
+    assert!(Arc::ptr_eq(
+        &first,
+        &test.store.current(&test.identity).unwrap()
+    ));
+    test.server.serve().await;
+    until("a renewal", || in_use.last_error().is_none()).await;
+    assert_ne!(
+        first.serial,
+        test.store.current(&test.identity).unwrap().serial
+    );
+}
+
+#[tokio::test]
+async fn what_must_not_be_used_is_not_published_and_the_reason_is_kept() {
+    for (signing, reason) in [
+        (Signing::ForAnotherIdentity, "sa/admin, not for spiffe"),
+        (Signing::ForAnotherKey, "not for the key"),
+        (Signing::ByAnotherRoot, "doesn't verify"),
+        (Signing::Correctly(-60), "doesn't verify"),
+        (Signing::Garbage, "not an X.509 certificate"),
+        (Signing::Empty, "holds no certificate"),
+        (Signing::Unavailable, "try again later"),
+    ] {
+        let test = fixture(signing).await;
+        let in_use = test.manager.use_identity(&test.identity);
+        until("a refusal", || in_use.last_error().is_some()).await;
+        let error = in_use.last_error().unwrap();
+        assert!(error.contains(reason), "{signing:?}: {error}");
+        assert!(test.store.current(&test.identity).is_none(), "{signing:?}");
+
+        *test.server.signing.lock().unwrap() = Signing::Correctly(3600);
+        assert_eq!(certificate(&in_use).await.identity, test.identity);
+    }
+}
+
+#[test]
+fn renewal_falls_between_half_and_four_fifths_of_life() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let not_after = now + Duration::from_secs(1000);
+    assert_eq!(
+        renewal_time(now, not_after, 0.0),
+        now + Duration::from_secs(500)
+    );
+    assert_eq!(
+        renewal_time(now, not_after, 1.0),
+        now + Duration::from_secs(800)
+    );
+    assert_eq!(
+        renewal_time(not_after, now, 0.7),
+        not_after,
+        "already expired: at once"
+    );
+}
