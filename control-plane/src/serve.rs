@@ -8,3 +8,6 @@ pub(crate) mod server;
 mod server_certificate;
 
 pub(crate) use server_certificate::{ServerCertificate, ServerCertificateError};
+
+#[cfg(test)]
+mod tests;
