@@ -1,0 +1,7 @@
+//! The parts of the node agent that reach into the kernel: network namespaces, the
+//! eBPF programs, and the sockets that the proxy opens inside a pod. A library so that
+//! the kernel tests can use them as the agent does.
+
+pub mod netns;
+pub mod pod_net;
+pub mod redirect;

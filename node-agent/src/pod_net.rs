@@ -1,0 +1,85 @@
+//! The sockets of one pod, opened from the node: what [`weft_proxy::net::Net`] is on a
+//! node.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use weft_model::OriginalDestination;
+use weft_model::policy::PlaintextOrigin;
+use weft_proxy::net::{Net, Purpose};
+
+use crate::netns::NetworkNamespace;
+use crate::redirect::SocketMaps;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Sockets in a pod's network namespace. Keeps the namespace alive: drop it, and every
+/// socket made by it, when the pod is gone.
+#[derive(Debug)]
+pub struct PodNet {
+    namespace: NetworkNamespace,
+    sockets: Arc<SocketMaps>,
+}
+
+impl PodNet {
+    /// For a pod's namespace, with the maps of the loaded programs.
+    pub fn new(namespace: NetworkNamespace, sockets: Arc<SocketMaps>) -> Self {
+        Self { namespace, sockets }
+    }
+
+    /// The pod's namespace.
+    pub fn namespace(&self) -> &NetworkNamespace {
+        &self.namespace
+    }
+
+    /// A socket in the namespace. Everything but its creation can be done from outside.
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let create = || {
+            let kind = Type::STREAM.nonblocking().cloexec();
+            Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+        };
+        self.namespace.run(create)?
+    }
+}
+
+impl Net for PodNet {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = self.socket(address)?;
+        // A connection given to this listener takes a local port that it never bound; without
+        // this option the application could not bind that port any more.
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    async fn connect(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
+        let socket = self.socket(to)?;
+        match purpose {
+            Purpose::Upstream => self.sockets.mark_upstream(socket.as_fd())?,
+            Purpose::Application { client } => {
+                self.sockets.mark_application(socket.as_fd(), client)?;
+            }
+        }
+        TcpSocket::from_std_stream(socket.into()).connect(to).await
+    }
+
+    fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
+        self.sockets.original_destination(accepted.as_fd())
+    }
+
+    fn origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
+        match (accepted.peer_addr(), accepted.local_addr()) {
+            (Ok(peer), Ok(local)) => self.sockets.origin(peer, local),
+            _ => PlaintextOrigin::Network,
+        }
+    }
+}

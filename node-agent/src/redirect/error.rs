@@ -1,0 +1,141 @@
+//! What can go wrong between the agent and the kernel.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::pin::PinError;
+use aya::programs::ProgramError;
+
+/// Why connections can't be captured. Each message says what an operator can do.
+#[derive(Debug, thiserror::Error)]
+pub enum RedirectError {
+    /// The agent was built without them.
+    #[error(
+        "this binary was built without the eBPF programs: run `cargo xtask build-ebpf`, then build \
+         the agent again"
+    )]
+    NoObject,
+    /// The object doesn't fit this kernel, or the process may not load it.
+    #[error("cannot load the eBPF object: {error}{}", hint(.error))]
+    Object {
+        /// What aya or the kernel says.
+        error: Box<EbpfError>,
+    },
+    /// The object is not the one that this agent was written for.
+    #[error(
+        "the eBPF object has no {kind} `{name}`: it is not of this version; run `cargo xtask \
+         build-ebpf` and build the agent again"
+    )]
+    Missing {
+        /// Map or program.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The kernel refuses a program.
+    #[error("the kernel refuses eBPF program {program}: {error}{}", program_hint(.error))]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel says.
+        error: Box<ProgramError>,
+    },
+    /// Not every program works on this node.
+    #[error("this node cannot capture connections: {0}")]
+    Incapable(super::Capabilities),
+    /// A map can't be read or written.
+    #[error("cannot {action} in eBPF map {map}: {error}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel says.
+        error: MapError,
+    },
+    /// There is no usable cgroup v2 hierarchy.
+    #[error("{0}")]
+    Cgroup(#[from] super::CgroupError),
+    /// The folder for pins can't be used.
+    #[error("{0}")]
+    Pins(#[from] super::PinsError),
+    /// A pin can't be made.
+    #[error("cannot pin {name} at {path}: {error}")]
+    Pin {
+        /// What is pinned.
+        name: String,
+        /// Where.
+        path: PathBuf,
+        /// What the kernel says.
+        error: PinError,
+    },
+    /// The node's own namespace can't be found out.
+    #[error(transparent)]
+    Namespace(#[from] crate::netns::NamespaceError),
+    /// A pod's namespace can't be entered, or a scratch namespace made.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel says.
+        error: io::Error,
+    },
+}
+
+impl RedirectError {
+    pub(super) fn map(map: &'static str, action: &'static str) -> impl FnOnce(MapError) -> Self {
+        move |error| Self::Map { map, action, error }
+    }
+
+    pub(super) fn program(program: &'static str) -> impl FnOnce(ProgramError) -> Self {
+        move |error| Self::Program {
+            program,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<EbpfError> for RedirectError {
+    fn from(error: EbpfError) -> Self {
+        Self::Object {
+            error: Box::new(error),
+        }
+    }
+}
+
+const MORE_RIGHTS: &str =
+    " (the agent needs root, or CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_PERFMON)";
+
+fn hint(error: &EbpfError) -> &'static str {
+    match not_permitted(error) {
+        true => MORE_RIGHTS,
+        false => "",
+    }
+}
+
+fn program_hint(error: &ProgramError) -> &'static str {
+    match not_permitted(error) {
+        true => MORE_RIGHTS,
+        false => "",
+    }
+}
+
+/// Whether the kernel's EPERM is anywhere below an error.
+fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.kind() == io::ErrorKind::PermissionDenied;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Joins the reasons of several failures.
+pub(super) fn list(f: &mut fmt::Formatter<'_>, parts: &[String]) -> fmt::Result {
+    f.write_str(&parts.join("; "))
+}

@@ -1,0 +1,287 @@
+//! `cargo xtask build-ebpf`: builds the kernel programs, with whatever compiler for
+//! them this machine has, or can get.
+//!
+//! 1. find a compiler with a `core` for BPF ([`toolchain`]), install one where that may
+//!    be done ([`packages`]), else say what to install
+//! 2. find or build a linker that reads the compiler's LLVM bitcode ([`linker`])
+//! 3. build, and put the object where the node agent's build script looks for it
+
+mod linker;
+mod packages;
+mod toolchain;
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
+
+use toolchain::{Toolchain, Unusable};
+
+/// The target whose byte order is that of every machine Weft runs on.
+const TARGET: &str = "bpfel-unknown-none";
+const OBJECT: &str = "weft-ebpf";
+/// Crates that use unstable features; only a nightly compiler allows them unasked.
+const UNSTABLE_CRATES: &str = "aya_ebpf,aya_ebpf_cty,aya_log_ebpf,weft_ebpf";
+
+/// What `build-ebpf` can be told.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Build even when nothing has changed.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Why the programs can't be built. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildEbpfError {
+    /// No compiler, and none could be installed.
+    #[error("{0}")]
+    NoToolchain(Unusable),
+    /// The compiler's LLVM has no linker.
+    #[error(
+        "rustc {rustc} uses LLVM {major}, which bpf-linker {} cannot link; use a compiler with LLVM \
+         {} to {}",
+        linker::VERSION, linker::LLVM_VERSIONS.start(), linker::LLVM_VERSIONS.end()
+    )]
+    Llvm {
+        /// The compiler.
+        rustc: PathBuf,
+        /// Its LLVM.
+        major: u32,
+    },
+    /// The compiler's LLVM isn't there as a shared library.
+    #[error(
+        "no shared LLVM {major} library (libLLVM.so.{major}.*) in {searched}: install libllvm{major}, \
+         or put bpf-linker {} into PATH (https://github.com/aya-rs/bpf-linker)",
+        linker::VERSION
+    )]
+    NoLlvmLibrary {
+        /// The version sought.
+        major: u32,
+        /// Where.
+        searched: String,
+    },
+    /// A command ended badly. Its own output came before.
+    #[error("{what} failed: {status}")]
+    Failed {
+        /// What it was to do.
+        what: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A command can't be started.
+    #[error("cannot run {program}: {error}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file can't be read or written.
+    #[error("cannot {action} {path}: {error}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildEbpfError {
+    let path = path.to_owned();
+    move |error| BuildEbpfError::File {
+        action,
+        path,
+        error,
+    }
+}
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+struct Folders {
+    workspace: PathBuf,
+    target: PathBuf,
+}
+
+impl Folders {
+    fn find() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let workspace = package.parent().unwrap_or(package).to_owned();
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(directory) => workspace.join(directory),
+            None => workspace.join("target"),
+        };
+        Self { workspace, target }
+    }
+
+    /// The object, as the node agent's build script expects it.
+    fn object(&self) -> PathBuf {
+        self.target.join("ebpf").join(OBJECT)
+    }
+
+    /// What the object was built from.
+    fn stamp(&self) -> PathBuf {
+        self.target.join("ebpf").join("weft-ebpf.stamp")
+    }
+}
+
+/// Builds the kernel programs unless they are up to date; returns the object's path.
+///
+/// # Errors
+/// When no compiler can be found or installed, or the build fails.
+pub(crate) fn run(options: &Options) -> Result<PathBuf, BuildEbpfError> {
+    let folders = Folders::find();
+    let object = folders.object();
+    let inputs = hash_inputs(&folders.workspace)?;
+    if !options.force && object.is_file() && is_stamped(&folders.stamp(), &inputs) {
+        say(&format!(
+            "eBPF programs are up to date: {}",
+            object.display()
+        ));
+        return Ok(object);
+    }
+    let start = Instant::now();
+    let toolchain = find_toolchain(&folders)?;
+    say(&format!("building the eBPF programs with {toolchain}"));
+    let linker = linker::find(&toolchain, &folders.target)?;
+    let built = build(&folders, &toolchain, &linker)?;
+    publish(&built, &object)?;
+    let stamp = folders.stamp();
+    fs::write(&stamp, inputs).map_err(file("write", &stamp))?;
+    let seconds = start.elapsed().as_secs_f32();
+    say(&format!(
+        "eBPF programs are ready after {seconds:.1} s: {}",
+        object.display()
+    ));
+    Ok(object)
+}
+
+/// What is on the machine, or what can be put there.
+fn find_toolchain(folders: &Folders) -> Result<Toolchain, BuildEbpfError> {
+    let unusable = match toolchain::find() {
+        Ok(toolchain) => return Ok(toolchain),
+        Err(unusable) => unusable,
+    };
+    if !packages::may_install() {
+        return Err(BuildEbpfError::NoToolchain(unusable));
+    }
+    packages::install(&folders.target.join("tools"))?;
+    toolchain::find().map_err(BuildEbpfError::NoToolchain)
+}
+
+fn build(
+    folders: &Folders,
+    toolchain: &Toolchain,
+    linker: &Path,
+) -> Result<PathBuf, BuildEbpfError> {
+    let target = folders.target.join("ebpf-build");
+    let mut command = toolchain.cargo();
+    command
+        .current_dir(folders.workspace.join("ebpf/programs"))
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(toolchain.build_arguments())
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(linker));
+    if toolchain.needs_bootstrap() {
+        command.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES);
+    }
+    execute(&mut command, "building the eBPF programs")?;
+    Ok(target.join(TARGET).join("release").join(OBJECT))
+}
+
+/// Flags of the compiler, in cargo's encoding.
+fn flags(linker: &Path) -> OsString {
+    let mut flags = OsString::from(format!(
+        "--cfg=bpf_target_arch=\"{}\"\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf\x1f-Clinker=",
+        env::consts::ARCH
+    ));
+    flags.push(linker);
+    flags
+}
+
+/// Puts the object in its place, at once and only when it is another: the node agent is
+/// rebuilt when the file changes.
+fn publish(built: &Path, object: &Path) -> Result<(), BuildEbpfError> {
+    let new = fs::read(built).map_err(file("read", built))?;
+    if fs::read(object).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let folder = object.parent().unwrap_or(object);
+    fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
+    let unfinished = object.with_extension("new");
+    fs::write(&unfinished, new).map_err(file("write", &unfinished))?;
+    fs::rename(&unfinished, object).map_err(file("write", object))
+}
+
+fn is_stamped(stamp: &Path, inputs: &str) -> bool {
+    fs::read_to_string(stamp).is_ok_and(|text| text == inputs)
+}
+
+/// A digest of every source that goes into the object.
+fn hash_inputs(workspace: &Path) -> Result<String, BuildEbpfError> {
+    let mut hasher = DefaultHasher::new();
+    for folder in ["ebpf/common", "ebpf/programs"] {
+        hash_folder(&workspace.join(folder), &mut hasher)?;
+    }
+    UNSTABLE_CRATES.hash(&mut hasher);
+    flags(Path::new(linker::VERSION)).hash(&mut hasher);
+    Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+fn hash_folder(folder: &Path, hasher: &mut DefaultHasher) -> Result<(), BuildEbpfError> {
+    let list = || -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
+    };
+    let mut paths = list().map_err(file("list", folder))?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                hash_folder(&path, hasher)?;
+            }
+        } else if path
+            .extension()
+            .is_some_and(|kind| kind == "rs" || kind == "toml" || kind == "lock")
+        {
+            path.file_name().hash(hasher);
+            fs::read(&path).map_err(file("read", &path))?.hash(hasher);
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command to its end; its output goes where ours goes.
+fn execute(command: &mut Command, what: &'static str) -> Result<(), BuildEbpfError> {
+    let status = command.status().map_err(|error| BuildEbpfError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        error,
+    })?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(BuildEbpfError::Failed { what, status }),
+    }
+}
+
+/// The text that a command prints, when it succeeds.
+fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A line for whoever waits.
+#[allow(clippy::print_stderr)]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
