@@ -1,6 +1,8 @@
 //! A test bed without eBPF: pods are addresses of 127.0.0.0/8, their "namespaces"
 //! this process's own. TLS, HTTP/2 and sockets are real.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed")]
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
