@@ -66,7 +66,12 @@ impl Agent {
         discovery: watch::Receiver<DiscoveryStatus>,
         ready: Readiness,
     ) -> Self {
-        Self { capturer, discovery, ready, pods: HashMap::new() }
+        Self {
+            capturer,
+            discovery,
+            ready,
+            pods: HashMap::new(),
+        }
     }
 
     /// Reconciles until `stop` says to stop; then releases every pod and waits for
@@ -96,10 +101,14 @@ impl Agent {
     fn reconcile(&mut self, mesh: &Mesh) {
         let node = &self.capturer.shared.node;
         let local = mesh.workloads().filter(|workload| workload.node == *node);
-        let local: HashMap<_, _> = local.map(|workload| (workload.uid.clone(), workload)).collect();
+        let local: HashMap<_, _> = local
+            .map(|workload| (workload.uid.clone(), workload))
+            .collect();
         self.collect_ended();
         for (uid, pod) in &self.pods {
-            let desired = local.get(uid).map_or(Desired::Gone, |workload| desired(workload));
+            let desired = local
+                .get(uid)
+                .map_or(Desired::Gone, |workload| desired(workload));
             pod.desired.send_if_modified(|current| {
                 let changed = *current != desired;
                 *current = desired;
@@ -121,20 +130,25 @@ impl Agent {
         pods.retain(|uid, pod| {
             let ended = pod.desired.is_closed();
             if ended {
-                capturer.reports.release(uid);
-                capturer.table.remove(uid);
+                capturer.forget_pod(uid);
             }
             !ended
         });
     }
 
     fn start(&self, workload: &Arc<Workload>) -> Pod {
-        let phase =
-            if workload.enrolment.is_enrolled() { PodPhase::Pending } else { PodPhase::Outside };
+        let phase = if workload.enrolment.is_enrolled() {
+            PodPhase::Pending
+        } else {
+            PodPhase::Outside
+        };
         self.capturer.table.set(workload, phase, None);
         let (sender, receiver) = watch::channel(desired(workload));
         let task = PodTask::new(Arc::clone(&self.capturer), Arc::clone(workload), receiver);
-        Pod { desired: sender, task: tokio::spawn(task.run()) }
+        Pod {
+            desired: sender,
+            task: tokio::spawn(task.run()),
+        }
     }
 
     /// Ready once the whole configuration has come and each pod that it wants
@@ -146,6 +160,9 @@ impl Agent {
         }
         if every_pod_was_tried(mesh, &self.capturer.shared.node, &self.capturer.table) {
             self.capturer.reports.complete();
+            if let Err(error) = self.capturer.redirect.collect_leftovers() {
+                tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
+            }
             self.ready.0.send_replace(true);
             tracing::info!(target: "agent", pods = self.pods.len(), "ready");
         }
@@ -156,7 +173,9 @@ impl Agent {
         tracing::info!(target: "agent", pods = self.pods.len(), "releasing every pod");
         let tasks: Vec<_> = self.pods.into_values().collect();
         for pod in &tasks {
-            pod.desired.send_replace(Desired::Gone);
+            pod.desired.send_replace(Desired::Stopping {
+                pinned: self.capturer.pinned,
+            });
         }
         let mut draining = self.capturer.draining.subscribe();
         let drained = async {
@@ -186,5 +205,9 @@ fn desired(workload: &Arc<Workload>) -> Desired {
 fn every_pod_was_tried(mesh: &Mesh, node: &str, table: &PodTable) -> bool {
     mesh.workloads()
         .filter(|workload| *workload.node == *node && workload.enrolment.is_enrolled())
-        .all(|workload| table.phase(&workload.uid).is_some_and(|phase| phase != PodPhase::Pending))
+        .all(|workload| {
+            table
+                .phase(&workload.uid)
+                .is_some_and(|phase| phase != PodPhase::Pending)
+        })
 }

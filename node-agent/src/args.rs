@@ -103,7 +103,9 @@ pub(crate) enum LogFormat {
 
 /// A time such as `500ms`, `30s`, `2m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let milliseconds = match unit {
         "ms" => 1,
@@ -139,7 +141,9 @@ mod tests {
     fn the_documented_line_parses() {
         let line = "weft-node-agent run --node node-1 --control-plane https://10.99.0.1:15010 \
                     --root-certificates root.pem --token-file token --drain-deadline 5s";
-        let Command::Run(run) = Arguments::try_parse_from(line.split_whitespace()).unwrap().command
+        let Command::Run(run) = Arguments::try_parse_from(line.split_whitespace())
+            .unwrap()
+            .command
         else {
             panic!("not run");
         };

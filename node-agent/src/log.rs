@@ -17,8 +17,9 @@ pub(crate) fn start(format: LogFormat) -> Result<(), String> {
             .map_err(|error| format!("WEFT_LOG is `{text}`, which is not a filter: {error}"))?,
         _ => EnvFilter::new(DEFAULT_FILTER),
     };
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

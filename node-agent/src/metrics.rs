@@ -57,12 +57,16 @@ impl AgentMetrics {
     fn kernel_verdicts(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut metric = encoder.encode_descriptor(
             "weft_ebpf_verdicts",
-            "Decisions of the kernel programs",
+            "Decisions of the kernel programs, and what led to them",
             None,
             MetricType::Counter,
         )?;
         for counter in self.capturer.redirect.counters() {
-            let labels = [("program", counter.program), ("verdict", counter.verdict)];
+            let labels = [
+                ("program", counter.program),
+                ("verdict", counter.verdict),
+                ("finding", counter.finding),
+            ];
             ConstCounter::new(counter.count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
@@ -115,6 +119,8 @@ impl AgentMetrics {
 
 /// Seconds since the epoch; 0 for never.
 fn seconds(time: Option<SystemTime>) -> i64 {
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let since = time
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -4,18 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weft_model::policy::MtlsMode;
 use weft_model::workload::Workload;
+use weft_node_agent::netns::NamespaceIdentity;
 
 /// How long a pod's inbound side outlives its capture, so that peers whose
 /// configuration is a moment older don't fail.
 pub(crate) const INBOUND_GRACE: Duration = Duration::from_secs(2);
-
-/// Which network namespace, by device and inode: a name can be given to another one.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct NamespaceIdentity {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-}
 
 /// What the control plane says about a pod of this node.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +19,13 @@ pub(crate) enum Desired {
     Enrolled(Arc<Workload>),
     /// It exists and is to be left alone.
     Outside(Arc<Workload>),
-    /// It doesn't exist, or this agent is stopping.
+    /// It doesn't exist.
     Gone,
+    /// The agent stops.
+    Stopping {
+        /// What is attached outlives the agent.
+        pinned: bool,
+    },
 }
 
 /// What has been done for a pod.
@@ -59,6 +59,8 @@ pub(crate) enum Step {
     Linger(Instant),
     /// Stop capturing altogether and let its connections end.
     Release,
+    /// Leave the kernel's part in place, which then refuses what nobody serves.
+    LeaveEnforced,
     /// Tell the kernel that it is to be left alone.
     KnowOutside,
     /// Take that back.
@@ -79,7 +81,7 @@ pub(crate) fn next(
         Actual::Untouched => from_untouched(desired, found),
         Actual::KnownOutside(namespace) => match desired {
             Desired::Outside(_) if found == Some(*namespace) => Step::Rest,
-            Desired::Outside(_) | Desired::Enrolled(_) | Desired::Gone => Step::ForgetOutside,
+            _ => Step::ForgetOutside,
         },
         // Its name now means another namespace: the pod was replaced, and there is
         // nobody left whom a slow end would help.
@@ -90,18 +92,23 @@ pub(crate) fn next(
         }
         Actual::Captured(current, _) => match desired {
             Desired::Enrolled(wanted) => from_captured(wanted, current),
-            Desired::Outside(_) | Desired::Gone => Step::StopOutbound,
+            // Without the agent it would be reachable in the clear.
+            Desired::Stopping { pinned: true } if current.mtls_mode == MtlsMode::Strict => {
+                Step::LeaveEnforced
+            }
+            Desired::Outside(_) | Desired::Gone | Desired::Stopping { .. } => Step::StopOutbound,
         },
         Actual::Leaving(_, until) => match desired {
-            Desired::Outside(_) | Desired::Gone if now < *until => Step::Linger(*until),
-            Desired::Outside(_) | Desired::Gone | Desired::Enrolled(_) => Step::Release,
+            Desired::Enrolled(_) => Step::Release,
+            _ if now < *until => Step::Linger(*until),
+            _ => Step::Release,
         },
     }
 }
 
 fn from_untouched(desired: &Desired, found: Option<NamespaceIdentity>) -> Step {
     match (desired, found) {
-        (Desired::Gone, _) => Step::Finish,
+        (Desired::Gone | Desired::Stopping { .. }, _) => Step::Finish,
         (Desired::Enrolled(_) | Desired::Outside(_), None) => Step::AwaitNamespace,
         (Desired::Enrolled(_), Some(_)) => Step::Capture,
         (Desired::Outside(_), Some(_)) => Step::KnowOutside,

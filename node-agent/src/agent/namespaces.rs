@@ -9,8 +9,7 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use weft_model::workload::WorkloadUid;
-
-use super::lifecycle::NamespaceIdentity;
+use weft_node_agent::netns::NamespaceIdentity;
 
 /// Where `ip netns` and most CNI plugins put names of network namespaces.
 const DIRECTORY: &str = "/run/netns";
@@ -69,7 +68,13 @@ impl Namespaces {
         });
         let own = identity_of(Path::new("/proc/self/ns/net"))?;
         let claims = Mutex::default();
-        Ok(Arc::new(Self { directory, own, changed, claims, _watcher: watcher }))
+        Ok(Arc::new(Self {
+            directory,
+            own,
+            changed,
+            claims,
+            _watcher: watcher,
+        }))
     }
 
     /// Notice that some namespace may have come, gone or changed.
@@ -109,10 +114,16 @@ impl Namespaces {
         }
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         match claims.get(&identity) {
-            Some(other) => Err(NamespaceError::Taken { name: name.to_owned(), pod: other.clone() }),
+            Some(other) => Err(NamespaceError::Taken {
+                name: name.to_owned(),
+                pod: other.clone(),
+            }),
             None => {
                 claims.insert(identity, pod.clone());
-                Ok(Claim { namespaces: Arc::clone(self), identity })
+                Ok(Claim {
+                    namespaces: Arc::clone(self),
+                    identity,
+                })
             }
         }
     }
@@ -120,7 +131,11 @@ impl Namespaces {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut claims = self.namespaces.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self
+            .namespaces
+            .claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         claims.remove(&self.identity);
         drop(claims);
         // Whoever waits for it need not wait for the next poll.
@@ -134,7 +149,10 @@ fn is_file_name(name: &str) -> bool {
 
 fn identity_of(path: &Path) -> std::io::Result<NamespaceIdentity> {
     let metadata = std::fs::metadata(path)?;
-    Ok(NamespaceIdentity { device: metadata.dev(), inode: metadata.ino() })
+    Ok(NamespaceIdentity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
 }
 
 /// Polling alone does where watching doesn't work, only later.

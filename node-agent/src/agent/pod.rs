@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use weft_model::SpiffeId;
 use weft_model::policy::MtlsMode;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_node_agent::netns::{NamespaceIdentity, NetworkNamespace};
 use weft_proxy::config::backoff::Backoff;
 use weft_proxy::config::captures::PodCapture;
+use weft_proxy::identity::IdentityInUse;
 
-use super::capture::{Captured, CaptureError, Capturer};
-use super::lifecycle::{Actual, Desired, INBOUND_GRACE, NamespaceIdentity, Step, namespace_name, next};
+use super::capture::{CaptureError, Captured, Capturer};
+use super::lifecycle::{Actual, Desired, INBOUND_GRACE, Step, namespace_name, next};
 use super::table::PodPhase;
-use crate::netns::NetworkNamespace;
 
 /// Shortest and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -47,6 +49,8 @@ pub(crate) struct PodTask {
     desired: watch::Receiver<Desired>,
     namespaces: watch::Receiver<u64>,
     held: Held,
+    /// Kept between attempts, so that the certificate comes meanwhile.
+    identity: Option<(SpiffeId, Arc<IdentityInUse>)>,
     backoff: Backoff,
 }
 
@@ -59,7 +63,17 @@ impl PodTask {
         let namespaces = capturer.namespaces.subscribe();
         let backoff = Backoff::new(RETRY.0, RETRY.1);
         let uid = workload.uid.clone();
-        Self { capturer, uid, workload, desired, namespaces, held: Held::Nothing, backoff }
+        let (held, identity) = (Held::Nothing, None);
+        Self {
+            capturer,
+            uid,
+            workload,
+            desired,
+            namespaces,
+            held,
+            identity,
+            backoff,
+        }
     }
 
     /// Runs until nothing is left of the pod.
@@ -70,7 +84,10 @@ impl PodTask {
                 self.workload = Arc::clone(workload);
             }
             self.namespaces.mark_unchanged();
-            let found = self.capturer.namespaces.find(namespace_name(&self.workload));
+            let found = self
+                .capturer
+                .namespaces
+                .find(namespace_name(&self.workload));
             let step = next(&desired, &self.held.actual(), found, Instant::now());
             match step {
                 Step::Finish => break,
@@ -80,32 +97,38 @@ impl PodTask {
                 _ => self.act(step, found).await,
             }
         }
-        let Self { capturer, desired, .. } = self;
+        let Self {
+            capturer, desired, ..
+        } = self;
         drop(desired);
         capturer.ended.notify_one();
     }
 
     /// Does one step that changes something.
     async fn act(&mut self, step: Step, found: Option<NamespaceIdentity>) {
-        let result = match (step, std::mem::replace(&mut self.held, Held::Nothing)) {
-            (Step::Capture, _) => self.capture(found).await,
-            (Step::Update, Held::Captured(pod)) => self.update(pod),
-            (Step::StopOutbound, Held::Captured(pod)) => {
-                self.held = self.stop_outbound(pod);
-                Ok(())
-            }
-            (Step::Release, Held::Captured(pod) | Held::Leaving(pod, _)) => {
+        let result = match (
+            step,
+            std::mem::replace(&mut self.held, Held::Nothing),
+            found,
+        ) {
+            (Step::Capture, _, Some(found)) => self.capture(found).await,
+            (Step::KnowOutside, _, Some(found)) => self.know_outside(found),
+            (Step::Update, Held::Captured(pod), _) => self.update(pod),
+            (Step::StopOutbound, Held::Captured(pod), _) => self.stop_outbound(pod),
+            (Step::Release, Held::Captured(pod) | Held::Leaving(pod, _), _) => {
                 self.capturer.release(*pod);
                 self.capturer.reports.release(&self.uid);
                 Ok(())
             }
-            (Step::KnowOutside, _) => self.know_outside(found),
-            (Step::ForgetOutside, Held::Outside(namespace, _)) => {
-                self.capturer.forget(&namespace);
+            (Step::LeaveEnforced, Held::Captured(pod), _) => {
+                self.capturer.leave_enforced(*pod);
                 Ok(())
             }
+            (Step::ForgetOutside, Held::Outside(namespace, _), _) => {
+                self.capturer.forget_outside(&namespace)
+            }
             // The steps that wait, and what `next` never says.
-            (_, held) => {
+            (_, held, _) => {
                 self.held = held;
                 Ok(())
             }
@@ -116,14 +139,14 @@ impl PodTask {
         }
     }
 
-    async fn capture(&mut self, found: Option<NamespaceIdentity>) -> Result<(), CaptureError> {
-        let Some(found) = found else { return Ok(()) };
+    async fn capture(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
         let workload = Arc::clone(&self.workload);
         if self.capturer.table.phase(&self.uid) != Some(PodPhase::Failed) {
             self.capturer.table.set(&workload, PodPhase::Pending, None);
         }
+        let identity = self.use_identity(&workload.identity);
         let pod = tokio::select! {
-            pod = self.capturer.capture(&workload, found) => pod?,
+            pod = self.capturer.capture(&workload, found, identity) => pod?,
             // Wanted is something else meanwhile; what was begun is dropped.
             _ = self.desired.changed() => {
                 self.desired.mark_changed();
@@ -133,52 +156,63 @@ impl PodTask {
         self.held = Held::Captured(Box::new(pod));
         self.capturer.reports.set(&self.uid, PodCapture::Captured);
         self.capturer.table.set(&workload, PodPhase::Captured, None);
-        tracing::info!(
-            target: "agent",
-            pod = %workload.name,
-            namespace = workload.namespace(),
-            identity = %workload.identity,
-            mtls_mode = %workload.mtls_mode,
-            "captured",
-        );
+        self.log("captured");
         Ok(())
+    }
+
+    fn use_identity(&mut self, wanted: &SpiffeId) -> Arc<IdentityInUse> {
+        match &self.identity {
+            Some((identity, in_use)) if identity == wanted => Arc::clone(in_use),
+            _ => {
+                let in_use = self.capturer.use_identity(wanted);
+                self.identity = Some((wanted.clone(), Arc::clone(&in_use)));
+                in_use
+            }
+        }
     }
 
     fn update(&mut self, mut pod: Box<Captured>) -> Result<(), CaptureError> {
         let result = pod.update(&self.workload);
         if result.is_ok() {
-            self.capturer.table.set(&self.workload, PodPhase::Captured, None);
-            tracing::info!(
-                target: "agent",
-                pod = %self.workload.name,
-                namespace = self.workload.namespace(),
-                mtls_mode = %self.workload.mtls_mode,
-                "updated",
-            );
+            self.capturer
+                .table
+                .set(&self.workload, PodPhase::Captured, None);
+            self.log("updated");
         }
         self.held = Held::Captured(pod);
         result
     }
 
-    fn stop_outbound(&mut self, mut pod: Box<Captured>) -> Held {
-        pod.stop_outbound();
+    /// Peers are told in any case, and the pod leaves in any case: a kernel that
+    /// doesn't let go of outbound connections does so at the release.
+    fn stop_outbound(&mut self, mut pod: Box<Captured>) -> Result<(), CaptureError> {
+        let result = pod.stop_outbound();
         self.capturer.reports.release(&self.uid);
         self.capturer.table.set_phase(&self.uid, PodPhase::Leaving);
+        self.held = Held::Leaving(pod, Instant::now() + INBOUND_GRACE);
+        self.identity = None;
+        self.log("released; serving what still comes in for a moment");
+        result
+    }
+
+    fn know_outside(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
+        self.capturer
+            .table
+            .set(&self.workload, PodPhase::Outside, None);
+        let namespace = self.capturer.know_outside(&self.workload, found)?;
+        self.held = Held::Outside(namespace, found);
+        Ok(())
+    }
+
+    fn log(&self, what: &str) {
         tracing::info!(
             target: "agent",
             pod = %self.workload.name,
             namespace = self.workload.namespace(),
-            "released; serving what still comes in for a moment",
+            identity = %self.workload.identity,
+            mtls_mode = %self.workload.mtls_mode,
+            "{what}",
         );
-        Held::Leaving(pod, Instant::now() + INBOUND_GRACE)
-    }
-
-    fn know_outside(&mut self, found: Option<NamespaceIdentity>) -> Result<(), CaptureError> {
-        self.capturer.table.set(&self.workload, PodPhase::Outside, None);
-        let Some(found) = found else { return Ok(()) };
-        let namespace = self.capturer.know_outside(&self.workload)?;
-        self.held = Held::Outside(namespace, found);
-        Ok(())
     }
 
     async fn await_namespace(&mut self, desired: &Desired) {
@@ -190,7 +224,7 @@ impl PodTask {
             Desired::Outside(workload) => {
                 self.capturer.table.set(workload, PodPhase::Outside, None);
             }
-            Desired::Gone => {}
+            Desired::Gone | Desired::Stopping { .. } => {}
         }
         self.wait(None).await;
     }
@@ -206,29 +240,35 @@ impl PodTask {
     }
 
     fn report_failure(&self, reason: &str) {
-        // A pod whose update failed is still captured, in its previous form.
         let phase = match (&self.held, &*self.desired.borrow()) {
+            // A pod whose update failed is still captured, in its previous form.
             (Held::Captured(_), _) => PodPhase::Captured,
+            (Held::Leaving(..), _) => PodPhase::Leaving,
             (_, Desired::Enrolled(_)) => PodPhase::Failed,
-            (_, Desired::Outside(_) | Desired::Gone) => PodPhase::Outside,
+            (_, Desired::Outside(_) | Desired::Gone | Desired::Stopping { .. }) => {
+                PodPhase::Outside
+            }
         };
-        let known = self.capturer.table.snapshot().get(&self.uid).and_then(|pod| pod.reason.clone());
-        if known.as_deref() == Some(reason) {
+        if self.capturer.table.reason(&self.uid).as_deref() == Some(reason) {
             return;
         }
-        self.capturer.table.set(&self.workload, phase, Some(reason.into()));
+        self.capturer
+            .table
+            .set(&self.workload, phase, Some(reason.into()));
         if phase == PodPhase::Failed {
-            self.capturer.reports.set(&self.uid, PodCapture::Failed(reason.into()));
+            self.capturer
+                .reports
+                .set(&self.uid, PodCapture::Failed(reason.into()));
         }
-        let unprotected = phase == PodPhase::Failed && self.workload.mtls_mode == MtlsMode::Strict;
+        let strict = self.workload.mtls_mode == MtlsMode::Strict;
         tracing::error!(
             target: "agent",
             pod = %self.workload.name,
             namespace = self.workload.namespace(),
-            mtls_mode = %self.workload.mtls_mode,
-            strict_but_not_captured = unprotected,
+            state = phase.as_str(),
+            unprotected = strict && phase == PodPhase::Failed,
             reason,
-            "can't capture; trying again",
+            "trouble with a pod; trying again",
         );
     }
 

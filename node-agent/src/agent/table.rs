@@ -26,8 +26,13 @@ pub(crate) enum PodPhase {
 }
 
 impl PodPhase {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Outside, Self::Pending, Self::Captured, Self::Failed, Self::Leaving];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Outside,
+        Self::Pending,
+        Self::Captured,
+        Self::Failed,
+        Self::Leaving,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -83,6 +88,13 @@ impl PodTable {
 
     pub(crate) fn phase(&self, pod: &WorkloadUid) -> Option<PodPhase> {
         self.0.borrow().get(pod).map(|state| state.phase)
+    }
+
+    pub(crate) fn reason(&self, pod: &WorkloadUid) -> Option<Arc<str>> {
+        self.0
+            .borrow()
+            .get(pod)
+            .and_then(|state| state.reason.clone())
     }
 
     pub(crate) fn set_phase(&self, pod: &WorkloadUid, phase: PodPhase) {

@@ -4,8 +4,14 @@ use weft_model::SpiffeId;
 use weft_model::policy::MtlsMode;
 use weft_model::workload::{CaptureExclusions, Enrolment, WorkloadLabels, WorkloadUid};
 
-const FIRST: NamespaceIdentity = NamespaceIdentity { device: 4, inode: 1 };
-const SECOND: NamespaceIdentity = NamespaceIdentity { device: 4, inode: 2 };
+const FIRST: NamespaceIdentity = NamespaceIdentity {
+    device: 4,
+    inode: 1,
+};
+const SECOND: NamespaceIdentity = NamespaceIdentity {
+    device: 4,
+    inode: 2,
+};
 
 fn workload(account: &str, mtls_mode: MtlsMode) -> Arc<Workload> {
     let trust_domain = "cluster.local".parse().unwrap();
@@ -38,7 +44,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { actual: Actual::Untouched, now: Instant::now(), reported: false, finished: false }
+        Self {
+            actual: Actual::Untouched,
+            now: Instant::now(),
+            reported: false,
+            finished: false,
+        }
     }
 
     /// Does what a step says, as the executor does.
@@ -59,6 +70,10 @@ impl World {
                 self.now = until;
                 leaving
             }
+            (Step::LeaveEnforced, _, Actual::Captured(..)) => {
+                self.reported = false;
+                Actual::Untouched
+            }
             (Step::Release, _, Actual::Captured(..) | Actual::Leaving(..)) => {
                 self.reported = false;
                 Actual::Untouched
@@ -67,7 +82,7 @@ impl World {
                 Actual::KnownOutside(found.unwrap())
             }
             (Step::ForgetOutside, _, Actual::KnownOutside(_)) => Actual::Untouched,
-            (Step::Finish, Desired::Gone, Actual::Untouched) => {
+            (Step::Finish, Desired::Gone | Desired::Stopping { .. }, Actual::Untouched) => {
                 self.finished = true;
                 Actual::Untouched
             }
@@ -94,7 +109,10 @@ impl World {
 #[test]
 fn a_pod_leaves_outbound_first_and_inbound_after_a_grace() {
     let mut world = World::new();
-    assert_eq!(world.settle(&Desired::Enrolled(web()), Some(FIRST)), [Step::Capture]);
+    assert_eq!(
+        world.settle(&Desired::Enrolled(web()), Some(FIRST)),
+        [Step::Capture]
+    );
     let steps = world.settle(&Desired::Gone, Some(FIRST));
     assert_eq!(steps[0], Step::StopOutbound);
     assert!(matches!(steps[1], Step::Linger(_)), "{steps:?}");
@@ -106,7 +124,10 @@ fn a_pod_whose_namespace_was_replaced_is_captured_anew_without_waiting() {
     let mut world = World::new();
     let desired = Desired::Enrolled(web());
     world.settle(&desired, Some(FIRST));
-    assert_eq!(world.settle(&desired, Some(SECOND)), [Step::Release, Step::Capture]);
+    assert_eq!(
+        world.settle(&desired, Some(SECOND)),
+        [Step::Release, Step::Capture]
+    );
     assert_eq!(world.actual, Actual::Captured(web(), SECOND));
 }
 
@@ -125,15 +146,24 @@ fn another_mode_is_applied_live_and_another_identity_from_scratch() {
     let strict = Desired::Enrolled(workload("web", MtlsMode::Strict));
     assert_eq!(world.settle(&strict, Some(FIRST)), [Step::Update]);
     let other = Desired::Enrolled(workload("other", MtlsMode::Strict));
-    assert_eq!(world.settle(&other, Some(FIRST)), [Step::Release, Step::Capture]);
+    assert_eq!(
+        world.settle(&other, Some(FIRST)),
+        [Step::Release, Step::Capture]
+    );
 }
 
 #[test]
 fn progress_of_the_enrolment_itself_changes_nothing() {
     let mut world = World::new();
     world.settle(&Desired::Enrolled(web()), Some(FIRST));
-    let captured = Workload { enrolment: Enrolment::Captured, ..Workload::clone(&web()) };
-    assert_eq!(world.settle(&Desired::Enrolled(Arc::new(captured)), Some(FIRST)), []);
+    let captured = Workload {
+        enrolment: Enrolment::Captured,
+        ..Workload::clone(&web())
+    };
+    assert_eq!(
+        world.settle(&Desired::Enrolled(Arc::new(captured)), Some(FIRST)),
+        []
+    );
 }
 
 #[test]
@@ -145,15 +175,35 @@ fn a_pod_that_comes_back_while_leaving_is_captured_again_at_once() {
     assert_eq!(steps, [Step::Release, Step::Capture]);
 }
 
+#[test]
+fn a_strict_pod_stays_enforced_without_the_agent_where_that_is_possible() {
+    for (mode, pinned, first) in [
+        (MtlsMode::Strict, true, Step::LeaveEnforced),
+        (MtlsMode::Strict, false, Step::StopOutbound),
+        (MtlsMode::Permissive, true, Step::StopOutbound),
+    ] {
+        let mut world = World::new();
+        world.settle(&Desired::Enrolled(workload("web", mode)), Some(FIRST));
+        let steps = world.settle(&Desired::Stopping { pinned }, Some(FIRST));
+        assert_eq!(steps[0], first, "{mode}, pinned: {pinned}");
+        assert_eq!(steps.last(), Some(&Step::Finish));
+    }
+}
+
 fn any_desired() -> impl Strategy<Value = Desired> {
     let any_workload = (0u8..2, any::<bool>()).prop_map(|(account, strict)| {
-        let mode = if strict { MtlsMode::Strict } else { MtlsMode::Permissive };
+        let mode = if strict {
+            MtlsMode::Strict
+        } else {
+            MtlsMode::Permissive
+        };
         workload(["web", "other"][usize::from(account)], mode)
     });
     prop_oneof![
         3 => any_workload.clone().prop_map(Desired::Enrolled),
         1 => any_workload.prop_map(Desired::Outside),
         1 => Just(Desired::Gone),
+        1 => any::<bool>().prop_map(|pinned| Desired::Stopping { pinned }),
     ]
 }
 
@@ -185,7 +235,9 @@ proptest! {
                 (Desired::Outside(_), Actual::KnownOutside(namespace)) => {
                     prop_assert_eq!(found, Some(*namespace));
                 }
-                (Desired::Gone, Actual::Untouched) => prop_assert!(world.finished),
+                (Desired::Gone | Desired::Stopping { .. }, Actual::Untouched) => {
+                    prop_assert!(world.finished);
+                }
                 (desired, actual) => prop_assert!(false, "{desired:?} but {actual:?}"),
             }
         }
