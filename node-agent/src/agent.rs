@@ -52,6 +52,12 @@ impl Readiness {
     pub(crate) fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
+
+    /// Resolves once the agent is ready.
+    pub(crate) async fn wait(&self) {
+        // The sender is this object's own.
+        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
+    }
 }
 
 #[derive(Debug)]
