@@ -165,7 +165,7 @@ impl Mesh {
     ) -> Result<Resolution, Unroutable> {
         let address = destination.address();
         if let Some(service) = self.services_by_address.get(&address.ip()) {
-            return self.resolve_service(node, service, address.port());
+            return self.resolve_service(node, service, address);
         }
         match self.workload_at(address.ip()) {
             Some(workload) => {
@@ -185,8 +185,9 @@ impl Mesh {
         &self,
         node: &str,
         service: &Arc<Service>,
-        port: u16,
+        dialled: SocketAddr,
     ) -> Result<Resolution, Unroutable> {
+        let port = dialled.port();
         let key = || service.key.clone();
         if service.port(port).is_none() {
             return Err(Unroutable::NoSuchPort {
@@ -230,6 +231,12 @@ impl Mesh {
                 }
                 Err(error) => not_captured = Some(error),
             }
+        }
+        // As kube-proxy does: an application may listen in one family only, and its
+        // client's address has to be of the family that it is reached by.
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
+        if candidates.iter().any(same_family) {
+            candidates.retain(same_family);
         }
         if candidates.is_empty() {
             let none = Unroutable::NoEndpoints {
