@@ -191,6 +191,8 @@ fn describe(capturer: &Capturer, status: &DiscoveryStatus) -> serde_json::Value 
         .map(|workload| {
             json!({
                 "uid": workload.uid.as_str(),
+                "name": &*workload.name,
+                "namespace": workload.namespace(),
                 "identity": workload.identity.to_string(),
                 "addresses": workload.addresses,
                 "node": &*workload.node,
