@@ -101,3 +101,29 @@ pub(crate) async fn listen(arguments: ListenArguments) -> io::Result<()> {
     within(stream.read_line(&mut echoed)).await?;
     report::write(&json!({ "greeting": greeting.trim(), "echoed": echoed.trim() }))
 }
+
+/// Whom to call with what.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CallArguments {
+    /// The echo server.
+    #[arg(long)]
+    to: SocketAddr,
+    /// What to have echoed.
+    #[arg(long)]
+    text: String,
+}
+
+/// Has one text echoed.
+pub(crate) async fn call(arguments: CallArguments) -> io::Result<()> {
+    let start = std::time::Instant::now();
+    let mut stream = within(TcpStream::connect(arguments.to)).await?;
+    let local_port = stream.local_addr()?.port();
+    within(stream.write_all(arguments.text.as_bytes())).await?;
+    let mut back = vec![0; arguments.text.len()];
+    within(stream.read_exact(&mut back)).await?;
+    report::write(&json!({
+        "echoed": back == arguments.text.as_bytes(),
+        "latency_us": start.elapsed().as_micros() as u64,
+        "local_port": local_port,
+    }))
+}

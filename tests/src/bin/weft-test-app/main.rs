@@ -50,6 +50,8 @@ enum Mode {
     SendAfterEnd(half_close::Arguments),
     /// Reads what the server says before anything was sent, then has it echoed.
     Listen(connections::ListenArguments),
+    /// Has an echo server send one text back.
+    Call(connections::CallArguments),
     /// Opens many connections to an echo server, holds all, and checks each.
     Hold(connections::HoldArguments),
     /// Connects to many destinations at once and checks who answered.
@@ -87,6 +89,7 @@ async fn run(mode: Mode) -> io::Result<()> {
         Mode::HalfClose(arguments) => half_close::send_and_close(arguments).await,
         Mode::SendAfterEnd(arguments) => half_close::send_after_end(arguments).await,
         Mode::Listen(arguments) => connections::listen(arguments).await,
+        Mode::Call(arguments) => connections::call(arguments).await,
         Mode::Hold(arguments) => connections::hold(arguments).await,
         Mode::Destinations(arguments) => destinations::run(arguments).await,
         Mode::Requests(arguments) => requests::run(arguments).await,
