@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use weft_model::SpiffeId;
-use weft_model::policy::MtlsMode;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_node_agent::netns::{self, NamespaceIdentity, NetworkNamespace};
 use weft_node_agent::pod_net::PodNet;
@@ -123,7 +122,7 @@ impl Capturer {
         }
         self.await_certificate(workload, &identity).await?;
         let net = Arc::new(PodNet::new(namespace, self.redirect.sockets()));
-        let (shared, worker) = (Arc::clone(&self.shared), self.workers.next());
+        let (shared, worker) = (Arc::clone(&self.shared), self.workers.assign());
         let proxy = PodProxy::start(shared, Arc::clone(workload), Arc::clone(&net), worker)
             .map_err(CaptureError::Proxy)?;
         let kernel = self
@@ -264,9 +263,9 @@ fn request<'a>(
     }
 }
 
-fn pair(pair: &weft_proxy::proxy::ListenerPair) -> ListenerPair<'_> {
+fn pair(listener: &weft_proxy::proxy::Listener) -> ListenerPair<'_> {
     ListenerPair {
-        v4: pair.v4.as_fd(),
-        v6: pair.v6.as_ref().map(AsFd::as_fd),
+        v4: listener.v4.as_fd(),
+        v6: listener.v6.as_ref().map(AsFd::as_fd),
     }
 }
