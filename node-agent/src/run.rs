@@ -2,12 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use weft_node_agent::redirect::{Redirect, RedirectError, RedirectOptions, UnknownPods};
 use weft_proxy::admin::{self, Admin, Readiness};
 use weft_proxy::config::captures::CaptureReports;
@@ -18,7 +16,6 @@ use weft_proxy::metrics::Metrics;
 use weft_proxy::shared::{Settings, Shared};
 use weft_proxy::store::Store;
 use weft_proxy::workers::Workers;
-use weft_proxy::{Settings, Shared};
 
 use crate::agent::Agent;
 use crate::agent::capture::Capturer;

@@ -1,7 +1,12 @@
 //! The whole mesh: real namespaces as nodes and pods, real eBPF, real TLS, real
 //! clients.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod traffic;
 
@@ -16,14 +21,20 @@ fn shop() -> MeshBuilder {
         .pod(PodSpec::new("web-1", 1).label("app", "web"))
         .pod(PodSpec::new("web-2", 2).label("app", "web"))
         .pod(PodSpec::new("outside", 2).outside())
-        .service("web", &["10.96.0.10", "fd00:10:96::10"], "web", &[(80, 8080)])
+        .service(
+            "web",
+            &["10.96.0.10", "fd00:10:96::10"],
+            "web",
+            &[(80, 8080)],
+        )
         .service("web-headless", &[], "web", &[(80, 8080)])
 }
 
 /// Starts a web server in each of these pods.
 fn serve_web(mesh: &mut Mesh, pods: &[&str]) {
     for pod in pods {
-        mesh.serve(pod, &["http", "--listen", "[::]:8080", "--name", pod]).unwrap();
+        mesh.serve(pod, &["http", "--listen", "[::]:8080", "--name", pod])
+            .unwrap();
     }
 }
 
