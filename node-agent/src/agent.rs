@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weft_model::Mesh;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_proxy::admin::Readiness;
 use weft_proxy::config::remote::DiscoveryStatus;
 
 use capture::Capturer;
@@ -33,32 +34,16 @@ use table::{PodPhase, PodTable};
 pub(crate) struct Agent {
     capturer: Arc<Capturer>,
     discovery: watch::Receiver<DiscoveryStatus>,
-    ready: Readiness,
+    readiness: Arc<Readiness>,
+    ready: bool,
     pods: HashMap<WorkloadUid, Pod>,
 }
 
-/// What the agent waits for before it calls itself ready. Stays so once it is: one
-/// pod's trouble never takes the node out of service.
-#[derive(Clone, Debug)]
-pub(crate) struct Readiness(watch::Sender<bool>);
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self(watch::Sender::new(false))
-    }
-}
-
-impl Readiness {
-    pub(crate) fn is_ready(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Resolves once the agent is ready.
-    pub(crate) async fn wait(&self) {
-        // The sender is this object's own.
-        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
-    }
-}
+/// Conditions of the agent's readiness. Each stays met once it is: one pod's trouble
+/// never takes the node out of service.
+pub(crate) const CONFIGURATION: &str = "configuration";
+/// Every pod that was to be captured when the configuration came has been tried.
+pub(crate) const PODS: &str = "pods";
 
 #[derive(Debug)]
 struct Pod {
@@ -70,12 +55,18 @@ impl Agent {
     pub(crate) fn new(
         capturer: Arc<Capturer>,
         discovery: watch::Receiver<DiscoveryStatus>,
-        ready: Readiness,
+        readiness: Arc<Readiness>,
     ) -> Self {
+        readiness.unmet(
+            CONFIGURATION,
+            "the control plane has not sent everything yet",
+        );
+        readiness.unmet(PODS, "not every pod has been tried yet");
         Self {
             capturer,
             discovery,
-            ready,
+            readiness,
+            ready: false,
             pods: HashMap::new(),
         }
     }
@@ -160,18 +151,21 @@ impl Agent {
     /// Ready once the whole configuration has come and each pod that it wants
     /// captured was tried. Until then the control plane isn't told what is not
     /// captured, either.
-    fn judge_readiness(&self, mesh: &Mesh) {
-        if self.ready.is_ready() || !self.discovery.borrow().synchronized {
+    fn judge_readiness(&mut self, mesh: &Mesh) {
+        if self.ready || !self.discovery.borrow().synchronized {
             return;
         }
-        if every_pod_was_tried(mesh, &self.capturer.shared.node, &self.capturer.table) {
-            self.capturer.reports.complete();
-            if let Err(error) = self.capturer.redirect.collect_leftovers() {
-                tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
-            }
-            self.ready.0.send_replace(true);
-            tracing::info!(target: "agent", pods = self.pods.len(), "ready");
+        self.readiness.met(CONFIGURATION);
+        if !every_pod_was_tried(mesh, &self.capturer.shared.node, &self.capturer.table) {
+            return;
         }
+        self.readiness.met(PODS);
+        self.ready = true;
+        self.capturer.reports.complete();
+        if let Err(error) = self.capturer.redirect.collect_leftovers() {
+            tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
+        }
+        tracing::info!(target: "agent", pods = self.pods.len(), "ready");
     }
 
     async fn stop(self) {

@@ -7,6 +7,7 @@
 
 mod agent;
 mod args;
+mod config;
 mod log;
 mod metrics;
 mod run;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use weft_model::SpiffeId;
-
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_node_agent::netns::{self, NamespaceIdentity, NetworkNamespace};
 use weft_node_agent::pod_net::PodNet;
@@ -264,9 +263,9 @@ fn request<'a>(
     }
 }
 
-fn pair(pair: &weft_proxy::proxy::Listener) -> ListenerPair<'_> {
+fn pair(listener: &weft_proxy::proxy::Listener) -> ListenerPair<'_> {
     ListenerPair {
-        v4: pair.v4.as_fd(),
-        v6: pair.v6.as_ref().map(AsFd::as_fd),
+        v4: listener.v4.as_fd(),
+        v6: listener.v6.as_ref().map(AsFd::as_fd),
     }
 }
