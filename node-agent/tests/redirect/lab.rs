@@ -232,6 +232,8 @@ impl Lab {
             ip("link set lo up");
             ip(&format!("addr add 10.9.0.{number}/24 dev eth0"));
             ip(&format!("addr add fd09::{number:x}/64 dev eth0 nodad"));
+            // Without link-local addresses, whose check for duplicates takes a second.
+            ip("link set eth0 addrgenmode none");
             ip("link set eth0 up");
             ip("route add default via 10.9.0.1");
             ip("-6 route add default via fd09::1");
