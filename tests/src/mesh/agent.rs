@@ -127,6 +127,8 @@ impl Agent {
 /// How far `/config` says a pod is into the mesh.
 fn enrolment(config: &Value, pod: &str) -> Option<String> {
     let workloads = config["workloads"].as_object()?;
-    let workload = workloads.values().find(|workload| workload["name"] == pod)?;
+    let workload = workloads
+        .values()
+        .find(|workload| workload["name"] == pod)?;
     workload["enrolment"].as_str().map(str::to_lowercase)
 }
