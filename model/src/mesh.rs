@@ -165,7 +165,7 @@ impl Mesh {
     ) -> Result<Resolution, Unroutable> {
         let address = destination.address();
         if let Some(service) = self.services_by_address.get(&address.ip()) {
-            return self.resolve_service(node, service, address.port());
+            return self.resolve_service(node, service, address);
         }
         match self.workload_at(address.ip()) {
             Some(workload) => {
@@ -185,8 +185,9 @@ impl Mesh {
         &self,
         node: &str,
         service: &Arc<Service>,
-        port: u16,
+        dialled: SocketAddr,
     ) -> Result<Resolution, Unroutable> {
+        let port = dialled.port();
         let key = || service.key.clone();
         if service.port(port).is_none() {
             return Err(Unroutable::NoSuchPort {
@@ -237,6 +238,12 @@ impl Mesh {
                 port,
             };
             return Err(not_captured.unwrap_or(none));
+        }
+        // A dual-stack service has each pod once per family; who dialled IPv4 expects
+        // IPv4 at the other end, too, unless there is none.
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
+        if candidates.iter().any(same_family) {
+            candidates.retain(same_family);
         }
         Ok(Resolution::Service {
             service: Arc::clone(service),

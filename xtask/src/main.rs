@@ -1,26 +1,62 @@
 //! The project's own commands: `cargo xtask help`.
 
+// A command-line tool: what it says is its work.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod build_ebpf;
 mod codegen;
+mod demo;
+mod interrupt;
+mod prerequisites;
+mod test;
+mod workspace;
 
-#[allow(clippy::print_stderr)]
-fn main() -> std::process::ExitCode {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap();
-    let result = match std::env::args().nth(1).as_deref() {
-        Some("build-ebpf") => {
-            let force = std::env::args().any(|argument| argument == "--force");
-            build_ebpf::run(&build_ebpf::Options { force })
-                .map(drop)
-                .map_err(|error| error.to_string())
-        }
-        _ => codegen::run(root).map_err(|error| error.to_string()),
-    };
-    if let Err(error) = result {
-        eprintln!("{error}");
-        return std::process::ExitCode::FAILURE;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the mesh at work: two nodes and five pods on this machine, real requests,
+    /// a table of what happened. Needs root.
+    Demo(demo::Options),
+    /// Runs every test; closes with `N passed, N failed`. Kernel and end-to-end tests
+    /// need root.
+    Test(test::Options),
+    /// Builds the eBPF programs that the node agent embeds.
+    BuildEbpf(build_ebpf::Options),
+    /// Generates Rust code from the protobuf schema.
+    Codegen,
+}
+
+fn main() -> ExitCode {
+    let workspace = Workspace::find();
+    match Arguments::parse().command {
+        Command::Demo(options) => done(demo::run(&workspace, &options)),
+        Command::Test(options) => test::run(&workspace, &options),
+        Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
+        Command::Codegen => done(codegen::run(workspace.root())),
     }
-    std::process::ExitCode::SUCCESS
+}
+
+fn done<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

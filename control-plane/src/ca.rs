@@ -1,0 +1,50 @@
+//! The mesh's certificate authority.
+
+pub(crate) mod join_token;
+mod leaf;
+mod private_file;
+mod root;
+
+pub(crate) use leaf::Request;
+pub(crate) use root::Authority;
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no certificate authority.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// A file can't be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate is there without its key, or the other way round.
+    #[error(
+        "{missing} is missing beside its counterpart; restore it from a backup, or remove both \
+         to start a new mesh (every agent then needs the new root)"
+    )]
+    Half {
+        /// The file that isn't there.
+        missing: PathBuf,
+    },
+    /// Certificate or key can't be used.
+    #[error("{path}: {source}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rcgen::Error,
+    },
+    /// No certificate could be made.
+    #[error("making a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// A key that belongs to nobody.
+    #[error(
+        "{0} is damaged: a join key has 32 bytes; remove it to make a new one (tokens made with it end)"
+    )]
+    JoinKey(PathBuf),
+}

@@ -1,0 +1,168 @@
+//! Join tokens: how an agent proves which node it speaks for when there is no
+//! Kubernetes to vouch for it. A token is bound to a node and an end; the control
+//! plane keeps no list, just the key.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::{AuthorityError, private_file};
+
+/// What every token starts with, so that one found in a log is recognised.
+const PREFIX: &str = "weft-join";
+/// Bytes of the key.
+const KEY_BYTES: usize = 32;
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum InvalidToken {
+    /// It isn't one.
+    #[error("not a join token; make one with `weft-control-plane token`")]
+    Form,
+    /// Its signature is someone else's.
+    #[error("the join token was not made by this control plane")]
+    Signature,
+    /// Its time is over.
+    #[error("the join token has expired; make a new one with `weft-control-plane token`")]
+    Expired,
+}
+
+/// What a token says.
+#[derive(Debug, Deserialize, Serialize)]
+struct Claims {
+    node: String,
+    /// Seconds since 1970.
+    expires: u64,
+}
+
+/// The key that tokens are made and checked with.
+pub(crate) struct JoinKey(hmac::Key);
+
+impl std::fmt::Debug for JoinKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JoinKey")
+    }
+}
+
+impl JoinKey {
+    /// The key of a state directory; a new one at its first use.
+    pub(crate) fn open(state_directory: &Path) -> Result<Self, AuthorityError> {
+        let path = state_directory.join("join-key");
+        let failed = |source| AuthorityError::Io {
+            path: path.clone(),
+            source,
+        };
+        if !path.exists() {
+            let mut fresh = [0; KEY_BYTES];
+            let filled = SystemRandom::new().fill(&mut fresh);
+            filled.map_err(|_| failed(io::Error::other("no randomness")))?;
+            fs::create_dir_all(state_directory).map_err(failed)?;
+            match private_file::create(&path, &fresh) {
+                // Another process was first.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.map_err(failed)?,
+            }
+        }
+        let key = fs::read(&path).map_err(failed)?;
+        if key.len() != KEY_BYTES {
+            return Err(AuthorityError::JoinKey(path));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    }
+
+    /// A token for a node.
+    pub(crate) fn issue(&self, node: &str, lifetime: Duration, now: SystemTime) -> String {
+        let expires = seconds(now).saturating_add(lifetime.as_secs());
+        let claims = serde_json::json!({ "node": node, "expires": expires }).to_string();
+        let claims = URL_SAFE_NO_PAD.encode(claims);
+        let tag = hmac::sign(&self.0, claims.as_bytes());
+        format!("{PREFIX}.{claims}.{}", URL_SAFE_NO_PAD.encode(tag))
+    }
+
+    /// The node that a token speaks for.
+    pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Result<String, InvalidToken> {
+        let mut parts = token.trim().split('.');
+        let (Some(PREFIX), Some(claims), Some(tag), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(InvalidToken::Form);
+        };
+        let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidToken::Form);
+        // Compares in constant time.
+        hmac::verify(&self.0, claims.as_bytes(), &decode(tag)?)
+            .map_err(|_| InvalidToken::Signature)?;
+        let claims: Claims =
+            serde_json::from_slice(&decode(claims)?).map_err(|_| InvalidToken::Form)?;
+        if claims.expires <= seconds(now) {
+            return Err(InvalidToken::Expired);
+        }
+        Ok(claims.node)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn key() -> JoinKey {
+        JoinKey::open(tempfile::tempdir().unwrap().path()).unwrap()
+    }
+
+    #[test]
+    fn a_token_speaks_for_its_node_until_it_expires() {
+        let (key, now) = (key(), SystemTime::now());
+        let token = key.issue("node-1", HOUR, now);
+        assert_eq!(key.verify(&token, now), Ok("node-1".to_owned()));
+        assert_eq!(key.verify(&token, now + HOUR), Err(InvalidToken::Expired));
+    }
+
+    #[test]
+    fn a_forged_or_foreign_token_is_refused() {
+        let (key, now) = (key(), SystemTime::now());
+        let foreign = self::key().issue("node-1", HOUR, now);
+        assert_eq!(key.verify(&foreign, now), Err(InvalidToken::Signature));
+        let token = key.issue("node-1", HOUR, now);
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"node":"node-2","expires":99999999999}"#);
+        let tag = token.rsplit('.').next().unwrap();
+        let forged = format!("{PREFIX}.{claims}.{tag}");
+        assert_eq!(key.verify(&forged, now), Err(InvalidToken::Signature));
+        for garbage in [
+            "",
+            "weft-join",
+            "weft-join..",
+            "weft-join.a.b.c",
+            "Bearer x",
+        ] {
+            assert!(key.verify(garbage, now).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let token = JoinKey::open(folder.path())
+            .unwrap()
+            .issue("n", HOUR, SystemTime::now());
+        let again = JoinKey::open(folder.path()).unwrap();
+        assert_eq!(again.verify(&token, SystemTime::now()), Ok("n".to_owned()));
+        let mode = fs::metadata(folder.path().join("join-key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

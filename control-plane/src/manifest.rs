@@ -1,0 +1,195 @@
+//! Kubernetes manifests, parsed and checked at the edge: what comes out is valid,
+//! what doesn't is one error that names document and field.
+
+mod annotations;
+mod endpoint_slice;
+mod mesh_config;
+mod namespace;
+mod pod;
+mod service;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub(crate) use endpoint_slice::SliceObject;
+pub(crate) use mesh_config::MeshConfigObject;
+pub(crate) use namespace::NamespaceObject;
+pub(crate) use pod::PodObject;
+pub(crate) use service::{ServiceObject, TargetPort};
+
+/// One object that the mesh cares about.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Object {
+    Pod(PodObject),
+    Service(ServiceObject),
+    EndpointSlice(SliceObject),
+    Namespace(NamespaceObject),
+    MeshConfig(MeshConfigObject),
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ManifestError {
+    /// It isn't YAML or JSON.
+    #[error("document {document}: {message}")]
+    Syntax {
+        /// Which document of the file, from 1.
+        document: usize,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A field has a value that it can't have.
+    #[error("document {document} ({object}): field {field}: {message}")]
+    Field {
+        /// Which document of the file, from 1.
+        document: usize,
+        /// Kind, namespace and name.
+        object: String,
+        /// Path of the field, such as `spec.ports[0].port`.
+        field: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+}
+
+/// A field's complaint, before it is known whose field it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct FieldError {
+    field: String,
+    message: String,
+}
+
+impl FieldError {
+    pub(crate) fn new(field: impl Into<String>, message: impl ToString) -> Self {
+        Self {
+            field: field.into(),
+            message: message.to_string(),
+        }
+    }
+
+    pub(crate) fn missing(field: &str, why: &str) -> Self {
+        Self::new(field, format!("missing; {why}"))
+    }
+}
+
+/// All objects of a file; kinds that the mesh has no use for are passed over.
+///
+/// # Errors
+/// The first thing that is wrong: a file counts as a whole, or not at all.
+pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, yaml()).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let line = usize::try_from(line).unwrap_or(1);
+            ManifestError::Syntax {
+                document: document_at(text, line),
+                message: error.to_string(),
+            }
+        })?;
+    let mut objects = Vec::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        if !document.is_null() {
+            parse_document(index + 1, document, &mut objects)?;
+        }
+    }
+    Ok(objects)
+}
+
+/// YAML 1.2 as Kubernetes' own tools read it: a node may be named `n` without being
+/// taken for `false`. The size of a file is bounded by whoever reads it.
+fn yaml() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_nodes: 10_000_000,
+            max_events: 30_000_000,
+        },
+    }
+}
+
+fn parse_document(
+    number: usize,
+    document: Value,
+    objects: &mut Vec<Object>,
+) -> Result<(), ManifestError> {
+    let text = |path: &str| {
+        document
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (api_version, kind) = (text("/apiVersion").to_owned(), text("/kind").to_owned());
+    let name = match text("/metadata/namespace") {
+        "" => text("/metadata/name").to_owned(),
+        namespace => format!("{namespace}/{}", text("/metadata/name")),
+    };
+    let field_error = |error: FieldError| ManifestError::Field {
+        document: number,
+        object: format!("{} {name}", if kind.is_empty() { "no kind" } else { &kind }),
+        field: error.field,
+        message: error.message,
+    };
+    if kind == "List" {
+        let items = document
+            .get("items")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        return items
+            .into_iter()
+            .try_for_each(|item| parse_document(number, item, objects));
+    }
+    let object = match (api_version.as_str(), kind.as_str()) {
+        ("v1", "Pod") => typed(document).and_then(PodObject::parse).map(Object::Pod),
+        ("v1", "Service") => typed(document)
+            .and_then(ServiceObject::parse)
+            .map(Object::Service),
+        ("v1", "Namespace") => typed(document)
+            .and_then(NamespaceObject::parse)
+            .map(Object::Namespace),
+        ("discovery.k8s.io/v1", "EndpointSlice") => typed(document)
+            .and_then(SliceObject::parse)
+            .map(Object::EndpointSlice),
+        ("weft.dev/v1alpha1", "MeshConfig") => typed(document)
+            .and_then(MeshConfigObject::parse)
+            .map(Object::MeshConfig),
+        (_, "") => Err(FieldError::missing(
+            "kind",
+            "a manifest has apiVersion and kind",
+        )),
+        ("", _) => Err(FieldError::missing(
+            "apiVersion",
+            "a manifest has apiVersion and kind",
+        )),
+        // ServiceAccounts are named by pods; nothing else is needed of them here.
+        _ => return Ok(()),
+    };
+    objects.push(object.map_err(field_error)?);
+    Ok(())
+}
+
+/// The typed form; an error names the path of the offending field.
+fn typed<T: DeserializeOwned>(document: Value) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| FieldError::new(error.path().to_string(), error.inner()))
+}
+
+/// Which document of a multi-document text a line (from 1) belongs to.
+fn document_at(text: &str, line: usize) -> usize {
+    let mut document = 1;
+    let mut content = false;
+    for text in text.lines().take(line) {
+        if text == "---" || text.starts_with("--- ") {
+            document += usize::from(content);
+            content = false;
+        } else if !text.trim().is_empty() && !text.starts_with('#') {
+            content = true;
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests;

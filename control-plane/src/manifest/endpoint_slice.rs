@@ -1,0 +1,81 @@
+//! EndpointSlices: endpoints that somebody else computed.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use weft_model::address::canonical_ip;
+use weft_model::service::ServiceKey;
+
+use super::FieldError;
+
+/// The label that ties a slice to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// A slice, as far as the mesh cares.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SliceObject {
+    pub(crate) service: ServiceKey,
+    /// Port name (as in the Service) and number on the endpoints.
+    pub(crate) ports: Vec<(String, u16)>,
+    pub(crate) endpoints: Vec<SliceEndpoint>,
+}
+
+/// One address of a slice.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SliceEndpoint {
+    pub(crate) address: IpAddr,
+    pub(crate) ready: bool,
+    /// Name of the Pod behind it, in the Service's namespace.
+    pub(crate) pod: Option<String>,
+}
+
+impl SliceObject {
+    pub(super) fn parse(slice: EndpointSlice) -> Result<Self, FieldError> {
+        let labels = slice.metadata.labels.unwrap_or_default();
+        let service = labels.get(SERVICE_NAME).ok_or_else(|| {
+            let field = format!("metadata.labels[{SERVICE_NAME}]");
+            FieldError::missing(&field, "it names the Service that the slice belongs to")
+        })?;
+        let namespace = slice
+            .metadata
+            .namespace
+            .unwrap_or_else(|| "default".to_owned());
+        let mut ports = Vec::new();
+        for (index, port) in slice.ports.iter().flatten().enumerate() {
+            if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
+                continue;
+            }
+            let number = port.port.and_then(|port| u16::try_from(port).ok());
+            let number = number.filter(|port| *port != 0).ok_or_else(|| {
+                let message = "not a port between 1 and 65535";
+                FieldError::new(format!("ports[{index}].port"), message)
+            })?;
+            ports.push((port.name.clone().unwrap_or_default(), number));
+        }
+        let mut endpoints = Vec::new();
+        for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
+            let conditions = endpoint.conditions.clone().unwrap_or_default();
+            let ready =
+                conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false);
+            let target = endpoint.target_ref.as_ref();
+            let target = target.filter(|target| target.kind.as_deref() == Some("Pod"));
+            for text in &endpoint.addresses {
+                let address = text.parse::<IpAddr>().map(canonical_ip).map_err(|_| {
+                    let message = format!("`{text}` is not an IP address");
+                    FieldError::new(format!("endpoints[{index}].addresses"), message)
+                })?;
+                let pod = target.and_then(|target| target.name.clone());
+                endpoints.push(SliceEndpoint {
+                    address,
+                    ready,
+                    pod,
+                });
+            }
+        }
+        Ok(Self {
+            service: ServiceKey::new(&namespace, service),
+            ports,
+            endpoints,
+        })
+    }
+}

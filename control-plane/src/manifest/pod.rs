@@ -1,0 +1,161 @@
+//! Pods.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use weft_model::address::canonical_ip;
+use weft_model::policy::MtlsMode;
+use weft_model::service::ServiceKey;
+use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
+
+use super::FieldError;
+use super::annotations::{self, Texts};
+
+/// A pod, as far as the mesh cares.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodObject {
+    pub(crate) uid: WorkloadUid,
+    /// Namespace and name.
+    pub(crate) key: ServiceKey,
+    pub(crate) node: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) service_account: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) names: WorkloadLabels,
+    /// Named container ports.
+    pub(crate) ports: Vec<(String, u16)>,
+    /// Whether it opts in or out itself.
+    pub(crate) mesh: Option<bool>,
+    pub(crate) mtls_mode: Option<MtlsMode>,
+    pub(crate) exclusions: CaptureExclusions,
+    pub(crate) network_namespace: String,
+    pub(crate) host_network: bool,
+    pub(crate) ready: bool,
+    /// It has ended: no workload any more.
+    pub(crate) ended: bool,
+}
+
+impl PodObject {
+    pub(super) fn parse(pod: Pod) -> Result<Self, FieldError> {
+        let Pod {
+            metadata,
+            spec,
+            status,
+        } = pod;
+        let spec = spec.ok_or_else(|| FieldError::missing("spec", "a Pod has one"))?;
+        let status = status.unwrap_or_default();
+        let name = metadata
+            .name
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| FieldError::missing("metadata.name", "every object has one"))?;
+        let namespace = metadata.namespace.unwrap_or_else(|| "default".to_owned());
+        let annotations = metadata.annotations.unwrap_or_default();
+        let labels = metadata.labels.unwrap_or_default();
+        let key = ServiceKey::new(&namespace, &name);
+        let uid = metadata.uid.unwrap_or_else(|| key.to_string());
+        let phase = status.phase.as_deref().unwrap_or_default();
+        let ended = matches!(phase, "Succeeded" | "Failed");
+        let node = spec.node_name.clone().filter(|node| !node.is_empty());
+        let node = node.ok_or_else(|| {
+            FieldError::missing(
+                "spec.nodeName",
+                "a directory has no scheduler, name the node",
+            )
+        })?;
+        let ready = metadata.deletion_timestamp.is_none() && is_ready(&status);
+        let owner = metadata
+            .owner_references
+            .unwrap_or_default()
+            .into_iter()
+            .next();
+        let workload = owner.map_or_else(|| name.clone(), |owner| owner_name(owner.name, &labels));
+        Ok(Self {
+            uid: WorkloadUid::from(uid.as_str()),
+            node,
+            addresses: addresses(&status)?,
+            service_account: spec
+                .service_account_name
+                .clone()
+                .filter(|account| !account.is_empty())
+                .unwrap_or_else(|| "default".to_owned()),
+            names: WorkloadLabels {
+                workload: workload.into(),
+                app: first(&labels, ["app.kubernetes.io/name", "app"]).into(),
+                version: first(&labels, ["app.kubernetes.io/version", "version"]).into(),
+            },
+            ports: named_ports(&spec),
+            mesh: annotations::mesh("annotations", &annotations)?,
+            mtls_mode: annotations::mtls_mode(&annotations)?,
+            exclusions: annotations::exclusions(&annotations)?,
+            network_namespace: annotations
+                .get(annotations::NETNS)
+                .cloned()
+                .unwrap_or_default(),
+            host_network: spec.host_network.unwrap_or_default(),
+            labels,
+            key,
+            ready,
+            ended,
+        })
+    }
+}
+
+fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
+    let listed = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|address| address.ip.as_str());
+    let mut texts: Vec<_> = listed.enumerate().collect();
+    let field = |index: usize| match status.pod_ips {
+        Some(_) => format!("status.podIPs[{index}].ip"),
+        None => "status.podIP".to_owned(),
+    };
+    if texts.is_empty() {
+        texts.extend(status.pod_ip.as_deref().map(|address| (0, address)));
+    }
+    if texts.is_empty() {
+        let why = "a directory has no IPAM, list the pod's addresses";
+        return Err(FieldError::missing("status.podIPs", why));
+    }
+    let parsed = texts.into_iter().map(|(index, text)| {
+        let address = text.parse::<IpAddr>().map(canonical_ip);
+        address.map_err(|_| FieldError::new(field(index), format!("`{text}` is not an IP address")))
+    });
+    parsed.collect()
+}
+
+/// Ready unless it says otherwise: manifests written by hand leave conditions out.
+fn is_ready(status: &PodStatus) -> bool {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
+    ready.is_none_or(|condition| condition.status == "True")
+}
+
+fn named_ports(spec: &PodSpec) -> Vec<(String, u16)> {
+    let ports = spec
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
+    let named = ports
+        .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)));
+    named.collect()
+}
+
+/// A ReplicaSet's name without the hash that its Deployment gave it.
+fn owner_name(name: String, labels: &Texts) -> String {
+    let hash = labels.get("pod-template-hash");
+    let stripped = hash.and_then(|hash| name.strip_suffix(&format!("-{hash}")));
+    stripped.map_or_else(|| name.clone(), str::to_owned)
+}
+
+fn first(labels: &Texts, names: [&str; 2]) -> String {
+    names
+        .into_iter()
+        .find_map(|name| labels.get(name))
+        .cloned()
+        .unwrap_or_default()
+}

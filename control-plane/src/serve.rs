@@ -1,0 +1,13 @@
+//! What agents connect to.
+
+pub(crate) mod authentication;
+pub(crate) mod certificates;
+mod difference;
+pub(crate) mod discovery;
+pub(crate) mod server;
+mod server_certificate;
+
+pub(crate) use server_certificate::{ServerCertificate, ServerCertificateError};
+
+#[cfg(test)]
+mod tests;

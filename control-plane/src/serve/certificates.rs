@@ -1,0 +1,43 @@
+//! `Certificates.Sign`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use weft_proto::v1::certificates_server::Certificates;
+use weft_proto::v1::{SignRequest, SignResponse};
+
+use super::authentication;
+use crate::ca;
+use crate::state::State;
+
+/// The service.
+pub(crate) struct CertificatesService {
+    pub(crate) state: Arc<State>,
+    pub(crate) authority: Arc<ca::Authority>,
+}
+
+#[tonic::async_trait]
+impl Certificates for CertificatesService {
+    async fn sign(&self, call: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let node = authentication::node(&call)?;
+        let request = ca::Request::parse(&call.get_ref().certification_request)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let identity = &request.identity;
+        if !self.state.runs_on(identity, &node) {
+            tracing::warn!(node, %identity, "refused a certificate");
+            return Err(Status::permission_denied(format!(
+                "no enrolled pod of node {node} has the identity {identity}"
+            )));
+        }
+        let leaf = self.authority.sign(&request).map_err(|error| {
+            tracing::error!(%error, "signing failed");
+            Status::internal("the certificate could not be signed")
+        })?;
+        tracing::info!(node, %identity, "signed a certificate");
+        let roots = vec![self.authority.root().to_vec()];
+        Ok(Response::new(SignResponse {
+            chain: vec![leaf.to_vec()],
+            roots,
+        }))
+    }
+}

@@ -1,0 +1,94 @@
+//! The gRPC server: TLS, authentication, the two services.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use weft_proto::v1::certificates_server::CertificatesServer;
+use weft_proto::v1::discovery_server::DiscoveryServer;
+
+use super::authentication::interceptor;
+use super::certificates::CertificatesService;
+use super::discovery::DiscoveryService;
+use crate::ca::join_token::JoinKey;
+
+/// How long a client may take for its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pings to agents, and how long an answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+
+/// Serves until `stopping` turns true.
+///
+/// # Errors
+/// When the server itself fails; a client's failure is its own.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    key: Arc<JoinKey>,
+    discovery: DiscoveryService,
+    certificates: CertificatesService,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let (connections, incoming) = mpsc::channel(64);
+    let accepting = tokio::spawn(accept(
+        listener,
+        TlsAcceptor::from(Arc::new(tls)),
+        connections,
+    ));
+    let authenticate = interceptor(key);
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(DiscoveryServer::with_interceptor(
+            discovery,
+            authenticate.clone(),
+        ))
+        .add_service(CertificatesServer::with_interceptor(
+            certificates,
+            authenticate,
+        ))
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
+            // A sender that is gone means the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await;
+    accepting.abort();
+    served
+}
+
+/// Handshakes beside each other, so that a slow client holds up nobody.
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting connections");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    // The server is stopping when nobody takes it.
+                    let _ = connections.send(Ok(stream)).await;
+                }
+                Ok(Err(error)) => tracing::warn!(%peer, %error, "TLS handshake"),
+                Err(_) => tracing::warn!(%peer, "TLS handshake took too long"),
+            }
+        });
+    }
+}

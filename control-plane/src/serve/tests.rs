@@ -1,0 +1,523 @@
+//! Real gRPC over TLS on loopback: what agents get, and what they are refused.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, KeyPair, SanType};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
+use tonic::{Code, Request, Status, Streaming};
+use weft_proto::v1::certificates_client::CertificatesClient;
+use weft_proto::v1::discovery_client::DiscoveryClient;
+use weft_proto::v1::discovery_request::Request as Message;
+use weft_proto::v1::{
+    Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, Enrolment,
+    PodCapture, Rejection, ResourceKind, ResourceVersion, SignRequest, Subscribe, resource,
+};
+
+use super::certificates::CertificatesService;
+use super::discovery::DiscoveryService;
+use super::{ServerCertificate, server};
+use crate::ca::Authority;
+use crate::ca::join_token::JoinKey;
+use crate::source::directory::Directory;
+use crate::state::State;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running control plane, its files and its end.
+struct ControlPlane {
+    state: Arc<State>,
+    directory: Directory,
+    key: Arc<JoinKey>,
+    port: u16,
+    stop: watch::Sender<bool>,
+}
+
+fn pod(name: &str, node: &str, address: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, annotations: {{ weft.dev/mesh: enabled }} }}\n\
+         spec: {{ nodeName: {node}, serviceAccountName: {name}, containers: [] }}\nstatus: {{ podIP: {address} }}\n"
+    )
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("manifests")).unwrap();
+    write(
+        folder.path(),
+        "pods.yaml",
+        &(pod("web", "node-1", "10.0.0.1") + &pod("db", "node-2", "10.0.0.2")),
+    );
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join("manifests").join(name), text).unwrap();
+}
+
+impl ControlPlane {
+    async fn start(folder: &Path) -> Self {
+        let authority = Arc::new(Authority::open(folder, time::Duration::HOUR).unwrap());
+        let key = Arc::new(JoinKey::open(folder).unwrap());
+        let state = Arc::new(State::open(folder).unwrap());
+        let names = vec!["weft-control-plane".to_owned()];
+        let tls = ServerCertificate::new(Arc::clone(&authority), names)
+            .unwrap()
+            .config()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopping) = watch::channel(false);
+        let discovery = DiscoveryService {
+            state: Arc::clone(&state),
+            stopping: stopping.clone(),
+        };
+        let certificates = CertificatesService {
+            state: Arc::clone(&state),
+            authority,
+        };
+        let join = Arc::clone(&key);
+        tokio::spawn(server::serve(
+            listener,
+            tls,
+            join,
+            discovery,
+            certificates,
+            stopping,
+        ));
+        let directory = Directory::new(&folder.join("manifests"));
+        let mut control_plane = Self {
+            state,
+            directory,
+            key,
+            port,
+            stop,
+        };
+        control_plane.read();
+        control_plane
+    }
+
+    fn read(&mut self) {
+        self.state.update(self.directory.scan().unwrap());
+    }
+
+    fn token(&self, node: &str) -> String {
+        self.key.issue(node, HOUR, SystemTime::now())
+    }
+
+    async fn channel(&self, folder: &Path) -> Channel {
+        let root = fs::read(folder.join("ca/root.pem")).unwrap();
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(root))
+            .domain_name("weft-control-plane");
+        let address = format!("https://127.0.0.1:{}", self.port);
+        Channel::from_shared(address)
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    async fn sign(
+        &self,
+        folder: &Path,
+        token: Option<&str>,
+        request: Vec<u8>,
+    ) -> Result<Vec<Vec<u8>>, Status> {
+        let call = authorized(
+            SignRequest {
+                certification_request: request,
+            },
+            token,
+        );
+        let response = CertificatesClient::new(self.channel(folder).await)
+            .sign(call)
+            .await?;
+        let response = response.into_inner();
+        assert_eq!(response.roots.len(), 1);
+        Ok(response.chain)
+    }
+
+    async fn subscribe(
+        &self,
+        folder: &Path,
+        token: &str,
+        node: &str,
+        held: Vec<ResourceVersion>,
+    ) -> Result<Agent, Status> {
+        let (requests, stream) = mpsc::channel(16);
+        let agent = Agent {
+            requests,
+            responses: None,
+        };
+        let kinds = [
+            ResourceKind::Workload,
+            ResourceKind::Service,
+            ResourceKind::Endpoint,
+        ];
+        let kinds = kinds.map(i32::from).to_vec();
+        agent
+            .send(Message::Subscribe(Subscribe {
+                kinds,
+                held,
+                node: node.into(),
+            }))
+            .await;
+        let call = authorized(ReceiverStream::new(stream), Some(token));
+        let mut client = DiscoveryClient::new(self.channel(folder).await);
+        let responses = client.stream(call).await?.into_inner();
+        Ok(Agent {
+            responses: Some(responses),
+            ..agent
+        })
+    }
+}
+
+fn authorized<T>(message: T, token: Option<&str>) -> Request<T> {
+    let mut call = Request::new(message);
+    if let Some(token) = token {
+        let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
+        call.metadata_mut().insert("authorization", value);
+    }
+    call
+}
+
+struct Agent {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Option<Streaming<DiscoveryResponse>>,
+}
+
+impl Agent {
+    async fn send(&self, message: Message) {
+        self.requests
+            .send(DiscoveryRequest {
+                request: Some(message),
+            })
+            .await
+            .unwrap();
+    }
+
+    async fn receive(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
+        let responses = self.responses.as_mut().unwrap();
+        tokio::time::timeout(DEADLINE, responses.message())
+            .await
+            .expect("no response in time")
+    }
+
+    async fn next(&mut self) -> DiscoveryResponse {
+        self.receive().await.unwrap().unwrap()
+    }
+
+    async fn report(&self, uid: &str, complete: bool) {
+        let pod = PodCapture {
+            workload_uid: uid.into(),
+            state: CaptureState::Captured.into(),
+            reason: String::new(),
+        };
+        self.send(Message::Capture(CaptureReport {
+            pods: vec![pod],
+            complete,
+        }))
+        .await;
+    }
+}
+
+fn names(response: &DiscoveryResponse) -> Vec<&str> {
+    response
+        .changed
+        .iter()
+        .map(|resource| resource.name.as_str())
+        .collect()
+}
+
+fn versions(response: &DiscoveryResponse) -> Vec<ResourceVersion> {
+    let version = |resource: &weft_proto::v1::Resource| ResourceVersion {
+        kind: ResourceKind::Workload.into(),
+        name: resource.name.clone(),
+        version: resource.version.clone(),
+    };
+    response.changed.iter().map(version).collect()
+}
+
+fn enrolment(response: &DiscoveryResponse) -> Enrolment {
+    match &response.changed[0].resource {
+        Some(resource::Resource::Workload(workload)) => workload.enrolment(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn request_for(identity: &str) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
+    params
+        .serialize_request(&KeyPair::generate().unwrap())
+        .unwrap()
+        .der()
+        .to_vec()
+}
+
+const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
+const DB: &str = "spiffe://cluster.local/ns/default/sa/db";
+
+#[tokio::test]
+async fn an_agent_gets_everything_then_only_what_changes() {
+    let folder = folder();
+    let mut control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    let first = agent.next().await;
+    assert!(first.synchronized);
+    assert_eq!(names(&first), ["default/db", "default/web"]);
+    write(
+        folder.path(),
+        "more.yaml",
+        &pod("new", "node-1", "10.0.0.3"),
+    );
+    control_plane.read();
+    let second = agent.next().await;
+    assert_eq!((names(&second), second.sequence), (vec!["default/new"], 2));
+    fs::remove_file(folder.path().join("manifests/more.yaml")).unwrap();
+    control_plane.read();
+    let third = agent.next().await;
+    assert_eq!(third.removed[0].name, "default/new");
+}
+
+#[tokio::test]
+async fn after_a_restart_an_agent_is_sent_differences_only() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    let held = versions(&agent.next().await);
+    control_plane.stop.send_replace(true);
+    assert_eq!(agent.receive().await.unwrap_err().code(), Code::Unavailable);
+    write(
+        folder.path(),
+        "more.yaml",
+        &pod("new", "node-1", "10.0.0.3"),
+    );
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", held)
+        .await
+        .unwrap();
+    let first = agent.next().await;
+    assert_eq!(names(&first), ["default/new"]);
+    assert!(first.synchronized && first.removed.is_empty());
+}
+
+#[tokio::test]
+async fn a_captured_pod_stays_captured_over_a_restart_until_its_node_says_otherwise() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    agent.next().await;
+    agent.report("default/web", true).await;
+    let told = agent.next().await;
+    assert_eq!(
+        (names(&told), enrolment(&told)),
+        (vec!["default/web"], Enrolment::Captured)
+    );
+    control_plane.stop.send_replace(true);
+
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let (token2, held) = (control_plane.token("node-2"), versions(&told));
+    let mut other = control_plane
+        .subscribe(folder.path(), &token2, "node-2", held)
+        .await
+        .unwrap();
+    assert_eq!(names(&other.next().await), ["default/db"]);
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    agent.next().await;
+    agent
+        .send(Message::Capture(CaptureReport {
+            pods: vec![],
+            complete: true,
+        }))
+        .await;
+    assert_eq!(enrolment(&other.next().await), Enrolment::Pending);
+}
+
+#[tokio::test]
+async fn a_node_cannot_report_the_pods_of_another() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    agent.next().await;
+    agent.report("default/db", false).await;
+    agent.report("default/web", false).await;
+    assert_eq!(names(&agent.next().await), ["default/web"]);
+}
+
+#[tokio::test]
+async fn rejections_are_remembered_by_agent_and_resource() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    let first = agent.next().await;
+    let rejection = Rejection {
+        kind: ResourceKind::Workload.into(),
+        name: "default/web".into(),
+        version: String::new(),
+        reason: "no such mode".into(),
+    };
+    let answer = Acknowledge {
+        sequence: first.sequence,
+        rejected: vec![rejection],
+    };
+    agent.send(Message::Acknowledge(answer)).await;
+    // The next report is handled after the answer, in order.
+    agent.report("default/web", false).await;
+    agent.next().await;
+    let status = control_plane.state.agents().remove("node-1").unwrap();
+    assert_eq!((status.acknowledged, status.streams), (1, 1));
+    assert_eq!(
+        status.rejected["RESOURCE_KIND_WORKLOAD default/web"],
+        "no such mode"
+    );
+}
+
+#[tokio::test]
+async fn streams_without_a_good_token_for_their_node_are_refused() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let folder = folder.path();
+    let other_key = JoinKey::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let forged = other_key.issue("node-1", HOUR, SystemTime::now());
+    let expired = control_plane
+        .key
+        .issue("node-1", HOUR, SystemTime::now() - 2 * HOUR);
+    for token in ["", "garbage", &forged, &expired] {
+        let refused = control_plane
+            .subscribe(folder, token, "node-1", vec![])
+            .await;
+        assert_eq!(
+            refused.err().unwrap().code(),
+            Code::Unauthenticated,
+            "{token}"
+        );
+    }
+    let foreign = control_plane.token("node-2");
+    let mut agent = control_plane
+        .subscribe(folder, &foreign, "node-1", vec![])
+        .await
+        .unwrap();
+    assert_eq!(
+        agent.receive().await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_protocol_is_told_so() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let mut agent = control_plane
+        .subscribe(folder.path(), &token, "node-1", vec![])
+        .await
+        .unwrap();
+    agent.next().await;
+    agent.send(Message::Subscribe(Subscribe::default())).await;
+    assert_eq!(
+        agent.receive().await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_is_signed_for_a_pod_of_the_callers_node() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let chain = control_plane
+        .sign(folder.path(), Some(&token), request_for(WEB))
+        .await
+        .unwrap();
+    let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+    let names = leaf.subject_alternative_name().unwrap().unwrap();
+    assert!(
+        names.critical,
+        "without a subject the name has to be critical (RFC 5280 4.2.1.6)"
+    );
+    assert!(format!("{:?}", names.value.general_names).contains(WEB));
+    assert_eq!(leaf.subject().iter().count(), 0);
+    let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.client_auth && usage.server_auth && !leaf.is_ca());
+    let lifetime = leaf.validity().not_after - leaf.validity().not_before;
+    assert_eq!(lifetime.unwrap().whole_minutes(), 61);
+}
+
+#[tokio::test]
+async fn certificates_for_someone_else_are_refused() {
+    let folder = folder();
+    write(
+        folder.path(),
+        "out.yaml",
+        &pod("out", "node-1", "10.0.0.9").replace("enabled", "disabled"),
+    );
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let sign = async |token: Option<&str>, request| {
+        control_plane
+            .sign(folder.path(), token, request)
+            .await
+            .unwrap_err()
+            .code()
+    };
+    assert_eq!(sign(None, request_for(WEB)).await, Code::Unauthenticated);
+    assert_eq!(
+        sign(Some(&token), request_for(DB)).await,
+        Code::PermissionDenied
+    );
+    let node_2 = control_plane.token("node-2");
+    assert_eq!(
+        sign(Some(&node_2), request_for(WEB)).await,
+        Code::PermissionDenied
+    );
+    let outside = "spiffe://cluster.local/ns/default/sa/out";
+    assert_eq!(
+        sign(Some(&token), request_for(outside)).await,
+        Code::PermissionDenied
+    );
+    let other_mesh = "spiffe://elsewhere/ns/default/sa/web";
+    assert_eq!(
+        sign(Some(&token), request_for(other_mesh)).await,
+        Code::PermissionDenied
+    );
+    assert_eq!(
+        sign(Some(&token), b"garbage".to_vec()).await,
+        Code::InvalidArgument
+    );
+}

@@ -1,0 +1,263 @@
+//! A directory of manifests, followed as it changes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::manifest::{self, ManifestError, Object};
+
+/// Largest manifest file in bytes; the API server's own limit is smaller.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// Quiet time after a change before files are read: editors write in steps.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Rescan that finds what no notification told, such as on network file systems.
+const RESCAN: Duration = Duration::from_secs(30);
+
+/// Why a file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    /// It can't be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// It is too large to be a manifest.
+    #[error("{0} bytes are more than a manifest may have (16 MiB)")]
+    TooLarge(u64),
+    /// What it says is wrong.
+    #[error("{0}")]
+    Manifest(#[from] ManifestError),
+}
+
+/// What became of the directory since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Update {
+    /// New or different content, by file name.
+    pub(crate) changed: Vec<(String, Vec<Object>)>,
+    /// Files that are gone.
+    pub(crate) removed: Vec<String>,
+    /// Files that are broken; what they said before stays in force.
+    pub(crate) broken: Vec<(String, FileError)>,
+    /// Files that were broken and aren't any more.
+    pub(crate) mended: Vec<String>,
+}
+
+impl Update {
+    /// Whether nothing happened.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            changed,
+            removed,
+            broken,
+            mended,
+        } = self;
+        changed.is_empty() && removed.is_empty() && broken.is_empty() && mended.is_empty()
+    }
+}
+
+/// What tells one state of a file from another.
+type Stamp = (Option<SystemTime>, u64, u64);
+
+/// The directory as it was last read.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    seen: BTreeMap<String, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    broken: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what is new or different.
+    ///
+    /// # Errors
+    /// When the directory itself can't be read; what is known stays.
+    pub(crate) fn scan(&mut self) -> io::Result<Update> {
+        let files = list(&self.path)?;
+        let mut update = Update::default();
+        let gone = self.seen.keys().filter(|name| !files.contains_key(*name));
+        update.removed = gone.cloned().collect();
+        update.removed.iter().for_each(|name| {
+            self.seen.remove(name);
+        });
+        for (name, (path, stamp)) in files {
+            let before = self.seen.get(&name);
+            if before.is_some_and(|seen| seen.stamp == stamp) {
+                continue;
+            }
+            let was_broken = before.is_some_and(|seen| seen.broken);
+            let result = read(&path, stamp.1);
+            self.seen.insert(
+                name.clone(),
+                Seen {
+                    stamp,
+                    broken: result.is_err(),
+                },
+            );
+            match result {
+                Ok(objects) => {
+                    if was_broken {
+                        update.mended.push(name.clone());
+                    }
+                    update.changed.push((name, objects));
+                }
+                Err(error) => update.broken.push((name, error)),
+            }
+        }
+        Ok(update)
+    }
+}
+
+/// The manifest files, by their path below the directory. Hidden files are left out:
+/// editors put theirs there, and Kubernetes its volumes' bookkeeping.
+fn list(directory: &Path) -> io::Result<BTreeMap<String, (PathBuf, Stamp)>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![(directory.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            // Follows links: mounted ConfigMaps consist of them.
+            let Ok(metadata) = fs::metadata(entry.path()) else {
+                continue;
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            if metadata.is_dir() {
+                folders.push((entry.path(), format!("{path}/")));
+            } else if [".yaml", ".yml", ".json"]
+                .iter()
+                .any(|ending| name.ends_with(ending))
+            {
+                use std::os::unix::fs::MetadataExt;
+                let stamp = (metadata.modified().ok(), metadata.len(), metadata.ino());
+                files.insert(path, (entry.path(), stamp));
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path, length: u64) -> Result<Vec<Object>, FileError> {
+    if length > LARGEST_FILE {
+        return Err(FileError::TooLarge(length));
+    }
+    Ok(manifest::parse(&fs::read_to_string(path)?)?)
+}
+
+/// Wakes when something may have changed: by notification, and now and then anyway.
+pub(crate) struct Changes {
+    events: mpsc::Receiver<()>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Changes {
+    /// Watches a directory. Where notifications can't be had, the rescan remains.
+    pub(crate) fn watch(directory: &Path) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        let notify = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // One waiting wake-up is enough.
+                let _ = sender.try_send(());
+            }
+        };
+        let watcher = notify::recommended_watcher(notify).and_then(|mut watcher| {
+            watcher.watch(directory, RecursiveMode::Recursive)?;
+            Ok(watcher)
+        });
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, "no change notifications; the directory is read every 30 s");
+        });
+        Self {
+            events,
+            _watcher: watcher.ok(),
+        }
+    }
+
+    /// Waits for the next change to settle.
+    pub(crate) async fn next(&mut self) {
+        match tokio::time::timeout(RESCAN, self.events.recv()).await {
+            Ok(Some(())) => {
+                tokio::time::sleep(SETTLE).await;
+                while self.events.try_recv().is_ok() {}
+            }
+            Ok(None) => tokio::time::sleep(RESCAN).await,
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n";
+
+    fn names(changed: &[(String, Vec<Object>)]) -> Vec<&str> {
+        changed.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_is_different_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("a.yaml", NAMESPACE);
+        write(".a.yaml.swp", "garbage: [");
+        write("notes.txt", "garbage: [");
+        fs::create_dir(folder.path().join("more")).unwrap();
+        write("more/b.yml", NAMESPACE);
+        let mut directory = Directory::new(folder.path());
+        assert_eq!(
+            names(&directory.scan().unwrap().changed),
+            ["a.yaml", "more/b.yml"]
+        );
+        assert!(directory.scan().unwrap().is_empty());
+        fs::remove_file(folder.path().join("a.yaml")).unwrap();
+        assert_eq!(directory.scan().unwrap().removed, ["a.yaml"]);
+    }
+
+    #[test]
+    fn a_broken_file_is_reported_once_and_its_last_good_content_is_not_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, NAMESPACE).unwrap();
+        let mut directory = Directory::new(folder.path());
+        directory.scan().unwrap();
+        fs::write(&path, "kind: Pod\napiVersion: v1\nspec: {}\n").unwrap();
+        let update = directory.scan().unwrap();
+        assert!(update.changed.is_empty() && update.removed.is_empty());
+        let (name, error) = &update.broken[0];
+        assert_eq!(name, "a.yaml");
+        assert!(error.to_string().contains("document 1 (Pod )"), "{error}");
+        assert!(directory.scan().unwrap().is_empty());
+        fs::write(&path, format!("{NAMESPACE}# mended\n")).unwrap();
+        assert_eq!(directory.scan().unwrap().mended, ["a.yaml"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut changes = Changes::watch(folder.path());
+        fs::write(folder.path().join("a.yaml"), NAMESPACE).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), changes.next())
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,271 @@
+//! What it takes to capture one pod: namespace, certificate, proxy, kernel; in this
+//! order, and undone in the reverse one.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use weft_model::SpiffeId;
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_node_agent::netns::{self, NamespaceIdentity, NetworkNamespace};
+use weft_node_agent::pod_net::PodNet;
+use weft_node_agent::redirect::{
+    CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectError,
+};
+use weft_proxy::config::captures::CaptureReports;
+use weft_proxy::identity::{CertificateManager, IdentityInUse};
+use weft_proxy::proxy::PodProxy;
+use weft_proxy::shared::Shared;
+use weft_proxy::workers::Workers;
+
+use super::lifecycle::namespace_name;
+use super::namespaces::{Claim, NamespaceError, Namespaces};
+use super::table::PodTable;
+
+/// How long a pod's first certificate may take before that counts as a failure.
+const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a pod isn't captured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaptureError {
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error(transparent)]
+    Open(#[from] netns::NamespaceError),
+    #[error("no certificate for {identity}: {reason}")]
+    Certificate { identity: SpiffeId, reason: String },
+    #[error("can't listen in the pod's network namespace: {0}")]
+    Proxy(std::io::Error),
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+}
+
+/// Everything that capturing pods takes, for the whole node.
+#[derive(Debug)]
+pub(crate) struct Capturer {
+    pub(crate) redirect: Redirect,
+    pub(crate) shared: Arc<Shared<PodNet>>,
+    pub(crate) workers: Workers,
+    pub(crate) certificates: Arc<CertificateManager>,
+    pub(crate) namespaces: Arc<Namespaces>,
+    pub(crate) reports: CaptureReports,
+    pub(crate) table: PodTable,
+    pub(crate) drain_deadline: Duration,
+    /// What is attached outlives the agent.
+    pub(crate) pinned: bool,
+    /// How many proxies of released pods still wait for their connections to end.
+    pub(crate) draining: watch::Sender<usize>,
+    /// Told whenever a pod's task has ended.
+    pub(crate) ended: Notify,
+}
+
+/// A captured pod. The order of the fields is the order in which they are dropped.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    pub(crate) workload: Arc<Workload>,
+    kernel: CapturedPod,
+    proxy: PodProxy<PodNet>,
+    net: Arc<PodNet>,
+    /// Keeps the certificate alive.
+    identity: Arc<IdentityInUse>,
+    /// Keeps the namespace to this pod.
+    claim: Claim,
+}
+
+impl Captured {
+    pub(crate) fn namespace(&self) -> NamespaceIdentity {
+        self.net.namespace().identity()
+    }
+
+    /// Applies another mode, other exclusions or addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the pod then stays captured in its previous form.
+    pub(crate) fn update(&mut self, workload: &Arc<Workload>) -> Result<(), CaptureError> {
+        self.kernel
+            .update(&request(workload, self.net.namespace(), &self.proxy))?;
+        self.workload = Arc::clone(workload);
+        Ok(())
+    }
+
+    /// Lets the pod's own new connections go out directly.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn stop_outbound(&mut self) -> Result<(), CaptureError> {
+        Ok(self.kernel.stop_outbound()?)
+    }
+}
+
+impl Capturer {
+    /// Starts to use an identity, so that its certificate is there when it is needed.
+    pub(crate) fn use_identity(&self, identity: &SpiffeId) -> Arc<IdentityInUse> {
+        Arc::new(self.certificates.use_identity(identity))
+    }
+
+    /// Takes a pod in. Whatever fails, or when this is cancelled, nothing stays.
+    ///
+    /// # Errors
+    /// When any part of it fails; the message says which and why.
+    pub(crate) async fn capture(
+        &self,
+        workload: &Arc<Workload>,
+        found: NamespaceIdentity,
+        identity: Arc<IdentityInUse>,
+    ) -> Result<Captured, CaptureError> {
+        let name = namespace_name(workload);
+        let claim = self.namespaces.claim(name, found, &workload.uid)?;
+        let namespace = NetworkNamespace::open_named(name)?;
+        if namespace.identity() != found {
+            return Err(NamespaceError::Changed(name.to_owned()).into());
+        }
+        self.await_certificate(workload, &identity).await?;
+        let net = Arc::new(PodNet::new(namespace, self.redirect.sockets()));
+        let (shared, worker) = (Arc::clone(&self.shared), self.workers.assign());
+        let proxy = PodProxy::start(shared, Arc::clone(workload), Arc::clone(&net), worker)
+            .map_err(CaptureError::Proxy)?;
+        let kernel = self
+            .redirect
+            .capture(&request(workload, net.namespace(), &proxy))?;
+        Ok(Captured {
+            workload: Arc::clone(workload),
+            kernel,
+            proxy,
+            net,
+            identity,
+            claim,
+        })
+    }
+
+    async fn await_certificate(
+        &self,
+        workload: &Workload,
+        identity: &IdentityInUse,
+    ) -> Result<(), CaptureError> {
+        match tokio::time::timeout(CERTIFICATE_PATIENCE, identity.certificate()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CaptureError::Certificate {
+                identity: workload.identity.clone(),
+                reason: identity
+                    .last_error()
+                    .unwrap_or_else(|| "the control plane has not answered yet".to_owned()),
+            }),
+        }
+    }
+
+    /// Stops capturing a pod; its open connections may end in their own time.
+    pub(crate) fn release(self: &Arc<Self>, pod: Captured) {
+        self.end(pod, |workload, kernel| {
+            if let Err(error) = kernel.release() {
+                tracing::error!(
+                    target: "agent",
+                    pod = %workload.name,
+                    namespace = workload.namespace(),
+                    %error,
+                    "could not take back everything in the kernel",
+                );
+            }
+        });
+    }
+
+    /// Stops serving a pod whose connections the kernel goes on to hand to nobody,
+    /// and thereby to refuse, until the next agent takes it over.
+    pub(crate) fn leave_enforced(self: &Arc<Self>, pod: Captured) {
+        self.end(pod, |workload, kernel| {
+            kernel.leave_enforced();
+            tracing::info!(
+                target: "agent",
+                pod = %workload.name,
+                namespace = workload.namespace(),
+                "strict: left captured, to be refused until the next agent comes",
+            );
+        });
+    }
+
+    fn end(self: &Arc<Self>, pod: Captured, part: impl FnOnce(&Workload, CapturedPod)) {
+        let Captured {
+            workload,
+            kernel,
+            proxy,
+            net,
+            identity,
+            claim,
+        } = pod;
+        part(&workload, kernel);
+        self.draining.send_modify(|count| *count += 1);
+        let capturer = Arc::clone(self);
+        tokio::spawn(async move {
+            proxy.drain(capturer.drain_deadline).await;
+            drop((net, identity));
+            tracing::info!(
+                target: "agent",
+                pod = %workload.name,
+                namespace = workload.namespace(),
+                "its connections have ended",
+            );
+            capturer.draining.send_modify(|count| *count -= 1);
+        });
+        // The listeners are closed: the namespace is free for a successor.
+        drop(claim);
+    }
+
+    /// Tells the kernel that a pod of this node is to be left alone.
+    ///
+    /// # Errors
+    /// When its namespace can't be opened or the kernel refuses.
+    pub(crate) fn know_outside(
+        &self,
+        workload: &Workload,
+        found: NamespaceIdentity,
+    ) -> Result<NetworkNamespace, CaptureError> {
+        let name = namespace_name(workload);
+        // Not kept: being left alone is nothing that two pods could fight over.
+        let _claim = self.namespaces.claim(name, found, &workload.uid)?;
+        let namespace = NetworkNamespace::open_named(name)?;
+        if namespace.identity() != found {
+            return Err(NamespaceError::Changed(name.to_owned()).into());
+        }
+        self.redirect.know_outside(&namespace)?;
+        Ok(namespace)
+    }
+
+    /// Takes back [`Self::know_outside`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn forget_outside(&self, namespace: &NetworkNamespace) -> Result<(), CaptureError> {
+        Ok(self.redirect.forget(namespace)?)
+    }
+
+    /// Forgets everything about a pod that is gone.
+    pub(crate) fn forget_pod(&self, pod: &WorkloadUid) {
+        self.reports.release(pod);
+        self.table.remove(pod);
+    }
+}
+
+fn request<'a>(
+    workload: &'a Workload,
+    namespace: &'a NetworkNamespace,
+    proxy: &'a PodProxy<PodNet>,
+) -> PodCapture<'a> {
+    let listeners = proxy.listeners();
+    PodCapture {
+        namespace,
+        addresses: &workload.addresses,
+        exclusions: &workload.exclusions,
+        listeners: PodListeners {
+            plaintext: pair(&listeners.plaintext),
+            hbone: pair(&listeners.hbone),
+        },
+        mtls_mode: workload.mtls_mode,
+    }
+}
+
+fn pair(listener: &weft_proxy::proxy::Listener) -> ListenerPair<'_> {
+    ListenerPair {
+        v4: listener.v4.as_fd(),
+        v6: listener.v6.as_ref().map(AsFd::as_fd),
+    }
+}

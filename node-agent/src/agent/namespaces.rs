@@ -1,0 +1,173 @@
+//! Network namespaces by name: which one has it now, and notice when that changes.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::watch;
+use weft_model::workload::WorkloadUid;
+use weft_node_agent::netns::NamespaceIdentity;
+
+/// Where `ip netns` and most CNI plugins put names of network namespaces.
+const DIRECTORY: &str = "/run/netns";
+/// How often to look anyway: a bind mount over a name raises no event.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The named network namespaces of this machine.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    directory: PathBuf,
+    /// The agent's own, which no pod may have.
+    own: NamespaceIdentity,
+    changed: Arc<watch::Sender<u64>>,
+    /// Which pod uses which namespace: two proxies in one would fight over it.
+    claims: Mutex<HashMap<NamespaceIdentity, WorkloadUid>>,
+    /// Ends with this.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// Keeps a namespace to one pod until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    namespaces: Arc<Namespaces>,
+    identity: NamespaceIdentity,
+}
+
+/// Why a namespace can't be used for a pod.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NamespaceError {
+    #[error("`{0}` is no name of a network namespace; use the name of a file in {DIRECTORY}")]
+    Name(String),
+    #[error("{DIRECTORY}/{0} is the agent's own network namespace, not a pod's")]
+    Own(String),
+    #[error("{DIRECTORY}/{name} is still used for pod {pod}")]
+    Taken { name: String, pod: WorkloadUid },
+    #[error("{DIRECTORY}/{0} changed while it was being opened")]
+    Changed(String),
+}
+
+impl Namespaces {
+    /// Starts to watch. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// When the agent's own namespace can't be read.
+    pub(crate) fn watch() -> std::io::Result<Arc<Self>> {
+        let directory = PathBuf::from(DIRECTORY);
+        let changed = Arc::new(watch::Sender::new(0));
+        let watcher = watch_directory(&directory, Arc::clone(&changed));
+        let poll = Arc::downgrade(&changed);
+        tokio::spawn(async move {
+            while let Some(changed) = poll.upgrade() {
+                changed.send_modify(|count| *count += 1);
+                drop(changed);
+                tokio::time::sleep(POLL).await;
+            }
+        });
+        let own = identity_of(Path::new("/proc/self/ns/net"))?;
+        let claims = Mutex::default();
+        Ok(Arc::new(Self {
+            directory,
+            own,
+            changed,
+            claims,
+            _watcher: watcher,
+        }))
+    }
+
+    /// Notice that some namespace may have come, gone or changed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Which namespace has a name now. None when there is none, or the name is just
+    /// being made.
+    pub(crate) fn find(&self, name: &str) -> Option<NamespaceIdentity> {
+        if !is_file_name(name) {
+            return None;
+        }
+        let found = identity_of(&self.directory.join(name)).ok()?;
+        // An empty file waits for its mount.
+        (found.device == self.own.device).then_some(found)
+    }
+
+    /// Reserves a namespace for a pod.
+    ///
+    /// # Errors
+    /// When it isn't one that a pod may have now.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        name: &str,
+        identity: NamespaceIdentity,
+        pod: &WorkloadUid,
+    ) -> Result<Claim, NamespaceError> {
+        if !is_file_name(name) {
+            return Err(NamespaceError::Name(name.to_owned()));
+        }
+        if identity == self.own {
+            return Err(NamespaceError::Own(name.to_owned()));
+        }
+        if self.find(name) != Some(identity) {
+            return Err(NamespaceError::Changed(name.to_owned()));
+        }
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        match claims.get(&identity) {
+            Some(other) => Err(NamespaceError::Taken {
+                name: name.to_owned(),
+                pod: other.clone(),
+            }),
+            None => {
+                claims.insert(identity, pod.clone());
+                Ok(Claim {
+                    namespaces: Arc::clone(self),
+                    identity,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claims = self
+            .namespaces
+            .claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        claims.remove(&self.identity);
+        drop(claims);
+        // Whoever waits for it need not wait for the next poll.
+        self.namespaces.changed.send_modify(|count| *count += 1);
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+fn identity_of(path: &Path) -> std::io::Result<NamespaceIdentity> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(NamespaceIdentity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
+}
+
+/// Polling alone does where watching doesn't work, only later.
+fn watch_directory(
+    directory: &Path,
+    changed: Arc<watch::Sender<u64>>,
+) -> Option<RecommendedWatcher> {
+    let notice = move |_| changed.send_modify(|count| *count += 1);
+    let watched = notify::recommended_watcher(notice).and_then(|mut watcher| {
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watched
+        .inspect_err(|error| {
+            tracing::warn!(%error, directory = %directory.display(), "can't watch; polling instead");
+        })
+        .ok()
+}

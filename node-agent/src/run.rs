@@ -1,0 +1,191 @@
+//! Wires everything together and runs it until it is told to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use weft_node_agent::redirect::{Redirect, RedirectError, RedirectOptions, UnknownPods};
+use weft_proxy::admin::{self, Admin, Readiness};
+use weft_proxy::config::captures::CaptureReports;
+use weft_proxy::config::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
+use weft_proxy::config::remote::{self, DiscoveryOptions, DiscoveryStatus};
+use weft_proxy::identity::{CertificateManager, CertificateStore};
+use weft_proxy::metrics::Metrics;
+use weft_proxy::shared::{Settings, Shared};
+use weft_proxy::store::Store;
+use weft_proxy::workers::Workers;
+
+use crate::agent::Agent;
+use crate::agent::capture::Capturer;
+use crate::agent::namespaces::Namespaces;
+use crate::agent::table::PodTable;
+use crate::args::{RunArguments, UnknownPodsArgument};
+use crate::metrics::AgentMetrics;
+use crate::{config, signals};
+
+/// Why the agent can't run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("can't start threads: {0}")]
+    Threads(io::Error),
+    #[error("can't catch signals: {0}")]
+    Signals(io::Error),
+    #[error("can't read the agent's own network namespace: {0}")]
+    OwnNamespace(io::Error),
+    #[error("{0}")]
+    Redirect(#[from] RedirectError),
+    #[error("{0}")]
+    ControlPlane(#[from] ControlPlaneError),
+    #[error("can't serve the admin endpoint on {address}: {error}; choose another with --admin")]
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
+}
+
+/// Runs the agent on this thread, which also carries all control traffic;
+/// connections have workers of their own.
+///
+/// # Errors
+/// When something that it can't do without fails at start.
+pub(crate) fn run(arguments: RunArguments) -> Result<(), RunError> {
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Threads)?;
+    control.block_on(serve(arguments))
+}
+
+async fn serve(arguments: RunArguments) -> Result<(), RunError> {
+    let stop = signals::stop().map_err(RunError::Signals)?;
+    let redirect = load(&arguments)?;
+    let control_plane = ControlPlane::new(ControlPlaneOptions {
+        address: arguments.control_plane.clone(),
+        server_name: arguments.control_plane_name.clone(),
+        root_certificates: arguments.root_certificates.clone(),
+        token_file: arguments.token_file.clone(),
+    })?;
+    let listener = listen(arguments.admin).await?;
+    let (store, reports) = (Arc::new(Store::new()), CaptureReports::default());
+    let capturer = capturer(&arguments, redirect, &control_plane, &store, &reports)?;
+    let (status, discovery) = watch::channel(DiscoveryStatus::default());
+    let readiness = Arc::new(Readiness::default());
+    let agent = Agent::new(
+        Arc::clone(&capturer),
+        discovery.clone(),
+        Arc::clone(&readiness),
+    );
+    tokio::spawn(admin::serve(
+        listener,
+        describe(&capturer, discovery, readiness),
+    ));
+    let node = Arc::clone(&capturer.shared.node);
+    let options = DiscoveryOptions {
+        node,
+        control_plane,
+        store,
+        captures: reports,
+    };
+    tokio::spawn(remote::run(options, status));
+    agent.run(stop).await;
+    if arguments.pin_directory.is_some() {
+        // What is dropped is detached; what is pinned shall stay.
+        std::mem::forget(capturer);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn load(arguments: &RunArguments) -> Result<Redirect, RunError> {
+    let redirect = Redirect::load(&RedirectOptions {
+        cgroup: arguments.cgroup.clone(),
+        pods_cgroup: arguments.pods_cgroup.clone(),
+        unknown_pods: match arguments.unknown_pods {
+            UnknownPodsArgument::Allow => UnknownPods::Allow,
+            UnknownPodsArgument::Refuse => UnknownPods::Refuse,
+        },
+        pin_directory: arguments.pin_directory.clone(),
+        log: false,
+    })?;
+    tracing::info!(capabilities = %redirect.capabilities(), "eBPF programs loaded and attached");
+    Ok(redirect)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "the admin endpoint is open to the network, without authentication");
+    }
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| RunError::Admin { address, error })
+}
+
+fn capturer(
+    arguments: &RunArguments,
+    redirect: Redirect,
+    control_plane: &ControlPlane,
+    store: &Arc<Store>,
+    reports: &CaptureReports,
+) -> Result<Arc<Capturer>, RunError> {
+    let workers = match arguments.workers {
+        Some(count) => count.get(),
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+    };
+    let workers = Workers::start(workers).map_err(RunError::Threads)?;
+    let certificates = Arc::new(CertificateStore::default());
+    let shared = Shared::new(
+        &arguments.node,
+        Arc::clone(store),
+        Arc::clone(&certificates),
+        Arc::new(Metrics::new()),
+        Settings::default(),
+    );
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = arguments.node,
+        control_plane = arguments.control_plane,
+        workers = workers.count(),
+        admin = %arguments.admin,
+        "starting",
+    );
+    let runtime = tokio::runtime::Handle::current();
+    Ok(Arc::new(Capturer {
+        redirect,
+        shared: Arc::new(shared),
+        workers,
+        certificates: CertificateManager::new(control_plane.clone(), certificates, runtime),
+        namespaces: Namespaces::watch().map_err(RunError::OwnNamespace)?,
+        reports: reports.clone(),
+        table: PodTable::default(),
+        drain_deadline: arguments.drain_deadline,
+        pinned: arguments.pin_directory.is_some(),
+        draining: watch::Sender::new(0),
+        ended: Notify::new(),
+    }))
+}
+
+/// What the admin endpoint shows.
+fn describe(
+    capturer: &Arc<Capturer>,
+    discovery: watch::Receiver<DiscoveryStatus>,
+    readiness: Arc<Readiness>,
+) -> Arc<Admin> {
+    let (metrics, connections) = (
+        Arc::clone(&capturer.shared.metrics),
+        Arc::clone(&capturer.shared.connections),
+    );
+    let own = AgentMetrics {
+        capturer: Arc::clone(capturer),
+        discovery: discovery.clone(),
+    };
+    metrics.register(|registry| registry.register_collector(Box::new(own)));
+    let capturer = Arc::clone(capturer);
+    let config = Box::new(move || config::describe(&capturer, &discovery.borrow()));
+    Arc::new(Admin {
+        readiness,
+        metrics,
+        connections,
+        config,
+    })
+}

@@ -1,0 +1,335 @@
+//! A test bed without eBPF: pods are addresses of 127.0.0.0/8, their "namespaces"
+//! this process's own. TLS, HTTP/2 and sockets are real.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed")]
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+use tokio::net::{TcpSocket, TcpStream};
+use weft_model::policy::{MtlsMode, OUTBOUND_PORT, PlaintextOrigin};
+use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
+use weft_model::{Change, OriginalDestination, SpiffeId};
+use weft_proxy::identity::{Certificate, CertificateStore};
+use weft_proxy::metrics::Metrics;
+use weft_proxy::net::{Net, Purpose};
+use weft_proxy::store::Store;
+use weft_proxy::workers::Workers;
+use weft_proxy::{IdleTimeouts, PodProxy, Settings, Shared};
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Addresses of this process that no other test uses.
+pub(crate) fn fresh_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
+    Ipv4Addr::new(127, process, high, low)
+}
+
+/// Polls until the condition holds.
+pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let polled = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polled)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    /// A certificate that says it is `name`, valid for an hour from `from`.
+    pub(crate) fn issue(&self, name: &str, from: SystemTime) -> (Arc<CertifiedKey>, SystemTime) {
+        let key = KeyPair::generate().unwrap();
+        let mut leaf = CertificateParams::default();
+        let not_after = from + Duration::from_secs(3600);
+        (leaf.not_before, leaf.not_after) = (from.into(), not_after.into());
+        leaf.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
+        leaf.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = leaf.signed_by(&key, &self.0).unwrap().der().clone();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = aws_lc_rs::sign::any_ecdsa_type(&key).unwrap();
+        (
+            Arc::new(CertifiedKey::new(vec![certificate], key)),
+            not_after,
+        )
+    }
+
+    /// A good certificate of a workload.
+    pub(crate) fn certificate(&self, identity: &SpiffeId) -> Certificate {
+        self.certificate_that_says(identity, &identity.to_string())
+    }
+
+    /// A certificate filed under an identity that says something else.
+    pub(crate) fn certificate_that_says(&self, identity: &SpiffeId, name: &str) -> Certificate {
+        let (key, not_after) = self.issue(name, SystemTime::now() - Duration::from_secs(60));
+        let (identity, roots, serial) = (identity.clone(), self.roots(), String::new());
+        Certificate {
+            key,
+            identity,
+            roots,
+            not_after,
+            serial,
+        }
+    }
+}
+
+/// The sockets of one pod.
+#[derive(Debug)]
+pub(crate) struct HostNet {
+    address: Ipv4Addr,
+    originals: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    /// Connections that the proxy opened, by port.
+    pub(crate) dials: Mutex<HashMap<u16, usize>>,
+    /// Clients that the application was told of.
+    pub(crate) shown: Mutex<Vec<SocketAddr>>,
+}
+
+impl Net for HostNet {
+    fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        if address.is_ipv6() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let listener = std::net::TcpListener::bind((self.address, address.port()))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    async fn connect(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
+        *self.dials.lock().unwrap().entry(to.port()).or_default() += 1;
+        if let Purpose::Application { client } = purpose {
+            self.shown.lock().unwrap().push(client);
+        }
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.address, 0).into())?;
+        socket.connect(to).await
+    }
+
+    fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
+        let original = self
+            .originals
+            .lock()
+            .unwrap()
+            .remove(&accepted.peer_addr()?);
+        original
+            .map(OriginalDestination::new)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
+        PlaintextOrigin::Network
+    }
+}
+
+/// One pod with its proxy.
+pub(crate) struct Pod {
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) net: Arc<HostNet>,
+    pub(crate) proxy: PodProxy<HostNet>,
+}
+
+impl Pod {
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.net.address
+    }
+
+    /// Where the pod's application listens.
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
+        (self.address(), port).into()
+    }
+
+    /// A connection of the pod's application to `destination`, as if captured.
+    pub(crate) async fn connect(&self, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let client = socket.local_addr()?;
+        self.net
+            .originals
+            .lock()
+            .unwrap()
+            .insert(client, destination);
+        socket.connect((self.address(), OUTBOUND_PORT).into()).await
+    }
+
+    pub(crate) fn dials(&self, port: u16) -> usize {
+        self.net
+            .dials
+            .lock()
+            .unwrap()
+            .get(&port)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// One node: what its pods' proxies share.
+pub(crate) struct Node {
+    pub(crate) shared: Arc<Shared<HostNet>>,
+    workers: Workers,
+}
+
+/// A mesh of nodes that know the same.
+pub(crate) struct Bed {
+    pub(crate) authority: Authority,
+    nodes: HashMap<&'static str, Node>,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        Self {
+            authority: Authority::new(),
+            nodes: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn node(&mut self, name: &'static str) -> &Node {
+        self.nodes.entry(name).or_insert_with(|| {
+            let settings = Settings {
+                connect_timeout: Duration::from_secs(2),
+                handshake_timeout: Duration::from_secs(2),
+                idle: IdleTimeouts {
+                    open: Duration::from_secs(60),
+                    half_closed: Duration::from_secs(60),
+                },
+                ..Settings::default()
+            };
+            let certificates = Arc::new(CertificateStore::default());
+            let (store, metrics) = (Arc::new(Store::new()), Arc::new(Metrics::new()));
+            let shared = Arc::new(Shared::new(name, store, certificates, metrics, settings));
+            Node {
+                shared,
+                workers: Workers::start(1).unwrap(),
+            }
+        })
+    }
+
+    /// Tells every node.
+    pub(crate) fn tell(&self, change: &Change) {
+        self.nodes
+            .values()
+            .for_each(|node| node.shared.store.apply([change.clone()]));
+    }
+
+    /// Starts a captured pod on a node with a good certificate.
+    pub(crate) fn pod(&mut self, node: &'static str, name: &str) -> Pod {
+        let identity = identity(name);
+        let certificate = self.authority.certificate(&identity);
+        self.pod_with(node, name, certificate)
+    }
+
+    pub(crate) fn pod_with(
+        &mut self,
+        node: &'static str,
+        name: &str,
+        certificate: Certificate,
+    ) -> Pod {
+        let address = fresh_address();
+        let workload = Workload {
+            uid: WorkloadUid::from(format!("{name}-{address}").as_str()),
+            name: name.into(),
+            identity: identity(name),
+            addresses: vec![address.into()],
+            node: node.into(),
+            enrolment: Enrolment::Captured,
+            mtls_mode: MtlsMode::Permissive,
+            exclusions: CaptureExclusions::default(),
+            network_namespace: "".into(),
+            labels: WorkloadLabels::default(),
+        };
+        self.node(node)
+            .shared
+            .certificates
+            .publish(Arc::new(certificate));
+        let net = Arc::new(HostNet {
+            address,
+            originals: Mutex::default(),
+            dials: Mutex::default(),
+            shown: Mutex::default(),
+        });
+        self.tell(&Change::Workload(workload.clone()));
+        let workload = Arc::new(workload);
+        let Node { shared, workers } = self.node(node);
+        let (shared, sockets) = (Arc::clone(shared), Arc::clone(&net));
+        let proxy = PodProxy::start(shared, Arc::clone(&workload), sockets, workers.assign());
+        Pod {
+            workload,
+            net,
+            proxy: proxy.unwrap(),
+        }
+    }
+
+    /// A service at a virtual address, with these endpoints on `port`.
+    pub(crate) fn service(
+        &self,
+        name: &str,
+        port: u16,
+        endpoints: &[(IpAddr, Option<&Pod>)],
+    ) -> SocketAddr {
+        let (key, address) = (
+            ServiceKey::new("default", name),
+            IpAddr::from(fresh_address()),
+        );
+        self.tell(&Change::Service(Service {
+            key: key.clone(),
+            hostname: name.into(),
+            kind: ServiceKind::ClusterIp(vec![address]),
+            ports: vec![ServicePort {
+                name: "".into(),
+                port: 80,
+                app_protocol: "".into(),
+            }],
+        }));
+        for (address, pod) in endpoints {
+            self.tell(&Change::Endpoint(Endpoint {
+                key: EndpointKey {
+                    service: key.clone(),
+                    address: *address,
+                },
+                workload: pod.map(|pod| pod.workload.uid.clone()),
+                ports: vec![(80, port)],
+                ready: true,
+            }));
+        }
+        (address, 80).into()
+    }
+}
+
+pub(crate) fn identity(name: &str) -> SpiffeId {
+    SpiffeId::new("cluster.local".parse().unwrap(), "default", name).unwrap()
+}
+
+/// Counts what happens in tasks.
+pub(crate) type Counter = Arc<AtomicUsize>;

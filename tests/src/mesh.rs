@@ -1,0 +1,460 @@
+//! A mesh that runs: control plane, an agent on every node, applications in pods.
+//!
+//! ```no_run
+//! # fn main() -> weft_tests::Result<()> {
+//! use weft_tests::manifest::PodSpec;
+//! use weft_tests::mesh::MeshBuilder;
+//!
+//! let mut mesh = MeshBuilder::new(2)
+//!     .pod(PodSpec::new("client", 1))
+//!     .pod(PodSpec::new("web", 2))
+//!     .start()?;
+//! mesh.serve("web", &["http", "--listen", "[::]:8080", "--name", "web"])?;
+//! let url = format!("http://{}:8080/", mesh.pod("web")?.host.ipv4());
+//! mesh.run("client", &["curl", "-sS", &url])?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod agent;
+mod binaries;
+mod control_plane;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::access_log::{self, AccessRecord};
+use crate::error::{Error, Result};
+use crate::manifest::{Manifests, PodSpec, ServiceSpec};
+use crate::process::Process;
+use crate::run::collect_leftovers;
+use crate::topology::{Pod, Topology};
+use crate::wait::wait_for;
+
+use agent::Agent;
+pub use agent::AgentOptions;
+pub use binaries::Binaries;
+use control_plane::ControlPlane;
+
+/// How long the mesh may take for any one step: generous, because a loaded machine is
+/// slow and a broken mesh never gets there.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a request of a test may take.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(120);
+/// How much of each log is shown when a test fails.
+const LOG_TAIL_LINES: usize = 60;
+
+/// What a mesh is made of before it starts.
+#[derive(Debug)]
+pub struct MeshBuilder {
+    nodes: u8,
+    pods: Vec<PodSpec>,
+    services: Vec<ServiceSpec>,
+    mtls_mode: &'static str,
+    agents: AgentOptions,
+    binaries: Option<PathBuf>,
+}
+
+/// A running mesh. Everything is gone when it is dropped; when that happens in a
+/// panic, the ends of its logs are shown first.
+#[derive(Debug)]
+pub struct Mesh {
+    // In this order: processes, then namespaces and cgroups, then files.
+    apps: Vec<(String, Process)>,
+    agents: Vec<Agent>,
+    control_plane: ControlPlane,
+    topology: Topology,
+    manifests: Manifests,
+    pods: Vec<PodSpec>,
+    binaries: Binaries,
+    directory: TempDir,
+}
+
+impl MeshBuilder {
+    /// A mesh on that many nodes.
+    pub fn new(nodes: u8) -> Self {
+        Self {
+            nodes,
+            pods: Vec::new(),
+            services: Vec::new(),
+            mtls_mode: "Permissive",
+            agents: AgentOptions::default(),
+            binaries: None,
+        }
+    }
+
+    /// Adds a pod.
+    #[must_use]
+    pub fn pod(mut self, pod: PodSpec) -> Self {
+        self.pods.push(pod);
+        self
+    }
+
+    /// Adds a service with cluster addresses, or a headless one without; ports are the
+    /// service's and the pods'.
+    #[must_use]
+    pub fn service(
+        mut self,
+        name: &str,
+        cluster_ips: &[&str],
+        app: &str,
+        ports: &[(u16, u16)],
+    ) -> Self {
+        let cluster_ips = cluster_ips
+            .iter()
+            .filter_map(|address| address.parse().ok())
+            .collect();
+        let (name, app, ports) = (name.to_owned(), app.to_owned(), ports.to_vec());
+        self.services.push(ServiceSpec {
+            name,
+            cluster_ips,
+            app,
+            ports,
+        });
+        self
+    }
+
+    /// Makes mutual TLS mandatory in the whole mesh.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.mtls_mode = "Strict";
+        self
+    }
+
+    /// How the agents are started.
+    #[must_use]
+    pub fn agents(mut self, options: AgentOptions) -> Self {
+        self.agents = options;
+        self
+    }
+
+    /// Where the programs are, when not beside the one that runs.
+    #[must_use]
+    pub fn binaries(mut self, directory: PathBuf) -> Self {
+        self.binaries = Some(directory);
+        self
+    }
+
+    /// Starts it all, and waits until every opted-in pod is captured and every agent
+    /// knows it.
+    ///
+    /// # Errors
+    /// When anything of that fails; nothing is left behind then.
+    pub fn start(self) -> Result<Mesh> {
+        if let Some(missing) = crate::missing_prerequisites() {
+            return Err(Error::Missing(missing));
+        }
+        collect_leftovers();
+        let binaries = Binaries::find(self.binaries.as_deref())?;
+        let mut topology = Topology::create(self.nodes)?;
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("{}-", topology.run().name("")))
+            .tempdir()
+            .map_err(Error::system("make a temporary directory"))?;
+        let manifests = Manifests::create(directory.path().join("manifests"))?;
+        manifests.write_mesh_config(self.mtls_mode)?;
+        for pod in &self.pods {
+            write_pod(&mut topology, &manifests, pod)?;
+        }
+        for service in &self.services {
+            manifests.write_service(service)?;
+        }
+        let control_plane =
+            ControlPlane::start(&binaries, &topology, &manifests, directory.path())?;
+        let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
+        let agents: Result<_> = topology.nodes().iter().map(start).collect();
+        let mut mesh = Mesh {
+            apps: Vec::new(),
+            agents: agents?,
+            control_plane,
+            topology,
+            manifests,
+            pods: self.pods,
+            binaries,
+            directory,
+        };
+        mesh.wait_ready().inspect_err(|_| mesh.show_logs())?;
+        Ok(mesh)
+    }
+}
+
+fn write_pod(topology: &mut Topology, manifests: &Manifests, spec: &PodSpec) -> Result<()> {
+    if topology.pod(&spec.name).is_err() {
+        topology.add_pod(&spec.name, spec.node)?;
+    }
+    let pod = topology.pod(&spec.name)?;
+    let namespace = pod.host.namespace().name();
+    let document = spec.document(&pod.node, namespace, pod.host.addresses());
+    manifests.write(&format!("pod-{}", spec.name), &document)
+}
+
+impl Mesh {
+    /// Nodes, pods and the fabric.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// A pod.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn pod(&self, name: &str) -> Result<&Pod> {
+        self.topology.pod(name)
+    }
+
+    /// Where the mesh's files are: logs, state, manifests. Gone with it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The control plane's state directory.
+    pub fn state_directory(&self) -> &Path {
+        self.control_plane.state_directory()
+    }
+
+    /// The documents that the mesh runs from.
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    /// Starts `weft-test-app` in a pod as a server that lives as long as the mesh, and
+    /// waits until it listens.
+    ///
+    /// # Errors
+    /// When it doesn't listen in time.
+    pub fn serve(&mut self, pod: &str, arguments: &[&str]) -> Result<()> {
+        let mut process = self.spawn(pod, arguments)?;
+        process.wait_for_text("listening", PATIENCE)?;
+        self.apps.push((pod.to_owned(), process));
+        Ok(())
+    }
+
+    /// Starts `weft-test-app` in a pod.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn(&self, pod: &str, arguments: &[&str]) -> Result<Process> {
+        let line = [&[self.binaries.test_app()], arguments].concat();
+        let logs = tempfile::Builder::new()
+            .prefix(&format!("app-{pod}-"))
+            .tempdir_in(self.directory.path())
+            .map_err(Error::system("make a directory for logs"))?;
+        let mode = arguments.first().copied().unwrap_or("app");
+        self.pod(pod)?
+            .host
+            .place()
+            .spawn(&format!("{pod}-{mode}"), &logs.keep(), &line)
+    }
+
+    /// Runs `weft-test-app` in a pod to its end and reads its JSON report.
+    ///
+    /// # Errors
+    /// When it fails or writes something else.
+    pub fn report(&self, pod: &str, arguments: &[&str]) -> Result<serde_json::Value> {
+        let line = [&[self.binaries.test_app()], arguments].concat();
+        let output = self
+            .pod(pod)?
+            .host
+            .place()
+            .output(&line, REQUEST_PATIENCE)?;
+        parse_report(&output)
+    }
+
+    /// Runs a program in a pod to its end and gives back what it wrote.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run(&self, pod: &str, command_line: &[&str]) -> Result<String> {
+        self.pod(pod)?
+            .host
+            .place()
+            .output(command_line, REQUEST_PATIENCE)
+    }
+
+    /// Adds a pod, or changes the one of that name, and tells the mesh.
+    ///
+    /// # Errors
+    /// When the pod can't be made or its document not be written.
+    pub fn apply_pod(&mut self, pod: PodSpec) -> Result<()> {
+        write_pod(&mut self.topology, &self.manifests, &pod)?;
+        self.pods.retain(|known| known.name != pod.name);
+        self.pods.push(pod);
+        Ok(())
+    }
+
+    /// Tells the mesh that a pod is gone.
+    ///
+    /// # Errors
+    /// When its document can't be removed.
+    pub fn withdraw_pod(&mut self, name: &str) -> Result<()> {
+        self.pods.retain(|known| known.name != name);
+        self.manifests.remove(&format!("pod-{name}"))
+    }
+
+    /// Ends a pod: its processes and its namespace.
+    ///
+    /// # Errors
+    /// When its processes survive.
+    pub fn delete_pod(&mut self, name: &str) -> Result<()> {
+        self.apps.retain(|(pod, _)| pod != name);
+        self.topology.remove_pod(name)
+    }
+
+    /// Ends the control plane, as a crash would.
+    pub fn kill_control_plane(&mut self) {
+        self.control_plane.kill();
+    }
+
+    /// Starts the control plane again, on the same state and manifests.
+    ///
+    /// # Errors
+    /// When it doesn't get ready.
+    pub fn restart_control_plane(&mut self) -> Result<()> {
+        self.control_plane.restart(&self.topology)
+    }
+
+    /// Waits until all that the manifests say is so: each opted-in pod captured, every
+    /// other not, and every agent knows it of every pod.
+    ///
+    /// # Errors
+    /// With what is missing, when that takes too long or an agent ends.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let Self {
+            agents,
+            topology,
+            pods,
+            ..
+        } = self;
+        let patience = PATIENCE;
+        for agent in agents {
+            let what = format!("{} to be ready", agent.name());
+            wait_for(&what, patience, || {
+                if !agent.is_running() {
+                    return Ok(Err(Error::Missing(format!(
+                        "{} ended: {}",
+                        agent.name(),
+                        agent.log_tail(5)
+                    ))));
+                }
+                agent.is_settled(topology, pods).map(Ok)
+            })??;
+        }
+        Ok(())
+    }
+
+    /// Asks a node's agent for something that it serves, such as `/connections`.
+    ///
+    /// # Errors
+    /// When it doesn't answer.
+    pub fn agent_get(&self, node: u8, path: &str) -> Result<String> {
+        let agent = self.agent(node)?;
+        agent.get(&self.topology, path).map(|answer| answer.body)
+    }
+
+    /// Connections that ended so far, as a node's agent tells it.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn access_records(&self, node: u8) -> Result<Vec<AccessRecord>> {
+        Ok(access_log::records(&self.agent(node)?.log()))
+    }
+
+    /// Waits for an access record on a node.
+    ///
+    /// # Errors
+    /// When none comes that fits; shows the last ones that didn't.
+    pub fn wait_record(
+        &self,
+        node: u8,
+        fits: impl Fn(&AccessRecord) -> bool,
+    ) -> Result<AccessRecord> {
+        wait_for("an access record", PATIENCE, || {
+            let records = self.access_records(node).unwrap_or_default();
+            let found = records.iter().rev().find(|record| fits(record)).cloned();
+            found.ok_or_else(|| {
+                let lines = records.iter().rev().take(12).map(ToString::to_string);
+                lines.collect::<Vec<_>>().join("\n")
+            })
+        })
+    }
+
+    /// What a node's agent logged.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn agent_log(&self, node: u8) -> Result<String> {
+        Ok(self.agent(node)?.log())
+    }
+
+    /// The process of a node's agent, for its counters.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn agent_pid(&self, node: u8) -> Result<u32> {
+        Ok(self.agent(node)?.pid())
+    }
+
+    fn agent(&self, node: u8) -> Result<&Agent> {
+        let index = usize::from(node).checked_sub(1);
+        let agent = index.and_then(|index| self.agents.get(index));
+        agent.ok_or_else(|| Error::Missing(format!("there is no node {node}")))
+    }
+
+    /// Shows the ends of all logs, for whoever has to find out what went wrong.
+    #[allow(clippy::print_stderr)]
+    fn show_logs(&self) {
+        eprintln!(
+            "--- control plane\n{}",
+            tail(&self.control_plane.log(), LOG_TAIL_LINES)
+        );
+        for agent in &self.agents {
+            eprintln!(
+                "--- agent of {}\n{}",
+                agent.name(),
+                agent.log_tail(LOG_TAIL_LINES)
+            );
+        }
+        for (pod, app) in &self.apps {
+            eprintln!(
+                "--- {} in {pod}\n{}",
+                app.name(),
+                tail(&app.stderr(), LOG_TAIL_LINES)
+            );
+        }
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+    }
+}
+
+/// The report that a program of the test bed wrote.
+///
+/// # Errors
+/// When it isn't JSON.
+pub fn parse_report(output: &str) -> Result<serde_json::Value> {
+    let last = output.lines().last().unwrap_or_default();
+    serde_json::from_str(last)
+        .map_err(|error| Error::Unreadable(format!("not a report ({error}): {output}")))
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn append(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Error::system(format!("write {}", path.display())))
+}

@@ -1,0 +1,134 @@
+//! One node's agent under test.
+
+use serde_json::Value;
+
+use super::control_plane::ControlPlane;
+use super::{Binaries, loopback, tail};
+use crate::error::{Error, Result};
+use crate::http::{self, Answer};
+use crate::manifest::PodSpec;
+use crate::process::{Place, Process};
+use crate::topology::{Node, Topology};
+
+const ADMIN_PORT: u16 = 15000;
+
+/// How agents are started.
+#[derive(Clone, Debug, Default)]
+pub struct AgentOptions {
+    /// Whether eBPF programs and maps are pinned, so that they outlive the agent.
+    pub pinned: bool,
+    /// More arguments, such as `--unknown-pods=refuse`.
+    pub arguments: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Agent {
+    process: Process,
+    node: String,
+    number: u8,
+}
+
+impl Agent {
+    pub(super) fn start(
+        binaries: &Binaries,
+        topology: &Topology,
+        node: &Node,
+        control_plane: &ControlPlane,
+        options: &AgentOptions,
+    ) -> Result<Self> {
+        let token = control_plane.token(topology, &node.name)?;
+        let cgroup = node.cgroup().join("agent");
+        std::fs::create_dir_all(&cgroup)
+            .map_err(Error::system(format!("create {}", cgroup.display())))?;
+        let place = Place {
+            namespace: node.host.namespace().path(),
+            cgroup,
+        };
+        let mut line = vec![
+            binaries.agent().to_owned(),
+            "run".to_owned(),
+            format!("--node={}", node.name),
+            format!("--control-plane={}", control_plane.url()),
+            format!(
+                "--root-certificates={}",
+                control_plane.root_certificates().display()
+            ),
+            format!("--token-file={}", token.display()),
+            format!("--cgroup={}", node.cgroup().display()),
+            format!("--pods-cgroup={}", node.pods_cgroup().display()),
+            format!("--admin={}", loopback(ADMIN_PORT)),
+            "--log-format=json".to_owned(),
+        ];
+        if options.pinned {
+            let directory = topology.run().pin_directory(&node.name);
+            line.push(format!("--pin-directory={}", directory.display()));
+        }
+        line.extend(options.arguments.iter().cloned());
+        let line: Vec<_> = line.iter().map(String::as_str).collect();
+        let name = format!("agent-{}", node.name);
+        let process = place.spawn(&name, control_plane.logs(), &line)?;
+        Ok(Self {
+            process,
+            node: node.name.clone(),
+            number: node.number(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(super) fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    pub(super) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    pub(super) fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log(), lines)
+    }
+
+    pub(super) fn get(&self, topology: &Topology, path: &str) -> Result<Answer> {
+        let namespace = topology.node(self.number)?.host.namespace();
+        http::get(namespace, loopback(ADMIN_PORT), path)
+    }
+
+    /// Whether this agent is ready and knows of each pod what its manifest asks for.
+    pub(super) fn is_settled(
+        &self,
+        topology: &Topology,
+        pods: &[PodSpec],
+    ) -> std::result::Result<(), String> {
+        let get = |path| self.get(topology, path).map_err(|error| error.to_string());
+        let ready = get("/readyz")?;
+        if ready.status != 200 {
+            return Err(format!("/readyz says {}: {}", ready.status, ready.body));
+        }
+        let config = get("/config")?.body;
+        let config: Value = serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        for pod in pods {
+            let wanted = if pod.enrolled { "captured" } else { "outside" };
+            let state = enrolment(&config, &pod.name);
+            if state.as_deref() != Some(wanted) {
+                let state = state.unwrap_or_else(|| "unknown".to_owned());
+                return Err(format!("{} is {state}, not {wanted}", pod.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far `/config` says a pod is into the mesh.
+fn enrolment(config: &Value, pod: &str) -> Option<String> {
+    let workloads = config["workloads"].as_object()?;
+    let workload = workloads
+        .values()
+        .find(|workload| workload["name"] == pod)?;
+    workload["enrolment"].as_str().map(str::to_lowercase)
+}

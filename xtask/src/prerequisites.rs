@@ -1,0 +1,59 @@
+//! What the machine has to have: installed where that may be done, else said in one
+//! line.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use weft_tests::{PROGRAMS, has_program, missing_prerequisites};
+
+/// Installs what is missing for namespaces and eBPF, where this is root on a Debian or
+/// one of its kind.
+///
+/// # Errors
+/// With what is still missing, and how to get it.
+pub(crate) fn ensure() -> Result<(), String> {
+    let packages: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !has_program(program))
+        .map(|(_, package)| *package)
+        .collect();
+    let may_install = nix::unistd::geteuid().is_root() && Path::new("/etc/debian_version").exists();
+    if !packages.is_empty() && may_install {
+        eprintln!("installing {}", packages.join(" "));
+        install(&packages)?;
+    }
+    missing_prerequisites().map_or(Ok(()), Err)
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    if apt_get("install", packages).is_ok() {
+        return Ok(());
+    }
+    // The lists may be absent or old.
+    apt_get("update", &[])?;
+    apt_get("install", packages)
+}
+
+fn apt_get(action: &str, packages: &[&str]) -> Result<(), String> {
+    let status = Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args([
+            "--quiet",
+            "--yes",
+            "-oDPkg::Lock::Timeout=300",
+            "--no-install-recommends",
+            action,
+        ])
+        .args(packages)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "apt-get {action} {} failed: {status}",
+            packages.join(" ")
+        )),
+        Err(error) => Err(format!("can't run apt-get: {error}")),
+    }
+}

@@ -1,0 +1,80 @@
+//! The workspace and its Cargo.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// Where the project is.
+#[derive(Clone, Debug)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+/// Why a build has no result. Cargo's own output came before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// Cargo can't be started.
+    #[error("can't run cargo: {0}")]
+    Start(#[from] io::Error),
+    /// It ended badly.
+    #[error("building failed ({0}); see above")]
+    Failed(ExitStatus),
+}
+
+impl Workspace {
+    /// The one that this program was built from.
+    pub(crate) fn find() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = package.parent().unwrap_or(package).to_owned();
+        let target = match std::env::var_os("CARGO_TARGET_DIR") {
+            Some(directory) => root.join(directory),
+            None => root.join("target"),
+        };
+        Self { root, target }
+    }
+
+    /// Its top folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Cargo's output folder.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where programs of the development profile are.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.target.join("debug")
+    }
+
+    /// Cargo, in the top folder.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command.current_dir(&self.root).args(arguments);
+        command
+    }
+
+    /// Builds the programs of a mesh.
+    ///
+    /// # Errors
+    /// When they don't build.
+    pub(crate) fn build_programs(&self) -> Result<(), BuildError> {
+        let arguments = [
+            "build",
+            "--package=weft-control-plane",
+            "--package=weft-node-agent",
+            "--package=weft-tests",
+            "--bins",
+        ];
+        let status = self.cargo(&arguments).status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(BuildError::Failed(status))
+        }
+    }
+}
