@@ -125,6 +125,12 @@ impl ConnectionTable {
             });
     }
 
+    /// Connections of a proxy that are open.
+    pub(crate) fn count(&self, proxy: ProxyId) -> usize {
+        let open = self.lock();
+        open.values().filter(|open| open.proxy == proxy).count()
+    }
+
     /// Connections that are open.
     pub fn len(&self) -> usize {
         self.lock().len()

@@ -98,7 +98,7 @@ impl<N: Net> PodProxy<N> {
 
     /// Connections that it serves now.
     pub fn open_connections(&self) -> usize {
-        self.pod.open()
+        self.shared.connections.count(self.pod.proxy)
     }
 
     /// Takes no new connections, from now on; connections that were not accepted yet
@@ -119,7 +119,8 @@ impl<N: Net> PodProxy<N> {
     pub async fn drain(self, deadline: Duration) {
         self.stop_accepting();
         let ended = async {
-            while self.open_connections() > 0 {
+            // Counts what was accepted but isn't decided yet, too, and tunnel clients.
+            while self.pod.open() > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };

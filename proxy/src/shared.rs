@@ -155,8 +155,8 @@ impl<N> LocalPod<N> {
         taken.ok().map(|_| Admission(Arc::clone(self)))
     }
 
-    /// Connections that it serves now: those that were accepted, and those handed over
-    /// by pods of this node.
+    /// Connections that were accepted, tunnel connections included, and those that pods
+    /// of this node have handed over.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
