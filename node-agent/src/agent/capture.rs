@@ -45,6 +45,13 @@ pub(crate) enum CaptureError {
     Redirect(#[from] RedirectError),
 }
 
+impl CaptureError {
+    /// Nothing that anybody needs to hear of: it is over in a moment.
+    pub(crate) fn is_momentary(&self) -> bool {
+        matches!(self, Self::Namespace(NamespaceError::Ending))
+    }
+}
+
 /// Everything that capturing pods takes, for the whole node.
 #[derive(Debug)]
 pub(crate) struct Capturer {
@@ -232,8 +239,7 @@ impl Capturer {
         found: NamespaceIdentity,
     ) -> Result<NetworkNamespace, CaptureError> {
         let name = namespace_name(workload);
-        // Not kept: being left alone is nothing that two pods could fight over.
-        let _claim = self.namespaces.claim(name, found, &workload.uid)?;
+        self.namespaces.check(name, found, &workload.uid)?;
         let namespace = NetworkNamespace::open_named(name)?;
         if namespace.identity() != found {
             return Err(NamespaceError::Changed(name.to_owned()).into());

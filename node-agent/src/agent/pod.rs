@@ -138,6 +138,7 @@ impl PodTask {
         };
         match result {
             Ok(()) => self.backoff.reset(),
+            Err(error) if error.is_momentary() => self.wait(None).await,
             Err(error) => self.failed(&error.to_string()).await,
         }
     }
