@@ -232,6 +232,12 @@ impl Mesh {
                 Err(error) => not_captured = Some(error),
             }
         }
+        // As kube-proxy does: an application may listen in one family only, and its
+        // client's address has to be of the family that it is reached by.
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
+        if candidates.iter().any(same_family) {
+            candidates.retain(same_family);
+        }
         if candidates.is_empty() {
             let none = Unroutable::NoEndpoints {
                 service: key(),

@@ -51,6 +51,31 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
 }
 
 #[test]
+fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of_it() {
+    let mut mesh = shop();
+    let sixth = endpoint("web", "fd00::1", Some("web-2"), (80, 8080));
+    mesh.apply(Change::Endpoint(sixth.clone()));
+    let addresses = |mesh: &Mesh| match mesh.resolve("node-1", to("10.96.0.1:80")) {
+        Ok(Resolution::Service { candidates, .. }) => candidates
+            .iter()
+            .map(|c| c.address.ip())
+            .collect::<Vec<_>>(),
+        other => panic!("not a service: {other:?}"),
+    };
+    let found = addresses(&mesh);
+    assert!(
+        found.len() == 2 && found.iter().all(IpAddr::is_ipv4),
+        "{found:?}"
+    );
+    for address in ["10.0.1.1", "10.0.2.1"] {
+        mesh.apply(Change::EndpointGone(
+            endpoint("web", address, None, (80, 8080)).key,
+        ));
+    }
+    assert_eq!(addresses(&mesh), [sixth.key.address]);
+}
+
+#[test]
 fn a_pod_address_goes_to_that_pod_and_no_other() {
     let Ok(Resolution::Workload(candidate)) = shop().resolve("node-1", to("10.0.2.1:9")) else {
         panic!("not a workload")
