@@ -245,12 +245,6 @@ impl Mesh {
             };
             return Err(not_captured.unwrap_or(none));
         }
-        // A dual-stack service has each pod once per family; who dialled IPv4 expects
-        // IPv4 at the other end, too, unless there is none.
-        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
-        if candidates.iter().any(same_family) {
-            candidates.retain(same_family);
-        }
         Ok(Resolution::Service {
             service: Arc::clone(service),
             candidates,

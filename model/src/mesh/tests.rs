@@ -119,36 +119,6 @@ fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
 }
 
 #[test]
-fn a_dual_stack_service_keeps_to_the_family_that_was_dialled() {
-    let mut mesh = shop();
-    let dual = vec!["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()];
-    mesh.apply(Change::Service(Service {
-        kind: crate::service::ServiceKind::ClusterIp(dual),
-        ..service("web", "10.96.0.1", 80)
-    }));
-    let families = |mesh: &Mesh, dialled: &str| {
-        let Ok(Resolution::Service { candidates, .. }) = mesh.resolve("node-1", to(dialled)) else {
-            panic!("not a service")
-        };
-        let families: Vec<_> = candidates.iter().map(|c| c.address.is_ipv4()).collect();
-        families
-    };
-    assert_eq!(
-        families(&mesh, "[fd00:96::1]:80"),
-        [true, true],
-        "IPv4 when there is no other"
-    );
-    mesh.apply(Change::Endpoint(endpoint(
-        "web",
-        "fd00::1",
-        None,
-        (80, 8080),
-    )));
-    assert_eq!(families(&mesh, "[fd00:96::1]:80"), [false]);
-    assert_eq!(families(&mesh, "10.96.0.1:80"), [true, true]);
-}
-
-#[test]
 fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
     let pending = Workload {
         enrolment: Enrolment::Pending,
