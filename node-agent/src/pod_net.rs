@@ -77,9 +77,6 @@ impl Net for PodNet {
     }
 
     fn origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
-        match (accepted.peer_addr(), accepted.local_addr()) {
-            (Ok(peer), Ok(local)) => self.sockets.origin(peer, local),
-            _ => PlaintextOrigin::Network,
-        }
+        self.sockets.origin(accepted.as_fd())
     }
 }

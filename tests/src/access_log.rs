@@ -86,3 +86,24 @@ garbage"#;
         );
     }
 }
+
+/// One line: enough to see why a record isn't the one that was waited for.
+impl std::fmt::Display for AccessRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = |address: Option<SocketAddr>| {
+            address.map_or_else(|| "-".to_owned(), |address| address.to_string())
+        };
+        write!(
+            f,
+            "{} {} {}: {} -> {} (dialled {}) {} {}",
+            self.direction,
+            self.path,
+            self.security,
+            address(self.source_address),
+            address(self.destination_address),
+            address(self.original_destination),
+            self.flags,
+            self.error.as_deref().unwrap_or_default(),
+        )
+    }
+}

@@ -403,7 +403,10 @@ impl Mesh {
         wait_for("an access record", PATIENCE, || {
             let records = self.access_records(node).unwrap_or_default();
             let found = records.iter().rev().find(|record| fits(record)).cloned();
-            found.ok_or_else(|| format!("{:#?}", records.iter().rev().take(4).collect::<Vec<_>>()))
+            found.ok_or_else(|| {
+                let lines = records.iter().rev().take(12).map(ToString::to_string);
+                lines.collect::<Vec<_>>().join("\n")
+            })
         })
     }
 

@@ -59,6 +59,10 @@ pub enum Finding {
     ClientKept,
     /// Sockops: an application will see the proxy's address instead of its client's.
     ClientLost,
+    /// Sockops: the proxy's socket knows that a process of the node is its client.
+    NodeKept,
+    /// Sockops: a process of the node will be taken for the network.
+    NodeLost,
     /// Lookup: over the loopback interface, or between loopback addresses.
     WithinPod,
     /// Lookup: from the pod's own address.
@@ -134,7 +138,9 @@ pub const fn decide(finding: Finding, policy: Policy) -> Verdict {
         Finding::DestinationKept
         | Finding::DestinationLost
         | Finding::ClientKept
-        | Finding::ClientLost => Verdict::Pass,
+        | Finding::ClientLost
+        | Finding::NodeKept
+        | Finding::NodeLost => Verdict::Pass,
     }
 }
 
@@ -156,7 +162,7 @@ impl Verdict {
 
 impl Finding {
     /// How many there are.
-    pub const COUNT: u32 = 23;
+    pub const COUNT: u32 = 25;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::Loopback,
@@ -175,6 +181,8 @@ impl Finding {
         Self::DestinationLost,
         Self::ClientKept,
         Self::ClientLost,
+        Self::NodeKept,
+        Self::NodeLost,
         Self::WithinPod,
         Self::SameAddress,
         Self::OwnConnection,
@@ -199,9 +207,12 @@ impl Finding {
             | Self::Outbound
             | Self::NoStorage
             | Self::BoundToDevice => Program::Connect,
-            Self::DestinationKept | Self::DestinationLost | Self::ClientKept | Self::ClientLost => {
-                Program::SockOps
-            }
+            Self::DestinationKept
+            | Self::DestinationLost
+            | Self::ClientKept
+            | Self::ClientLost
+            | Self::NodeKept
+            | Self::NodeLost => Program::SockOps,
             Self::WithinPod
             | Self::SameAddress
             | Self::OwnConnection
@@ -231,6 +242,8 @@ impl Finding {
             Self::DestinationLost => "destination_lost",
             Self::ClientKept => "client_kept",
             Self::ClientLost => "client_lost",
+            Self::NodeKept => "node_kept",
+            Self::NodeLost => "node_lost",
             Self::WithinPod => "within_pod",
             Self::SameAddress => "same_address",
             Self::OwnConnection => "own_connection",

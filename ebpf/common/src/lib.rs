@@ -54,7 +54,8 @@ pub mod map {
     /// Socket storage of an application's accepted socket: its client's
     /// [`SocketAddress`](crate::SocketAddress).
     pub const CLIENTS: &str = "CLIENTS";
-    /// Socket storage: one byte on sockets of the node's own processes.
+    /// Socket storage: a number on both ends of a connection to a captured pod by one of
+    /// the node's own processes.
     pub const NODE_SOCKETS: &str = "NODE_SOCKETS";
     /// Hash: [`NamespacedConnection`](crate::NamespacedConnection) to the original
     /// destination, between the client's connect and the proxy's accept.

@@ -85,7 +85,7 @@ fn accepted(context: &SockOpsContext) {
     if ops::local_port(context) == u32::from(OUTBOUND_PORT) && is_proxy(&connection.destination) {
         accepted_by_proxy(context, connection);
     } else {
-        accepted_by_application(context, &connection);
+        accepted_from_outside(context, &connection);
     }
 }
 
@@ -109,18 +109,27 @@ fn accepted_by_proxy(context: &SockOpsContext, connection: Connection) {
     });
 }
 
+/// By an application, or by one of the proxy's inbound listeners.
 #[inline(always)]
-fn accepted_by_application(context: &SockOpsContext, connection: &Connection) {
+fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
+    let socket = ops::socket(context);
     // SAFETY: written once, before the SYN was sent.
-    let Some(client) = unsafe { maps::OWN_CONNECTIONS.get(connection) }.copied() else {
-        return;
-    };
-    let kept = maps::store(&maps::CLIENTS, ops::socket(context), client);
-    note(if kept {
-        Finding::ClientKept
-    } else {
-        Finding::ClientLost
-    });
+    if let Some(client) = unsafe { maps::OWN_CONNECTIONS.get(connection) }.copied() {
+        let kept = maps::store(&maps::CLIENTS, socket, client);
+        note(if kept {
+            Finding::ClientKept
+        } else {
+            Finding::ClientLost
+        });
+    } else if maps::NODE_CONNECTIONS.get_ptr(connection).is_some() {
+        // The record ends with the client's socket, perhaps before the proxy asks.
+        let kept = maps::store(&maps::NODE_SOCKETS, socket, 1);
+        note(if kept {
+            Finding::NodeKept
+        } else {
+            Finding::NodeLost
+        });
+    }
 }
 
 #[inline(always)]

@@ -12,7 +12,8 @@ use aya::maps::{self, LpmTrie, Map, MapData, MapError, PerCpuArray, SkStorage, S
 use weft_ebpf_common::finding::counter;
 use weft_ebpf_common::{
     Connection, ExcludedBlock, ExcludedPort, Finding, Listener, ListenerKey, NamespaceCookie,
-    NamespaceEntry, NamespaceRole, OwnSocket, StoredDestination, Verdict, map,
+    NamespaceEntry, NamespaceRole, NamespacedConnection, OwnSocket, SocketAddress,
+    StoredDestination, Verdict, map,
 };
 use weft_model::policy::PlaintextOrigin;
 use weft_model::workload::CaptureExclusions;
@@ -44,7 +45,7 @@ pub struct SocketMaps {
     /// aya wants exclusive access to write. Held for one system call, never while waiting.
     own_sockets: Mutex<SkStorage<MapData, OwnSocket>>,
     destinations: SkStorage<MapData, StoredDestination>,
-    node_connections: Hash<Connection, u8>,
+    node_sockets: SkStorage<MapData, u32>,
 }
 
 impl SocketMaps {
@@ -52,7 +53,7 @@ impl SocketMaps {
         Ok(Self {
             own_sockets: Mutex::new(take(object, map::OWN_SOCKETS)?),
             destinations: take(object, map::DESTINATIONS)?,
-            node_connections: take(object, map::NODE_CONNECTIONS)?,
+            node_sockets: take(object, map::NODE_SOCKETS)?,
         })
     }
 
@@ -101,14 +102,10 @@ impl SocketMaps {
         }
     }
 
-    /// Who opened a plaintext connection from `peer` to the pod's address `local`, as the
-    /// kernel recorded it when it was opened.
-    pub fn origin(&self, peer: SocketAddr, local: SocketAddr) -> PlaintextOrigin {
-        let connection = Connection {
-            source: peer.into(),
-            destination: local.into(),
-        };
-        match self.node_connections.get(&connection, 0) {
+    /// Who opened a connection that an inbound listener has accepted, as the kernel recorded
+    /// it when it was opened.
+    pub fn origin(&self, accepted: BorrowedFd<'_>) -> PlaintextOrigin {
+        match self.node_sockets.get(&accepted, 0) {
             Ok(_) => PlaintextOrigin::Node,
             // Also when the map can't be read: whoever isn't proven to be the node is not.
             Err(_) => PlaintextOrigin::Network,
@@ -132,6 +129,9 @@ pub(super) struct Tables {
     excluded_blocks: LpmTrie<MapData, ExcludedBlock, u8>,
     pod_addresses: Hash<[u8; 16], NamespaceCookie>,
     listeners: SockHash<MapData, ListenerKey>,
+    pending: Hash<NamespacedConnection, SocketAddress>,
+    own_connections: Hash<Connection, SocketAddress>,
+    node_connections: Hash<Connection, u8>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -159,6 +159,9 @@ impl Tables {
             excluded_blocks: take(object, map::EXCLUDED_BLOCKS)?,
             pod_addresses: take(object, map::POD_ADDRESSES)?,
             listeners: take(object, map::LISTENERS)?,
+            pending: take(object, map::PENDING)?,
+            own_connections: take(object, map::OWN_CONNECTIONS)?,
+            node_connections: take(object, map::NODE_CONNECTIONS)?,
         })
     }
 
@@ -334,6 +337,15 @@ impl Tables {
         left
     }
 
+    /// How many records the programs keep. Walks through them all.
+    pub(super) fn records(&self) -> RecordCounts {
+        RecordCounts {
+            pending: self.pending.keys().count(),
+            own_connections: self.own_connections.keys().count(),
+            node_connections: self.node_connections.keys().count(),
+        }
+    }
+
     /// How many entries each table has.
     pub(super) fn sizes(&self) -> TableSizes {
         TableSizes {
@@ -344,6 +356,18 @@ impl Tables {
             listeners: self.listeners.keys().count(),
         }
     }
+}
+
+/// How many records of single connections the programs keep. Each ends with its
+/// connection, so these are close to zero on an idle node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RecordCounts {
+    /// Captured connections that the proxy has not accepted yet.
+    pub pending: usize,
+    /// The proxy's connections to applications.
+    pub own_connections: usize,
+    /// Connections of the node's processes to captured pods.
+    pub node_connections: usize,
 }
 
 /// How many entries the agent's tables in the kernel have.

@@ -36,7 +36,7 @@ use pins::Pins;
 pub use cgroup::CgroupError;
 pub use error::RedirectError;
 pub use load::Capabilities;
-pub use maps::{SocketMaps, TableSizes};
+pub use maps::{RecordCounts, SocketMaps, TableSizes};
 pub use pins::PinsError;
 pub use pod::{CapturedPod, ListenerPair, PodCapture, PodListeners};
 
@@ -247,6 +247,12 @@ impl Redirect {
     /// How full the tables are.
     pub fn table_sizes(&self) -> TableSizes {
         self.shared.state().tables.sizes()
+    }
+
+    /// How many records of single connections the programs keep. Walks through them all:
+    /// for a diagnosis, not for every scrape.
+    pub fn record_counts(&self) -> RecordCounts {
+        self.shared.state().tables.records()
     }
 
     /// What was found out about this node's kernel.

@@ -133,9 +133,9 @@ impl Agent {
 
 /// How far `/config` says each pod is into the mesh.
 fn enrolments(config: &Value) -> BTreeMap<String, String> {
-    let workloads = config["workloads"].as_array().into_iter().flatten();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let workloads = config["workloads"].as_object().into_iter().flatten();
+    let enrolment = |workload: &Value| workload["enrolment"].as_str().map(str::to_owned);
     workloads
-        .map(|workload| (text(&workload["uid"]), text(&workload["enrolment"])))
+        .map(|(uid, workload)| (uid.clone(), enrolment(workload).unwrap_or_default()))
         .collect()
 }

@@ -98,6 +98,26 @@ fn the_whole_mesh_becomes_strict_and_permissive_again() {
     }
 }
 
+#[test]
+fn turning_strict_cuts_plaintext_that_is_open_and_keeps_tunnels() {
+    let mut mesh = shop().start().unwrap();
+    mesh.serve("web-2", &["echo", "--listen", "[::]:9000"])
+        .unwrap();
+    let to = format!("--to={}", address(&mesh, "web-2", 9000));
+    let line = ["hold", &to, "--connections=5", "--wait"];
+    let _holders = ["outside", "client"].map(|pod| mesh.spawn(pod, &line).unwrap());
+    let open = |mesh: &Mesh| {
+        let open = mesh.agent_get(2, "/connections").unwrap();
+        let inbound: Vec<serde_json::Value> = serde_json::from_str(&open).unwrap();
+        let of = |security: &str| inbound.iter().filter(|c| c["security"] == security).count();
+        (of("plaintext"), of("mutual_tls"))
+    };
+    wait_until("all to be open", LIMIT, || open(&mesh) == (5, 5)).unwrap();
+    mesh.apply_pod(PodSpec::new("web-2", 2).label("app", "web").strict())
+        .unwrap();
+    wait_until("plaintext to be cut", LIMIT, || open(&mesh) == (0, 5)).unwrap();
+}
+
 /// A strict pod that serves, and the authority that its mesh trusts.
 fn target() -> (Mesh, Authority) {
     let mut mesh = MeshBuilder::new(2)

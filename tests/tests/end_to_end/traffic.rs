@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::MeshBuilder;
+use weft_tests::wait_until;
 
-use super::{address, addresses, curl, identity, record, serve_web, shop};
+use super::{LIMIT, address, addresses, curl, identity, record, serve_web, shop};
 
 #[test]
 fn pods_on_one_node_and_on_two_are_reached_by_address_in_both_families() {
@@ -153,5 +154,32 @@ fn a_port_that_nobody_listens_on_refuses_wherever_it_is() {
                 "{to}: {error}"
             );
         }
+    }
+}
+
+#[test]
+fn a_service_without_ready_endpoints_is_refused_at_once() {
+    let mesh = shop()
+        .service("nobody", &["10.96.0.99"], "nobody", &[(80, 8080)])
+        .start()
+        .unwrap();
+    curl(&mesh, "client", "10.96.0.99:80".parse().unwrap()).unwrap_err();
+    mesh.wait_record(1, |record| record.flags == "NO_ENDPOINT")
+        .unwrap();
+}
+
+#[test]
+fn nothing_stays_open_after_requests_have_ended() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1", "web-2"]);
+    for pod in ["web-1", "web-2"] {
+        for _ in 0..20 {
+            curl(&mesh, "client", address(&mesh, pod, 8080)).unwrap();
+        }
+    }
+    for node in [1, 2] {
+        let open = || mesh.agent_get(node, "/connections").unwrap();
+        let closed = wait_until("no connection to be open", LIMIT, || open().trim() == "[]");
+        closed.unwrap_or_else(|error| panic!("{error}: {}", open()));
     }
 }

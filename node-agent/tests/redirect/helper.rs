@@ -1,0 +1,51 @@
+//! What a helper process of a test does.
+
+use std::fs::File;
+use std::path::Path;
+
+use weft_model::policy::MtlsMode;
+use weft_node_agent::netns::NetworkNamespace;
+use weft_node_agent::redirect::{PodCapture, Redirect, RedirectOptions};
+
+use crate::lab::{Listeners, address, dial};
+
+pub(crate) fn run(what: &str) {
+    let words: Vec<&str> = what.split(' ').collect();
+    match words[..] {
+        ["dial", to] => match dial(address(to)) {
+            Ok(_) => std::process::exit(0),
+            Err(error) => {
+                println!("{error}");
+                std::process::exit(1);
+            }
+        },
+        ["die-as-agent", cgroup, pins, namespace, ip] => die_as_agent(cgroup, pins, namespace, ip),
+        _ => panic!("an unknown task: {what}"),
+    }
+}
+
+/// Captures a pod strictly, with pins, and dies without taking anything back.
+fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
+    let options = RedirectOptions {
+        cgroup: Some(cgroup.into()),
+        pin_directory: Some(pins.into()),
+        ..RedirectOptions::default()
+    };
+    let redirect = Redirect::load(&options).expect("the programs load");
+    let open = || {
+        let file = File::open(namespace).expect("the pod's namespace");
+        NetworkNamespace::from_file(file, Path::new(namespace)).expect("a namespace")
+    };
+    let net = weft_node_agent::pod_net::PodNet::new(open(), redirect.sockets());
+    let listeners = Listeners::open(&net);
+    let pod = PodCapture {
+        namespace: &open(),
+        addresses: &[ip.parse().expect("an address")],
+        exclusions: &Default::default(),
+        listeners: listeners.pairs(),
+        mtls_mode: MtlsMode::Strict,
+    };
+    let _captured = redirect.capture(&pod).expect("the pod is captured");
+    println!("captured");
+    std::process::exit(0);
+}

@@ -1,0 +1,12 @@
+//! The kernel programs, in a real kernel: real cgroups, real network namespaces, real
+//! connections. Needs root and `cargo xtask build-ebpf`; run by `cargo xtask test`, or
+//! `cargo test -p weft-node-agent --features kernel-tests --test redirect`.
+
+mod helper;
+mod inbound;
+mod lab;
+mod many;
+mod node;
+mod outbound;
+mod pins;
+mod start;

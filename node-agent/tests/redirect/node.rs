@@ -1,0 +1,150 @@
+//! Connections by the node's own processes, which a strict pod lets in.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+
+use weft_model::policy::{MtlsMode, PlaintextOrigin};
+use weft_node_agent::redirect::{Redirect, RedirectOptions};
+use weft_proxy::net::{Net, Purpose};
+
+use crate::lab::{Captured, Lab, accept, block_on, dial, eventually, isolated};
+
+const STRICT: MtlsMode = MtlsMode::Strict;
+
+/// Who the kernel says has opened a connection that the plaintext listener accepts next.
+fn origin(captured: &Captured, family: usize) -> PlaintextOrigin {
+    let accepted = accept(&captured.listeners.plaintext[family]);
+    captured.sockets.origin(accepted.as_fd())
+}
+
+#[test]
+fn a_process_of_the_node_is_known_as_such() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        for (family, ip) in captured.pod.addresses().into_iter().enumerate() {
+            let _client = dial(SocketAddr::new(ip, 8080)).unwrap();
+            assert_eq!(origin(&captured, family), PlaintextOrigin::Node);
+        }
+    });
+}
+
+#[test]
+fn another_pod_is_the_network() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let peer = lab.pod(20);
+        redirect.know_outside(&peer.namespace).unwrap();
+        let _client = peer
+            .run(|| dial(SocketAddr::new(captured.pod.v4(), 8080)))
+            .unwrap();
+        assert_eq!(origin(&captured, 0), PlaintextOrigin::Network);
+    });
+}
+
+#[test]
+fn a_process_below_the_pods_cgroup_is_not_the_node() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let to = SocketAddr::new(captured.pod.v4(), 8080);
+        for (cgroup, expected) in [
+            ("kubepods/pod", PlaintextOrigin::Network),
+            ("agent", PlaintextOrigin::Node),
+        ] {
+            let seen = std::thread::scope(|scope| {
+                let helper = scope.spawn(|| lab.helper(cgroup, &format!("dial {to}")));
+                let seen = origin(&captured, 0);
+                let output = helper.join().unwrap();
+                assert!(
+                    output.status.success(),
+                    "{}",
+                    String::from_utf8_lossy(&output.stdout)
+                );
+                seen
+            });
+            assert_eq!(seen, expected, "{cgroup}");
+        }
+    });
+}
+
+#[test]
+fn without_a_pods_cgroup_every_process_in_the_nodes_namespace_is_the_node() {
+    isolated(|lab: &Lab| {
+        let redirect = Redirect::load(&RedirectOptions {
+            pods_cgroup: None,
+            ..lab.options()
+        })
+        .unwrap();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let to = SocketAddr::new(captured.pod.v4(), 8080);
+        std::thread::scope(|scope| {
+            scope.spawn(|| lab.helper("kubepods/pod", &format!("dial {to}")));
+            assert_eq!(origin(&captured, 0), PlaintextOrigin::Node);
+        });
+    });
+}
+
+#[test]
+fn records_end_with_their_connections() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let client = dial(SocketAddr::new(captured.pod.v4(), 8080)).unwrap();
+        let application = captured
+            .pod
+            .run(|| TcpListener::bind("10.9.0.10:8080"))
+            .unwrap();
+        let purpose = Purpose::Application {
+            client: client.local_addr().unwrap(),
+        };
+        let to = application.local_addr().unwrap();
+        let own = block_on(captured.net.connect(to, purpose)).unwrap();
+        let counts = redirect.record_counts();
+        assert_eq!((counts.node_connections, counts.own_connections), (1, 1));
+        let accepted = accept(&captured.listeners.plaintext[0]);
+        drop((client, own, accept(&application)));
+        // What is known about an accepted socket stays with it.
+        assert_eq!(
+            captured.sockets.origin(accepted.as_fd()),
+            PlaintextOrigin::Node
+        );
+        drop(accepted);
+        eventually("no record is left", || {
+            let counts = redirect.record_counts();
+            (
+                counts.node_connections,
+                counts.own_connections,
+                counts.pending,
+            ) == (0, 0, 0)
+        });
+    });
+}
+
+#[test]
+fn while_the_proxy_is_gone_the_node_still_reaches_a_strict_pod_but_its_pods_do_not() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let Captured {
+            pod,
+            listeners,
+            captured: _captured,
+            net,
+            ..
+        } = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let application = pod.run(|| TcpListener::bind("10.9.0.10:8080")).unwrap();
+        drop(listeners);
+        let to = application.local_addr().unwrap();
+        dial(to).expect("a probe of the node reaches the application");
+        accept(&application);
+        let output = lab.helper("kubepods/pod", &format!("dial {to}"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !output.status.success() && text.contains("refused"),
+            "{text}"
+        );
+        net.bind("127.0.0.1:15006".parse().unwrap())
+            .expect("the listener's port is free again");
+    });
+}

@@ -1,0 +1,105 @@
+//! Starting: what is checked, and what is said when it isn't right.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+use weft_model::policy::MtlsMode;
+use weft_node_agent::redirect::{CgroupError, Redirect, RedirectError, RedirectOptions};
+
+use crate::lab::{Captured, Lab, address, hierarchy, isolated};
+
+#[test]
+fn every_program_works_on_this_kernel() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        assert!(
+            redirect.capabilities().is_complete(),
+            "{}",
+            redirect.capabilities()
+        );
+    });
+}
+
+#[test]
+fn an_agent_outside_of_the_cgroup_is_told_so() {
+    isolated(|lab: &Lab| {
+        let options = RedirectOptions {
+            cgroup: Some(lab.cgroup.join("kubepods")),
+            ..lab.options()
+        };
+        let error = Redirect::load(&options).unwrap_err();
+        assert!(
+            matches!(error, RedirectError::Cgroup(CgroupError::NotBelow { .. })),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_directory_that_is_no_cgroup_is_refused() {
+    isolated(|lab: &Lab| {
+        for (path, expected) in [
+            ("/tmp", "not a directory of a cgroup"),
+            ("/nowhere", "cannot open"),
+        ] {
+            let cgroup = Some(PathBuf::from(path));
+            let error = Redirect::load(&RedirectOptions {
+                cgroup,
+                ..lab.options()
+            })
+            .unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    });
+}
+
+#[test]
+fn the_hierarchy_is_found_where_its_mount_is_hidden() {
+    isolated(|lab: &Lab| {
+        let root = hierarchy();
+        let relative = lab.cgroup.strip_prefix(&root).unwrap().to_owned();
+        umount2(&root, MntFlags::MNT_DETACH).unwrap();
+        assert!(!lab.cgroup.exists());
+        let options = RedirectOptions {
+            pods_cgroup: Some(relative.join("kubepods")),
+            cgroup: Some(relative),
+            ..RedirectOptions::default()
+        };
+        let redirect = Redirect::load(&options).unwrap();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let (_, destination) = captured.dial(address("10.77.1.2:80"));
+        assert_eq!(destination.unwrap(), address("10.77.1.2:80"));
+    });
+}
+
+#[test]
+fn a_pin_directory_where_nothing_can_be_mounted_is_refused_with_advice() {
+    isolated(|lab: &Lab| {
+        let pin_directory = Some(Path::new("/proc/weft-pins").to_owned());
+        let error = Redirect::load(&RedirectOptions {
+            pin_directory,
+            ..lab.options()
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("mount -t bpf bpf"), "{error}");
+    });
+}
+
+#[test]
+fn verdicts_are_counted() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let count = |finding: &str| {
+            let counters = redirect.counters();
+            let counter = counters.iter().find(|counter| counter.finding == finding);
+            counter.map_or(0, |counter| counter.count)
+        };
+        for port in 1..=3 {
+            let _ = captured.dial(address(&format!("10.77.1.2:{port}")));
+        }
+        assert_eq!(count("outbound"), 3);
+        assert_eq!(count("destination_kept"), 3);
+        assert_eq!(count("destination_lost"), 0);
+    });
+}
