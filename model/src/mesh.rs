@@ -232,18 +232,18 @@ impl Mesh {
                 Err(error) => not_captured = Some(error),
             }
         }
+        // As kube-proxy does: an application may listen in one family only, and its
+        // client's address has to be of the family that it is reached by.
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
+        if candidates.iter().any(same_family) {
+            candidates.retain(same_family);
+        }
         if candidates.is_empty() {
             let none = Unroutable::NoEndpoints {
                 service: key(),
                 port,
             };
             return Err(not_captured.unwrap_or(none));
-        }
-        // A dual-stack service has each pod once per family; who dialled IPv4 expects
-        // IPv4 at the other end, too, unless there is none.
-        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
-        if candidates.iter().any(same_family) {
-            candidates.retain(same_family);
         }
         Ok(Resolution::Service {
             service: Arc::clone(service),

@@ -48,6 +48,7 @@ pub(crate) async fn accept<N, F>(
                     drop(admission);
                 });
             }
+            Err(_) if *draining.borrow() => return,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting connections; raise the limit of open files");

@@ -20,9 +20,15 @@ struct Open {
     progress: Arc<Progress>,
     /// The local pod that it belongs to.
     pod: WorkloadUid,
+    /// Which of that pod's proxies: an earlier one may still be draining.
+    proxy: ProxyId,
     still_allowed: Option<StillAllowed>,
     cut: watch::Sender<bool>,
 }
+
+/// One run of a pod's proxy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ProxyId(u64);
 
 /// All open connections of this process.
 #[derive(Default)]
@@ -58,12 +64,18 @@ pub struct OpenConnection {
 }
 
 impl ConnectionTable {
+    /// An id for one more proxy.
+    pub(crate) fn proxy_id(&self) -> ProxyId {
+        ProxyId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Enters a connection of a local pod. `still_allowed` is asked again on every
     /// change; without it the connection stays whatever changes.
     pub(crate) fn enter(
         self: &Arc<Self>,
         connection: Arc<Connection>,
         pod: &WorkloadUid,
+        proxy: ProxyId,
         still_allowed: Option<StillAllowed>,
     ) -> Entry {
         let (id, progress) = (
@@ -75,6 +87,7 @@ impl ConnectionTable {
             connection,
             progress: Arc::clone(&progress),
             pod: pod.clone(),
+            proxy,
             still_allowed,
             cut: sender,
         };
@@ -102,19 +115,20 @@ impl ConnectionTable {
         }
     }
 
-    /// Cuts every connection of a pod.
-    pub(crate) fn cut_pod(&self, pod: &WorkloadUid) {
+    /// Cuts every connection of a proxy.
+    pub(crate) fn cut_proxy(&self, proxy: ProxyId) {
         self.lock()
             .values()
-            .filter(|open| open.pod == *pod)
+            .filter(|open| open.proxy == proxy)
             .for_each(|open| {
                 open.cut.send_replace(true);
             });
     }
 
-    /// Connections of a pod that are open.
-    pub(crate) fn count(&self, pod: &WorkloadUid) -> usize {
-        self.lock().values().filter(|open| open.pod == *pod).count()
+    /// Connections of a proxy that are open.
+    pub(crate) fn count(&self, proxy: ProxyId) -> usize {
+        let open = self.lock();
+        open.values().filter(|open| open.proxy == proxy).count()
     }
 
     /// Connections that are open.

@@ -87,7 +87,9 @@ pub(crate) async fn serve<N: Net>(
             let connection = describe(&workload, client, Some(original), candidate, service);
             let connection = Arc::new(connection);
             record::opened(&shared.metrics, uid, &connection);
-            let mut entry = shared.connections.enter(Arc::clone(&connection), uid, None);
+            let mut entry = shared
+                .connections
+                .enter(Arc::clone(&connection), uid, pod.proxy, None);
             let progress = Arc::clone(&entry.progress);
             let took = connected.took;
             let carried = carry(&shared, accepted, connected.upstream, &progress, &mut entry).await;

@@ -1,10 +1,11 @@
 //! One pod's proxy: its listeners, their accept loops, and its end.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -97,16 +98,29 @@ impl<N: Net> PodProxy<N> {
 
     /// Connections that it serves now.
     pub fn open_connections(&self) -> usize {
-        self.shared.connections.count(self.uid())
+        self.shared.connections.count(self.pod.proxy)
+    }
+
+    /// Takes no new connections, from now on; connections that were not accepted yet
+    /// are reset, and the ports are free for a successor.
+    pub fn stop_accepting(&self) {
+        self.shared.pods.remove(&self.pod);
+        self.draining.send_replace(true);
+        for listener in self.listeners.all() {
+            // Closing wouldn't do: the accept loops hold the sockets, too.
+            if let Err(error) = SockRef::from(listener).shutdown(Shutdown::Read) {
+                tracing::debug!(%error, "shutting down a listener");
+            }
+        }
     }
 
     /// Takes no new connections, tells tunnel clients so, serves what is open for up
     /// to `deadline`, then cuts the rest.
     pub async fn drain(self, deadline: Duration) {
-        self.shared.pods.remove(self.uid());
-        self.draining.send_replace(true);
+        self.stop_accepting();
         let ended = async {
-            while self.open_connections() > 0 {
+            // Counts what was accepted but isn't decided yet, too, and tunnel clients.
+            while self.pod.open() > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
@@ -157,11 +171,21 @@ impl<N: Net> PodProxy<N> {
 
 impl<N: Net> Drop for PodProxy<N> {
     fn drop(&mut self) {
-        self.shared.pods.remove(self.uid());
-        self.draining.send_replace(true);
+        self.stop_accepting();
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.shared.connections.cut_pod(self.uid());
-        self.shared.metrics.forget(self.uid());
+        self.shared.connections.cut_proxy(self.pod.proxy);
+        if self.shared.pods.get(self.uid()).is_none() {
+            self.shared.metrics.forget(self.uid());
+        }
+    }
+}
+
+impl Listeners {
+    fn all(&self) -> impl Iterator<Item = &TcpListener> {
+        let kinds = [&self.outbound, &self.plaintext, &self.hbone];
+        kinds
+            .into_iter()
+            .flat_map(|kind| std::iter::once(&kind.v4).chain(&kind.v6))
     }
 }
 

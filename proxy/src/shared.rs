@@ -9,7 +9,7 @@ use std::time::Duration;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::balance::Loads;
-use crate::connections::ConnectionTable;
+use crate::connections::{ConnectionTable, ProxyId};
 use crate::hbone::pool::Pool;
 use crate::identity::CertificateStore;
 use crate::metrics::Metrics;
@@ -103,6 +103,8 @@ pub struct LocalPod<N> {
     pub(crate) net: Arc<N>,
     /// Its outgoing tunnel connections.
     pub(crate) pool: Pool,
+    /// This run of its proxy.
+    pub(crate) proxy: ProxyId,
     open: AtomicUsize,
     limit: usize,
 }
@@ -130,6 +132,7 @@ impl<N> LocalPod<N> {
             started_as: workload,
             net,
             pool,
+            proxy: shared.connections.proxy_id(),
             open: AtomicUsize::new(0),
             limit,
         }
@@ -150,6 +153,12 @@ impl<N> LocalPod<N> {
                 (open < self.limit).then_some(open + 1)
             });
         taken.ok().map(|_| Admission(Arc::clone(self)))
+    }
+
+    /// Connections that were accepted, tunnel connections included, and those that pods
+    /// of this node have handed over.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
     }
 
     /// The pod's address that a peer at `like` would see: of the same family when it
@@ -190,10 +199,15 @@ impl<N> LocalPods<N> {
             .insert(uid, pod);
     }
 
-    pub(crate) fn remove(&self, uid: &WorkloadUid) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    /// Takes a pod out, unless a later run of its proxy has taken its place.
+    pub(crate) fn remove(&self, pod: &Arc<LocalPod<N>>) {
+        let mut pods = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let uid = &pod.started_as.uid;
+        if pods
+            .get(uid)
+            .is_some_and(|current| Arc::ptr_eq(current, pod))
+        {
+            pods.remove(uid);
+        }
     }
 }

@@ -51,6 +51,31 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
 }
 
 #[test]
+fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of_it() {
+    let mut mesh = shop();
+    let sixth = endpoint("web", "fd00::1", Some("web-2"), (80, 8080));
+    mesh.apply(Change::Endpoint(sixth.clone()));
+    let addresses = |mesh: &Mesh| match mesh.resolve("node-1", to("10.96.0.1:80")) {
+        Ok(Resolution::Service { candidates, .. }) => candidates
+            .iter()
+            .map(|c| c.address.ip())
+            .collect::<Vec<_>>(),
+        other => panic!("not a service: {other:?}"),
+    };
+    let found = addresses(&mesh);
+    assert!(
+        found.len() == 2 && found.iter().all(IpAddr::is_ipv4),
+        "{found:?}"
+    );
+    for address in ["10.0.1.1", "10.0.2.1"] {
+        mesh.apply(Change::EndpointGone(
+            endpoint("web", address, None, (80, 8080)).key,
+        ));
+    }
+    assert_eq!(addresses(&mesh), [sixth.key.address]);
+}
+
+#[test]
 fn a_pod_address_goes_to_that_pod_and_no_other() {
     let Ok(Resolution::Workload(candidate)) = shop().resolve("node-1", to("10.0.2.1:9")) else {
         panic!("not a workload")
@@ -91,36 +116,6 @@ fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
         mesh.resolve("node-1", to("10.96.0.1:80")),
         Err(Unroutable::NoEndpoints { .. })
     ));
-}
-
-#[test]
-fn a_dual_stack_service_keeps_to_the_family_that_was_dialled() {
-    let mut mesh = shop();
-    let dual = vec!["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()];
-    mesh.apply(Change::Service(Service {
-        kind: crate::service::ServiceKind::ClusterIp(dual),
-        ..service("web", "10.96.0.1", 80)
-    }));
-    let families = |mesh: &Mesh, dialled: &str| {
-        let Ok(Resolution::Service { candidates, .. }) = mesh.resolve("node-1", to(dialled)) else {
-            panic!("not a service")
-        };
-        let families: Vec<_> = candidates.iter().map(|c| c.address.is_ipv4()).collect();
-        families
-    };
-    assert_eq!(
-        families(&mesh, "[fd00:96::1]:80"),
-        [true, true],
-        "IPv4 when there is no other"
-    );
-    mesh.apply(Change::Endpoint(endpoint(
-        "web",
-        "fd00::1",
-        None,
-        (80, 8080),
-    )));
-    assert_eq!(families(&mesh, "[fd00:96::1]:80"), [false]);
-    assert_eq!(families(&mesh, "10.96.0.1:80"), [true, true]);
 }
 
 #[test]

@@ -26,6 +26,10 @@ use super::table::PodTable;
 /// How long a pod's first certificate may take before that counts as a failure.
 const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long after its capture has ended a proxy still takes connections: those that
+/// the kernel had steered to it but not finished setting up.
+const ACCEPT_QUEUE: Duration = Duration::from_millis(200);
+
 /// Why a pod isn't captured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureError {
@@ -39,6 +43,13 @@ pub(crate) enum CaptureError {
     Proxy(std::io::Error),
     #[error(transparent)]
     Redirect(#[from] RedirectError),
+}
+
+impl CaptureError {
+    /// Nothing that anybody needs to hear of: it is over in a moment.
+    pub(crate) fn is_momentary(&self) -> bool {
+        matches!(self, Self::Namespace(NamespaceError::Ending))
+    }
 }
 
 /// Everything that capturing pods takes, for the whole node.
@@ -156,7 +167,7 @@ impl Capturer {
 
     /// Stops capturing a pod; its open connections may end in their own time.
     pub(crate) fn release(self: &Arc<Self>, pod: Captured) {
-        self.end(pod, |workload, kernel| {
+        self.end(pod, ACCEPT_QUEUE, |workload, kernel| {
             if let Err(error) = kernel.release() {
                 tracing::error!(
                     target: "agent",
@@ -172,7 +183,7 @@ impl Capturer {
     /// Stops serving a pod whose connections the kernel goes on to hand to nobody,
     /// and thereby to refuse, until the next agent takes it over.
     pub(crate) fn leave_enforced(self: &Arc<Self>, pod: Captured) {
-        self.end(pod, |workload, kernel| {
+        self.end(pod, Duration::ZERO, |workload, kernel| {
             kernel.leave_enforced();
             tracing::info!(
                 target: "agent",
@@ -183,7 +194,13 @@ impl Capturer {
         });
     }
 
-    fn end(self: &Arc<Self>, pod: Captured, part: impl FnOnce(&Workload, CapturedPod)) {
+    /// Undoes the kernel's part by `part`, and lets the proxy end.
+    fn end(
+        self: &Arc<Self>,
+        pod: Captured,
+        accept_for: Duration,
+        part: impl FnOnce(&Workload, CapturedPod),
+    ) {
         let Captured {
             workload,
             kernel,
@@ -196,6 +213,10 @@ impl Capturer {
         self.draining.send_modify(|count| *count += 1);
         let capturer = Arc::clone(self);
         tokio::spawn(async move {
+            tokio::time::sleep(accept_for).await;
+            proxy.stop_accepting();
+            // The ports are free for a successor.
+            drop(claim);
             proxy.drain(capturer.drain_deadline).await;
             drop((net, identity));
             tracing::info!(
@@ -206,8 +227,6 @@ impl Capturer {
             );
             capturer.draining.send_modify(|count| *count -= 1);
         });
-        // The listeners are closed: the namespace is free for a successor.
-        drop(claim);
     }
 
     /// Tells the kernel that a pod of this node is to be left alone.
@@ -220,8 +239,7 @@ impl Capturer {
         found: NamespaceIdentity,
     ) -> Result<NetworkNamespace, CaptureError> {
         let name = namespace_name(workload);
-        // Not kept: being left alone is nothing that two pods could fight over.
-        let _claim = self.namespaces.claim(name, found, &workload.uid)?;
+        self.namespaces.check(name, found, &workload.uid)?;
         let namespace = NetworkNamespace::open_named(name)?;
         if namespace.identity() != found {
             return Err(NamespaceError::Changed(name.to_owned()).into());

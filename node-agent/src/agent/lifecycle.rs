@@ -39,7 +39,7 @@ pub(crate) enum Actual {
     Captured(Arc<Workload>, NamespaceIdentity),
     /// Its own connections are left alone again; those that come in are still
     /// served until that time.
-    Leaving(NamespaceIdentity, Instant),
+    Leaving(Arc<Workload>, NamespaceIdentity, Instant),
 }
 
 /// The next thing to do.
@@ -57,6 +57,8 @@ pub(crate) enum Step {
     StopOutbound,
     /// Keep serving what comes in.
     Linger(Instant),
+    /// Capture its own connections again and report it captured.
+    Resume,
     /// Stop capturing altogether and let its connections end.
     Release,
     /// Leave the kernel's part in place, which then refuses what nobody serves.
@@ -85,7 +87,7 @@ pub(crate) fn next(
         },
         // Its name now means another namespace: the pod was replaced, and there is
         // nobody left whom a slow end would help.
-        Actual::Captured(_, namespace) | Actual::Leaving(namespace, _)
+        Actual::Captured(_, namespace) | Actual::Leaving(_, namespace, _)
             if found.is_some_and(|found| found != *namespace) =>
         {
             Step::Release
@@ -98,7 +100,8 @@ pub(crate) fn next(
             }
             Desired::Outside(_) | Desired::Gone | Desired::Stopping { .. } => Step::StopOutbound,
         },
-        Actual::Leaving(_, until) => match desired {
+        Actual::Leaving(current, _, until) => match desired {
+            Desired::Enrolled(wanted) if wanted.identity == current.identity => Step::Resume,
             Desired::Enrolled(_) => Step::Release,
             _ if now < *until => Step::Linger(*until),
             _ => Step::Release,

@@ -1,9 +1,10 @@
 //! Network namespaces by name: which one has it now, and notice when that changes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -47,6 +48,8 @@ pub(crate) enum NamespaceError {
     Taken { name: String, pod: WorkloadUid },
     #[error("{DIRECTORY}/{0} changed while it was being opened")]
     Changed(String),
+    #[error("the pod's earlier proxy is just ending")]
+    Ending,
 }
 
 impl Namespaces {
@@ -93,16 +96,16 @@ impl Namespaces {
         (found.device == self.own.device).then_some(found)
     }
 
-    /// Reserves a namespace for a pod.
+    /// Checks that a namespace may be a pod's, and that no other pod uses it.
     ///
     /// # Errors
-    /// When it isn't one that a pod may have now.
-    pub(crate) fn claim(
-        self: &Arc<Self>,
+    /// When it isn't so now.
+    pub(crate) fn check(
+        &self,
         name: &str,
         identity: NamespaceIdentity,
         pod: &WorkloadUid,
-    ) -> Result<Claim, NamespaceError> {
+    ) -> Result<(), NamespaceError> {
         if !is_file_name(name) {
             return Err(NamespaceError::Name(name.to_owned()));
         }
@@ -112,14 +115,30 @@ impl Namespaces {
         if self.find(name) != Some(identity) {
             return Err(NamespaceError::Changed(name.to_owned()));
         }
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        match claims.get(&identity) {
-            Some(other) => Err(NamespaceError::Taken {
+        match self.claims().get(&identity) {
+            Some(other) if other != pod => Err(NamespaceError::Taken {
                 name: name.to_owned(),
                 pod: other.clone(),
             }),
-            None => {
-                claims.insert(identity, pod.clone());
+            _ => Ok(()),
+        }
+    }
+
+    /// Reserves a namespace for a pod's proxy.
+    ///
+    /// # Errors
+    /// When it isn't one that the pod may have now.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        name: &str,
+        identity: NamespaceIdentity,
+        pod: &WorkloadUid,
+    ) -> Result<Claim, NamespaceError> {
+        self.check(name, identity, pod)?;
+        match self.claims().entry(identity) {
+            Entry::Occupied(_) => Err(NamespaceError::Ending),
+            Entry::Vacant(free) => {
+                free.insert(pod.clone());
                 Ok(Claim {
                     namespaces: Arc::clone(self),
                     identity,
@@ -127,17 +146,15 @@ impl Namespaces {
             }
         }
     }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<NamespaceIdentity, WorkloadUid>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut claims = self
-            .namespaces
-            .claims
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        claims.remove(&self.identity);
-        drop(claims);
+        self.namespaces.claims().remove(&self.identity);
         // Whoever waits for it need not wait for the next poll.
         self.namespaces.changed.send_modify(|count| *count += 1);
     }
@@ -160,7 +177,12 @@ fn watch_directory(
     directory: &Path,
     changed: Arc<watch::Sender<u64>>,
 ) -> Option<RecommendedWatcher> {
-    let notice = move |_| changed.send_modify(|count| *count += 1);
+    let notice = move |event: notify::Result<notify::Event>| {
+        // Opening a namespace is an event, too, and changes nothing.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            changed.send_modify(|count| *count += 1);
+        }
+    };
     let watched = notify::recommended_watcher(notice).and_then(|mut watcher| {
         watcher.watch(directory, RecursiveMode::NonRecursive)?;
         Ok(watcher)

@@ -34,7 +34,9 @@ impl Held {
             Self::Nothing => Actual::Untouched,
             Self::Outside(_, namespace) => Actual::KnownOutside(*namespace),
             Self::Captured(pod) => Actual::Captured(Arc::clone(&pod.workload), pod.namespace()),
-            Self::Leaving(pod, until) => Actual::Leaving(pod.namespace(), *until),
+            Self::Leaving(pod, until) => {
+                Actual::Leaving(Arc::clone(&pod.workload), pod.namespace(), *until)
+            }
         }
     }
 }
@@ -114,6 +116,7 @@ impl PodTask {
             (Step::Capture, _, Some(found)) => self.capture(found).await,
             (Step::KnowOutside, _, Some(found)) => self.know_outside(found),
             (Step::Update, Held::Captured(pod), _) => self.update(pod),
+            (Step::Resume, Held::Leaving(pod, until), _) => self.resume(pod, until),
             (Step::StopOutbound, Held::Captured(pod), _) => self.stop_outbound(pod),
             (Step::Release, Held::Captured(pod) | Held::Leaving(pod, _), _) => {
                 self.capturer.release(*pod);
@@ -135,6 +138,7 @@ impl PodTask {
         };
         match result {
             Ok(()) => self.backoff.reset(),
+            Err(error) if error.is_momentary() => self.wait(None).await,
             Err(error) => self.failed(&error.to_string()).await,
         }
     }
@@ -154,9 +158,7 @@ impl PodTask {
             }
         };
         self.held = Held::Captured(Box::new(pod));
-        self.capturer.reports.set(&self.uid, PodCapture::Captured);
-        self.capturer.table.set(&workload, PodPhase::Captured, None);
-        self.log("captured");
+        self.captured();
         Ok(())
     }
 
@@ -181,6 +183,25 @@ impl PodTask {
         }
         self.held = Held::Captured(pod);
         result
+    }
+
+    fn resume(&mut self, mut pod: Box<Captured>, until: Instant) -> Result<(), CaptureError> {
+        if let Err(error) = pod.update(&self.workload) {
+            self.held = Held::Leaving(pod, until);
+            return Err(error);
+        }
+        self.held = Held::Captured(pod);
+        self.captured();
+        Ok(())
+    }
+
+    /// Says that the pod is captured.
+    fn captured(&self) {
+        self.capturer.reports.set(&self.uid, PodCapture::Captured);
+        self.capturer
+            .table
+            .set(&self.workload, PodPhase::Captured, None);
+        self.log("captured");
     }
 
     /// Peers are told in any case, and the pod leaves in any case: a kernel that

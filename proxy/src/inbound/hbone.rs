@@ -198,9 +198,10 @@ async fn serve_tunnel<N: Net>(
     };
     record::opened(&shared.metrics, uid, &connection);
     let allowed = still_allowed(client.clone(), to);
-    let mut entry = shared
-        .connections
-        .enter(Arc::clone(&connection), uid, Some(allowed));
+    let mut entry =
+        shared
+            .connections
+            .enter(Arc::clone(&connection), uid, pod.proxy, Some(allowed));
     let progress = Arc::clone(&entry.progress);
     let (streams, idle) = ((send, request.into_body()), shared.settings.idle);
     let outcome = tokio::select! {

@@ -66,9 +66,10 @@ pub(crate) async fn serve<N: Net>(
     };
     record::opened(&shared.metrics, uid, &connection);
     let allowed = still_allowed(origin);
-    let mut entry = shared
-        .connections
-        .enter(Arc::clone(&connection), uid, Some(allowed));
+    let mut entry =
+        shared
+            .connections
+            .enter(Arc::clone(&connection), uid, pod.proxy, Some(allowed));
     let progress = Arc::clone(&entry.progress);
     let outcome = tokio::select! {
         end = relay::relay_plain(accepted, application, &progress, shared.settings.idle) => {

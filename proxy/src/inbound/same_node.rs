@@ -94,9 +94,10 @@ pub(crate) async fn carry<N: Net>(
         pod,
     } = handed;
     let (uid, allowed) = (&pod.started_as.uid, still_allowed(source, to));
-    let mut inbound = shared
-        .connections
-        .enter(Arc::clone(&connection), uid, Some(allowed));
+    let mut inbound =
+        shared
+            .connections
+            .enter(Arc::clone(&connection), uid, pod.proxy, Some(allowed));
     inbound.show(progress);
     let end = tokio::select! {
         end = relay::relay_plain(accepted, application, progress, shared.settings.idle) => Some(end),

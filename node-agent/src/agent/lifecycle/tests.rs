@@ -62,9 +62,14 @@ impl World {
             (Step::Update, Desired::Enrolled(workload), Actual::Captured(_, namespace)) => {
                 Actual::Captured(Arc::clone(workload), namespace)
             }
-            (Step::StopOutbound, _, Actual::Captured(_, namespace)) => {
+            (Step::StopOutbound, _, Actual::Captured(workload, namespace)) => {
                 self.reported = false;
-                Actual::Leaving(namespace, self.now + INBOUND_GRACE)
+                Actual::Leaving(workload, namespace, self.now + INBOUND_GRACE)
+            }
+            (Step::Resume, Desired::Enrolled(workload), Actual::Leaving(current, namespace, _)) => {
+                assert_eq!(workload.identity, current.identity);
+                self.reported = true;
+                Actual::Captured(Arc::clone(workload), namespace)
             }
             (Step::Linger(until), _, leaving @ Actual::Leaving(..)) => {
                 self.now = until;
@@ -172,7 +177,7 @@ fn a_pod_that_comes_back_while_leaving_is_captured_again_at_once() {
     world.settle(&Desired::Enrolled(web()), Some(FIRST));
     world.perform(Step::StopOutbound, &Desired::Gone, Some(FIRST));
     let steps = world.settle(&Desired::Enrolled(web()), Some(FIRST));
-    assert_eq!(steps, [Step::Release, Step::Capture]);
+    assert_eq!(steps, [Step::Resume]);
 }
 
 #[test]
