@@ -8,10 +8,20 @@
     reason = "tests"
 )]
 
+mod bytes;
+mod lifecycle;
+mod scale;
+mod security;
 mod traffic;
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
+
+/// How long anything may take that is waited for.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Two nodes: a client and a web server on the first, another web server and a pod
 /// outside the mesh on the second; a service and a headless one over the web servers.
@@ -33,12 +43,19 @@ fn shop() -> MeshBuilder {
 /// Starts a web server in each of these pods.
 fn serve_web(mesh: &mut Mesh, pods: &[&str]) {
     for pod in pods {
-        mesh.serve(pod, &["http", "--listen", "[::]:8080", "--name", pod])
-            .unwrap();
+        let line = ["http", "--listen", "[::]:8080", "--name", pod];
+        mesh.serve(pod, &line).unwrap();
     }
 }
 
 /// One request with curl; what it answered.
-fn curl(mesh: &Mesh, from: &str, url: &str) -> weft_tests::Result<String> {
-    mesh.run(from, &["curl", "-sS", "--fail", "--max-time", "10", url])
+fn curl(mesh: &Mesh, from: &str, to: SocketAddr) -> weft_tests::Result<String> {
+    let url = format!("http://{to}/");
+    let line = ["curl", "-sS", "--fail", "--max-time", "10", &url];
+    mesh.run(from, &line)
+}
+
+/// A port of a pod, in IPv4.
+fn at(mesh: &Mesh, pod: &str, port: u16) -> SocketAddr {
+    (mesh.pod(pod).unwrap().host.ipv4(), port).into()
 }
