@@ -356,6 +356,42 @@ async fn a_drain_ends_at_its_deadline_even_if_connections_do_not() {
 }
 
 #[tokio::test]
+async fn a_pod_may_come_back_while_its_earlier_proxy_still_drains() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let neighbour = bed.pod("node-2", "neighbour");
+    let address = application(&server, echo).await;
+    let mut old = client.connect(address).await.unwrap();
+    assert_eq!(exchange(&mut old, "old").await, "old");
+
+    let Pod {
+        workload,
+        net,
+        proxy,
+    } = server;
+    proxy.stop_accepting();
+    let draining = tokio::spawn(proxy.drain(Duration::from_millis(500)));
+    let _later = bed.again(&workload, &net);
+    let mut new = neighbour.connect(address).await.unwrap();
+    assert_eq!(exchange(&mut new, "new").await, "new");
+    assert_eq!(exchange(&mut old, "still").await, "still");
+
+    tokio::time::timeout(DEADLINE, draining)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        !matches!(old.read(&mut [0; 1]).await, Ok(1..)),
+        "outlived its proxy"
+    );
+    assert_eq!(exchange(&mut new, "after").await, "after");
+    for from in [&client, &neighbour] {
+        let mut next = from.connect(address).await.unwrap();
+        assert_eq!(exchange(&mut next, "next").await, "next");
+    }
+}
+
+#[tokio::test]
 async fn series_of_a_removed_pod_are_gone() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));

@@ -16,7 +16,7 @@ use weft_model::Change;
 use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode};
 use weft_model::workload::Workload;
 
-use crate::bed::{Authority, Bed, DEADLINE, Pod, identity};
+use crate::bed::{Authority, Bed, DEADLINE, Pod, identity, wait_until};
 use crate::{application, echo, exchange};
 
 /// A client that trusts everybody: what is tested is whether the server does.
@@ -212,11 +212,15 @@ async fn a_peer_that_is_someone_else_never_gets_a_byte() {
         assert!(!matches!(read, Ok(1..)), "{read:?}");
         assert_eq!(server.dials(to.port()), 0);
     }
-    let failed = bed.node("node-1").shared.metrics.encode().unwrap();
-    assert!(
-        failed.contains("response_flags=\"TLS_FAILURE\"} 2"),
-        "{failed}"
-    );
+    // The client sees the end before it is recorded.
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    wait_until("two TLS failures counted", || {
+        metrics
+            .encode()
+            .unwrap()
+            .contains("response_flags=\"TLS_FAILURE\"} 2")
+    })
+    .await;
 }
 
 #[tokio::test]
