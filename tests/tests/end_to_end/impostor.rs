@@ -45,7 +45,13 @@ fn a_peer_with_another_workloads_identity_is_not_believed() {
     let answer = ask(&mesh, &presented);
     assert!(answer.is_err(), "{answer:?}");
     let record = mesh.wait_record(1, |record| record.flags != "-").unwrap();
+    assert_eq!(record.flags, "TLS_FAILURE", "{record:#?}");
     assert_eq!(record.destination_identity, None, "{record:#?}");
+    let reason = record.error.as_deref().unwrap();
+    assert!(
+        reason.contains("the peer is spiffe://cluster.local/ns/default/sa/other"),
+        "{reason}"
+    );
     assert_eq!(
         (record.bytes_sent, record.bytes_received),
         (0, 0),

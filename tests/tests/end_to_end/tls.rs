@@ -273,9 +273,16 @@ async fn serve(
     let tls = acceptor.accept(stream).await?;
     let mut connection = h2::server::handshake(tls).await?;
     while let Some(request) = connection.accept().await {
-        let (_, mut respond) = request?;
-        let mut stream = respond.send_response(http::Response::new(()), false)?;
-        stream.send_data(Bytes::from_static(answer.as_bytes()), true)?;
+        let (request, mut respond) = request?;
+        tokio::spawn(async move {
+            let mut stream = respond.send_response(http::Response::new(()), false)?;
+            // As an application does: the answer comes after the question.
+            let mut question = request.into_body();
+            question.data().await;
+            stream.send_data(Bytes::from_static(answer.as_bytes()), true)?;
+            while question.data().await.is_some() {}
+            Ok::<_, h2::Error>(())
+        });
     }
     Ok(())
 }
