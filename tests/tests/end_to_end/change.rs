@@ -36,7 +36,7 @@ impl Traffic {
     fn finish_without_a_failure(self) {
         for client in self.0 {
             let report = parse_report(&client.finish(LIMIT).unwrap()).unwrap();
-            assert_all_ok(&report["tally"], 10);
+            assert_all_ok(&report["tally"], 5);
         }
     }
 }
@@ -93,7 +93,7 @@ fn a_pod_joins_and_leaves_the_mesh_without_a_failed_request_to_anyone() {
     let mut mesh = shop().start().unwrap();
     serve_web(&mut mesh, &["web-1", "web-2"]);
     let traffic = Traffic::start(&mesh);
-    for _ in 0..2 {
+    for patient in [true, false] {
         for (enrolled, security) in [(false, "plaintext"), (true, "mutual_tls")] {
             let pod = PodSpec::new("web-2", 2).label("app", "web");
             mesh.apply_pod(if enrolled { pod } else { pod.outside() })
@@ -102,6 +102,15 @@ fn a_pod_joins_and_leaves_the_mesh_without_a_failed_request_to_anyone() {
             let answer = curl(&mesh, "client", address(&mesh, "web-2", 8080)).unwrap();
             let record = record(&mesh, 1, "outbound", answer.client_port);
             assert_eq!(record.security, security, "{record:#?}");
+            if patient && !enrolled {
+                // Its proxy ends a moment later than its capture.
+                wait_until("its proxy to be gone", LIMIT, || {
+                    let config = mesh.agent_get(2, "/config").unwrap();
+                    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+                    config["pods"]["default/web-2"]["phase"] == "outside"
+                })
+                .unwrap();
+            }
         }
     }
     traffic.finish_without_a_failure();
