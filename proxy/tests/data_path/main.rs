@@ -1,6 +1,13 @@
 //! The data path end to end: real TLS, HTTP/2 and sockets between proxies of
 //! different nodes, on loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod bed;
 mod refusals;
 
