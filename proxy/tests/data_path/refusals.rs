@@ -239,8 +239,14 @@ async fn strict_refuses_plaintext() {
         .await
         .unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
-    let metrics = bed.node("node-1").shared.metrics.encode().unwrap();
-    assert!(metrics.contains("response_flags=\"DENY\"} 1"), "{metrics}");
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    wait_until("a refusal counted", || {
+        metrics
+            .encode()
+            .unwrap()
+            .contains("response_flags=\"DENY\"} 1")
+    })
+    .await;
     assert_eq!(server.net.dials.lock().unwrap().len(), 0);
 }
 
