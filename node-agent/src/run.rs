@@ -99,6 +99,8 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
 }
 
 fn load(arguments: &RunArguments) -> Result<Redirect, RunError> {
+    // One line for each connection, when WEFT_LOG asks for it.
+    let log = tracing::enabled!(target: "weft_ebpf", tracing::Level::DEBUG);
     let redirect = Redirect::load(&RedirectOptions {
         cgroup: arguments.cgroup.clone(),
         pods_cgroup: arguments.pods_cgroup.clone(),
@@ -107,8 +109,11 @@ fn load(arguments: &RunArguments) -> Result<Redirect, RunError> {
             UnknownPodsArgument::Refuse => UnknownPods::Refuse,
         },
         pin_directory: arguments.pin_directory.clone(),
-        log: false,
+        log,
     })?;
+    if log {
+        tokio::spawn(redirect.read_log()?);
+    }
     tracing::info!(capabilities = %redirect.capabilities(), "eBPF programs loaded and attached");
     Ok(redirect)
 }

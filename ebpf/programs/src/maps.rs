@@ -38,16 +38,19 @@ pub static CLIENTS: SkStorage<SocketAddress> = SkStorage::new();
 #[btf_map]
 pub static NODE_SOCKETS: SkStorage<u32> = SkStorage::new();
 
-// These live for as long as a handshake or a connection. Least recently used go first
-// when one is full; what is then missing is refused, never let through.
+// Records of connections that are being opened: each is removed when its other end exists,
+// or when the attempt ends. Least recently used go first should one of these be full; what
+// is then missing is refused or shows the proxy's address, never let through.
 #[map]
 pub static PENDING: LruHashMap<NamespacedConnection, SocketAddress> =
-    LruHashMap::with_max_entries(65536, 0);
+    LruHashMap::with_max_entries(OPENING, 0);
 #[map]
 pub static OWN_CONNECTIONS: LruHashMap<Connection, SocketAddress> =
-    LruHashMap::with_max_entries(262144, 0);
+    LruHashMap::with_max_entries(OPENING, 0);
 #[map]
-pub static NODE_CONNECTIONS: LruHashMap<Connection, u8> = LruHashMap::with_max_entries(65536, 0);
+pub static NODE_CONNECTIONS: LruHashMap<Connection, u8> = LruHashMap::with_max_entries(OPENING, 0);
+/// Such maps take their memory at once: about 130 bytes an entry.
+const OPENING: u32 = 32768;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
@@ -56,8 +59,8 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT,
 #[inline(always)]
 pub fn count(finding: Finding, verdict: Verdict) {
     if let Some(count) = COUNTERS.get_ptr_mut(counter(finding, verdict)) {
-        // SAFETY: the slot of this CPU; programs of one CPU don't run concurrently
-        // at this point, and a lost increment would do no harm.
+        // SAFETY: the slot of this CPU, aligned. A packet that interrupts a process which is
+        // counting may cost one count; Rust has no atomic addition for this target.
         unsafe { *count += 1 }
     }
 }

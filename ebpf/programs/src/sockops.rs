@@ -116,14 +116,15 @@ fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
     // SAFETY: written once, before the SYN was sent.
     if let Some(client) = unsafe { maps::OWN_CONNECTIONS.get(connection) }.copied() {
         let kept = maps::store(&maps::CLIENTS, socket, client);
+        let _ = maps::OWN_CONNECTIONS.remove(connection);
         note(if kept {
             Finding::ClientKept
         } else {
             Finding::ClientLost
         });
     } else if maps::NODE_CONNECTIONS.get_ptr(connection).is_some() {
-        // The record ends with the client's socket, perhaps before the proxy asks.
         let kept = maps::store(&maps::NODE_SOCKETS, socket, 1);
+        let _ = maps::NODE_CONNECTIONS.remove(connection);
         note(if kept {
             Finding::NodeKept
         } else {

@@ -358,11 +358,10 @@ impl Tables {
     }
 }
 
-/// How many records of single connections the programs keep. Each ends with its
-/// connection, so these are close to zero on an idle node.
+/// How many connections the programs see being opened: close to zero, also on a busy node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecordCounts {
-    /// Captured connections that the proxy has not accepted yet.
+    /// Captured connections whose end at the proxy doesn't exist yet.
     pub pending: usize,
     /// The proxy's connections to applications.
     pub own_connections: usize,

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
+use aya_log::EbpfLogger;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use weft_ebpf_common::{NamespaceEntry, NamespaceRole};
 
 use crate::netns::NetworkNamespace;
@@ -64,7 +67,7 @@ pub struct RedirectOptions {
     /// Directory, on a BPF file system, that keeps the programs attached when the agent
     /// dies. One agent only.
     pub pin_directory: Option<PathBuf>,
-    /// Have the programs write a line for every connection; see [`Redirect::logger`].
+    /// Have the programs write a line for every connection; see [`Redirect::read_log`].
     pub log: bool,
 }
 
@@ -249,10 +252,34 @@ impl Redirect {
         self.shared.state().tables.sizes()
     }
 
-    /// How many records of single connections the programs keep. Walks through them all:
-    /// for a diagnosis, not for every scrape.
+    /// How many connections the programs see being opened. Walks through them all: for a
+    /// diagnosis, not for every scrape.
     pub fn record_counts(&self) -> RecordCounts {
         self.shared.state().tables.records()
+    }
+
+    /// Passes on what the programs write when [`RedirectOptions::log`] is set, to the `log`
+    /// facade with the target `weft_ebpf`. The future is to be run, on a tokio runtime, for
+    /// as long as lines are wanted.
+    ///
+    /// # Errors
+    /// When somebody reads them already.
+    pub fn read_log(
+        &self,
+    ) -> Result<impl Future<Output = std::io::Result<()>> + Send + use<>, RedirectError> {
+        let missing = |_| RedirectError::Missing {
+            kind: "map",
+            name: "AYA_LOGS".to_owned(),
+        };
+        let reader = EbpfLogger::init(&mut self.shared.state().object).map_err(missing)?;
+        Ok(async move {
+            let mut reader = AsyncFd::with_interest(reader, Interest::READABLE)?;
+            loop {
+                let mut ready = reader.readable_mut().await?;
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        })
     }
 
     /// What was found out about this node's kernel.

@@ -87,30 +87,27 @@ fn without_a_pods_cgroup_every_process_in_the_nodes_namespace_is_the_node() {
 }
 
 #[test]
-fn records_end_with_their_connections() {
+fn records_end_when_the_other_end_exists_or_the_attempt_fails() {
     isolated(|lab: &Lab| {
         let redirect = lab.redirect();
         let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
         let client = dial(SocketAddr::new(captured.pod.v4(), 8080)).unwrap();
+        let accepted = accept(&captured.listeners.plaintext[0]);
+        let purpose = Purpose::Application {
+            client: client.local_addr().unwrap(),
+        };
+        let nobody = SocketAddr::new(captured.pod.v4(), 9);
+        block_on(captured.net.connect(nobody, purpose)).expect_err("nobody listens");
         let application = captured
             .pod
             .run(|| TcpListener::bind("10.9.0.10:8080"))
             .unwrap();
-        let purpose = Purpose::Application {
-            client: client.local_addr().unwrap(),
-        };
-        let to = application.local_addr().unwrap();
-        let own = block_on(captured.net.connect(to, purpose)).unwrap();
-        let counts = redirect.record_counts();
-        assert_eq!((counts.node_connections, counts.own_connections), (1, 1));
-        let accepted = accept(&captured.listeners.plaintext[0]);
-        drop((client, own, accept(&application)));
-        // What is known about an accepted socket stays with it.
-        assert_eq!(
-            captured.sockets.origin(accepted.as_fd()),
-            PlaintextOrigin::Node
-        );
-        drop(accepted);
+        let _own = block_on(
+            captured
+                .net
+                .connect(application.local_addr().unwrap(), purpose),
+        )
+        .unwrap();
         eventually("no record is left", || {
             let counts = redirect.record_counts();
             (
@@ -119,6 +116,12 @@ fn records_end_with_their_connections() {
                 counts.pending,
             ) == (0, 0, 0)
         });
+        // What is known about an accepted socket stays with it, also without its client.
+        drop(client);
+        assert_eq!(
+            captured.sockets.origin(accepted.as_fd()),
+            PlaintextOrigin::Node
+        );
     });
 }
 

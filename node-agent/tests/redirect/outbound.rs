@@ -1,6 +1,6 @@
 //! Connections that a pod opens.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -202,6 +202,27 @@ fn multipath_tcp_is_captured() {
         socket.connect(&to.into()).unwrap();
         let accepted = accept(captured.listeners.outbound(to));
         assert_eq!(captured.destination(&accepted).unwrap(), to);
+    });
+}
+
+#[test]
+fn tcp_fast_open_is_captured() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        let to = address("10.77.1.2:80");
+        let socket = captured
+            .pod
+            .run(|| Socket::new(Domain::IPV4, Type::STREAM, None))
+            .unwrap();
+        socket
+            .send_to_with_flags(b"hello", &to.into(), libc::MSG_FASTOPEN)
+            .unwrap();
+        let mut accepted = accept(captured.listeners.outbound(to));
+        assert_eq!(captured.destination(&accepted).unwrap(), to);
+        let mut bytes = [0; 5];
+        accepted.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
     });
 }
 

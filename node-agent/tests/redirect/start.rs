@@ -1,12 +1,14 @@
 //! Starting: what is checked, and what is said when it isn't right.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
 use weft_model::policy::MtlsMode;
 use weft_node_agent::redirect::{CgroupError, Redirect, RedirectError, RedirectOptions};
 
-use crate::lab::{Captured, Lab, address, hierarchy, isolated};
+use crate::lab::{Captured, Lab, address, block_on, hierarchy, isolated};
 
 #[test]
 fn every_program_works_on_this_kernel() {
@@ -102,4 +104,54 @@ fn verdicts_are_counted() {
         assert_eq!(count("destination_kept"), 3);
         assert_eq!(count("destination_lost"), 0);
     });
+}
+
+#[test]
+fn a_line_for_every_connection_can_be_had() {
+    static LINES: Lines = Lines(Mutex::new(Vec::new()));
+    isolated(|lab: &Lab| {
+        log::set_logger(&LINES).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+        let options = RedirectOptions {
+            log: true,
+            ..lab.options()
+        };
+        let redirect = Redirect::load(&options).unwrap();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let _ = captured.dial(address("10.77.1.2:80"));
+        let read = redirect.read_log().unwrap();
+        let wait = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let lines = LINES.0.lock().unwrap();
+                if lines.iter().any(|line| line.contains("10.77.1.2:80")) {
+                    break;
+                }
+            }
+        };
+        block_on(async {
+            tokio::select! {
+                result = read => panic!("reading ended: {result:?}"),
+                () = wait => {}
+                () = tokio::time::sleep(Duration::from_secs(5)) => {
+                    panic!("no line but {:?}", LINES.0.lock().unwrap())
+                }
+            }
+        });
+    });
+}
+
+struct Lines(Mutex<Vec<String>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.target(), record.args());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
 }
