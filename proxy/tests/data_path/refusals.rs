@@ -13,7 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProt
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::Change;
-use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode};
+use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode, OUTBOUND_PORT};
 use weft_model::workload::Workload;
 
 use crate::bed::{Authority, Bed, DEADLINE, Pod, identity, wait_until};
@@ -231,16 +231,22 @@ async fn strict_refuses_plaintext() {
         mtls_mode: MtlsMode::Strict,
         ..Workload::clone(&server.workload)
     }));
-    let mut stream = TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT))
-        .await
-        .unwrap();
-    let _ = stream.write_all(b"hello").await;
-    let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1]))
-        .await
-        .unwrap();
+    // Refused while the connection is still being set up, or right after.
+    let answered = async {
+        let mut stream = TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT)).await?;
+        stream.write_all(b"hello").await?;
+        stream.read(&mut [0; 1]).await
+    };
+    let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
-    let metrics = bed.node("node-1").shared.metrics.encode().unwrap();
-    assert!(metrics.contains("response_flags=\"DENY\"} 1"), "{metrics}");
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    wait_until("a refusal counted", || {
+        metrics
+            .encode()
+            .unwrap()
+            .contains("response_flags=\"DENY\"} 1")
+    })
+    .await;
     assert_eq!(server.net.dials.lock().unwrap().len(), 0);
 }
 
@@ -248,13 +254,12 @@ async fn strict_refuses_plaintext() {
 async fn a_connection_that_was_not_captured_leads_nowhere() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
-    let mut stream = TcpStream::connect(client.at(weft_model::policy::OUTBOUND_PORT))
-        .await
-        .unwrap();
-    let _ = stream.write_all(b"hello").await;
-    let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1]))
-        .await
-        .unwrap();
+    let answered = async {
+        let mut stream = TcpStream::connect(client.at(OUTBOUND_PORT)).await?;
+        stream.write_all(b"hello").await?;
+        stream.read(&mut [0; 1]).await
+    };
+    let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
 

