@@ -77,7 +77,7 @@ struct Mode {
 /// A running bed with all modes.
 struct Bed {
     // Before the mesh that they run in.
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     mesh: Mesh,
     modes: Vec<Mode>,
     folder: PathBuf,
@@ -150,7 +150,7 @@ impl Bed {
         )?;
         processes.extend(envoys);
         let bed = Self {
-            _processes: processes,
+            processes,
             mesh,
             modes: vec![direct, envoy, weft],
             folder,
@@ -186,11 +186,16 @@ impl Bed {
     /// The payload is on the wire where nothing protects it, and only there.
     fn check_wire(&self) -> Result<()> {
         for mode in &self.modes {
-            let capture = Capture::start(self.mesh.topology(), self.mesh.directory())?;
+            // A folder of its own each: a capture knows by its log when it has begun.
+            let folder = self.folder.join(mode.name);
+            write_directory(&folder)?;
+            let capture = Capture::start(self.mesh.topology(), &folder)?;
             let text = marker(mode.name);
             let url = format!("http://{}/{text}", mode.http);
             let line = ["curl", "--silent", "--fail", "--max-time", "10", &url];
-            mode.place.output(&line, GRACE)?;
+            mode.place
+                .output(&line, GRACE)
+                .inspect_err(|_| self.show_logs())?;
             let seen = capture.finish(self.mesh.topology())?.contain(&text);
             match (mode.name, seen) {
                 ("direct", false) => return Err(BenchError::Wire(mode.name, "missing from")),
@@ -199,6 +204,14 @@ impl Bed {
             }
         }
         Ok(())
+    }
+
+    /// What the servers and proxies of the bed said, for whoever has to find out why one
+    /// doesn't answer.
+    fn show_logs(&self) {
+        for process in &self.processes {
+            eprintln!("--- {}\n{}", process.name(), process.stderr());
+        }
     }
 
     fn sample(&self, mode: &Mode, seconds: u32, samples: &mut Samples) -> Result<()> {
