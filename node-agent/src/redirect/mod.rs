@@ -273,7 +273,9 @@ impl Redirect {
         };
         let reader = EbpfLogger::init(&mut self.shared.state().object).map_err(missing)?;
         Ok(async move {
-            let mut reader = AsyncFd::with_interest(reader, Interest::READABLE)?;
+            // SAFETY: the reader owns the ring buffer's descriptor and keeps it until it is dropped.
+            let reader = unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) };
+            let mut reader = reader?;
             loop {
                 let mut ready = reader.readable_mut().await?;
                 ready.get_inner_mut().flush();
