@@ -169,6 +169,7 @@ impl Agent {
     }
 
     async fn stop(self) {
+        self.readiness.unmet(PODS, "the agent is stopping");
         let deadline = tokio::time::Instant::now() + self.capturer.drain_deadline;
         tracing::info!(target: "agent", pods = self.pods.len(), "releasing every pod");
         let tasks: Vec<_> = self.pods.into_values().collect();

@@ -22,7 +22,7 @@ pub(crate) enum Command {
     ///
     /// Runs as root in the node's own network namespace. SIGTERM or SIGINT releases
     /// the pods and lets their connections end; a second one exits at once.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Removes what a previous agent left pinned in the kernel.
     Uninstall(UninstallArguments),
 }

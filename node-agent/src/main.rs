@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         return fail(&error);
     }
     let result = match arguments.command {
-        Command::Run(arguments) => run::run(arguments).map_err(|error| error.to_string()),
+        Command::Run(arguments) => run::run(*arguments).map_err(|error| error.to_string()),
         Command::Uninstall(arguments) => uninstall(&arguments),
     };
     match result {

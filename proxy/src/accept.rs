@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,13 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(180);
 
+/// How long a connection has to end and to be recorded once its proxy is gone.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// Accepts until `draining` turns true, with a task for each connection. Over the
-/// pod's limit a connection is reset, so that its client knows at once.
+/// pod's limit a connection is reset, so that its client knows at once. No connection
+/// outlives the proxy, which holds the sender of `draining`: its socket would keep the
+/// pod's network namespace alive.
 pub(crate) async fn accept<N, F>(
     listener: TcpListener,
     pod: Arc<LocalPod<N>>,
@@ -42,9 +48,15 @@ pub(crate) async fn accept<N, F>(
                     continue;
                 };
                 prepare(&stream);
-                let serving = serve(stream, peer);
+                let (serving, proxy) = (serve(stream, peer), draining.clone());
                 tokio::spawn(async move {
-                    serving.await;
+                    let mut serving = pin!(serving);
+                    tokio::select! {
+                        () = &mut serving => {}
+                        () = gone(proxy) => {
+                            let _ = tokio::time::timeout(LAST_MOMENT, serving).await;
+                        }
+                    }
                     drop(admission);
                 });
             }
@@ -56,6 +68,11 @@ pub(crate) async fn accept<N, F>(
             }
         }
     }
+}
+
+/// Resolves when the sender is.
+async fn gone(mut proxy: watch::Receiver<bool>) {
+    while proxy.changed().await.is_ok() {}
 }
 
 /// Options of every connection of the data path. Failing to set one is no reason to

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustls::CertificateError;
 use weft_model::mesh::Unroutable;
 use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
@@ -36,7 +37,7 @@ pub enum InboundError {
     #[error(transparent)]
     Plaintext(#[from] PlaintextRefused),
     /// The handshake failed.
-    #[error("TLS with the client: {0}")]
+    #[error("TLS with the client: {}", tls_reason(.0))]
     Tls(io::Error),
     /// The handshake took too long.
     #[error("the client did not finish its TLS handshake in time")]
@@ -65,6 +66,17 @@ pub enum InboundError {
     /// The pod has all the connections that it may have.
     #[error("the pod has reached its limit of connections through the proxy")]
     TooMany,
+}
+
+/// Our own verifiers' words, which rustls would print as a structure.
+pub(crate) fn tls_reason(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(ours))) => {
+            ours.0.to_string()
+        }
+        _ => error.to_string(),
+    }
 }
 
 impl OutboundError {

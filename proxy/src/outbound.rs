@@ -108,7 +108,9 @@ pub(crate) async fn serve<N: Net>(
         }
         Err((error, candidate)) => {
             let candidate = candidate.as_ref();
-            let connection = describe(&workload, client, Some(original), candidate, service);
+            let mut connection = describe(&workload, client, Some(original), candidate, service);
+            // Whoever it was meant for, nobody has proven to be it.
+            connection.destination.identity = None;
             refuse(&shared, &pod, accepted, &connection, &error, began);
         }
     }

@@ -67,26 +67,6 @@ pub fn records(log: &str) -> Vec<AccessRecord> {
         .collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_are_found_between_other_lines() {
-        let log = r#"{"level":"INFO","message":"ready","target":"agent"}
-{"level":"INFO","message":"connection","direction":"outbound","path":"outside","security":"plaintext","source.address":"10.244.1.2:4000","source.workload":"client","source.identity":"-","destination.address":"-","original_destination":"10.96.0.1:80","bytes_sent":1,"bytes_received":2,"duration_us":3,"connect_us":null,"flags":"-","target":"access"}
-garbage"#;
-        let records = records(log);
-        assert_eq!(records.len(), 1);
-        assert_eq!(records[0].source_workload.as_deref(), Some("client"));
-        assert_eq!(records[0].source_identity, None);
-        assert_eq!(
-            records[0].original_destination,
-            Some("10.96.0.1:80".parse().unwrap())
-        );
-    }
-}
-
 /// One line: enough to see why a record isn't the one that was waited for.
 impl std::fmt::Display for AccessRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,5 +85,25 @@ impl std::fmt::Display for AccessRecord {
             self.flags,
             self.error.as_deref().unwrap_or_default(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_found_between_other_lines() {
+        let log = r#"{"level":"INFO","message":"ready","target":"agent"}
+{"level":"INFO","message":"connection","direction":"outbound","path":"outside","security":"plaintext","source.address":"10.244.1.2:4000","source.workload":"client","source.identity":"-","destination.address":"-","original_destination":"10.96.0.1:80","bytes_sent":1,"bytes_received":2,"duration_us":3,"connect_us":null,"flags":"-","target":"access"}
+garbage"#;
+        let records = records(log);
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].source_workload.as_deref(), Some("client"));
+        assert_eq!(records[0].source_identity, None);
+        assert_eq!(
+            records[0].original_destination,
+            Some("10.96.0.1:80".parse().unwrap())
+        );
     }
 }

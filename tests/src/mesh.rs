@@ -304,6 +304,34 @@ impl Mesh {
         self.topology.remove_pod(name)
     }
 
+    /// Adds a service, or changes the one of that name.
+    ///
+    /// # Errors
+    /// When its document can't be written.
+    pub fn apply_service(&self, service: &ServiceSpec) -> Result<()> {
+        self.manifests.write_service(service)
+    }
+
+    /// Makes mutual TLS mandatory in the whole mesh, or not.
+    ///
+    /// # Errors
+    /// When the document can't be written.
+    pub fn apply_strict(&self, strict: bool) -> Result<()> {
+        let mode = if strict { "Strict" } else { "Permissive" };
+        self.manifests.write_mesh_config(mode)
+    }
+
+    /// Ends a node's agent, as a crash would.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn kill_agent(&mut self, node: u8) -> Result<()> {
+        let index = usize::from(node).checked_sub(1);
+        let agent = index.and_then(|index| self.agents.get_mut(index));
+        agent.ok_or_else(|| missing_node(node))?.kill();
+        Ok(())
+    }
+
     /// Ends the control plane, as a crash would.
     pub fn kill_control_plane(&mut self) {
         self.control_plane.kill();
@@ -401,7 +429,7 @@ impl Mesh {
     fn agent(&self, node: u8) -> Result<&Agent> {
         let index = usize::from(node).checked_sub(1);
         let agent = index.and_then(|index| self.agents.get(index));
-        agent.ok_or_else(|| Error::Missing(format!("there is no node {node}")))
+        agent.ok_or_else(|| missing_node(node))
     }
 
     /// Shows the ends of all logs, for whoever has to find out what went wrong.
@@ -434,6 +462,10 @@ impl Drop for Mesh {
             self.show_logs();
         }
     }
+}
+
+fn missing_node(node: u8) -> Error {
+    Error::Missing(format!("there is no node {node}"))
 }
 
 /// The report that a program of the test bed wrote.

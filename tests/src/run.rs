@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::wait::{WaitPidFlag, waitpid};
+
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Result};
 use crate::netns;
@@ -95,7 +97,10 @@ pub fn collect_leftovers() -> Vec<String> {
 /// as the one on a signal.
 pub fn remove_own() -> Vec<String> {
     let process = std::process::id();
-    remove_where(|run| run.process == process)
+    let removed = remove_where(|run| run.process == process);
+    // Children that nobody is going to wait for any more.
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|child| child.pid().is_some()) {}
+    removed
 }
 
 fn remove_where(doomed: impl Fn(&RunId) -> bool) -> Vec<String> {

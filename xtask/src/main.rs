@@ -35,6 +35,9 @@ enum Command {
     /// Runs every test; closes with `N passed, N failed`. Kernel and end-to-end tests
     /// need root.
     Test(test::Options),
+    /// Measures Weft beside a direct connection and an Envoy pair, and prints ratios.
+    /// Needs root.
+    Bench(bench::Options),
     /// Builds the eBPF programs that the node agent embeds.
     BuildEbpf(build_ebpf::Options),
     /// Generates Rust code from the protobuf schema.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(options) => done(demo::run(&workspace, &options)),
         Command::Test(options) => test::run(&workspace, &options),
+        Command::Bench(options) => done(bench::run(&workspace, &options)),
         Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
         Command::Codegen => done(codegen::run(workspace.root())),
     }

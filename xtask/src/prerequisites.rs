@@ -12,17 +12,29 @@ use weft_tests::{PROGRAMS, has_program, missing_prerequisites};
 /// # Errors
 /// With what is still missing, and how to get it.
 pub(crate) fn ensure() -> Result<(), String> {
-    let packages: Vec<_> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !has_program(program))
-        .map(|(_, package)| *package)
-        .collect();
-    let may_install = nix::unistd::geteuid().is_root() && Path::new("/etc/debian_version").exists();
-    if !packages.is_empty() && may_install {
-        eprintln!("installing {}", packages.join(" "));
-        install(&packages)?;
-    }
+    ensure_programs(&PROGRAMS)?;
     missing_prerequisites().map_or(Ok(()), Err)
+}
+
+/// Installs the packages of programs that are missing, where that may be done.
+///
+/// # Errors
+/// With what could not be installed, or what has to be.
+pub(crate) fn ensure_programs(programs: &[(&str, &str)]) -> Result<(), String> {
+    let missing = programs.iter().filter(|(program, _)| !has_program(program));
+    let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let may_install = nix::unistd::geteuid().is_root() && Path::new("/etc/debian_version").exists();
+    if !may_install {
+        return Err(format!(
+            "install these packages first: {}",
+            packages.join(" ")
+        ));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    install(&packages)
 }
 
 fn install(packages: &[&str]) -> Result<(), String> {

@@ -58,11 +58,28 @@ impl Workspace {
         command
     }
 
+    /// Where programs of the release profile are.
+    pub(crate) fn release_programs(&self) -> PathBuf {
+        self.target.join("release")
+    }
+
     /// Builds the programs of a mesh.
     ///
     /// # Errors
     /// When they don't build.
     pub(crate) fn build_programs(&self) -> Result<(), BuildError> {
+        self.build(&[])
+    }
+
+    /// Builds the programs of a mesh for measuring.
+    ///
+    /// # Errors
+    /// When they don't build.
+    pub(crate) fn build_release(&self) -> Result<(), BuildError> {
+        self.build(&["--release"])
+    }
+
+    fn build(&self, more: &[&str]) -> Result<(), BuildError> {
         let arguments = [
             "build",
             "--package=weft-control-plane",
@@ -70,7 +87,7 @@ impl Workspace {
             "--package=weft-tests",
             "--bins",
         ];
-        let status = self.cargo(&arguments).status()?;
+        let status = self.cargo(&arguments).args(more).status()?;
         if status.success() {
             Ok(())
         } else {

@@ -30,6 +30,10 @@ const CERTIFICATE_PATIENCE: Duration = Duration::from_secs(5);
 /// the kernel had steered to it but not finished setting up.
 const ACCEPT_QUEUE: Duration = Duration::from_millis(200);
 
+/// How long the connections of a pod may take to end whose namespace is gone: they
+/// keep it, and its devices, alive.
+const NAMESPACE_GONE: Duration = Duration::from_secs(1);
+
 /// Why a pod isn't captured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureError {
@@ -210,6 +214,11 @@ impl Capturer {
             claim,
         } = pod;
         part(&workload, kernel);
+        let current = self.namespaces.find(namespace_name(&workload));
+        let deadline = match current == Some(net.namespace().identity()) {
+            true => self.drain_deadline,
+            false => self.drain_deadline.min(NAMESPACE_GONE),
+        };
         self.draining.send_modify(|count| *count += 1);
         let capturer = Arc::clone(self);
         tokio::spawn(async move {
@@ -217,7 +226,7 @@ impl Capturer {
             proxy.stop_accepting();
             // The ports are free for a successor.
             drop(claim);
-            proxy.drain(capturer.drain_deadline).await;
+            proxy.drain(deadline).await;
             drop((net, identity));
             tracing::info!(
                 target: "agent",

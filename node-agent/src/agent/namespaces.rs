@@ -58,7 +58,10 @@ impl Namespaces {
     /// # Errors
     /// When the agent's own namespace can't be read.
     pub(crate) fn watch() -> std::io::Result<Arc<Self>> {
-        let directory = PathBuf::from(DIRECTORY);
+        Self::watch_in(PathBuf::from(DIRECTORY))
+    }
+
+    fn watch_in(directory: PathBuf) -> std::io::Result<Arc<Self>> {
         let changed = Arc::new(watch::Sender::new(0));
         let watcher = watch_directory(&directory, Arc::clone(&changed));
         let poll = Arc::downgrade(&changed);
@@ -192,4 +195,97 @@ fn watch_directory(
             tracing::warn!(%error, directory = %directory.display(), "can't watch; polling instead");
         })
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Names in a directory of its own. A namespace of another kind stands for a pod's:
+    /// it is as good to tell apart, and needs no privilege.
+    fn fixture() -> (tempfile::TempDir, Arc<Namespaces>) {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/proc/self/ns/uts", directory.path().join("web")).unwrap();
+        symlink("/proc/self/ns/net", directory.path().join("own")).unwrap();
+        std::fs::write(directory.path().join("being-made"), "").unwrap();
+        let namespaces = Namespaces::watch_in(directory.path().to_owned()).unwrap();
+        (directory, namespaces)
+    }
+
+    fn uid(name: &str) -> WorkloadUid {
+        WorkloadUid::from(name)
+    }
+
+    #[tokio::test]
+    async fn only_mounted_namespaces_of_this_directory_are_found() {
+        let (_directory, namespaces) = fixture();
+        assert!(namespaces.find("web").is_some());
+        for name in [
+            "missing",
+            "being-made",
+            "",
+            ".",
+            "..",
+            "../web",
+            "/proc/self/ns/uts",
+        ] {
+            assert_eq!(namespaces.find(name), None, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_agents_own_namespace_is_never_a_pods() {
+        let (_directory, namespaces) = fixture();
+        let own = namespaces.find("own").unwrap();
+        let error = namespaces.claim("own", own, &uid("web")).unwrap_err();
+        assert!(matches!(error, NamespaceError::Own(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_means_another_namespace_by_now_is_refused() {
+        let (_directory, namespaces) = fixture();
+        let web = namespaces.find("web").unwrap();
+        let before = NamespaceIdentity {
+            inode: web.inode + 1,
+            ..web
+        };
+        let error = namespaces.claim("web", before, &uid("web")).unwrap_err();
+        assert!(matches!(error, NamespaceError::Changed(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_serves_one_pod_at_a_time() {
+        let (_directory, namespaces) = fixture();
+        let web = namespaces.find("web").unwrap();
+        let claim = namespaces.claim("web", web, &uid("first")).unwrap();
+        let error = namespaces
+            .claim("web", web, &uid("second"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("still used for pod first"), "{error}");
+        let again = namespaces.claim("web", web, &uid("first")).unwrap_err();
+        assert!(matches!(again, NamespaceError::Ending), "{again}");
+        assert!(namespaces.check("web", web, &uid("first")).is_ok());
+
+        let mut changed = namespaces.subscribe();
+        changed.mark_unchanged();
+        drop(claim);
+        assert!(
+            changed.has_changed().unwrap(),
+            "nobody was told that it is free"
+        );
+        assert!(namespaces.claim("web", web, &uid("second")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_new_name_is_noticed() {
+        let (directory, namespaces) = fixture();
+        let mut changed = namespaces.subscribe();
+        symlink("/proc/self/ns/uts", directory.path().join("api")).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(10), changed.changed()).await;
+        noticed.unwrap().unwrap();
+        assert!(namespaces.find("api").is_some());
+    }
 }

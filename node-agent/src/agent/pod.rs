@@ -119,6 +119,7 @@ impl PodTask {
             (Step::Resume, Held::Leaving(pod, until), _) => self.resume(pod, until),
             (Step::StopOutbound, Held::Captured(pod), _) => self.stop_outbound(pod),
             (Step::Release, Held::Captured(pod) | Held::Leaving(pod, _), _) => {
+                self.log("not captured any more");
                 self.capturer.release(*pod);
                 self.capturer.reports.release(&self.uid);
                 Ok(())
@@ -212,7 +213,7 @@ impl PodTask {
         self.capturer.table.set_phase(&self.uid, PodPhase::Leaving);
         self.held = Held::Leaving(pod, Instant::now() + INBOUND_GRACE);
         self.identity = None;
-        self.log("released; serving what still comes in for a moment");
+        self.log("leaving: its own connections go out directly, others are still served");
         result
     }
 

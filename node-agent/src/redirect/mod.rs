@@ -290,9 +290,10 @@ impl Redirect {
         };
         let reader = EbpfLogger::init(&mut self.shared.state().object).map_err(missing)?;
         Ok(async move {
-            // SAFETY: the reader owns the ring buffer's descriptor and keeps it until it is dropped.
-            let reader = unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) };
-            let mut reader = reader?;
+            // SAFETY: the logger owns its descriptor for as long as it lives, and is
+            // dropped together with its registration.
+            let registered = unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) };
+            let mut reader = registered?;
             loop {
                 let mut ready = reader.readable_mut().await?;
                 ready.get_inner_mut().flush();

@@ -150,12 +150,10 @@ impl Drop for TestCgroup {
         for part in ["kubepods/pod", "kubepods", "agent", ""] {
             let path = self.path.join(part);
             // The kernel lets go of an ended process a moment after it was waited for.
-            eventually("the test's cgroup is empty", || {
-                match fs::remove_dir(&path) {
-                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => false,
-                    _ => true,
-                }
-            });
+            eventually(
+                "the test's cgroup is empty",
+                || !matches!(fs::remove_dir(&path), Err(error) if error.raw_os_error() == Some(libc::EBUSY)),
+            );
         }
     }
 }

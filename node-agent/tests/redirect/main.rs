@@ -2,6 +2,15 @@
 //! connections. Needs root and `cargo xtask build-ebpf`; run by `cargo xtask test`, or
 //! `cargo test -p weft-node-agent --features kernel-tests --test redirect`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
 mod helper;
 mod inbound;
 mod lab;

@@ -30,7 +30,7 @@ pub enum TunnelError {
     #[error("connecting to the peer's proxy: {0}")]
     Connect(io::Error),
     /// The handshake failed, or the peer is not who it should be.
-    #[error("TLS with the peer's proxy: {0}")]
+    #[error("TLS with the peer's proxy: {}", crate::error::tls_reason(.0))]
     Tls(io::Error),
     /// Our own certificate is not there yet.
     #[error(

@@ -291,6 +291,13 @@ impl Bed {
         }
     }
 
+    /// Starts one more proxy for a pod whose first one ends.
+    pub(crate) fn again(&mut self, pod: &Workload, net: &Arc<HostNet>) -> PodProxy<HostNet> {
+        let node = self.nodes.get(&*pod.node).unwrap();
+        let (shared, pod) = (Arc::clone(&node.shared), Arc::new(pod.clone()));
+        PodProxy::start(shared, pod, Arc::clone(net), node.workers.assign()).unwrap()
+    }
+
     /// A service at a virtual address, with these endpoints on `port`.
     pub(crate) fn service(
         &self,

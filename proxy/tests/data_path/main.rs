@@ -1,6 +1,13 @@
 //! The data path end to end: real TLS, HTTP/2 and sockets between proxies of
 //! different nodes, on loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
 mod bed;
 mod refusals;
 
@@ -308,7 +315,8 @@ async fn connections_spread_over_the_endpoints_of_a_service() {
     }
     for server in &servers {
         let served = server.proxy.open_connections();
-        assert!((10..=30).contains(&served), "{served} of 40");
+        // Choice goes by latency too, which a busy machine makes uneven.
+        assert!((4..=36).contains(&served), "{served} of 40");
     }
 }
 
@@ -353,6 +361,42 @@ async fn a_drain_ends_at_its_deadline_even_if_connections_do_not() {
         .await
         .unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_pod_may_come_back_while_its_earlier_proxy_still_drains() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let neighbour = bed.pod("node-2", "neighbour");
+    let address = application(&server, echo).await;
+    let mut old = client.connect(address).await.unwrap();
+    assert_eq!(exchange(&mut old, "old").await, "old");
+
+    let Pod {
+        workload,
+        net,
+        proxy,
+    } = server;
+    proxy.stop_accepting();
+    let draining = tokio::spawn(proxy.drain(Duration::from_millis(500)));
+    let _later = bed.again(&workload, &net);
+    let mut new = neighbour.connect(address).await.unwrap();
+    assert_eq!(exchange(&mut new, "new").await, "new");
+    assert_eq!(exchange(&mut old, "still").await, "still");
+
+    tokio::time::timeout(DEADLINE, draining)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        !matches!(old.read(&mut [0; 1]).await, Ok(1..)),
+        "outlived its proxy"
+    );
+    assert_eq!(exchange(&mut new, "after").await, "after");
+    for from in [&client, &neighbour] {
+        let mut next = from.connect(address).await.unwrap();
+        assert_eq!(exchange(&mut next, "next").await, "next");
+    }
 }
 
 #[tokio::test]

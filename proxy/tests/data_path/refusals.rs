@@ -13,10 +13,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProt
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::Change;
-use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode};
+use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode, OUTBOUND_PORT};
 use weft_model::workload::Workload;
 
-use crate::bed::{Authority, Bed, DEADLINE, Pod, identity};
+use crate::bed::{Authority, Bed, DEADLINE, Pod, identity, wait_until};
 use crate::{application, echo, exchange};
 
 /// A client that trusts everybody: what is tested is whether the server does.
@@ -212,11 +212,15 @@ async fn a_peer_that_is_someone_else_never_gets_a_byte() {
         assert!(!matches!(read, Ok(1..)), "{read:?}");
         assert_eq!(server.dials(to.port()), 0);
     }
-    let failed = bed.node("node-1").shared.metrics.encode().unwrap();
-    assert!(
-        failed.contains("response_flags=\"TLS_FAILURE\"} 2"),
-        "{failed}"
-    );
+    // The client sees the end before it is recorded.
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    wait_until("two TLS failures counted", || {
+        metrics
+            .encode()
+            .unwrap()
+            .contains("response_flags=\"TLS_FAILURE\"} 2")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -227,16 +231,22 @@ async fn strict_refuses_plaintext() {
         mtls_mode: MtlsMode::Strict,
         ..Workload::clone(&server.workload)
     }));
-    let mut stream = TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT))
-        .await
-        .unwrap();
-    let _ = stream.write_all(b"hello").await;
-    let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1]))
-        .await
-        .unwrap();
+    // Refused while the connection is still being set up, or right after.
+    let answered = async {
+        let mut stream = TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT)).await?;
+        stream.write_all(b"hello").await?;
+        stream.read(&mut [0; 1]).await
+    };
+    let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
-    let metrics = bed.node("node-1").shared.metrics.encode().unwrap();
-    assert!(metrics.contains("response_flags=\"DENY\"} 1"), "{metrics}");
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    wait_until("a refusal counted", || {
+        metrics
+            .encode()
+            .unwrap()
+            .contains("response_flags=\"DENY\"} 1")
+    })
+    .await;
     assert_eq!(server.net.dials.lock().unwrap().len(), 0);
 }
 
@@ -244,13 +254,12 @@ async fn strict_refuses_plaintext() {
 async fn a_connection_that_was_not_captured_leads_nowhere() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
-    let mut stream = TcpStream::connect(client.at(weft_model::policy::OUTBOUND_PORT))
-        .await
-        .unwrap();
-    let _ = stream.write_all(b"hello").await;
-    let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1]))
-        .await
-        .unwrap();
+    let answered = async {
+        let mut stream = TcpStream::connect(client.at(OUTBOUND_PORT)).await?;
+        stream.write_all(b"hello").await?;
+        stream.read(&mut [0; 1]).await
+    };
+    let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
 

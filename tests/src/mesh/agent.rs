@@ -1,5 +1,7 @@
 //! One node's agent under test.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::control_plane::ControlPlane;
@@ -86,6 +88,10 @@ impl Agent {
         self.process.is_running()
     }
 
+    pub(super) fn kill(&mut self) {
+        self.process.kill();
+    }
+
     pub(super) fn log(&self) -> String {
         self.process.stderr()
     }
@@ -112,23 +118,24 @@ impl Agent {
         }
         let config = get("/config")?.body;
         let config: Value = serde_json::from_str(&config).map_err(|error| error.to_string())?;
-        for pod in pods {
-            let wanted = if pod.enrolled { "captured" } else { "outside" };
-            let state = enrolment(&config, &pod.name);
-            if state.as_deref() != Some(wanted) {
-                let state = state.unwrap_or_else(|| "unknown".to_owned());
-                return Err(format!("{} is {state}, not {wanted}", pod.name));
-            }
+        let known = enrolments(&config);
+        let wanted = pods.iter().map(|pod| {
+            let enrolment = if pod.enrolled { "captured" } else { "outside" };
+            (format!("default/{}", pod.name), enrolment.to_owned())
+        });
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        if known != wanted {
+            return Err(format!("it knows {known:?}, not {wanted:?}"));
         }
         Ok(())
     }
 }
 
-/// How far `/config` says a pod is into the mesh.
-fn enrolment(config: &Value, pod: &str) -> Option<String> {
-    let workloads = config["workloads"].as_object()?;
-    let workload = workloads
-        .values()
-        .find(|workload| workload["name"] == pod)?;
-    workload["enrolment"].as_str().map(str::to_lowercase)
+/// How far `/config` says each pod is into the mesh.
+fn enrolments(config: &Value) -> BTreeMap<String, String> {
+    let workloads = config["workloads"].as_object().into_iter().flatten();
+    let enrolment = |workload: &Value| workload["enrolment"].as_str().map(str::to_owned);
+    workloads
+        .map(|(uid, workload)| (uid.clone(), enrolment(workload).unwrap_or_default()))
+        .collect()
 }

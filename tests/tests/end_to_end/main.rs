@@ -8,10 +8,25 @@
     reason = "tests"
 )]
 
+mod change;
+mod impostor;
+mod load;
+mod refusal;
+mod streams;
+mod tls;
 mod traffic;
+mod wire;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use weft_tests::access_log::AccessRecord;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
+
+/// How long a program of a test may take to end.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Two nodes: a client and a web server on the first, another web server and a pod
 /// outside the mesh on the second; a service and a headless one over the web servers.
@@ -38,7 +53,70 @@ fn serve_web(mesh: &mut Mesh, pods: &[&str]) {
     }
 }
 
-/// One request with curl; what it answered.
-fn curl(mesh: &Mesh, from: &str, url: &str) -> weft_tests::Result<String> {
-    mesh.run(from, &["curl", "-sS", "--fail", "--max-time", "10", url])
+/// A pod's addresses, IPv4 first, with a port.
+fn addresses(mesh: &Mesh, pod: &str, port: u16) -> [SocketAddr; 2] {
+    mesh.pod(pod)
+        .unwrap()
+        .host
+        .addresses()
+        .map(|address| (address, port).into())
+}
+
+/// A pod's IPv4 address with a port.
+fn address(mesh: &Mesh, pod: &str, port: u16) -> SocketAddr {
+    addresses(mesh, pod, port)[0]
+}
+
+/// What a web server answered to curl.
+#[derive(Debug)]
+struct Answer {
+    /// Which pod it was.
+    name: String,
+    /// Whom it saw.
+    peer: SocketAddr,
+    /// The client's own port: what its access record is found by.
+    client_port: u16,
+}
+
+/// One request with curl; an error when it isn't answered with success.
+fn curl(mesh: &Mesh, from: &str, to: SocketAddr) -> weft_tests::Result<Answer> {
+    let (url, written) = (format!("http://{to}/"), r"\n%{local_port}");
+    let line = [
+        "curl",
+        "-sS",
+        "--fail",
+        "--max-time",
+        "15",
+        "-w",
+        written,
+        &url,
+    ];
+    let output = mesh.run(from, &line)?;
+    let (body, client_port) = output.trim_end().rsplit_once('\n').unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    Ok(Answer {
+        name: body["name"].as_str().unwrap().to_owned(),
+        peer: body["peer"].as_str().unwrap().parse().unwrap(),
+        client_port: client_port.parse().unwrap(),
+    })
+}
+
+/// The record of a connection on one side, found by the client's port.
+fn record(mesh: &Mesh, node: u8, direction: &str, client_port: u16) -> AccessRecord {
+    let fits = |record: &AccessRecord| {
+        record.direction == direction
+            && record.source_address.map(|address| address.port()) == Some(client_port)
+    };
+    mesh.wait_record(node, fits).unwrap()
+}
+
+/// The SPIFFE ID of a pod's service account.
+fn identity(pod: &str) -> Option<String> {
+    Some(format!("spiffe://cluster.local/ns/default/sa/{pod}"))
+}
+
+/// All of it went well.
+fn assert_all_ok(tally: &Value, at_least: u64) {
+    assert_eq!(tally["failed"], 0, "{tally}");
+    assert!(tally["ok"].as_u64().unwrap() >= at_least, "{tally}");
 }

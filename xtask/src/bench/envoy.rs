@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use serde_json::{Value, json};
 
 /// One hop: where a proxy of the pair listens and where it sends.
@@ -55,6 +55,10 @@ pub(crate) enum PeerError {
 pub(crate) fn credentials(directory: &Path) -> Result<[Credentials; 2], PeerError> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // A leaf with the same name would count as self-signed.
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "benchmark root");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let root = write(&directory.join("root.pem"), &authority.pem())?;
     let make = |name: &str| -> Result<Credentials, PeerError> {

@@ -1,8 +1,71 @@
-//! `cargo xtask bench`: Weft against a direct connection and the peers of the
-//! field, interleaved in one run, as ratios.
+//! `cargo xtask bench`: Weft against a direct connection and the peers of the field,
+//! interleaved in one run, as ratios. Absolute values belong to the machine that they
+//! were measured on; only ratios of one run mean something.
 
 mod envoy;
+mod l4;
 mod load;
 mod processes;
 mod report;
 mod statistics;
+
+use crate::workspace::Workspace;
+use crate::{build_ebpf, prerequisites};
+
+/// Programs that benchmarks use, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("wrk", "wrk"),
+    ("iperf3", "iperf3"),
+    ("nginx", "nginx-light"),
+    ("h2load", "nghttp2-client"),
+    ("python3", "python3-pip"),
+];
+
+/// What `bench` can be told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Which benchmark.
+    #[arg(value_enum, default_value = "l4")]
+    name: Name,
+    /// One JSON array of rows `measure`, `mode`, `median`, `spread`, `unit` on standard
+    /// output instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Samples of each measure and mode.
+    #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    /// Seconds that one sample takes.
+    #[arg(long, default_value_t = 2)]
+    seconds: u32,
+}
+
+/// The benchmarks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Name {
+    /// TCP across nodes: direct, through a pair of Envoys with mutual TLS, through Weft.
+    L4,
+}
+
+/// Runs a benchmark and prints what it measured.
+///
+/// # Errors
+/// In words, when something that it needs isn't there or fails.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), String> {
+    prerequisites::ensure()?;
+    prerequisites::ensure_programs(&PROGRAMS)?;
+    build_ebpf::run(&build_ebpf::Options::default()).map_err(|error| error.to_string())?;
+    workspace
+        .build_release()
+        .map_err(|error| error.to_string())?;
+    let samples = match options.name {
+        Name::L4 => l4::run(workspace, options.repetitions, options.seconds)
+            .map_err(|error| error.to_string())?,
+    };
+    if options.json {
+        let rows = serde_json::to_string_pretty(&samples.rows(&l4::MODES));
+        println!("{}", rows.map_err(|error| error.to_string())?);
+    } else {
+        println!("{}", samples.table(&l4::MODES));
+    }
+    Ok(())
+}

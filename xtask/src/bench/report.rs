@@ -43,17 +43,6 @@ impl Samples {
         self.values.entry((measure, mode)).or_default().push(value);
     }
 
-    /// Adds the samples of another run behind these.
-    pub(crate) fn extend(&mut self, other: Self) {
-        for measure in &other.measures {
-            for ((_, mode), values) in other.values.iter().filter(|((m, _), _)| m == measure) {
-                values
-                    .iter()
-                    .for_each(|value| self.add(*measure, mode, *value));
-            }
-        }
-    }
-
     fn summary(&self, measure: Measure, mode: &'static str) -> Option<Summary> {
         Summary::of(self.values.get(&(measure, mode))?)
     }

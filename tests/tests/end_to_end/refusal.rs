@@ -1,0 +1,246 @@
+//! What is refused: who is not in the mesh where mutual TLS is mandatory, and every
+//! tunnel that isn't what it has to be.
+
+use std::net::SocketAddr;
+
+use weft_tests::manifest::PodSpec;
+use weft_tests::mesh::{Mesh, MeshBuilder};
+use weft_tests::wait_until;
+
+use super::tls::{Authority, Leaf, Presented, open_tunnel};
+use super::{LIMIT, address, addresses, curl, record, serve_web, shop};
+
+#[test]
+fn a_strict_pod_refuses_plaintext_and_serves_the_mesh() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("strict", 2).strict())
+        .pod(PodSpec::new("permissive", 2))
+        .pod(PodSpec::new("near", 2).outside())
+        .pod(PodSpec::new("far", 1).outside())
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["strict", "permissive"]);
+    for to in addresses(&mesh, "strict", 8080) {
+        for from in ["near", "far"] {
+            let answer = curl(&mesh, from, to);
+            assert!(answer.is_err(), "{from} got {answer:?}");
+        }
+        assert_eq!(curl(&mesh, "client", to).unwrap().name, "strict");
+    }
+    let denied = mesh.wait_record(2, |record| {
+        record.direction == "inbound"
+            && record.flags != "-"
+            && record.destination_workload.as_deref() == Some("strict")
+    });
+    assert_eq!(denied.unwrap().security, "plaintext");
+    for from in ["near", "far"] {
+        let to = address(&mesh, "permissive", 8080);
+        assert_eq!(curl(&mesh, from, to).unwrap().name, "permissive");
+    }
+}
+
+#[test]
+fn a_strict_pod_refuses_plaintext_on_every_port_and_from_every_machine() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("strict", 2))
+        .strict()
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["strict"]);
+    let elsewhere = [
+        mesh.topology().fabric().place(),
+        mesh.topology().node(1).unwrap().host.place(),
+    ];
+    for to in addresses(&mesh, "strict", 8080) {
+        for place in elsewhere {
+            let url = format!("http://{to}/");
+            let answer = place.output(&["curl", "-sS", "--max-time", "15", &url], LIMIT);
+            assert!(answer.is_err(), "{to} answered {answer:?}");
+        }
+    }
+    // The proxy's own ports are no way around either.
+    for port in [15001, 15006] {
+        let url = format!("http://{}/", address(&mesh, "strict", port));
+        let answer = elsewhere[0].output(&["curl", "-sS", "--max-time", "15", &url], LIMIT);
+        assert!(answer.is_err(), "port {port} answered {answer:?}");
+    }
+}
+
+#[test]
+fn a_probe_from_the_node_itself_reaches_a_strict_pod() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("strict", 2))
+        .strict()
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["strict"]);
+    for to in addresses(&mesh, "strict", 8080) {
+        let node = mesh.topology().node(2).unwrap().host.place();
+        let url = format!("http://{to}/healthz");
+        let answer = node.output(&["curl", "-sS", "--fail", "--max-time", "15", &url], LIMIT);
+        assert!(answer.unwrap().contains("strict"), "{to}");
+    }
+}
+
+#[test]
+fn the_whole_mesh_becomes_strict_and_permissive_again() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1"]);
+    let to = address(&mesh, "web-1", 8080);
+    for strict in [true, false] {
+        mesh.apply_strict(strict).unwrap();
+        wait_until("the mode to be in force", LIMIT, || {
+            curl(&mesh, "outside", to).is_err() == strict
+        })
+        .unwrap();
+        curl(&mesh, "client", to).unwrap();
+    }
+}
+
+#[test]
+fn turning_strict_cuts_plaintext_that_is_open_and_keeps_tunnels() {
+    let mut mesh = shop().start().unwrap();
+    mesh.serve("web-2", &["echo", "--listen", "[::]:9000"])
+        .unwrap();
+    let to = format!("--to={}", address(&mesh, "web-2", 9000));
+    let line = ["hold", &to, "--connections=5", "--wait"];
+    let _holders = ["outside", "client"].map(|pod| mesh.spawn(pod, &line).unwrap());
+    let open = |mesh: &Mesh| {
+        let open = mesh.agent_get(2, "/connections").unwrap();
+        let inbound: Vec<serde_json::Value> = serde_json::from_str(&open).unwrap();
+        let of = |security: &str| inbound.iter().filter(|c| c["security"] == security).count();
+        (of("plaintext"), of("mutual_tls"))
+    };
+    wait_until("all to be open", LIMIT, || open(&mesh) == (5, 5)).unwrap();
+    mesh.apply_pod(PodSpec::new("web-2", 2).label("app", "web").strict())
+        .unwrap();
+    wait_until("plaintext to be cut", LIMIT, || open(&mesh) == (0, 5)).unwrap();
+}
+
+/// A strict pod that serves, and the authority that its mesh trusts.
+fn target() -> (Mesh, Authority) {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("target", 2))
+        .strict()
+        .start()
+        .unwrap();
+    mesh.serve("target", &["echo", "--listen", "[::]:9000"])
+        .unwrap();
+    let authority = Authority::of(&mesh);
+    (mesh, authority)
+}
+
+/// Opens a tunnel to the target's echo server with that certificate.
+fn tunnel(mesh: &Mesh, presented: &Presented) -> Result<String, String> {
+    let (gateway, to) = (
+        address(mesh, "target", 15008),
+        address(mesh, "target", 9000),
+    );
+    open_tunnel(
+        mesh.topology().fabric().namespace(),
+        gateway,
+        presented,
+        to,
+        "hello",
+    )
+}
+
+#[test]
+fn a_tunnel_with_a_certificate_of_the_mesh_is_served() {
+    let (mesh, authority) = target();
+    let client = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    assert_eq!(tunnel(&mesh, &client), Ok("hello".to_owned()));
+}
+
+#[test]
+fn a_tunnel_without_a_certificate_is_refused() {
+    let (mesh, _) = target();
+    let refused = tunnel(&mesh, &Presented::nothing());
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[test]
+fn a_certificate_of_another_trust_domain_is_refused() {
+    let (mesh, authority) = target();
+    // Signed by our own root, but naming another domain; and by a stranger's root,
+    // naming ours.
+    let foreign = authority.sign(&Leaf::of("spiffe://other.example/ns/default/sa/client"));
+    let stranger =
+        Authority::stranger().sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    for presented in [foreign, stranger] {
+        let refused = tunnel(&mesh, &presented);
+        assert!(refused.is_err(), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_refused_and_so_is_one_that_is_not_valid_yet() {
+    let (mesh, authority) = target();
+    let leaf = Leaf::of("spiffe://cluster.local/ns/default/sa/client");
+    for (from, until) in [(-48, -24), (24, 48)] {
+        let refused = tunnel(
+            &mesh,
+            &authority.sign(&leaf.clone().valid_hours(from, until)),
+        );
+        assert!(refused.is_err(), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_certificate_without_a_workload_identity_is_refused() {
+    let (mesh, authority) = target();
+    for name in [
+        "https://cluster.local/ns/default/sa/client",
+        "spiffe://cluster.local/client",
+    ] {
+        let refused = tunnel(&mesh, &authority.sign(&Leaf::of(name)));
+        assert!(refused.is_err(), "{name}: {refused:?}");
+    }
+    let refused = tunnel(&mesh, &authority.sign(&Leaf::of_dns("client.default")));
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[test]
+fn a_tunnel_to_an_address_that_is_not_the_pods_is_refused() {
+    let (mesh, authority) = target();
+    let presented = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    let gateway = address(&mesh, "target", 15008);
+    let elsewhere: [SocketAddr; 5] = [
+        address(&mesh, "client", 8080),
+        // The pod's other address: not the one that the tunnel came to.
+        addresses(&mesh, "target", 9000)[1],
+        "127.0.0.1:9000".parse().unwrap(),
+        "127.0.0.1:15000".parse().unwrap(),
+        "10.99.0.1:15010".parse().unwrap(),
+    ];
+    let namespace = mesh.topology().fabric().namespace();
+    for to in elsewhere {
+        let refused = open_tunnel(namespace, gateway, &presented, to, "hello");
+        let error = refused.unwrap_err();
+        assert!(error.contains("400"), "{to}: {error}");
+    }
+    let to = address(&mesh, "target", 9000);
+    let served = open_tunnel(namespace, gateway, &presented, to, "hello");
+    assert_eq!(served, Ok("hello".to_owned()));
+}
+
+#[test]
+fn a_refused_plaintext_connection_is_recorded_with_its_reason() {
+    let mut mesh = shop().strict().start().unwrap();
+    serve_web(&mut mesh, &["web-1"]);
+    let to = address(&mesh, "web-1", 8080);
+    let line = format!(
+        "exec 3<>/dev/tcp/{}/{}; echo GET >&3; cat <&3",
+        to.ip(),
+        to.port()
+    );
+    // Whether the connection is refused or cut is all the same to the client.
+    let _ = mesh.run("outside", &["bash", "-c", &line]);
+    let denied = mesh.wait_record(1, |record| record.flags != "-").unwrap();
+    assert_eq!(denied.flags, "DENY", "{denied:#?}");
+    assert!(denied.error.is_some(), "{denied:#?}");
+    let port = denied.source_address.unwrap().port();
+    assert_eq!(record(&mesh, 1, "inbound", port).bytes_received, 0);
+}
