@@ -72,6 +72,12 @@ pub enum RedirectError {
         /// What the kernel says.
         error: PinError,
     },
+    /// Capturing it would capture the node itself.
+    #[error("the pod is in the node's own network namespace (hostNetwork) and cannot be captured")]
+    HostNamespace,
+    /// Two pods would fight over the connections of one.
+    #[error("the pod's network namespace is captured already, for another pod or an earlier one")]
+    AlreadyCaptured,
     /// The node's own namespace can't be found out.
     #[error(transparent)]
     Namespace(#[from] crate::netns::NamespaceError),

@@ -269,3 +269,24 @@ const MAPS: [&str; 13] = {
         COUNTERS,
     ]
 };
+
+#[cfg(all(test, feature = "kernel-tests"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_load_without_what_only_newer_kernels_have() {
+        let constants = Constants {
+            unknown_pods: UnknownPods::Refuse,
+            pods_cgroup: Some(1),
+            log: false,
+        };
+        let features = Features {
+            set_retval: false,
+            ingress_interface: false,
+        };
+        let bytes = OBJECT.expect("`cargo xtask build-ebpf` comes first");
+        let (_, capabilities) = load_with(bytes, constants, features, None).expect("an object");
+        assert!(capabilities.is_complete(), "{capabilities}");
+    }
+}

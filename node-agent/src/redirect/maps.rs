@@ -1,24 +1,20 @@
 //! The maps, with their types, and what the agent writes into them.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::RawFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{self, LpmTrie, Map, MapData, MapError, PerCpuArray, SkStorage, SockHash};
+use aya::maps::{self, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash};
 use weft_ebpf_common::finding::counter;
 use weft_ebpf_common::{
     Connection, ExcludedBlock, ExcludedPort, Finding, Listener, ListenerKey, NamespaceCookie,
-    NamespaceEntry, NamespaceRole, NamespacedConnection, OwnSocket, SocketAddress,
-    StoredDestination, Verdict, map,
+    NamespaceEntry, NamespaceRole, NamespacedConnection, SocketAddress, Verdict, map,
 };
-use weft_model::policy::PlaintextOrigin;
 use weft_model::workload::CaptureExclusions;
-use weft_model::{AddressBlock, OriginalDestination};
 
+use super::blocks::{TrieKey, trie_entries};
 use super::{Counter, PodListeners, RedirectError};
 
 const _: () = assert!(weft_ebpf_common::OUTBOUND_PORT == weft_model::policy::OUTBOUND_PORT);
@@ -27,7 +23,7 @@ const _: () = assert!(weft_ebpf_common::HBONE_PORT == weft_model::policy::HBONE_
 type Hash<K, V> = maps::HashMap<MapData, K, V>;
 
 /// Takes a map out of the loaded object.
-fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, RedirectError>
+pub(super) fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, RedirectError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -37,88 +33,6 @@ where
     };
     let map = object.take_map(name).ok_or_else(missing)?;
     T::try_from(map).map_err(RedirectError::map(name, "find the expected types"))
-}
-
-/// What the proxy asks and tells the kernel about single sockets.
-#[derive(Debug)]
-pub struct SocketMaps {
-    /// aya wants exclusive access to write. Held for one system call, never while waiting.
-    own_sockets: Mutex<SkStorage<MapData, OwnSocket>>,
-    destinations: SkStorage<MapData, StoredDestination>,
-    node_sockets: SkStorage<MapData, u32>,
-}
-
-impl SocketMaps {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, RedirectError> {
-        Ok(Self {
-            own_sockets: Mutex::new(take(object, map::OWN_SOCKETS)?),
-            destinations: take(object, map::DESTINATIONS)?,
-            node_sockets: take(object, map::NODE_SOCKETS)?,
-        })
-    }
-
-    /// Marks a socket as the proxy's own, before it connects to the network: it isn't
-    /// captured.
-    ///
-    /// # Errors
-    /// When the kernel has no memory for the mark. The socket must not be used then.
-    pub fn mark_upstream(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.mark(socket, OwnSocket::upstream())
-    }
-
-    /// Marks a socket as the proxy's own, before it connects to the pod's application,
-    /// which will see `client` as its peer.
-    ///
-    /// # Errors
-    /// When the kernel has no memory for the mark. The socket must not be used then.
-    pub fn mark_application(&self, socket: BorrowedFd<'_>, client: SocketAddr) -> io::Result<()> {
-        self.mark(socket, OwnSocket::application(client.into()))
-    }
-
-    fn mark(&self, socket: BorrowedFd<'_>, own: OwnSocket) -> io::Result<()> {
-        let mut map = self
-            .own_sockets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        map.insert(&socket, own, 0).map_err(system_error)
-    }
-
-    /// Where the application behind an accepted outbound connection wanted to connect to.
-    ///
-    /// # Errors
-    /// `NotFound` when the connection wasn't captured: someone connected to the proxy's
-    /// port directly.
-    pub fn original_destination(
-        &self,
-        accepted: BorrowedFd<'_>,
-    ) -> io::Result<OriginalDestination> {
-        match self.destinations.get(&accepted, 0) {
-            Ok(destination) => Ok(OriginalDestination::new(destination.address.into())),
-            Err(MapError::KeyNotFound) => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the connection was not captured: someone connected to the proxy's port itself",
-            )),
-            Err(error) => Err(system_error(error)),
-        }
-    }
-
-    /// Who opened a connection that an inbound listener has accepted, as the kernel recorded
-    /// it when it was opened.
-    pub fn origin(&self, accepted: BorrowedFd<'_>) -> PlaintextOrigin {
-        match self.node_sockets.get(&accepted, 0) {
-            Ok(_) => PlaintextOrigin::Node,
-            // Also when the map can't be read: whoever isn't proven to be the node is not.
-            Err(_) => PlaintextOrigin::Network,
-        }
-    }
-}
-
-/// aya's error with the kernel's own reason in it, where there is one.
-fn system_error(error: MapError) -> io::Error {
-    match error {
-        MapError::SyscallError(error) => error.io_error,
-        error => io::Error::other(error),
-    }
 }
 
 /// What the programs are told about namespaces and pods. One writer at a time: its
@@ -139,9 +53,6 @@ impl std::fmt::Debug for Tables {
         f.debug_struct("Tables").finish_non_exhaustive()
     }
 }
-
-/// Length in bits, and the data of which so many count.
-type TrieKey = (u32, ExcludedBlock);
 
 /// What was written for one pod, to be taken back later.
 #[derive(Debug, Default)]
@@ -404,40 +315,6 @@ fn mapped(address: IpAddr) -> [u8; 16] {
     }
 }
 
-const MAPPED_PREFIX_LENGTH: u8 = 96;
-
-/// The trie entries for a namespace's excluded blocks, and whether each excludes. A
-/// short IPv6 block would also match the IPv4 addresses, which look like `::ffff:a.b.c.d`
-/// to the programs: a more specific entry takes these out again.
-fn trie_entries(namespace: NamespaceCookie, blocks: &[AddressBlock]) -> HashMap<TrieKey, u8> {
-    let key = |address, length: u8| {
-        let bits = ExcludedBlock::NAMESPACE_BITS + u32::from(length);
-        (bits, ExcludedBlock::new(namespace, address))
-    };
-    let ipv4 = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
-    let covers_ipv4 = |block: &AddressBlock| {
-        block.prefix_length() <= MAPPED_PREFIX_LENGTH
-            && has_prefix(ipv4, block.network(), block.prefix_length())
-    };
-    let mut entries = HashMap::new();
-    if blocks.iter().any(covers_ipv4) {
-        entries.insert(key(ipv4.octets(), MAPPED_PREFIX_LENGTH), 0);
-    }
-    for block in blocks {
-        let (address, length) = block.to_mapped();
-        entries.insert(key(address, length), 1);
-    }
-    entries
-}
-
-fn has_prefix(address: Ipv6Addr, network: IpAddr, length: u8) -> bool {
-    let IpAddr::V6(network) = network else {
-        return false;
-    };
-    let keep = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-    u128::from(address) & keep == u128::from(network) & keep
-}
-
 /// Reads the programs' counters.
 pub(super) struct Counters(PerCpuArray<MapData, u64>);
 
@@ -472,38 +349,5 @@ impl Counters {
             }
         }
         counters
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NAMESPACE: NamespaceCookie = NamespaceCookie::new(7);
-
-    fn entries(blocks: &[&str]) -> Vec<(u32, u8)> {
-        let blocks: Vec<AddressBlock> = blocks.iter().map(|text| text.parse().unwrap()).collect();
-        let entries = trie_entries(NAMESPACE, &blocks);
-        let mut lengths: Vec<_> = entries
-            .into_iter()
-            .map(|((length, _), excluded)| (length, excluded))
-            .collect();
-        lengths.sort_unstable();
-        lengths
-    }
-
-    #[test]
-    fn blocks_become_trie_entries_behind_the_namespace() {
-        assert_eq!(
-            entries(&["10.0.0.0/8", "fd00::/8"]),
-            [(64 + 8, 1), (64 + 96 + 8, 1)]
-        );
-    }
-
-    #[test]
-    fn an_ipv6_block_never_excludes_ipv4() {
-        assert_eq!(entries(&["::/0"]), [(64, 1), (64 + 96, 0)]);
-        assert_eq!(entries(&["::/0", "0.0.0.0/0"]), [(64, 1), (64 + 96, 1)]);
-        assert_eq!(entries(&["fd00::/8"]), [(64 + 8, 1)]);
     }
 }

@@ -12,14 +12,16 @@
 //! takes them over.
 
 mod attach;
+mod blocks;
 mod cgroup;
 mod error;
 mod load;
 mod maps;
 mod pins;
 mod pod;
+mod sockets;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,9 +41,10 @@ use pins::Pins;
 pub use cgroup::CgroupError;
 pub use error::RedirectError;
 pub use load::Capabilities;
-pub use maps::{RecordCounts, SocketMaps, TableSizes};
+pub use maps::{RecordCounts, TableSizes};
 pub use pins::PinsError;
 pub use pod::{CapturedPod, ListenerPair, PodCapture, PodListeners};
+pub use sockets::SocketMaps;
 
 /// What happens to connections from pods that nobody has told the agent about.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -106,6 +109,9 @@ struct State {
     /// Dropped before the pins are: their folder is then empty.
     links: Vec<Attached>,
     pins: Option<Pins>,
+    /// The node's own namespace.
+    host: u64,
+    captured: HashSet<u64>,
     /// What an earlier agent left in pinned maps and nobody has taken over yet.
     inherited: HashMap<u64, Written>,
 }
@@ -156,6 +162,8 @@ impl Redirect {
             tables,
             links,
             pins,
+            host: host.cookie(),
+            captured: HashSet::new(),
             inherited,
         });
         Ok(Self {
@@ -167,13 +175,20 @@ impl Redirect {
     }
 
     /// Tells the programs that a namespace belongs to a pod that isn't in the mesh: its
-    /// connections go on even when those of unknown pods are refused.
+    /// connections go on even when those of unknown pods are refused. Nothing changes for a
+    /// pod in the node's own namespace.
     ///
     /// # Errors
-    /// When the table is full.
+    /// When the pod is captured, or the table is full.
     pub fn know_outside(&self, namespace: &NetworkNamespace) -> Result<(), RedirectError> {
         let cookie = namespace.cookie();
         let mut state = self.shared.state();
+        if cookie == state.host {
+            return Ok(());
+        }
+        if state.captured.contains(&cookie) {
+            return Err(RedirectError::AlreadyCaptured);
+        }
         let mut old = state.inherited.remove(&cookie).unwrap_or_default();
         state
             .tables
@@ -186,15 +201,17 @@ impl Redirect {
     }
 
     /// Takes back what [`know_outside`](Self::know_outside) said: the pod is gone, or is
-    /// about to be captured.
+    /// about to be captured. A captured pod stays captured.
     ///
     /// # Errors
     /// When the kernel doesn't let the table be written.
     pub fn forget(&self, namespace: &NetworkNamespace) -> Result<(), RedirectError> {
-        self.shared
-            .state()
-            .tables
-            .remove_namespace(namespace.cookie())
+        let cookie = namespace.cookie();
+        let mut state = self.shared.state();
+        if cookie == state.host || state.captured.contains(&cookie) {
+            return Ok(());
+        }
+        state.tables.remove_namespace(cookie)
     }
 
     /// Takes away what earlier agents left and this one has not taken over: call it when

@@ -75,7 +75,8 @@ impl Redirect {
     /// outbound listener must be open already.
     ///
     /// # Errors
-    /// When a table is full or the program can't be attached; nothing stays captured then.
+    /// When the namespace is the node's own or captured already, a table is full, or the
+    /// program can't be attached; nothing changes then.
     pub fn capture(&self, pod: &PodCapture<'_>) -> Result<CapturedPod, RedirectError> {
         let cookie = pod.namespace.cookie();
         let mut state = self.shared.state();
@@ -84,8 +85,16 @@ impl Redirect {
             tables,
             pins,
             inherited,
+            host,
+            captured: namespaces,
             ..
         } = &mut *state;
+        if cookie == *host {
+            return Err(RedirectError::HostNamespace);
+        }
+        if !namespaces.insert(cookie) {
+            return Err(RedirectError::AlreadyCaptured);
+        }
         // Made first, so that a failure anywhere below releases what was done.
         let mut captured = CapturedPod {
             shared: Arc::clone(&self.shared),
@@ -179,6 +188,7 @@ impl CapturedPod {
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
+        state.captured.remove(&self.cookie);
         let outbound = state.tables.remove_namespace(self.cookie);
         self.lookup = None;
         let rest = state.tables.take_back(self.cookie, &mut self.written);

@@ -1,14 +1,20 @@
 //! Starting: what is checked, and what is said when it isn't right.
 
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
-use weft_model::policy::MtlsMode;
-use weft_node_agent::redirect::{CgroupError, Redirect, RedirectError, RedirectOptions};
+use weft_model::policy::{MtlsMode, PlaintextOrigin};
+use weft_model::workload::CaptureExclusions;
+use weft_node_agent::netns::NetworkNamespace;
+use weft_node_agent::redirect::{
+    CgroupError, PodCapture, Redirect, RedirectError, RedirectOptions,
+};
 
-use crate::lab::{Captured, Lab, address, block_on, hierarchy, isolated};
+use crate::lab::{Captured, Lab, accept, address, block_on, dial, hierarchy, isolated};
 
 #[test]
 fn every_program_works_on_this_kernel() {
@@ -138,6 +144,68 @@ fn a_line_for_every_connection_can_be_had() {
                 }
             }
         });
+    });
+}
+
+#[test]
+fn the_nodes_own_namespace_is_never_captured() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let host = NetworkNamespace::current().unwrap();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let pod = PodCapture {
+            namespace: &host,
+            addresses: &[],
+            exclusions: &CaptureExclusions::default(),
+            listeners: captured.listeners.pairs(),
+            mtls_mode: MtlsMode::Strict,
+        };
+        let error = redirect.capture(&pod).unwrap_err();
+        assert!(matches!(error, RedirectError::HostNamespace), "{error}");
+        // What is said about a pod with hostNetwork must not be taken for the node itself.
+        redirect.know_outside(&host).unwrap();
+        redirect.forget(&host).unwrap();
+        let _client = dial(SocketAddr::new(captured.pod.v4(), 8080)).unwrap();
+        let accepted = accept(&captured.listeners.plaintext[0]);
+        let origin = captured.sockets.origin(accepted.as_fd());
+        assert_eq!(origin, PlaintextOrigin::Node);
+    });
+}
+
+#[test]
+fn a_namespace_is_captured_once() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let Captured {
+            pod,
+            net: _net,
+            listeners,
+            captured: first,
+            sockets: _,
+        } = captured;
+        let (addresses, exclusions) = (pod.addresses(), CaptureExclusions::default());
+        let again = PodCapture {
+            namespace: &pod.reopened(),
+            addresses: &addresses,
+            exclusions: &exclusions,
+            listeners: listeners.pairs(),
+            mtls_mode: MtlsMode::Strict,
+        };
+        let error = redirect.capture(&again).unwrap_err();
+        assert!(matches!(error, RedirectError::AlreadyCaptured), "{error}");
+        redirect
+            .know_outside(&pod.namespace)
+            .expect_err("it is captured");
+        redirect.forget(&pod.namespace).unwrap();
+        let _client = pod
+            .run(|| dial(address("10.77.1.2:80")))
+            .expect("the first is unharmed");
+        accept(&listeners.outbound[0]);
+        first.release().unwrap();
+        redirect
+            .capture(&again)
+            .expect("once released it can be captured again");
     });
 }
 

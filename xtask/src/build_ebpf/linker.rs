@@ -128,6 +128,8 @@ fn build(folder: &Path, library: &Path, major: u32, target: &Path) -> Result<(),
         .arg("--target-dir")
         .arg(target.join("tools/bpf-linker-build"))
         .env("LLVM_PREFIX", &prefix)
+        // Or cargo asks for the folder to be put there.
+        .env("PATH", with_path(folder.join("bin")))
         .env("CARGO_ENCODED_RUSTFLAGS", run_path(library));
     for variable in [
         "RUSTFLAGS",
@@ -138,6 +140,13 @@ fn build(folder: &Path, library: &Path, major: u32, target: &Path) -> Result<(),
         command.env_remove(variable);
     }
     execute(&mut command, "building bpf-linker")
+}
+
+/// PATH with another folder at its end.
+fn with_path(folder: PathBuf) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain([folder]);
+    env::join_paths(folders).unwrap_or(path)
 }
 
 /// A library that isn't in the system's own folders is found by the linker all the same.
