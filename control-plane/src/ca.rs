@@ -5,11 +5,21 @@ mod leaf;
 mod private_file;
 mod root;
 
+pub use leaf::InvalidRequest;
 pub(crate) use leaf::Request;
 pub(crate) use root::Authority;
 
 use std::io;
 use std::path::PathBuf;
+
+/// Whom a certification request (PKCS #10, DER) asks a certificate for, when it is one
+/// that could be signed.
+///
+/// # Errors
+/// Why it could not.
+pub fn check_request(der: &[u8]) -> Result<weft_model::SpiffeId, InvalidRequest> {
+    Request::parse(der).map(|request| request.identity)
+}
 
 /// Why there is no certificate authority.
 #[derive(Debug, thiserror::Error)]

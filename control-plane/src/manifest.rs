@@ -29,7 +29,7 @@ pub(crate) enum Object {
 
 /// What is wrong with a manifest.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum ManifestError {
+pub enum ManifestError {
     /// It isn't YAML or JSON.
     #[error("document {document}: {message}")]
     Syntax {
@@ -70,6 +70,15 @@ impl FieldError {
     pub(crate) fn missing(field: &str, why: &str) -> Self {
         Self::new(field, format!("missing; {why}"))
     }
+}
+
+/// Whether a file's text would be taken, without taking it: how many objects it holds
+/// that the mesh has a use for.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check(text: &str) -> Result<usize, ManifestError> {
+    parse(text).map(|objects| objects.len())
 }
 
 /// All objects of a file; kinds that the mesh has no use for are passed over.

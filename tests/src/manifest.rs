@@ -102,7 +102,7 @@ pub struct ServiceSpec {
     /// Name.
     pub name: String,
     /// Its cluster addresses; none makes it headless.
-    pub cluster_ips: Vec<IpAddr>,
+    pub cluster_ips: Vec<String>,
     /// Value of the label `app` that its pods have.
     pub app: String,
     /// Ports: the service's and the pods'.
@@ -111,7 +111,6 @@ pub struct ServiceSpec {
 
 impl ServiceSpec {
     fn document(&self) -> Value {
-        let cluster_ips: Vec<_> = self.cluster_ips.iter().map(ToString::to_string).collect();
         let ports = self.ports.iter().map(|(port, target)| {
             json!({ "name": format!("tcp-{port}"), "port": port, "targetPort": target, "protocol": "TCP" })
         });
@@ -119,10 +118,10 @@ impl ServiceSpec {
             "selector": { "app": self.app },
             "ports": ports.collect::<Vec<_>>(),
         });
-        match cluster_ips.first() {
+        match self.cluster_ips.first() {
             Some(first) => {
                 spec["clusterIP"] = json!(first);
-                spec["clusterIPs"] = json!(cluster_ips);
+                spec["clusterIPs"] = json!(self.cluster_ips);
             }
             None => spec["clusterIP"] = json!("None"),
         }

@@ -18,11 +18,12 @@
 
 mod agent;
 mod binaries;
+mod builder;
 mod control_plane;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -31,13 +32,13 @@ use crate::access_log::{self, AccessRecord};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifests, PodSpec, ServiceSpec};
 use crate::process::Process;
-use crate::run::collect_leftovers;
 use crate::topology::{Pod, Topology};
 use crate::wait::wait_for;
 
 use agent::Agent;
 pub use agent::AgentOptions;
 pub use binaries::Binaries;
+pub use builder::MeshBuilder;
 use control_plane::ControlPlane;
 
 /// How long the mesh may take for any one step: generous, because a loaded machine is
@@ -47,17 +48,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const REQUEST_PATIENCE: Duration = Duration::from_secs(120);
 /// How much of each log is shown when a test fails.
 const LOG_TAIL_LINES: usize = 60;
-
-/// What a mesh is made of before it starts.
-#[derive(Debug)]
-pub struct MeshBuilder {
-    nodes: u8,
-    pods: Vec<PodSpec>,
-    services: Vec<ServiceSpec>,
-    mtls_mode: &'static str,
-    agents: AgentOptions,
-    binaries: Option<PathBuf>,
-}
 
 /// A running mesh. Everything is gone when it is dropped; when that happens in a
 /// panic, the ends of its logs are shown first.
@@ -72,114 +62,6 @@ pub struct Mesh {
     pods: Vec<PodSpec>,
     binaries: Binaries,
     directory: TempDir,
-}
-
-impl MeshBuilder {
-    /// A mesh on that many nodes.
-    pub fn new(nodes: u8) -> Self {
-        Self {
-            nodes,
-            pods: Vec::new(),
-            services: Vec::new(),
-            mtls_mode: "Permissive",
-            agents: AgentOptions::default(),
-            binaries: None,
-        }
-    }
-
-    /// Adds a pod.
-    #[must_use]
-    pub fn pod(mut self, pod: PodSpec) -> Self {
-        self.pods.push(pod);
-        self
-    }
-
-    /// Adds a service with cluster addresses, or a headless one without; ports are the
-    /// service's and the pods'.
-    #[must_use]
-    pub fn service(
-        mut self,
-        name: &str,
-        cluster_ips: &[&str],
-        app: &str,
-        ports: &[(u16, u16)],
-    ) -> Self {
-        let cluster_ips = cluster_ips
-            .iter()
-            .filter_map(|address| address.parse().ok())
-            .collect();
-        let (name, app, ports) = (name.to_owned(), app.to_owned(), ports.to_vec());
-        self.services.push(ServiceSpec {
-            name,
-            cluster_ips,
-            app,
-            ports,
-        });
-        self
-    }
-
-    /// Makes mutual TLS mandatory in the whole mesh.
-    #[must_use]
-    pub fn strict(mut self) -> Self {
-        self.mtls_mode = "Strict";
-        self
-    }
-
-    /// How the agents are started.
-    #[must_use]
-    pub fn agents(mut self, options: AgentOptions) -> Self {
-        self.agents = options;
-        self
-    }
-
-    /// Where the programs are, when not beside the one that runs.
-    #[must_use]
-    pub fn binaries(mut self, directory: PathBuf) -> Self {
-        self.binaries = Some(directory);
-        self
-    }
-
-    /// Starts it all, and waits until every opted-in pod is captured and every agent
-    /// knows it.
-    ///
-    /// # Errors
-    /// When anything of that fails; nothing is left behind then.
-    pub fn start(self) -> Result<Mesh> {
-        if let Some(missing) = crate::missing_prerequisites() {
-            return Err(Error::Missing(missing));
-        }
-        collect_leftovers();
-        let binaries = Binaries::find(self.binaries.as_deref())?;
-        let mut topology = Topology::create(self.nodes)?;
-        let directory = tempfile::Builder::new()
-            .prefix(&format!("{}-", topology.run().name("")))
-            .tempdir()
-            .map_err(Error::system("make a temporary directory"))?;
-        let manifests = Manifests::create(directory.path().join("manifests"))?;
-        manifests.write_mesh_config(self.mtls_mode)?;
-        for pod in &self.pods {
-            write_pod(&mut topology, &manifests, pod)?;
-        }
-        for service in &self.services {
-            manifests.write_service(service)?;
-        }
-        let control_plane =
-            ControlPlane::start(&binaries, &topology, &manifests, directory.path())?;
-        let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
-        let agents: Result<_> = topology.nodes().iter().map(start).collect();
-        let mut mesh = Mesh {
-            apps: Vec::new(),
-            agents: agents?,
-            control_plane,
-            topology,
-            manifests,
-            pods: self.pods,
-            binaries,
-            directory,
-        };
-        mesh.wait_ready().inspect_err(|_| mesh.show_logs())?;
-        Ok(mesh)
-    }
 }
 
 fn write_pod(topology: &mut Topology, manifests: &Manifests, spec: &PodSpec) -> Result<()> {
@@ -326,10 +208,24 @@ impl Mesh {
     /// # Errors
     /// When there is no such node.
     pub fn kill_agent(&mut self, node: u8) -> Result<()> {
-        let index = usize::from(node).checked_sub(1);
-        let agent = index.and_then(|index| self.agents.get_mut(index));
-        agent.ok_or_else(|| missing_node(node))?.kill();
+        self.agent_mut(node)?.kill();
         Ok(())
+    }
+
+    /// Tells a node's agent to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn stop_agent(&mut self, node: u8) -> Result<()> {
+        self.agent_mut(node)?.stop()
+    }
+
+    /// Starts a node's agent again, with the options that it had.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn restart_agent(&mut self, node: u8) -> Result<()> {
+        self.agent_mut(node)?.restart()
     }
 
     /// Ends the control plane, as a crash would.
@@ -424,6 +320,12 @@ impl Mesh {
     /// When there is no such node.
     pub fn agent_pid(&self, node: u8) -> Result<u32> {
         Ok(self.agent(node)?.pid())
+    }
+
+    fn agent_mut(&mut self, node: u8) -> Result<&mut Agent> {
+        let index = usize::from(node).checked_sub(1);
+        let agent = index.and_then(|index| self.agents.get_mut(index));
+        agent.ok_or_else(|| missing_node(node))
     }
 
     fn agent(&self, node: u8) -> Result<&Agent> {

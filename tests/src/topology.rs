@@ -292,6 +292,15 @@ impl Topology {
     }
 }
 
+impl Drop for Topology {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            // There is none where nothing was pinned.
+            let _ = std::fs::remove_dir_all(self.run.pin_directory(&node.name));
+        }
+    }
+}
+
 fn node(cgroup: &Cgroup, number: u8, namespace: Namespace) -> Result<Node> {
     let name = node_name(number);
     cgroup.child(&format!("{name}/kubepods"))?;

@@ -120,7 +120,13 @@ fn two_gigabits_of_checksummed_bytes_arrive_both_ways() {
 /// Names under which a topology could leave something.
 fn traces(run: &str) -> Vec<PathBuf> {
     let cgroups = weft_tests::cgroup::root().unwrap();
-    let directories = [Path::new("/run/netns"), &cgroups, &std::env::temp_dir()];
+    let pins = Path::new("/sys/fs/bpf");
+    let directories = [
+        pins,
+        Path::new("/run/netns"),
+        &cgroups,
+        &std::env::temp_dir(),
+    ];
     let entries = directories
         .into_iter()
         .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten());
@@ -136,6 +142,8 @@ fn nothing_is_left_after_a_panic() {
     let test = std::thread::spawn(move || {
         let mut topology = Topology::create(1).unwrap();
         topology.add_pod("a", 1).unwrap();
+        // As far as the test bed knows: something that an agent has pinned.
+        std::fs::create_dir_all(topology.run().pin_directory("node-1")).unwrap();
         let place = topology.pod("a").unwrap().host.place();
         let server = serve(place, &directory, &["echo", "--listen=[::]:8080"]);
         sender

@@ -14,7 +14,7 @@ const LARGEST_REQUEST: usize = 8 * 1024;
 
 /// Why a certification request is refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InvalidRequest {
+pub enum InvalidRequest {
     /// Too large to be one.
     #[error("{0} bytes are more than a certification request may have (8 KiB)")]
     TooLarge(usize),

@@ -1,11 +1,13 @@
 //! One node's agent under test.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::control_plane::ControlPlane;
-use super::{Binaries, loopback, tail};
+use super::{Binaries, PATIENCE, loopback, tail};
 use crate::error::{Error, Result};
 use crate::http::{self, Answer};
 use crate::manifest::PodSpec;
@@ -26,6 +28,9 @@ pub struct AgentOptions {
 #[derive(Debug)]
 pub(super) struct Agent {
     process: Process,
+    place: Place,
+    command_line: Vec<String>,
+    logs: PathBuf,
     node: String,
     number: u8,
 }
@@ -66,13 +71,37 @@ impl Agent {
             line.push(format!("--pin-directory={}", directory.display()));
         }
         line.extend(options.arguments.iter().cloned());
-        let line: Vec<_> = line.iter().map(String::as_str).collect();
-        let name = format!("agent-{}", node.name);
-        let process = place.spawn(&name, control_plane.logs(), &line)?;
+        let logs = control_plane.logs().to_path_buf();
+        let process = spawn(&place, &node.name, &logs, &line)?;
         Ok(Self {
             process,
+            place,
+            command_line: line,
+            logs,
             node: node.name.clone(),
             number: node.number(),
+        })
+    }
+
+    /// Starts it again.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.process = spawn(&self.place, &self.node, &self.logs, &self.command_line)?;
+        Ok(())
+    }
+
+    /// Tells it to stop, as an init system would.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(PATIENCE)?;
+        if status.success() {
+            return Ok(());
+        }
+        let (command, status) = (self.node.clone(), status.to_string());
+        Err(Error::Program {
+            command,
+            status,
+            output: self.log_tail(5),
         })
     }
 
@@ -138,4 +167,9 @@ fn enrolments(config: &Value) -> BTreeMap<String, String> {
     workloads
         .map(|(uid, workload)| (uid.clone(), enrolment(workload).unwrap_or_default()))
         .collect()
+}
+
+fn spawn(place: &Place, node: &str, logs: &Path, command_line: &[String]) -> Result<Process> {
+    let line: Vec<_> = command_line.iter().map(String::as_str).collect();
+    place.spawn(&format!("agent-{node}"), logs, &line)
 }

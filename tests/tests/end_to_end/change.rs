@@ -132,7 +132,7 @@ fn traffic_goes_on_without_the_control_plane_and_changes_arrive_once_it_is_back(
     // Changed while it is away: seen once it is back.
     let late = ServiceSpec {
         name: "late".into(),
-        cluster_ips: vec!["10.96.0.99".parse().unwrap()],
+        cluster_ips: vec!["10.96.0.99".into()],
         app: "web".into(),
         ports: vec![(80, 8080)],
     };

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod agent;
 mod change;
 mod impostor;
 mod load;

@@ -1,0 +1,74 @@
+//! Weft's control plane: manifests in; configuration and certificates out.
+//!
+//! * `source`, `manifest`: where objects come from, and what they say
+//! * `index`: from objects to the mesh's resources
+//! * `state`, `capture`: what is known, and which pods are captured
+//! * `serve`: what agents connect to
+//! * `ca`: certificates and join tokens
+//! * `admin`: what an operator asks
+
+mod admin;
+mod args;
+mod ca;
+mod capture;
+mod index;
+mod manifest;
+mod run;
+mod serve;
+mod source;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Action, Command, LogFormat};
+
+pub use ca::{InvalidRequest, check_request};
+pub use manifest::{ManifestError, check as check_manifest};
+
+/// The program `weft-control-plane`.
+pub async fn main() -> ExitCode {
+    let result = match Command::parse().action {
+        Action::Serve(args) => {
+            log(args.log_format);
+            run::serve(args).await.map_err(|error| error.to_string())
+        }
+        Action::Token(args) => run::token(&args)
+            .map(print)
+            .map_err(|error| error.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Log lines go to standard error; `WEFT_LOG` chooses which (default `info`).
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the token is the command's output")]
+fn print(token: String) {
+    println!("{token}");
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "the last words of the process, log or not"
+)]
+fn complain(error: &str) {
+    eprintln!("weft-control-plane: {error}");
+}

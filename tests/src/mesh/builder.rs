@@ -1,0 +1,127 @@
+//! What a mesh is made of, and how it is started.
+
+use std::path::PathBuf;
+
+use super::agent::Agent;
+use super::control_plane::ControlPlane;
+use super::{AgentOptions, Binaries, Mesh, write_pod};
+use crate::error::{Error, Result};
+use crate::manifest::{Manifests, PodSpec, ServiceSpec};
+use crate::run::collect_leftovers;
+use crate::topology::Topology;
+
+/// What a mesh is made of before it starts.
+#[derive(Debug)]
+pub struct MeshBuilder {
+    nodes: u8,
+    pods: Vec<PodSpec>,
+    services: Vec<ServiceSpec>,
+    mtls_mode: &'static str,
+    agents: AgentOptions,
+    binaries: Option<PathBuf>,
+}
+
+impl MeshBuilder {
+    /// A mesh on that many nodes.
+    pub fn new(nodes: u8) -> Self {
+        Self {
+            nodes,
+            pods: Vec::new(),
+            services: Vec::new(),
+            mtls_mode: "Permissive",
+            agents: AgentOptions::default(),
+            binaries: None,
+        }
+    }
+
+    /// Adds a pod.
+    #[must_use]
+    pub fn pod(mut self, pod: PodSpec) -> Self {
+        self.pods.push(pod);
+        self
+    }
+
+    /// Adds a service with cluster addresses, or a headless one without; ports are the
+    /// service's and the pods'.
+    #[must_use]
+    pub fn service(
+        mut self,
+        name: &str,
+        cluster_ips: &[&str],
+        app: &str,
+        ports: &[(u16, u16)],
+    ) -> Self {
+        let cluster_ips = cluster_ips.iter().map(ToString::to_string).collect();
+        let (name, app, ports) = (name.to_owned(), app.to_owned(), ports.to_vec());
+        self.services.push(ServiceSpec {
+            name,
+            cluster_ips,
+            app,
+            ports,
+        });
+        self
+    }
+
+    /// Makes mutual TLS mandatory in the whole mesh.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.mtls_mode = "Strict";
+        self
+    }
+
+    /// How the agents are started.
+    #[must_use]
+    pub fn agents(mut self, options: AgentOptions) -> Self {
+        self.agents = options;
+        self
+    }
+
+    /// Where the programs are, when not beside the one that runs.
+    #[must_use]
+    pub fn binaries(mut self, directory: PathBuf) -> Self {
+        self.binaries = Some(directory);
+        self
+    }
+
+    /// Starts it all, and waits until every opted-in pod is captured and every agent
+    /// knows it.
+    ///
+    /// # Errors
+    /// When anything of that fails; nothing is left behind then.
+    pub fn start(self) -> Result<Mesh> {
+        if let Some(missing) = crate::missing_prerequisites() {
+            return Err(Error::Missing(missing));
+        }
+        collect_leftovers();
+        let binaries = Binaries::find(self.binaries.as_deref())?;
+        let mut topology = Topology::create(self.nodes)?;
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("{}-", topology.run().name("")))
+            .tempdir()
+            .map_err(Error::system("make a temporary directory"))?;
+        let manifests = Manifests::create(directory.path().join("manifests"))?;
+        manifests.write_mesh_config(self.mtls_mode)?;
+        for pod in &self.pods {
+            write_pod(&mut topology, &manifests, pod)?;
+        }
+        for service in &self.services {
+            manifests.write_service(service)?;
+        }
+        let control_plane =
+            ControlPlane::start(&binaries, &topology, &manifests, directory.path())?;
+        let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
+        let agents: Result<_> = topology.nodes().iter().map(start).collect();
+        let mut mesh = Mesh {
+            apps: Vec::new(),
+            agents: agents?,
+            control_plane,
+            topology,
+            manifests,
+            pods: self.pods,
+            binaries,
+            directory,
+        };
+        mesh.wait_ready().inspect_err(|_| mesh.show_logs())?;
+        Ok(mesh)
+    }
+}

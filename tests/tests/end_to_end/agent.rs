@@ -1,0 +1,67 @@
+//! What happens to a node's pods when its agent stops, dies and comes back.
+
+use weft_tests::manifest::PodSpec;
+use weft_tests::mesh::{AgentOptions, Mesh, MeshBuilder};
+use weft_tests::wait_until;
+
+use super::{LIMIT, address, curl, record, serve_web, shop};
+
+fn pinned() -> AgentOptions {
+    AgentOptions {
+        pinned: true,
+        ..AgentOptions::default()
+    }
+}
+
+fn security_of_a_call(mesh: &Mesh, node: u8, direction: &str) -> String {
+    let answer = curl(mesh, "client", address(mesh, "web-2", 8080)).unwrap();
+    record(mesh, node, direction, answer.client_port).security
+}
+
+#[test]
+fn a_dead_agent_leaves_its_strict_pods_unreachable_rather_than_unprotected() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("web-2", 2))
+        .pod(PodSpec::new("outside", 1).outside())
+        .strict()
+        .agents(pinned())
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["web-2", "outside"]);
+    let web = address(&mesh, "web-2", 8080);
+    mesh.kill_agent(2).unwrap();
+    let answer = curl(&mesh, "outside", web);
+    assert!(
+        answer.is_err(),
+        "plaintext reached a strict pod: {answer:?}"
+    );
+    let answer = curl(&mesh, "web-2", address(&mesh, "outside", 8080));
+    assert!(
+        answer.is_err(),
+        "a captured pod went around its proxy: {answer:?}"
+    );
+    mesh.restart_agent(2).unwrap();
+    mesh.wait_ready().unwrap();
+    wait_until("the mesh to serve again", LIMIT, || {
+        curl(&mesh, "client", web).is_ok()
+    })
+    .unwrap();
+    assert_eq!(security_of_a_call(&mesh, 2, "inbound"), "mutual_tls");
+    assert!(curl(&mesh, "outside", web).is_err());
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_releases_its_pods() {
+    let mut mesh = shop().agents(pinned()).start().unwrap();
+    serve_web(&mut mesh, &["web-1", "web-2", "outside"]);
+    mesh.stop_agent(1).unwrap();
+    // From now on the pods of that node are on their own, and permissive peers take it.
+    for to in ["web-2", "outside"] {
+        curl(&mesh, "client", address(&mesh, to, 8080)).unwrap();
+    }
+    assert_eq!(security_of_a_call(&mesh, 2, "inbound"), "plaintext");
+    mesh.restart_agent(1).unwrap();
+    mesh.wait_ready().unwrap();
+    assert_eq!(security_of_a_call(&mesh, 2, "inbound"), "mutual_tls");
+}
