@@ -285,3 +285,59 @@ fn output(program: &Path, arguments: &[&str]) -> Option<String> {
 fn say(line: &str) {
     eprintln!("{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A workspace with just the folders that are hashed.
+    fn sources() -> tempfile::TempDir {
+        let workspace = tempfile::tempdir().unwrap();
+        for folder in [
+            "ebpf/common/src",
+            "ebpf/programs/src",
+            "ebpf/programs/target/release",
+        ] {
+            fs::create_dir_all(workspace.path().join(folder)).unwrap();
+        }
+        workspace
+    }
+
+    #[test]
+    fn a_changed_source_or_lockfile_asks_for_a_build_and_a_built_file_does_not() {
+        let workspace = sources();
+        let hash = || hash_inputs(workspace.path()).unwrap();
+        let write = |path: &str| fs::write(workspace.path().join(path), path).unwrap();
+        let mut earlier = hash();
+        for path in [
+            "ebpf/common/src/lib.rs",
+            "ebpf/programs/Cargo.lock",
+            "ebpf/programs/src/a.rs",
+        ] {
+            write(path);
+            assert_ne!(hash(), earlier, "{path}");
+            earlier = hash();
+        }
+        write("ebpf/programs/target/release/built.rs");
+        write("ebpf/programs/LICENSE-MIT");
+        assert_eq!(hash(), earlier);
+    }
+
+    #[test]
+    fn an_unchanged_object_keeps_its_time_so_that_the_agent_is_not_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (built, object) = (
+            folder.path().join("built"),
+            folder.path().join("ebpf/object"),
+        );
+        fs::write(&built, "one").unwrap();
+        publish(&built, &object).unwrap();
+        let time = || fs::metadata(&object).unwrap().modified().unwrap();
+        let first = time();
+        publish(&built, &object).unwrap();
+        assert_eq!(time(), first);
+        fs::write(&built, "another").unwrap();
+        publish(&built, &object).unwrap();
+        assert_eq!(fs::read_to_string(&object).unwrap(), "another");
+    }
+}

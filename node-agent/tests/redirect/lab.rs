@@ -235,10 +235,11 @@ impl Lab {
             ip("link set eth0 up");
             ip("route add default via 10.9.0.1");
             ip("-6 route add default via fd09::1");
-            // Carrier comes a moment later, and IPv6 addresses only then.
+            // Carrier comes a moment later, and what IPv6 needs only then.
+            let local = format!("local fd09::{number:x} ");
             eventually("the pod's interface is up", || {
-                let state = ip("addr show dev eth0");
-                state.contains("state UP") && !state.contains("tentative")
+                ip("addr show dev eth0").contains("state UP")
+                    && ip("-6 route show table local").contains(&local)
             });
         };
         namespace

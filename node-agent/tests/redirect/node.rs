@@ -7,7 +7,7 @@ use weft_model::policy::{MtlsMode, PlaintextOrigin};
 use weft_node_agent::redirect::{Redirect, RedirectOptions};
 use weft_proxy::net::{Net, Purpose};
 
-use crate::lab::{Captured, Lab, accept, block_on, dial, eventually, isolated};
+use crate::lab::{Captured, Lab, accept, address, block_on, dial, eventually, isolated};
 
 const STRICT: MtlsMode = MtlsMode::Strict;
 
@@ -22,9 +22,17 @@ fn a_process_of_the_node_is_known_as_such() {
     isolated(|lab: &Lab| {
         let redirect = lab.redirect();
         let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
-        for (family, ip) in captured.pod.addresses().into_iter().enumerate() {
-            let _client = dial(SocketAddr::new(ip, 8080)).unwrap();
-            assert_eq!(origin(&captured, family), PlaintextOrigin::Node);
+        for (dialled, family) in [
+            ("10.9.0.10:8080", 0),
+            ("[fd09::a]:8080", 1),
+            ("[::ffff:10.9.0.10]:8080", 0),
+        ] {
+            let _client = dial(address(dialled)).unwrap();
+            assert_eq!(
+                origin(&captured, family),
+                PlaintextOrigin::Node,
+                "{dialled}"
+            );
         }
     });
 }
