@@ -97,7 +97,7 @@ impl<N> Shared<N> {
 /// One pod that this process serves.
 #[derive(Debug)]
 pub struct LocalPod<N> {
-    /// The pod as it was when its proxy started; see `LocalPod::workload` gives it as it is now.
+    /// The pod as it was when its proxy started; [`LocalPod::workload`] gives it as it is now.
     pub(crate) started_as: Arc<Workload>,
     /// Its sockets.
     pub(crate) net: Arc<N>,
