@@ -10,6 +10,7 @@ mod service;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use mesh_config::MeshConfigObject;
@@ -25,6 +26,38 @@ pub(crate) enum Object {
     EndpointSlice(SliceObject),
     Namespace(NamespaceObject),
     MeshConfig(MeshConfigObject),
+}
+
+/// Kinds of objects that the mesh cares about.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Kind {
+    Pod,
+    Service,
+    EndpointSlice,
+    Namespace,
+    MeshConfig,
+}
+
+/// Names an object: its kind, namespace (empty where the kind has none) and name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct ObjectKey {
+    pub(crate) kind: Kind,
+    /// Namespace and name.
+    pub(crate) name: ServiceKey,
+}
+
+impl Object {
+    /// What names it.
+    pub(crate) fn key(&self) -> ObjectKey {
+        let (kind, name) = match self {
+            Self::Pod(pod) => (Kind::Pod, pod.key.clone()),
+            Self::Service(service) => (Kind::Service, service.service.key.clone()),
+            Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.key.clone()),
+            Self::Namespace(namespace) => (Kind::Namespace, ServiceKey::new("", &namespace.name)),
+            Self::MeshConfig(config) => (Kind::MeshConfig, ServiceKey::new("", &config.name)),
+        };
+        ObjectKey { kind, name }
+    }
 }
 
 /// What is wrong with a manifest.

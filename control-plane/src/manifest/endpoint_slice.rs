@@ -14,6 +14,9 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// A slice, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceObject {
+    /// Namespace and name of its own.
+    pub(crate) key: ServiceKey,
+    /// The Service whose endpoints it lists.
     pub(crate) service: ServiceKey,
     /// Port name (as in the Service) and number on the endpoints.
     pub(crate) ports: Vec<(String, u16)>,
@@ -72,7 +75,9 @@ impl SliceObject {
                 });
             }
         }
+        let name = slice.metadata.name.unwrap_or_default();
         Ok(Self {
+            key: ServiceKey::new(&namespace, &name),
             service: ServiceKey::new(&namespace, service),
             ports,
             endpoints,
