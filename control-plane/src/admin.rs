@@ -77,11 +77,11 @@ impl Admin {
     }
 
     fn config(&self) -> Value {
-        let resources = Arc::clone(&self.state.resources().borrow());
-        let described = resources.iter().map(|((kind, name), versioned)| {
+        let resources = self.state.resources();
+        let described = resources.after(None).map(|((kind, name), versioned)| {
             let mut described = json!({
                 "kind": kind.as_str_name(),
-                "name": name,
+                "name": &**name,
                 "version": versioned.version,
             });
             if let weft_model::Change::Workload(workload) = &versioned.change {
@@ -105,7 +105,7 @@ impl Admin {
         let connected = agents.values().filter(|agent| agent.streams > 0).count();
         let rejected: usize = agents.values().map(|agent| agent.rejected.len()).sum();
         let failed: usize = agents.values().map(|agent| agent.failed_pods.len()).sum();
-        let resources = self.state.resources().borrow().iter().count();
+        let resources = self.state.resources().len();
         let metrics = [
             (
                 "weft_control_plane_resources",

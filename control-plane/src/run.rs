@@ -135,8 +135,7 @@ async fn follow(mut directory: Directory, mut changes: Changes, state: Arc<State
             Ok(update) if update.is_empty() => {}
             Ok(update) => {
                 tracing::info!(
-                    changed = update.changed.len(),
-                    removed = update.removed.len(),
+                    objects = update.events.len(),
                     broken = update.broken.len(),
                     "manifests changed"
                 );
