@@ -8,8 +8,9 @@ use weft_proto::v1::{DiscoveryResponse, ResourceKind, ResourceVersion};
 
 use crate::index::{ResourceKey, Resources};
 
-/// Resources in one response at the most.
-const MOST_RESOURCES: usize = 500;
+/// Resources in one response at the most. While a thousand agents start at once, each
+/// has a response or two in memory.
+const MOST_RESOURCES: usize = 200;
 /// Bytes of one response, about; well below what gRPC clients take (4 MiB).
 const MOST_BYTES: usize = 1024 * 1024;
 

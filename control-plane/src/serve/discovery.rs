@@ -20,9 +20,9 @@ use crate::state::{Captured, State};
 
 /// How long an agent may take to say what it wants.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Responses that wait for a slow agent; after these, it is told the latest state
-/// only, however much changed meanwhile.
-const WAITING: usize = 4;
+/// Responses that wait for a slow agent; after that, it is told the latest state only,
+/// however much changed meanwhile.
+const WAITING: usize = 1;
 
 /// The service.
 pub(crate) struct DiscoveryService {

@@ -55,11 +55,11 @@ fn drain(cursor: &mut Cursor, resources: &Resources) -> Vec<(usize, usize, bool)
 
 #[test]
 fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
-    let mut bed = Bed::of(0..1200);
+    let mut bed = Bed::of(0..500);
     let mut cursor = Cursor::new(all(), Vec::new());
-    let portions = [(500, 0, false), (500, 0, false), (200, 0, true)];
+    let portions = [(200, 0, false), (200, 0, false), (100, 0, true)];
     assert_eq!(drain(&mut cursor, &bed.resources), portions);
-    bed.set(1..1201);
+    bed.set(1..501);
     assert_eq!(drain(&mut cursor, &bed.resources), [(1, 1, false)]);
 }
 
@@ -92,14 +92,14 @@ fn a_reconnecting_agent_is_told_only_what_it_missed() {
 
 #[test]
 fn what_changes_behind_the_walks_back_comes_after_it() {
-    let mut bed = Bed::of(0..600);
+    let mut bed = Bed::of(0..300);
     let mut cursor = Cursor::new(all(), Vec::new());
     let Next::Response(first) = cursor.next(&bed.resources).unwrap() else {
         panic!("nothing to send");
     };
-    assert_eq!(first.changed.len(), 500);
+    assert_eq!(first.changed.len(), 200);
     // Names are in the order of text: `default/p0` was in the first portion.
-    bed.set(1..600);
+    bed.set(1..300);
     assert_eq!(
         drain(&mut cursor, &bed.resources),
         [(100, 0, true), (0, 1, false)]
@@ -108,7 +108,7 @@ fn what_changes_behind_the_walks_back_comes_after_it() {
 
 #[test]
 fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
-    let mut bed = Bed::of(1..600);
+    let mut bed = Bed::of(1..300);
     let back = ResourceVersion {
         kind: ResourceKind::Workload.into(),
         name: "default/p0".into(),
@@ -116,7 +116,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
     };
     let mut cursor = Cursor::new(all(), vec![back]);
     cursor.next(&bed.resources).unwrap();
-    bed.set(0..600);
+    bed.set(0..300);
     assert_eq!(
         drain(&mut cursor, &bed.resources),
         [(99, 0, true), (1, 0, false)]
