@@ -17,20 +17,20 @@ pub(crate) struct Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Serve configuration and certificates to agents.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print a token with which the agent of one node may join.
     Token(Token),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json); changes are followed.
-    #[arg(long)]
-    pub(crate) config_directory: PathBuf,
-    /// Directory for the root certificate, the join key and what must outlive a
-    /// restart. Made when absent; keep it private.
-    #[arg(long)]
-    pub(crate) state_directory: PathBuf,
+    /// Where objects come from, and what else is kept there.
+    #[arg(long, value_enum, default_value = "directory")]
+    pub(crate) source: SourceKind,
+    #[command(flatten)]
+    pub(crate) directory: DirectoryArgs,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Where agents connect to.
     #[arg(long, default_value = "0.0.0.0:15010")]
     pub(crate) listen: SocketAddr,
@@ -50,6 +50,57 @@ pub(crate) struct Serve {
     /// How log lines look.
     #[arg(long, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where objects come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SourceKind {
+    /// A directory of manifests. The rest is in the state directory.
+    Directory,
+    /// An API server. The rest is there, too: root and lease in Weft's namespace, what
+    /// nodes report in the status of pods.
+    Kubernetes,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "With --source directory")]
+pub(crate) struct DirectoryArgs {
+    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json); changes are followed.
+    #[arg(long, required_if_eq("source", "directory"))]
+    pub(crate) config_directory: Option<PathBuf>,
+    /// Directory for the root certificate, the join key and what must outlive a
+    /// restart. Made when absent; keep it private.
+    #[arg(long, required_if_eq("source", "directory"))]
+    pub(crate) state_directory: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "With --source kubernetes")]
+pub(crate) struct ClusterArgs {
+    /// How to reach the API server; in a pod, its ServiceAccount is used when left out.
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Weft's own namespace.
+    #[arg(long, env = "WEFT_NAMESPACE", default_value = "weft-system")]
+    pub(crate) namespace: String,
+    /// Name of this replica, other than that of all others, such as the pod's.
+    #[arg(long, env = "WEFT_REPLICA", default_value = "weft-control-plane")]
+    pub(crate) replica: String,
+    /// The audience that agents' tokens are meant for.
+    #[arg(long, default_value = "weft-control-plane")]
+    pub(crate) token_audience: String,
+    /// Name of the agents' ServiceAccount in Weft's namespace.
+    #[arg(long, default_value = "weft-node-agent")]
+    pub(crate) agent_service_account: String,
+    /// Secret with the authority's tls.crt, tls.key and ca.crt. Made when absent.
+    #[arg(long, default_value = "weft-ca")]
+    pub(crate) root_secret: String,
+    /// ConfigMap in which the roots are published.
+    #[arg(long, default_value = "weft-root-certificates")]
+    pub(crate) root_config_map: String,
+    /// Lease of the replica that writes what only one may.
+    #[arg(long, default_value = "weft-control-plane")]
+    pub(crate) lease: String,
 }
 
 #[derive(Args, Debug)]

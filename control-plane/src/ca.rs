@@ -1,13 +1,17 @@
 //! The mesh's certificate authority.
 
+mod authority;
 pub(crate) mod join_token;
 mod leaf;
+mod material;
 mod private_file;
-mod root;
+mod secret;
 
+pub(crate) use authority::Authority;
 pub use leaf::InvalidRequest;
 pub(crate) use leaf::Request;
-pub(crate) use root::Authority;
+pub(crate) use material::MaterialError;
+pub(crate) use secret::Place;
 
 use std::io;
 use std::path::PathBuf;
@@ -42,12 +46,20 @@ pub(crate) enum AuthorityError {
         missing: PathBuf,
     },
     /// Certificate or key can't be used.
-    #[error("{path}: {source}")]
+    #[error("{place}: {source}")]
     Invalid {
-        /// The file.
-        path: PathBuf,
+        /// Where they are.
+        place: String,
         /// What is wrong.
-        source: rcgen::Error,
+        source: MaterialError,
+    },
+    /// The API server doesn't give it out, or take it.
+    #[error("{place}: {source}; check the API server, and the control plane's Role")]
+    Cluster {
+        /// The object.
+        place: String,
+        /// What it says.
+        source: Box<kube::Error>,
     },
     /// No certificate could be made.
     #[error("making a certificate: {0}")]

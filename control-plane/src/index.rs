@@ -11,6 +11,7 @@ mod conflict;
 mod objects;
 mod resources;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(crate) struct Index {
     objects: Objects,
     captured: Captured,
     /// Which pods claim what only one can have.
-    claims: HashMap<Claim, Names>,
+    claims: HashMap<Claim, BTreeSet<Claimant>>,
     /// What became different since the last [`Index::changes`].
     dirty_pods: Names,
     dirty_services: Names,
@@ -47,6 +48,23 @@ pub(crate) struct Index {
 enum Claim {
     Address(IpAddr),
     Uid(WorkloadUid),
+}
+
+/// A pod that claims something. Of several, the first has it: the newest, as a pod
+/// that is just ending may still list an address that another has got by now.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Claimant {
+    created: Reverse<i64>,
+    pod: ServiceKey,
+}
+
+impl Claimant {
+    fn of(pod: &PodObject) -> Self {
+        Self {
+            created: Reverse(pod.created),
+            pod: pod.key.clone(),
+        }
+    }
 }
 
 /// What the changes so far amount to.
@@ -129,9 +147,15 @@ impl Index {
         self.told.workloads.get(self.told.pods.get(uid)?)
     }
 
-    /// All pods, as agents are told of them.
-    pub(crate) fn workloads(&self) -> impl Iterator<Item = &Workload> {
-        self.told.workloads.values()
+    /// The pod of that UID, as it says itself.
+    pub(crate) fn pod(&self, uid: &WorkloadUid) -> Option<&PodObject> {
+        self.objects.pods.get(self.told.pods.get(uid)?)
+    }
+
+    /// All pods, as they say themselves.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &PodObject> {
+        let pods = self.told.pods.values();
+        pods.filter_map(|name| self.objects.pods.get(name))
     }
 
     /// Whether an enrolled pod with that identity runs on that node.
@@ -195,18 +219,28 @@ impl Index {
     }
 
     fn claim(&mut self, key: &ObjectKey) {
-        for claim in self.claims_of(key) {
+        let Some(pod) = self.claiming_pod(key) else {
+            return;
+        };
+        let claimant = Claimant::of(pod);
+        for claim in claims_of(pod) {
             let claimants = self.claims.entry(claim).or_default();
-            self.dirty_pods.extend(claimants.iter().cloned());
-            claimants.insert(key.name.clone());
+            let others = claimants.iter().map(|other| other.pod.clone());
+            self.dirty_pods.extend(others);
+            claimants.insert(claimant.clone());
         }
     }
 
     fn unclaim(&mut self, key: &ObjectKey) {
-        for claim in self.claims_of(key) {
+        let Some(pod) = self.claiming_pod(key) else {
+            return;
+        };
+        let claimant = Claimant::of(pod);
+        for claim in claims_of(pod) {
             if let Some(claimants) = self.claims.get_mut(&claim) {
-                claimants.remove(&key.name);
-                self.dirty_pods.extend(claimants.iter().cloned());
+                claimants.remove(&claimant);
+                let others = claimants.iter().map(|other| other.pod.clone());
+                self.dirty_pods.extend(others);
                 if claimants.is_empty() {
                     self.claims.remove(&claim);
                 }
@@ -214,17 +248,12 @@ impl Index {
         }
     }
 
-    fn claims_of(&self, key: &ObjectKey) -> Vec<Claim> {
+    fn claiming_pod(&self, key: &ObjectKey) -> Option<&PodObject> {
         let pod = match key.kind {
             Kind::Pod => self.objects.pods.get(&key.name),
             _ => None,
         };
-        // Pods of the host network share their node's address, and are never captured.
-        let Some(pod) = pod.filter(|pod| is_workload(pod)) else {
-            return Vec::new();
-        };
-        let addresses = pod.addresses.iter().copied().map(Claim::Address);
-        addresses.chain([Claim::Uid(pod.uid.clone())]).collect()
+        pod.filter(|pod| is_workload(pod))
     }
 
     /// The workload that a pod is now, or why it is none.
@@ -233,14 +262,10 @@ impl Index {
         if !is_workload(pod) {
             return None;
         }
-        let key = ObjectKey {
-            kind: Kind::Pod,
-            name: name.clone(),
-        };
-        for claim in self.claims_of(&key) {
+        for claim in claims_of(pod) {
             let first = self.claims.get(&claim).and_then(|pods| pods.first());
-            if let Some(first) = first.filter(|first| *first != name) {
-                return Some(Err(Conflict::taken(name, origin, &claim, first)));
+            if let Some(first) = first.filter(|first| first.pod != *name) {
+                return Some(Err(Conflict::taken(name, origin, &claim, &first.pod)));
             }
         }
         let workload = compute::workload(pod, &self.objects, &self.captured);
@@ -367,6 +392,12 @@ impl Told {
     }
 }
 
+fn claims_of(pod: &PodObject) -> Vec<Claim> {
+    let addresses = pod.addresses.iter().copied().map(Claim::Address);
+    addresses.chain([Claim::Uid(pod.uid.clone())]).collect()
+}
+
+/// Pods of the host network share their node's address, and are never captured.
 fn is_workload(pod: &PodObject) -> bool {
     !pod.ended && !pod.host_network
 }

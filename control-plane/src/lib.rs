@@ -3,6 +3,7 @@
 //! * `source`, `manifest`: where objects come from, and what they say
 //! * `index`: from objects to the mesh's resources
 //! * `state`, `capture`: what is known, and which pods are captured
+//! * `status`: what is written into the cluster
 //! * `serve`: what agents connect to
 //! * `ca`: certificates and join tokens
 //! * `admin`: what an operator asks
@@ -17,6 +18,7 @@ mod run;
 mod serve;
 mod source;
 mod state;
+mod status;
 
 use std::process::ExitCode;
 
@@ -33,7 +35,7 @@ pub async fn main() -> ExitCode {
     let result = match Command::parse().action {
         Action::Serve(args) => {
             log(args.log_format);
-            run::serve(args).await.map_err(|error| error.to_string())
+            run::serve(*args).await.map_err(|error| error.to_string())
         }
         Action::Token(args) => run::token(&args)
             .map(print)

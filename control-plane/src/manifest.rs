@@ -17,7 +17,7 @@ use weft_model::service::ServiceKey;
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
-pub(crate) use pod::PodObject;
+pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
 pub(crate) use service::{ServiceObject, TargetPort};
 
 /// One object that the mesh cares about.
@@ -98,10 +98,12 @@ pub enum ManifestError {
 }
 
 /// A field's complaint, before it is known whose field it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("field {field}: {message}")]
 pub(crate) struct FieldError {
     field: String,
     message: String,
+    missing: bool,
 }
 
 impl FieldError {
@@ -109,11 +111,20 @@ impl FieldError {
         Self {
             field: field.into(),
             message: message.to_string(),
+            missing: false,
         }
     }
 
     pub(crate) fn missing(field: &str, why: &str) -> Self {
-        Self::new(field, format!("missing; {why}"))
+        Self {
+            missing: true,
+            ..Self::new(field, format!("missing; {why}"))
+        }
+    }
+
+    /// Whether it is that something isn't there.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing
     }
 }
 

@@ -1,8 +1,13 @@
 //! The process: what is started, in which order, and how it ends.
+//!
+//! * [`directory`], [`cluster`]: what depends on where objects come from
+
+mod cluster;
+mod directory;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,18 +16,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Readiness};
-use crate::args::{Serve, Token};
+use crate::args::{Serve, SourceKind, Token};
 use crate::ca::join_token::JoinKey;
 use crate::ca::{Authority, AuthorityError};
 use crate::capture::CaptureStateError;
+use crate::serve::authentication::Authenticator;
 use crate::serve::certificates::CertificatesService;
 use crate::serve::discovery::DiscoveryService;
 use crate::serve::{ServerCertificate, server};
-use crate::source::directory::{Changes, Directory};
 use crate::state::State;
 
 /// The condition of readiness that all objects are known.
-const MANIFESTS: &str = "manifests";
+const OBJECTS: &str = "objects";
 
 /// Why the control plane doesn't run.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,14 @@ pub(crate) enum RunError {
         /// Why it can't be used.
         source: io::Error,
     },
+    /// The API server.
+    #[error(
+        "the API server can't be reached: {0}; run in a pod with a ServiceAccount, or give --kubeconfig"
+    )]
+    Cluster(String),
+    /// An option that the source needs.
+    #[error("{0} is needed with --source directory")]
+    Missing(&'static str),
     /// A listener.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -71,19 +84,33 @@ pub(crate) enum RunError {
     Serve(#[from] tonic::transport::Error),
 }
 
+/// What a source brings along.
+struct Parts {
+    state: Arc<State>,
+    authority: Arc<Authority>,
+    authenticator: Authenticator,
+    /// Completes when every object that there is has been taken in.
+    loaded: tokio::task::JoinHandle<()>,
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let lifetime =
         time::Duration::try_from(args.leaf_lifetime).map_err(|_| RunError::LeafLifetime)?;
-    state_directory(&args.state_directory)?;
-    let authority = Arc::new(Authority::open(&args.state_directory, lifetime)?);
-    let key = Arc::new(JoinKey::open(&args.state_directory)?);
-    let state = Arc::new(State::open(&args.state_directory)?);
-    let certificate = ServerCertificate::new(Arc::clone(&authority), args.server_names)?;
-    let tls = certificate.config()?;
+    let stopping = stop_on_signal().map_err(RunError::Signals)?;
+    let parts = match args.source {
+        SourceKind::Directory => directory::start(&args.directory, lifetime)?,
+        SourceKind::Kubernetes => cluster::start(&args.cluster, lifetime, stopping.clone()).await?,
+    };
+    let Parts {
+        state,
+        authority,
+        authenticator,
+        loaded,
+    } = parts;
 
     let readiness = Arc::new(Readiness::default());
-    readiness.unmet(MANIFESTS, "not read yet");
+    readiness.unmet(OBJECTS, "not read yet");
     let monitoring = admin::monitoring(Arc::clone(&readiness), &state);
     let all = admin::all(monitoring.clone(), &state);
     tokio::spawn(admin::serve(listen(args.admin).await?, all));
@@ -91,20 +118,48 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         tokio::spawn(admin::serve(listen(address).await?, monitoring));
     }
 
-    let changes = Changes::watch(&args.config_directory);
-    let mut directory = Directory::new(&args.config_directory);
-    let update = directory.scan().map_err(|source| RunError::Manifests {
-        path: args.config_directory.clone(),
-        source,
-    })?;
-    state.update(update);
-    tokio::spawn(follow(directory, changes, Arc::clone(&state)));
+    let mut names = args.server_names;
+    if args.source == SourceKind::Kubernetes {
+        names.push(format!("weft-control-plane.{}.svc", args.cluster.namespace));
+    }
+    let certificate = ServerCertificate::new(Arc::clone(&authority), names)?;
+    let tls = certificate.config()?;
     tokio::spawn(async move { certificate.keep_renewed(args.leaf_lifetime).await });
 
+    // Agents take "everything" at its word, so nobody is served before it is here.
+    let mut told_to_stop = stopping.clone();
+    tokio::select! {
+        _ = loaded => {}
+        _ = told_to_stop.wait_for(|stop| *stop) => return Ok(()),
+    }
     let listener = listen(args.listen).await?;
+    let discovery = DiscoveryService {
+        state: Arc::clone(&state),
+        authenticator: authenticator.clone(),
+        stopping: stopping.clone(),
+    };
+    let certificates = CertificatesService {
+        state,
+        authenticator,
+        authority,
+    };
+    tracing::info!(agents = %args.listen, admin = %args.admin, "control plane ready");
+    readiness.met(OBJECTS);
+    server::serve(listener, tls, discovery, certificates, stopping).await?;
+    Ok(())
+}
+
+/// A token for a node.
+pub(crate) fn token(args: &Token) -> Result<String, AuthorityError> {
+    let key = JoinKey::open(&args.state_directory)?;
+    Ok(key.issue(&args.node, args.lifetime, SystemTime::now()))
+}
+
+/// Turns true at SIGTERM or SIGINT.
+fn stop_on_signal() -> io::Result<watch::Receiver<bool>> {
     let (stop, stopping) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -115,53 +170,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         // Everyone has been told; keep the channel until the process ends.
         std::future::pending::<()>().await;
     });
-    let discovery = DiscoveryService {
-        state: Arc::clone(&state),
-        stopping: stopping.clone(),
-    };
-    let certificates = CertificatesService { state, authority };
-    tracing::info!(agents = %args.listen, admin = %args.admin, "control plane ready");
-    readiness.met(MANIFESTS);
-    server::serve(listener, tls, key, discovery, certificates, stopping).await?;
-    Ok(())
-}
-
-/// A token for a node.
-pub(crate) fn token(args: &Token) -> Result<String, AuthorityError> {
-    let key = JoinKey::open(&args.state_directory)?;
-    Ok(key.issue(&args.node, args.lifetime, SystemTime::now()))
-}
-
-async fn follow(mut directory: Directory, mut changes: Changes, state: Arc<State>) {
-    loop {
-        changes.next().await;
-        match directory.scan() {
-            Ok(update) if update.is_empty() => {}
-            Ok(update) => {
-                tracing::info!(
-                    objects = update.events.len(),
-                    broken = update.broken.len(),
-                    "manifests changed"
-                );
-                state.update(update);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the manifest directory can't be read; what is known stays")
-            }
-        }
-    }
-}
-
-fn state_directory(path: &Path) -> Result<(), RunError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path);
-    made.map_err(|source| RunError::State {
-        path: path.to_path_buf(),
-        source,
-    })
+    Ok(stopping)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -1,6 +1,7 @@
 //! Where objects come from, and how what becomes of them is told.
 
 pub(crate) mod directory;
+pub(crate) mod kubernetes;
 
 use crate::manifest::{Kind, Object, ObjectKey};
 

@@ -7,13 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use serde::Serialize;
 use tokio::sync::watch;
 use weft_model::SpiffeId;
-use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
 use crate::index::{Index, Resources};
+use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
+use crate::source::kubernetes::Problems;
+use crate::status::{CaptureWriter, PodCapture};
 
 /// One agent's stream, as `/agents` shows it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -32,9 +35,21 @@ pub(crate) struct AgentStatus {
 
 struct Inner {
     index: Index,
-    captures: CaptureState,
+    captures: Captures,
     broken_files: BTreeMap<String, String>,
     conflicts: Vec<String>,
+}
+
+/// Where it is kept which pods are captured.
+enum Captures {
+    /// In the state directory.
+    File(CaptureState),
+    /// In the pods' own status.
+    Pods {
+        writer: CaptureWriter,
+        /// What of the cluster's objects can't be used.
+        problems: Problems,
+    },
 }
 
 /// The state that all parts share. Its locks are held briefly, never across a wait;
@@ -61,18 +76,48 @@ impl State {
         let captures = CaptureState::load(state_directory)?;
         let mut index = Index::default();
         index.set_captured(captures.captured());
+        Ok(Self::new(index, Captures::File(captures)))
+    }
+
+    /// Nothing yet; whether pods are captured is written into their status.
+    pub(crate) fn of_cluster(writer: CaptureWriter, problems: Problems) -> Self {
+        let captures = Captures::Pods { writer, problems };
+        Self::new(Index::default(), captures)
+    }
+
+    fn new(index: Index, captures: Captures) -> Self {
         let inner = Inner {
             index,
             captures,
             broken_files: BTreeMap::new(),
             conflicts: Vec::new(),
         };
-        Ok(Self {
+        Self {
             inner: Mutex::new(inner),
             resources: RwLock::default(),
             revision: watch::Sender::new(0),
             agents: Mutex::default(),
-        })
+        }
+    }
+
+    /// Takes in what became of objects.
+    pub(crate) fn take_in(&self, events: Vec<Event>) {
+        self.take(&mut self.lock(), events);
+    }
+
+    /// An agent has a new stream.
+    pub(crate) fn connected(&self, node: &str) {
+        self.agent(node, |agent| agent.streams += 1);
+        if let Captures::Pods { writer, .. } = &self.lock().captures {
+            writer.forget(node);
+        }
+    }
+
+    /// An agent's stream has ended.
+    pub(crate) fn disconnected(&self, node: &str) {
+        self.agent(node, |agent| {
+            agent.streams = agent.streams.saturating_sub(1);
+        });
     }
 
     /// Takes in what became of the manifests.
@@ -97,13 +142,16 @@ impl State {
         complete: Option<&HashSet<WorkloadUid>>,
     ) {
         let mut inner = self.lock();
-        let mut news = false;
-        for (uid, captured) in pods {
-            let is_foreign = |workload: &Workload| &*workload.node != node;
-            if inner.index.workload(uid).is_some_and(is_foreign) {
+        let is_foreign = |(uid, _): &&(WorkloadUid, Captured)| {
+            let pod = inner.index.workload(uid);
+            let foreign = pod.is_some_and(|workload| &*workload.node != node);
+            if foreign {
                 tracing::warn!(node, %uid, "reported a pod of another node; ignored");
-                continue;
             }
+            foreign
+        };
+        let own: Vec<_> = pods.iter().filter(|pod| !is_foreign(pod)).collect();
+        for (uid, captured) in &own {
             if let Captured::Failed(why) = captured {
                 tracing::warn!(node, %uid, why, "pod could not be captured");
             }
@@ -115,18 +163,28 @@ impl State {
                     agent.failed_pods.remove(uid.as_str());
                 }
             });
-            news |= inner.captures.report(node, uid, *captured == Captured::Yes);
         }
-        if let Some(reported) = complete {
-            news |= inner.captures.retain(node, reported);
-        }
-        if news {
-            if let Err(error) = inner.captures.save() {
-                tracing::error!(%error, "captured pods could not be written down");
+        let Inner {
+            index, captures, ..
+        } = &mut *inner;
+        match captures {
+            Captures::Pods { writer, .. } => report_to_pods(index, writer, node, &own, complete),
+            Captures::File(state) => {
+                let mut news = false;
+                for (uid, captured) in &own {
+                    news |= state.report(node, uid, *captured == Captured::Yes);
+                }
+                if let Some(reported) = complete {
+                    news |= state.retain(node, reported);
+                }
+                if news {
+                    if let Err(error) = state.save() {
+                        tracing::error!(%error, "captured pods could not be written down");
+                    }
+                    index.set_captured(state.captured());
+                    self.publish(&mut inner);
+                }
             }
-            let captured = inner.captures.captured();
-            inner.index.set_captured(captured);
-            self.publish(&mut inner);
         }
     }
 
@@ -178,10 +236,15 @@ impl State {
         self.lock_agents().clone()
     }
 
-    /// What is wrong with the manifests: broken files, and objects left out.
+    /// What is wrong: files or objects that can't be used, and objects left out because
+    /// of others.
     pub(crate) fn errors(&self) -> (BTreeMap<String, String>, Vec<String>) {
         let inner = self.lock();
-        (inner.broken_files.clone(), inner.conflicts.clone())
+        let mut broken = inner.broken_files.clone();
+        if let Captures::Pods { problems, .. } = &inner.captures {
+            broken.extend(problems.list());
+        }
+        (broken, inner.conflicts.clone())
     }
 
     fn take(&self, inner: &mut Inner, events: Vec<Event>) {
@@ -218,6 +281,37 @@ impl State {
 
     fn lock_agents(&self) -> MutexGuard<'_, BTreeMap<String, AgentStatus>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the pods' status say what their node does. What follows from it comes back by
+/// the watch, to every replica alike.
+fn report_to_pods(
+    index: &Index,
+    writer: &CaptureWriter,
+    node: &str,
+    reported: &[&(WorkloadUid, Captured)],
+    complete: Option<&HashSet<WorkloadUid>>,
+) {
+    let report = |pod: &PodObject, captured: Captured| {
+        let capture = PodCapture {
+            pod: pod.key.clone(),
+            uid: pod.uid.clone(),
+            captured,
+        };
+        writer.report(node, capture, pod.captured);
+    };
+    for (uid, captured) in reported {
+        match index.pod(uid) {
+            Some(pod) => report(pod, captured.clone()),
+            None => tracing::debug!(node, %uid, "reported a pod that isn't known (any more)"),
+        }
+    }
+    if let Some(all) = complete {
+        let pods = index.pods().filter(|pod| pod.node == node && pod.captured);
+        for pod in pods.filter(|pod| !all.contains(&pod.uid)) {
+            report(pod, Captured::No);
+        }
     }
 }
 

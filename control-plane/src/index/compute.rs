@@ -38,9 +38,8 @@ pub(super) fn workload(
     let opted_in = pod
         .mesh
         .or_else(|| namespace.and_then(|namespace| namespace.mesh));
-    let is_captured = captured
-        .get(&pod.uid)
-        .is_some_and(|node| **node == *pod.node);
+    let reported = captured.get(&pod.uid);
+    let is_captured = pod.captured || reported.is_some_and(|node| **node == *pod.node);
     let enrolment = match opted_in.unwrap_or(false) && !pod.host_network {
         false => Enrolment::Outside,
         true if is_captured => Enrolment::Captured,

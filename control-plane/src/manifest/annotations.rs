@@ -16,6 +16,18 @@ pub(super) const NETNS: &str = "weft.dev/netns";
 /// Labels or annotations.
 pub(super) type Texts = BTreeMap<String, String>;
 
+/// What was read, or a fallback and a note of what is wrong.
+pub(super) fn or_note<T>(
+    problems: &mut Vec<FieldError>,
+    fallback: T,
+    read: Result<T, FieldError>,
+) -> T {
+    read.unwrap_or_else(|problem| {
+        problems.push(problem);
+        fallback
+    })
+}
+
 fn field(place: &str, name: &str) -> String {
     format!("metadata.{place}[{name}]")
 }

@@ -42,7 +42,7 @@ impl SliceObject {
         named.map(|name| ServiceKey::new(&self.service.namespace, name))
     }
 
-    pub(super) fn parse(slice: EndpointSlice) -> Result<Self, FieldError> {
+    pub(crate) fn parse(slice: EndpointSlice) -> Result<Self, FieldError> {
         let labels = slice.metadata.labels.unwrap_or_default();
         let service = labels.get(SERVICE_NAME).ok_or_else(|| {
             let field = format!("metadata.labels[{SERVICE_NAME}]");

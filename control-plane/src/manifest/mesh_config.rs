@@ -35,6 +35,11 @@ pub(crate) struct MeshConfigObject {
 }
 
 impl MeshConfigObject {
+    /// A MeshConfig of a cluster.
+    pub(crate) fn from_value(config: serde_json::Value) -> Result<Self, FieldError> {
+        super::typed(config).and_then(Self::parse)
+    }
+
     pub(super) fn parse(config: MeshConfig) -> Result<Self, FieldError> {
         let Spec { trust_domain, mtls } = config.spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();

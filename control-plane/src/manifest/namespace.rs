@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use weft_model::policy::MtlsMode;
 
+use super::annotations::or_note;
 use super::{FieldError, annotations};
 
 /// A namespace, as far as the mesh cares.
@@ -15,14 +16,36 @@ pub(crate) struct NamespaceObject {
 }
 
 impl NamespaceObject {
+    /// A namespace as somebody wrote it down: one mistake spoils it.
     pub(super) fn parse(namespace: Namespace) -> Result<Self, FieldError> {
+        let (namespace, mut problems) = Self::read(namespace)?;
+        match problems.drain(..).next() {
+            Some(problem) => Err(problem),
+            None => Ok(namespace),
+        }
+    }
+
+    /// A namespace of a cluster: a mistake costs what it is made in.
+    pub(crate) fn live(namespace: Namespace) -> (Option<Self>, Vec<FieldError>) {
+        match Self::read(namespace) {
+            Ok((namespace, problems)) => (Some(namespace), problems),
+            Err(problem) => (None, vec![problem]),
+        }
+    }
+
+    fn read(namespace: Namespace) -> Result<(Self, Vec<FieldError>), FieldError> {
         let metadata = namespace.metadata;
         let name = metadata.name.filter(|name| !name.is_empty());
-        Ok(Self {
+        let mut problems = Vec::new();
+        let mesh = annotations::mesh("labels", &metadata.labels.unwrap_or_default());
+        let mtls_mode = annotations::mtls_mode(&metadata.annotations.unwrap_or_default());
+        let namespace = Self {
             name: name
                 .ok_or_else(|| FieldError::missing("metadata.name", "every object has one"))?,
-            mesh: annotations::mesh("labels", &metadata.labels.unwrap_or_default())?,
-            mtls_mode: annotations::mtls_mode(&metadata.annotations.unwrap_or_default())?,
-        })
+            mesh: or_note(&mut problems, None, mesh),
+            // Whoever wrote one didn't mean "accept anything".
+            mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+        };
+        Ok((namespace, problems))
     }
 }

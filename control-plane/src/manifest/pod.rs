@@ -10,7 +10,7 @@ use weft_model::service::ServiceKey;
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
 use super::FieldError;
-use super::annotations::{self, Texts};
+use super::annotations::{self, Texts, or_note};
 
 /// A pod, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,10 +34,51 @@ pub(crate) struct PodObject {
     pub(crate) ready: bool,
     /// It has ended: no workload any more.
     pub(crate) ended: bool,
+    /// Its own status says that its node has captured it. Only in a cluster, where
+    /// nobody but control plane and node may write that.
+    pub(crate) captured: bool,
+    /// Seconds since 1970; 0 when it doesn't say. Of two pods with one address, the
+    /// newer one has it.
+    pub(crate) created: i64,
+}
+
+/// The condition that says whether a pod is captured.
+pub(crate) const CAPTURED_CONDITION: &str = "weft.dev/Captured";
+
+/// How a pod came to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    /// Written by hand: what's needed must be there, and one mistake spoils it.
+    Manifest,
+    /// By an API server, which fills in what is known so far. A mistake in an
+    /// annotation costs no more than that annotation.
+    Live,
 }
 
 impl PodObject {
+    /// A pod as somebody wrote it down.
     pub(super) fn parse(pod: Pod) -> Result<Self, FieldError> {
+        let (pod, mut problems) = Self::read(pod, Form::Manifest)?;
+        match problems.drain(..).next() {
+            Some(problem) => Err(problem),
+            None => Ok(pod),
+        }
+    }
+
+    /// A pod of a cluster; none as long as no node was chosen for it. It is one from
+    /// then on, without addresses at first, so that its node can prepare for it.
+    pub(crate) fn live(pod: Pod) -> (Option<Self>, Vec<FieldError>) {
+        let spec = pod.spec.as_ref();
+        if spec.is_none_or(|spec| spec.node_name.as_deref().unwrap_or_default().is_empty()) {
+            return (None, Vec::new());
+        }
+        match Self::read(pod, Form::Live) {
+            Ok((pod, problems)) => (Some(pod), problems),
+            Err(problem) => (None, vec![problem]),
+        }
+    }
+
+    fn read(pod: Pod, form: Form) -> Result<(Self, Vec<FieldError>), FieldError> {
         let Pod {
             metadata,
             spec,
@@ -63,17 +104,45 @@ impl PodObject {
                 "a directory has no scheduler, name the node",
             )
         })?;
-        let ready = metadata.deletion_timestamp.is_none() && is_ready(&status);
+        let addresses = match addresses(&status)? {
+            listed if listed.is_empty() && form == Form::Manifest => {
+                let why = "a directory has no IPAM, list the pod's addresses";
+                return Err(FieldError::missing("status.podIPs", why));
+            }
+            listed => listed,
+        };
+        let is_ready = match form {
+            // Manifests written by hand leave conditions out.
+            Form::Manifest => condition(&status, "Ready").unwrap_or(true),
+            Form::Live => condition(&status, "Ready").unwrap_or(false),
+        };
         let owner = metadata
             .owner_references
             .unwrap_or_default()
             .into_iter()
             .next();
         let workload = owner.map_or_else(|| name.clone(), |owner| owner_name(owner.name, &labels));
-        Ok(Self {
+        let mut problems = Vec::new();
+        let mesh = or_note(
+            &mut problems,
+            None,
+            annotations::mesh("annotations", &annotations),
+        );
+        let mtls_mode = annotations::mtls_mode(&annotations);
+        // Whoever wrote one didn't mean "accept anything".
+        let mtls_mode = or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode);
+        let none = CaptureExclusions::default();
+        let exclusions = or_note(&mut problems, none, annotations::exclusions(&annotations));
+        let network_namespace = match form {
+            Form::Manifest => annotations.get(annotations::NETNS).cloned(),
+            // Nobody may point an agent at a namespace by annotating a pod.
+            Form::Live => None,
+        };
+        let created = metadata.creation_timestamp;
+        let pod = Self {
             uid: WorkloadUid::from(uid.as_str()),
             node,
-            addresses: addresses(&status)?,
+            addresses,
             service_account: spec
                 .service_account_name
                 .clone()
@@ -85,19 +154,19 @@ impl PodObject {
                 version: first(&labels, ["app.kubernetes.io/version", "version"]).into(),
             },
             ports: named_ports(&spec),
-            mesh: annotations::mesh("annotations", &annotations)?,
-            mtls_mode: annotations::mtls_mode(&annotations)?,
-            exclusions: annotations::exclusions(&annotations)?,
-            network_namespace: annotations
-                .get(annotations::NETNS)
-                .cloned()
-                .unwrap_or_default(),
+            mesh,
+            mtls_mode,
+            exclusions,
+            network_namespace: network_namespace.unwrap_or_default(),
             host_network: spec.host_network.unwrap_or_default(),
             labels,
             key,
-            ready,
+            ready: is_ready && metadata.deletion_timestamp.is_none(),
             ended,
-        })
+            captured: form == Form::Live && condition(&status, CAPTURED_CONDITION).unwrap_or(false),
+            created: created.map_or(0, |created| created.0.as_second()),
+        };
+        Ok((pod, problems))
     }
 }
 
@@ -115,10 +184,6 @@ fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     if texts.is_empty() {
         texts.extend(status.pod_ip.as_deref().map(|address| (0, address)));
     }
-    if texts.is_empty() {
-        let why = "a directory has no IPAM, list the pod's addresses";
-        return Err(FieldError::missing("status.podIPs", why));
-    }
     let parsed = texts.into_iter().map(|(index, text)| {
         let address = text.parse::<IpAddr>().map(canonical_ip);
         address.map_err(|_| FieldError::new(field(index), format!("`{text}` is not an IP address")))
@@ -126,13 +191,11 @@ fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     parsed.collect()
 }
 
-/// Ready unless it says otherwise: manifests written by hand leave conditions out.
-fn is_ready(status: &PodStatus) -> bool {
+/// Whether a condition is true; None when it isn't listed.
+fn condition(status: &PodStatus, name: &str) -> Option<bool> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let ready = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready");
-    ready.is_none_or(|condition| condition.status == "True")
+    let found = conditions.iter().find(|condition| condition.type_ == name);
+    found.map(|condition| condition.status == "True")
 }
 
 fn named_ports(spec: &PodSpec) -> Vec<(String, u16)> {

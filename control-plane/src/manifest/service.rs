@@ -30,7 +30,7 @@ pub(crate) struct ServiceObject {
 }
 
 impl ServiceObject {
-    pub(super) fn parse(object: KubernetesService) -> Result<Self, FieldError> {
+    pub(crate) fn parse(object: KubernetesService) -> Result<Self, FieldError> {
         let spec = object
             .spec
             .ok_or_else(|| FieldError::missing("spec", "a Service has one"))?;

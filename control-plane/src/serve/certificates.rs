@@ -6,20 +6,21 @@ use tonic::{Request, Response, Status};
 use weft_proto::v1::certificates_server::Certificates;
 use weft_proto::v1::{SignRequest, SignResponse};
 
-use super::authentication;
+use super::authentication::Authenticator;
 use crate::ca;
 use crate::state::State;
 
 /// The service.
 pub(crate) struct CertificatesService {
     pub(crate) state: Arc<State>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) authority: Arc<ca::Authority>,
 }
 
 #[tonic::async_trait]
 impl Certificates for CertificatesService {
     async fn sign(&self, call: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let node = authentication::node(&call)?;
+        let node = self.authenticator.node(&call).await?;
         let request = ca::Request::parse(&call.get_ref().certification_request)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let identity = &request.identity;
@@ -29,15 +30,17 @@ impl Certificates for CertificatesService {
                 "no enrolled pod of node {node} has the identity {identity}"
             )));
         }
-        let leaf = self.authority.sign(&request).map_err(|error| {
+        let chain = self.authority.sign(&request).map_err(|error| {
             tracing::error!(%error, "signing failed");
             Status::internal("the certificate could not be signed")
         })?;
         tracing::info!(node, %identity, "signed a certificate");
-        let roots = vec![self.authority.root().to_vec()];
+        let der = |all: Vec<rustls_pki_types::CertificateDer<'static>>| {
+            all.into_iter().map(|one| one.to_vec()).collect()
+        };
         Ok(Response::new(SignResponse {
-            chain: vec![leaf.to_vec()],
-            roots,
+            chain: der(chain),
+            roots: der(self.authority.roots()),
         }))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use weft_model::workload::WorkloadUid;
 use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::discovery_server::Discovery;
@@ -14,12 +14,14 @@ use weft_proto::v1::{
     Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, Subscribe,
 };
 
-use super::authentication;
+use super::authentication::{self, Authenticator};
 use super::cursor::{Cursor, Next};
 use crate::state::{Captured, State};
 
 /// How long an agent may take to say what it wants.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is checked whether an agent may still have its stream.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(60);
 /// Responses that wait for a slow agent; after that, it is told the latest state only,
 /// however much changed meanwhile.
 const WAITING: usize = 1;
@@ -27,6 +29,7 @@ const WAITING: usize = 1;
 /// The service.
 pub(crate) struct DiscoveryService {
     pub(crate) state: Arc<State>,
+    pub(crate) authenticator: Authenticator,
     /// Turns true when the process ends.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -41,22 +44,23 @@ impl Discovery for DiscoveryService {
         &self,
         call: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let node = authentication::node(&call)?;
+        let node = self.authenticator.node(&call).await?;
+        let token = authentication::token(&call)?.to_owned();
+        let authenticator = self.authenticator.clone();
         let (responses, stream) = mpsc::channel(WAITING);
         let (state, mut stopping) = (Arc::clone(&self.state), self.stopping.clone());
         let requests = call.into_inner();
         tokio::spawn(async move {
-            state.agent(&node, |agent| agent.streams += 1);
+            state.connected(&node);
             tracing::info!(node, "agent connected");
             let ended = tokio::select! {
                 ended = serve(&state, &node, requests, &responses) => ended,
+                status = no_longer_good(&authenticator, &token) => Err(status),
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     Err(Status::unavailable("the control plane is shutting down"))
                 }
             };
-            state.agent(&node, |agent| {
-                agent.streams = agent.streams.saturating_sub(1)
-            });
+            state.disconnected(&node);
             match ended {
                 Ok(()) => tracing::info!(node, "agent disconnected"),
                 Err(status) => {
@@ -67,6 +71,19 @@ impl Discovery for DiscoveryService {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Asks again and again whether the token of a stream is still good; returns when it
+/// isn't. An agent whose token has just expired comes back with a new one.
+async fn no_longer_good(authenticator: &Authenticator, token: &str) -> Status {
+    loop {
+        tokio::time::sleep(REVIEW_INTERVAL).await;
+        match authenticator.node_of(token).await {
+            // Whoever can't be asked has not refused.
+            Err(status) if status.code() != Code::Unavailable => return status,
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 

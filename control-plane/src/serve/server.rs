@@ -1,4 +1,4 @@
-//! The gRPC server: TLS, authentication, the two services.
+//! The gRPC server: TLS and the two services.
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +14,8 @@ use tonic::transport::Server;
 use weft_proto::v1::certificates_server::CertificatesServer;
 use weft_proto::v1::discovery_server::DiscoveryServer;
 
-use super::authentication::interceptor;
 use super::certificates::CertificatesService;
 use super::discovery::DiscoveryService;
-use crate::ca::join_token::JoinKey;
 
 /// How long a client may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +29,6 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
-    key: Arc<JoinKey>,
     discovery: DiscoveryService,
     certificates: CertificatesService,
     mut stopping: watch::Receiver<bool>,
@@ -42,18 +39,11 @@ pub(crate) async fn serve(
         TlsAcceptor::from(Arc::new(tls)),
         connections,
     ));
-    let authenticate = interceptor(key);
     let served = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(DiscoveryServer::with_interceptor(
-            discovery,
-            authenticate.clone(),
-        ))
-        .add_service(CertificatesServer::with_interceptor(
-            certificates,
-            authenticate,
-        ))
+        .add_service(DiscoveryServer::new(discovery))
+        .add_service(CertificatesServer::new(certificates))
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             // A sender that is gone means the same.
             let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -57,10 +57,13 @@ impl ServerCertificate {
         Ok(config)
     }
 
-    /// Renews after every third of a lifetime, so that two tries may fail.
+    /// Renews after every third of a lifetime, so that two tries may fail, and whenever
+    /// the authority signs with something else.
     pub(crate) async fn keep_renewed(&self, lifetime: Duration) {
+        let mut material = self.authority.material();
         loop {
-            tokio::time::sleep(lifetime / 3).await;
+            // The authority lives as long as this.
+            let _ = tokio::time::timeout(lifetime / 3, material.changed()).await;
             match issue(&self.authority, &self.names) {
                 Ok(certificate) => {
                     self.current.store(Arc::new(certificate));
@@ -79,8 +82,8 @@ impl ResolvesServerCert for ServerCertificate {
 }
 
 fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, ServerCertificateError> {
-    let (certificate, key) = authority.server_certificate(names)?;
+    let (chain, key) = authority.server_certificate(names)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = aws_lc_rs::sign::any_ecdsa_type(&key)?;
-    Ok(CertifiedKey::new(vec![certificate], key))
+    Ok(CertifiedKey::new(chain, key))
 }

@@ -21,6 +21,7 @@ use weft_proto::v1::{
     PodCapture, Rejection, ResourceKind, ResourceVersion, SignRequest, Subscribe, resource,
 };
 
+use super::authentication::Authenticator;
 use super::certificates::CertificatesService;
 use super::discovery::DiscoveryService;
 use super::{ServerCertificate, server};
@@ -76,19 +77,20 @@ impl ControlPlane {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopping) = watch::channel(false);
+        let authenticator = Authenticator::JoinTokens(Arc::clone(&key));
         let discovery = DiscoveryService {
             state: Arc::clone(&state),
+            authenticator: authenticator.clone(),
             stopping: stopping.clone(),
         };
         let certificates = CertificatesService {
             state: Arc::clone(&state),
+            authenticator,
             authority,
         };
-        let join = Arc::clone(&key);
         tokio::spawn(server::serve(
             listener,
             tls,
-            join,
             discovery,
             certificates,
             stopping,

@@ -1,0 +1,95 @@
+//! An API server, which also keeps what must outlive this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::{oneshot, watch};
+
+use super::{Parts, RunError};
+use crate::args::ClusterArgs;
+use crate::ca::{Authority, Place};
+use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
+use crate::source::kubernetes::{Kubernetes, Problems};
+use crate::state::State;
+use crate::status::{CaptureWriter, Lease, Notices};
+
+/// How long the API server may take for an answer to anything but a watch.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects, and follows what becomes of everything.
+pub(super) async fn start(
+    args: &ClusterArgs,
+    leaf_lifetime: time::Duration,
+    stopping: watch::Receiver<bool>,
+) -> Result<Parts, RunError> {
+    let client = connect(args).await?;
+    let place = Place {
+        namespace: args.namespace.clone(),
+        secret: args.root_secret.clone(),
+        config_map: args.root_config_map.clone(),
+    };
+    let authority = Authority::of_cluster(&client, place, leaf_lifetime).await?;
+    let notices = Notices::publish(client.clone());
+    let writer = CaptureWriter::start(client.clone(), notices.clone());
+    let problems = Problems::new(notices);
+    let state = Arc::new(State::of_cluster(writer, problems.clone()));
+    let (loaded, is_loaded) = oneshot::channel();
+    let source = Kubernetes::watch(&client, &problems);
+    tokio::spawn(follow(source, Arc::clone(&state), loaded));
+    let held = watch::Sender::new(false);
+    let lease = Lease::new(client.clone(), &args.namespace, &args.lease, &args.replica);
+    tokio::spawn(lease.claim(held, stopping));
+    let reviewer = TokenReviewer::new(
+        client,
+        TokenReviewerOptions {
+            audience: args.token_audience.clone(),
+            service_account: format!("{}/{}", args.namespace, args.agent_service_account),
+        },
+    );
+    Ok(Parts {
+        state,
+        authority,
+        authenticator: Authenticator::Kubernetes(Arc::new(reviewer)),
+        loaded: tokio::spawn(async {
+            // The other end lives as long as the process.
+            let _ = is_loaded.await;
+        }),
+    })
+}
+
+async fn connect(args: &ClusterArgs) -> Result<Client, RunError> {
+    let failed = |error: &dyn std::fmt::Display| RunError::Cluster(error.to_string());
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(|error| failed(&error))?
+        }
+        None => Config::infer().await.map_err(|error| failed(&error))?,
+    };
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.connect_timeout = Some(TIMEOUT);
+    Client::try_from(config).map_err(|error| failed(&error))
+}
+
+/// Takes in everything at once that has come meanwhile; agents hear of nothing before
+/// each kind was listed once.
+async fn follow(mut source: Kubernetes, state: Arc<State>, loaded: oneshot::Sender<()>) {
+    let mut first = Vec::new();
+    while !source.unlisted().is_empty() {
+        match source.next().await {
+            Some(events) => first.extend(events),
+            None => return,
+        }
+    }
+    tracing::info!("every kind is listed");
+    state.take_in(first);
+    let _ = loaded.send(());
+    while let Some(events) = source.next().await {
+        state.take_in(events);
+    }
+}

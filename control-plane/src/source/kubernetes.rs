@@ -1,0 +1,273 @@
+//! A Kubernetes API server as the source: every kind is listed and then watched.
+//!
+//! A list counts as the whole of its kind, so whatever a broken watch missed is made
+//! up for; the index compares contents, so a list of what is known already costs
+//! agents nothing.
+
+mod problems;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::pin::pin;
+
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::utils::StreamBackoff;
+use kube::runtime::watcher::{self, DefaultBackoff, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use weft_model::service::ServiceKey;
+
+use super::{Event, Origin};
+use crate::manifest::{
+    FieldError, Kind, MeshConfigObject, NamespaceObject, Object, ObjectKey, PodObject,
+    ServiceObject, SliceObject,
+};
+pub(crate) use problems::Problems;
+
+/// Events that wait to be taken in. Watches pause when there are more.
+const WAITING: usize = 4096;
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
+
+/// The kinds that are watched.
+const KINDS: [Kind; 5] = [
+    Kind::Namespace,
+    Kind::MeshConfig,
+    Kind::Pod,
+    Kind::Service,
+    Kind::EndpointSlice,
+];
+
+/// An object as the mesh reads it.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// What it says; None when it isn't of interest (yet).
+    pub(crate) object: Option<Object>,
+    /// What of it can't be used.
+    pub(crate) problems: Vec<FieldError>,
+}
+
+/// The watches of one API server. They end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Kubernetes {
+    events: mpsc::Receiver<Event>,
+    /// Kinds that were not listed yet.
+    unlisted: BTreeSet<Kind>,
+    watches: tokio::task::JoinSet<()>,
+}
+
+impl Kubernetes {
+    /// Starts to watch. Needs a running tokio runtime.
+    pub(crate) fn watch(client: &Client, problems: &Problems) -> Self {
+        let (sender, events) = mpsc::channel(WAITING);
+        let mut watches = tokio::task::JoinSet::new();
+        let source = |kind| Source {
+            kind,
+            events: sender.clone(),
+            problems: problems.clone(),
+        };
+        let client = || client.clone();
+        let mesh_config = GroupVersionKind::gvk("weft.dev", "v1alpha1", "MeshConfig");
+        let mesh_config = ApiResource::from_gvk_with_plural(&mesh_config, "meshconfigs");
+        let configs = Api::<DynamicObject>::all_with(client(), &mesh_config);
+        watches.spawn(source(Kind::Pod).follow(Api::<Pod>::all(client()), read_pod));
+        watches.spawn(source(Kind::Service).follow(Api::<Service>::all(client()), read_service));
+        let slices = Api::<EndpointSlice>::all(client());
+        watches.spawn(source(Kind::EndpointSlice).follow(slices, read_slice));
+        let namespaces = Api::<Namespace>::all(client());
+        watches.spawn(source(Kind::Namespace).follow(namespaces, read_namespace));
+        watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
+        Self {
+            events,
+            unlisted: BTreeSet::from(KINDS),
+            watches,
+        }
+    }
+
+    /// Waits for what happened, and returns all of it that is there. None when the
+    /// watches have ended, which they don't by themselves.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Event>> {
+        let mut events = Vec::new();
+        self.events.recv_many(&mut events, WAITING).await;
+        for event in &events {
+            if let Event::Replaced(kind, _) = event {
+                self.unlisted.remove(kind);
+            }
+        }
+        (!events.is_empty()).then_some(events)
+    }
+
+    /// Kinds that were not listed yet.
+    pub(crate) fn unlisted(&self) -> &BTreeSet<Kind> {
+        &self.unlisted
+    }
+}
+
+impl Drop for Kubernetes {
+    fn drop(&mut self) {
+        self.watches.abort_all();
+    }
+}
+
+/// One kind of objects, on its way into the index.
+#[derive(Debug)]
+struct Source {
+    kind: Kind,
+    events: mpsc::Sender<Event>,
+    problems: Problems,
+}
+
+impl Source {
+    /// Lists and watches until nobody takes the events any more.
+    async fn follow<K>(self, api: Api<K>, read: fn(K) -> Read)
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K::DynamicType: Clone,
+    {
+        let config = watcher::Config::default().page_size(PAGE);
+        let watch = StreamBackoff::new(watcher(api, config), DefaultBackoff::default());
+        // The end of the process is the only end that there is.
+        let _ = self.forward(watch, read).await;
+    }
+
+    async fn forward<K>(
+        &self,
+        watch: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+        read: fn(K) -> Read,
+    ) -> Result<(), mpsc::error::SendError<Event>>
+    where
+        K: Resource + Clone,
+    {
+        let mut watch = pin!(watch);
+        let mut listed = Vec::new();
+        let mut failing = false;
+        while let Some(event) = watch.next().await {
+            if event.is_ok() && std::mem::take(&mut failing) {
+                tracing::info!(kind = ?self.kind, "watching again");
+            }
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(object)) => listed.extend(self.read(object, read)),
+                Ok(watcher::Event::InitDone) => {
+                    let listed = std::mem::take(&mut listed);
+                    tracing::debug!(kind = ?self.kind, count = listed.len(), "listed");
+                    self.events.send(Event::Replaced(self.kind, listed)).await?;
+                }
+                Ok(watcher::Event::Apply(object)) => {
+                    let key = self.key(&object);
+                    let event = match self.read(object, read) {
+                        Some(object) => Event::Applied(Origin::new(), object),
+                        None => Event::Deleted(Origin::new(), key),
+                    };
+                    self.events.send(event).await?;
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    let key = self.key(&object);
+                    self.problems.forget(&key);
+                    self.events.send(Event::Deleted(Origin::new(), key)).await?;
+                }
+                Err(error) if self.kind == Kind::MeshConfig && is_missing(&error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(
+                            "there is no MeshConfig in this cluster: install deploy/crds; until then defaults hold"
+                        );
+                    }
+                    let none = Event::Replaced(self.kind, Vec::new());
+                    self.events.send(none).await?;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(kind = ?self.kind, %error, "can't watch; what is known stays in force");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read<K: Resource>(&self, object: K, read: fn(K) -> Read) -> Option<Object> {
+        let key = self.key(&object);
+        let uid = object.meta().uid.clone();
+        let Read { object, problems } = read(object);
+        self.problems.found(&key, uid, problems);
+        object
+    }
+
+    fn key<K: Resource>(&self, object: &K) -> ObjectKey {
+        let namespace = object.namespace().unwrap_or_default();
+        let name = match self.kind {
+            // There is one, whatever its name.
+            Kind::MeshConfig => ServiceKey::new("", "default"),
+            _ => ServiceKey::new(&namespace, &object.name_any()),
+        };
+        ObjectKey {
+            kind: self.kind,
+            name,
+        }
+    }
+}
+
+/// Whether the API server doesn't know the kind at all.
+fn is_missing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
+    }
+}
+
+fn read_pod(pod: Pod) -> Read {
+    let (pod, problems) = PodObject::live(pod);
+    Read {
+        object: pod.map(Object::Pod),
+        problems,
+    }
+}
+
+fn read_service(service: Service) -> Read {
+    Read::of(ServiceObject::parse(service).map(Object::Service))
+}
+
+fn read_slice(slice: EndpointSlice) -> Read {
+    // Slices without a Service are somebody else's business.
+    match SliceObject::parse(slice) {
+        Err(error) if error.is_missing() => Read {
+            object: None,
+            problems: Vec::new(),
+        },
+        slice => Read::of(slice.map(Object::EndpointSlice)),
+    }
+}
+
+fn read_namespace(namespace: Namespace) -> Read {
+    let (namespace, problems) = NamespaceObject::live(namespace);
+    Read {
+        object: namespace.map(Object::Namespace),
+        problems,
+    }
+}
+
+fn read_mesh_config(config: DynamicObject) -> Read {
+    let value = serde_json::json!({ "metadata": { "name": config.name_any() }, "spec": config.data.get("spec") });
+    Read::of(MeshConfigObject::from_value(value).map(Object::MeshConfig))
+}
+
+impl Read {
+    /// An object that counts as a whole or not at all.
+    fn of(object: Result<Object, FieldError>) -> Self {
+        match object {
+            Ok(object) => Self {
+                object: Some(object),
+                problems: Vec::new(),
+            },
+            Err(error) => Self {
+                object: None,
+                problems: vec![error],
+            },
+        }
+    }
+}

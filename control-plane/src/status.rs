@@ -1,0 +1,13 @@
+//! What the control plane writes into the cluster: which pods are captured, and what
+//! people have to know about their objects.
+
+mod capture;
+mod lease;
+mod notice;
+
+pub(crate) use capture::{CaptureWriter, PodCapture};
+pub(crate) use lease::Lease;
+pub(crate) use notice::{Notice, Notices};
+
+/// Who the API server says has written.
+pub(crate) const FIELD_MANAGER: &str = "weft-control-plane";
