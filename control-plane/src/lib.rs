@@ -52,7 +52,8 @@ pub async fn main() -> ExitCode {
 
 /// Log lines go to standard error; `WEFT_LOG` chooses which (default `info`).
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("WEFT_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -9,6 +9,7 @@ mod problems;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -30,6 +31,8 @@ pub(crate) use problems::Problems;
 
 /// Events that wait to be taken in. Watches pause when there are more.
 const WAITING: usize = 4096;
+/// How often to look whether a kind that the cluster doesn't know was installed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 
@@ -146,7 +149,9 @@ impl Source {
         let mut listed = Vec::new();
         let mut failing = false;
         while let Some(event) = watch.next().await {
-            if event.is_ok() && std::mem::take(&mut failing) {
+            // That a list begins doesn't mean that it succeeds.
+            let is_good = matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init));
+            if is_good && std::mem::take(&mut failing) {
                 tracing::info!(kind = ?self.kind, "watching again");
             }
             match event {
@@ -178,6 +183,7 @@ impl Source {
                     }
                     let none = Event::Replaced(self.kind, Vec::new());
                     self.events.send(none).await?;
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
