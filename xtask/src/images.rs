@@ -15,7 +15,7 @@ use std::process::ExitStatus;
 use weft_tests::image::{Image, NONROOT};
 
 use crate::build_ebpf;
-use crate::workspace::{BuildError, Workspace};
+use crate::workspace::{BuildError, REMAP_C, REMAP_RUST, Workspace, remap_paths};
 
 /// What `images` can be told.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -157,31 +157,15 @@ fn build_release(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
         .env("CARGO_TARGET_DIR", &target)
         // What the agent embeds is where the other builds have it.
         .env("WEFT_EBPF_OBJECT", workspace.target().join("ebpf/weft-ebpf"))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix=", "\x1f", workspace))
+        .env("CARGO_ENCODED_RUSTFLAGS", remap_paths(REMAP_RUST, "\x1f", workspace.root()))
         // Libraries in C, which name their files in messages.
-        .env("CFLAGS", flags("-ffile-prefix-map=", " ", workspace))
+        .env("CFLAGS", remap_paths(REMAP_C, " ", workspace.root()))
         .status()
         .map_err(BuildError::from)?;
     match status.success() {
         true => Ok(target.join("release")),
         false => Err(ImagesError::Release(status)),
     }
-}
-
-/// Keeps paths of this machine out of the programs.
-fn flags(flag: &str, separator: &str, workspace: &Workspace) -> OsString {
-    let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
-    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
-    let mut flags = OsString::from(flag);
-    flags.push(workspace.root());
-    flags.push("=/weft");
-    if let Some(cargo) = cargo {
-        flags.push(separator);
-        flags.push(flag);
-        flags.push(cargo);
-        flags.push("=/cargo");
-    }
-    flags
 }
 
 fn created(epoch: Option<OsString>) -> Result<u64, ImagesError> {
@@ -220,6 +204,22 @@ mod tests {
             );
             assert_eq!(image.pack().unwrap(), pack().pack().unwrap());
         }
+    }
+
+    #[test]
+    fn what_is_deployed_is_this_version() {
+        let version = env!("CARGO_PKG_VERSION");
+        let workspace = Workspace::find();
+        let read = |path: &str| fs::read_to_string(workspace.root().join(path)).unwrap();
+        let kustomization = read("deploy/base/kustomization.yaml");
+        for program in PROGRAMS {
+            let image = format!("name: {}\n    newTag: {version}\n", program.repository);
+            assert!(kustomization.contains(&image), "{image}");
+        }
+        let label = format!("app.kubernetes.io/version: {version}\n");
+        assert!(kustomization.contains(&label), "{label}");
+        let chart = read("deploy/helm/weft/Chart.yaml");
+        assert!(chart.contains(&format!("appVersion: {version}\n")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-module weft.dev/tests/kube/helm
+module weft.invalid/tests/kube/helm
 
 go 1.26.0
 
