@@ -216,6 +216,9 @@ mod tests {
             let image = format!("name: {}\n    newTag: {version}\n", program.repository);
             assert!(kustomization.contains(&image), "{image}");
         }
+        assert!(
+            read("deploy/uninstall/kustomization.yaml").contains(&format!("newTag: {version}\n"))
+        );
         let label = format!("app.kubernetes.io/version: {version}\n");
         assert!(kustomization.contains(&label), "{label}");
         let chart = read("deploy/helm/weft/Chart.yaml");
