@@ -1,5 +1,8 @@
 //! What `kubectl apply -k deploy/` and the Helm chart install: the same.
 
+// Helpers of tests: what fails there fails the test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
