@@ -37,6 +37,10 @@ pub(crate) struct Serve {
     /// Where the admin endpoint answers; keep it on loopback.
     #[arg(long, default_value = "127.0.0.1:15011")]
     pub(crate) admin: SocketAddr,
+    /// Where to serve /healthz, /readyz and /metrics to kubelet and Prometheus, such as
+    /// 0.0.0.0:15014. Nowhere when left out.
+    #[arg(long)]
+    pub(crate) monitoring: Option<SocketAddr>,
     /// How long workloads' certificates live, such as 24h or 30m.
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(crate) leaf_lifetime: Duration,

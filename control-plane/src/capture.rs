@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use weft_model::workload::WorkloadUid;
+
+use crate::index::Captured;
 
 /// The file in the state directory.
 const FILE: &str = "captured.json";
@@ -64,10 +67,15 @@ impl CaptureState {
         Ok(Self { path, nodes })
     }
 
-    /// All captured pods.
-    pub(crate) fn captured(&self) -> HashSet<WorkloadUid> {
-        let uids = self.nodes.0.values().flatten();
-        uids.map(|uid| WorkloadUid::from(uid.as_str())).collect()
+    /// All captured pods, each with the node that says so.
+    pub(crate) fn captured(&self) -> Captured {
+        let mut captured = Captured::new();
+        for (node, uids) in &self.nodes.0 {
+            let node: Arc<str> = node.as_str().into();
+            let uids = uids.iter().map(|uid| WorkloadUid::from(uid.as_str()));
+            captured.extend(uids.map(|uid| (uid, Arc::clone(&node))));
+        }
+        captured
     }
 
     /// A node reports one of its pods. True when that is news.
@@ -118,7 +126,7 @@ mod tests {
         assert!(!state.report("node-1", &uid, true));
         state.save().unwrap();
         let again = CaptureState::load(directory.path()).unwrap();
-        assert_eq!(again.captured(), HashSet::from([uid]));
+        assert_eq!(again.captured(), Captured::from([(uid, "node-1".into())]));
     }
 
     #[test]
@@ -129,7 +137,7 @@ mod tests {
         state.report("node-1", &a, true);
         state.report("node-2", &b, true);
         assert!(state.retain("node-1", &HashSet::new()));
-        assert_eq!(state.captured(), HashSet::from([b]));
+        assert_eq!(state.captured(), Captured::from([(b, "node-2".into())]));
     }
 
     #[test]

@@ -1,125 +1,374 @@
 //! Kubernetes objects in, mesh resources out. Synchronous and pure: whoever watches
-//! applies, whoever serves reads a snapshot.
+//! applies, whoever serves reads the resources. What a change doesn't affect is not
+//! looked at again, so its cost doesn't grow with the mesh.
+//!
+//! * [`objects`]: what is known, by name, and who refers to whom
+//! * [`compute`]: from objects to one workload, or to one service's endpoints
+//! * [`resources`]: what agents are told, and what of it changed since when
 
 mod compute;
+mod conflict;
+mod objects;
 mod resources;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_model::identity::InvalidIdentity;
-use weft_model::service::ServiceKey;
-use weft_model::workload::WorkloadUid;
+use weft_model::SpiffeId;
+use weft_model::mesh::Change;
+use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use weft_model::workload::{Workload, WorkloadUid};
 
-use crate::manifest::Object;
-pub(crate) use resources::Resources;
-#[cfg(test)]
-use resources::Versioned;
+use crate::manifest::{Kind, Object, ObjectKey, PodObject};
+use crate::source::{Event, Origin};
+pub(crate) use conflict::Conflict;
+use objects::{Names, Objects};
+pub(crate) use resources::{ResourceKey, Resources};
 
-/// Where objects came from, such as a file's name; replaced and removed as a whole.
-pub(crate) type Origin = String;
+/// Which pods are captured, with the node that says so.
+pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
 
-/// An object that can't take effect because of others.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Conflict {
-    /// Two objects with the same name.
-    #[error("{origin}: {object} is also in {first}; the one in {first} counts")]
-    Duplicate {
-        /// Kind, namespace and name.
-        object: String,
-        /// The file that is ignored for it.
-        origin: String,
-        /// The file that counts.
-        first: String,
-    },
-    /// Two pods with the same address.
-    #[error("{origin}: Pod {pod} has the address {address} of Pod {first}; Pod {pod} is left out")]
-    Address {
-        /// The pod that is left out.
-        pod: ServiceKey,
-        /// Its file.
-        origin: String,
-        /// The address.
-        address: String,
-        /// The pod that has it.
-        first: ServiceKey,
-    },
-    /// A namespace or service account that can't be part of an identity.
-    #[error("{origin}: Pod {pod}: {error}")]
-    Identity {
-        /// The pod that is left out.
-        pod: ServiceKey,
-        /// Its file.
-        origin: String,
-        /// Why.
-        error: InvalidIdentity,
-    },
-}
-
-/// All objects, and which pods are captured.
+/// All objects, which pods are captured, and what follows from both.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    objects: BTreeMap<Origin, Vec<Object>>,
-    captured: HashSet<WorkloadUid>,
+    objects: Objects,
+    captured: Captured,
+    /// Which pods claim what only one can have.
+    claims: HashMap<Claim, Names>,
+    /// What became different since the last [`Index::changes`].
+    dirty_pods: Names,
+    dirty_services: Names,
+    told: Told,
+}
+
+/// What only one pod can have.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Claim {
+    Address(IpAddr),
+    Uid(WorkloadUid),
+}
+
+/// What the changes so far amount to.
+#[derive(Debug, Default)]
+struct Told {
+    /// By pod.
+    workloads: HashMap<ServiceKey, Workload>,
+    services: HashMap<ServiceKey, Service>,
+    endpoints: HashMap<ServiceKey, BTreeMap<IpAddr, Endpoint>>,
+    /// Pods that had to be left out.
+    left_out: BTreeMap<ServiceKey, Conflict>,
+    /// How many enrolled pods of a node have an identity.
+    identities: HashMap<(Arc<str>, SpiffeId), usize>,
+    /// Which pod has a UID.
+    pods: HashMap<WorkloadUid, ServiceKey>,
 }
 
 impl Index {
-    /// The objects of an origin are now these.
-    pub(crate) fn apply(&mut self, origin: Origin, objects: Vec<Object>) {
-        self.objects.insert(origin, objects);
+    /// Takes in what became of an object, or of all of a kind.
+    pub(crate) fn take(&mut self, event: Event) {
+        match event {
+            Event::Applied(origin, object) => self.apply(origin, object),
+            Event::Deleted(origin, key) => self.delete(&origin, &key),
+            Event::Replaced(kind, objects) => self.replace(kind, objects),
+        }
     }
 
-    /// An origin is gone with its objects.
-    pub(crate) fn delete(&mut self, origin: &str) {
-        self.objects.remove(origin);
+    fn apply(&mut self, origin: Origin, object: Object) {
+        // Kubernetes tells of many changes that aren't any to the mesh.
+        if self.objects.holds(&origin, &object) {
+            return;
+        }
+        let key = object.key();
+        self.touch(&key);
+        self.unclaim(&key);
+        self.objects.insert(origin, object);
+        self.claim(&key);
+        self.touch(&key);
     }
 
-    /// These pods are captured, all others are not.
-    pub(crate) fn set_captured(&mut self, captured: HashSet<WorkloadUid>) {
+    fn delete(&mut self, origin: &Origin, key: &ObjectKey) {
+        self.touch(key);
+        self.unclaim(key);
+        self.objects.remove(origin, key);
+        self.claim(key);
+        self.touch(key);
+    }
+
+    fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        let keys: BTreeSet<_> = objects.iter().map(Object::key).collect();
+        for (origin, key) in self.objects.of_kind(kind) {
+            if !keys.contains(&key) || !origin.is_empty() {
+                self.delete(&origin, &key);
+            }
+        }
+        for object in objects {
+            self.apply(Origin::new(), object);
+        }
+    }
+
+    /// These pods are captured, all others are not, other than those that say so
+    /// themselves.
+    pub(crate) fn set_captured(&mut self, captured: Captured) {
+        let changed = captured
+            .iter()
+            .filter(|(uid, node)| self.captured.get(*uid) != Some(*node))
+            .map(|(uid, _)| uid)
+            .chain(
+                self.captured
+                    .keys()
+                    .filter(|uid| !captured.contains_key(*uid)),
+            );
+        let pods = changed.filter_map(|uid| self.told.pods.get(uid).cloned());
+        self.dirty_pods.extend(pods);
         self.captured = captured;
     }
 
-    /// What the mesh consists of now, and what had to be left out.
-    pub(crate) fn compute(&self) -> (Arc<Resources>, Vec<Conflict>) {
-        let (changes, conflicts) = compute::resources(&self.objects, &self.captured);
-        (Arc::new(Resources::new(changes)), conflicts)
+    /// The pod of that UID, as agents are told of it.
+    pub(crate) fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
+        self.told.workloads.get(self.told.pods.get(uid)?)
     }
-}
 
-/// Objects by name, with the first of each name counting.
-#[derive(Debug)]
-struct Named<'a, T> {
-    kind: &'static str,
-    by_name: HashMap<ServiceKey, (&'a str, &'a T)>,
-}
+    /// All pods, as agents are told of them.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.told.workloads.values()
+    }
 
-impl<'a, T> Named<'a, T> {
-    fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            by_name: HashMap::new(),
+    /// Whether an enrolled pod with that identity runs on that node.
+    pub(crate) fn runs_on(&self, identity: &SpiffeId, node: &str) -> bool {
+        let key = (Arc::from(node), identity.clone());
+        self.told.identities.contains_key(&key)
+    }
+
+    /// What had to be left out.
+    pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.told.left_out.values().chain(self.objects.duplicates())
+    }
+
+    /// What follows from everything that was taken in since the last call, in an order
+    /// in which no resource comes before what it refers to.
+    pub(crate) fn changes(&mut self) -> Vec<Change> {
+        let (mut changes, mut gone) = (Vec::new(), Vec::new());
+        for pod in std::mem::take(&mut self.dirty_pods) {
+            self.update_pod(&pod, &mut changes, &mut gone);
+        }
+        let services = std::mem::take(&mut self.dirty_services);
+        for service in &services {
+            self.update_service(service, &mut changes, &mut gone);
+        }
+        for service in &services {
+            self.update_endpoints(service, &mut changes, &mut gone);
+        }
+        // A UID may have passed to another pod.
+        let still_there = |change: &Change| match change {
+            Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),
+            _ => false,
+        };
+        gone.retain(|change| !still_there(change));
+        changes.extend(gone.into_iter().rev());
+        changes
+    }
+
+    /// Marks what an object has a part in.
+    fn touch(&mut self, key: &ObjectKey) {
+        let name = &key.name;
+        match key.kind {
+            Kind::Pod => {
+                self.dirty_pods.insert(name.clone());
+            }
+            Kind::Service => {
+                self.dirty_services.insert(name.clone());
+            }
+            Kind::EndpointSlice => {
+                let service = self.objects.slices.get(name).map(|slice| &slice.service);
+                self.dirty_services.extend(service.cloned());
+            }
+            Kind::Namespace => {
+                let pods = self.objects.pods.in_namespace(&name.name);
+                self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));
+            }
+            Kind::MeshConfig => {
+                let pods = self.objects.pods.iter();
+                self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));
+            }
         }
     }
 
-    fn insert(
+    fn claim(&mut self, key: &ObjectKey) {
+        for claim in self.claims_of(key) {
+            let claimants = self.claims.entry(claim).or_default();
+            self.dirty_pods.extend(claimants.iter().cloned());
+            claimants.insert(key.name.clone());
+        }
+    }
+
+    fn unclaim(&mut self, key: &ObjectKey) {
+        for claim in self.claims_of(key) {
+            if let Some(claimants) = self.claims.get_mut(&claim) {
+                claimants.remove(&key.name);
+                self.dirty_pods.extend(claimants.iter().cloned());
+                if claimants.is_empty() {
+                    self.claims.remove(&claim);
+                }
+            }
+        }
+    }
+
+    fn claims_of(&self, key: &ObjectKey) -> Vec<Claim> {
+        let pod = match key.kind {
+            Kind::Pod => self.objects.pods.get(&key.name),
+            _ => None,
+        };
+        // Pods of the host network share their node's address, and are never captured.
+        let Some(pod) = pod.filter(|pod| is_workload(pod)) else {
+            return Vec::new();
+        };
+        let addresses = pod.addresses.iter().copied().map(Claim::Address);
+        addresses.chain([Claim::Uid(pod.uid.clone())]).collect()
+    }
+
+    /// The workload that a pod is now, or why it is none.
+    fn compute_pod(&self, name: &ServiceKey) -> Option<Result<Workload, Conflict>> {
+        let (origin, pod) = self.objects.pods.entry(name)?;
+        if !is_workload(pod) {
+            return None;
+        }
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            name: name.clone(),
+        };
+        for claim in self.claims_of(&key) {
+            let first = self.claims.get(&claim).and_then(|pods| pods.first());
+            if let Some(first) = first.filter(|first| *first != name) {
+                return Some(Err(Conflict::taken(name, origin, &claim, first)));
+            }
+        }
+        let workload = compute::workload(pod, &self.objects, &self.captured);
+        Some(workload.map_err(|error| Conflict::Identity {
+            pod: name.clone(),
+            origin: origin.clone(),
+            error,
+        }))
+    }
+
+    fn update_pod(&mut self, name: &ServiceKey, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
+        let new = match self.compute_pod(name) {
+            Some(Ok(workload)) => {
+                self.told.left_out.remove(name);
+                Some(workload)
+            }
+            Some(Err(conflict)) => {
+                self.told.left_out.insert(name.clone(), conflict);
+                None
+            }
+            None => {
+                self.told.left_out.remove(name);
+                None
+            }
+        };
+        // By selector, endpoints follow every property of a pod; slices name pods only.
+        let selecting = self.objects.services.in_namespace(&name.namespace);
+        let selecting = selecting.filter(|(name, service)| {
+            !service.selector.is_empty() && self.objects.slices_of.of(name).next().is_none()
+        });
+        self.dirty_services
+            .extend(selecting.map(|(name, _)| name.clone()));
+        let old = self.told.workloads.remove(name);
+        if old.as_ref().map(|old| &old.uid) != new.as_ref().map(|new| &new.uid) {
+            let naming = self.objects.services_of.of(name).cloned();
+            self.dirty_services.extend(naming);
+            if let Some(old) = &old {
+                if self.told.pods.get(&old.uid) == Some(name) {
+                    self.told.pods.remove(&old.uid);
+                }
+                gone.push(Change::WorkloadGone(old.uid.clone()));
+            }
+        }
+        if let Some(old) = &old {
+            self.told.forget_identity(old);
+        }
+        if let Some(new) = new {
+            self.told.remember_identity(&new);
+            self.told.pods.insert(new.uid.clone(), name.clone());
+            if old.as_ref() != Some(&new) {
+                changes.push(Change::Workload(new.clone()));
+            }
+            self.told.workloads.insert(name.clone(), new);
+        }
+    }
+
+    fn update_service(
         &mut self,
-        key: ServiceKey,
-        origin: &'a str,
-        object: &'a T,
-        conflicts: &mut Vec<Conflict>,
+        name: &ServiceKey,
+        changes: &mut Vec<Change>,
+        gone: &mut Vec<Change>,
     ) {
-        if let Some((first, _)) = self.by_name.get(&key) {
-            let object = format!("{} {key}", self.kind);
-            let (origin, first) = (origin.to_owned(), (*first).to_owned());
-            conflicts.push(Conflict::Duplicate {
-                object,
-                origin,
-                first,
-            });
-        } else {
-            self.by_name.insert(key, (origin, object));
+        match self.objects.services.get(name) {
+            Some(object) => {
+                if self.told.services.get(name) != Some(&object.service) {
+                    changes.push(Change::Service(object.service.clone()));
+                    let told = &mut self.told.services;
+                    told.insert(name.clone(), object.service.clone());
+                }
+            }
+            None => {
+                if self.told.services.remove(name).is_some() {
+                    gone.push(Change::ServiceGone(name.clone()));
+                }
+            }
         }
     }
+
+    fn update_endpoints(
+        &mut self,
+        name: &ServiceKey,
+        changes: &mut Vec<Change>,
+        gone: &mut Vec<Change>,
+    ) {
+        let listed = |uid: &WorkloadUid| self.told.pods.contains_key(uid);
+        let new = compute::endpoints(name, &self.objects, listed);
+        let old = self.told.endpoints.remove(name).unwrap_or_default();
+        for (address, endpoint) in &new {
+            if old.get(address) != Some(endpoint) {
+                changes.push(Change::Endpoint(endpoint.clone()));
+            }
+        }
+        for address in old.keys().filter(|address| !new.contains_key(*address)) {
+            gone.push(Change::EndpointGone(EndpointKey {
+                service: name.clone(),
+                address: *address,
+            }));
+        }
+        if !new.is_empty() {
+            self.told.endpoints.insert(name.clone(), new);
+        }
+    }
+}
+
+impl Told {
+    fn remember_identity(&mut self, workload: &Workload) {
+        if workload.enrolment.is_enrolled() {
+            let key = (Arc::clone(&workload.node), workload.identity.clone());
+            *self.identities.entry(key).or_default() += 1;
+        }
+    }
+
+    fn forget_identity(&mut self, workload: &Workload) {
+        if !workload.enrolment.is_enrolled() {
+            return;
+        }
+        let key = (Arc::clone(&workload.node), workload.identity.clone());
+        if let Some(count) = self.identities.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.identities.remove(&key);
+            }
+        }
+    }
+}
+
+fn is_workload(pod: &PodObject) -> bool {
+    !pod.ended && !pod.host_network
 }
 
 #[cfg(test)]

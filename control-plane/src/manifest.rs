@@ -8,6 +8,8 @@ mod namespace;
 mod pod;
 mod service;
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_model::service::ServiceKey;
@@ -54,9 +56,19 @@ impl Object {
             Self::Service(service) => (Kind::Service, service.service.key.clone()),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.key.clone()),
             Self::Namespace(namespace) => (Kind::Namespace, ServiceKey::new("", &namespace.name)),
-            Self::MeshConfig(config) => (Kind::MeshConfig, ServiceKey::new("", &config.name)),
+            // There is one, whatever its name.
+            Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
         };
         ObjectKey { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.name.namespace {
+            "" => write!(f, "{:?} {}", self.kind, self.name.name),
+            _ => write!(f, "{:?} {}", self.kind, self.name),
+        }
     }
 }
 

@@ -4,14 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Readiness};
 use crate::args::{Serve, Token};
 use crate::ca::join_token::JoinKey;
 use crate::ca::{Authority, AuthorityError};
@@ -21,6 +20,9 @@ use crate::serve::discovery::DiscoveryService;
 use crate::serve::{ServerCertificate, server};
 use crate::source::directory::{Changes, Directory};
 use crate::state::State;
+
+/// The condition of readiness that all objects are known.
+const MANIFESTS: &str = "manifests";
 
 /// Why the control plane doesn't run.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +82,14 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let certificate = ServerCertificate::new(Arc::clone(&authority), args.server_names)?;
     let tls = certificate.config()?;
 
-    let admin_listener = listen(args.admin).await?;
-    let admin = Arc::new(Admin {
-        state: Arc::clone(&state),
-        ready: AtomicBool::new(false),
-    });
-    tokio::spawn(admin::serve(admin_listener, Arc::clone(&admin)));
+    let readiness = Arc::new(Readiness::default());
+    readiness.unmet(MANIFESTS, "not read yet");
+    let monitoring = admin::monitoring(Arc::clone(&readiness), &state);
+    let all = admin::all(monitoring.clone(), &state);
+    tokio::spawn(admin::serve(listen(args.admin).await?, all));
+    if let Some(address) = args.monitoring {
+        tokio::spawn(admin::serve(listen(address).await?, monitoring));
+    }
 
     let changes = Changes::watch(&args.config_directory);
     let mut directory = Directory::new(&args.config_directory);
@@ -117,7 +121,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     };
     let certificates = CertificatesService { state, authority };
     tracing::info!(agents = %args.listen, admin = %args.admin, "control plane ready");
-    admin.ready.store(true, Ordering::Release);
+    readiness.met(MANIFESTS);
     server::serve(listener, tls, key, discovery, certificates, stopping).await?;
     Ok(())
 }
@@ -135,8 +139,7 @@ async fn follow(mut directory: Directory, mut changes: Changes, state: Arc<State
             Ok(update) if update.is_empty() => {}
             Ok(update) => {
                 tracing::info!(
-                    changed = update.changed.len(),
-                    removed = update.removed.len(),
+                    objects = update.events.len(),
                     broken = update.broken.len(),
                     "manifests changed"
                 );

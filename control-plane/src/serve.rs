@@ -2,7 +2,7 @@
 
 pub(crate) mod authentication;
 pub(crate) mod certificates;
-mod difference;
+mod cursor;
 pub(crate) mod discovery;
 pub(crate) mod server;
 mod server_certificate;

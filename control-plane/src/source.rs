@@ -10,6 +10,10 @@ pub(crate) type Origin = String;
 
 /// What became of a source's objects.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all events are of the large variant"
+)]
 pub(crate) enum Event {
     /// An object is new or different.
     Applied(Origin, Object),

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
 use tokio::sync::watch;
 use weft_model::SpiffeId;
-use weft_model::workload::WorkloadUid;
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
 use crate::index::{Index, Resources};
+use crate::source::Event;
 use crate::source::directory::Update;
 
 /// One agent's stream, as `/agents` shows it.
@@ -33,13 +35,16 @@ struct Inner {
     captures: CaptureState,
     broken_files: BTreeMap<String, String>,
     conflicts: Vec<String>,
-    agents: BTreeMap<String, AgentStatus>,
 }
 
-/// The state that all parts share. Locked briefly, never across a wait.
+/// The state that all parts share. Its locks are held briefly, never across a wait;
+/// who takes several takes them in the order of the fields.
 pub(crate) struct State {
     inner: Mutex<Inner>,
-    resources: watch::Sender<Arc<Resources>>,
+    resources: RwLock<Resources>,
+    /// The revision of the resources, for those that wait for the next.
+    revision: watch::Sender<u64>,
+    agents: Mutex<BTreeMap<String, AgentStatus>>,
 }
 
 /// What a node reports of one pod.
@@ -56,18 +61,17 @@ impl State {
         let captures = CaptureState::load(state_directory)?;
         let mut index = Index::default();
         index.set_captured(captures.captured());
-        let (broken_files, conflicts, agents) = Default::default();
         let inner = Inner {
             index,
             captures,
-            broken_files,
-            conflicts,
-            agents,
+            broken_files: BTreeMap::new(),
+            conflicts: Vec::new(),
         };
-        let (resources, _) = watch::channel(Arc::default());
         Ok(Self {
             inner: Mutex::new(inner),
-            resources,
+            resources: RwLock::default(),
+            revision: watch::Sender::new(0),
+            agents: Mutex::default(),
         })
     }
 
@@ -78,16 +82,10 @@ impl State {
             tracing::error!(%file, %error, "broken manifest; its last good content stays in force");
             inner.broken_files.insert(file, error.to_string());
         }
-        for file in update.mended.iter().chain(&update.removed) {
+        for file in &update.mended {
             inner.broken_files.remove(file);
         }
-        for file in &update.removed {
-            inner.index.delete(file);
-        }
-        for (file, objects) in update.changed {
-            inner.index.apply(file, objects);
-        }
-        self.publish(&mut inner);
+        self.take(&mut inner, update.events);
     }
 
     /// A node reports pods; with `complete`, all that it captures. Pods of other nodes
@@ -99,29 +97,24 @@ impl State {
         complete: Option<&HashSet<WorkloadUid>>,
     ) {
         let mut inner = self.lock();
-        let known = self.resources.borrow();
-        let foreign: HashSet<_> = known
-            .workloads()
-            .filter(|workload| &*workload.node != node)
-            .map(|workload| workload.uid.clone())
-            .collect();
-        drop(known);
         let mut news = false;
         for (uid, captured) in pods {
-            if foreign.contains(uid) {
+            let is_foreign = |workload: &Workload| &*workload.node != node;
+            if inner.index.workload(uid).is_some_and(is_foreign) {
                 tracing::warn!(node, %uid, "reported a pod of another node; ignored");
                 continue;
             }
-            let failed = &mut inner.agents.entry(node.to_owned()).or_default().failed_pods;
-            match captured {
+            if let Captured::Failed(why) = captured {
+                tracing::warn!(node, %uid, why, "pod could not be captured");
+            }
+            self.agent(node, |agent| match captured {
                 Captured::Failed(why) => {
-                    tracing::warn!(node, %uid, why, "pod could not be captured");
-                    failed.insert(uid.to_string(), why.clone());
+                    agent.failed_pods.insert(uid.to_string(), why.clone());
                 }
                 Captured::Yes | Captured::No => {
-                    failed.remove(uid.as_str());
+                    agent.failed_pods.remove(uid.as_str());
                 }
-            }
+            });
             news |= inner.captures.report(node, uid, *captured == Captured::Yes);
         }
         if let Some(reported) = complete {
@@ -137,28 +130,52 @@ impl State {
         }
     }
 
-    /// Everything that agents are told, now and from now on.
-    pub(crate) fn resources(&self) -> watch::Receiver<Arc<Resources>> {
-        self.resources.subscribe()
+    /// Everything that agents are told now.
+    pub(crate) fn resources(&self) -> RwLockReadGuard<'_, Resources> {
+        self.resources
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever the resources do.
+    pub(crate) fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
     /// Whether an enrolled pod with that identity runs on that node.
     pub(crate) fn runs_on(&self, identity: &SpiffeId, node: &str) -> bool {
-        self.resources.borrow().workloads().any(|workload| {
-            workload.identity == *identity
-                && &*workload.node == node
-                && workload.enrolment.is_enrolled()
-        })
+        self.lock().index.runs_on(identity, node)
     }
 
     /// Changes what is known of an agent.
     pub(crate) fn agent(&self, node: &str, change: impl FnOnce(&mut AgentStatus)) {
-        change(self.lock().agents.entry(node.to_owned()).or_default());
+        let mut agents = self.lock_agents();
+        match agents.get_mut(node) {
+            Some(agent) => change(agent),
+            None => change(agents.entry(node.to_owned()).or_default()),
+        }
+    }
+
+    /// An agent is being sent a response. What it rejected before is no matter any
+    /// more once there is something newer.
+    pub(crate) fn sent(&self, node: &str, response: &DiscoveryResponse) {
+        self.agent(node, |agent| {
+            agent.sent = response.sequence;
+            if !agent.rejected.is_empty() {
+                let changed = response.changed.iter().map(rejection_key);
+                let removed = response.removed.iter();
+                let removed =
+                    removed.map(|gone| format!("{} {}", gone.kind().as_str_name(), gone.name));
+                for key in changed.chain(removed) {
+                    agent.rejected.remove(&key);
+                }
+            }
+        });
     }
 
     /// What is known of all agents.
     pub(crate) fn agents(&self) -> BTreeMap<String, AgentStatus> {
-        self.lock().agents.clone()
+        self.lock_agents().clone()
     }
 
     /// What is wrong with the manifests: broken files, and objects left out.
@@ -167,9 +184,16 @@ impl State {
         (inner.broken_files.clone(), inner.conflicts.clone())
     }
 
+    fn take(&self, inner: &mut Inner, events: Vec<Event>) {
+        for event in events {
+            inner.index.take(event);
+        }
+        self.publish(inner);
+    }
+
     fn publish(&self, inner: &mut Inner) {
-        let (resources, conflicts) = inner.index.compute();
-        let conflicts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
+        let changes = inner.index.changes();
+        let conflicts: Vec<_> = inner.index.conflicts().map(ToString::to_string).collect();
         for conflict in conflicts
             .iter()
             .filter(|conflict| !inner.conflicts.contains(conflict))
@@ -177,10 +201,33 @@ impl State {
             tracing::error!("{conflict}");
         }
         inner.conflicts = conflicts;
-        self.resources.send_replace(resources);
+        let mut resources = self
+            .resources
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if resources.apply(changes) {
+            let revision = resources.revision();
+            drop(resources);
+            self.revision.send_replace(revision);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_agents(&self) -> MutexGuard<'_, BTreeMap<String, AgentStatus>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How `/agents` names a resource.
+fn rejection_key(resource: &Resource) -> String {
+    let kind = match &resource.resource {
+        Some(resource::Resource::Workload(_)) => ResourceKind::Workload,
+        Some(resource::Resource::Service(_)) => ResourceKind::Service,
+        Some(resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
+        None => ResourceKind::Unspecified,
+    };
+    format!("{} {}", kind.as_str_name(), resource.name)
 }

@@ -64,6 +64,10 @@ pub(crate) struct RunArguments {
     /// Where to serve /healthz, /readyz, /metrics, /config and /connections.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
     pub(crate) admin: SocketAddr,
+    /// Where to serve /healthz, /readyz and /metrics to kubelet and Prometheus, such as
+    /// 0.0.0.0:15020. Nowhere when left out.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) monitoring: Option<SocketAddr>,
     /// Threads that serve connections; as many as cores when left out.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use weft_node_agent::redirect::{Redirect, RedirectError, RedirectOptions, UnknownPods};
-use weft_proxy::admin::{self, Admin, Readiness};
+use weft_proxy::admin::{self, Pages, Readiness};
 use weft_proxy::config::captures::CaptureReports;
 use weft_proxy::config::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
 use weft_proxy::config::remote::{self, DiscoveryOptions, DiscoveryStatus};
@@ -38,9 +38,10 @@ pub(crate) enum RunError {
     Redirect(#[from] RedirectError),
     #[error("{0}")]
     ControlPlane(#[from] ControlPlaneError),
-    #[error("can't serve the admin endpoint on {address}: {error}; choose another with --admin")]
-    Admin {
+    #[error("can't listen on {address}: {error}; choose another with {option}")]
+    Listen {
         address: SocketAddr,
+        option: &'static str,
         error: io::Error,
     },
 }
@@ -67,7 +68,14 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
         root_certificates: arguments.root_certificates.clone(),
         token_file: arguments.token_file.clone(),
     })?;
-    let listener = listen(arguments.admin).await?;
+    let admin = listen(arguments.admin, "--admin").await?;
+    if !arguments.admin.ip().is_loopback() {
+        tracing::warn!(address = %arguments.admin, "the admin endpoint is open to the network, without authentication");
+    }
+    let monitoring = match arguments.monitoring {
+        Some(address) => Some(listen(address, "--monitoring").await?),
+        None => None,
+    };
     let (store, reports) = (Arc::new(Store::new()), CaptureReports::default());
     let capturer = capturer(&arguments, redirect, &control_plane, &store, &reports)?;
     let (status, discovery) = watch::channel(DiscoveryStatus::default());
@@ -77,10 +85,11 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
         discovery.clone(),
         Arc::clone(&readiness),
     );
-    tokio::spawn(admin::serve(
-        listener,
-        describe(&capturer, discovery, readiness),
-    ));
+    let (pages, all) = pages(&capturer, discovery, readiness);
+    tokio::spawn(admin::serve(admin, all));
+    if let Some(listener) = monitoring {
+        tokio::spawn(admin::serve(listener, pages));
+    }
     let node = Arc::clone(&capturer.shared.node);
     let options = DiscoveryOptions {
         node,
@@ -118,12 +127,13 @@ fn load(arguments: &RunArguments) -> Result<Redirect, RunError> {
     Ok(redirect)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the admin endpoint is open to the network, without authentication");
-    }
+async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, RunError> {
     let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| RunError::Admin { address, error })
+    listener.map_err(|error| RunError::Listen {
+        address,
+        option,
+        error,
+    })
 }
 
 fn capturer(
@@ -170,12 +180,12 @@ fn capturer(
     }))
 }
 
-/// What the admin endpoint shows.
-fn describe(
+/// The pages for monitoring, and all of them.
+fn pages(
     capturer: &Arc<Capturer>,
     discovery: watch::Receiver<DiscoveryStatus>,
     readiness: Arc<Readiness>,
-) -> Arc<Admin> {
+) -> (Pages, Pages) {
     let (metrics, connections) = (
         Arc::clone(&capturer.shared.metrics),
         Arc::clone(&capturer.shared.connections),
@@ -185,12 +195,9 @@ fn describe(
         discovery: discovery.clone(),
     };
     metrics.register(|registry| registry.register_collector(Box::new(own)));
+    let monitoring = admin::monitoring(readiness, metrics);
     let capturer = Arc::clone(capturer);
-    let config = Box::new(move || config::describe(&capturer, &discovery.borrow()));
-    Arc::new(Admin {
-        readiness,
-        metrics,
-        connections,
-        config,
-    })
+    let config = move || config::describe(&capturer, &discovery.borrow());
+    let all = admin::all(monitoring.clone(), connections, config);
+    (monitoring, all)
 }

@@ -1,6 +1,9 @@
-//! The resources as they go over the wire, each with its version.
+//! The resources as they go over the wire, each with its version, and what of them
+//! changed since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
@@ -9,10 +12,12 @@ use weft_proto::v1::{Resource, ResourceKind, resource};
 
 /// Bytes of a content hash that make a version.
 const VERSION_BYTES: usize = 12;
+/// Changes that are remembered. A stream that is further behind starts again.
+const REMEMBERED: usize = 100_000;
 
 /// Kind and name, ordered so that no resource comes before what it refers to:
 /// workloads, services, endpoints.
-pub(crate) type ResourceKey = (ResourceKind, String);
+pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 
 /// One resource with its version.
 #[derive(Clone, Debug)]
@@ -25,63 +30,100 @@ pub(crate) struct Versioned {
     pub(crate) message: Resource,
 }
 
-/// Everything that agents are told, at one moment.
+/// Everything that agents are told, and the latest changes of it.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
-    by_key: BTreeMap<ResourceKey, Versioned>,
+    by_key: BTreeMap<ResourceKey, Arc<Versioned>>,
+    /// Counts the changes.
+    revision: u64,
+    /// What the latest changes changed, newest last.
+    journal: VecDeque<ResourceKey>,
 }
 
 impl Resources {
-    pub(super) fn new(changes: Vec<Change>) -> Self {
-        let entry = |change: Change| {
+    /// Takes in changes. True when one of them is news.
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) -> bool {
+        let before = self.revision;
+        for change in changes {
             let (kind, name) = weft_proto::kind_and_name(&change);
-            let content = match &change {
-                Change::Workload(workload) => resource::Resource::Workload(workload.into()),
-                Change::Service(service) => resource::Resource::Service(service.into()),
-                Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
-                Change::WorkloadGone(_) | Change::ServiceGone(_) | Change::EndpointGone(_) => {
-                    return None;
+            let key = (kind, Arc::from(name.as_str()));
+            let news = match Versioned::new(change, name) {
+                Some(new) => {
+                    let known = self.by_key.get(&key);
+                    let news = known.is_none_or(|known| known.version != new.version);
+                    if news {
+                        self.by_key.insert(key.clone(), Arc::new(new));
+                    }
+                    news
                 }
+                None => self.by_key.remove(&key).is_some(),
             };
-            let mut message = Resource {
-                name: name.clone(),
-                version: String::new(),
-                resource: Some(content),
-            };
-            let version = version(&message.encode_to_vec());
-            message.version.clone_from(&version);
-            Some((
-                (kind, name),
-                Versioned {
-                    change,
-                    version,
-                    message,
-                },
-            ))
-        };
-        Self {
-            by_key: changes.into_iter().filter_map(entry).collect(),
+            if news {
+                self.revision += 1;
+                self.journal.push_back(key);
+            }
         }
+        let excess = self.journal.len().saturating_sub(REMEMBERED);
+        self.journal.drain(..excess);
+        self.revision != before
+    }
+
+    /// How many changes there were.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What changed after a revision, in the order of the keys. None when that was too
+    /// long ago to know.
+    pub(crate) fn changed_since(&self, revision: u64) -> Option<BTreeSet<ResourceKey>> {
+        let count = usize::try_from(self.revision.checked_sub(revision)?).ok()?;
+        let first = self.journal.len().checked_sub(count)?;
+        Some(self.journal.range(first..).cloned().collect())
     }
 
     /// The resource of that kind and name.
-    pub(crate) fn get(&self, key: &ResourceKey) -> Option<&Versioned> {
+    pub(crate) fn get(&self, key: &ResourceKey) -> Option<&Arc<Versioned>> {
         self.by_key.get(key)
     }
 
-    /// All, in the order in which they may be applied.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceKey, &Versioned)> {
-        self.by_key.iter()
+    /// Those that come after a key, or all, in the order in which they may be applied.
+    pub(crate) fn after(
+        &self,
+        key: Option<&ResourceKey>,
+    ) -> impl Iterator<Item = (&ResourceKey, &Arc<Versioned>)> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_key.range((start, Bound::Unbounded))
     }
 
-    /// The workloads among them.
-    pub(crate) fn workloads(&self) -> impl Iterator<Item = &weft_model::workload::Workload> {
-        self.by_key
-            .values()
-            .filter_map(|versioned| match &versioned.change {
-                Change::Workload(workload) => Some(workload),
-                _ => None,
-            })
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+}
+
+impl Versioned {
+    /// None when the change takes a resource away.
+    fn new(change: Change, name: String) -> Option<Self> {
+        let content = match &change {
+            Change::Workload(workload) => resource::Resource::Workload(workload.into()),
+            Change::Service(service) => resource::Resource::Service(service.into()),
+            Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
+            Change::WorkloadGone(_) | Change::ServiceGone(_) | Change::EndpointGone(_) => {
+                return None;
+            }
+        };
+        let mut message = Resource {
+            name,
+            version: String::new(),
+            resource: Some(content),
+        };
+        let version = version(&message.encode_to_vec());
+        message.version.clone_from(&version);
+        Some(Self {
+            change,
+            version,
+            message,
+        })
     }
 }
 
@@ -92,4 +134,67 @@ fn version(content: &[u8]) -> String {
         .take(VERSION_BYTES)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::service::ServiceKey;
+
+    use super::*;
+
+    fn gone(name: &str) -> Change {
+        Change::ServiceGone(ServiceKey::new("shop", name))
+    }
+
+    fn service(name: &str, host: &str) -> Change {
+        Change::Service(weft_model::service::Service {
+            key: ServiceKey::new("shop", name),
+            hostname: host.into(),
+            kind: weft_model::service::ServiceKind::Headless,
+            ports: Vec::new(),
+        })
+    }
+
+    fn names(changed: Option<BTreeSet<ResourceKey>>) -> Option<Vec<String>> {
+        Some(
+            changed?
+                .into_iter()
+                .map(|(_, name)| name.to_string())
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn what_is_no_news_makes_no_revision() {
+        let mut resources = Resources::default();
+        assert!(resources.apply(vec![service("a", "1")]));
+        assert!(!resources.apply(vec![service("a", "1"), gone("b")]));
+        assert!(resources.apply(vec![service("a", "2")]));
+        assert_eq!(resources.revision(), 2);
+    }
+
+    #[test]
+    fn each_key_is_named_once_and_none_before_the_revision() {
+        let mut resources = Resources::default();
+        resources.apply(vec![service("a", "1"), service("b", "1")]);
+        let revision = resources.revision();
+        resources.apply(vec![service("b", "2"), service("b", "3"), gone("a")]);
+        let changed = names(resources.changed_since(revision)).unwrap();
+        assert_eq!(changed, ["shop/a", "shop/b"]);
+        assert_eq!(
+            names(resources.changed_since(resources.revision())),
+            Some(vec![])
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_ago_is_not_known() {
+        let mut resources = Resources::default();
+        for n in 0..=REMEMBERED {
+            resources.apply(vec![service("a", &n.to_string())]);
+        }
+        assert!(resources.changed_since(0).is_none());
+        assert!(resources.changed_since(1).is_some());
+        assert!(resources.changed_since(u64::MAX).is_none(), "of the future");
+    }
 }

@@ -19,28 +19,74 @@ const ENABLED: &str = "weft.dev/mesh: enabled";
 const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n\
     spec: { clusterIP: 10.96.0.1, selector: { app: web }, ports: [{ port: 80, targetPort: http }] }\n";
 
-fn index(files: &[(&str, &str)]) -> Index {
-    let mut index = Index::default();
-    for (origin, text) in files {
-        index.apply((*origin).to_owned(), parse(text).unwrap());
+/// An index, and the resources that follow from it.
+#[derive(Default)]
+struct Bed {
+    index: Index,
+    resources: Resources,
+}
+
+impl Bed {
+    fn apply(&mut self, origin: &str, text: &str) {
+        for object in parse(text).unwrap() {
+            self.index.take(Event::Applied(origin.to_owned(), object));
+        }
+        self.settle();
     }
-    index
+
+    fn delete(&mut self, origin: &str, text: &str) {
+        for object in parse(text).unwrap() {
+            self.index
+                .take(Event::Deleted(origin.to_owned(), object.key()));
+        }
+        self.settle();
+    }
+
+    /// What became different.
+    fn settle(&mut self) -> Vec<Change> {
+        let changes = self.index.changes();
+        self.resources.apply(changes.clone());
+        changes
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let all = self.resources.after(None);
+        all.map(|(_, versioned)| versioned.change.clone()).collect()
+    }
+
+    fn workloads(&self) -> Vec<Workload> {
+        let workload = |change| match change {
+            Change::Workload(workload) => Some(workload),
+            _ => None,
+        };
+        self.changes().into_iter().filter_map(workload).collect()
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint = |change| match change {
+            Change::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        };
+        self.changes().into_iter().filter_map(endpoint).collect()
+    }
+
+    fn versions(&self) -> Vec<(ResourceKey, String)> {
+        let all = self.resources.after(None);
+        all.map(|(key, versioned)| (key.clone(), versioned.version.clone()))
+            .collect()
+    }
+
+    fn conflicts(&self) -> Vec<String> {
+        self.index.conflicts().map(ToString::to_string).collect()
+    }
 }
 
-fn workloads(index: &Index) -> Vec<Workload> {
-    index.compute().0.workloads().cloned().collect()
-}
-
-fn endpoints(index: &Index) -> Vec<Endpoint> {
-    let resources = index.compute().0;
-    let endpoint = |versioned: &Versioned| match &versioned.change {
-        Change::Endpoint(endpoint) => Some(endpoint.clone()),
-        _ => None,
-    };
-    resources
-        .iter()
-        .filter_map(|(_, versioned)| endpoint(versioned))
-        .collect()
+fn bed(files: &[(&str, &str)]) -> Bed {
+    let mut bed = Bed::default();
+    for (origin, text) in files {
+        bed.apply(origin, text);
+    }
+    bed
 }
 
 #[test]
@@ -50,7 +96,7 @@ fn a_selector_makes_endpoints_of_ready_pods_on_their_named_port() {
         pod("a", "10.0.0.1", ENABLED),
         pod("b", "10.0.0.2", "")
     );
-    let endpoints = endpoints(&index(&[("all.yaml", &text)]));
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
     assert_eq!(endpoints.len(), 2);
     assert!(
         endpoints
@@ -69,7 +115,7 @@ fn an_endpoint_slice_wins_over_the_selector() {
         pod("a", "10.0.0.1", ""),
         pod("b", "10.0.0.2", "")
     );
-    let endpoints = endpoints(&index(&[("all.yaml", &text)]));
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
     let described: Vec<_> = endpoints
         .iter()
         .map(|e| {
@@ -89,13 +135,22 @@ fn an_endpoint_slice_wins_over_the_selector() {
 }
 
 #[test]
-fn a_pod_is_captured_only_once_its_node_says_so() {
-    let mut index = index(&[("a.yaml", &pod("a", "10.0.0.1", ENABLED))]);
-    assert_eq!(workloads(&index)[0].enrolment, Enrolment::Pending);
-    index.set_captured(HashSet::from([WorkloadUid::from("shop/a")]));
-    assert_eq!(workloads(&index)[0].enrolment, Enrolment::Captured);
-    index.apply("a.yaml".into(), parse(&pod("a", "10.0.0.1", "")).unwrap());
-    assert_eq!(workloads(&index)[0].enrolment, Enrolment::Outside);
+fn a_pod_is_captured_only_once_its_own_node_says_so() {
+    let mut bed = bed(&[("a.yaml", &pod("a", "10.0.0.1", ENABLED))]);
+    assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
+    let says = |node: &str| Captured::from([(WorkloadUid::from("shop/a"), node.into())]);
+    bed.index.set_captured(says("node-2"));
+    bed.settle();
+    assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
+    bed.index.set_captured(says("node-1"));
+    bed.settle();
+    assert_eq!(bed.workloads()[0].enrolment, Enrolment::Captured);
+    bed.apply("a.yaml", &pod("a", "10.0.0.1", ""));
+    assert_eq!(bed.workloads()[0].enrolment, Enrolment::Outside);
+    bed.apply("a.yaml", &pod("a", "10.0.0.1", ENABLED));
+    bed.index.set_captured(Captured::new());
+    bed.settle();
+    assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
 }
 
 #[test]
@@ -108,7 +163,7 @@ fn the_pod_wins_over_its_namespace_and_that_over_the_mesh() {
         pod("a", "10.0.0.1", ""),
         pod("b", "10.0.0.2", disabled)
     );
-    let all = workloads(&index(&[("m", mesh), ("n", namespace), ("p", &pods)]));
+    let all = bed(&[("m", mesh), ("n", namespace), ("p", &pods)]).workloads();
     assert_eq!(
         (all[0].enrolment, all[0].mtls_mode),
         (Enrolment::Pending, MtlsMode::Permissive)
@@ -121,7 +176,7 @@ fn the_pod_wins_over_its_namespace_and_that_over_the_mesh() {
         all[0].identity.to_string(),
         "spiffe://example.org/ns/shop/sa/web"
     );
-    let without = workloads(&index(&[("m", mesh), ("p", &pods)]));
+    let without = bed(&[("m", mesh), ("p", &pods)]).workloads();
     assert_eq!(
         (without[0].enrolment, without[0].mtls_mode),
         (Enrolment::Outside, MtlsMode::Strict)
@@ -135,10 +190,9 @@ fn two_pods_cannot_have_one_address_and_two_objects_not_one_name() {
         ("2.yaml", &*pod("b", "10.0.0.1", "")),
         ("3.yaml", &*pod("a", "10.0.0.3", "")),
     ];
-    let index = index(&files);
-    let (resources, conflicts) = index.compute();
-    assert_eq!(resources.workloads().count(), 1);
-    let texts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
+    let mut bed = bed(&files);
+    assert_eq!(bed.workloads().len(), 1);
+    let texts = bed.conflicts();
     assert!(
         texts
             .iter()
@@ -149,60 +203,163 @@ fn two_pods_cannot_have_one_address_and_two_objects_not_one_name() {
             .iter()
             .any(|t| t.starts_with("3.yaml: Pod shop/a is also in 1.yaml"))
     );
+    // Whoever waited moves up.
+    bed.delete("1.yaml", files[0].1);
+    let all = bed.workloads();
+    let described: Vec<_> = all.iter().map(|w| (&*w.name, w.addresses[0])).collect();
+    assert_eq!(
+        described,
+        [
+            ("a", "10.0.0.3".parse().unwrap()),
+            ("b", "10.0.0.1".parse().unwrap())
+        ]
+    );
+    assert!(bed.conflicts().is_empty());
+}
+
+#[test]
+fn a_change_costs_what_it_concerns_and_a_repetition_nothing() {
+    let pods: Vec<_> = (1..100)
+        .map(|n| pod(&format!("p{n}"), &format!("10.0.0.{n}"), ENABLED))
+        .collect();
+    let mut bed = bed(&[("pods", &pods.concat()), ("service", SERVICE)]);
+    let objects = parse(&pods[7]).unwrap();
+    for object in objects {
+        bed.index.take(Event::Applied("pods".into(), object));
+    }
+    assert_eq!(bed.settle(), []);
+    let moved = pods[7].replace("10.0.0.8", "10.0.1.8");
+    for object in parse(&moved).unwrap() {
+        bed.index.take(Event::Applied("pods".into(), object));
+    }
+    let changes = bed.settle();
+    assert_eq!(
+        changes.len(),
+        3,
+        "workload, new endpoint, old endpoint: {changes:?}"
+    );
+}
+
+#[test]
+fn a_relist_takes_away_what_is_gone_and_says_nothing_of_the_rest() {
+    let objects = |names: &[u8]| {
+        let texts = names
+            .iter()
+            .map(|n| pod(&format!("p{n}"), &format!("10.0.0.{n}"), ENABLED));
+        parse(&texts.collect::<String>()).unwrap()
+    };
+    let mut bed = Bed::default();
+    bed.index
+        .take(Event::Replaced(Kind::Pod, objects(&[1, 2, 3])));
+    assert_eq!(bed.settle().len(), 3);
+    bed.index
+        .take(Event::Replaced(Kind::Pod, objects(&[1, 3, 4])));
+    let changes = bed.settle();
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert_eq!(
+        changes[1],
+        Change::WorkloadGone(WorkloadUid::from("shop/p2"))
+    );
 }
 
 #[test]
 fn a_pod_that_ended_or_uses_the_host_network_is_no_workload() {
     let ended = pod("a", "10.0.0.1", ENABLED).replace("status: {", "status: { phase: Succeeded,");
     let host = pod("b", "10.0.0.2", ENABLED).replace("spec: {", "spec: { hostNetwork: true,");
-    assert_eq!(workloads(&index(&[("x", &format!("{ended}{host}"))])), []);
+    let both = format!("{ended}{host}");
+    assert_eq!(bed(&[("x", &both)]).workloads(), []);
 }
 
 #[test]
 fn versions_follow_content_and_nothing_else() {
-    let first = index(&[("a", &pod("a", "10.0.0.1", "")), ("s", SERVICE)])
-        .compute()
-        .0;
-    let again = index(&[("z", &format!("{SERVICE}{}", pod("a", "10.0.0.1", "")))])
-        .compute()
-        .0;
-    let versions = |resources: &Resources| -> Vec<_> {
-        resources
-            .iter()
-            .map(|(key, versioned)| (key.clone(), versioned.version.clone()))
-            .collect()
+    let first = bed(&[("a", &pod("a", "10.0.0.1", "")), ("s", SERVICE)]);
+    let again = format!("{SERVICE}{}", pod("a", "10.0.0.1", ""));
+    assert_eq!(first.versions(), bed(&[("z", &again)]).versions());
+    let changed = bed(&[("a", &pod("a", "10.0.0.2", "")), ("s", SERVICE)]);
+    assert_ne!(first.versions(), changed.versions());
+}
+
+/// Documents that refer to each other in every way that there is.
+fn document(choice: u8, n: u8) -> String {
+    let slice = |service: &str, pod: u8| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{ name: s{n}, namespace: shop, labels: {{ kubernetes.io/service-name: {service} }} }}\n\
+             ports: [{{ port: 9090 }}]\nendpoints: [{{ addresses: [10.0.0.{pod}], targetRef: {{ kind: Pod, name: p{pod} }} }}]\n"
+        )
     };
-    assert_eq!(versions(&first), versions(&again));
-    let changed = index(&[("a", &pod("a", "10.0.0.2", "")), ("s", SERVICE)])
-        .compute()
-        .0;
-    assert_ne!(versions(&first), versions(&changed));
+    let pod = |address: u8, extra| pod(&format!("p{n}"), &format!("10.0.0.{address}"), extra);
+    let mode = if n.is_multiple_of(2) {
+        "strict"
+    } else {
+        "permissive"
+    };
+    match choice {
+        0 => pod(n, ENABLED),
+        1 => pod(n, ""),
+        // The address of another.
+        2 => pod(n.saturating_sub(1), ENABLED),
+        3 => pod(n, ENABLED).replace("status: {", "status: { phase: Failed,"),
+        4 => pod(n, ENABLED).replace("metadata: {", "metadata: { uid: shared,"),
+        5 => SERVICE.replace("name: web,", &format!("name: web{n},")),
+        6 => slice(&format!("web{n}"), n),
+        7 => slice("web1", n),
+        8 => format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{ name: shop, labels: {{ weft.dev/mesh: enabled }}, annotations: {{ weft.dev/mtls-mode: {mode} }} }}\n"
+        ),
+        _ => format!(
+            "---\napiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{ name: default }}\nspec: {{ mtls: {{ mode: {mode} }} }}\n"
+        ),
+    }
 }
 
 proptest! {
-    /// However objects came and went, only what is there now counts.
+    /// However objects came and went, and however that was told, only what is there
+    /// now counts.
     #[test]
-    fn history_does_not_matter(steps in prop::collection::vec((0usize..3, prop::option::of(1u8..4)), 0..20)) {
-        let mut index = Index::default();
+    fn history_does_not_matter(
+        steps in prop::collection::vec((0usize..3, 0u8..10, 1u8..4, any::<bool>(), any::<bool>()), 0..40),
+        captured in prop::collection::vec(1u8..4, 0..3),
+    ) {
+        let captured: Captured = captured
+            .iter()
+            .map(|n| (WorkloadUid::from(format!("shop/p{n}").as_str()), "node-1".into()))
+            .collect();
+        let mut lived = Bed::default();
         let mut now = BTreeMap::new();
-        for (file, content) in steps {
-            let origin = format!("{file}.yaml");
-            match content {
-                Some(n) => {
-                    let text = pod(&format!("p{n}"), &format!("10.0.0.{n}"), ENABLED);
-                    index.apply(origin.clone(), parse(&text).unwrap());
-                    now.insert(origin, text);
-                }
-                None => {
-                    index.delete(&origin);
-                    now.remove(&origin);
+        for (origin, choice, n, delete, settle) in steps {
+            let origin = format!("{origin}.yaml");
+            for object in parse(&document(choice, n)).unwrap() {
+                let key = object.key();
+                if delete {
+                    now.remove(&(origin.clone(), key.clone()));
+                    lived.index.take(Event::Deleted(origin.clone(), key));
+                } else {
+                    now.insert((origin.clone(), key), object.clone());
+                    lived.index.take(Event::Applied(origin.clone(), object));
                 }
             }
+            if settle {
+                lived.settle();
+                lived.index.set_captured(captured.clone());
+            }
         }
-        let mut fresh = Index::default();
-        for (origin, text) in now.iter().rev() {
-            fresh.apply(origin.clone(), parse(text).unwrap());
+        lived.index.set_captured(captured.clone());
+        lived.settle();
+        let mut fresh = Bed::default();
+        fresh.index.set_captured(captured);
+        for ((origin, _), object) in now.into_iter().rev() {
+            fresh.index.take(Event::Applied(origin, object));
         }
-        prop_assert_eq!(workloads(&index), workloads(&fresh));
+        fresh.settle();
+        prop_assert_eq!(lived.changes(), fresh.changes());
+        prop_assert_eq!(lived.conflicts(), fresh.conflicts());
+        for workload in fresh.workloads() {
+            let enrolled = lived.index.runs_on(&workload.identity, &workload.node);
+            let expected = fresh.workloads().iter().any(|other| {
+                other.identity == workload.identity && other.enrolment.is_enrolled()
+            });
+            prop_assert_eq!(enrolled, expected);
+        }
     }
 }

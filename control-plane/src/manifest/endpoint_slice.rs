@@ -33,6 +33,15 @@ pub(crate) struct SliceEndpoint {
 }
 
 impl SliceObject {
+    /// Names of the pods behind its endpoints.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = ServiceKey> {
+        let named = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.pod.as_deref());
+        named.map(|name| ServiceKey::new(&self.service.namespace, name))
+    }
+
     pub(super) fn parse(slice: EndpointSlice) -> Result<Self, FieldError> {
         let labels = slice.metadata.labels.unwrap_or_default();
         let service = labels.get(SERVICE_NAME).ok_or_else(|| {

@@ -10,15 +10,7 @@ use super::FieldError;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct MeshConfig {
     #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
     spec: Spec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +30,6 @@ struct Mtls {
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MeshConfigObject {
-    pub(crate) name: String,
     pub(crate) trust_domain: Option<TrustDomain>,
     pub(crate) mtls_mode: Option<MtlsMode>,
 }
@@ -49,7 +40,6 @@ impl MeshConfigObject {
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
         let mtls_mode = mtls.mode.map(|text| text.parse()).transpose();
         Ok(Self {
-            name: config.metadata.name,
             trust_domain: trust_domain
                 .map_err(|error| FieldError::new("spec.trustDomain", error))?,
             mtls_mode: mtls_mode.map_err(|error| FieldError::new("spec.mtls.mode", error))?,

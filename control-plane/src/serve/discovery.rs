@@ -15,15 +15,14 @@ use weft_proto::v1::{
 };
 
 use super::authentication;
-use super::difference::Holdings;
-use crate::index::Resources;
+use super::cursor::{Cursor, Next};
 use crate::state::{Captured, State};
 
 /// How long an agent may take to say what it wants.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Responses that wait for a slow agent; after these, it is told the latest state
-/// only, however much changed meanwhile.
-const WAITING: usize = 4;
+/// Responses that wait for a slow agent; after that, it is told the latest state only,
+/// however much changed meanwhile.
+const WAITING: usize = 1;
 
 /// The service.
 pub(crate) struct DiscoveryService {
@@ -85,9 +84,9 @@ async fn serve(
             "the first message must be a Subscribe",
         ));
     };
-    let holdings = accept_subscription(node, subscribe)?;
+    let cursor = accept_subscription(node, subscribe)?;
     let mut reported = HashSet::new();
-    let send = send(state, node, holdings, state.resources(), responses);
+    let send = send(state, node, cursor, responses);
     let receive = async {
         while let Some(request) = requests.message().await? {
             match request.request {
@@ -109,7 +108,7 @@ async fn serve(
     }
 }
 
-fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Holdings, Status> {
+fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Cursor, Status> {
     if subscribe.node != node {
         return Err(Status::permission_denied(format!(
             "the token is for node {node}, but the agent says that it runs on {}",
@@ -122,7 +121,7 @@ fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Holdings, Sta
             "a Subscribe names at least one kind",
         ));
     }
-    Ok(Holdings::new(kinds, subscribe.held))
+    Ok(Cursor::new(kinds, subscribe.held))
 }
 
 /// Sends what is different, whenever something is. A slow agent holds up nobody but
@@ -130,33 +129,28 @@ fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Holdings, Sta
 async fn send(
     state: &State,
     node: &str,
-    mut holdings: Holdings,
-    mut resources: watch::Receiver<Arc<Resources>>,
+    mut cursor: Cursor,
     responses: &Responses,
 ) -> Result<(), Status> {
-    let (mut sequence, mut synchronized) = (0, false);
+    let mut revision = state.revision();
+    let mut sequence = 0;
     loop {
-        let now = Arc::clone(&resources.borrow_and_update());
-        let mut portion = holdings.advance(&now);
-        if !synchronized {
-            if portion.is_empty() {
-                portion.push(DiscoveryResponse::default());
+        revision.mark_unchanged();
+        let next = cursor.next(&state.resources());
+        match next.map_err(|error| Status::unavailable(error.to_string()))? {
+            Next::Response(mut response) => {
+                sequence += 1;
+                response.sequence = sequence;
+                state.sent(node, &response);
+                if responses.send(Ok(response)).await.is_err() {
+                    return Ok(());
+                }
             }
-            if let Some(last) = portion.last_mut() {
-                last.synchronized = true;
+            Next::Wait => {
+                if revision.changed().await.is_err() {
+                    return Err(Status::unavailable("the control plane is shutting down"));
+                }
             }
-            synchronized = true;
-        }
-        for mut response in portion {
-            sequence += 1;
-            response.sequence = sequence;
-            if responses.send(Ok(response)).await.is_err() {
-                return Ok(());
-            }
-            state.agent(node, |agent| agent.sent = sequence);
-        }
-        if resources.changed().await.is_err() {
-            return Err(Status::unavailable("the control plane is shutting down"));
         }
     }
 }

@@ -377,7 +377,7 @@ async fn a_node_cannot_report_the_pods_of_another() {
 }
 
 #[tokio::test]
-async fn rejections_are_remembered_by_agent_and_resource() {
+async fn rejections_are_remembered_by_agent_and_resource_until_something_newer_is_sent() {
     let folder = folder();
     let control_plane = ControlPlane::start(folder.path()).await;
     let token = control_plane.token("node-1");
@@ -386,26 +386,25 @@ async fn rejections_are_remembered_by_agent_and_resource() {
         .await
         .unwrap();
     let first = agent.next().await;
-    let rejection = Rejection {
+    let rejection = |name: &str| Rejection {
         kind: ResourceKind::Workload.into(),
-        name: "default/web".into(),
+        name: name.into(),
         version: String::new(),
         reason: "no such mode".into(),
     };
     let answer = Acknowledge {
         sequence: first.sequence,
-        rejected: vec![rejection],
+        rejected: vec![rejection("default/web"), rejection("default/db")],
     };
     agent.send(Message::Acknowledge(answer)).await;
-    // The next report is handled after the answer, in order.
+    // The next report is handled after the answer, in order, and changes that pod.
     agent.report("default/web", false).await;
     agent.next().await;
     let status = control_plane.state.agents().remove("node-1").unwrap();
     assert_eq!((status.acknowledged, status.streams), (1, 1));
-    assert_eq!(
-        status.rejected["RESOURCE_KIND_WORKLOAD default/web"],
-        "no such mode"
-    );
+    let rejected: Vec<_> = status.rejected.into_iter().collect();
+    let expected = ("RESOURCE_KIND_WORKLOAD default/db", "no such mode");
+    assert_eq!(rejected, [(expected.0.to_owned(), expected.1.to_owned())]);
 }
 
 #[tokio::test]

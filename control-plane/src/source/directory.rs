@@ -1,6 +1,6 @@
 //! A directory of manifests, followed as it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -8,7 +8,8 @@ use std::{fs, io};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::manifest::{self, ManifestError, Object};
+use super::{Event, Origin};
+use crate::manifest::{self, ManifestError, Object, ObjectKey};
 
 /// Largest manifest file in bytes; the API server's own limit is smaller.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
@@ -34,26 +35,18 @@ pub(crate) enum FileError {
 /// What became of the directory since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Update {
-    /// New or different content, by file name.
-    pub(crate) changed: Vec<(String, Vec<Object>)>,
-    /// Files that are gone.
-    pub(crate) removed: Vec<String>,
+    /// What became of the objects.
+    pub(crate) events: Vec<Event>,
     /// Files that are broken; what they said before stays in force.
     pub(crate) broken: Vec<(String, FileError)>,
-    /// Files that were broken and aren't any more.
+    /// Files that were broken and aren't any more, or are gone.
     pub(crate) mended: Vec<String>,
 }
 
 impl Update {
     /// Whether nothing happened.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self {
-            changed,
-            removed,
-            broken,
-            mended,
-        } = self;
-        changed.is_empty() && removed.is_empty() && broken.is_empty() && mended.is_empty()
+        self.events.is_empty() && self.broken.is_empty() && self.mended.is_empty()
     }
 }
 
@@ -71,6 +64,8 @@ pub(crate) struct Directory {
 struct Seen {
     stamp: Stamp,
     broken: bool,
+    /// The objects of its last good content.
+    objects: BTreeSet<(Origin, ObjectKey)>,
 }
 
 impl Directory {
@@ -89,35 +84,62 @@ impl Directory {
         let files = list(&self.path)?;
         let mut update = Update::default();
         let gone = self.seen.keys().filter(|name| !files.contains_key(*name));
-        update.removed = gone.cloned().collect();
-        update.removed.iter().for_each(|name| {
-            self.seen.remove(name);
-        });
+        for name in gone.cloned().collect::<Vec<_>>() {
+            let seen = self.seen.remove(&name);
+            let objects = seen.into_iter().flat_map(|seen| seen.objects);
+            let deleted = objects.map(|(origin, key)| Event::Deleted(origin, key));
+            update.events.extend(deleted);
+            update.mended.push(name);
+        }
         for (name, (path, stamp)) in files {
             let before = self.seen.get(&name);
             if before.is_some_and(|seen| seen.stamp == stamp) {
                 continue;
             }
-            let was_broken = before.is_some_and(|seen| seen.broken);
-            let result = read(&path, stamp.1);
-            self.seen.insert(
-                name.clone(),
-                Seen {
-                    stamp,
-                    broken: result.is_err(),
-                },
-            );
-            match result {
+            let seen = self.seen.entry(name.clone()).or_insert_with(|| Seen {
+                stamp,
+                broken: false,
+                objects: BTreeSet::new(),
+            });
+            seen.stamp = stamp;
+            match read(&path, stamp.1) {
                 Ok(objects) => {
-                    if was_broken {
+                    if std::mem::take(&mut seen.broken) {
                         update.mended.push(name.clone());
                     }
-                    update.changed.push((name, objects));
+                    update.events.extend(seen.replace(&name, objects));
                 }
-                Err(error) => update.broken.push((name, error)),
+                Err(error) => {
+                    seen.broken = true;
+                    update.broken.push((name, error));
+                }
             }
         }
         Ok(update)
+    }
+}
+
+impl Seen {
+    /// The file's content is now this.
+    fn replace(&mut self, file: &str, objects: Vec<Object>) -> Vec<Event> {
+        let mut now = BTreeSet::new();
+        let mut events = Vec::new();
+        for object in objects {
+            let key = object.key();
+            // A second object of one name must not hide the first.
+            let mut origin = file.to_owned();
+            while !now.insert((origin.clone(), key.clone())) {
+                origin.push_str(" (again)");
+            }
+            events.push(Event::Applied(origin, object));
+        }
+        let gone = self.objects.difference(&now).cloned();
+        let mut all: Vec<_> = gone
+            .map(|(origin, key)| Event::Deleted(origin, key))
+            .collect();
+        all.append(&mut events);
+        self.objects = now;
+        all
     }
 }
 
@@ -210,8 +232,17 @@ mod tests {
 
     const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n";
 
-    fn names(changed: &[(String, Vec<Object>)]) -> Vec<&str> {
-        changed.iter().map(|(name, _)| name.as_str()).collect()
+    fn origins(events: &[Event]) -> Vec<&str> {
+        let mut origins = Vec::new();
+        for event in events {
+            match event {
+                Event::Applied(origin, _) | Event::Deleted(origin, _) => {
+                    origins.push(origin.as_str());
+                }
+                Event::Replaced(..) => {}
+            }
+        }
+        origins
     }
 
     #[test]
@@ -225,12 +256,33 @@ mod tests {
         write("more/b.yml", NAMESPACE);
         let mut directory = Directory::new(folder.path());
         assert_eq!(
-            names(&directory.scan().unwrap().changed),
+            origins(&directory.scan().unwrap().events),
             ["a.yaml", "more/b.yml"]
         );
         assert!(directory.scan().unwrap().is_empty());
         fs::remove_file(folder.path().join("a.yaml")).unwrap();
-        assert_eq!(directory.scan().unwrap().removed, ["a.yaml"]);
+        let events = directory.scan().unwrap().events;
+        assert!(
+            matches!(&events[..], [Event::Deleted(origin, _)] if origin == "a.yaml"),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn an_object_that_left_its_file_is_deleted_and_a_second_of_its_name_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let other = NAMESPACE.replace("shop", "bank");
+        fs::write(&path, format!("{NAMESPACE}---\n{NAMESPACE}---\n{other}")).unwrap();
+        let mut directory = Directory::new(folder.path());
+        let events = directory.scan().unwrap().events;
+        assert_eq!(origins(&events), ["a.yaml", "a.yaml (again)", "a.yaml"]);
+        fs::write(&path, NAMESPACE).unwrap();
+        let events = directory.scan().unwrap().events;
+        let deleted = events
+            .iter()
+            .filter(|event| matches!(event, Event::Deleted(..)));
+        assert_eq!(deleted.count(), 2, "{events:?}");
     }
 
     #[test]
@@ -242,7 +294,7 @@ mod tests {
         directory.scan().unwrap();
         fs::write(&path, "kind: Pod\napiVersion: v1\nspec: {}\n").unwrap();
         let update = directory.scan().unwrap();
-        assert!(update.changed.is_empty() && update.removed.is_empty());
+        assert!(update.events.is_empty());
         let (name, error) = &update.broken[0];
         assert_eq!(name, "a.yaml");
         assert!(error.to_string().contains("document 1 (Pod )"), "{error}");

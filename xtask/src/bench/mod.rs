@@ -44,6 +44,9 @@ pub(crate) struct Options {
 enum Name {
     /// TCP across nodes: direct, through a pair of Envoys with mutual TLS, through Weft.
     L4,
+    /// The control plane under simulated agents: how long a change takes to reach the
+    /// last of a thousand, and how that grows with the mesh.
+    ControlPlane,
 }
 
 /// Runs a benchmark and prints what it measured.
@@ -51,16 +54,34 @@ enum Name {
 /// # Errors
 /// In words, when something that it needs isn't there or fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), String> {
+    match options.name {
+        Name::L4 => run_l4(workspace, options),
+        Name::ControlPlane => run_control_plane(workspace, options),
+    }
+}
+
+/// Runs where the control plane's own types are.
+fn run_control_plane(workspace: &Workspace, options: &Options) -> Result<(), String> {
+    let mut command = workspace.cargo(&["bench", "-p", "weft-control-plane", "--bench", "agents"]);
+    if options.json {
+        command.args(["--", "--json"]);
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the benchmark failed: {status}")),
+        Err(error) => Err(format!("can't run cargo: {error}")),
+    }
+}
+
+fn run_l4(workspace: &Workspace, options: &Options) -> Result<(), String> {
     prerequisites::ensure()?;
     prerequisites::ensure_programs(&PROGRAMS)?;
     build_ebpf::run(&build_ebpf::Options::default()).map_err(|error| error.to_string())?;
     workspace
         .build_release()
         .map_err(|error| error.to_string())?;
-    let samples = match options.name {
-        Name::L4 => l4::run(workspace, options.repetitions, options.seconds)
-            .map_err(|error| error.to_string())?,
-    };
+    let samples = l4::run(workspace, options.repetitions, options.seconds)
+        .map_err(|error| error.to_string())?;
     if options.json {
         let rows = serde_json::to_string_pretty(&samples.rows(&l4::MODES));
         println!("{}", rows.map_err(|error| error.to_string())?);

@@ -1,0 +1,91 @@
+//! Objects that can't take effect because of others.
+
+use weft_model::identity::InvalidIdentity;
+use weft_model::service::ServiceKey;
+
+use super::Claim;
+
+/// An object that can't take effect because of others.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Conflict {
+    /// Two objects with the same name.
+    #[error("{origin}: {object} is also in {first}; the one in {first} counts")]
+    Duplicate {
+        /// Kind, namespace and name.
+        object: String,
+        /// The file that is ignored for it.
+        origin: String,
+        /// The file that counts.
+        first: String,
+    },
+    /// Two pods with the same address.
+    #[error(
+        "{}Pod {pod} has the address {address} of Pod {first}; Pod {pod} is left out",
+        prefix(origin)
+    )]
+    Address {
+        /// The pod that is left out.
+        pod: ServiceKey,
+        /// Its file.
+        origin: String,
+        /// The address.
+        address: String,
+        /// The pod that has it.
+        first: ServiceKey,
+    },
+    /// Two pods with the same UID.
+    #[error(
+        "{}Pod {pod} has the UID {uid} of Pod {first}; Pod {pod} is left out",
+        prefix(origin)
+    )]
+    Uid {
+        /// The pod that is left out.
+        pod: ServiceKey,
+        /// Its file.
+        origin: String,
+        /// The UID.
+        uid: String,
+        /// The pod that has it.
+        first: ServiceKey,
+    },
+    /// A namespace or service account that can't be part of an identity.
+    #[error("{}Pod {pod}: {error}", prefix(origin))]
+    Identity {
+        /// The pod that is left out.
+        pod: ServiceKey,
+        /// Its file.
+        origin: String,
+        /// Why.
+        error: InvalidIdentity,
+    },
+}
+
+impl Conflict {
+    /// A pod claims what another has.
+    pub(super) fn taken(pod: &ServiceKey, origin: &str, claim: &Claim, first: &ServiceKey) -> Self {
+        let (pod, origin, first) = (pod.clone(), origin.to_owned(), first.clone());
+        match claim {
+            Claim::Address(address) => Self::Address {
+                pod,
+                origin,
+                address: address.to_string(),
+                first,
+            },
+            Claim::Uid(uid) => Self::Uid {
+                pod,
+                origin,
+                uid: uid.to_string(),
+                first,
+            },
+        }
+    }
+}
+
+/// An API server's objects have no file.
+fn prefix(origin: &str) -> String {
+    if origin.is_empty() {
+        String::new()
+    } else {
+        format!("{origin}: ")
+    }
+}

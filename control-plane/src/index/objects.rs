@@ -1,0 +1,257 @@
+//! The objects that are known, by name, and who refers to whom.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use weft_model::service::ServiceKey;
+
+use super::Conflict;
+use crate::manifest::{
+    Kind, MeshConfigObject, NamespaceObject, Object, ObjectKey, PodObject, ServiceObject,
+    SliceObject,
+};
+use crate::source::Origin;
+
+/// Objects of one kind by name. Of several with one name, the one of the first origin
+/// counts.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    by_name: BTreeMap<ServiceKey, BTreeMap<Origin, T>>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// The one that counts.
+    pub(super) fn get(&self, name: &ServiceKey) -> Option<&T> {
+        self.entry(name).map(|(_, object)| object)
+    }
+
+    /// The one that counts, with its origin.
+    pub(super) fn entry(&self, name: &ServiceKey) -> Option<(&Origin, &T)> {
+        self.by_name.get(name)?.first_key_value()
+    }
+
+    /// All that count, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ServiceKey, &T)> {
+        self.by_name
+            .iter()
+            .filter_map(|(name, origins)| Some((name, origins.first_key_value()?.1)))
+    }
+
+    /// Those of one namespace that count, by name.
+    pub(super) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ServiceKey, &T)> {
+        let first = ServiceKey::new(namespace, "");
+        let of_namespace = first.namespace.clone();
+        self.by_name
+            .range(first..)
+            .take_while(move |(name, _)| name.namespace == of_namespace)
+            .filter_map(|(name, origins)| Some((name, origins.first_key_value()?.1)))
+    }
+
+    /// The one of that origin, whether it counts or not.
+    fn of(&self, name: &ServiceKey, origin: &Origin) -> Option<&T> {
+        self.by_name.get(name)?.get(origin)
+    }
+
+    /// The origins that all say they have that object.
+    fn origins(&self, name: &ServiceKey) -> impl Iterator<Item = &Origin> {
+        self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    fn insert(&mut self, name: ServiceKey, origin: Origin, object: T) {
+        self.by_name.entry(name).or_default().insert(origin, object);
+    }
+
+    fn remove(&mut self, name: &ServiceKey, origin: &Origin) {
+        if let Some(origins) = self.by_name.get_mut(name) {
+            origins.remove(origin);
+            if origins.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+
+    fn origins_of_all(&self) -> Vec<(ServiceKey, Origin)> {
+        let all = self.by_name.iter();
+        all.flat_map(|(name, origins)| origins.keys().map(|origin| (name.clone(), origin.clone())))
+            .collect()
+    }
+}
+
+/// All objects.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub(super) pods: Table<PodObject>,
+    pub(super) services: Table<ServiceObject>,
+    pub(super) slices: Table<SliceObject>,
+    pub(super) namespaces: Table<NamespaceObject>,
+    mesh_configs: Table<MeshConfigObject>,
+    /// The slices of a Service, and the Services whose slices name a pod.
+    pub(super) slices_of: Links,
+    pub(super) services_of: Links,
+    /// Objects that don't count because another of their name does.
+    duplicates: BTreeMap<ObjectKey, Vec<Conflict>>,
+}
+
+impl Objects {
+    /// What holds for the whole mesh.
+    pub(super) fn mesh_config(&self) -> Option<&MeshConfigObject> {
+        self.mesh_configs.iter().next().map(|(_, config)| config)
+    }
+
+    pub(super) fn insert(&mut self, origin: Origin, object: Object) {
+        let key = object.key();
+        let name = key.name.clone();
+        match object {
+            Object::Pod(object) => self.pods.insert(name, origin, object),
+            Object::Service(object) => self.services.insert(name, origin, object),
+            Object::Namespace(object) => self.namespaces.insert(name, origin, object),
+            Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
+            Object::EndpointSlice(object) => {
+                self.unlink_slice(&name);
+                self.slices.insert(name.clone(), origin, object);
+                self.link_slice(&name);
+            }
+        }
+        self.find_duplicates(key);
+    }
+
+    pub(super) fn remove(&mut self, origin: &Origin, key: &ObjectKey) {
+        let name = &key.name;
+        match key.kind {
+            Kind::Pod => self.pods.remove(name, origin),
+            Kind::Service => self.services.remove(name, origin),
+            Kind::Namespace => self.namespaces.remove(name, origin),
+            Kind::MeshConfig => self.mesh_configs.remove(name, origin),
+            Kind::EndpointSlice => {
+                self.unlink_slice(name);
+                self.slices.remove(name, origin);
+                self.link_slice(name);
+            }
+        }
+        self.find_duplicates(key.clone());
+    }
+
+    /// Whether that origin has exactly that object already.
+    pub(super) fn holds(&self, origin: &Origin, object: &Object) -> bool {
+        let name = object.key().name;
+        match object {
+            Object::Pod(object) => self.pods.of(&name, origin) == Some(object),
+            Object::Service(object) => self.services.of(&name, origin) == Some(object),
+            Object::Namespace(object) => self.namespaces.of(&name, origin) == Some(object),
+            Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
+            Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
+        }
+    }
+
+    /// Every object of that kind, whether it counts or not.
+    pub(super) fn of_kind(&self, kind: Kind) -> Vec<(Origin, ObjectKey)> {
+        let all = match kind {
+            Kind::Pod => self.pods.origins_of_all(),
+            Kind::Service => self.services.origins_of_all(),
+            Kind::Namespace => self.namespaces.origins_of_all(),
+            Kind::MeshConfig => self.mesh_configs.origins_of_all(),
+            Kind::EndpointSlice => self.slices.origins_of_all(),
+        };
+        let keyed = |(name, origin)| (origin, ObjectKey { kind, name });
+        all.into_iter().map(keyed).collect()
+    }
+
+    /// Objects that don't count because another of their name does.
+    pub(super) fn duplicates(&self) -> impl Iterator<Item = &Conflict> {
+        self.duplicates.values().flatten()
+    }
+
+    fn link_slice(&mut self, name: &ServiceKey) {
+        let Some(slice) = self.slices.get(name) else {
+            return;
+        };
+        self.slices_of.add(slice.service.clone(), name.clone());
+        for pod in slice.pods() {
+            self.services_of.add(pod, slice.service.clone());
+        }
+    }
+
+    fn unlink_slice(&mut self, name: &ServiceKey) {
+        let Some(slice) = self.slices.get(name) else {
+            return;
+        };
+        self.slices_of.remove(&slice.service, name);
+        for pod in slice.pods() {
+            self.services_of.remove(&pod, &slice.service);
+        }
+    }
+
+    fn find_duplicates(&mut self, key: ObjectKey) {
+        fn duplicates<T>(table: &Table<T>, key: &ObjectKey) -> Vec<Conflict> {
+            let mut origins = table.origins(&key.name);
+            let Some(first) = origins.next() else {
+                return Vec::new();
+            };
+            let conflict = |origin: &Origin| Conflict::Duplicate {
+                object: key.to_string(),
+                origin: origin.clone(),
+                first: first.clone(),
+            };
+            origins.map(conflict).collect()
+        }
+        let conflicts = match key.kind {
+            Kind::Pod => duplicates(&self.pods, &key),
+            Kind::Service => duplicates(&self.services, &key),
+            Kind::Namespace => duplicates(&self.namespaces, &key),
+            Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
+            Kind::EndpointSlice => duplicates(&self.slices, &key),
+        };
+        if conflicts.is_empty() {
+            self.duplicates.remove(&key);
+        } else {
+            self.duplicates.insert(key, conflicts);
+        }
+    }
+}
+
+/// Who refers to a name. Counted, because two slices of one Service may name one pod.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    by_name: HashMap<ServiceKey, BTreeMap<ServiceKey, usize>>,
+}
+
+impl Links {
+    /// Those that refer to a name.
+    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &ServiceKey> {
+        self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    fn add(&mut self, name: ServiceKey, referrer: ServiceKey) {
+        *self
+            .by_name
+            .entry(name)
+            .or_default()
+            .entry(referrer)
+            .or_default() += 1;
+    }
+
+    fn remove(&mut self, name: &ServiceKey, referrer: &ServiceKey) {
+        let Some(referrers) = self.by_name.get_mut(name) else {
+            return;
+        };
+        if let Some(count) = referrers.get_mut(referrer) {
+            *count -= 1;
+            if *count == 0 {
+                referrers.remove(referrer);
+            }
+        }
+        if referrers.is_empty() {
+            self.by_name.remove(name);
+        }
+    }
+}
+
+/// Names of objects.
+pub(super) type Names = BTreeSet<ServiceKey>;
