@@ -123,6 +123,25 @@ fn agents_have_no_permission_and_no_token_that_the_api_server_takes() {
     assert_eq!(audiences, ["weft-control-plane"]);
 }
 
+/// The control plane follows once `--source kubernetes` is there.
+#[test]
+#[cfg_attr(not(feature = "end-to-end"), ignore = "needs the programs built")]
+fn the_agent_knows_every_flag_that_it_is_given() {
+    let pod = &objects(&template(&[]))["DaemonSet weft-node-agent"]["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|text| text.as_str().unwrap())
+        .collect();
+    let test = std::env::current_exe().unwrap();
+    let agent = test.ancestors().nth(2).unwrap().join("weft-node-agent");
+    let help = run(Command::new(agent).args([arguments[0], "--help"]));
+    for argument in &arguments[1..] {
+        let flag = argument.split('=').next().unwrap();
+        assert!(help.split_whitespace().any(|word| word == flag), "{flag}");
+    }
+}
+
 fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap()
