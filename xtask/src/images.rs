@@ -160,6 +160,8 @@ fn build_release(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
         .env("CARGO_ENCODED_RUSTFLAGS", remap_paths(REMAP_RUST, "\x1f", workspace.root()))
         // Libraries in C, which name their files in messages.
         .env("CFLAGS", remap_paths(REMAP_C, " ", workspace.root()))
+        // What these say of __DATE__. Always the same: cargo wouldn't build them again.
+        .env("SOURCE_DATE_EPOCH", "0")
         .status()
         .map_err(BuildError::from)?;
     match status.success() {
