@@ -6,6 +6,7 @@
 //! * [`topology`]: nodes joined by a bridge, pods behind them
 //! * [`manifest`]: the Kubernetes documents that a mesh runs from
 //! * [`mesh`]: control plane, agents and applications on a topology
+//! * [`image`]: programs as container images, without a container engine
 //! * [`access_log`], [`packets`]: evidence
 //!
 //! Everything needs root; without it [`missing_prerequisites`] says so.
@@ -14,6 +15,7 @@ pub mod access_log;
 pub mod cgroup;
 pub mod error;
 pub mod http;
+pub mod image;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
+use crate::workspace::{REMAP_RUST, remap_paths};
 use toolchain::{Toolchain, Unusable};
 
 /// The target whose byte order is that of every machine Weft runs on.
@@ -188,7 +189,12 @@ fn build(
         .args(["build", "--release", "--locked", "--target", TARGET])
         .args(toolchain.build_arguments())
         .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(linker));
+        .env("CARGO_ENCODED_RUSTFLAGS", {
+            let mut flags = flags(linker);
+            flags.push("\x1f");
+            flags.push(remap_paths(REMAP_RUST, "\x1f", &folders.workspace));
+            flags
+        });
     if toolchain.needs_bootstrap() {
         command.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES);
     }
@@ -232,6 +238,8 @@ fn hash_inputs(workspace: &Path) -> Result<String, BuildEbpfError> {
     }
     UNSTABLE_CRATES.hash(&mut hasher);
     flags(Path::new(linker::VERSION)).hash(&mut hasher);
+    // Not the paths: what is built doesn't depend on them.
+    REMAP_RUST.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
 }
 

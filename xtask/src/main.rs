@@ -7,6 +7,7 @@ mod bench;
 mod build_ebpf;
 mod codegen;
 mod demo;
+mod images;
 mod interrupt;
 mod prerequisites;
 mod test;
@@ -40,6 +41,9 @@ enum Command {
     Bench(bench::Options),
     /// Builds the eBPF programs that the node agent embeds.
     BuildEbpf(build_ebpf::Options),
+    /// Packs the programs as container images, files that `docker load` and `ctr images
+    /// import` read. Needs no container engine.
+    Images(images::Options),
     /// Generates Rust code from the protobuf schema.
     Codegen,
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Bench(options) => done(bench::run(&workspace, &options)),
         Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
+        Command::Images(options) => done(images::run(&workspace, &options)),
         Command::Codegen => done(codegen::run(workspace.root())),
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use weft_tests::has_program;
+
 use crate::workspace::Workspace;
 use crate::{build_ebpf, interrupt, prerequisites};
 
@@ -39,6 +41,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
             }
         }
         Err(error) => problems.push(format!("kernel and end-to-end tests not run: {error}")),
+    }
+    if ["go", "kubectl"].iter().all(|name| has_program(name)) {
+        features.push("weft-tests/deploy");
+    } else {
+        eprintln!("tests of deploy/ are left out: they need go and kubectl");
     }
     let features = features.join(",");
     let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];

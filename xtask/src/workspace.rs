@@ -95,3 +95,25 @@ impl Workspace {
         }
     }
 }
+
+/// What [`remap_paths`] is to say to rustc.
+pub(crate) const REMAP_RUST: &str = "--remap-path-prefix=";
+/// What it is to say to a compiler of C.
+pub(crate) const REMAP_C: &str = "-ffile-prefix-map=";
+
+/// Flags that keep the paths of this machine out of what a compiler makes, so that it is
+/// the same wherever it is built.
+pub(crate) fn remap_paths(flag: &str, separator: &str, workspace: &Path) -> OsString {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let mut flags = OsString::from(flag);
+    flags.push(workspace);
+    flags.push("=/weft");
+    if let Some(cargo) = cargo.or_else(home) {
+        flags.push(separator);
+        flags.push(flag);
+        flags.push(cargo);
+        flags.push("=/cargo");
+    }
+    flags
+}

@@ -1,0 +1,223 @@
+//! What `kubectl apply -k deploy/` and the Helm chart install: the same.
+
+// Helpers of tests: what fails there fails the test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::Value;
+
+type Objects = BTreeMap<String, Value>;
+
+#[test]
+fn the_chart_makes_the_same_objects_as_the_kustomization() {
+    let kustomized = objects(&run(Command::new("kubectl")
+        .arg("kustomize")
+        .arg(root().join("deploy"))));
+    // Helm wants the namespace to be there before; the kustomization brings it.
+    let charted = objects(&template(&[
+        "--include-crds",
+        "--set=namespace.create=true",
+    ]));
+    let names = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&charted), names(&kustomized));
+    for (name, object) in &kustomized {
+        assert_eq!(&charted[name], object, "{name}");
+    }
+}
+
+#[test]
+fn what_a_value_turns_off_is_not_made() {
+    let all = objects(&template(&[]));
+    for (value, object) in [
+        ("webhook.enabled", "ValidatingWebhookConfiguration weft"),
+        ("networkPolicy.enabled", "NetworkPolicy weft-control-plane"),
+        ("resourceQuota.enabled", "ResourceQuota weft-critical-pods"),
+        (
+            "controlPlane.podDisruptionBudget.enabled",
+            "PodDisruptionBudget weft-control-plane",
+        ),
+    ] {
+        let mut fewer = all.clone();
+        assert!(fewer.remove(object).is_some(), "{object}");
+        let set = format!("--set={value}=false");
+        assert_eq!(objects(&template(&[&set])), fewer, "{value}");
+    }
+}
+
+#[test]
+fn values_of_the_mesh_make_a_mesh_config() {
+    let set = "--set=mesh.mtls.mode=Strict,mesh.trustDomain=example.org";
+    let config = &objects(&template(&[set]))["MeshConfig default"];
+    assert_eq!(config["spec"]["mtls"]["mode"], "Strict");
+    assert_eq!(config["spec"]["trustDomain"], "example.org");
+}
+
+#[test]
+fn a_value_that_is_none_is_refused() {
+    for wrong in [
+        "mesh.mtls.mode=strict",
+        "image.pullPolicy=Sometimes",
+        "nodeAgent.drainDeadline=soon",
+        "controlPlane.replica=3",
+    ] {
+        let output = helm_template(&[&format!("--set={wrong}")])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{wrong} was taken");
+        assert!(error.contains("values don't meet"), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn a_chart_in_another_namespace_refers_to_that_one_only() {
+    let text = run(helm_template(&["--set=namespace.create=true"]).arg("--namespace=elsewhere"));
+    for (name, object) in objects(&text) {
+        let text = object.to_string();
+        assert!(!text.contains("weft-system"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn an_update_of_the_agents_can_run_two_on_a_node_and_lets_the_old_one_drain() {
+    let agents = &objects(&template(&[]))["DaemonSet weft-node-agent"];
+    let pod = &agents["spec"]["template"]["spec"];
+    let containers = pod["containers"].as_array().unwrap();
+    for container in containers {
+        assert!(container.get("ports").is_none(), "{container}");
+    }
+    let arguments = containers[0]["args"].as_array().unwrap();
+    let drain = arguments
+        .iter()
+        .find_map(|argument| argument.as_str()?.strip_prefix("--drain-deadline="))
+        .unwrap();
+    let drain: u64 = drain.trim_end_matches('s').parse().unwrap();
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain);
+}
+
+#[test]
+fn agents_have_no_permission_and_no_token_that_the_api_server_takes() {
+    let objects = objects(&template(&[]));
+    for (name, object) in &objects {
+        let Some(subjects) = object["subjects"].as_array() else {
+            continue;
+        };
+        let agent = |subject: &&Value| subject["name"] == "weft-node-agent";
+        assert!(!subjects.iter().any(|subject| agent(&subject)), "{name}");
+    }
+    let pod = &objects["DaemonSet weft-node-agent"]["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let sources = volumes.iter().flat_map(|volume| {
+        let sources = volume["projected"]["sources"].as_array();
+        sources.cloned().unwrap_or_default()
+    });
+    let tokens = sources.filter_map(|source| source.get("serviceAccountToken").cloned());
+    let audiences: Vec<_> = tokens.map(|token| token["audience"].clone()).collect();
+    assert_eq!(audiences, ["weft-control-plane"]);
+}
+
+/// The control plane follows once `--source kubernetes` is there.
+#[test]
+#[cfg_attr(not(feature = "end-to-end"), ignore = "needs the programs built")]
+fn the_agent_knows_every_flag_that_it_is_given() {
+    let pod = &objects(&template(&[]))["DaemonSet weft-node-agent"]["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|text| text.as_str().unwrap())
+        .collect();
+    let test = std::env::current_exe().unwrap();
+    let agent = test.ancestors().nth(2).unwrap().join("weft-node-agent");
+    let help = run(Command::new(agent).args([arguments[0], "--help"]));
+    for argument in &arguments[1..] {
+        let flag = argument.split('=').next().unwrap();
+        assert!(help.split_whitespace().any(|word| word == flag), "{flag}");
+    }
+}
+
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap()
+}
+
+fn template(more: &[&str]) -> String {
+    run(&mut helm_template(more))
+}
+
+fn helm_template(more: &[&str]) -> Command {
+    let mut command = Command::new(&*HELM);
+    command
+        .args(["template", "weft"])
+        .arg(root().join("deploy/helm/weft"))
+        .args(["--namespace=weft-system", "--kube-version=1.36.0"])
+        .args(more);
+    command
+}
+
+/// Built once for each version of its module, by the Go toolchain.
+static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let module = root().join("tests/kube/helm");
+    let mut versions = fs::read(module.join("go.mod")).unwrap();
+    versions.extend(fs::read(module.join("go.sum")).unwrap());
+    let hash = digest(&SHA256, &versions);
+    let hash: String = hash.as_ref()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+    let helm = home.join(format!(".cache/weft/kube/helm-{hash}/helm"));
+    if !helm.is_file() {
+        // Another run may be at it: each has a file of its own until it is whole.
+        let unfinished = helm.with_extension(std::process::id().to_string());
+        run(Command::new("go")
+            .current_dir(&module)
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+            .arg(&unfinished)
+            .arg("helm.sh/helm/v3/cmd/helm"));
+        fs::rename(&unfinished, &helm).unwrap();
+    }
+    helm
+});
+
+fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The documents by kind and name, without what Helm says about itself.
+fn objects(text: &str) -> Objects {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    let documents = documents.into_iter().filter(|object| !object.is_null());
+    let objects = documents.map(|mut object| {
+        if let Some(labels) = object.pointer_mut("/metadata/labels") {
+            let labels = labels.as_object_mut().unwrap();
+            labels.retain(|label, _| {
+                !label.starts_with("helm.sh/")
+                    && label != "app.kubernetes.io/managed-by"
+                    && label != "app.kubernetes.io/instance"
+            });
+        }
+        let text = |path: &str| object.pointer(path).unwrap().as_str().unwrap().to_owned();
+        (
+            format!("{} {}", text("/kind"), text("/metadata/name")),
+            object,
+        )
+    });
+    let mut all = Objects::new();
+    for (name, object) in objects {
+        assert!(all.insert(name.clone(), object).is_none(), "{name} twice");
+    }
+    all
+}
