@@ -84,7 +84,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, env = "WEFT_NAMESPACE", default_value = "weft-system")]
     pub(crate) namespace: String,
     /// Name of this replica, other than that of all others, such as the pod's.
-    #[arg(long, env = "WEFT_REPLICA", default_value = "weft-control-plane")]
+    #[arg(long, env = "WEFT_POD", default_value = "weft-control-plane")]
     pub(crate) replica: String,
     /// The audience that agents' tokens are meant for.
     #[arg(long, default_value = "weft-control-plane")]
