@@ -4,4 +4,5 @@
 
 pub mod netns;
 pub mod pod_net;
+pub mod processes;
 pub mod redirect;

@@ -3,11 +3,13 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::SockaddrStorage;
 use socket2::{Domain, Socket, Type};
 
 /// Where `ip netns` keeps named namespaces.
@@ -143,6 +145,25 @@ impl NetworkNamespace {
     /// Device and inode, to compare with another open namespace.
     pub fn identity(&self) -> NamespaceIdentity {
         self.identity
+    }
+
+    /// The addresses by which others reach it: all but loopback's and those that count
+    /// on one link only.
+    ///
+    /// # Errors
+    /// When the namespace can't be entered, or the kernel doesn't tell.
+    pub fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        let found = self.run(nix::ifaddrs::getifaddrs)??;
+        let address = |address: SockaddrStorage| match address.as_sockaddr_in() {
+            Some(v4) => Some(IpAddr::V4(v4.ip())),
+            None => address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())),
+        };
+        let is_global = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let addresses = found.filter_map(|interface| address(interface.address?));
+        Ok(addresses.filter(is_global).collect())
     }
 
     /// Runs a closure inside the namespace, on this thread. Sockets that it makes stay

@@ -3,10 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use weft_node_agent::redirect::{Redirect, RedirectError, RedirectOptions, UnknownPods};
+use weft_node_agent::redirect::{
+    CgroupError, PinsError, Redirect, RedirectError, RedirectOptions, UnknownPods,
+    enter_node_namespace,
+};
 use weft_proxy::admin::{self, Pages, Readiness};
 use weft_proxy::config::captures::CaptureReports;
 use weft_proxy::config::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
@@ -25,6 +29,9 @@ use crate::args::{RunArguments, UnknownPodsArgument};
 use crate::metrics::AgentMetrics;
 use crate::{config, signals};
 
+/// How often a successor looks whether its predecessor has ended.
+const STAND_BY: Duration = Duration::from_millis(50);
+
 /// Why the agent can't run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -34,6 +41,10 @@ pub(crate) enum RunError {
     Signals(io::Error),
     #[error("can't read the agent's own network namespace: {0}")]
     OwnNamespace(io::Error),
+    #[error(
+        "can't enter the node's cgroup namespace ({0}); run as root, in a pod with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    )]
+    Cgroup(CgroupError),
     #[error("{0}")]
     Redirect(#[from] RedirectError),
     #[error("{0}")]
@@ -52,6 +63,8 @@ pub(crate) enum RunError {
 /// # Errors
 /// When something that it can't do without fails at start.
 pub(crate) fn run(arguments: RunArguments) -> Result<(), RunError> {
+    // Before there are other threads, which would stay where they are.
+    enter_node_namespace().map_err(RunError::Cgroup)?;
     let control = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,8 +73,11 @@ pub(crate) fn run(arguments: RunArguments) -> Result<(), RunError> {
 }
 
 async fn serve(arguments: RunArguments) -> Result<(), RunError> {
-    let stop = signals::stop().map_err(RunError::Signals)?;
-    let redirect = load(&arguments)?;
+    let mut stop = signals::stop().map_err(RunError::Signals)?;
+    let redirect = tokio::select! {
+        redirect = load_when_free(&arguments) => redirect?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
     let control_plane = ControlPlane::new(ControlPlaneOptions {
         address: arguments.control_plane.clone(),
         server_name: arguments.control_plane_name.clone(),
@@ -105,6 +121,23 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Loads the programs as soon as no other agent serves this node: a successor waits for
+/// its predecessor's end, and then takes over within moments.
+async fn load_when_free(arguments: &RunArguments) -> Result<Redirect, RunError> {
+    let mut told = false;
+    loop {
+        match load(arguments) {
+            Err(RunError::Redirect(RedirectError::Pins(PinsError::InUse(directory)))) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(directory = %directory.display(), "another agent serves this node; standing by until it ends");
+                }
+                tokio::time::sleep(STAND_BY).await;
+            }
+            loaded => return loaded,
+        }
+    }
 }
 
 fn load(arguments: &RunArguments) -> Result<Redirect, RunError> {

@@ -2,6 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_set_retval, bpf_setsockopt,
 };
@@ -187,7 +188,8 @@ fn node(socket: *mut bpf_sock, dialled: &SocketAddress) -> Finding {
     if maps::POD_ADDRESSES.get_ptr(dialled.address).is_none() {
         return Finding::HostNamespace;
     }
-    if is_pod_process() || !maps::store(&maps::NODE_SOCKETS, socket, 1) {
+    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if is_pod_process() || !maps::store(&maps::NODE_SOCKETS, socket, process) {
         maps::forget(&maps::NODE_SOCKETS, socket);
         return Finding::HostNamespace;
     }

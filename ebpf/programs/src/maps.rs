@@ -35,6 +35,8 @@ pub static OWN_SOCKETS: SkStorage<OwnSocket> = SkStorage::new();
 pub static DESTINATIONS: SkStorage<StoredDestination> = SkStorage::new();
 #[btf_map]
 pub static CLIENTS: SkStorage<SocketAddress> = SkStorage::new();
+/// Process (thread group) that opened the connection, as the first PID namespace numbers
+/// it.
 #[btf_map]
 pub static NODE_SOCKETS: SkStorage<u32> = SkStorage::new();
 
@@ -48,7 +50,7 @@ pub static PENDING: LruHashMap<NamespacedConnection, SocketAddress> =
 pub static OWN_CONNECTIONS: LruHashMap<Connection, SocketAddress> =
     LruHashMap::with_max_entries(OPENING, 0);
 #[map]
-pub static NODE_CONNECTIONS: LruHashMap<Connection, u8> = LruHashMap::with_max_entries(OPENING, 0);
+pub static NODE_CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(OPENING, 0);
 /// Such maps take their memory at once: about 130 bytes an entry.
 const OPENING: u32 = 32768;
 

@@ -41,8 +41,8 @@ fn connecting(context: &SockOpsContext) {
             let _ = maps::OWN_CONNECTIONS.insert(ops::connection(context), own.client, 0);
             watch_close(context);
         }
-    } else if maps::stored(&maps::NODE_SOCKETS, socket).is_some() {
-        let _ = maps::NODE_CONNECTIONS.insert(ops::connection(context), 1, 0);
+    } else if let Some(process) = maps::stored(&maps::NODE_SOCKETS, socket) {
+        let _ = maps::NODE_CONNECTIONS.insert(ops::connection(context), process, 0);
         watch_close(context);
     }
 }
@@ -122,8 +122,9 @@ fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
         } else {
             Finding::ClientLost
         });
-    } else if maps::NODE_CONNECTIONS.get_ptr(connection).is_some() {
-        let kept = maps::store(&maps::NODE_SOCKETS, socket, 1);
+    // SAFETY: written once, before the SYN was sent.
+    } else if let Some(process) = unsafe { maps::NODE_CONNECTIONS.get(connection) }.copied() {
+        let kept = maps::store(&maps::NODE_SOCKETS, socket, process);
         let _ = maps::NODE_CONNECTIONS.remove(connection);
         note(if kept {
             Finding::NodeKept

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use weft_model::SpiffeId;
 use weft_model::workload::{Workload, WorkloadUid};
-use weft_node_agent::netns::{self, NamespaceIdentity, NetworkNamespace};
+use weft_node_agent::netns::{NamespaceIdentity, NetworkNamespace};
 use weft_node_agent::pod_net::PodNet;
 use weft_node_agent::redirect::{
     CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectError,
@@ -19,8 +19,7 @@ use weft_proxy::proxy::PodProxy;
 use weft_proxy::shared::Shared;
 use weft_proxy::workers::Workers;
 
-use super::lifecycle::namespace_name;
-use super::namespaces::{Claim, NamespaceError, Namespaces};
+use super::namespaces::{Claim, NamespaceError, Namespaces, Place};
 use super::table::PodTable;
 
 /// How long a pod's first certificate may take before that counts as a failure.
@@ -39,8 +38,10 @@ const NAMESPACE_GONE: Duration = Duration::from_secs(1);
 pub(crate) enum CaptureError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
-    #[error(transparent)]
-    Open(#[from] netns::NamespaceError),
+    #[error("can't read the addresses of the pod's network namespace: {0}")]
+    Addresses(std::io::Error),
+    #[error("the pod's network namespace has no address yet")]
+    NoAddress,
     #[error("no certificate for {identity}: {reason}")]
     Certificate { identity: SpiffeId, reason: String },
     #[error("can't listen in the pod's network namespace: {0}")]
@@ -98,9 +99,10 @@ impl Captured {
     /// # Errors
     /// When the kernel refuses; the pod then stays captured in its previous form.
     pub(crate) fn update(&mut self, workload: &Arc<Workload>) -> Result<(), CaptureError> {
+        let workload = with_addresses(workload, self.net.namespace())?;
         self.kernel
-            .update(&request(workload, self.net.namespace(), &self.proxy))?;
-        self.workload = Arc::clone(workload);
+            .update(&request(&workload, self.net.namespace(), &self.proxy))?;
+        self.workload = workload;
         Ok(())
     }
 
@@ -129,12 +131,10 @@ impl Capturer {
         found: NamespaceIdentity,
         identity: Arc<IdentityInUse>,
     ) -> Result<Captured, CaptureError> {
-        let name = namespace_name(workload);
-        let claim = self.namespaces.claim(name, found, &workload.uid)?;
-        let namespace = NetworkNamespace::open_named(name)?;
-        if namespace.identity() != found {
-            return Err(NamespaceError::Changed(name.to_owned()).into());
-        }
+        let place = Place::of(workload);
+        let claim = self.namespaces.claim(&place, found, &workload.uid)?;
+        let namespace = self.namespaces.open(&place, found)?;
+        let workload = &with_addresses(workload, &namespace)?;
         self.await_certificate(workload, &identity).await?;
         let net = Arc::new(PodNet::new(namespace, self.redirect.sockets()));
         let (shared, worker) = (Arc::clone(&self.shared), self.workers.assign());
@@ -214,7 +214,7 @@ impl Capturer {
             claim,
         } = pod;
         part(&workload, kernel);
-        let current = self.namespaces.find(namespace_name(&workload));
+        let current = self.namespaces.find(&Place::of(&workload));
         let deadline = match current == Some(net.namespace().identity()) {
             true => self.drain_deadline,
             false => self.drain_deadline.min(NAMESPACE_GONE),
@@ -247,12 +247,9 @@ impl Capturer {
         workload: &Workload,
         found: NamespaceIdentity,
     ) -> Result<NetworkNamespace, CaptureError> {
-        let name = namespace_name(workload);
-        self.namespaces.check(name, found, &workload.uid)?;
-        let namespace = NetworkNamespace::open_named(name)?;
-        if namespace.identity() != found {
-            return Err(NamespaceError::Changed(name.to_owned()).into());
-        }
+        let place = Place::of(workload);
+        self.namespaces.check(&place, found, &workload.uid)?;
+        let namespace = self.namespaces.open(&place, found)?;
         self.redirect.know_outside(&namespace)?;
         Ok(namespace)
     }
@@ -270,6 +267,26 @@ impl Capturer {
         self.reports.release(pod);
         self.table.remove(pod);
     }
+}
+
+/// A workload with the addresses that its pod has, where the control plane knows none
+/// yet: kubelet tells only after the pod's first container was started.
+fn with_addresses(
+    workload: &Arc<Workload>,
+    namespace: &NetworkNamespace,
+) -> Result<Arc<Workload>, CaptureError> {
+    if !workload.addresses.is_empty() {
+        return Ok(Arc::clone(workload));
+    }
+    let addresses = namespace.addresses().map_err(CaptureError::Addresses)?;
+    if addresses.is_empty() {
+        return Err(CaptureError::NoAddress);
+    }
+    let workload = Workload::clone(workload);
+    Ok(Arc::new(Workload {
+        addresses,
+        ..workload
+    }))
 }
 
 fn request<'a>(

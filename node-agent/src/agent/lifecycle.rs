@@ -123,18 +123,12 @@ fn from_captured(wanted: &Workload, current: &Workload) -> Step {
         // Another certificate: nothing of the old proxy may go on.
         return Step::Release;
     }
-    let same = wanted.addresses == current.addresses
+    // As long as the control plane knows none, the pod's own are as good.
+    let same_addresses = wanted.addresses.is_empty() || wanted.addresses == current.addresses;
+    let same = same_addresses
         && wanted.mtls_mode == current.mtls_mode
         && wanted.exclusions == current.exclusions;
     if same { Step::Rest } else { Step::Update }
-}
-
-/// The name under `/run/netns` of a pod's network namespace.
-pub(crate) fn namespace_name(workload: &Workload) -> &str {
-    match &*workload.network_namespace {
-        "" => &workload.name,
-        name => name,
-    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,39 @@
-//! Network namespaces by name: which one has it now, and notice when that changes.
+//! Which network namespace a pod has now, and notice when that changes. Where Kubernetes
+//! runs the pods they are found by their processes; where a manifest describes them, by
+//! the name of a namespace.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
-use weft_model::workload::WorkloadUid;
-use weft_node_agent::netns::NamespaceIdentity;
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_node_agent::netns::{self, NamespaceIdentity, NetworkNamespace};
+use weft_node_agent::processes::{Effort, Processes};
 
 /// Where `ip netns` and most CNI plugins put names of network namespaces.
 const DIRECTORY: &str = "/run/netns";
 /// How often to look anyway: a bind mount over a name raises no event.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The named network namespaces of this machine.
+/// How often to look for new processes while a pod's first one is awaited: it shall be
+/// captured before it connects to anybody.
+const EAGER_POLL: Duration = Duration::from_millis(10);
+/// For how long that is done after a pod was heard of.
+const EAGER: Duration = Duration::from_secs(30);
+
+/// The network namespaces of this machine's pods.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     directory: PathBuf,
+    processes: Mutex<Processes>,
+    /// Until when pods are awaited.
+    eager_until: watch::Sender<Option<Instant>>,
     /// The agent's own, which no pod may have.
     own: NamespaceIdentity,
     changed: Arc<watch::Sender<u64>>,
@@ -42,14 +55,47 @@ pub(crate) struct Claim {
 pub(crate) enum NamespaceError {
     #[error("`{0}` is no name of a network namespace; use the name of a file in {DIRECTORY}")]
     Name(String),
-    #[error("{DIRECTORY}/{0} is the agent's own network namespace, not a pod's")]
-    Own(String),
-    #[error("{DIRECTORY}/{name} is still used for pod {pod}")]
-    Taken { name: String, pod: WorkloadUid },
-    #[error("{DIRECTORY}/{0} changed while it was being opened")]
-    Changed(String),
+    #[error("{0} is the agent's own network namespace, not a pod's")]
+    Own(Place),
+    #[error("{place} is still used for pod {pod}")]
+    Taken { place: Place, pod: WorkloadUid },
+    #[error("{0} changed while it was being opened")]
+    Changed(Place),
     #[error("the pod's earlier proxy is just ending")]
     Ending,
+    #[error(transparent)]
+    Open(#[from] netns::NamespaceError),
+}
+
+/// Where a pod's namespace is looked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// A file in the directory of named namespaces.
+    Name(String),
+    /// The processes of the pod of that UID.
+    Pod(String),
+}
+
+impl Place {
+    /// Of a workload. Manifests name the namespace, or else it has the pod's name; their
+    /// pods have no UID that kubelet gave them.
+    pub(crate) fn of(workload: &Workload) -> Self {
+        let uid = workload.uid.as_str();
+        match &*workload.network_namespace {
+            "" if uid.contains('/') => Self::Name(workload.name.to_string()),
+            "" => Self::Pod(uid.to_owned()),
+            name => Self::Name(name.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{DIRECTORY}/{name}"),
+            Self::Pod(uid) => write!(f, "the network namespace of the processes of pod {uid}"),
+        }
+    }
 }
 
 impl Namespaces {
@@ -64,23 +110,38 @@ impl Namespaces {
     fn watch_in(directory: PathBuf) -> std::io::Result<Arc<Self>> {
         let changed = Arc::new(watch::Sender::new(0));
         let watcher = watch_directory(&directory, Arc::clone(&changed));
-        let poll = Arc::downgrade(&changed);
-        tokio::spawn(async move {
-            while let Some(changed) = poll.upgrade() {
-                changed.send_modify(|count| *count += 1);
-                drop(changed);
-                tokio::time::sleep(POLL).await;
-            }
-        });
         let own = identity_of(Path::new("/proc/self/ns/net"))?;
-        let claims = Mutex::default();
-        Ok(Arc::new(Self {
+        let namespaces = Arc::new(Self {
             directory,
+            processes: Mutex::new(Processes::new(own)),
+            eager_until: watch::Sender::new(None),
             own,
             changed,
-            claims,
+            claims: Mutex::default(),
             _watcher: watcher,
-        }))
+        });
+        // Pods that are there already must not look as if they were awaited.
+        namespaces.look(Effort::Everything);
+        tokio::spawn(poll(Arc::downgrade(&namespaces)));
+        Ok(namespaces)
+    }
+
+    /// A pod was heard of whose first process may come any moment.
+    pub(crate) fn expect_pod(&self) {
+        self.eager_until.send_replace(Some(Instant::now() + EAGER));
+    }
+
+    /// Looks at processes; whoever waits is told when something changed.
+    fn look(&self, effort: Effort) {
+        let scanned = self.processes().scan(effort, Instant::now());
+        match scanned {
+            // A name's mount raises no event, so everybody looks again now and then.
+            Ok(changed) if changed || effort == Effort::Everything => {
+                self.changed.send_modify(|count| *count += 1);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(target: "agent", %error, "can't read /proc"),
+        }
     }
 
     /// Notice that some namespace may have come, gone or changed.
@@ -88,9 +149,16 @@ impl Namespaces {
         self.changed.subscribe()
     }
 
-    /// Which namespace has a name now. None when there is none, or the name is just
-    /// being made.
-    pub(crate) fn find(&self, name: &str) -> Option<NamespaceIdentity> {
+    /// Which namespace a pod has now. None when there is none, or its name is just being
+    /// made.
+    pub(crate) fn find(&self, place: &Place) -> Option<NamespaceIdentity> {
+        match place {
+            Place::Name(name) => self.find_named(name),
+            Place::Pod(uid) => self.processes().find(uid).map(|found| found.identity),
+        }
+    }
+
+    fn find_named(&self, name: &str) -> Option<NamespaceIdentity> {
         if !is_file_name(name) {
             return None;
         }
@@ -99,28 +167,54 @@ impl Namespaces {
         (found.device == self.own.device).then_some(found)
     }
 
+    /// Opens a pod's namespace.
+    ///
+    /// # Errors
+    /// When it isn't the one that was found, any more.
+    pub(crate) fn open(
+        &self,
+        place: &Place,
+        expected: NamespaceIdentity,
+    ) -> Result<NetworkNamespace, NamespaceError> {
+        let namespace = match place {
+            Place::Name(name) => Some(NetworkNamespace::open(&self.directory.join(name))?),
+            Place::Pod(uid) => {
+                let found = self.processes().find(uid);
+                match found {
+                    Some(found) => Processes::open(found)?,
+                    None => None,
+                }
+            }
+        };
+        namespace
+            .filter(|namespace| namespace.identity() == expected)
+            .ok_or_else(|| NamespaceError::Changed(place.clone()))
+    }
+
     /// Checks that a namespace may be a pod's, and that no other pod uses it.
     ///
     /// # Errors
     /// When it isn't so now.
     pub(crate) fn check(
         &self,
-        name: &str,
+        place: &Place,
         identity: NamespaceIdentity,
         pod: &WorkloadUid,
     ) -> Result<(), NamespaceError> {
-        if !is_file_name(name) {
-            return Err(NamespaceError::Name(name.to_owned()));
+        if let Place::Name(name) = place
+            && !is_file_name(name)
+        {
+            return Err(NamespaceError::Name(name.clone()));
         }
         if identity == self.own {
-            return Err(NamespaceError::Own(name.to_owned()));
+            return Err(NamespaceError::Own(place.clone()));
         }
-        if self.find(name) != Some(identity) {
-            return Err(NamespaceError::Changed(name.to_owned()));
+        if self.find(place) != Some(identity) {
+            return Err(NamespaceError::Changed(place.clone()));
         }
         match self.claims().get(&identity) {
             Some(other) if other != pod => Err(NamespaceError::Taken {
-                name: name.to_owned(),
+                place: place.clone(),
                 pod: other.clone(),
             }),
             _ => Ok(()),
@@ -133,11 +227,11 @@ impl Namespaces {
     /// When it isn't one that the pod may have now.
     pub(crate) fn claim(
         self: &Arc<Self>,
-        name: &str,
+        place: &Place,
         identity: NamespaceIdentity,
         pod: &WorkloadUid,
     ) -> Result<Claim, NamespaceError> {
-        self.check(name, identity, pod)?;
+        self.check(place, identity, pod)?;
         match self.claims().entry(identity) {
             Entry::Occupied(_) => Err(NamespaceError::Ending),
             Entry::Vacant(free) => {
@@ -150,8 +244,37 @@ impl Namespaces {
         }
     }
 
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn claims(&self) -> MutexGuard<'_, HashMap<NamespaceIdentity, WorkloadUid>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at everything now and then, and often at what is new while pods are awaited.
+async fn poll(namespaces: Weak<Namespaces>) {
+    let mut last_thorough = Instant::now();
+    loop {
+        let Some(namespaces) = namespaces.upgrade() else {
+            return;
+        };
+        let mut awaited = namespaces.eager_until.subscribe();
+        let until = *awaited.borrow_and_update();
+        if last_thorough.elapsed() >= POLL {
+            namespaces.look(Effort::Everything);
+            last_thorough = Instant::now();
+        } else {
+            namespaces.look(Effort::New);
+        }
+        drop(namespaces);
+        let is_eager = until.is_some_and(|until| Instant::now() < until);
+        let pause = if is_eager { EAGER_POLL } else { POLL };
+        // Ends early when a pod is heard of; also with the agent, whose end is above.
+        let _ = tokio::time::timeout(pause, awaited.changed()).await;
     }
 }
 
@@ -214,6 +337,10 @@ mod tests {
         (directory, namespaces)
     }
 
+    fn named(name: &str) -> Place {
+        Place::Name(name.to_owned())
+    }
+
     fn uid(name: &str) -> WorkloadUid {
         WorkloadUid::from(name)
     }
@@ -221,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn only_mounted_namespaces_of_this_directory_are_found() {
         let (_directory, namespaces) = fixture();
-        assert!(namespaces.find("web").is_some());
+        assert!(namespaces.find(&named("web")).is_some());
         for name in [
             "missing",
             "being-made",
@@ -231,43 +358,49 @@ mod tests {
             "../web",
             "/proc/self/ns/uts",
         ] {
-            assert_eq!(namespaces.find(name), None, "{name}");
+            assert_eq!(namespaces.find(&named(name)), None, "{name}");
         }
     }
 
     #[tokio::test]
     async fn the_agents_own_namespace_is_never_a_pods() {
         let (_directory, namespaces) = fixture();
-        let own = namespaces.find("own").unwrap();
-        let error = namespaces.claim("own", own, &uid("web")).unwrap_err();
+        let own = namespaces.find(&named("own")).unwrap();
+        let error = namespaces
+            .claim(&named("own"), own, &uid("web"))
+            .unwrap_err();
         assert!(matches!(error, NamespaceError::Own(_)), "{error}");
     }
 
     #[tokio::test]
     async fn a_name_that_means_another_namespace_by_now_is_refused() {
         let (_directory, namespaces) = fixture();
-        let web = namespaces.find("web").unwrap();
+        let web = namespaces.find(&named("web")).unwrap();
         let before = NamespaceIdentity {
             inode: web.inode + 1,
             ..web
         };
-        let error = namespaces.claim("web", before, &uid("web")).unwrap_err();
+        let error = namespaces
+            .claim(&named("web"), before, &uid("web"))
+            .unwrap_err();
         assert!(matches!(error, NamespaceError::Changed(_)), "{error}");
     }
 
     #[tokio::test]
     async fn a_namespace_serves_one_pod_at_a_time() {
         let (_directory, namespaces) = fixture();
-        let web = namespaces.find("web").unwrap();
-        let claim = namespaces.claim("web", web, &uid("first")).unwrap();
+        let web = namespaces.find(&named("web")).unwrap();
+        let claim = namespaces.claim(&named("web"), web, &uid("first")).unwrap();
         let error = namespaces
-            .claim("web", web, &uid("second"))
+            .claim(&named("web"), web, &uid("second"))
             .unwrap_err()
             .to_string();
         assert!(error.contains("still used for pod first"), "{error}");
-        let again = namespaces.claim("web", web, &uid("first")).unwrap_err();
+        let again = namespaces
+            .claim(&named("web"), web, &uid("first"))
+            .unwrap_err();
         assert!(matches!(again, NamespaceError::Ending), "{again}");
-        assert!(namespaces.check("web", web, &uid("first")).is_ok());
+        assert!(namespaces.check(&named("web"), web, &uid("first")).is_ok());
 
         let mut changed = namespaces.subscribe();
         changed.mark_unchanged();
@@ -276,7 +409,7 @@ mod tests {
             changed.has_changed().unwrap(),
             "nobody was told that it is free"
         );
-        assert!(namespaces.claim("web", web, &uid("second")).is_ok());
+        assert!(namespaces.claim(&named("web"), web, &uid("second")).is_ok());
     }
 
     #[tokio::test]
@@ -286,6 +419,6 @@ mod tests {
         symlink("/proc/self/ns/uts", directory.path().join("api")).unwrap();
         let noticed = tokio::time::timeout(Duration::from_secs(10), changed.changed()).await;
         noticed.unwrap().unwrap();
-        assert!(namespaces.find("api").is_some());
+        assert!(namespaces.find(&named("api")).is_some());
     }
 }

@@ -13,7 +13,8 @@ use weft_proxy::config::captures::PodCapture;
 use weft_proxy::identity::IdentityInUse;
 
 use super::capture::{CaptureError, Captured, Capturer};
-use super::lifecycle::{Actual, Desired, INBOUND_GRACE, Step, namespace_name, next};
+use super::lifecycle::{Actual, Desired, INBOUND_GRACE, Step, next};
+use super::namespaces::Place;
 use super::table::PodPhase;
 
 /// Shortest and longest wait after a failure.
@@ -54,6 +55,8 @@ pub(crate) struct PodTask {
     /// Kept between attempts, so that the certificate comes meanwhile.
     identity: Option<(SpiffeId, Arc<IdentityInUse>)>,
     backoff: Backoff,
+    /// Its namespace was looked for eagerly already.
+    expected: bool,
 }
 
 impl PodTask {
@@ -75,6 +78,7 @@ impl PodTask {
             held,
             identity,
             backoff,
+            expected: false,
         }
     }
 
@@ -86,10 +90,11 @@ impl PodTask {
                 self.workload = Arc::clone(workload);
             }
             self.namespaces.mark_unchanged();
-            let found = self
-                .capturer
-                .namespaces
-                .find(namespace_name(&self.workload));
+            if let Desired::Enrolled(workload) = &desired {
+                // So that the certificate is there when the namespace is.
+                self.use_identity(&workload.identity);
+            }
+            let found = self.capturer.namespaces.find(&Place::of(&self.workload));
             let step = next(&desired, &self.held.actual(), found, Instant::now());
             match step {
                 Step::Finish => break,
@@ -238,11 +243,19 @@ impl PodTask {
     }
 
     async fn await_namespace(&mut self, desired: &Desired) {
+        if !std::mem::replace(&mut self.expected, true) {
+            self.capturer.namespaces.expect_pod();
+        }
         match desired {
-            Desired::Enrolled(workload) => {
-                let name = namespace_name(workload);
-                self.report_failure(&format!("there is no network namespace /run/netns/{name}"));
-            }
+            Desired::Enrolled(workload) => match Place::of(workload) {
+                Place::Name(name) => {
+                    self.report_failure(&format!("there is no network namespace /run/netns/{name}"))
+                }
+                // A pod that was just scheduled has none for a while.
+                Place::Pod(_) => {
+                    self.capturer.table.set(workload, PodPhase::Awaited, None);
+                }
+            },
             Desired::Outside(workload) => {
                 self.capturer.table.set(workload, PodPhase::Outside, None);
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use weft_model::workload::{Workload, WorkloadUid};
 
-use super::lifecycle::namespace_name;
+use super::namespaces::Place;
 
 /// How far a pod is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -15,6 +15,8 @@ use super::lifecycle::namespace_name;
 pub(crate) enum PodPhase {
     /// To be left alone.
     Outside,
+    /// To be captured as soon as it has a network namespace.
+    Awaited,
     /// To be captured; the first attempt isn't over.
     Pending,
     /// Captured.
@@ -26,8 +28,9 @@ pub(crate) enum PodPhase {
 }
 
 impl PodPhase {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Outside,
+        Self::Awaited,
         Self::Pending,
         Self::Captured,
         Self::Failed,
@@ -37,6 +40,7 @@ impl PodPhase {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Outside => "outside",
+            Self::Awaited => "awaited",
             Self::Pending => "pending",
             Self::Captured => "captured",
             Self::Failed => "failed",
@@ -52,7 +56,7 @@ pub(crate) struct PodState {
     pub(crate) name: Arc<str>,
     pub(crate) identity: String,
     pub(crate) mtls_mode: String,
-    /// Under /run/netns.
+    /// Where it is looked for.
     pub(crate) network_namespace: String,
     pub(crate) phase: PodPhase,
     /// Why it isn't captured.
@@ -77,7 +81,7 @@ impl PodTable {
             name: Arc::clone(&workload.name),
             identity: workload.identity.to_string(),
             mtls_mode: workload.mtls_mode.to_string(),
-            network_namespace: namespace_name(workload).to_owned(),
+            network_namespace: Place::of(workload).to_string(),
             phase,
             reason,
         };

@@ -126,7 +126,18 @@ impl Cgroups {
     /// proxy accepts belong to it.
     pub(super) fn find(attached: Option<&Path>, pods: Option<&Path>) -> Result<Self, CgroupError> {
         let root = hierarchy()?;
-        let pods = pods.map(|path| within(&root, path)).transpose()?;
+        let pods = match pods {
+            Some(path) => Some(within(&root, path)?),
+            None => find_pods(&root),
+        };
+        match &pods {
+            Some(pods) => {
+                tracing::info!(cgroup = %pods.path.display(), "pods' processes are below this cgroup")
+            }
+            None => tracing::info!(
+                "the cgroup v2 hierarchy has no cgroup of pods; /proc tells pods' processes from the node's"
+            ),
+        }
         let attached = match attached {
             Some(path) => within(&root, path)?,
             None => within(&root, Path::new("."))?,
@@ -136,12 +147,71 @@ impl Cgroups {
     }
 }
 
+/// How kubelet names the cgroup of all pods, with either of its cgroup drivers.
+const PODS: [&str; 2] = ["kubepods", "kubepods.slice"];
+/// How deep it may be: a kubelet with a cgroup root of its own nests it.
+const PODS_DEPTH: usize = 3;
+
+/// The cgroup of all pods. None where kubelet uses the first version of cgroups, or
+/// there is no kubelet.
+fn find_pods(root: &Cgroup) -> Option<Cgroup> {
+    let mut level = vec![PathBuf::new()];
+    for _ in 0..PODS_DEPTH {
+        let mut next = Vec::new();
+        for parent in level {
+            let Ok(directory) = Cgroup::below(root, &Path::new(".").join(&parent)) else {
+                continue;
+            };
+            // By descriptor: the hierarchy may be mounted nowhere.
+            let path = format!("/proc/self/fd/{}", directory.directory.as_raw_fd());
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                let name = entry.file_name();
+                let path = parent.join(&name);
+                // With systemd a nested one is called `kubelet-kubepods.slice`.
+                let is_pods = name
+                    .to_str()
+                    .is_some_and(|name| PODS.contains(&name) || name.ends_with("-kubepods.slice"));
+                if is_pods {
+                    return Cgroup::below(root, &path).ok();
+                }
+                next.push(path);
+            }
+        }
+        level = next;
+    }
+    None
+}
+
 /// A path given by an operator: absolute as it is, relative from the hierarchy's root.
 fn within(root: &Cgroup, path: &Path) -> Result<Cgroup, CgroupError> {
     match path.is_absolute() {
         true => Cgroup::open(path),
         false => Cgroup::below(root, path),
     }
+}
+
+/// Enters the node's own cgroup namespace. A container may have one of its own, to
+/// which a part of the hierarchy looks like the whole: programs would be attached where
+/// they see nobody but the agent itself. Changes nothing on the node, nor where the
+/// first process isn't the node's.
+///
+/// To be called before any other thread is started.
+///
+/// # Errors
+/// When `/proc` doesn't tell, or the kernel refuses.
+pub fn enter_node_namespace() -> Result<(), CgroupError> {
+    let path = "/proc/1/ns/cgroup";
+    let failed = |error| CgroupError::Proc { path, error };
+    let node = File::open(path).map_err(failed)?;
+    let own = fs::metadata("/proc/self/ns/cgroup").map_err(failed)?;
+    if node.metadata().map_err(failed)?.ino() == own.ino() {
+        return Ok(());
+    }
+    nix::sched::setns(&node, nix::sched::CloneFlags::CLONE_NEWCGROUP)
+        .map_err(|error| failed(error.into()))
 }
 
 /// The root of the v2 hierarchy: where it is mounted, else a mount of our own that

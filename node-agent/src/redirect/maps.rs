@@ -45,7 +45,7 @@ pub(super) struct Tables {
     listeners: SockHash<MapData, ListenerKey>,
     pending: Hash<NamespacedConnection, SocketAddress>,
     own_connections: Hash<Connection, SocketAddress>,
-    node_connections: Hash<Connection, u8>,
+    node_connections: Hash<Connection, u32>,
 }
 
 impl std::fmt::Debug for Tables {

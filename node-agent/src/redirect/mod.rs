@@ -38,7 +38,7 @@ use load::Constants;
 use maps::{Counters, Tables, Written};
 use pins::Pins;
 
-pub use cgroup::CgroupError;
+pub use cgroup::{CgroupError, enter_node_namespace};
 pub use error::RedirectError;
 pub use load::Capabilities;
 pub use maps::{RecordCounts, TableSizes};
@@ -62,8 +62,8 @@ pub struct RedirectOptions {
     /// cgroup v2 directory that holds the pods and this process; the root of the
     /// hierarchy when absent. A relative path starts at that root.
     pub cgroup: Option<PathBuf>,
-    /// cgroup v2 directory below which the processes of pods live. Without one, every
-    /// process in the node's network namespace counts as the node's own.
+    /// cgroup v2 directory below which the processes of pods live; looked for when
+    /// absent. Where there is none, /proc says which processes are pods'.
     pub pods_cgroup: Option<PathBuf>,
     /// What happens to pods that nobody has told the agent about.
     pub unknown_pods: UnknownPods,
@@ -148,7 +148,7 @@ impl Redirect {
         };
         let mut object = load::load(constants, pins.as_ref().map(Pins::maps).as_deref())?;
         let capabilities = load::try_attaching(&mut object, &cgroups.attached)?;
-        let sockets = Arc::new(SocketMaps::take(&mut object)?);
+        let sockets = Arc::new(SocketMaps::take(&mut object, cgroups.pods.is_some())?);
         let counters = Counters::take(&mut object)?;
         let mut tables = Tables::take(&mut object)?;
         let inherited = tables.left_by_predecessor();

@@ -14,6 +14,7 @@ use weft_model::policy::PlaintextOrigin;
 
 use super::RedirectError;
 use super::maps::take;
+use crate::processes::pod_of_cgroups;
 
 /// What the proxy asks and tells the kernel about single sockets.
 #[derive(Debug)]
@@ -22,14 +23,20 @@ pub struct SocketMaps {
     own_sockets: Mutex<SkStorage<MapData, OwnSocket>>,
     destinations: SkStorage<MapData, StoredDestination>,
     node_sockets: SkStorage<MapData, u32>,
+    /// The kernel itself tells a pod's process from the node's.
+    pods_are_known_to_kernel: bool,
 }
 
 impl SocketMaps {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, RedirectError> {
+    pub(super) fn take(
+        object: &mut Ebpf,
+        pods_are_known_to_kernel: bool,
+    ) -> Result<Self, RedirectError> {
         Ok(Self {
             own_sockets: Mutex::new(take(object, map::OWN_SOCKETS)?),
             destinations: take(object, map::DESTINATIONS)?,
             node_sockets: take(object, map::NODE_SOCKETS)?,
+            pods_are_known_to_kernel,
         })
     }
 
@@ -82,11 +89,25 @@ impl SocketMaps {
     /// it when it was opened.
     pub fn origin(&self, accepted: BorrowedFd<'_>) -> PlaintextOrigin {
         match self.node_sockets.get(&accepted, 0) {
-            Ok(_) => PlaintextOrigin::Node,
+            Ok(_) if self.pods_are_known_to_kernel => PlaintextOrigin::Node,
+            // A pod may be in the node's network namespace, and is no less a pod there.
+            Ok(process) => match pod_of_process(process) {
+                Ok(None) => PlaintextOrigin::Node,
+                Ok(Some(_)) | Err(_) => PlaintextOrigin::Network,
+            },
             // Also when the map can't be read: whoever isn't proven to be the node is not.
             Err(_) => PlaintextOrigin::Network,
         }
     }
+}
+
+/// The pod that a process belongs to, by its cgroups.
+///
+/// # Errors
+/// When there is no such process (any more).
+fn pod_of_process(process: u32) -> io::Result<Option<String>> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup"))?;
+    Ok(pod_of_cgroups(&cgroups))
 }
 
 /// aya's error with the kernel's own reason in it, where there is one.
