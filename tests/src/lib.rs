@@ -6,17 +6,20 @@
 //! * [`topology`]: nodes joined by a bridge, pods behind them
 //! * [`manifest`]: the Kubernetes documents that a mesh runs from
 //! * [`mesh`]: control plane, agents and applications on a topology
+//! * [`cluster`]: a real Kubernetes on such nodes, or its API server alone
 //! * [`access_log`], [`packets`]: evidence
 //!
 //! Everything needs root; without it [`missing_prerequisites`] says so.
 
 pub mod access_log;
 pub mod cgroup;
+pub mod cluster;
 pub mod error;
 pub mod http;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;
+pub mod packages;
 pub mod packets;
 mod prerequisites;
 pub mod process;
