@@ -7,18 +7,21 @@
 //! * [`manifest`]: the Kubernetes documents that a mesh runs from
 //! * [`mesh`]: control plane, agents and applications on a topology
 //! * [`image`]: programs as container images, without a container engine
+//! * [`cluster`]: a real Kubernetes on such nodes, or its API server alone
 //! * [`access_log`], [`packets`]: evidence
 //!
 //! Everything needs root; without it [`missing_prerequisites`] says so.
 
 pub mod access_log;
 pub mod cgroup;
+pub mod cluster;
 pub mod error;
 pub mod http;
 pub mod image;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;
+pub mod packages;
 pub mod packets;
 mod prerequisites;
 pub mod process;

@@ -1,8 +1,10 @@
 //! Processes that run somewhere: in a network namespace, in a cgroup.
 
+mod bound;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -100,7 +102,11 @@ fn split<'a>(command_line: &'a [&'a str]) -> Result<(&'a str, &'a [&'a str])> {
     split.ok_or_else(|| Error::Missing("a command line without a program".to_owned()))
 }
 
-fn finish(mut command: Command, command_line: &[&str], limit: Duration) -> Result<Output> {
+pub(crate) fn finish(
+    mut command: Command,
+    command_line: &[&str],
+    limit: Duration,
+) -> Result<Output> {
     let line = command_line.join(" ");
     let child = command
         .stdout(Stdio::piped())
@@ -148,18 +154,36 @@ impl Process {
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn spawn(mut command: Command, name: &str, logs: &Path) -> Result<Self> {
+    pub fn spawn(command: Command, name: &str, logs: &Path) -> Result<Self> {
+        Self::start(command, name, logs, |mut command| command.spawn())
+    }
+
+    /// The same for a program that doesn't end with its standard input: the kernel
+    /// kills it when this process ends, however it ends.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn_bound(command: Command, name: &str, logs: &Path) -> Result<Self> {
+        Self::start(command, name, logs, bound::spawn)
+    }
+
+    fn start(
+        mut command: Command,
+        name: &str,
+        logs: &Path,
+        spawn: impl FnOnce(Command) -> io::Result<Child>,
+    ) -> Result<Self> {
         let [stdout, stderr] = ["out", "err"].map(|end| logs.join(format!("{name}.{end}")));
         let append = |path: &Path| {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             opened.map_err(Error::system(format!("open {}", path.display())))
         };
-        let child = command
+        command
             .stdin(Stdio::piped())
             .stdout(append(&stdout)?)
-            .stderr(append(&stderr)?)
-            .spawn()
-            .map_err(Error::system(format!("start {name} ({command:?})")))?;
+            .stderr(append(&stderr)?);
+        let failed = Error::system(format!("start {name} ({command:?})"));
+        let child = spawn(command).map_err(failed)?;
         Ok(Self {
             name: name.to_owned(),
             child,

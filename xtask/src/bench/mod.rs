@@ -9,6 +9,8 @@ mod processes;
 mod report;
 mod statistics;
 
+use weft_tests::packages::ensure_programs;
+
 use crate::workspace::Workspace;
 use crate::{build_ebpf, prerequisites};
 
@@ -75,7 +77,7 @@ fn run_control_plane(workspace: &Workspace, options: &Options) -> Result<(), Str
 
 fn run_l4(workspace: &Workspace, options: &Options) -> Result<(), String> {
     prerequisites::ensure()?;
-    prerequisites::ensure_programs(&PROGRAMS)?;
+    ensure_programs(&PROGRAMS).map_err(|error| error.to_string())?;
     build_ebpf::run(&build_ebpf::Options::default()).map_err(|error| error.to_string())?;
     workspace
         .build_release()

@@ -1,0 +1,5 @@
+module weft.invalid/tests/kube/pause
+
+go 1.26.0
+
+tool weft.invalid/tests/kube/pause

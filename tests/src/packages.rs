@@ -1,0 +1,75 @@
+//! Programs of the distribution: installed where that may be done, else named.
+
+// It says what it is doing: installing takes a while.
+#![allow(clippy::print_stderr)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::prerequisites::has_program;
+
+/// Installs the packages of programs that are missing, where this is root on a Debian
+/// or one of its kind. Each program comes with its package.
+///
+/// # Errors
+/// With what could not be installed, or what has to be.
+pub fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
+    let missing = programs.iter().filter(|(program, _)| !has_program(program));
+    ensure(missing.map(|(_, package)| *package).collect())
+}
+
+/// The same for libraries: each file, whole, with its package.
+///
+/// # Errors
+/// With what could not be installed, or what has to be.
+pub fn ensure_files(files: &[(&str, &str)]) -> Result<()> {
+    let missing = files.iter().filter(|(file, _)| !Path::new(file).exists());
+    ensure(missing.map(|(_, package)| *package).collect())
+}
+
+fn ensure(mut packages: Vec<&str>) -> Result<()> {
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    let may_install = nix::unistd::geteuid().is_root() && Path::new("/etc/debian_version").exists();
+    if !may_install {
+        return Err(Error::Missing(format!(
+            "install these packages first: {names}"
+        )));
+    }
+    eprintln!("installing {names}");
+    if apt_get("install", &packages).is_ok() {
+        return Ok(());
+    }
+    // The lists may be absent or old.
+    apt_get("update", &[])?;
+    apt_get("install", &packages)
+}
+
+fn apt_get(action: &str, packages: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args([
+            "--quiet",
+            "--yes",
+            "-oDPkg::Lock::Timeout=300",
+            "--no-install-recommends",
+            action,
+        ])
+        .args(packages)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(Error::system("run apt-get"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Program {
+        command: format!("apt-get {action} {}", packages.join(" ")),
+        status: status.to_string(),
+        output: "see above".to_owned(),
+    })
+}
