@@ -350,7 +350,7 @@ impl Index {
         changes: &mut Vec<Change>,
         gone: &mut Vec<Change>,
     ) {
-        let listed = |uid: &WorkloadUid| self.told.pods.contains_key(uid);
+        let listed = |pod: &PodObject| self.told.pods.get(&pod.uid) == Some(&pod.key);
         let new = compute::endpoints(name, &self.objects, listed);
         let old = self.told.endpoints.remove(name).unwrap_or_default();
         for (address, endpoint) in &new {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use weft_model::identity::InvalidIdentity;
 use weft_model::policy::MtlsMode;
 use weft_model::service::{Endpoint, EndpointKey, ServiceKey};
-use weft_model::workload::{Enrolment, Workload, WorkloadUid};
+use weft_model::workload::{Enrolment, Workload};
 use weft_model::{SpiffeId, TrustDomain};
 
 use super::Captured;
@@ -69,7 +69,7 @@ pub(super) fn workload(
 pub(super) fn endpoints(
     service: &ServiceKey,
     objects: &Objects,
-    listed: impl Fn(&WorkloadUid) -> bool,
+    listed: impl Fn(&PodObject) -> bool,
 ) -> Endpoints {
     let mut endpoints = Endpoints::new();
     let Some(service) = objects.services.get(service) else {
@@ -94,7 +94,7 @@ pub(super) fn endpoints(
 fn from_selector(
     object: &ServiceObject,
     objects: &Objects,
-    listed: &impl Fn(&WorkloadUid) -> bool,
+    listed: &impl Fn(&PodObject) -> bool,
     endpoints: &mut Endpoints,
 ) {
     if object.selector.is_empty() {
@@ -105,7 +105,7 @@ fn from_selector(
         let matches = |(name, value): (&String, &String)| pod.labels.get(name) == Some(value);
         object.selector.iter().all(matches)
     });
-    for pod in selected.filter(|pod| listed(&pod.uid)) {
+    for pod in selected.filter(|pod| listed(pod)) {
         let ports = object.targets.iter().filter_map(|(port, target)| {
             let target = match target {
                 TargetPort::Number(number) => *number,
@@ -138,7 +138,7 @@ fn from_slice(
     object: &ServiceObject,
     slice: &SliceObject,
     objects: &Objects,
-    listed: &impl Fn(&WorkloadUid) -> bool,
+    listed: &impl Fn(&PodObject) -> bool,
     endpoints: &mut Endpoints,
 ) {
     let service = &object.service;
@@ -154,7 +154,7 @@ fn from_slice(
             let name = ServiceKey::new(&service.key.namespace, name);
             objects.pods.get(&name)
         });
-        let workload = pod.map(|pod| pod.uid.clone()).filter(|uid| listed(uid));
+        let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());
         let ready = endpoint.ready || object.publish_not_ready;
         let entry = endpoints
             .entry(endpoint.address)

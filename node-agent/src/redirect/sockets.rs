@@ -89,10 +89,11 @@ impl SocketMaps {
     /// it when it was opened.
     pub fn origin(&self, accepted: BorrowedFd<'_>) -> PlaintextOrigin {
         match self.node_sockets.get(&accepted, 0) {
-            Ok(_) if self.pods_are_known_to_kernel => PlaintextOrigin::Node,
             // A pod may be in the node's network namespace, and is no less a pod there.
             Ok(process) => match pod_of_process(process) {
                 Ok(None) => PlaintextOrigin::Node,
+                // Its process has ended, but the kernel has looked when it connected.
+                Err(_) if self.pods_are_known_to_kernel => PlaintextOrigin::Node,
                 Ok(Some(_)) | Err(_) => PlaintextOrigin::Network,
             },
             // Also when the map can't be read: whoever isn't proven to be the node is not.

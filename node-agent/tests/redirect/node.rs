@@ -78,19 +78,27 @@ fn a_process_below_the_pods_cgroup_is_not_the_node() {
 }
 
 #[test]
-fn without_a_pods_cgroup_every_process_in_the_nodes_namespace_is_the_node() {
+fn a_process_in_a_pod_that_only_proc_tells_of_is_not_the_node() {
+    // As on a node with the first version of cgroups: the kernel doesn't help.
+    let pod = "kubepods-elsewhere/pod6f1c7a52-8f5e-4c1b-9d7e-0a1b2c3d4e5f";
     isolated(|lab: &Lab| {
-        let redirect = Redirect::load(&RedirectOptions {
+        let options = RedirectOptions {
             pods_cgroup: None,
             ..lab.options()
-        })
-        .unwrap();
+        };
+        std::fs::create_dir_all(lab.cgroup.join(pod)).unwrap();
+        let redirect = Redirect::load(&options).unwrap();
         let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
         let to = SocketAddr::new(captured.pod.v4(), 8080);
-        std::thread::scope(|scope| {
-            scope.spawn(|| lab.helper("kubepods/pod", &format!("dial {to}")));
-            assert_eq!(origin(&captured, 0), PlaintextOrigin::Node);
-        });
+        for (cgroup, expected) in [
+            (pod, PlaintextOrigin::Network),
+            ("agent", PlaintextOrigin::Node),
+        ] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| lab.helper(cgroup, &format!("dial {to}")));
+                assert_eq!(origin(&captured, 0), expected, "{cgroup}");
+            });
+        }
     });
 }
 

@@ -97,7 +97,7 @@ fn a_successor_takes_over_what_a_dead_agent_left() {
             .unwrap();
         accept(&captured.listeners.plaintext[0]);
         redirect.collect_leftovers().unwrap();
-        let folders = fs::read_dir(pins.join("v1")).unwrap().flatten();
+        let folders = fs::read_dir(pins.join(version())).unwrap().flatten();
         let links =
             folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("links-"));
         assert_eq!(links.count(), 1, "one folder of links: this agent's");
@@ -173,7 +173,7 @@ fn uninstalling_removes_every_pin_and_the_mount() {
         let (folder, pins) = pin_directory();
         let pod = lab.pod(10);
         dead_agent(lab, &pod, &pins);
-        let files = count_files(&pins.join("v1"));
+        let files = count_files(&pins.join(version()));
         assert_eq!(Redirect::uninstall(&pins).unwrap(), files);
         assert_eq!(Redirect::uninstall(&pins).unwrap(), 0, "again");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -196,7 +196,10 @@ fn a_clean_end_leaves_no_links() {
         let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
         drop(captured);
         drop(redirect);
-        let names: Vec<_> = fs::read_dir(pins.join("v1")).unwrap().flatten().collect();
+        let names: Vec<_> = fs::read_dir(pins.join(version()))
+            .unwrap()
+            .flatten()
+            .collect();
         let names: Vec<_> = names.iter().map(|entry| entry.file_name()).collect();
         assert_eq!(names, ["maps"]);
     });
@@ -218,4 +221,8 @@ fn two_agents_cannot_share_a_pin_directory() {
             "{uninstalled}"
         );
     });
+}
+
+fn version() -> String {
+    format!("v{}", weft_ebpf_common::SCHEMA_VERSION)
 }
