@@ -32,6 +32,14 @@ impl Ewma {
         Self(Some(average * weight + sample * (1.0 - weight)))
     }
 
+    /// What the average is still worth after some time without a measurement. An
+    /// endpoint that was slow once is tried again by and by, not avoided for ever.
+    #[must_use]
+    pub fn faded(self, since_last: Duration) -> Self {
+        let weight = (-since_last.as_secs_f64() / DECAY.as_secs_f64()).exp();
+        Self(self.0.map(|average| average * weight))
+    }
+
     /// The average in seconds; a small constant before the first measurement.
     pub fn seconds(self) -> f64 {
         self.0.unwrap_or(UNKNOWN.as_secs_f64())
@@ -48,9 +56,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// The expected wait behind what is already in flight: what is compared.
+    /// The expected wait behind what is already in flight: what is compared. Below a
+    /// millisecond endpoints are equally good: which of them is nearer must not decide
+    /// who gets all the work.
     pub fn cost(&self) -> f64 {
-        self.latency.seconds() * f64::from(self.in_flight + 1)
+        let latency = self.latency.seconds().max(UNKNOWN.as_secs_f64());
+        latency * f64::from(self.in_flight + 1)
     }
 }
 
@@ -93,6 +104,36 @@ mod tests {
         assert!(soon.seconds() > 0.5);
         let later = soon.observe(Duration::from_millis(1), Duration::from_secs(60));
         assert!(later.seconds() < 0.01);
+    }
+
+    #[test]
+    fn an_endpoint_that_was_slow_once_is_tried_again() {
+        let slow = Ewma::default().observe(Duration::from_millis(100), Duration::ZERO);
+        let load = |latency| Load {
+            latency,
+            in_flight: 0,
+        };
+        let fast = load(Ewma::default().observe(Duration::from_micros(50), Duration::ZERO));
+        assert!(load(slow.faded(Duration::from_secs(5))).cost() > fast.cost());
+        let equal = load(slow.faded(Duration::from_secs(60))).cost();
+        assert!((equal - fast.cost()).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn fixed_latencies_below_a_millisecond_share_the_work() {
+        let latencies = [50, 400].map(|micros| {
+            Ewma::default().observe(Duration::from_micros(micros), Duration::ZERO)
+        });
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut counts = [0; 2];
+        for _ in 0..1000 {
+            let load = |i: usize| Load {
+                latency: latencies[i],
+                in_flight: 0,
+            };
+            counts[choose(2, load, |n| random.usize(0..n)).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|n| (450..=550).contains(n)), "{counts:?}");
     }
 
     #[test]

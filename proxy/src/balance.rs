@@ -50,9 +50,9 @@ impl Default for EndpointLoad {
 impl EndpointLoad {
     /// What is known now.
     pub(crate) fn load(&self) -> Load {
-        let (latency, _) = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let (latency, at) = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         Load {
-            latency,
+            latency: latency.faded(at.elapsed()),
             in_flight: self.in_flight.load(Ordering::Relaxed),
         }
     }
