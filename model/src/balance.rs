@@ -121,9 +121,8 @@ mod tests {
 
     #[test]
     fn fixed_latencies_below_a_millisecond_share_the_work() {
-        let latencies = [50, 400].map(|micros| {
-            Ewma::default().observe(Duration::from_micros(micros), Duration::ZERO)
-        });
+        let latencies = [50, 400]
+            .map(|micros| Ewma::default().observe(Duration::from_micros(micros), Duration::ZERO));
         let mut random = fastrand::Rng::with_seed(7);
         let mut counts = [0; 2];
         for _ in 0..1000 {

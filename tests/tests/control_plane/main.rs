@@ -1,0 +1,16 @@
+//! The control plane on a real API server, with the permissions of deploy/ and no more.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod agent;
+mod authentication;
+mod authority;
+mod bed;
+mod capture;
+mod forwarder;
+mod watch;
