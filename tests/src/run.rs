@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 
 use crate::cgroup::{self, Cgroup};
+use crate::cluster::hierarchies;
 use crate::error::{Error, Result};
 use crate::netns;
 
@@ -112,6 +113,10 @@ fn remove_where(doomed: impl Fn(&RunId) -> bool) -> Vec<String> {
             drop(Cgroup::adopt(path.clone()));
             removed.push(path.display().to_string());
         }
+    }
+    for path in hierarchies::find(&doomed) {
+        hierarchies::remove(&path);
+        removed.push(path.display().to_string());
     }
     for path in entries(Path::new(netns::DIRECTORY), &doomed) {
         netns::delete(&path);
