@@ -2,6 +2,8 @@
 //! gone afterwards?
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// How long it takes is worth knowing.
+#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::process::Command;
@@ -165,7 +167,8 @@ fn a_node_looks_like_a_machine_of_its_own() {
     let memberships = run(&["cat", "/proc/1/cgroup"]);
     assert!(memberships.contains("0::/\n"), "{memberships}");
     assert!(run(&["mount", "-t", "cgroup2"]).contains("cgroup2"));
-    run(&["touch", "/etc/only-here", "/sys/fs/bpf/only-here"]);
+    run(&["mkdir", "/etc/only-here", "/sys/fs/bpf/only-here"]);
     assert!(!Path::new("/etc/only-here").exists());
     assert!(!Path::new("/sys/fs/bpf/only-here").exists());
+    down(cluster);
 }

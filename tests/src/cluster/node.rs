@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::api_server::ApiServer;
 use super::inside::{CONTAINERD, DIRECTORY, NodeFile, OVERLAYS, STORES, Service};
 use super::kubeconfig::Identity;
@@ -196,7 +199,12 @@ impl Node {
     /// # Errors
     /// When something survives.
     pub(super) fn crash(&mut self) -> Result<()> {
-        self.process = None;
+        let process_1 = self.process_1();
+        if let (Some(mut process), Some(pid)) = (self.process.take(), process_1) {
+            // With process 1 goes its whole namespace, and its parent ends after that.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            process.wait(PATIENCE)?;
+        }
         cgroup::empty(&self.place.cgroup)
     }
 
