@@ -140,11 +140,14 @@ fn entries(directory: &Path, wanted: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Field 22 of proc(5)'s `/proc/PID/stat`.
-fn start_time(process: u32) -> Option<u64> {
+/// When a process started, in clock ticks since boot; `None` when it is gone, even if
+/// nobody has reaped it. Fields 3 and 22 of proc_pid_stat(5).
+pub fn start_time(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    fields.next().filter(|state| *state != "Z")?;
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

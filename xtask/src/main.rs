@@ -5,6 +5,7 @@
 
 mod bench;
 mod build_ebpf;
+mod cluster;
 mod codegen;
 mod demo;
 mod interrupt;
@@ -38,6 +39,10 @@ enum Command {
     /// Measures Weft beside a direct connection and an Envoy pair, and prints ratios.
     /// Needs root.
     Bench(bench::Options),
+    /// Runs a real Kubernetes on this machine: nodes as namespaces, nothing else needed
+    /// but Go to build it once. Needs root.
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Builds the eBPF programs that the node agent embeds.
     BuildEbpf(build_ebpf::Options),
     /// Generates Rust code from the protobuf schema.
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => done(demo::run(&workspace, &options)),
         Command::Test(options) => test::run(&workspace, &options),
         Command::Bench(options) => done(bench::run(&workspace, &options)),
+        Command::Cluster(action) => done(cluster::run(&workspace, &action)),
         Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
         Command::Codegen => done(codegen::run(workspace.root())),
     }
