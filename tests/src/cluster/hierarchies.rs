@@ -118,11 +118,14 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> std::io::Result<()> {
 
 /// Removes a cgroup with all below it; its processes have to be gone.
 pub(crate) fn remove(path: &Path) {
-    for child in directories(path) {
-        remove(&child);
-    }
+    remove_below(path);
     // What is left is collected by the next run.
     let _ = fs::remove_dir(path);
+}
+
+/// Removes all below a cgroup; its processes have to be gone.
+pub(super) fn remove_below(path: &Path) {
+    directories(path).iter().for_each(|child| remove(child));
 }
 
 /// Every cgroup of version 1 with such a name.

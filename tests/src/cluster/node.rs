@@ -205,7 +205,11 @@ impl Node {
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
             process.wait(PATIENCE)?;
         }
-        cgroup::empty(&self.place.cgroup)
+        cgroup::empty(&self.place.cgroup)?;
+        // A machine that starts has no cgroups of earlier pods.
+        let all = self.cgroups.iter().chain([&self.place.cgroup]);
+        all.for_each(|path| hierarchies::remove_below(path));
+        Ok(())
     }
 
     /// Its name, such as `node-1`.
