@@ -15,6 +15,7 @@ use weft_tests::wait_for;
 const APP: &str = env!("CARGO_BIN_EXE_weft-test-app");
 const LIMIT: Duration = Duration::from_secs(60);
 const WEB: &str = include_str!("cluster/web.yaml");
+const AGENT: &str = include_str!("cluster/agent.yaml");
 
 fn up(kube_proxy: KubeProxy) -> Cluster {
     weft_tests::run::collect_leftovers();
@@ -156,6 +157,54 @@ fn services_and_names_work_across_nodes_with_nftables() {
     down(cluster);
 }
 
+/// What an agent on every node builds on: a privileged pod in the node's network sees
+/// all processes, the network namespaces of pods, their cgroups, and the node's bpffs.
+fn check_agent(cluster: &Cluster) {
+    let mut image = Image::of_program("weft.test/agent:1", Path::new(APP)).unwrap();
+    for program in ["cat", "ls", "mkdir", "stat", "ip", "hostname"] {
+        let inside = format!("/bin/{program}");
+        let places =
+            ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(|place| Path::new(place).join(program));
+        let source = places.iter().find(|path| path.is_file()).unwrap();
+        image = image.program(&inside, source).unwrap();
+    }
+    cluster.load_image(&image).unwrap();
+    let kubectl = cluster.kubectl();
+    kubectl.apply(AGENT).unwrap();
+    let rollout = "rollout status daemonset/agent --timeout=60s";
+    kubectl
+        .run(&rollout.split(' ').collect::<Vec<_>>())
+        .unwrap();
+    let agents = pods(cluster, "agent");
+    assert_eq!(agents.len(), 2, "{agents:?}");
+    for (agent, node) in &agents {
+        let run = |line: &str| {
+            let mut arguments = vec!["exec", agent, "--"];
+            arguments.extend(line.split(' '));
+            kubectl.run(&arguments).unwrap()
+        };
+        assert!(run("cat /proc/1/cmdline").contains("--inside"), "{node}");
+        assert!(run("ip -brief address show eth0").contains("10.99.0.1"));
+        assert!(run("stat -f -c %T /sys/fs/bpf").contains("bpf"));
+        run("mkdir /sys/fs/bpf/agent");
+        let pinned = cluster.run_on(node, &["ls", "/sys/fs/bpf"], LIMIT).unwrap();
+        assert!(pinned.contains("agent"), "{pinned}");
+        let cgroups = run("ls /host/cgroup /host/cgroup/unified");
+        assert!(cgroups.contains("kubepods"), "{cgroups}");
+    }
+    let dns = [
+        "get",
+        "pods",
+        "-A",
+        "-l=k8s-app=kube-dns",
+        "-o=jsonpath={.items[0].spec.nodeName}",
+    ];
+    let dns = kubectl.run(&dns).unwrap();
+    let (beside_dns, _) = agents.iter().find(|(_, node)| *node == dns).unwrap();
+    let namespaces = kubectl.run(&["exec", beside_dns, "--", "ls", "/host/netns"]);
+    assert!(namespaces.unwrap().contains("cni-"));
+}
+
 #[test]
 fn a_node_looks_like_a_machine_of_its_own() {
     let cluster = up(KubeProxy::Iptables);
@@ -170,5 +219,6 @@ fn a_node_looks_like_a_machine_of_its_own() {
     run(&["mkdir", "/etc/only-here", "/sys/fs/bpf/only-here"]);
     assert!(!Path::new("/etc/only-here").exists());
     assert!(!Path::new("/sys/fs/bpf/only-here").exists());
+    check_agent(&cluster);
     down(cluster);
 }
