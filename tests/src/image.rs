@@ -84,6 +84,20 @@ impl Image {
         image
     }
 
+    /// An image of one program, which is its entrypoint, at `/NAME`.
+    ///
+    /// # Errors
+    /// When it has no name, or it or a library of it can't be read.
+    pub fn of_program(name: impl Into<String>, program: &Path) -> Result<Self> {
+        let base = program.file_name().and_then(|base| base.to_str());
+        let base =
+            base.ok_or_else(|| Error::Unreadable(format!("{} has no name", program.display())))?;
+        let mut image = Self::new(name);
+        image.entrypoint = vec![format!("/{base}")];
+        image.add_program(program, base)?;
+        Ok(image)
+    }
+
     /// Adds a file, and the directories that lead to it.
     pub fn add(&mut self, path: impl AsRef<Path>, mode: u32, bytes: impl Into<Vec<u8>>) {
         let path = self.add_parents(path.as_ref());

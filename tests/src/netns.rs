@@ -55,28 +55,24 @@ impl Namespace {
         ip(None, &lines)?;
         names
             .iter()
-            .map(|name| Self::open(name)?.prepare())
+            .map(|name| {
+                let namespace = Self {
+                    name: name.clone(),
+                    file: open(&path_of(name))?,
+                };
+                namespace.prepare().map(|()| namespace)
+            })
             .collect()
     }
 
-    fn open(name: &str) -> Result<Self> {
-        let path = path_of(name);
-        let file = File::open(&path).map_err(Error::system(format!("open {}", path.display())))?;
-        Ok(Self {
-            name: name.to_owned(),
-            file,
-        })
-    }
-
-    fn prepare(self) -> Result<Self> {
+    fn prepare(&self) -> Result<()> {
         self.run(|| {
             SETTINGS.iter().try_for_each(|(setting, value)| {
                 let path = format!("/proc/sys/net/{setting}");
                 fs::write(&path, value).map_err(Error::system(path))
             })
         })??;
-        self.ip(&["link set lo up".to_owned()])?;
-        Ok(self)
+        self.ip(&["link set lo up".to_owned()])
     }
 
     /// Its name under [`DIRECTORY`].
@@ -89,12 +85,33 @@ impl Namespace {
         path_of(&self.name)
     }
 
+    /// Becomes a new one under its name; the old one goes with what is still in it.
+    ///
+    /// # Errors
+    /// When iproute2 or the kernel refuses.
+    pub(crate) fn recreate(&mut self) -> Result<()> {
+        delete(&self.path());
+        ip(None, &[format!("netns add {}", self.name)])?;
+        self.file = open(&self.path())?;
+        self.prepare()
+    }
+
     /// Runs iproute2 commands, one a line, inside it.
     ///
     /// # Errors
     /// When one of them fails, with what iproute2 said.
     pub fn ip(&self, commands: &[String]) -> Result<()> {
         ip(Some(&self.name), commands)
+    }
+
+    /// The way in for a thread of one's own.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(crate) fn entrance(&self) -> Result<Entrance> {
+        let file = self.file.try_clone();
+        let file = file.map_err(Error::system(format!("open {} again", self.name)))?;
+        Ok(Entrance(file))
     }
 
     /// Calls `work` on a thread that is inside this namespace; sockets made there
@@ -115,6 +132,20 @@ impl Namespace {
     }
 }
 
+/// The way into a namespace for a thread that lives longer than who made it.
+#[derive(Debug)]
+pub(crate) struct Entrance(File);
+
+impl Entrance {
+    /// Moves the calling thread inside, for good.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn enter(&self) -> Result<()> {
+        setns(&self.0, CloneFlags::CLONE_NEWNET).map_err(Error::errno("enter a namespace"))
+    }
+}
+
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -132,6 +163,10 @@ pub(crate) fn delete(path: &Path) {
     // Neither is worth an error: what is left is collected by the next run.
     let _ = umount2(path, MntFlags::MNT_DETACH);
     let _ = fs::remove_file(path);
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::system(format!("open {}", path.display())))
 }
 
 fn path_of(name: &str) -> PathBuf {

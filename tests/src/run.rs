@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 
 use crate::cgroup::{self, Cgroup};
+use crate::cluster::hierarchies;
 use crate::error::{Error, Result};
 use crate::netns;
 
@@ -113,6 +114,10 @@ fn remove_where(doomed: impl Fn(&RunId) -> bool) -> Vec<String> {
             removed.push(path.display().to_string());
         }
     }
+    for path in hierarchies::find(&doomed) {
+        hierarchies::remove(&path);
+        removed.push(path.display().to_string());
+    }
     for path in entries(Path::new(netns::DIRECTORY), &doomed) {
         netns::delete(&path);
         removed.push(path.display().to_string());
@@ -135,11 +140,14 @@ fn entries(directory: &Path, wanted: &impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Field 22 of proc(5)'s `/proc/PID/stat`.
-fn start_time(process: u32) -> Option<u64> {
+/// When a process started, in clock ticks since boot; `None` when it is gone, even if
+/// nobody has reaped it. Fields 3 and 22 of proc_pid_stat(5).
+pub fn start_time(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    fields.next().filter(|state| *state != "Z")?;
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -159,23 +159,41 @@ impl Topology {
             format!("link set {FABRIC_BRIDGE} up"),
         ];
         fabric.extend(assign(self.fabric.addresses, FABRIC_BRIDGE, [24, 64]));
-        for node in &self.nodes {
-            let (name, namespace) = (&node.name, node.host.namespace.name());
-            fabric.push(format!(
-                "link add {name} type veth peer name eth0 netns {namespace}"
-            ));
-            fabric.push(format!("link set {name} master {FABRIC_BRIDGE} up"));
-        }
         self.fabric.namespace.ip(&fabric)?;
         for node in &self.nodes {
-            let mut commands = vec!["link set eth0 up".to_owned()];
-            commands.extend(assign(node.host.addresses, "eth0", [24, 64]));
-            commands.extend(self.routes(node.number));
-            node.host.namespace.ip(&commands)?;
+            self.join(node)?;
         }
         self.fabric
             .namespace
             .ip(&self.routes(0).collect::<Vec<_>>())
+    }
+
+    /// Hangs a node on the fabric.
+    fn join(&self, node: &Node) -> Result<()> {
+        let (name, namespace) = (&node.name, node.host.namespace.name());
+        self.fabric.namespace.ip(&[
+            format!("link add {name} type veth peer name eth0 netns {namespace}"),
+            format!("link set {name} master {FABRIC_BRIDGE} up"),
+        ])?;
+        let mut commands = vec!["link set eth0 up".to_owned()];
+        commands.extend(assign(node.host.addresses, "eth0", [24, 64]));
+        commands.extend(self.routes(node.number));
+        node.host.namespace.ip(&commands)
+    }
+
+    /// Gives a node a new network namespace, as after a crash: nothing is left of its
+    /// interfaces, rules and connections. Its processes have to be gone.
+    ///
+    /// # Errors
+    /// When there is no such node, or the kernel or iproute2 refuses.
+    pub fn replace_namespace(&mut self, number: u8) -> Result<()> {
+        let node = self.nodes.iter_mut().find(|node| node.number == number);
+        let node = node.ok_or_else(|| Error::Missing(format!("there is no node {number}")))?;
+        // The link would go with the old namespace, but nobody knows when.
+        let link = format!("link del {}", node.name);
+        self.fabric.namespace.ip(&[link])?;
+        node.host.namespace.recreate()?;
+        self.join(self.node(number)?)
     }
 
     /// Routes to the pods of every node but one.

@@ -1,6 +1,8 @@
 //! An API server alone: what tests of a control plane can rely on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// How long it takes is worth knowing.
+#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@
 
 mod bench;
 mod build_ebpf;
+mod cluster;
 mod codegen;
 mod demo;
 mod images;
@@ -39,6 +40,10 @@ enum Command {
     /// Measures Weft beside a direct connection and an Envoy pair, and prints ratios.
     /// Needs root.
     Bench(bench::Options),
+    /// Runs a real Kubernetes on this machine: nodes as namespaces, nothing else needed
+    /// but Go to build it once. Needs root.
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Builds the eBPF programs that the node agent embeds.
     BuildEbpf(build_ebpf::Options),
     /// Packs the programs as container images, files that `docker load` and `ctr images
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => done(demo::run(&workspace, &options)),
         Command::Test(options) => test::run(&workspace, &options),
         Command::Bench(options) => done(bench::run(&workspace, &options)),
+        Command::Cluster(action) => done(cluster::run(&workspace, &action)),
         Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
         Command::Images(options) => done(images::run(&workspace, &options)),
         Command::Codegen => done(codegen::run(workspace.root())),

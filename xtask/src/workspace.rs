@@ -5,6 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+/// The packages with the programs of a mesh.
+const MESH: [&str; 3] = [
+    "--package=weft-control-plane",
+    "--package=weft-node-agent",
+    "--package=weft-tests",
+];
+
 /// Where the project is.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
@@ -68,7 +75,15 @@ impl Workspace {
     /// # Errors
     /// When they don't build.
     pub(crate) fn build_programs(&self) -> Result<(), BuildError> {
-        self.build(&[])
+        self.build(&MESH, &[])
+    }
+
+    /// Builds the programs of the test bed alone.
+    ///
+    /// # Errors
+    /// When they don't build.
+    pub(crate) fn build_test_programs(&self) -> Result<(), BuildError> {
+        self.build(&["--package=weft-tests"], &[])
     }
 
     /// Builds the programs of a mesh for measuring.
@@ -76,18 +91,12 @@ impl Workspace {
     /// # Errors
     /// When they don't build.
     pub(crate) fn build_release(&self) -> Result<(), BuildError> {
-        self.build(&["--release"])
+        self.build(&MESH, &["--release"])
     }
 
-    fn build(&self, more: &[&str]) -> Result<(), BuildError> {
-        let arguments = [
-            "build",
-            "--package=weft-control-plane",
-            "--package=weft-node-agent",
-            "--package=weft-tests",
-            "--bins",
-        ];
-        let status = self.cargo(&arguments).args(more).status()?;
+    fn build(&self, packages: &[&str], more: &[&str]) -> Result<(), BuildError> {
+        let arguments = [&["build", "--bins"], packages, more].concat();
+        let status = self.cargo(&arguments).status()?;
         if status.success() {
             Ok(())
         } else {

@@ -18,6 +18,8 @@ use crate::wait::wait_for;
 
 /// How long an API server may take to be ready on a loaded machine.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// Where an API server with a network of its own listens.
+pub(super) const API_SERVER_PORT: u16 = 6443;
 /// Who issues the tokens of service accounts.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// First address of the services: the API server's own.
@@ -89,7 +91,7 @@ impl ApiServer {
         let authority = Authority::new()?;
         write_credentials(&authority, directory.path(), address)?;
         let [port, etcd, etcd_peers] = match home {
-            Some(_) => [6443, 2379, 2380],
+            Some(_) => [API_SERVER_PORT, 2379, 2380],
             None => free_ports()?,
         };
         let start = Start {

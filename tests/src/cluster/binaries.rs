@@ -39,8 +39,6 @@ impl Binaries {
     /// # Errors
     /// When Go is missing and can't be installed, or something doesn't build.
     pub fn ensure(workspace: &Path) -> Result<Self> {
-        ensure_programs(&[("gcc", "gcc"), ("pkg-config", "pkg-config")])?;
-        ensure_files(&[("/usr/include/seccomp.h", "libseccomp-dev")])?;
         let mut found = Self::api_server(workspace)?;
         found.add_modules(workspace, &CLUSTER)?;
         Ok(found)
@@ -208,6 +206,8 @@ impl Module {
             .arg("-o")
             .arg(&unfinished);
         if package == RUNC {
+            ensure_programs(&[("gcc", "gcc"), ("pkg-config", "pkg-config")])?;
+            ensure_files(&[("/usr/include/seccomp.h", "libseccomp-dev")])?;
             command.args(["-tags", "seccomp"]);
         }
         let status = command

@@ -14,6 +14,7 @@ mod servers;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +61,29 @@ enum Mode {
     Requests(requests::Arguments),
     /// Makes new connections as fast as it can for a while.
     ConnectRate(rate::Arguments),
+    /// Is a node of a cluster under test.
+    #[command(hide = true)]
+    Node(NodeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct NodeArguments {
+    /// The node's description.
+    description: PathBuf,
+    /// Be its process 1; what makes its namespaces starts this one.
+    #[arg(long)]
+    inside: bool,
+}
+
+impl NodeArguments {
+    fn run(&self) -> io::Result<()> {
+        let result = if self.inside {
+            weft_tests::cluster::be_process_1(&self.description)
+        } else {
+            weft_tests::cluster::run_node(&self.description)
+        };
+        result.map_err(io::Error::other)
+    }
 }
 
 fn main() -> ExitCode {
@@ -94,6 +118,8 @@ async fn run(mode: Mode) -> io::Result<()> {
         Mode::Destinations(arguments) => destinations::run(arguments).await,
         Mode::Requests(arguments) => requests::run(arguments).await,
         Mode::ConnectRate(arguments) => rate::run(arguments).await,
+        // Namespaces are of threads: no other thread may be there yet.
+        Mode::Node(arguments) => arguments.run(),
     }
 }
 
