@@ -71,7 +71,8 @@ pub struct Workload {
     pub name: Arc<str>,
     /// Its certificate's identity; also holds its namespace and service account.
     pub identity: SpiffeId,
-    /// Its addresses, canonical; the first is the primary one.
+    /// Its addresses, canonical; the first is the primary one. None before kubelet has
+    /// told them: the agent of its node asks the pod itself.
     pub addresses: Vec<IpAddr>,
     /// Name of the node that it runs on.
     pub node: Arc<str>,

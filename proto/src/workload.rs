@@ -49,9 +49,6 @@ impl TryFrom<v1::Workload> for Workload {
         let addresses = addresses
             .collect::<Result<Vec<_>, _>>()
             .map_err(InvalidWorkload::Address)?;
-        if addresses.is_empty() {
-            return Err(InvalidWorkload::Missing("addresses"));
-        }
         let trust_domain = message.trust_domain.parse()?;
         Ok(Self {
             uid: WorkloadUid::from(message.uid.as_str()),

@@ -66,7 +66,7 @@ impl Image {
         let mut image = Self {
             name: name.into(),
             entrypoint: Vec::new(),
-            environment: vec!["PATH=/usr/local/bin".to_owned()],
+            environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".to_owned()],
             user: 0,
             labels: BTreeMap::new(),
             created: 0,
