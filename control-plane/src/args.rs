@@ -20,6 +20,8 @@ pub(crate) enum Action {
     Serve(Box<Serve>),
     /// Print a token with which the agent of one node may join.
     Token(Token),
+    /// Print the definitions of Weft's own kinds, for `kubectl apply --server-side -f -`.
+    Crds,
 }
 
 #[derive(Args, Debug)]

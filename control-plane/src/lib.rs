@@ -1,5 +1,6 @@
 //! Weft's control plane: manifests in; configuration and certificates out.
 //!
+//! * `api`: Weft's own kinds
 //! * `source`, `manifest`: where objects come from, and what they say
 //! * `index`: from objects to the mesh's resources
 //! * `state`, `capture`: what is known, and which pods are captured
@@ -9,6 +10,7 @@
 //! * `admin`: what an operator asks
 
 mod admin;
+mod api;
 mod args;
 mod ca;
 mod capture;
@@ -40,6 +42,9 @@ pub async fn main() -> ExitCode {
         Action::Token(args) => run::token(&args)
             .map(print)
             .map_err(|error| error.to_string()),
+        Action::Crds => api::definitions()
+            .map(print)
+            .map_err(|error| error.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,9 +68,9 @@ fn log(format: LogFormat) {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the token is the command's output")]
-fn print(token: String) {
-    println!("{token}");
+#[allow(clippy::print_stdout, reason = "what was asked for is the command's output")]
+fn print(text: String) {
+    println!("{}", text.trim_end());
 }
 
 #[allow(

@@ -1,10 +1,15 @@
-//! `cargo xtask codegen`: Rust code from the protobuf schema.
+//! `cargo xtask codegen`: Rust code from the protobuf schema, and the definitions of
+//! Weft's own kinds from the control plane's Rust types.
 //!
-//! The output is checked in, so that a plain `cargo build` needs no protobuf
-//! compiler, and a test here fails when it doesn't match the schema.
+//! The output is checked in, so that a plain `cargo build` needs no protobuf compiler
+//! and `kubectl apply -k deploy/` no Rust. Tests, here and beside the types, fail when
+//! it doesn't match what it is made from.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::{fs, io};
+
+use crate::workspace::{BuildError, Workspace};
 
 /// Why no code could be generated.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +25,9 @@ pub(crate) enum CodegenError {
         /// Why not.
         source: io::Error,
     },
+    /// The control plane, which knows the kinds, can't be built or run.
+    #[error("the definitions of Weft's kinds: {0}")]
+    Kinds(#[from] BuildError),
 }
 
 const SCHEMA: [&str; 2] = [
@@ -27,13 +35,23 @@ const SCHEMA: [&str; 2] = [
     "weft/mesh/v1/discovery.proto",
 ];
 
-/// Generates into `proto/src/generated` of the workspace at `root`.
+/// Generates into `proto/src/generated` and `deploy/crds`.
 ///
 /// # Errors
-/// When the schema doesn't compile or the output can't be written.
-pub(crate) fn run(root: &Path) -> Result<(), CodegenError> {
-    let output = root.join("proto/src/generated");
-    generate(root, &output)
+/// When the schema or the control plane doesn't compile, or the output can't be written.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), CodegenError> {
+    let root = workspace.root();
+    generate(root, &root.join("proto/src/generated"))?;
+    let output = workspace
+        .cargo(&["run", "--quiet", "--package=weft-control-plane", "--", "crds"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(BuildError::from)?;
+    if !output.status.success() {
+        return Err(BuildError::Failed(output.status).into());
+    }
+    let path = root.join("deploy/crds/weft.dev.yaml");
+    fs::write(&path, output.stdout).map_err(|source| CodegenError::Write { path, source })
 }
 
 fn generate(root: &Path, output: &Path) -> Result<(), CodegenError> {

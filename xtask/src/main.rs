@@ -49,7 +49,8 @@ enum Command {
     /// Packs the programs as container images, files that `docker load` and `ctr images
     /// import` read. Needs no container engine.
     Images(images::Options),
-    /// Generates Rust code from the protobuf schema.
+    /// Generates what is checked in: Rust code from the protobuf schema, and deploy/crds
+    /// from the control plane's types.
     Codegen,
 }
 
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         Command::Cluster(action) => done(cluster::run(&workspace, &action)),
         Command::BuildEbpf(options) => done(build_ebpf::run(&options).map(drop)),
         Command::Images(options) => done(images::run(&workspace, &options)),
-        Command::Codegen => done(codegen::run(workspace.root())),
+        Command::Codegen => done(codegen::run(&workspace)),
     }
 }
 

@@ -5,26 +5,13 @@ use weft_model::TrustDomain;
 use weft_model::policy::MtlsMode;
 
 use super::FieldError;
+use crate::api::{MeshConfigSpec, MtlsSpec};
 
-/// The document as written.
+/// The document as written. Its name doesn't matter: a directory has one of them.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct MeshConfig {
+pub(super) struct Document {
     #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Spec {
-    trust_domain: Option<String>,
-    #[serde(default)]
-    mtls: Mtls,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mtls {
-    mode: Option<String>,
+    spec: MeshConfigSpec,
 }
 
 /// What holds for the whole mesh.
@@ -40,14 +27,16 @@ impl MeshConfigObject {
         super::typed(config).and_then(Self::parse)
     }
 
-    pub(super) fn parse(config: MeshConfig) -> Result<Self, FieldError> {
-        let Spec { trust_domain, mtls } = config.spec;
+    pub(super) fn parse(document: Document) -> Result<Self, FieldError> {
+        let MeshConfigSpec {
+            trust_domain,
+            mtls: MtlsSpec { mode },
+        } = document.spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
-        let mtls_mode = mtls.mode.map(|text| text.parse()).transpose();
         Ok(Self {
             trust_domain: trust_domain
                 .map_err(|error| FieldError::new("spec.trustDomain", error))?,
-            mtls_mode: mtls_mode.map_err(|error| FieldError::new("spec.mtls.mode", error))?,
+            mtls_mode: mode.map(MtlsMode::from),
         })
     }
 }

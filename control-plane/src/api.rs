@@ -1,0 +1,50 @@
+//! Weft's own kinds, group `weft.dev`: what users write, and the schemas by which an API
+//! server checks it. `deploy/crds/weft.dev.yaml` is generated from here.
+
+mod mesh_config;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MtlsSpec};
+
+/// The type of the condition that says whether the mesh follows an object.
+pub(crate) const ACCEPTED: &str = "Accepted";
+
+/// The definitions of all kinds, as a YAML document each.
+///
+/// # Errors
+/// When one can't be written as YAML.
+pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
+    let kinds = [MeshConfig::crd()];
+    let documents = kinds.into_iter().map(|kind| {
+        let text = serde_saphyr::to_string(&labelled(kind))?;
+        Ok(format!("---\n{text}"))
+    });
+    let documents: String = documents.collect::<Result<_, serde_saphyr::ser::Error>>()?;
+    Ok(format!(
+        "# Generated from control-plane/src/api by `cargo xtask codegen`.\n{documents}"
+    ))
+}
+
+fn labelled(mut kind: CustomResourceDefinition) -> CustomResourceDefinition {
+    let labels = kind.metadata.labels.get_or_insert_default();
+    labels.insert("app.kubernetes.io/part-of".to_owned(), "weft".to_owned());
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checked_in_definitions_are_those_of_the_types() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let path = root.unwrap().join("deploy/crds/weft.dev.yaml");
+        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            checked_in == definitions().unwrap(),
+            "deploy/crds is not what control-plane/src/api says: run `cargo xtask codegen`"
+        );
+    }
+}
