@@ -6,7 +6,7 @@ mod mesh_config;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MtlsSpec};
+pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MeshConfigStatus, MtlsSpec};
 
 /// The type of the condition that says whether the mesh follows an object.
 pub(crate) const ACCEPTED: &str = "Accepted";

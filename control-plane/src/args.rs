@@ -49,6 +49,10 @@ pub(crate) struct Serve {
     /// Names in the control plane's own certificate; agents check for one of them.
     #[arg(long = "server-name", default_value = "weft-control-plane")]
     pub(crate) server_names: Vec<String>,
+    /// Where the API server reaches the admission webhook, such as 0.0.0.0:15017. There
+    /// is none when left out.
+    #[arg(long)]
+    pub(crate) webhook: Option<SocketAddr>,
     /// How log lines look.
     #[arg(long, default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -103,6 +107,9 @@ pub(crate) struct ClusterArgs {
     /// Lease of the replica that writes what only one may.
     #[arg(long, default_value = "weft-control-plane")]
     pub(crate) lease: String,
+    /// ValidatingWebhookConfiguration that the webhook's roots are written into.
+    #[arg(long, default_value = "weft")]
+    pub(crate) webhook_configuration: String,
 }
 
 #[derive(Args, Debug)]

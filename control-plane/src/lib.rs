@@ -5,6 +5,7 @@
 //! * `index`: from objects to the mesh's resources
 //! * `state`, `capture`: what is known, and which pods are captured
 //! * `status`: what is written into the cluster
+//! * `webhook`: what the API server asks
 //! * `serve`: what agents connect to
 //! * `ca`: certificates and join tokens
 //! * `admin`: what an operator asks
@@ -21,6 +22,7 @@ mod serve;
 mod source;
 mod state;
 mod status;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -68,7 +70,10 @@ fn log(format: LogFormat) {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "what was asked for is the command's output")]
+#[allow(
+    clippy::print_stdout,
+    reason = "what was asked for is the command's output"
+)]
 fn print(text: String) {
     println!("{}", text.trim_end());
 }

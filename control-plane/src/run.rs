@@ -25,6 +25,7 @@ use crate::serve::certificates::CertificatesService;
 use crate::serve::discovery::DiscoveryService;
 use crate::serve::{ServerCertificate, server};
 use crate::state::State;
+use crate::webhook;
 
 /// The condition of readiness that all objects are known.
 const OBJECTS: &str = "objects";
@@ -124,6 +125,12 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     }
     let certificate = ServerCertificate::new(Arc::clone(&authority), names)?;
     let tls = certificate.config()?;
+    if let Some(address) = args.webhook {
+        tokio::spawn(webhook::serve(
+            listen(address).await?,
+            certificate.config()?,
+        ));
+    }
     tokio::spawn(async move { certificate.keep_renewed(args.leaf_lifetime).await });
 
     // Agents take "everything" at its word, so nobody is served before it is here.

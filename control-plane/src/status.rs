@@ -3,10 +3,12 @@
 
 mod capture;
 mod lease;
+mod mesh_config;
 mod notice;
 
 pub(crate) use capture::{CaptureWriter, PodCapture};
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, while_held};
+pub(crate) use mesh_config::keep_mesh_config_status;
 pub(crate) use notice::{Notice, Notices};
 
 /// Who the API server says has written.

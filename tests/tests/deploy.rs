@@ -52,16 +52,16 @@ fn what_a_value_turns_off_is_not_made() {
 
 #[test]
 fn values_of_the_mesh_make_a_mesh_config() {
-    let set = "--set=mesh.mtls.mode=Strict,mesh.trustDomain=example.org";
+    let set = "--set=mesh.mtls.mode=strict,mesh.trustDomain=example.org";
     let config = &objects(&template(&[set]))["MeshConfig default"];
-    assert_eq!(config["spec"]["mtls"]["mode"], "Strict");
+    assert_eq!(config["spec"]["mtls"]["mode"], "strict");
     assert_eq!(config["spec"]["trustDomain"], "example.org");
 }
 
 #[test]
 fn a_value_that_is_none_is_refused() {
     for wrong in [
-        "mesh.mtls.mode=strict",
+        "mesh.mtls.mode=Strict",
         "image.pullPolicy=Sometimes",
         "nodeAgent.drainDeadline=soon",
         "controlPlane.replica=3",
@@ -123,22 +123,24 @@ fn agents_have_no_permission_and_no_token_that_the_api_server_takes() {
     assert_eq!(audiences, ["weft-control-plane"]);
 }
 
-/// The control plane follows once `--source kubernetes` is there.
 #[test]
 #[cfg_attr(not(feature = "end-to-end"), ignore = "needs the programs built")]
-fn the_agent_knows_every_flag_that_it_is_given() {
-    let pod = &objects(&template(&[]))["DaemonSet weft-node-agent"]["spec"]["template"]["spec"];
-    let arguments = pod["containers"][0]["args"].as_array().unwrap();
-    let arguments: Vec<_> = arguments
-        .iter()
-        .map(|text| text.as_str().unwrap())
-        .collect();
-    let test = std::env::current_exe().unwrap();
-    let agent = test.ancestors().nth(2).unwrap().join("weft-node-agent");
-    let help = run(Command::new(agent).args([arguments[0], "--help"]));
-    for argument in &arguments[1..] {
-        let flag = argument.split('=').next().unwrap();
-        assert!(help.split_whitespace().any(|word| word == flag), "{flag}");
+fn the_programs_know_every_flag_that_they_are_given() {
+    let objects = objects(&template(&[]));
+    for (object, program) in [
+        ("DaemonSet weft-node-agent", "weft-node-agent"),
+        ("Deployment weft-control-plane", "weft-control-plane"),
+    ] {
+        let pod = &objects[object]["spec"]["template"]["spec"];
+        let arguments = pod["containers"][0]["args"].as_array().unwrap();
+        let mut arguments = arguments.iter().map(|text| text.as_str().unwrap());
+        let test = std::env::current_exe().unwrap();
+        let program = test.ancestors().nth(2).unwrap().join(program);
+        let help = run(Command::new(program).args([arguments.next().unwrap(), "--help"]));
+        for argument in arguments {
+            let flag = argument.split('=').next().unwrap();
+            assert!(help.split_whitespace().any(|word| word == flag), "{flag}");
+        }
     }
 }
 

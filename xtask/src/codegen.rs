@@ -43,7 +43,13 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), CodegenError> {
     let root = workspace.root();
     generate(root, &root.join("proto/src/generated"))?;
     let output = workspace
-        .cargo(&["run", "--quiet", "--package=weft-control-plane", "--", "crds"])
+        .cargo(&[
+            "run",
+            "--quiet",
+            "--package=weft-control-plane",
+            "--",
+            "crds",
+        ])
         .stderr(Stdio::inherit())
         .output()
         .map_err(BuildError::from)?;

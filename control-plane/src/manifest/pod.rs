@@ -78,6 +78,18 @@ impl PodObject {
         }
     }
 
+    /// What of a pod's annotations can't be used, wherever it is going to run.
+    pub(crate) fn annotation_problems(pod: &Pod) -> Vec<FieldError> {
+        let none = Texts::new();
+        let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
+        let problems = [
+            annotations::mesh("annotations", annotations).err(),
+            annotations::mtls_mode(annotations).err(),
+            annotations::exclusions(annotations).err(),
+        ];
+        problems.into_iter().flatten().collect()
+    }
+
     fn read(pod: Pod, form: Form) -> Result<(Self, Vec<FieldError>), FieldError> {
         let Pod {
             metadata,

@@ -13,7 +13,8 @@ use crate::ca::{Authority, Place};
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
 use crate::state::State;
-use crate::status::{CaptureWriter, Lease, Notices};
+use crate::status::{CaptureWriter, Lease, Notices, keep_mesh_config_status, while_held};
+use crate::webhook::Registration;
 
 /// How long the API server may take for an answer to anything but a watch.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +40,14 @@ pub(super) async fn start(
     let source = Kubernetes::watch(&client, &problems);
     tokio::spawn(follow(source, Arc::clone(&state), loaded));
     let held = watch::Sender::new(false);
+    let (client_of_status, status_held) = (client.clone(), held.subscribe());
+    tokio::spawn(while_held(status_held, move || {
+        keep_mesh_config_status(client_of_status.clone())
+    }));
+    let name = args.webhook_configuration.clone();
+    let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
+    let registration_held = held.subscribe();
+    tokio::spawn(async move { while_held(registration_held, || registration.keep()).await });
     let lease = Lease::new(client.clone(), &args.namespace, &args.lease, &args.replica);
     tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(

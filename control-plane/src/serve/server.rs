@@ -54,7 +54,7 @@ pub(crate) async fn serve(
 }
 
 /// Handshakes beside each other, so that a slow client holds up nobody.
-async fn accept(
+pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     connections: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,

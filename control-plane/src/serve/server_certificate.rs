@@ -46,7 +46,7 @@ impl ServerCertificate {
         }))
     }
 
-    /// TLS 1.3 with whatever certificate is live when a client connects.
+    /// TLS 1.3, for HTTP/2, with whatever certificate is live when a client connects.
     pub(crate) fn config(self: &Arc<Self>) -> Result<ServerConfig, ServerCertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

@@ -27,6 +27,24 @@ pub(crate) struct Lease {
     identity: String,
 }
 
+/// Does something whenever the lease is held, from its beginning; drops it, wherever it
+/// is, when the lease is lost. Never ends.
+pub(crate) async fn while_held<F: Future<Output = ()>>(
+    mut held: watch::Receiver<bool>,
+    work: impl Fn() -> F,
+) {
+    loop {
+        if held.wait_for(|held| *held).await.is_err() {
+            // The claim has ended with the process.
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = work() => {}
+            _ = held.wait_for(|held| !held) => {}
+        }
+    }
+}
+
 /// What was seen of the lease, and since when.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {

@@ -26,6 +26,7 @@ pub(crate) struct Bed {
 pub(crate) struct ControlPlane {
     process: Process,
     pub(crate) port: u16,
+    pub(crate) webhook: u16,
     admin: u16,
 }
 
@@ -132,7 +133,7 @@ impl Bed {
 
     /// The same, without waiting for it.
     pub(crate) fn spawn(&self, replica: &str, endpoint: &Endpoint) -> ControlPlane {
-        let (port, admin) = (free_port(), free_port());
+        let (port, admin, webhook) = (free_port(), free_port(), free_port());
         let mut command = Command::new(program());
         command
             .args(["serve", "--source=kubernetes", "--leaf-lifetime=1h"])
@@ -140,11 +141,17 @@ impl Bed {
             .arg(self.kubeconfig(replica, endpoint))
             .arg(format!("--replica={replica}"))
             .arg(format!("--listen=127.0.0.1:{port}"))
-            .arg(format!("--admin=127.0.0.1:{admin}"));
+            .arg(format!("--admin=127.0.0.1:{admin}"))
+            .arg(format!("--webhook=127.0.0.1:{webhook}"))
+            .args([
+                "--server-name=weft-control-plane",
+                "--server-name=localhost",
+            ]);
         let process = Process::spawn(command, replica, self.directory.path()).unwrap();
         ControlPlane {
             process,
             port,
+            webhook,
             admin,
         }
     }

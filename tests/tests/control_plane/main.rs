@@ -14,3 +14,4 @@ mod bed;
 mod capture;
 mod forwarder;
 mod watch;
+mod webhook;

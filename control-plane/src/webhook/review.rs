@@ -1,0 +1,173 @@
+//! What is admitted.
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use kube::core::admission::{
+    AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError,
+};
+use serde_json::Value;
+
+use crate::manifest::{FieldError, MeshConfigObject, NamespaceObject, PodObject};
+
+/// The answer to a review, as the API server sent it.
+pub(super) fn answer(body: &[u8]) -> AdmissionReview<DynamicObject> {
+    match parse(body) {
+        Ok(request) => decide(&request).into_review(),
+        Err(error) => {
+            let what = format!("this is no admission.k8s.io/v1 AdmissionReview: {error}");
+            AdmissionResponse::invalid(what).into_review()
+        }
+    }
+}
+
+fn parse(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
+    let review: AdmissionReview<_> =
+        serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let request: Result<_, ConvertAdmissionReviewError> = review.try_into();
+    request.map_err(|error| error.to_string())
+}
+
+/// Refuses mistakes that this very change makes: an object that has one already, from
+/// times without this webhook, can still be repaired, finalized and labelled.
+fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let Some(object) = &request.object else {
+        return response;
+    };
+    let kind = request.kind.kind.as_str();
+    let before = request.old_object.as_ref();
+    let before = before.map_or_else(Vec::new, |object| problems(kind, object));
+    let made: Vec<_> = problems(kind, object)
+        .into_iter()
+        .filter(|problem| !before.contains(problem))
+        .collect();
+    if made.is_empty() {
+        return response;
+    }
+    let made: Vec<_> = made.iter().map(ToString::to_string).collect();
+    let made = made.join("; ");
+    tracing::info!(
+        kind,
+        namespace = request.namespace,
+        name = request.name,
+        user = request.user_info.username,
+        problems = made,
+        "refused"
+    );
+    response.deny(made)
+}
+
+/// Everything in an object that the mesh could not follow.
+fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
+    match kind {
+        "MeshConfig" => {
+            let config = serde_json::json!({ "spec": object.data.get("spec") });
+            MeshConfigObject::from_value(config)
+                .err()
+                .into_iter()
+                .collect()
+        }
+        "Pod" => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
+        "Namespace" => typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1),
+        // A kind that somebody added to the rules is somebody else's business.
+        _ => Vec::new(),
+    }
+}
+
+fn typed<K: serde::de::DeserializeOwned>(
+    object: &DynamicObject,
+    read: impl FnOnce(K) -> Vec<FieldError>,
+) -> Vec<FieldError> {
+    let value = serde_json::to_value(object).unwrap_or(Value::Null);
+    match serde_json::from_value(value) {
+        Ok(object) => read(object),
+        // The API server has checked it by its schema; what it knows better than this
+        // version isn't refused.
+        Err(error) => {
+            tracing::warn!(name = object.name_any(), %error, "can't read what is to be admitted");
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn review(object: Value, old: Option<Value>) -> Value {
+        let kind = object["kind"].clone();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1",
+                "kind": { "group": "", "version": "v1", "kind": kind },
+                "resource": { "group": "", "version": "v1", "resource": "things" },
+                "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+                "userInfo": {}, "object": object, "oldObject": old,
+            },
+        });
+        serde_json::to_value(answer(review.to_string().as_bytes())).unwrap()
+    }
+
+    fn pod(mode: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "generateName": "web-", "annotations": { "weft.dev/mtls-mode": mode } },
+            "spec": { "containers": [] },
+        })
+    }
+
+    #[test]
+    fn a_pod_that_no_node_was_chosen_for_is_checked_by_its_annotations() {
+        assert_eq!(review(pod("strict"), None)["response"]["allowed"], true);
+        let refused = review(pod("mutual"), None);
+        assert_eq!(refused["response"]["allowed"], false);
+        assert_eq!(refused["response"]["uid"], "u-1");
+        let message = refused["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains("weft.dev/mtls-mode"), "{message}");
+        assert!(message.contains("`permissive` or `strict`"), "{message}");
+    }
+
+    #[test]
+    fn an_old_mistake_keeps_nobody_from_changing_something_else() {
+        let mut labelled = pod("mutual");
+        labelled["metadata"]["labels"] = json!({ "app": "web" });
+        let answer = review(labelled, Some(pod("mutual")));
+        assert_eq!(answer["response"]["allowed"], true);
+        let another = review(pod("encrypted"), Some(pod("mutual")));
+        assert_eq!(another["response"]["allowed"], false);
+    }
+
+    #[test]
+    fn namespaces_and_mesh_configs_are_checked_too() {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "shop", "labels": { "weft.dev/mesh": "yes" } },
+        });
+        assert_eq!(review(namespace, None)["response"]["allowed"], false);
+        let config = |domain: &str| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+                "metadata": { "name": "default" }, "spec": { "trustDomain": domain },
+            })
+        };
+        assert_eq!(
+            review(config("example.org"), None)["response"]["allowed"],
+            true
+        );
+        assert_eq!(
+            review(config("example_org/"), None)["response"]["allowed"],
+            false
+        );
+    }
+
+    #[test]
+    fn what_is_no_review_is_refused_with_words() {
+        let answer = serde_json::to_value(answer(b"{}")).unwrap();
+        assert_eq!(answer["response"]["allowed"], false);
+        let message = answer["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains("AdmissionReview"), "{message}");
+    }
+}
