@@ -53,5 +53,6 @@ impl Authenticator {
 pub(crate) fn token<T>(call: &Request<T>) -> Result<&str, Status> {
     let header = call.metadata().get("authorization");
     let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = token.filter(|token| !token.is_empty());
     token.ok_or_else(|| Status::unauthenticated("no token (authorization: Bearer <token>)"))
 }
