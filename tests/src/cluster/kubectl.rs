@@ -27,7 +27,7 @@ impl Kubectl {
     }
 
     /// Its program.
-    pub(super) fn program(&self) -> &Path {
+    pub fn program(&self) -> &Path {
         &self.program
     }
 

@@ -1,0 +1,218 @@
+//! Weft on a real Kubernetes of two nodes, installed as its users do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod bed;
+mod shop;
+
+use std::time::Duration;
+
+use weft_tests::cluster::KubeProxy;
+use weft_tests::wait_for;
+
+use bed::{Bed, LIMIT};
+use shop::{CLIENT, WEB};
+
+/// One cluster for a whole story: each part begins with what the last has left.
+#[test]
+fn pods_join_without_a_restart_stay_through_every_upheaval_and_leave_again() {
+    let mut bed = Bed::up(KubeProxy::Iptables);
+    shop::open(&bed);
+    bed.install();
+    pods_from_before_are_enrolled_live(&bed);
+    strict_pods_pass_their_probes_and_refuse_strangers(&bed);
+    pods_are_captured_before_their_first_connect(&bed);
+    a_rolling_restart_under_load_fails_no_request(&bed);
+    a_deleted_agent_comes_back(&bed);
+    a_crashed_node_comes_back(&mut bed);
+    opting_out_takes_effect_live(&bed);
+}
+
+#[test]
+fn services_are_captured_where_kube_proxy_uses_nftables() {
+    let bed = Bed::up(KubeProxy::Nftables);
+    shop::open(&bed);
+    bed.install();
+    pods_from_before_are_enrolled_live(&bed);
+    a_rolling_restart_under_load_fails_no_request(&bed);
+}
+
+fn pods_from_before_are_enrolled_live(bed: &Bed) {
+    let before = shop::pods(bed);
+    shop::wait_for_answers_across_nodes(bed);
+    assert!(
+        !bed.agents_saw(&["security=\"mutual_tls\""]),
+        "nobody has opted in"
+    );
+
+    bed.kubectl("label namespace shop weft.dev/mesh=enabled");
+    shop::wait_until_captured(bed);
+    assert_eq!(shop::pods(bed), before, "nothing was restarted");
+    let host = bed.pods("shop", "host");
+    assert_eq!(host.len(), 2);
+    assert!(host.iter().all(|pod| pod.captured.is_none()), "{host:?}");
+
+    shop::wait_for_answers_across_nodes(bed);
+    shop::wait_for_mutual_tls_across_nodes(bed);
+}
+
+fn strict_pods_pass_their_probes_and_refuse_strangers(bed: &Bed) {
+    bed.kubectl("annotate namespace shop weft.dev/mtls-mode=strict");
+    let web = bed.pods("shop", "web");
+    for pod in &web {
+        let url = format!("http://{}:8080/", pod.address);
+        wait_for("a stranger to be refused", LIMIT, || {
+            match bed.curl("default", "stranger", &url) {
+                Err(_) => Ok(()),
+                Ok(answer) => Err(answer),
+            }
+        })
+        .unwrap();
+        // A process of the node itself, as kubelet is one, is let in.
+        let line = ["curl", "-sS", "--max-time", "5", &url];
+        bed.cluster.run_on(&pod.node, &line, LIMIT).unwrap();
+        let refused = format!("destination.workload=\"{}\"", pod.name);
+        bed.wait_for_record(&[&refused, "security=\"plaintext\"", "flags=\"DENY\""]);
+    }
+    // More probes than it takes to lose readiness.
+    for pod in &web {
+        let probed = || bed.probes_of(&pod.name);
+        let enough = probed() + 5;
+        wait_for("probes of a strict pod", LIMIT, || match probed() {
+            count if count >= enough => Ok(()),
+            count => Err(format!("{count} of {enough}")),
+        })
+        .unwrap();
+    }
+    let after = bed.pods("shop", "web");
+    assert!(after.iter().all(|pod| pod.is_ready), "{after:?}");
+    shop::wait_for_answers_across_nodes(bed);
+}
+
+/// Each does nothing but connect to a strict service, once, as its first act: it would
+/// be refused if it weren't captured yet.
+fn pods_are_captured_before_their_first_connect(bed: &Bed) {
+    let pods: Vec<_> = (0..6).map(|n| format!("early-{n}")).collect();
+    let service = bed.service_address("shop", "web");
+    let manifests = pods.iter().map(|name| {
+        format!(
+            r#"---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: shop, labels: {{app: early}}}}
+spec:
+  serviceAccountName: client
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: early
+    image: weft.test/client:1
+    command: [/curl, -sS, --max-time, "5", "http://{service}/"]
+"#
+        )
+    });
+    let manifests: String = manifests.collect();
+    bed.cluster.kubectl().apply(&manifests).unwrap();
+    for name in &pods {
+        let phase = [
+            "get",
+            "pod",
+            name,
+            "-n",
+            "shop",
+            "-o=jsonpath={.status.phase}",
+        ];
+        let ended = |phase: &str| phase == "Succeeded" || phase == "Failed";
+        let wait = bed.cluster.kubectl().wait("its end", LIMIT, &phase, ended);
+        if wait.unwrap() != "Succeeded" {
+            let log = bed.cluster.kubectl().run(&["logs", name, "-n", "shop"]);
+            panic!("{name} was refused: {log:?}\n{}", bed.agent_logs());
+        }
+    }
+    bed.kubectl("delete pods -n shop -l app=early");
+}
+
+fn a_rolling_restart_under_load_fails_no_request(bed: &Bed) {
+    let before = shop::pods(bed);
+    let traffic = shop::traffic(bed);
+    bed.kubectl("rollout restart deployment/web -n shop");
+    bed.kubectl("rollout status deployment/web -n shop --timeout=120s");
+    shop::wait_until_gone(bed, &before, "web");
+    shop::wait_until_captured(bed);
+    let answered = traffic.finish_without_a_failure();
+    let new = bed.pods("shop", "web");
+    for pod in &new {
+        assert!(answered.contains(&pod.name), "{} of {answered:?}", pod.name);
+    }
+}
+
+fn a_deleted_agent_comes_back(bed: &Bed) {
+    let agents = bed.pods("weft-system", "weft-node-agent");
+    let gone = &agents[0];
+    bed.kubectl(&format!("delete pod {} -n weft-system", gone.name));
+    let status = "rollout status daemonset/weft-node-agent -n weft-system --timeout=120s";
+    bed.kubectl(status);
+    let before = shop::pods(bed);
+    shop::wait_until_captured(bed);
+    let now = bed.pods("weft-system", "weft-node-agent");
+    assert!(now.iter().all(|agent| agent.name != gone.name), "{now:?}");
+    shop::wait_for_answers_across_nodes(bed);
+    // Strict ever since: whoever is answered is in.
+    assert_eq!(shop::pods(bed), before);
+}
+
+fn a_crashed_node_comes_back(bed: &mut Bed) {
+    bed.cluster.crash_node("node-2").unwrap();
+    bed.cluster.wait_until_lost("node-2").unwrap();
+    bed.cluster.start_node("node-2").unwrap();
+    bed.cluster.wait_until_ready("node-2").unwrap();
+    for rollout in [
+        "deployment/web -n shop",
+        "daemonset/weft-node-agent -n weft-system",
+    ] {
+        bed.kubectl(&format!("rollout status {rollout} --timeout=180s"));
+    }
+    shop::wait_until_captured(bed);
+    shop::wait_for_answers_across_nodes(bed);
+    let stranger = bed.pods("shop", "web")[0].address.clone();
+    let url = format!("http://{stranger}:8080/");
+    wait_for(
+        "a stranger to be refused after the crash",
+        Duration::from_secs(30),
+        || match bed.curl("default", "stranger", &url) {
+            Err(_) => Ok(()),
+            Ok(answer) => Err(answer),
+        },
+    )
+    .unwrap();
+}
+
+fn opting_out_takes_effect_live(bed: &Bed) {
+    let before = shop::pods(bed);
+    bed.kubectl("label namespace shop weft.dev/mesh-");
+    for app in [WEB, CLIENT] {
+        wait_for("everybody to be released", LIMIT, || {
+            let pods = bed.pods("shop", app);
+            match pods
+                .iter()
+                .all(|pod| pod.captured.as_deref() == Some("False"))
+            {
+                true => Ok(()),
+                false => Err(format!("{pods:?}")),
+            }
+        })
+        .unwrap();
+    }
+    assert_eq!(shop::pods(bed), before, "nothing was restarted");
+    let url = format!("http://{}/", bed.service_address("shop", "web"));
+    wait_for("a stranger to be answered", LIMIT, || {
+        bed.curl("default", "stranger", &url)
+    })
+    .unwrap();
+    shop::wait_for_answers_across_nodes(bed);
+}
