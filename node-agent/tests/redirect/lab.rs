@@ -147,15 +147,22 @@ impl TestCgroup {
 
 impl Drop for TestCgroup {
     fn drop(&mut self) {
-        for part in ["kubepods/pod", "kubepods", "agent", ""] {
-            let path = self.path.join(part);
-            // The kernel lets go of an ended process a moment after it was waited for.
-            eventually(
-                "the test's cgroup is empty",
-                || !matches!(fs::remove_dir(&path), Err(error) if error.raw_os_error() == Some(libc::EBUSY)),
-            );
+        remove_cgroup(&self.path);
+    }
+}
+
+/// Removes a cgroup with those below it, whichever a test has added.
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
         }
     }
+    // The kernel lets go of an ended process a moment after it was waited for.
+    eventually(
+        "the test's cgroup is empty",
+        || !matches!(fs::remove_dir(path), Err(error) if error.raw_os_error() == Some(libc::EBUSY)),
+    );
 }
 
 pub(crate) fn hierarchy() -> PathBuf {
