@@ -353,6 +353,29 @@ impl Cluster {
     }
 }
 
+/// Gives an image to every node that is up, of a cluster that another process holds.
+/// `directory` is that cluster's [`Cluster::directory`].
+///
+/// # Errors
+/// When no node is there, or one refuses it.
+pub fn load_archive_into(directory: &Path, binaries: &Binaries, archive: &Path) -> Result<()> {
+    let archive = std::path::absolute(archive)
+        .map_err(Error::system(format!("find {}", archive.display())))?;
+    let nodes =
+        fs::read_dir(directory).map_err(Error::system(format!("read {}", directory.display())))?;
+    let processes = nodes.flatten().filter_map(|node| {
+        let text = fs::read_to_string(node.path().join("process")).ok()?;
+        text.parse().ok()
+    });
+    let processes: Vec<u32> = processes.collect();
+    if processes.is_empty() {
+        return Err(Error::Missing("no node is up".to_owned()));
+    }
+    let ctr = binaries.path("containerd/ctr")?;
+    let mut processes = processes.into_iter();
+    processes.try_for_each(|process| node::load(ctr, process, &archive))
+}
+
 /// Nothing is there, but without a route no packet gets as far as the rules that turn
 /// a service's address into a pod's.
 fn add_default_route(topology: &Topology, node: u8) -> Result<()> {

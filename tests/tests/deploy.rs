@@ -4,19 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
+use weft_tests::cluster::Binaries;
 
 type Objects = BTreeMap<String, Value>;
 
 #[test]
 fn the_chart_makes_the_same_objects_as_the_kustomization() {
-    let kustomized = objects(&run(Command::new("kubectl")
+    let kustomized = objects(&run(program("kubernetes/kubectl")
         .arg("kustomize")
         .arg(root().join("deploy"))));
     // Helm wants the namespace to be there before; the kustomization brings it.
@@ -154,7 +153,7 @@ fn template(more: &[&str]) -> String {
 }
 
 fn helm_template(more: &[&str]) -> Command {
-    let mut command = Command::new(&*HELM);
+    let mut command = program("helm/helm");
     command
         .args(["template", "weft"])
         .arg(root().join("deploy/helm/weft"))
@@ -163,31 +162,15 @@ fn helm_template(more: &[&str]) -> Command {
     command
 }
 
-/// Built once for each version of its module, by the Go toolchain.
-static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let module = root().join("tests/kube/helm");
-    let mut versions = fs::read(module.join("go.mod")).unwrap();
-    versions.extend(fs::read(module.join("go.sum")).unwrap());
-    let hash = digest(&SHA256, &versions);
-    let hash: String = hash.as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
-    let helm = home.join(format!(".cache/weft/kube/helm-{hash}/helm"));
-    if !helm.is_file() {
-        // Another run may be at it: each has a file of its own until it is whole.
-        let unfinished = helm.with_extension(std::process::id().to_string());
-        run(Command::new("go")
-            .current_dir(&module)
-            .env("CGO_ENABLED", "0")
-            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
-            .arg(&unfinished)
-            .arg("helm.sh/helm/v3/cmd/helm"));
-        fs::rename(&unfinished, &helm).unwrap();
-    }
-    helm
+static BINARIES: LazyLock<Binaries> = LazyLock::new(|| {
+    let mut binaries = Binaries::api_server(root()).unwrap();
+    binaries.add(root(), "helm/helm").unwrap();
+    binaries
 });
+
+fn program(name: &str) -> Command {
+    Command::new(BINARIES.path(name).unwrap())
+}
 
 fn run(command: &mut Command) -> String {
     let output = command

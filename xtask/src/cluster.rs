@@ -5,18 +5,20 @@
 
 mod hold;
 mod state;
+pub(crate) mod test;
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use weft_tests::cluster::{Binaries, KubeProxy, Kubectl};
+use weft_tests::cluster::{Binaries, KubeProxy, Kubectl, load_archive_into};
 use weft_tests::{run, wait_until};
 
+use crate::images::ImagesError;
 use crate::workspace::{BuildError, Workspace};
 use crate::{interrupt, prerequisites};
 use state::{State, StateError};
@@ -36,6 +38,15 @@ pub(crate) enum Action {
     Down,
     /// Says what runs.
     Status,
+    /// Gives images, files of `cargo xtask images` or `docker save`, to all its nodes.
+    Load {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        archives: Vec<PathBuf>,
+    },
+    /// Runs the tests that need a cluster: on clusters of their own, or on any that has
+    /// pods from outside the project, such as one of kind.
+    Test(test::Options),
     /// Is the process that holds a cluster: what `up` starts.
     #[command(hide = true)]
     Hold(UpOptions),
@@ -77,6 +88,12 @@ pub(crate) enum ClusterError {
     /// `weft-test-app` can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The images can't be made.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// A test said no.
+    #[error("the tests failed ({0}); see above")]
+    Tests(ExitStatus),
     /// A part of it can't be built or doesn't run.
     #[error("{0}")]
     Cluster(#[from] weft_tests::Error),
@@ -116,6 +133,8 @@ pub(crate) fn run(workspace: &Workspace, action: &Action) -> Result<(), ClusterE
         Action::Up(options) => up(workspace, options),
         Action::Down => down(workspace),
         Action::Status => status(workspace),
+        Action::Load { archives } => load(workspace, archives),
+        Action::Test(options) => test::run(workspace, options),
         Action::Hold(options) => hold::run(workspace, options),
     }
 }
@@ -202,6 +221,15 @@ fn down(workspace: &Workspace) -> Result<(), ClusterError> {
     wait_until("the cluster to be gone", DOWN_WITHIN, || !state.is_alive())?;
     run::collect_leftovers();
     eprintln!("down after {:.1} s", begin.elapsed().as_secs_f32());
+    Ok(())
+}
+
+fn load(workspace: &Workspace, archives: &[PathBuf]) -> Result<(), ClusterError> {
+    let state = State::read(workspace)?.ok_or(ClusterError::IsDown)?;
+    let binaries = Binaries::ensure(workspace.root())?;
+    for archive in archives {
+        load_archive_into(&state.directory, &binaries, archive)?;
+    }
     Ok(())
 }
 

@@ -34,6 +34,17 @@ pub(crate) struct Options {
     tag: String,
 }
 
+impl Options {
+    /// What tests on a cluster load.
+    pub(crate) fn development() -> Self {
+        Self {
+            dev: true,
+            tag: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Why there are no images.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImagesError {

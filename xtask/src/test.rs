@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use weft_tests::has_program;
-
 use crate::workspace::Workspace;
-use crate::{build_ebpf, interrupt, prerequisites};
+use crate::{build_ebpf, cluster, interrupt, prerequisites};
 
 /// What `test` can be told.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Leave the end-to-end tests out.
+    /// Leave the tests on Kubernetes out.
     #[arg(long)]
     fast: bool,
 }
@@ -34,18 +32,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
     let mut problems = Vec::new();
     let mut features = Vec::new();
     match prepare(workspace) {
-        Ok(()) => {
-            features.push("weft-node-agent/kernel-tests");
-            if !options.fast {
-                features.push("weft-tests/end-to-end");
-            }
-        }
+        Ok(()) => features.extend(["weft-node-agent/kernel-tests", "weft-tests/end-to-end"]),
         Err(error) => problems.push(format!("kernel and end-to-end tests not run: {error}")),
     }
-    if ["go", "kubectl"].iter().all(|name| has_program(name)) {
-        features.push("weft-tests/deploy");
-    } else {
-        eprintln!("tests of deploy/ are left out: they need go and kubectl");
+    if !options.fast {
+        // Also where there is no root: an API server doesn't need it.
+        match cluster::test::prepare(workspace) {
+            Ok(()) => features.extend(["weft-tests/api-server", "weft-tests/deploy"]),
+            Err(error) => problems.push(format!("tests on Kubernetes not run: {error}")),
+        }
+        if problems.is_empty() {
+            features.push("weft-tests/cluster");
+        }
     }
     let features = features.join(",");
     let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];

@@ -248,12 +248,7 @@ impl Node {
     /// When the node is down or containerd refuses it.
     pub(super) fn load(&self, archive: &Path) -> Result<()> {
         let pid = self.process_1().ok_or_else(|| self.is_down())?;
-        let socket = format!("/proc/{pid}/root{CONTAINERD}");
-        let archive = archive.display().to_string();
-        let line = ["-n", "k8s.io", "images", "import", "--local", &archive];
-        let mut command = Command::new(&self.ctr);
-        command.args(["-a", &socket]).args(line);
-        run(command, &line, PATIENCE).map(drop)
+        load(&self.ctr, pid, archive)
     }
 
     fn is_down(&self) -> Error {
@@ -271,6 +266,19 @@ impl Drop for Node {
             let _ = path.parent().map(fs::remove_dir);
         }
     }
+}
+
+/// Gives an image to the containerd of the node with this process 1.
+///
+/// # Errors
+/// When containerd refuses it.
+pub(super) fn load(ctr: &Path, process_1: u32, archive: &Path) -> Result<()> {
+    let socket = format!("/proc/{process_1}/root{CONTAINERD}");
+    let archive = archive.display().to_string();
+    let line = ["-n", "k8s.io", "images", "import", "--local", &archive];
+    let mut command = Command::new(ctr);
+    command.args(["-a", &socket]).args(line);
+    run(command, &line, PATIENCE).map(drop)
 }
 
 fn run(command: Command, command_line: &[&str], limit: Duration) -> Result<String> {

@@ -1,18 +1,34 @@
-//! A cluster with Weft's images on its nodes.
+//! A cluster with Weft's images on its nodes: one of the test's own, or the one that
+//! `cargo xtask cluster test --kubeconfig` names.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use weft_tests::cluster::{Binaries, Cluster, ClusterOptions, KubeProxy};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use weft_tests::cluster::{Binaries, Cluster, ClusterOptions, KubeProxy, Kubectl};
 use weft_tests::image::Image;
 use weft_tests::wait_for;
 
 /// How long anything may take on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 const APP: &str = env!("CARGO_BIN_EXE_weft-test-app");
+/// Path of the kubeconfig of a cluster that isn't ours.
+const KUBECONFIG: &str = "WEFT_TEST_KUBECONFIG";
+/// The command that gives an image to its nodes.
+const LOAD_IMAGE: &str = "WEFT_TEST_LOAD_IMAGE";
+/// Each cluster gets the machine for itself: deadlines are about Weft, not about two
+/// clusters at once on two cores.
+static TURN: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Bed {
-    pub(crate) cluster: Cluster,
+    /// The test's own; `None` where it runs on somebody else's.
+    pub(crate) own: Option<Cluster>,
+    pub(crate) kubectl: Kubectl,
+    begin: String,
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A pod, as far as tests care.
@@ -28,35 +44,113 @@ pub(crate) struct Pod {
     pub(crate) captured: Option<String>,
 }
 
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if self.own.is_none() && !std::thread::panicking() {
+            self.remove_applications();
+        }
+    }
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap()
+}
+
 fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap()
 }
 
-/// Where `cargo xtask images` writes, beside the directory that this test is in.
-fn images() -> PathBuf {
+/// What `cargo xtask images` has written, beside the directory that this test is in.
+fn archives() -> [PathBuf; 2] {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().join("images")
+    let images = test.ancestors().nth(3).unwrap().join("images");
+    ["weft-control-plane", "weft-node-agent"].map(|name| {
+        let archive = images.join(format!("{name}.tar"));
+        assert!(archive.is_file(), "run `cargo xtask images --dev` first");
+        archive
+    })
+}
+
+/// The test application, with curl beside it.
+fn client_image() -> Image {
+    let mut client = Image::of_program("weft.test/client:1", Path::new(APP)).unwrap();
+    client
+        .add_program(Path::new("/usr/bin/curl"), "curl")
+        .unwrap();
+    client
 }
 
 impl Bed {
-    pub(crate) fn up(kube_proxy: KubeProxy) -> Self {
+    /// A cluster whose kube-proxy works like this. `None` where the tests were given a
+    /// cluster: that has one kube-proxy, which [`Bed::up`] takes as it is.
+    pub(crate) fn up_with(kube_proxy: KubeProxy) -> Option<Self> {
+        match std::env::var_os(KUBECONFIG) {
+            None => Some(Self::up_own(kube_proxy)),
+            Some(_) => None,
+        }
+    }
+
+    pub(crate) fn up() -> Self {
+        match std::env::var_os(KUBECONFIG) {
+            None => Self::up_own(KubeProxy::default()),
+            Some(kubeconfig) => Self::given(Path::new(&kubeconfig)),
+        }
+    }
+
+    fn up_own(kube_proxy: KubeProxy) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         weft_tests::run::collect_leftovers();
         let binaries = Binaries::ensure(workspace()).unwrap();
         let mut options = ClusterOptions::new(APP);
         options.kube_proxy = kube_proxy;
         let cluster = Cluster::up(&binaries, &options).unwrap();
-        let mut client = Image::of_program("weft.test/client:1", Path::new(APP)).unwrap();
-        client
-            .add_program(Path::new("/usr/bin/curl"), "curl")
-            .unwrap();
-        cluster.load_image(&client).unwrap();
-        for name in ["weft-control-plane", "weft-node-agent"] {
-            let archive = images().join(format!("{name}.tar"));
-            assert!(archive.is_file(), "run `cargo xtask images --dev` first");
+        cluster.load_image(&client_image()).unwrap();
+        for archive in archives() {
             cluster.load_archive(&archive).unwrap();
         }
-        Self { cluster }
+        Self {
+            kubectl: cluster.kubectl().clone(),
+            own: Some(cluster),
+            begin: now(),
+            _turn: turn,
+        }
+    }
+
+    fn given(kubeconfig: &Path) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let binaries = Binaries::api_server(workspace()).unwrap();
+        let kubectl = Kubectl::new(binaries.path("kubernetes/kubectl").unwrap(), kubeconfig);
+        if let Ok(command) = std::env::var(LOAD_IMAGE) {
+            let directory = tempfile::tempdir().unwrap();
+            let client = directory.path().join("client.tar");
+            std::fs::write(&client, client_image().pack().unwrap().bytes).unwrap();
+            for archive in archives().into_iter().chain([client]) {
+                let mut words = command.split_whitespace();
+                let mut load =
+                    Command::new(words.next().expect("a command in WEFT_TEST_LOAD_IMAGE"));
+                let status = load.args(words).arg(&archive).status().unwrap();
+                assert!(
+                    status.success(),
+                    "{command} {}: {status}",
+                    archive.display()
+                );
+            }
+        }
+        let bed = Self {
+            own: None,
+            kubectl,
+            begin: now(),
+            _turn: turn,
+        };
+        bed.remove_applications();
+        bed
+    }
+
+    /// What a story leaves in a cluster that stays.
+    fn remove_applications(&self) {
+        self.kubectl("delete namespace shop --ignore-not-found --timeout=120s");
+        self.kubectl("delete pod stranger -n default --ignore-not-found --timeout=120s");
     }
 
     /// As the README says.
@@ -75,7 +169,7 @@ impl Bed {
 
     pub(crate) fn try_kubectl(&self, line: &str) -> Result<String, String> {
         let arguments: Vec<_> = line.split(' ').collect();
-        let run = self.cluster.kubectl().run(&arguments);
+        let run = self.kubectl.run(&arguments);
         run.map_err(|error| error.to_string())
     }
 
@@ -90,7 +184,7 @@ impl Bed {
             _ => format!("-l=app={app}"),
         };
         let list = ["get", "pods", "-n", namespace, &label];
-        let list = self.cluster.kubectl().json(&list).unwrap();
+        let list = self.kubectl.json(&list).unwrap();
         let pods = list["items"].as_array().unwrap().iter();
         let pods = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         let mut pods: Vec<_> = pods.map(Pod::read).collect();
@@ -113,8 +207,10 @@ impl Bed {
 
     /// What all agents that run have logged.
     pub(crate) fn agent_logs(&self) -> String {
-        self.try_kubectl("logs -n weft-system -l app.kubernetes.io/name=weft-node-agent --tail=-1")
-            .unwrap_or_default()
+        let label = "app.kubernetes.io/name=weft-node-agent";
+        let since = &self.begin;
+        let line = format!("logs -n weft-system -l {label} --tail=-1 --since-time={since}");
+        self.try_kubectl(&line).unwrap_or_default()
     }
 
     /// Whether a line of an agent has all of these.

@@ -15,10 +15,7 @@ pub(crate) const CLIENT: &str = "client";
 
 /// Starts it, outside the mesh.
 pub(crate) fn open(bed: &Bed) {
-    bed.cluster
-        .kubectl()
-        .apply(include_str!("shop.yaml"))
-        .unwrap();
+    bed.kubectl.apply(include_str!("shop.yaml")).unwrap();
     for part in ["deployment/web", "daemonset/client", "daemonset/host"] {
         bed.kubectl(&format!("rollout status {part} -n shop --timeout=120s"));
     }
@@ -88,9 +85,9 @@ pub(crate) fn wait_for_answers_across_nodes(bed: &Bed) {
 /// The agents of both nodes have served the client of the other node, proven to be who
 /// it is; the agents of both have chosen the endpoint behind the Service's address.
 pub(crate) fn wait_for_mutual_tls_across_nodes(bed: &Bed) {
-    for node in ["node-1", "node-2"] {
-        let pods = bed.pods("shop", WEB);
-        let web = pods.iter().find(|pod| pod.node == node).unwrap();
+    let pods = bed.pods("shop", WEB);
+    assert_ne!(pods[0].node, pods[1].node);
+    for web in &pods {
         let destination = format!("destination.workload=\"{}\"", web.name);
         let security = [
             "path=\"cross-node\"",
@@ -127,10 +124,10 @@ pub(crate) fn traffic(bed: &Bed) -> Traffic {
     let logs = tempfile::tempdir().unwrap();
     let to = format!("--to={}:80", bed.service_address("shop", "web"));
     let clients = bed.pods("shop", CLIENT).into_iter().map(|pod| {
-        let mut command = Command::new(bed.cluster.kubectl().program());
+        let mut command = Command::new(bed.kubectl.program());
         command
             .arg("--kubeconfig")
-            .arg(bed.cluster.kubeconfig())
+            .arg(bed.kubectl.kubeconfig())
             .args(["exec", "-i", "-n", "shop", &pod.name, "--"])
             .args(["/weft-test-app", "requests", "--rate=50", &to]);
         let mut client = Process::spawn(command, &pod.name, logs.path()).unwrap();
