@@ -9,11 +9,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::admin::{self, Readiness};
 use crate::args::{Serve, SourceKind, Token};
@@ -29,6 +31,8 @@ use crate::webhook;
 
 /// The condition of readiness that all objects are known.
 const OBJECTS: &str = "objects";
+/// How long giving up the lease may take, of the time that a pod has to end.
+const RESIGN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the control plane doesn't run.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +95,9 @@ struct Parts {
     authority: Arc<Authority>,
     authenticator: Authenticator,
     /// Completes when every object that there is has been taken in.
-    loaded: tokio::task::JoinHandle<()>,
+    loaded: JoinHandle<()>,
+    /// Completes, once told to stop, when nobody has to wait for this process any more.
+    resigned: JoinHandle<()>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -108,6 +114,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         authority,
         authenticator,
         loaded,
+        resigned,
     } = parts;
 
     let readiness = Arc::new(Readiness::default());
@@ -137,7 +144,10 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let mut told_to_stop = stopping.clone();
     tokio::select! {
         _ = loaded => {}
-        _ = told_to_stop.wait_for(|stop| *stop) => return Ok(()),
+        _ = told_to_stop.wait_for(|stop| *stop) => {
+            resign(resigned).await;
+            return Ok(());
+        }
     }
     let listener = listen(args.listen).await?;
     let discovery = DiscoveryService {
@@ -153,7 +163,14 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     tracing::info!(agents = %args.listen, admin = %args.admin, "control plane ready");
     readiness.met(OBJECTS);
     server::serve(listener, tls, discovery, certificates, stopping).await?;
+    resign(resigned).await;
     Ok(())
+}
+
+async fn resign(resigned: JoinHandle<()>) {
+    if timeout(RESIGN_WITHIN, resigned).await.is_err() {
+        tracing::warn!("can't give up the lease: another replica leads when it has run out");
+    }
 }
 
 /// A token for a node.

@@ -49,7 +49,7 @@ pub(super) async fn start(
     let registration_held = held.subscribe();
     tokio::spawn(async move { while_held(registration_held, || registration.keep()).await });
     let lease = Lease::new(client.clone(), &args.namespace, &args.lease, &args.replica);
-    tokio::spawn(lease.claim(held, stopping));
+    let resigned = tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(
         client,
         TokenReviewerOptions {
@@ -65,6 +65,7 @@ pub(super) async fn start(
             // The other end lives as long as the process.
             let _ = is_loaded.await;
         }),
+        resigned,
     })
 }
 

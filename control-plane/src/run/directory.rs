@@ -38,6 +38,8 @@ pub(super) fn start(
         authority,
         authenticator: Authenticator::JoinTokens(key),
         loaded: tokio::spawn(async {}),
+        // It leads nobody.
+        resigned: tokio::spawn(async {}),
     })
 }
 
