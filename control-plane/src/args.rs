@@ -20,6 +20,10 @@ pub(crate) enum Action {
     Serve(Box<Serve>),
     /// Print a token with which the agent of one node may join.
     Token(Token),
+    /// Replace the mesh's root certificate while everything runs: `start`, then `switch`,
+    /// then `finish`. Each has to wait until every certificate was renewed since the one
+    /// before; `status` says until when.
+    RotateRoot(RotateRoot),
     /// Print the definitions of Weft's own kinds, for `kubectl apply --server-side -f -`.
     Crds,
 }
@@ -83,12 +87,8 @@ pub(crate) struct DirectoryArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "With --source kubernetes")]
 pub(crate) struct ClusterArgs {
-    /// How to reach the API server; in a pod, its ServiceAccount is used when left out.
-    #[arg(long)]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Weft's own namespace.
-    #[arg(long, env = "WEFT_NAMESPACE", default_value = "weft-system")]
-    pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// Name of this replica, other than that of all others, such as the pod's.
     #[arg(long, env = "WEFT_POD", default_value = "weft-control-plane")]
     pub(crate) replica: String,
@@ -98,18 +98,66 @@ pub(crate) struct ClusterArgs {
     /// Name of the agents' ServiceAccount in Weft's namespace.
     #[arg(long, default_value = "weft-node-agent")]
     pub(crate) agent_service_account: String,
-    /// Secret with the authority's tls.crt, tls.key and ca.crt. Made when absent.
-    #[arg(long, default_value = "weft-ca")]
-    pub(crate) root_secret: String,
-    /// ConfigMap in which the roots are published.
-    #[arg(long, default_value = "weft-root-certificates")]
-    pub(crate) root_config_map: String,
     /// Lease of the replica that writes what only one may.
     #[arg(long, default_value = "weft-control-plane")]
     pub(crate) lease: String,
     /// ValidatingWebhookConfiguration that the webhook's roots are written into.
     #[arg(long, default_value = "weft")]
     pub(crate) webhook_configuration: String,
+}
+
+/// Where an API server is, and what the authority is called there.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlaceArgs {
+    /// How to reach the API server; in a pod, its ServiceAccount is used when left out.
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Weft's own namespace.
+    #[arg(long, env = "WEFT_NAMESPACE", default_value = "weft-system")]
+    pub(crate) namespace: String,
+    /// Secret with the authority's tls.crt, tls.key and ca.crt. Made when absent.
+    #[arg(long, default_value = "weft-ca")]
+    pub(crate) root_secret: String,
+    /// ConfigMap in which the roots are published.
+    #[arg(long, default_value = "weft-root-certificates")]
+    pub(crate) root_config_map: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RotateRoot {
+    /// What to do.
+    #[arg(value_enum)]
+    pub(crate) action: RotateAction,
+    /// The state directory of a control plane with --source directory. When left out, the
+    /// authority is the one in the API server.
+    #[arg(long)]
+    pub(crate) state_directory: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// How long certificates in use live, where that is longer than what the control
+    /// plane was started with: it was shortened lately.
+    #[arg(long, value_parser = duration)]
+    pub(crate) leaf_lifetime: Option<Duration>,
+    /// Don't wait until every certificate was renewed. Connections of those that were
+    /// not are refused.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Steps of a rotation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum RotateAction {
+    /// Say what is, and what comes next, and when.
+    Status,
+    /// Make a new root and let everybody trust both. The old one signs on.
+    Start,
+    /// Sign with the new root.
+    Switch,
+    /// Trust the new root only.
+    Finish,
+    /// Go back: to signing with the old root where that was switched, else to trusting
+    /// it alone.
+    Abort,
 }
 
 #[derive(Args, Debug)]

@@ -1,17 +1,27 @@
 //! The mesh's certificate authority.
+//!
+//! * `authority`: signs, with what it has now
+//! * `material`, `leaf`: what it signs with, and what it signs
+//! * `directory`, `secret`: where it is kept
+//! * `rotation`: how one root follows another
+//! * `join_token`: who may ask, where there is no API server
 
 mod authority;
+mod directory;
 pub(crate) mod join_token;
 mod leaf;
 mod material;
 mod private_file;
+mod rotation;
 mod secret;
 
 pub(crate) use authority::Authority;
+pub(crate) use directory::Folder;
 pub use leaf::InvalidRequest;
 pub(crate) use leaf::Request;
 pub(crate) use material::MaterialError;
-pub(crate) use secret::Place;
+pub(crate) use rotation::{Guard, RotationError, Step};
+pub(crate) use secret::{AuthoritySecret, Place};
 
 use std::io;
 use std::path::PathBuf;
@@ -61,6 +71,24 @@ pub(crate) enum AuthorityError {
         /// What it says.
         source: Box<kube::Error>,
     },
+    /// The rotation that is under way can't be read.
+    #[error(
+        "{place}: {source}; restore it from a backup, or remove it (the roots stay as they are)"
+    )]
+    Rotation {
+        /// Where it is kept.
+        place: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// Somebody else was faster.
+    #[error("{0} was changed by somebody else meanwhile: look at its status, then try again")]
+    Conflict(String),
+    /// It belongs to cert-manager.
+    #[error(
+        "{0} is written by cert-manager, which would undo this: renew the certificate there, and          keep the old root in ca.crt until every leaf was renewed"
+    )]
+    CertManager(String),
     /// No certificate could be made.
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -69,4 +97,10 @@ pub(crate) enum AuthorityError {
         "{0} is damaged: a join key has 32 bytes; remove it to make a new one (tokens made with it end)"
     )]
     JoinKey(PathBuf),
+}
+
+impl AuthorityError {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }

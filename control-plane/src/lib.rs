@@ -9,12 +9,14 @@
 //! * `serve`: what agents connect to
 //! * `ca`: certificates and join tokens
 //! * `admin`: what an operator asks
+//! * `changes`: when to look into a directory again
 
 mod admin;
 mod api;
 mod args;
 mod ca;
 mod capture;
+mod changes;
 mod index;
 mod manifest;
 mod run;
@@ -42,6 +44,10 @@ pub async fn main() -> ExitCode {
             run::serve(*args).await.map_err(|error| error.to_string())
         }
         Action::Token(args) => run::token(&args)
+            .map(print)
+            .map_err(|error| error.to_string()),
+        Action::RotateRoot(args) => run::rotate_root(&args)
+            .await
             .map(print)
             .map_err(|error| error.to_string()),
         Action::Crds => api::definitions()

@@ -1,9 +1,13 @@
 //! The process: what is started, in which order, and how it ends.
 //!
 //! * [`directory`], [`cluster`]: what depends on where objects come from
+//! * [`rotate_root`]: a command of its own
 
 mod cluster;
 mod directory;
+mod rotate_root;
+
+pub(crate) use rotate_root::rotate_root;
 
 use std::io;
 use std::net::SocketAddr;
@@ -128,7 +132,10 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
 
     let mut names = args.server_names;
     if args.source == SourceKind::Kubernetes {
-        names.push(format!("weft-control-plane.{}.svc", args.cluster.namespace));
+        names.push(format!(
+            "weft-control-plane.{}.svc",
+            args.cluster.place.namespace
+        ));
     }
     let certificate = ServerCertificate::new(Arc::clone(&authority), names)?;
     let tls = certificate.config()?;

@@ -43,7 +43,7 @@ pub(crate) enum MaterialError {
 
 /// PEM texts as they are stored, in the shape of a `kubernetes.io/tls` Secret and of
 /// what cert-manager writes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(crate) struct Pem {
     /// The issuing certificate, then those between it and a root.
     pub(crate) certificate: String,
@@ -51,6 +51,16 @@ pub(crate) struct Pem {
     pub(crate) key: String,
     /// All roots that are trusted.
     pub(crate) roots: String,
+}
+
+/// Without the key.
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pem")
+            .field("certificate", &self.certificate)
+            .field("roots", &self.roots)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A key that signs, and who vouches for it.
@@ -61,6 +71,8 @@ pub(crate) struct Material {
     roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
     not_after: OffsetDateTime,
+    /// What it was made from.
+    pem: Pem,
 }
 
 impl std::fmt::Debug for Material {
@@ -99,6 +111,7 @@ impl Material {
             roots,
             roots_pem: pem.roots.trim().to_owned() + "\n",
             not_after,
+            pem: pem.clone(),
         };
         material.try_out()?;
         Ok(material)
@@ -145,6 +158,11 @@ impl Material {
         let mut chain = vec![leaf];
         chain.extend(self.intermediates.iter().cloned());
         chain
+    }
+
+    /// Whether it was made from this.
+    pub(super) fn is_of(&self, pem: &Pem) -> bool {
+        &self.pem == pem
     }
 
     /// What leaves are verified against.

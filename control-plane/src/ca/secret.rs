@@ -17,8 +17,14 @@ use serde_json::json;
 use time::Duration;
 
 use super::material::{Material, Pem};
+use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError};
 use crate::status::FIELD_MANAGER;
+
+/// How long leaves live, beside the roots that they lead to: seconds.
+const LEAF_LIFETIME: &str = "weft.dev/leaf-lifetime-seconds";
+/// What cert-manager says about a Secret that it writes.
+const CERT_MANAGER: &str = "cert-manager.io/certificate-name";
 
 /// Where authority and roots are kept.
 #[derive(Clone, Debug)]
@@ -52,10 +58,7 @@ impl Authority {
 
 /// Several replicas may start at once: who creates it first has made it for all.
 async fn get_or_create(secrets: &Api<Secret>, place: &Place) -> Result<Secret, AuthorityError> {
-    let failed = |source| AuthorityError::Cluster {
-        place: place.describe(),
-        source: Box::new(source),
-    };
+    let failed = |source| place.failed(source);
     if let Some(secret) = secrets.get_opt(&place.secret).await.map_err(failed)? {
         return Ok(secret);
     }
@@ -86,18 +89,124 @@ async fn get_or_create(secrets: &Api<Secret>, place: &Place) -> Result<Secret, A
     }
 }
 
+/// The Secret, read to be replaced.
+pub(crate) struct AuthoritySecret {
+    secrets: Api<Secret>,
+    config_maps: Api<ConfigMap>,
+    place: Place,
+    secret: Secret,
+}
+
+impl AuthoritySecret {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When there is none, or the API server doesn't give it out.
+    pub(crate) async fn read(client: &Client, place: Place) -> Result<Self, AuthorityError> {
+        let secrets = Api::<Secret>::namespaced(client.clone(), &place.namespace);
+        let secret = secrets.get(&place.secret).await;
+        Ok(Self {
+            secret: secret.map_err(|source| place.failed(source))?,
+            secrets,
+            config_maps: Api::namespaced(client.clone(), &place.namespace),
+            place,
+        })
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// When the rotation can't be read.
+    pub(crate) fn stored(&self) -> Result<Stored, AuthorityError> {
+        let rotation = text(&self.secret, rotation::NAME);
+        let rotation = match rotation.is_empty() {
+            true => None,
+            false => Some(serde_json::from_str(&rotation).map_err(|source| {
+                AuthorityError::Rotation {
+                    place: format!("{} of {}", rotation::NAME, self.place.describe()),
+                    source,
+                }
+            })?),
+        };
+        Ok(Stored {
+            pem: pem(&self.secret),
+            rotation,
+        })
+    }
+
+    /// Keeps it, unless it was changed since it was read.
+    ///
+    /// # Errors
+    /// When it was, or cert-manager would change it back, or the API server refuses it.
+    pub(crate) async fn save(mut self, stored: &Stored) -> Result<(), AuthorityError> {
+        let annotations = self.secret.metadata.annotations.as_ref();
+        if annotations.is_some_and(|annotations| annotations.contains_key(CERT_MANAGER)) {
+            return Err(AuthorityError::CertManager(self.place.describe()));
+        }
+        let data = self.secret.data.get_or_insert_default();
+        let mut put = |name: &str, text: String| {
+            data.insert(name.to_owned(), ByteString(text.into_bytes()));
+        };
+        put("tls.crt", stored.pem.certificate.clone());
+        put("tls.key", stored.pem.key.clone());
+        put("ca.crt", stored.pem.roots.clone());
+        match &stored.rotation {
+            Some(rotation) => {
+                let text = serde_json::to_string_pretty(rotation);
+                put(
+                    rotation::NAME,
+                    text.map_err(|source| AuthorityError::Rotation {
+                        place: self.place.describe(),
+                        source,
+                    })?,
+                );
+            }
+            None => {
+                data.remove(rotation::NAME);
+            }
+        }
+        let parameters = PostParams::default();
+        let replaced = self
+            .secrets
+            .replace(&self.place.secret, &parameters, &self.secret);
+        match replaced.await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(AuthorityError::Conflict(self.place.describe()))
+            }
+            Err(error) => Err(self.place.failed(error)),
+        }
+    }
+
+    /// How long leaves live, as the replicas say; `None` when none has said yet.
+    ///
+    /// # Errors
+    /// When the API server doesn't give it out.
+    pub(crate) async fn leaf_lifetime(&self) -> Result<Option<Duration>, AuthorityError> {
+        let roots = self.config_maps.get_opt(&self.place.config_map).await;
+        let roots = roots.map_err(|source| self.place.failed(source))?;
+        let annotations = roots.and_then(|roots| roots.metadata.annotations);
+        let seconds = annotations.and_then(|all| all.get(LEAF_LIFETIME)?.parse().ok());
+        Ok(seconds.map(Duration::seconds))
+    }
+}
+
+fn text(secret: &Secret, name: &str) -> String {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(name));
+    let bytes = bytes.map_or(&[][..], |bytes| &bytes.0);
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn pem(secret: &Secret) -> Pem {
+    Pem {
+        certificate: text(secret, "tls.crt"),
+        key: text(secret, "tls.key"),
+        roots: text(secret, "ca.crt"),
+    }
+}
+
 fn parse(secret: &Secret, place: &Place) -> Result<Material, AuthorityError> {
-    let text = |name: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(name));
-        let bytes = bytes.map_or(&[][..], |bytes| &bytes.0);
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    let pem = Pem {
-        certificate: text("tls.crt"),
-        key: text("tls.key"),
-        roots: text("ca.crt"),
-    };
-    Material::parse(&pem).map_err(|source| AuthorityError::Invalid {
+    Material::parse(&pem(secret)).map_err(|source| AuthorityError::Invalid {
         place: place.describe(),
         source,
     })
@@ -108,7 +217,6 @@ async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
     let only = watcher::Config::default().fields(&format!("metadata.name={}", place.secret));
     let watch = StreamBackoff::new(watcher(secrets, only), DefaultBackoff::default());
     let mut watch = pin!(watch);
-    let mut last = None;
     while let Some(event) = watch.next().await {
         let secret = match event {
             Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => secret,
@@ -122,20 +230,17 @@ async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
                 continue;
             }
         };
-        if last.as_ref() == Some(&secret.data) {
+        // An event may be about something else in it, such as a rotation's beginning.
+        if authority.is_of(&pem(&secret)) {
             continue;
         }
         match parse(&secret, &place) {
             Ok(material) => {
-                // The first one is what was read at the start.
-                if last.is_some() {
-                    tracing::info!(secret = %place.describe(), ?material, "signing with what the Secret holds now");
-                    authority.replace(material);
-                }
+                tracing::info!(secret = %place.describe(), ?material, "signing with what the Secret holds now");
+                authority.replace(material);
             }
             Err(error) => tracing::error!(%error, "signing goes on with what was there before"),
         }
-        last = Some(secret.data);
     }
 }
 
@@ -143,12 +248,16 @@ async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
 async fn publish(client: Client, place: Place, authority: Arc<Authority>) {
     let config_maps = Api::<ConfigMap>::namespaced(client, &place.namespace);
     let mut material = authority.material();
+    let lifetime = authority.leaf_lifetime().whole_seconds().to_string();
     loop {
         let roots = material.borrow_and_update().roots_pem().to_owned();
         let patch = Patch::Apply(json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": { "name": place.config_map },
+            "metadata": {
+                "name": place.config_map,
+                "annotations": { LEAF_LIFETIME: lifetime },
+            },
             "data": { "ca.crt": roots },
         }));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -165,6 +274,13 @@ async fn publish(client: Client, place: Place, authority: Arc<Authority>) {
 }
 
 impl Place {
+    fn failed(&self, source: kube::Error) -> AuthorityError {
+        AuthorityError::Cluster {
+            place: self.describe(),
+            source: Box::new(source),
+        }
+    }
+
     fn describe(&self) -> String {
         format!("Secret {}/{}", self.namespace, self.secret)
     }

@@ -8,7 +8,7 @@ use kube::{Client, Config};
 use tokio::sync::{oneshot, watch};
 
 use super::{Parts, RunError};
-use crate::args::ClusterArgs;
+use crate::args::{ClusterArgs, PlaceArgs};
 use crate::ca::{Authority, Place};
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
@@ -25,12 +25,9 @@ pub(super) async fn start(
     leaf_lifetime: time::Duration,
     stopping: watch::Receiver<bool>,
 ) -> Result<Parts, RunError> {
-    let client = connect(args).await?;
-    let place = Place {
-        namespace: args.namespace.clone(),
-        secret: args.root_secret.clone(),
-        config_map: args.root_config_map.clone(),
-    };
+    let client = connect(&args.place).await?;
+    let namespace = &args.place.namespace;
+    let place = place(&args.place);
     let authority = Authority::of_cluster(&client, place, leaf_lifetime).await?;
     let notices = Notices::publish(client.clone());
     let writer = CaptureWriter::start(client.clone(), notices.clone());
@@ -48,13 +45,13 @@ pub(super) async fn start(
     let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
     let registration_held = held.subscribe();
     tokio::spawn(async move { while_held(registration_held, || registration.keep()).await });
-    let lease = Lease::new(client.clone(), &args.namespace, &args.lease, &args.replica);
+    let lease = Lease::new(client.clone(), namespace, &args.lease, &args.replica);
     let resigned = tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(
         client,
         TokenReviewerOptions {
             audience: args.token_audience.clone(),
-            service_account: format!("{}/{}", args.namespace, args.agent_service_account),
+            service_account: format!("{namespace}/{}", args.agent_service_account),
         },
     );
     Ok(Parts {
@@ -69,7 +66,17 @@ pub(super) async fn start(
     })
 }
 
-async fn connect(args: &ClusterArgs) -> Result<Client, RunError> {
+/// What the authority is called.
+pub(super) fn place(args: &PlaceArgs) -> Place {
+    Place {
+        namespace: args.namespace.clone(),
+        secret: args.root_secret.clone(),
+        config_map: args.root_config_map.clone(),
+    }
+}
+
+/// A client of the API server.
+pub(super) async fn connect(args: &PlaceArgs) -> Result<Client, RunError> {
     let failed = |error: &dyn std::fmt::Display| RunError::Cluster(error.to_string());
     let mut config = match &args.kubeconfig {
         Some(path) => {

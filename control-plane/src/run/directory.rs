@@ -8,8 +8,9 @@ use super::{Parts, RunError};
 use crate::args::DirectoryArgs;
 use crate::ca::Authority;
 use crate::ca::join_token::JoinKey;
+use crate::changes::Changes;
 use crate::serve::authentication::Authenticator;
-use crate::source::directory::{Changes, Directory};
+use crate::source::directory::Directory;
 use crate::state::State;
 
 /// Reads everything, and follows what becomes of it.
@@ -22,6 +23,7 @@ pub(super) fn start(
     let manifests = given(&args.config_directory, "--config-directory")?;
     make_private(&state_directory)?;
     let authority = Arc::new(Authority::open(&state_directory, leaf_lifetime)?);
+    tokio::spawn(Arc::clone(&authority).follow(state_directory.clone()));
     let key = Arc::new(JoinKey::open(&state_directory)?);
     let state = Arc::new(State::open(&state_directory)?);
     // Before the first scan, so that nothing falls between both.

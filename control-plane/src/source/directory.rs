@@ -2,21 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use std::{fs, io};
-
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
 
 use super::{Event, Origin};
 use crate::manifest::{self, ManifestError, Object, ObjectKey};
 
 /// Largest manifest file in bytes; the API server's own limit is smaller.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
-/// Quiet time after a change before files are read: editors write in steps.
-const SETTLE: Duration = Duration::from_millis(50);
-/// Rescan that finds what no notification told, such as on network file systems.
-const RESCAN: Duration = Duration::from_secs(30);
 
 /// Why a file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -184,48 +177,6 @@ fn read(path: &Path, length: u64) -> Result<Vec<Object>, FileError> {
     Ok(manifest::parse(&fs::read_to_string(path)?)?)
 }
 
-/// Wakes when something may have changed: by notification, and now and then anyway.
-pub(crate) struct Changes {
-    events: mpsc::Receiver<()>,
-    _watcher: Option<notify::RecommendedWatcher>,
-}
-
-impl Changes {
-    /// Watches a directory. Where notifications can't be had, the rescan remains.
-    pub(crate) fn watch(directory: &Path) -> Self {
-        let (sender, events) = mpsc::channel(1);
-        let notify = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                // One waiting wake-up is enough.
-                let _ = sender.try_send(());
-            }
-        };
-        let watcher = notify::recommended_watcher(notify).and_then(|mut watcher| {
-            watcher.watch(directory, RecursiveMode::Recursive)?;
-            Ok(watcher)
-        });
-        let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "no change notifications; the directory is read every 30 s");
-        });
-        Self {
-            events,
-            _watcher: watcher.ok(),
-        }
-    }
-
-    /// Waits for the next change to settle.
-    pub(crate) async fn next(&mut self) {
-        match tokio::time::timeout(RESCAN, self.events.recv()).await {
-            Ok(Some(())) => {
-                tokio::time::sleep(SETTLE).await;
-                while self.events.try_recv().is_ok() {}
-            }
-            Ok(None) => tokio::time::sleep(RESCAN).await,
-            Err(_) => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,15 +252,5 @@ mod tests {
         assert!(directory.scan().unwrap().is_empty());
         fs::write(&path, format!("{NAMESPACE}# mended\n")).unwrap();
         assert_eq!(directory.scan().unwrap().mended, ["a.yaml"]);
-    }
-
-    #[tokio::test]
-    async fn a_change_wakes_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut changes = Changes::watch(folder.path());
-        fs::write(folder.path().join("a.yaml"), NAMESPACE).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), changes.next())
-            .await
-            .unwrap();
     }
 }
