@@ -241,6 +241,15 @@ impl Mesh {
         self.control_plane.restart(&self.topology)
     }
 
+    /// Takes a step of a root rotation, such as `start`, and gives back what the control
+    /// plane's program says about it.
+    ///
+    /// # Errors
+    /// When the step is refused, with the reason.
+    pub fn rotate_root(&self, step: &str) -> Result<String> {
+        self.control_plane.rotate_root(&self.topology, step)
+    }
+
     /// Waits until all that the manifests say is so: each opted-in pod captured, every
     /// other not, and every agent knows it of every pod.
     ///

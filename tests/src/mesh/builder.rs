@@ -17,6 +17,7 @@ pub struct MeshBuilder {
     pods: Vec<PodSpec>,
     services: Vec<ServiceSpec>,
     mtls_mode: &'static str,
+    leaf_lifetime: Option<&'static str>,
     agents: AgentOptions,
     binaries: Option<PathBuf>,
 }
@@ -29,6 +30,7 @@ impl MeshBuilder {
             pods: Vec::new(),
             services: Vec::new(),
             mtls_mode: "Permissive",
+            leaf_lifetime: None,
             agents: AgentOptions::default(),
             binaries: None,
         }
@@ -66,6 +68,13 @@ impl MeshBuilder {
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.mtls_mode = "Strict";
+        self
+    }
+
+    /// How long certificates live, such as `30s`.
+    #[must_use]
+    pub fn leaf_lifetime(mut self, lifetime: &'static str) -> Self {
+        self.leaf_lifetime = Some(lifetime);
         self
     }
 
@@ -107,8 +116,13 @@ impl MeshBuilder {
         for service in &self.services {
             manifests.write_service(service)?;
         }
-        let control_plane =
-            ControlPlane::start(&binaries, &topology, &manifests, directory.path())?;
+        let control_plane = ControlPlane::start(
+            &binaries,
+            &topology,
+            &manifests,
+            directory.path(),
+            self.leaf_lifetime,
+        )?;
         let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
         let agents: Result<_> = topology.nodes().iter().map(start).collect();
         let mut mesh = Mesh {

@@ -18,7 +18,7 @@ const ADMIN_PORT: u16 = 15011;
 pub(super) struct ControlPlane {
     process: Process,
     program: String,
-    manifests: PathBuf,
+    command_line: Vec<String>,
     state: PathBuf,
     logs: PathBuf,
     address: SocketAddr,
@@ -31,18 +31,26 @@ impl ControlPlane {
         topology: &Topology,
         manifests: &Manifests,
         directory: &Path,
+        leaf_lifetime: Option<&str>,
     ) -> Result<Self> {
         let address = SocketAddr::new(topology.fabric().ipv4(), PORT);
         let (state, logs) = (directory.join("state"), directory.to_path_buf());
-        let (program, manifests) = (
-            binaries.control_plane().to_owned(),
-            manifests.directory().to_path_buf(),
-        );
-        let process = spawn(topology, &program, &manifests, &state, &logs, address)?;
+        let program = binaries.control_plane().to_owned();
+        let mut command_line = vec![
+            program.clone(),
+            "serve".to_owned(),
+            format!("--config-directory={}", manifests.directory().display()),
+            format!("--state-directory={}", state.display()),
+            format!("--listen={address}"),
+            format!("--admin={}", loopback(ADMIN_PORT)),
+            "--log-format=json".to_owned(),
+        ];
+        command_line.extend(leaf_lifetime.map(|lifetime| format!("--leaf-lifetime={lifetime}")));
+        let process = spawn(topology, &logs, &command_line)?;
         let mut control_plane = Self {
             process,
             program,
-            manifests,
+            command_line,
             state,
             logs,
             address,
@@ -57,16 +65,21 @@ impl ControlPlane {
 
     pub(super) fn restart(&mut self, topology: &Topology) -> Result<()> {
         self.process.kill();
-        let Self {
-            program,
-            manifests,
-            state,
-            logs,
-            address,
-            ..
-        } = &*self;
-        self.process = spawn(topology, program, manifests, state, logs, *address)?;
+        self.process = spawn(topology, &self.logs, &self.command_line)?;
         self.wait_ready(topology)
+    }
+
+    /// Takes a step of a root rotation, as an operator does.
+    pub(super) fn rotate_root(&self, topology: &Topology, step: &str) -> Result<String> {
+        let state = self.state.display().to_string();
+        let line = [
+            &self.program,
+            "rotate-root",
+            step,
+            "--state-directory",
+            &state,
+        ];
+        topology.fabric().place().output(&line, PATIENCE)
     }
 
     fn wait_ready(&mut self, topology: &Topology) -> Result<()> {
@@ -124,30 +137,8 @@ impl ControlPlane {
     }
 }
 
-fn spawn(
-    topology: &Topology,
-    program: &str,
-    manifests: &Path,
-    state: &Path,
-    logs: &Path,
-    address: SocketAddr,
-) -> Result<Process> {
-    let (manifests, state) = (manifests.display().to_string(), state.display().to_string());
-    let (address, admin) = (address.to_string(), loopback(ADMIN_PORT).to_string());
-    let line = [
-        program,
-        "serve",
-        "--config-directory",
-        &manifests,
-        "--state-directory",
-        &state,
-        "--listen",
-        &address,
-        "--admin",
-        &admin,
-        "--log-format",
-        "json",
-    ];
+fn spawn(topology: &Topology, logs: &Path, command_line: &[String]) -> Result<Process> {
+    let line: Vec<_> = command_line.iter().map(String::as_str).collect();
     topology
         .fabric()
         .place()

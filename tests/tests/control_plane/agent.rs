@@ -38,22 +38,27 @@ impl Agent {
         node: &str,
         token: &str,
     ) -> Self {
+        let connected = Self::trusting(&bed.roots(), control_plane, node, token).await;
+        connected.unwrap()
+    }
+
+    /// One that knows these roots, PEM.
+    pub(crate) async fn trusting(
+        roots: &[u8],
+        control_plane: &ControlPlane,
+        node: &str,
+        token: &str,
+    ) -> Result<Self, tonic::transport::Error> {
         let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(bed.roots()))
+            .ca_certificate(Certificate::from_pem(roots))
             .domain_name("weft-control-plane.weft-system.svc");
         let address = format!("https://127.0.0.1:{}", control_plane.port);
-        let channel = Channel::from_shared(address)
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect()
-            .await
-            .unwrap();
-        Self {
-            channel,
+        let endpoint = Channel::from_shared(address).unwrap().tls_config(tls)?;
+        Ok(Self {
+            channel: endpoint.connect().await?,
             node: node.to_owned(),
             token: token.to_owned(),
-        }
+        })
     }
 
     fn call<T>(&self, message: T) -> Request<T> {

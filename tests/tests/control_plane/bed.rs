@@ -156,6 +156,26 @@ impl Bed {
         }
     }
 
+    /// Takes a step of a root rotation with the control plane's own permissions.
+    ///
+    /// # Errors
+    /// With what the program says, when it refuses.
+    pub(crate) fn rotate_root(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(program());
+        let kubeconfig = self.kubeconfig("rotation", self.server.endpoint());
+        command.arg("rotate-root").args(arguments);
+        let output = command
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        }
+    }
+
     /// The roots that agents trust, PEM.
     pub(crate) fn roots(&self) -> Vec<u8> {
         let path = [

@@ -13,5 +13,6 @@ mod authority;
 mod bed;
 mod capture;
 mod forwarder;
+mod rotation;
 mod watch;
 mod webhook;

@@ -10,12 +10,12 @@ use weft_tests::{wait_for, wait_until};
 use super::{LIMIT, address, assert_all_ok, curl, identity, record, serve_web, shop};
 
 /// Requests that go on in the background.
-struct Traffic(Vec<Process>);
+pub(crate) struct Traffic(Vec<Process>);
 
 impl Traffic {
     /// From the client to the service, to a pod on each node, and on one kept
     /// connection.
-    fn start(mesh: &Mesh) -> Self {
+    pub(crate) fn start(mesh: &Mesh) -> Self {
         let pods = ["web-1", "web-2"].map(|pod| address(mesh, pod, 8080));
         let [first, second] = pods.map(|pod| format!("--to={pod}"));
         let lines = [
@@ -33,7 +33,7 @@ impl Traffic {
     }
 
     /// Every request was answered, and there were many.
-    fn finish_without_a_failure(self) {
+    pub(crate) fn finish_without_a_failure(self) {
         for client in self.0 {
             let report = parse_report(&client.finish(LIMIT).unwrap()).unwrap();
             assert_all_ok(&report["tally"], 5);

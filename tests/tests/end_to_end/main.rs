@@ -13,6 +13,7 @@ mod change;
 mod impostor;
 mod load;
 mod refusal;
+mod rotation;
 mod streams;
 mod tls;
 mod traffic;

@@ -70,10 +70,12 @@ impl Leaf {
 impl Authority {
     /// The one that the mesh trusts.
     pub(crate) fn of(mesh: &Mesh) -> Self {
-        let read =
-            |name: &str| std::fs::read_to_string(mesh.state_directory().join("ca").join(name));
-        let key = KeyPair::from_pem(&read("root-key.pem").unwrap()).unwrap();
-        let issuer = Issuer::from_ca_cert_pem(&read("root.pem").unwrap(), key).unwrap();
+        let path = mesh.state_directory().join("ca/root-key.pem");
+        let pem = std::fs::read_to_string(path).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let key = KeyPair::try_from(&key).unwrap();
+        // Its certificate stands before it.
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).unwrap();
         Self(issuer)
     }
 
