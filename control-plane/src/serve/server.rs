@@ -22,7 +22,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pings to agents, and how long an answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
 
-/// Serves until `stopping` turns true.
+/// How long agents may take to close their connections when the server stops: their
+/// streams have been ended by then.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until `stopping` turns true, and everybody has closed, or was given the time.
 ///
 /// # Errors
 /// When the server itself fails; a client's failure is its own.
@@ -39,7 +43,8 @@ pub(crate) async fn serve(
         TlsAcceptor::from(Arc::new(tls)),
         connections,
     ));
-    let served = Server::builder()
+    let mut told_to_stop = stopping.clone();
+    let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(DiscoveryServer::new(discovery))
@@ -47,8 +52,18 @@ pub(crate) async fn serve(
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             // A sender that is gone means the same.
             let _ = stopping.wait_for(|stopping| *stopping).await;
-        })
-        .await;
+        });
+    let out_of_time = async {
+        let _ = told_to_stop.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = out_of_time => {
+            tracing::warn!("some agents have not closed their connections in time");
+            Ok(())
+        }
+    };
     accepting.abort();
     served
 }
