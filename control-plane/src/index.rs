@@ -35,12 +35,27 @@ pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
 pub(crate) struct Index {
     objects: Objects,
     captured: Captured,
+    /// Whether the source tells of all ServiceAccounts, so that one that is missing
+    /// doesn't exist.
+    lists_service_accounts: bool,
     /// Which pods claim what only one can have.
     claims: HashMap<Claim, BTreeSet<Claimant>>,
     /// What became different since the last [`Index::changes`].
     dirty_pods: Names,
     dirty_services: Names,
     told: Told,
+}
+
+/// Why a node gets no certificate for an identity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Uncertified {
+    /// It serves nobody who is that.
+    #[error("no enrolled pod of the node has that identity")]
+    NoPod,
+    /// Whoever deleted the ServiceAccount took the identity away, as it takes tokens
+    /// away, although pods that had it go on running.
+    #[error("the ServiceAccount of that identity doesn't exist")]
+    NoServiceAccount,
 }
 
 /// What only one pod can have.
@@ -114,6 +129,7 @@ impl Index {
     }
 
     fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        self.lists_service_accounts |= kind == Kind::ServiceAccount;
         let keys: BTreeSet<_> = objects.iter().map(Object::key).collect();
         for (origin, key) in self.objects.of_kind(kind) {
             if !keys.contains(&key) || !origin.is_empty() {
@@ -158,10 +174,21 @@ impl Index {
         pods.filter_map(|name| self.objects.pods.get(name))
     }
 
-    /// Whether an enrolled pod with that identity runs on that node.
-    pub(crate) fn runs_on(&self, identity: &SpiffeId, node: &str) -> bool {
+    /// Whether that node may have a certificate for that identity.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn may_certify(&self, identity: &SpiffeId, node: &str) -> Result<(), Uncertified> {
         let key = (Arc::from(node), identity.clone());
-        self.told.identities.contains_key(&key)
+        if !self.told.identities.contains_key(&key) {
+            return Err(Uncertified::NoPod);
+        }
+        let account = ServiceKey::new(identity.namespace(), identity.service_account());
+        let exists = self.objects.service_accounts.get(&account).is_some();
+        match exists || !self.lists_service_accounts {
+            true => Ok(()),
+            false => Err(Uncertified::NoServiceAccount),
+        }
     }
 
     /// What had to be left out.
@@ -211,6 +238,13 @@ impl Index {
                 let pods = self.objects.pods.in_namespace(&name.name);
                 self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));
             }
+            Kind::Node => {
+                let pods = self.objects.pods.iter();
+                let pods = pods.filter(|(_, pod)| *pod.node == *name.name);
+                self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));
+            }
+            // Asked for when a certificate is.
+            Kind::ServiceAccount => {}
             Kind::MeshConfig => {
                 let pods = self.objects.pods.iter();
                 self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));

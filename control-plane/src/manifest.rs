@@ -5,8 +5,10 @@ mod annotations;
 mod endpoint_slice;
 mod mesh_config;
 mod namespace;
+mod node;
 mod pod;
 mod service;
+mod service_account;
 
 use std::fmt;
 
@@ -17,8 +19,10 @@ use weft_model::service::ServiceKey;
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
+pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
 pub(crate) use service::{ServiceObject, TargetPort};
+pub(crate) use service_account::ServiceAccountObject;
 
 /// One object that the mesh cares about.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,8 @@ pub(crate) enum Object {
     Service(ServiceObject),
     EndpointSlice(SliceObject),
     Namespace(NamespaceObject),
+    Node(NodeObject),
+    ServiceAccount(ServiceAccountObject),
     MeshConfig(MeshConfigObject),
 }
 
@@ -37,6 +43,8 @@ pub(crate) enum Kind {
     Service,
     EndpointSlice,
     Namespace,
+    Node,
+    ServiceAccount,
     MeshConfig,
 }
 
@@ -56,6 +64,8 @@ impl Object {
             Self::Service(service) => (Kind::Service, service.service.key.clone()),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.key.clone()),
             Self::Namespace(namespace) => (Kind::Namespace, ServiceKey::new("", &namespace.name)),
+            Self::Node(node) => (Kind::Node, ServiceKey::new("", &node.name)),
+            Self::ServiceAccount(account) => (Kind::ServiceAccount, account.key.clone()),
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
         };
@@ -214,6 +224,9 @@ fn parse_document(
         ("v1", "Namespace") => typed(document)
             .and_then(NamespaceObject::parse)
             .map(Object::Namespace),
+        ("v1", "Node") => typed(document)
+            .and_then(NodeObject::parse)
+            .map(Object::Node),
         ("discovery.k8s.io/v1", "EndpointSlice") => typed(document)
             .and_then(SliceObject::parse)
             .map(Object::EndpointSlice),
@@ -228,7 +241,8 @@ fn parse_document(
             "apiVersion",
             "a manifest has apiVersion and kind",
         )),
-        // ServiceAccounts are named by pods; nothing else is needed of them here.
+        // Among them ServiceAccounts: a directory's pods name theirs, and nobody deletes
+        // one there to take its identity away.
         _ => return Ok(()),
     };
     objects.push(object.map_err(field_error)?);

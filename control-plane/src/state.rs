@@ -11,7 +11,7 @@ use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
-use crate::index::{Index, Resources};
+use crate::index::{Index, Resources, Uncertified};
 use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
@@ -200,9 +200,12 @@ impl State {
         self.revision.subscribe()
     }
 
-    /// Whether an enrolled pod with that identity runs on that node.
-    pub(crate) fn runs_on(&self, identity: &SpiffeId, node: &str) -> bool {
-        self.lock().index.runs_on(identity, node)
+    /// Whether that node may have a certificate for that identity.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn may_certify(&self, identity: &SpiffeId, node: &str) -> Result<(), Uncertified> {
+        self.lock().index.may_certify(identity, node)
     }
 
     /// Changes what is known of an agent.

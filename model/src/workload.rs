@@ -76,6 +76,8 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// Name of the node that it runs on.
     pub node: Arc<str>,
+    /// Where that node is.
+    pub locality: Locality,
     /// How far it is into the mesh.
     pub enrolment: Enrolment,
     /// What its inbound side asks of clients.
@@ -87,6 +89,16 @@ pub struct Workload {
     pub network_namespace: Arc<str>,
     /// Names that metrics and access logs use.
     pub labels: WorkloadLabels,
+}
+
+/// Where a node is: `topology.kubernetes.io/region` and `topology.kubernetes.io/zone` of
+/// the Node; empty where it doesn't say.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Locality {
+    /// Region, such as `eu-west-1`.
+    pub region: Arc<str>,
+    /// Zone of the region, such as `eu-west-1a`.
+    pub zone: Arc<str>,
 }
 
 /// The names under which telemetry knows a workload.

@@ -2,7 +2,9 @@
 
 use weft_model::identity::{InvalidIdentity, SpiffeId};
 use weft_model::policy::MtlsMode;
-use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
+use weft_model::workload::{
+    CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
+};
 
 use crate::address::{InvalidAddress, address, octets, port};
 use crate::v1;
@@ -56,6 +58,10 @@ impl TryFrom<v1::Workload> for Workload {
             identity: SpiffeId::new(trust_domain, &message.namespace, &message.service_account)?,
             addresses,
             node: message.node.into(),
+            locality: Locality {
+                region: message.region.into(),
+                zone: message.zone.into(),
+            },
             enrolment,
             mtls_mode,
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
@@ -114,6 +120,8 @@ impl From<&Workload> for v1::Workload {
             workload_name: labels.workload.to_string(),
             app: labels.app.to_string(),
             app_version: labels.version.to_string(),
+            region: workload.locality.region.to_string(),
+            zone: workload.locality.zone.to_string(),
         }
     }
 }

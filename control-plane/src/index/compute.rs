@@ -35,6 +35,7 @@ pub(super) fn workload(
     };
     let namespace = ServiceKey::new("", &pod.key.namespace);
     let namespace = objects.namespaces.get(&namespace);
+    let node = objects.nodes.get(&ServiceKey::new("", &pod.node));
     let opted_in = pod
         .mesh
         .or_else(|| namespace.and_then(|namespace| namespace.mesh));
@@ -56,6 +57,7 @@ pub(super) fn workload(
         identity: SpiffeId::new(trust_domain, &pod.key.namespace, &pod.service_account)?,
         addresses: pod.addresses.clone(),
         node: pod.node.as_str().into(),
+        locality: node.map(|node| node.locality.clone()).unwrap_or_default(),
         enrolment,
         mtls_mode,
         exclusions: pod.exclusions.clone(),

@@ -6,8 +6,8 @@ use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
-    Kind, MeshConfigObject, NamespaceObject, Object, ObjectKey, PodObject, ServiceObject,
-    SliceObject,
+    Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    ServiceAccountObject, ServiceObject, SliceObject,
 };
 use crate::source::Origin;
 
@@ -91,6 +91,8 @@ pub(super) struct Objects {
     pub(super) services: Table<ServiceObject>,
     pub(super) slices: Table<SliceObject>,
     pub(super) namespaces: Table<NamespaceObject>,
+    pub(super) nodes: Table<NodeObject>,
+    pub(super) service_accounts: Table<ServiceAccountObject>,
     mesh_configs: Table<MeshConfigObject>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
@@ -112,6 +114,8 @@ impl Objects {
             Object::Pod(object) => self.pods.insert(name, origin, object),
             Object::Service(object) => self.services.insert(name, origin, object),
             Object::Namespace(object) => self.namespaces.insert(name, origin, object),
+            Object::Node(object) => self.nodes.insert(name, origin, object),
+            Object::ServiceAccount(object) => self.service_accounts.insert(name, origin, object),
             Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
             Object::EndpointSlice(object) => {
                 self.unlink_slice(&name);
@@ -128,6 +132,8 @@ impl Objects {
             Kind::Pod => self.pods.remove(name, origin),
             Kind::Service => self.services.remove(name, origin),
             Kind::Namespace => self.namespaces.remove(name, origin),
+            Kind::Node => self.nodes.remove(name, origin),
+            Kind::ServiceAccount => self.service_accounts.remove(name, origin),
             Kind::MeshConfig => self.mesh_configs.remove(name, origin),
             Kind::EndpointSlice => {
                 self.unlink_slice(name);
@@ -145,6 +151,10 @@ impl Objects {
             Object::Pod(object) => self.pods.of(&name, origin) == Some(object),
             Object::Service(object) => self.services.of(&name, origin) == Some(object),
             Object::Namespace(object) => self.namespaces.of(&name, origin) == Some(object),
+            Object::Node(object) => self.nodes.of(&name, origin) == Some(object),
+            Object::ServiceAccount(object) => {
+                self.service_accounts.of(&name, origin) == Some(object)
+            }
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
         }
@@ -156,6 +166,8 @@ impl Objects {
             Kind::Pod => self.pods.origins_of_all(),
             Kind::Service => self.services.origins_of_all(),
             Kind::Namespace => self.namespaces.origins_of_all(),
+            Kind::Node => self.nodes.origins_of_all(),
+            Kind::ServiceAccount => self.service_accounts.origins_of_all(),
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
         };
@@ -205,6 +217,8 @@ impl Objects {
             Kind::Pod => duplicates(&self.pods, &key),
             Kind::Service => duplicates(&self.services, &key),
             Kind::Namespace => duplicates(&self.namespaces, &key),
+            Kind::Node => duplicates(&self.nodes, &key),
+            Kind::ServiceAccount => duplicates(&self.service_accounts, &key),
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
         };

@@ -5,7 +5,7 @@ use weft_model::service::Endpoint;
 use weft_model::workload::{Enrolment, Workload};
 
 use super::*;
-use crate::manifest::parse;
+use crate::manifest::{ServiceAccountObject, parse};
 
 fn pod(name: &str, address: &str, extra: &str) -> String {
     format!(
@@ -14,6 +14,9 @@ fn pod(name: &str, address: &str, extra: &str) -> String {
          status: {{ podIPs: [{{ ip: {address} }}] }}\n"
     )
 }
+
+const NODE: &str = "---\napiVersion: v1\nkind: Node\nmetadata: { name: node-1, labels: { \
+    topology.kubernetes.io/region: eu-west-1, topology.kubernetes.io/zone: eu-west-1a } }\n";
 
 const ENABLED: &str = "weft.dev/mesh: enabled";
 const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n\
@@ -103,6 +106,47 @@ fn a_selector_makes_endpoints_of_ready_pods_on_their_named_port() {
             .iter()
             .all(|endpoint| endpoint.ports == [(80, 8080)] && endpoint.ready)
     );
+}
+
+#[test]
+fn a_workload_is_where_its_node_is_whichever_comes_first() {
+    let zone = |bed: &Bed| bed.workloads()[0].locality.zone.to_string();
+    let pod = pod("a", "10.0.0.1", ENABLED);
+    let mut bed = bed(&[("pod.yaml", &pod)]);
+    assert_eq!(zone(&bed), "");
+    bed.apply("node.yaml", NODE);
+    assert_eq!(zone(&bed), "eu-west-1a");
+    assert_eq!(&*bed.workloads()[0].locality.region, "eu-west-1");
+    bed.apply("node.yaml", &NODE.replace("1a", "1b"));
+    assert_eq!(zone(&bed), "eu-west-1b");
+    // Another node is none of its business.
+    bed.apply("other.yaml", &NODE.replace("node-1", "node-2"));
+    assert!(bed.settle().is_empty());
+    bed.delete("node.yaml", NODE);
+    assert_eq!(zone(&bed), "");
+}
+
+#[test]
+fn an_identity_ends_with_its_service_account_where_all_of_them_are_listed() {
+    let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
+    let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+    let may = |bed: &Bed| bed.index.may_certify(&identity, "node-1");
+    assert_eq!(may(&bed), Ok(()), "nobody lists them");
+    bed.index
+        .take(Event::Replaced(Kind::ServiceAccount, vec![]));
+    assert_eq!(may(&bed), Err(Uncertified::NoServiceAccount));
+    let account = Object::ServiceAccount(ServiceAccountObject {
+        key: ServiceKey::new("shop", "web"),
+    });
+    let applied = Event::Applied(Origin::new(), account.clone());
+    bed.index.take(applied);
+    assert_eq!(may(&bed), Ok(()));
+    assert_eq!(
+        bed.index.may_certify(&identity, "node-2"),
+        Err(Uncertified::NoPod)
+    );
+    bed.index.take(Event::Deleted(Origin::new(), account.key()));
+    assert_eq!(may(&bed), Err(Uncertified::NoServiceAccount));
 }
 
 #[test]
@@ -355,7 +399,7 @@ proptest! {
         prop_assert_eq!(lived.changes(), fresh.changes());
         prop_assert_eq!(lived.conflicts(), fresh.conflicts());
         for workload in fresh.workloads() {
-            let enrolled = lived.index.runs_on(&workload.identity, &workload.node);
+            let enrolled = lived.index.may_certify(&workload.identity, &workload.node).is_ok();
             let expected = fresh.workloads().iter().any(|other| {
                 other.identity == workload.identity && other.enrolment.is_enrolled()
             });

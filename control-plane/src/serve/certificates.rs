@@ -24,10 +24,10 @@ impl Certificates for CertificatesService {
         let request = ca::Request::parse(&call.get_ref().certification_request)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let identity = &request.identity;
-        if !self.state.runs_on(identity, &node) {
-            tracing::warn!(node, %identity, "refused a certificate");
+        if let Err(reason) = self.state.may_certify(identity, &node) {
+            tracing::warn!(node, %identity, %reason, "refused a certificate");
             return Err(Status::permission_denied(format!(
-                "no enrolled pod of node {node} has the identity {identity}"
+                "node {node} gets no certificate for {identity}: {reason}"
             )));
         }
         let chain = self.authority.sign(&request).map_err(|error| {

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::utils::StreamBackoff;
@@ -24,8 +24,8 @@ use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
 use crate::manifest::{
-    FieldError, Kind, MeshConfigObject, NamespaceObject, Object, ObjectKey, PodObject,
-    ServiceObject, SliceObject,
+    FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    ServiceAccountObject, ServiceObject, SliceObject,
 };
 pub(crate) use problems::Problems;
 
@@ -37,8 +37,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// The kinds that are watched.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 7] = [
     Kind::Namespace,
+    Kind::Node,
+    Kind::ServiceAccount,
     Kind::MeshConfig,
     Kind::Pod,
     Kind::Service,
@@ -83,6 +85,10 @@ impl Kubernetes {
         watches.spawn(source(Kind::EndpointSlice).follow(slices, read_slice));
         let namespaces = Api::<Namespace>::all(client());
         watches.spawn(source(Kind::Namespace).follow(namespaces, read_namespace));
+        let nodes = Api::<Node>::all(client());
+        watches.spawn(source(Kind::Node).follow(nodes, read_node));
+        let accounts = Api::<ServiceAccount>::all(client());
+        watches.spawn(source(Kind::ServiceAccount).follow(accounts, read_service_account));
         watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
         Self {
             events,
@@ -255,6 +261,14 @@ fn read_namespace(namespace: Namespace) -> Read {
         object: namespace.map(Object::Namespace),
         problems,
     }
+}
+
+fn read_node(node: Node) -> Read {
+    Read::of(NodeObject::parse(node).map(Object::Node))
+}
+
+fn read_service_account(account: ServiceAccount) -> Read {
+    Read::of(ServiceAccountObject::parse(account).map(Object::ServiceAccount))
 }
 
 fn read_mesh_config(config: DynamicObject) -> Read {

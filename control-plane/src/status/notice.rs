@@ -67,7 +67,7 @@ fn event(notice: &Notice) -> Event {
 
 fn reference(notice: &Notice) -> ObjectReference {
     let api_version = match notice.object.kind {
-        Kind::Pod | Kind::Service | Kind::Namespace => "v1",
+        Kind::Pod | Kind::Service | Kind::Namespace | Kind::Node | Kind::ServiceAccount => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
         Kind::MeshConfig => "weft.dev/v1alpha1",
     };

@@ -15,6 +15,7 @@ pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
         enrolment: Enrolment::Captured,
         mtls_mode: MtlsMode::Permissive,
         exclusions: CaptureExclusions::default(),
+        locality: Default::default(),
         network_namespace: "".into(),
         labels: WorkloadLabels::default(),
     }

@@ -466,6 +466,11 @@ pub struct Workload {
     pub app: ::prost::alloc::string::String,
     #[prost(string, tag = "14")]
     pub app_version: ::prost::alloc::string::String,
+    /// Where its node is; empty where the node doesn't say.
+    #[prost(string, tag = "15")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub zone: ::prost::alloc::string::String,
 }
 /// Outbound traffic of an enrolled pod that is left alone.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -22,16 +22,17 @@ prop_compose! {
         strict: bool,
         ports in prop::collection::vec(1u16.., 0..3),
         blocks in prop::collection::vec(any_address(), 0..3),
-        labels in prop::array::uniform4("[a-z]{0,6}"),
+        labels in prop::array::uniform6("[a-z]{0,6}"),
     ) -> Workload {
         let single = |address: IpAddr| address.to_string().parse::<AddressBlock>().unwrap();
-        let [workload, app, version, network_namespace] = labels.map(|label| label.as_str().into());
+        let [workload, app, version, network_namespace, region, zone] = labels.map(|label| label.as_str().into());
         Workload {
             uid: WorkloadUid::from(uid.as_str()),
             name: name.into(),
             identity: SpiffeId::new(domain.parse().unwrap(), &namespace, &account).unwrap(),
             addresses,
             node: node.into(),
+            locality: Locality { region, zone },
             enrolment,
             mtls_mode: if strict { MtlsMode::Strict } else { MtlsMode::Permissive },
             exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },

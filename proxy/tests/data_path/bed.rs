@@ -266,6 +266,7 @@ impl Bed {
             enrolment: Enrolment::Captured,
             mtls_mode: MtlsMode::Permissive,
             exclusions: CaptureExclusions::default(),
+            locality: Default::default(),
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),
         };

@@ -1,10 +1,12 @@
 //! Who may speak for a node, and for whom it may ask.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tonic::Code;
 
 use crate::agent::Agent;
-use crate::bed::Bed;
+use crate::bed::{Bed, LIMIT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_of_a_running_agent_speaks_for_its_node_and_no_other_token_does() {
@@ -75,4 +77,17 @@ async fn a_node_gets_certificates_for_the_enrolled_pods_that_run_on_it_only() {
         let refused = agent.sign(identity).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{why}: {refused}");
     }
+
+    // Whoever deletes the account takes the identity away, though the pod still runs.
+    let delete = ["delete", "serviceaccount", "web", "-n", "shop"];
+    bed.kubectl().run(&delete).unwrap();
+    let deadline = Instant::now() + LIMIT;
+    let refused = loop {
+        match agent.sign("spiffe://cluster.local/ns/shop/sa/web").await {
+            Err(refused) => break refused,
+            Ok(_) => assert!(Instant::now() < deadline, "still signed"),
+        }
+    };
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("ServiceAccount"), "{refused}");
 }

@@ -119,3 +119,28 @@ async fn endpoints_follow_their_slices() {
         assert_eq!(next.changed[0].name, name);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_where_its_node_says_it_is() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    bed.namespace("shop", &json!({}));
+    let uid = bed.pod("shop", "web", "node-1", "default");
+    let token = bed.agent_token("node-1");
+    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let mut stream = agent.subscribe().await.unwrap();
+    for zone in ["eu-west-1a", "eu-west-1b"] {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": "node-1", "labels": {
+                "topology.kubernetes.io/region": "eu-west-1",
+                "topology.kubernetes.io/zone": zone,
+            } },
+        });
+        bed.kubectl().apply(&node.to_string()).unwrap();
+        let told = stream
+            .workload(&uid, |workload| workload.zone == zone)
+            .await;
+        assert_eq!(told.region, "eu-west-1");
+    }
+}

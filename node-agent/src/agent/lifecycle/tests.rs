@@ -24,6 +24,7 @@ fn workload(account: &str, mtls_mode: MtlsMode) -> Arc<Workload> {
         enrolment: Enrolment::Pending,
         mtls_mode,
         exclusions: CaptureExclusions::default(),
+        locality: Default::default(),
         network_namespace: "".into(),
         labels: WorkloadLabels::default(),
     })
