@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer};
+use time::OffsetDateTime;
 
 /// One line of an agent's access log.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct AccessRecord {
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub timestamp: OffsetDateTime,
     /// `inbound` or `outbound`.
     pub direction: String,
     /// `cross-node`, `same-node` or `outside`.
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn records_are_found_between_other_lines() {
         let log = r#"{"level":"INFO","message":"ready","target":"agent"}
-{"level":"INFO","message":"connection","direction":"outbound","path":"outside","security":"plaintext","source.address":"10.244.1.2:4000","source.workload":"client","source.identity":"-","destination.address":"-","original_destination":"10.96.0.1:80","bytes_sent":1,"bytes_received":2,"duration_us":3,"connect_us":null,"flags":"-","target":"access"}
+{"timestamp":"2026-01-02T03:04:05.000006Z","level":"INFO","message":"connection","direction":"outbound","path":"outside","security":"plaintext","source.address":"10.244.1.2:4000","source.workload":"client","source.identity":"-","destination.address":"-","original_destination":"10.96.0.1:80","bytes_sent":1,"bytes_received":2,"duration_us":3,"connect_us":null,"flags":"-","target":"access"}
 garbage"#;
         let records = records(log);
         assert_eq!(records.len(), 1);

@@ -15,7 +15,7 @@ fn pinned() -> AgentOptions {
 
 fn security_of_a_call(mesh: &Mesh, node: u8, direction: &str) -> String {
     let answer = curl(mesh, "client", address(mesh, "web-2", 8080)).unwrap();
-    record(mesh, node, direction, answer.client_port).security
+    record(mesh, node, direction, &answer).security
 }
 
 #[test]

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+use time::OffsetDateTime;
 use weft_tests::access_log::AccessRecord;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
@@ -78,6 +79,8 @@ struct Answer {
     peer: SocketAddr,
     /// The client's own port: what its access record is found by.
     client_port: u16,
+    /// When it was asked: ports are used again, by whatever else the client does.
+    asked: OffsetDateTime,
 }
 
 /// One request with curl; an error when it isn't answered with success.
@@ -93,6 +96,7 @@ fn curl(mesh: &Mesh, from: &str, to: SocketAddr) -> weft_tests::Result<Answer> {
         written,
         &url,
     ];
+    let asked = OffsetDateTime::now_utc();
     let output = mesh.run(from, &line)?;
     let (body, client_port) = output.trim_end().rsplit_once('\n').unwrap();
     let body: Value = serde_json::from_str(body).unwrap();
@@ -100,14 +104,19 @@ fn curl(mesh: &Mesh, from: &str, to: SocketAddr) -> weft_tests::Result<Answer> {
         name: body["name"].as_str().unwrap().to_owned(),
         peer: body["peer"].as_str().unwrap().parse().unwrap(),
         client_port: client_port.parse().unwrap(),
+        asked,
     })
 }
 
-/// The record of a connection on one side, found by the client's port.
-fn record(mesh: &Mesh, node: u8, direction: &str, client_port: u16) -> AccessRecord {
+/// The record of an answered request on one side.
+fn record(mesh: &Mesh, node: u8, direction: &str, answer: &Answer) -> AccessRecord {
     let fits = |record: &AccessRecord| {
+        let port = record.source_address.map(|address| address.port());
         record.direction == direction
-            && record.source_address.map(|address| address.port()) == Some(client_port)
+            && port == Some(answer.client_port)
+            && record.timestamp >= answer.asked
+            // Another client of the pod may have got the port meanwhile.
+            && record.destination_workload.as_ref().is_none_or(|name| *name == answer.name)
     };
     mesh.wait_record(node, fits).unwrap()
 }

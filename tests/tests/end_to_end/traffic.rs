@@ -20,7 +20,7 @@ fn pods_on_one_node_and_on_two_are_reached_by_address_in_both_families() {
             let answer = curl(&mesh, "client", to).unwrap();
             assert_eq!(answer.name, pod);
             for (node, direction) in [(1, "outbound"), (node, "inbound")] {
-                let record = record(&mesh, node, direction, answer.client_port);
+                let record = record(&mesh, node, direction, &answer);
                 assert_eq!(
                     (&*record.path, &*record.security),
                     (path, security),
@@ -87,7 +87,7 @@ fn a_headless_services_endpoints_are_reached_inside_the_mesh() {
     // What its name resolves to: the pods' own addresses.
     for pod in ["web-1", "web-2"] {
         let answer = curl(&mesh, "client", address(&mesh, pod, 8080)).unwrap();
-        let record = record(&mesh, 1, "outbound", answer.client_port);
+        let record = record(&mesh, 1, "outbound", &answer);
         assert_eq!(record.destination_identity, identity(pod), "{record:#?}");
     }
 }
@@ -98,7 +98,7 @@ fn what_is_outside_the_mesh_is_reached_in_the_clear_and_reaches_it_so() {
     serve_web(&mut mesh, &["web-1", "outside"]);
     for to in addresses(&mesh, "outside", 8080) {
         let answer = curl(&mesh, "client", to).unwrap();
-        let record = record(&mesh, 1, "outbound", answer.client_port);
+        let record = record(&mesh, 1, "outbound", &answer);
         assert_eq!(
             (&*record.path, &*record.security),
             ("outside", "plaintext"),
@@ -108,7 +108,7 @@ fn what_is_outside_the_mesh_is_reached_in_the_clear_and_reaches_it_so() {
     }
     for to in addresses(&mesh, "web-1", 8080) {
         let answer = curl(&mesh, "outside", to).unwrap();
-        let record = record(&mesh, 1, "inbound", answer.client_port);
+        let record = record(&mesh, 1, "inbound", &answer);
         assert_eq!(
             (&*record.path, &*record.security),
             ("outside", "plaintext"),
@@ -134,7 +134,7 @@ fn excluded_ports_and_address_blocks_are_left_alone() {
     for from in ["by-port", "by-block"] {
         for to in addresses(&mesh, "web", 8080) {
             let answer = curl(&mesh, from, to).unwrap();
-            let record = record(&mesh, 2, "inbound", answer.client_port);
+            let record = record(&mesh, 2, "inbound", &answer);
             assert_eq!(record.security, "plaintext", "{from} -> {to}: {record:#?}");
         }
     }

@@ -27,6 +27,7 @@ fn pods_join_without_a_restart_stay_through_every_upheaval_and_leave_again() {
     pods_from_before_are_enrolled_live(&bed);
     strict_pods_pass_their_probes_and_refuse_strangers(&bed);
     pods_are_captured_before_their_first_connect(&bed);
+    a_root_rotation_is_begun_and_taken_back(&bed);
     a_rolling_restart_under_load_fails_no_request(&bed);
     a_deleted_agent_comes_back(&bed);
     a_crashed_node_comes_back(&mut bed);
@@ -139,6 +140,35 @@ spec:
         }
     }
     bed.kubectl("delete pods -n shop -l app=early");
+}
+
+/// With what the control plane's pod has: its own program, its own permissions.
+fn a_root_rotation_is_begun_and_taken_back(bed: &Bed) {
+    let rotate = |step: &str| {
+        bed.try_kubectl(&format!(
+            "exec deploy/weft-control-plane -n weft-system -- weft-control-plane rotate-root {step}"
+        ))
+    };
+    let roots = |count: usize| {
+        wait_for("the published roots", LIMIT, || {
+            let published = bed.try_kubectl(
+                "get configmap weft-root-certificates -n weft-system -o=jsonpath={.data.ca\\.crt}",
+            )?;
+            match published.matches("BEGIN CERTIFICATE").count() == count {
+                true => Ok(()),
+                false => Err(published),
+            }
+        })
+        .unwrap();
+    };
+    roots(1);
+    rotate("start").unwrap();
+    roots(2);
+    let early = rotate("switch").unwrap_err();
+    assert!(early.contains("too early"), "{early}");
+    shop::wait_for_answers_across_nodes(bed);
+    rotate("abort").unwrap();
+    roots(1);
 }
 
 fn a_rolling_restart_under_load_fails_no_request(bed: &Bed) {
