@@ -13,7 +13,9 @@ use crate::ca::{Authority, Place};
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
 use crate::state::State;
-use crate::status::{CaptureWriter, Lease, Notices, keep_mesh_config_status, while_held};
+use crate::status::{
+    CaptureWriter, Lease, Notices, keep_mesh_config_status, keep_route_status, while_held,
+};
 use crate::webhook::Registration;
 
 /// How long the API server may take for an answer to anything but a watch.
@@ -40,6 +42,10 @@ pub(super) async fn start(
     let (client_of_status, status_held) = (client.clone(), held.subscribe());
     tokio::spawn(while_held(status_held, move || {
         keep_mesh_config_status(client_of_status.clone())
+    }));
+    let (client_of_routes, routes_held) = (client.clone(), held.subscribe());
+    tokio::spawn(while_held(routes_held, move || {
+        keep_route_status(client_of_routes.clone())
     }));
     let name = args.webhook_configuration.clone();
     let registration = Registration::new(client.clone(), name, Arc::clone(&authority));

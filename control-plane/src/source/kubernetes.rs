@@ -224,7 +224,7 @@ impl Source {
 }
 
 /// Whether the API server doesn't know the kind at all.
-fn is_missing(error: &watcher::Error) -> bool {
+pub(crate) fn is_missing(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,

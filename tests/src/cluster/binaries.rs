@@ -26,6 +26,9 @@ const API_SERVER: [(&str, &str); 3] = [
 const CLUSTER: [&str; 5] = ["pause", "etcd", "kubernetes", "containerd", "coredns"];
 /// Calls C: needs a compiler, a library, and says at run time what it lacks.
 const RUNC: &str = "github.com/opencontainers/runc";
+/// The one that is a test of Go's: `gateway-api/conformance`.
+const CONFORMANCE: &str = "conformance_test.go";
+const GATEWAY_API: &str = "gateway-api";
 /// Where the version of Kubernetes is put in, or all of it calls itself v0.0.0.
 const VERSION_VARIABLES: &str = "k8s.io/component-base/version.git";
 
@@ -90,6 +93,32 @@ impl Binaries {
         Ok(())
     }
 
+    /// The folder with the CRDs of the Gateway API, `standard` and `experimental`, for
+    /// `kubectl apply --server-side -k` and `-f`.
+    ///
+    /// # Errors
+    /// When Go is missing and can't be installed, or can't get the module.
+    pub fn gateway_api_crds(workspace: &Path) -> Result<PathBuf> {
+        ensure_programs(&[("go", "golang-go")])?;
+        let module = Module::open(workspace, GATEWAY_API)?;
+        let line = ["mod", "download", "-json", "sigs.k8s.io/gateway-api"];
+        let output = Command::new("go")
+            .current_dir(&module.folder)
+            .env("GOTOOLCHAIN", "auto")
+            .args(line)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(Error::system("run go"))?;
+        let answer: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
+        let directory = answer.and_then(|answer| answer["Dir"].as_str().map(PathBuf::from));
+        let crds = directory.map(|directory| directory.join("config/crd"));
+        crds.ok_or_else(|| Error::Program {
+            command: format!("go {}", line.join(" ")),
+            status: output.status.to_string(),
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
     /// Where a program is.
     ///
     /// # Errors
@@ -130,7 +159,7 @@ impl Module {
             .map_err(Error::system(format!("read {}", definition.display())))?;
         let mut text = definition.clone();
         // Some have no dependencies, and only one has code of its own.
-        for file in ["go.sum", "main.go"] {
+        for file in ["go.sum", "main.go", CONFORMANCE] {
             text += &fs::read_to_string(folder.join(file)).unwrap_or_default();
         }
         let cache = cache_directory()?.join(format!("{name}-{}", short_hash(&text)));
@@ -153,6 +182,9 @@ impl Module {
                 _ if in_block => packages.push(line),
                 _ => packages.extend(line.strip_prefix("tool ")),
             }
+        }
+        if self.folder.join(CONFORMANCE).is_file() {
+            packages.push(CONFORMANCE);
         }
         packages
     }
@@ -201,7 +233,11 @@ impl Module {
             .current_dir(&self.folder)
             .env("GOTOOLCHAIN", "auto")
             .env("CGO_ENABLED", if package == RUNC { "1" } else { "0" })
-            .args(["build", "-buildvcs=false", "-trimpath", "-ldflags"])
+            .args(match package {
+                CONFORMANCE => ["test", "-c"].as_slice(),
+                _ => ["build"].as_slice(),
+            })
+            .args(["-buildvcs=false", "-trimpath", "-ldflags"])
             .arg(self.linker_flags())
             .arg("-o")
             .arg(&unfinished);
@@ -211,7 +247,7 @@ impl Module {
             command.args(["-tags", "seccomp"]);
         }
         let status = command
-            .arg(package)
+            .arg(if package == CONFORMANCE { "." } else { package })
             .stdin(Stdio::null())
             .stdout(std::io::stderr())
             .status()
@@ -260,7 +296,8 @@ fn program_name(package: &str) -> &str {
         digits.is_some_and(|digits| digits.chars().all(|digit| digit.is_ascii_digit()))
     };
     let mut parts = package.rsplit('/').skip_while(is_version);
-    parts.next().unwrap_or(package)
+    let name = parts.next().unwrap_or(package);
+    name.strip_suffix("_test.go").unwrap_or(name)
 }
 
 fn cache_directory() -> Result<PathBuf> {
@@ -289,6 +326,10 @@ mod tests {
     #[test]
     fn the_tools_of_a_module_are_its_programs() {
         assert_eq!(module("etcd").programs(), ["etcd/server"]);
+        assert_eq!(
+            module("gateway-api").programs(),
+            ["gateway-api/conformance"]
+        );
         assert!(
             module("kubernetes")
                 .programs()

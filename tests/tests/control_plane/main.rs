@@ -14,5 +14,6 @@ mod bed;
 mod capture;
 mod forwarder;
 mod rotation;
+mod routes;
 mod watch;
 mod webhook;

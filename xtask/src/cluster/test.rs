@@ -31,7 +31,7 @@ pub(crate) struct Options {
 /// When something can't be had or built.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<(), ClusterError> {
     let mut binaries = Binaries::ensure(workspace.root())?;
-    binaries.add_modules(workspace.root(), &["helm"])?;
+    binaries.add_modules(workspace.root(), &["helm", "gateway-api"])?;
     images::run(workspace, &images::Options::development())?;
     Ok(())
 }
