@@ -11,6 +11,8 @@
 //! * [`service`]: a Service and its endpoints
 //! * [`policy`]: who may connect, and how
 //! * [`balance`]: which endpoint a connection goes to
+//! * [`protocol`]: what is spoken on a connection
+//! * [`route`]: routes of the Gateway API, and what they say of a request
 //! * [`mesh`]: the immutable snapshot that ties them together
 
 pub mod address;
@@ -18,6 +20,8 @@ pub mod balance;
 pub mod identity;
 pub mod mesh;
 pub mod policy;
+pub mod protocol;
+pub mod route;
 pub mod service;
 pub mod workload;
 

@@ -1,17 +1,22 @@
 //! The mesh as one immutable snapshot: resources in, decisions out.
 
+mod routes;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use self::routes::Routes;
 use crate::address::{OriginalDestination, canonical_ip};
 use crate::identity::SpiffeId;
 use crate::policy::{HBONE_PORT, MtlsMode};
+use crate::route::table::Table;
+use crate::route::{Route, RouteKey};
 use crate::service::{Endpoint, EndpointKey, Service, ServiceKey};
 use crate::workload::{Enrolment, Workload, WorkloadUid};
 
 /// One step from a snapshot to the next.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A workload is new or different.
     Workload(Workload),
@@ -25,6 +30,10 @@ pub enum Change {
     Endpoint(Endpoint),
     /// An endpoint is gone.
     EndpointGone(EndpointKey),
+    /// A route is new or different.
+    Route(Route),
+    /// A route is gone.
+    RouteGone(RouteKey),
 }
 
 /// What the mesh consists of at one moment. Cloning is cheap in memory (entries
@@ -36,6 +45,7 @@ pub struct Mesh {
     services: HashMap<ServiceKey, Arc<Service>>,
     services_by_address: HashMap<IpAddr, Arc<Service>>,
     endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
+    routes: Routes,
 }
 
 /// How a connection travels to its destination.
@@ -119,6 +129,8 @@ impl Mesh {
             Change::ServiceGone(key) => self.remove_service(&key),
             Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
             Change::EndpointGone(key) => self.remove_endpoint(&key),
+            Change::Route(route) => self.routes.put(Arc::new(route), &self.services),
+            Change::RouteGone(key) => self.routes.remove(&key, &self.services),
         }
     }
 
@@ -154,6 +166,27 @@ impl Mesh {
             .map_or(&[], |endpoints| endpoints.as_slice())
     }
 
+    /// The route of that name.
+    pub fn route(&self, key: &RouteKey) -> Option<&Arc<Route>> {
+        self.routes.get(key)
+    }
+
+    /// The rules that hold for what clients of a namespace send to a port of a service;
+    /// `None` where no route is attached.
+    pub fn routes_of(
+        &self,
+        service: &ServiceKey,
+        port: u16,
+        client_namespace: &str,
+    ) -> Option<&Arc<Table>> {
+        self.routes.of(service)?.table(client_namespace, port)
+    }
+
+    /// The service that has that virtual address.
+    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
+        self.services_by_address.get(&canonical_ip(address))
+    }
+
     /// Where a connection of a pod on `node` to `destination` may go.
     ///
     /// # Errors
@@ -165,7 +198,12 @@ impl Mesh {
     ) -> Result<Resolution, Unroutable> {
         let address = destination.address();
         if let Some(service) = self.services_by_address.get(&address.ip()) {
-            return self.resolve_service(node, service, address);
+            let candidates = self.candidates(node, service, address.port(), address.is_ipv4())?;
+            let service = Arc::clone(service);
+            return Ok(Resolution::Service {
+                service,
+                candidates,
+            });
         }
         match self.workload_at(address.ip()) {
             Some(workload) => {
@@ -181,13 +219,18 @@ impl Mesh {
         }
     }
 
-    fn resolve_service(
+    /// Where something for a port of a service may go, from a pod on `node`; of the
+    /// family that the client uses where there is any. Never empty.
+    ///
+    /// # Errors
+    /// When the service has no such port, or nothing there can take it.
+    pub fn candidates(
         &self,
         node: &str,
-        service: &Arc<Service>,
-        dialled: SocketAddr,
-    ) -> Result<Resolution, Unroutable> {
-        let port = dialled.port();
+        service: &Service,
+        port: u16,
+        is_ipv4: bool,
+    ) -> Result<Vec<Candidate>, Unroutable> {
         let key = || service.key.clone();
         if service.port(port).is_none() {
             return Err(Unroutable::NoSuchPort {
@@ -234,7 +277,7 @@ impl Mesh {
         }
         // As kube-proxy does: an application may listen in one family only, and its
         // client's address has to be of the family that it is reached by.
-        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == dialled.is_ipv4();
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == is_ipv4;
         if candidates.iter().any(same_family) {
             candidates.retain(same_family);
         }
@@ -245,10 +288,7 @@ impl Mesh {
             };
             return Err(not_captured.unwrap_or(none));
         }
-        Ok(Resolution::Service {
-            service: Arc::clone(service),
-            candidates,
-        })
+        Ok(candidates)
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
@@ -282,7 +322,9 @@ impl Mesh {
             self.services_by_address
                 .insert(*address, Arc::clone(&service));
         }
-        self.services.insert(service.key.clone(), service);
+        let key = service.key.clone();
+        self.services.insert(key.clone(), service);
+        self.routes.compile(&key, &self.services);
     }
 
     fn remove_service(&mut self, key: &ServiceKey) {
@@ -298,6 +340,7 @@ impl Mesh {
                 self.services_by_address.remove(address);
             }
         }
+        self.routes.compile(key, &self.services);
     }
 
     fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {

@@ -52,3 +52,29 @@ pub(crate) fn endpoint(
         ready: true,
     }
 }
+
+/// An HTTPRoute with one rule for everything, attached to a service of this namespace.
+pub(crate) fn route(name: &str, service: &str) -> Route {
+    Route {
+        key: RouteKey {
+            kind: crate::route::RouteKind::Http,
+            name: ServiceKey::new("default", name),
+        },
+        created: 0,
+        parents: vec![crate::route::Parent {
+            service: ServiceKey::new("default", service),
+            port: None,
+            section: None,
+        }],
+        hostnames: Vec::new(),
+        rules: vec![crate::route::Rule {
+            name: name.into(),
+            matches: vec![crate::route::RequestMatch::default()],
+            filters: Vec::new(),
+            backends: Vec::new(),
+            timeouts: Default::default(),
+            retry: None,
+            session: None,
+        }],
+    }
+}

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::fixtures::route;
 use super::fixtures::{endpoint, service, workload};
 use super::*;
 
@@ -184,6 +185,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         ))),
         (name, address)
             .prop_map(|(s, a)| Change::EndpointGone(endpoint(&s, a, None, (80, 80)).key)),
+        (name, name).prop_map(|(n, s)| Change::Route(route(&n, &s))),
+        name.prop_map(|n| Change::RouteGone(route(&n, "a").key)),
     ]
 }
 
@@ -203,6 +206,13 @@ proptest! {
         for list in mesh.endpoints.values() {
             prop_assert!(!list.is_empty());
             prop_assert!(list.windows(2).all(|pair| pair[0].key.address < pair[1].key.address));
+        }
+        for name in ["a", "b"] {
+            let (service, parent) = (ServiceKey::new("default", name), route(name, name));
+            let mut routes = ["a", "b"].into_iter().filter_map(|r| mesh.route(&route(r, name).key));
+            let attached = routes.any(|route| route.parents == parent.parents);
+            let holds = mesh.routes_of(&service, 80, "any").is_some();
+            prop_assert_eq!(holds, attached && mesh.service(&service).is_some());
         }
     }
 

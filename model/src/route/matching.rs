@@ -1,0 +1,409 @@
+//! What a rule is for, and which of several rules comes first.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, Method};
+use regex::Regex;
+
+/// What of a request decides about its way.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path as it was sent, without the query.
+    pub path: &'a str,
+    /// Its query, without the `?`.
+    pub query: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// A pattern, anchored at both ends: it matches the whole value, as in every mesh that
+/// follows RE2. It takes linear time, whatever the value.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: Arc<str>,
+    regex: Regex,
+}
+
+/// A text that is no regular expression.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{pattern}` is not a regular expression: {reason}")]
+pub struct InvalidPattern {
+    pattern: String,
+    reason: String,
+}
+
+/// The most memory that one compiled pattern may take, in bytes.
+const PATTERN_SIZE: usize = 1024 * 1024;
+
+impl Pattern {
+    /// The pattern of that text.
+    ///
+    /// # Errors
+    /// When it isn't one, or would take too much memory.
+    pub fn new(text: &str) -> Result<Self, InvalidPattern> {
+        let invalid = |error: regex::Error| InvalidPattern {
+            pattern: text.to_owned(),
+            reason: error.to_string(),
+        };
+        // On its own first: `a)(b` must not become valid by what is put around it.
+        Regex::new(text).map_err(invalid)?;
+        let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
+            .size_limit(PATTERN_SIZE)
+            .build();
+        Ok(Self {
+            text: text.into(),
+            regex: regex.map_err(invalid)?,
+        })
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        self.regex.is_match(value)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+/// What a path has to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PathMatch {
+    /// Exactly this.
+    Exact(Arc<str>),
+    /// This, or something below it: elements are compared as a whole.
+    Prefix(Arc<str>),
+    /// A pattern.
+    Regex(Pattern),
+    /// `/service/method` of gRPC, exactly; any where `None`.
+    Grpc {
+        /// Package and name of the service.
+        service: Option<Arc<str>>,
+        /// Name of the method.
+        method: Option<Arc<str>>,
+    },
+    /// `/service/method` of gRPC, by patterns; any where `None`.
+    GrpcRegex {
+        /// Of the service.
+        service: Option<Pattern>,
+        /// Of the method.
+        method: Option<Pattern>,
+    },
+}
+
+/// What a value has to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ValueMatch {
+    /// Exactly this.
+    Exact(Arc<str>),
+    /// A pattern.
+    Regex(Pattern),
+}
+
+/// What a request has to look like: all of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestMatch {
+    /// Its path.
+    pub path: PathMatch,
+    /// Its method; any when `None`.
+    pub method: Option<Method>,
+    /// Headers that it has.
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    /// Query parameters that it has.
+    pub query: Vec<(Arc<str>, ValueMatch)>,
+}
+
+impl Default for RequestMatch {
+    /// Matches everything, as a rule without matches does.
+    fn default() -> Self {
+        Self {
+            path: PathMatch::Prefix("/".into()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }
+    }
+}
+
+impl RequestMatch {
+    /// Whether the request looks like that.
+    pub fn matches(&self, request: &RequestHead<'_>) -> bool {
+        let method = self.method.as_ref();
+        method.is_none_or(|method| method == request.method)
+            && self.path.matches(request.path)
+            && self.headers.iter().all(|header| has(request, header))
+            && self.query.iter().all(|parameter| asks(request, parameter))
+    }
+
+    /// How two matches that one request fulfils compare: the one that is `Less` comes
+    /// first (HTTPRouteRule and GRPCRouteRule in the Gateway API). Ties are left to the
+    /// age of the routes.
+    pub fn precedence(&self, other: &Self) -> Ordering {
+        let rank = |of: &Self| {
+            let method = u8::from(of.method.is_some());
+            let counts = (method, of.headers.len(), of.query.len());
+            (of.path.rank(), counts)
+        };
+        rank(other).cmp(&rank(self))
+    }
+}
+
+impl PathMatch {
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *path,
+            Self::Prefix(prefix) => below(path, prefix).is_some(),
+            Self::Regex(pattern) => pattern.matches(path),
+            Self::Grpc { service, method } => {
+                let is = |expected: &Option<Arc<str>>, part: &str| {
+                    expected.as_ref().is_none_or(|expected| **expected == *part)
+                };
+                let call = call(path);
+                call.is_some_and(|(s, m)| is(service, s) && is(method, m))
+            }
+            Self::GrpcRegex { service, method } => {
+                let is = |pattern: &Option<Pattern>, part: &str| {
+                    pattern.as_ref().is_none_or(|pattern| pattern.matches(part))
+                };
+                let call = call(path);
+                call.is_some_and(|(s, m)| is(service, s) && is(method, m))
+            }
+        }
+    }
+
+    /// Exact before prefix, a long prefix before a short one, a pattern by its length
+    /// among the prefixes; of gRPC's, the longer service first, then the longer method.
+    fn rank(&self) -> (bool, usize, usize) {
+        let pattern = |pattern: &Option<Pattern>| pattern.as_ref().map_or(0, |p| p.text.len());
+        let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        match self {
+            Self::Exact(path) => (true, path.len(), 0),
+            Self::Prefix(prefix) => (false, prefix.len(), 0),
+            Self::Regex(pattern) => (false, pattern.text.len(), 0),
+            Self::Grpc { service, method } => (true, length(service), length(method)),
+            Self::GrpcRegex { service, method } => (false, pattern(service), pattern(method)),
+        }
+    }
+}
+
+impl ValueMatch {
+    fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *value,
+            Self::Regex(pattern) => pattern.matches(value),
+        }
+    }
+}
+
+/// What of a path lies below a prefix, when it does: `/a/b` is below `/a` and below
+/// `/a/`, `/ab` is not.
+pub(super) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if prefix.is_empty() {
+        return Some(path);
+    }
+    let rest = path.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// Service and method of a gRPC request's path.
+fn call(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix('/')?.rsplit_once('/')
+}
+
+/// Whether a request has a header. Several lines of one name count as one value
+/// (RFC 9110 section 5.3), as whoever sends them may join them.
+fn has(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMatch)) -> bool {
+    let mut values = request.headers.get_all(name).iter();
+    let Some(first) = values.next() else {
+        return false;
+    };
+    let text =
+        |value: &'_ http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    match (values.next(), first.to_str()) {
+        (None, Ok(single)) => expected.matches(single),
+        (None, Err(_)) => expected.matches(&text(first)),
+        (Some(second), _) => {
+            let mut joined = text(first);
+            for value in std::iter::once(second).chain(values) {
+                joined.push(',');
+                joined.push_str(&text(value));
+            }
+            expected.matches(&joined)
+        }
+    }
+}
+
+/// Whether a request's query has a parameter. Of several of one name, the first counts.
+fn asks(request: &RequestHead<'_>, (name, expected): &(Arc<str>, ValueMatch)) -> bool {
+    let mut pairs = request.query.unwrap_or_default().split('&');
+    let found = pairs.find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == **name).then_some(value)
+    });
+    found.is_some_and(|value| expected.matches(&decoded(value)))
+}
+
+/// The value of a part of a query: `%41` is `A`, `+` is a space
+/// (application/x-www-form-urlencoded). What is no such sequence stands for itself.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |index: usize| after.get(index).and_then(|b| char::from(*b).to_digit(16));
+        let (byte, used) = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => (u8::try_from(high * 16 + low).unwrap_or(b'%'), 2),
+            (b'+', _, _) => (b' ', 0),
+            _ => (first, 0),
+        };
+        bytes.push(byte);
+        rest = &after[used..];
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path_of(matching: PathMatch, path: &str) -> bool {
+        matching.matches(path)
+    }
+
+    fn prefix(text: &str) -> PathMatch {
+        PathMatch::Prefix(text.into())
+    }
+
+    #[test]
+    fn a_prefix_is_compared_by_elements() {
+        for path in ["/a", "/a/", "/a/b"] {
+            assert!(path_of(prefix("/a"), path), "{path}");
+        }
+        assert!(path_of(prefix("/a/"), "/a/b") && path_of(prefix("/a/"), "/a"));
+        for path in ["/ab", "/", "/A", "/b/a"] {
+            assert!(!path_of(prefix("/a"), path), "{path}");
+        }
+        assert!(path_of(prefix("/"), "/anything") && path_of(prefix("/"), "*"));
+    }
+
+    #[test]
+    fn a_pattern_matches_the_whole_value() {
+        let pattern = Pattern::new("/a|/b+").unwrap();
+        assert!(pattern.matches("/a") && pattern.matches("/bbb"));
+        assert!(!pattern.matches("/ab") && !pattern.matches("x/a"));
+        assert!(Pattern::new("a)(b").is_err(), "only by what is put around");
+        let error = Pattern::new("(").unwrap_err().to_string();
+        assert!(error.contains("`(`"), "{error}");
+        assert!(Pattern::new(r"\w{1000}{1000}").is_err(), "too large");
+    }
+
+    #[test]
+    fn calls_of_grpc_match_by_service_and_method() {
+        let call = |service: Option<&str>, method: Option<&str>| PathMatch::Grpc {
+            service: service.map(Into::into),
+            method: method.map(Into::into),
+        };
+        assert!(path_of(call(Some("a.B"), Some("C")), "/a.B/C"));
+        assert!(path_of(call(Some("a.B"), None), "/a.B/D"));
+        assert!(path_of(call(None, Some("C")), "/x/C"));
+        assert!(!path_of(call(Some("a.B"), None), "/a.Bc/D"));
+        assert!(!path_of(call(None, None), "no-call"));
+    }
+
+    #[test]
+    fn headers_and_queries_match_by_value() {
+        let exact = |text: &str| ValueMatch::Exact(text.into());
+        let mut headers = HeaderMap::new();
+        headers.append("tag", "a".parse().unwrap());
+        let mut matching = RequestMatch {
+            headers: vec![(HeaderName::from_static("tag"), exact("a"))],
+            query: vec![("q".into(), exact("x y&z"))],
+            ..RequestMatch::default()
+        };
+        let matches = |matching: &RequestMatch, headers: &HeaderMap, query| {
+            matching.matches(&RequestHead {
+                method: &Method::GET,
+                path: "/",
+                query,
+                headers,
+            })
+        };
+        assert!(matches(&matching, &headers, Some("a&q=x+y%26z&q=2")));
+        assert!(!matches(&matching, &headers, Some("q=2&q=x+y%26z")));
+        assert!(!matches(&matching, &headers, None));
+        headers.append("tag", "b".parse().unwrap());
+        assert!(!matches(&matching, &headers, Some("q=x%20y%26z")));
+        matching.headers[0].1 = exact("a,b");
+        assert!(matches(&matching, &headers, Some("q=x%20y%26z")));
+        matching.method = Some(Method::POST);
+        assert!(!matches(&matching, &headers, Some("q=x%20y%26z")));
+    }
+
+    #[test]
+    fn the_more_specific_match_comes_first() {
+        let of = |path: PathMatch| RequestMatch {
+            path,
+            ..RequestMatch::default()
+        };
+        let get = RequestMatch {
+            method: Some(Method::GET),
+            ..of(prefix("/a"))
+        };
+        let header = RequestMatch {
+            headers: vec![(HeaderName::from_static("x"), ValueMatch::Exact("1".into()))],
+            ..of(prefix("/a"))
+        };
+        let query = RequestMatch {
+            query: vec![("x".into(), ValueMatch::Exact("1".into()))],
+            ..of(prefix("/a"))
+        };
+        let order = [
+            of(PathMatch::Exact("/a".into())),
+            of(prefix("/a/b")),
+            get,
+            header,
+            query,
+            of(prefix("/a")),
+            RequestMatch::default(),
+        ];
+        for (index, first) in order.iter().enumerate() {
+            for (other, second) in order.iter().enumerate() {
+                assert_eq!(first.precedence(second), index.cmp(&other));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics_and_plain_text_stays(text in any::<String>()) {
+            let plain: String = text.chars().filter(|c| !"%+".contains(*c)).collect();
+            prop_assert_eq!(decoded(&plain), plain.as_str());
+            let _ = decoded(&text);
+        }
+
+        #[test]
+        fn below_a_prefix_is_what_follows_it(prefix in "(/[a-c]{1,2}){0,2}/?", path in "(/[a-c]{1,2}){0,4}") {
+            if let Some(rest) = below(&path, &prefix) {
+                let shared = prefix.strip_suffix('/').unwrap_or(&prefix);
+                prop_assert_eq!(format!("{shared}{rest}"), path);
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+use http::{HeaderMap, Method};
+use proptest::prelude::*;
+
+use super::*;
+use crate::mesh::fixtures::service;
+use crate::route::Timeouts;
+use crate::route::matching::PathMatch;
+use crate::service::ServiceKey;
+
+fn backend(name: &str, weight: u32) -> Backend {
+    Backend {
+        target: BackendTarget::Service {
+            service: ServiceKey::new("default", name),
+            port: 80,
+        },
+        weight,
+        filters: Vec::new(),
+    }
+}
+
+fn rule(name: &str, matches: Vec<RequestMatch>) -> Rule {
+    Rule {
+        name: name.into(),
+        matches,
+        filters: Vec::new(),
+        backends: vec![backend(name, 1)],
+        timeouts: Timeouts::default(),
+        retry: None,
+        session: None,
+    }
+}
+
+fn exact(path: &str) -> RequestMatch {
+    RequestMatch {
+        path: PathMatch::Exact(path.into()),
+        ..RequestMatch::default()
+    }
+}
+
+fn route(kind: RouteKind, name: &str, rules: Vec<Rule>) -> Route {
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    Route {
+        key: RouteKey {
+            kind,
+            name: ServiceKey::new(namespace, name),
+        },
+        created: 0,
+        parents: vec![Parent {
+            service: ServiceKey::new("default", "web"),
+            port: None,
+            section: None,
+        }],
+        hostnames: Vec::new(),
+        rules,
+    }
+}
+
+fn compiled(routes: Vec<Route>) -> ServiceRoutes {
+    let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+    ServiceRoutes::new(&service("web", "10.0.0.1", 80), &routes, || 0)
+}
+
+fn chosen(routes: &ServiceRoutes, client: &str, path: &str) -> Option<String> {
+    let headers = HeaderMap::new();
+    let head = RequestHead {
+        method: &Method::GET,
+        path,
+        query: None,
+        headers: &headers,
+    };
+    let (rule, _) = routes.table(client, 80)?.of_request(&head)?;
+    Some(rule.rule.name.to_string())
+}
+
+fn all() -> Vec<RequestMatch> {
+    vec![RequestMatch::default()]
+}
+
+#[test]
+fn rules_of_all_routes_are_one_list_by_precedence_and_age() {
+    let mut old = route(RouteKind::Http, "b", vec![rule("old", all())]);
+    let mut new = route(
+        RouteKind::Http,
+        "a",
+        vec![rule("new", all()), rule("exact", vec![exact("/x")])],
+    );
+    (old.created, new.created) = (1, 2);
+    let routes = compiled(vec![new.clone(), old.clone()]);
+    assert_eq!(chosen(&routes, "any", "/"), Some("old".into()));
+    assert_eq!(chosen(&routes, "any", "/x"), Some("exact".into()));
+    old.created = 2;
+    let routes = compiled(vec![old, new]);
+    assert_eq!(chosen(&routes, "any", "/"), Some("new".into()), "by name");
+}
+
+#[test]
+fn a_request_that_no_rule_is_for_has_none() {
+    let routes = compiled(vec![route(
+        RouteKind::Http,
+        "a",
+        vec![rule("x", vec![exact("/x")])],
+    )]);
+    assert_eq!(chosen(&routes, "any", "/y"), None);
+}
+
+#[test]
+fn clients_with_routes_of_their_own_use_these_alone() {
+    let routes = compiled(vec![
+        route(RouteKind::Http, "producer", vec![rule("producer", all())]),
+        route(
+            RouteKind::Http,
+            "client/consumer",
+            vec![rule("consumer", vec![exact("/x")])],
+        ),
+    ]);
+    assert_eq!(chosen(&routes, "client", "/x"), Some("consumer".into()));
+    assert_eq!(chosen(&routes, "client", "/y"), None);
+    assert_eq!(chosen(&routes, "other", "/x"), Some("producer".into()));
+}
+
+#[test]
+fn one_kind_counts_on_a_port_and_the_others_have_no_effect() {
+    let routes = compiled(vec![
+        route(RouteKind::Http, "http", vec![rule("http", all())]),
+        route(RouteKind::Grpc, "grpc", vec![rule("grpc", all())]),
+        route(RouteKind::Tcp, "tcp", vec![rule("tcp", Vec::new())]),
+    ]);
+    let table = routes.table("any", 80).unwrap();
+    assert_eq!(table.kind(), RouteKind::Grpc);
+    assert_eq!(chosen(&routes, "any", "/"), Some("grpc".into()));
+}
+
+#[test]
+fn a_parent_may_be_one_port_by_number_or_by_name() {
+    let mut web = service("web", "10.0.0.1", 80);
+    web.ports[0].name = "http".into();
+    web.ports.push(crate::service::ServicePort {
+        name: "admin".into(),
+        port: 81,
+        app_protocol: "".into(),
+    });
+    let mut one = route(RouteKind::Http, "one", vec![rule("one", all())]);
+    one.parents[0].port = Some(81);
+    let mut other = route(RouteKind::Http, "other", vec![rule("other", all())]);
+    other.parents[0].section = Some("http".into());
+    let routes = ServiceRoutes::new(&web, &[Arc::new(one), Arc::new(other)], || 0);
+    let name = |port| {
+        routes
+            .table("any", port)
+            .unwrap()
+            .of_connection()
+            .unwrap()
+            .rule
+            .name
+            .to_string()
+    };
+    assert_eq!((name(81), name(80)), ("one".into(), "other".into()));
+}
+
+#[test]
+fn the_closest_server_name_counts() {
+    let tls = |name: &str, hostnames: &[&str]| Route {
+        hostnames: hostnames.iter().map(|&name| name.into()).collect(),
+        ..route(RouteKind::Tls, name, vec![rule(name, Vec::new())])
+    };
+    let routes = compiled(vec![
+        tls("any", &[]),
+        tls("wild", &["*.example.org"]),
+        tls("exact", &["a.example.org"]),
+    ]);
+    let table = routes.table("x", 80).unwrap();
+    let name = |server_name| table.of_tls(server_name).unwrap().rule.name.to_string();
+    assert_eq!(name(Some("A.example.org")), "exact");
+    assert_eq!(name(Some("b.example.org")), "wild");
+    assert_eq!(name(Some("x.b.example.org")), "wild");
+    assert_eq!(name(Some("example.org")), "any");
+    assert_eq!(name(None), "any");
+    let bound = compiled(vec![tls("exact", &["a.example.org"])]);
+    assert!(bound.table("x", 80).unwrap().of_tls(None).is_none());
+}
+
+#[test]
+fn shares_are_exact_in_the_long_run_and_never_far_off() {
+    let backends = [backend("a", 80), backend("b", 20), backend("none", 0)];
+    for seed in [0, 1, u64::MAX / 3] {
+        let draws = Draws::new(seed);
+        let mut of_a = 0u32;
+        for n in 1..=10_000u32 {
+            let Some(Backend {
+                target: BackendTarget::Service { service, .. },
+                ..
+            }) = choose(&backends, draws.draw())
+            else {
+                panic!("no backend");
+            };
+            assert_ne!(&*service.name, "none");
+            of_a += u32::from(&*service.name == "a");
+            let off = (f64::from(of_a) - 0.8 * f64::from(n)).abs();
+            assert!(off < 8.0, "{off} off after {n}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_choice_has_weight(weights in prop::collection::vec(0u32..=1_000_000, 0..6), draw in 0.0f64..1.0) {
+        let backends: Vec<_> = weights.iter().map(|weight| backend("x", *weight)).collect();
+        match choose(&backends, draw) {
+            Some(backend) => prop_assert!(backend.weight > 0),
+            None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
+        }
+    }
+
+    /// Whatever the rules are, the one that is chosen matches, and none that comes first
+    /// does.
+    #[test]
+    fn the_first_match_counts(paths in prop::collection::vec(("(/[ab]){1,3}", any::<bool>()), 1..8), asked in "(/[ab]){1,4}") {
+        let matching = |(path, is_exact): &(String, bool)| match is_exact {
+            true => exact(path),
+            false => RequestMatch { path: PathMatch::Prefix(path.as_str().into()), ..RequestMatch::default() },
+        };
+        let rules = paths.iter().enumerate().map(|(n, path)| rule(&n.to_string(), vec![matching(path)]));
+        let routes = compiled(vec![route(RouteKind::Http, "r", rules.collect())]);
+        let headers = HeaderMap::new();
+        let head = RequestHead { method: &Method::GET, path: &asked, query: None, headers: &headers };
+        let fitting: Vec<_> = paths.iter().map(matching).filter(|matching| matching.matches(&head)).collect();
+        match chosen(&routes, "any", &asked) {
+            None => prop_assert!(fitting.is_empty()),
+            Some(name) => {
+                let chosen = matching(&paths[name.parse::<usize>().unwrap()]);
+                prop_assert!(chosen.matches(&head));
+                prop_assert!(fitting.iter().all(|other| chosen.precedence(other).is_le()));
+            }
+        }
+    }
+}
