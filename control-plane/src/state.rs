@@ -324,6 +324,7 @@ fn rejection_key(resource: &Resource) -> String {
         Some(resource::Resource::Workload(_)) => ResourceKind::Workload,
         Some(resource::Resource::Service(_)) => ResourceKind::Service,
         Some(resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
+        Some(resource::Resource::Route(_)) => ResourceKind::Route,
         None => ResourceKind::Unspecified,
     };
     format!("{} {}", kind.as_str_name(), resource.name)

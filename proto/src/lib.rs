@@ -8,12 +8,14 @@
 mod address;
 mod endpoint;
 mod resource;
+mod route;
 mod service;
 mod workload;
 
 pub use address::InvalidAddress;
 pub use endpoint::InvalidEndpoint;
 pub use resource::{InvalidResource, gone, kind_and_name};
+pub use route::InvalidRoute;
 pub use service::InvalidService;
 pub use workload::InvalidWorkload;
 

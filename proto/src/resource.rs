@@ -1,11 +1,12 @@
 //! Resources of any kind: what a discovery response carries.
 
 use weft_model::mesh::Change;
+use weft_model::route::InvalidRouteKey;
 use weft_model::service::InvalidServiceKey;
 use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};
-use crate::{InvalidEndpoint, InvalidService, InvalidWorkload};
+use crate::{InvalidEndpoint, InvalidRoute, InvalidService, InvalidWorkload};
 
 /// Why a resource can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum InvalidResource {
     /// A name that doesn't parse.
     #[error(transparent)]
     Key(#[from] InvalidServiceKey),
+    /// A route's name that doesn't parse.
+    #[error(transparent)]
+    RouteKey(#[from] InvalidRouteKey),
     /// Its content, a workload.
     #[error("workload: {0}")]
     Workload(#[from] InvalidWorkload),
@@ -33,6 +37,9 @@ pub enum InvalidResource {
     /// Its content, an endpoint.
     #[error("endpoint: {0}")]
     Endpoint(#[from] InvalidEndpoint),
+    /// Its content, a route.
+    #[error("route: {0}")]
+    Route(#[from] InvalidRoute),
 }
 
 /// The kind and the name of what a change is about, as the wire knows them.
@@ -44,6 +51,8 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
         Change::ServiceGone(key) => (ResourceKind::Service, key.to_string()),
         Change::Endpoint(endpoint) => (ResourceKind::Endpoint, endpoint.key.to_string()),
         Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
+        Change::Route(route) => (ResourceKind::Route, route.key.to_string()),
+        Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
     }
 }
 
@@ -55,6 +64,7 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Workload(workload) => Change::Workload(workload.try_into()?),
             v1::resource::Resource::Service(service) => Change::Service(service.try_into()?),
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
+            v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
         };
         let (_, content) = kind_and_name(&change);
         if content != message.name {
@@ -76,6 +86,7 @@ pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
         ResourceKind::Workload => Ok(Change::WorkloadGone(WorkloadUid::from(name))),
         ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
         ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
+        ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }
@@ -112,6 +123,7 @@ mod tests {
             (ResourceKind::Workload, "uid-1"),
             (ResourceKind::Service, "shop/web"),
             (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
+            (ResourceKind::Route, "HTTPRoute/shop/web"),
         ] {
             let change = gone(kind, name).unwrap();
             assert_eq!(kind_and_name(&change), (kind, name.to_owned()));

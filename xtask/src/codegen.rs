@@ -30,9 +30,10 @@ pub(crate) enum CodegenError {
     Kinds(#[from] BuildError),
 }
 
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     "weft/mesh/v1/certificates.proto",
     "weft/mesh/v1/discovery.proto",
+    "weft/mesh/v1/route.proto",
 ];
 
 /// Generates into `proto/src/generated` and `deploy/crds`.

@@ -54,6 +54,7 @@ pub(crate) async fn run(
         ResourceKind::Workload,
         ResourceKind::Service,
         ResourceKind::Endpoint,
+        ResourceKind::Route,
     ];
     let subscribe = Message::Subscribe(Subscribe {
         kinds: kinds.map(i32::from).to_vec(),

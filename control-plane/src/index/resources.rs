@@ -16,7 +16,7 @@ const VERSION_BYTES: usize = 12;
 const REMEMBERED: usize = 100_000;
 
 /// Kind and name, ordered so that no resource comes before what it refers to:
-/// workloads, services, endpoints.
+/// workloads, services, endpoints, routes.
 pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 
 /// One resource with its version.
@@ -108,9 +108,11 @@ impl Versioned {
             Change::Workload(workload) => resource::Resource::Workload(workload.into()),
             Change::Service(service) => resource::Resource::Service(service.into()),
             Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
-            Change::WorkloadGone(_) | Change::ServiceGone(_) | Change::EndpointGone(_) => {
-                return None;
-            }
+            Change::Route(route) => resource::Resource::Route(route.into()),
+            Change::WorkloadGone(_)
+            | Change::ServiceGone(_)
+            | Change::EndpointGone(_)
+            | Change::RouteGone(_) => return None,
         };
         let mut message = Resource {
             name,

@@ -166,6 +166,7 @@ impl ControlPlane {
             ResourceKind::Workload,
             ResourceKind::Service,
             ResourceKind::Endpoint,
+            ResourceKind::Route,
         ];
         let kinds = kinds.map(i32::from).to_vec();
         agent

@@ -317,6 +317,317 @@ pub mod certificates_server {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Route {
+    #[prost(enumeration = "RouteKind", tag = "1")]
+    pub kind: i32,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Seconds since 1970.
+    #[prost(int64, tag = "4")]
+    pub created: i64,
+    #[prost(message, repeated, tag = "5")]
+    pub parents: ::prost::alloc::vec::Vec<RouteParent>,
+    /// Of a TLSRoute; all when empty.
+    #[prost(string, repeated, tag = "6")]
+    pub hostnames: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "7")]
+    pub rules: ::prost::alloc::vec::Vec<RouteRule>,
+}
+/// A Service that a route is attached to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteParent {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// All when 0.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Name of a port; any when empty.
+    #[prost(string, tag = "4")]
+    pub section: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteRule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// One of them has to match. None: no request matches; connections always do.
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RequestMatch>,
+    #[prost(message, repeated, tag = "3")]
+    pub filters: ::prost::alloc::vec::Vec<RouteFilter>,
+    #[prost(message, repeated, tag = "4")]
+    pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
+    /// Of the whole request, in microseconds.
+    #[prost(uint64, optional, tag = "5")]
+    pub request_timeout_us: ::core::option::Option<u64>,
+    /// Of one attempt, in microseconds.
+    #[prost(uint64, optional, tag = "6")]
+    pub backend_request_timeout_us: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "7")]
+    pub retry: ::core::option::Option<RouteRetry>,
+    #[prost(message, optional, tag = "8")]
+    pub session: ::core::option::Option<SessionPersistence>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RequestMatch {
+    /// Any when empty.
+    #[prost(string, tag = "6")]
+    pub method: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "7")]
+    pub headers: ::prost::alloc::vec::Vec<NamedMatch>,
+    #[prost(message, repeated, tag = "8")]
+    pub query: ::prost::alloc::vec::Vec<NamedMatch>,
+    #[prost(oneof = "request_match::Path", tags = "1, 2, 3, 4, 5")]
+    pub path: ::core::option::Option<request_match::Path>,
+}
+/// Nested message and enum types in `RequestMatch`.
+pub mod request_match {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Path {
+        #[prost(string, tag = "1")]
+        Exact(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Regex(::prost::alloc::string::String),
+        #[prost(message, tag = "4")]
+        Grpc(super::GrpcMatch),
+        #[prost(message, tag = "5")]
+        GrpcRegex(super::GrpcMatch),
+    }
+}
+/// Any where empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcMatch {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamedMatch {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(oneof = "named_match::Value", tags = "2, 3")]
+    pub value: ::core::option::Option<named_match::Value>,
+}
+/// Nested message and enum types in `NamedMatch`.
+pub mod named_match {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Value {
+        #[prost(string, tag = "2")]
+        Exact(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Regex(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteFilter {
+    #[prost(oneof = "route_filter::Filter", tags = "1, 2, 3, 4, 5, 6")]
+    pub filter: ::core::option::Option<route_filter::Filter>,
+}
+/// Nested message and enum types in `RouteFilter`.
+pub mod route_filter {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Filter {
+        #[prost(message, tag = "1")]
+        RequestHeaders(super::HeaderModifier),
+        #[prost(message, tag = "2")]
+        ResponseHeaders(super::HeaderModifier),
+        #[prost(message, tag = "3")]
+        Redirect(super::Redirect),
+        #[prost(message, tag = "4")]
+        Rewrite(super::Rewrite),
+        #[prost(message, tag = "5")]
+        Mirror(super::Mirror),
+        #[prost(message, tag = "6")]
+        Cors(super::Cors),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeaderModifier {
+    #[prost(message, repeated, tag = "1")]
+    pub set: ::prost::alloc::vec::Vec<Header>,
+    #[prost(message, repeated, tag = "2")]
+    pub add: ::prost::alloc::vec::Vec<Header>,
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Header {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathModifier {
+    #[prost(oneof = "path_modifier::Path", tags = "1, 2")]
+    pub path: ::core::option::Option<path_modifier::Path>,
+}
+/// Nested message and enum types in `PathModifier`.
+pub mod path_modifier {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Path {
+        #[prost(string, tag = "1")]
+        Full(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+/// What is empty or 0 stays as it was.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redirect {
+    #[prost(string, tag = "1")]
+    pub scheme: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub hostname: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub path: ::core::option::Option<PathModifier>,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    #[prost(uint32, tag = "5")]
+    pub status: u32,
+}
+/// What is empty stays as it was.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewrite {
+    #[prost(string, tag = "1")]
+    pub hostname: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub path: ::core::option::Option<PathModifier>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mirror {
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<BackendTarget>,
+    #[prost(uint32, tag = "2")]
+    pub numerator: u32,
+    #[prost(uint32, tag = "3")]
+    pub denominator: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cors {
+    #[prost(string, repeated, tag = "1")]
+    pub allow_origins: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "2")]
+    pub allow_credentials: bool,
+    #[prost(string, repeated, tag = "3")]
+    pub allow_methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub allow_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub expose_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "6")]
+    pub max_age_seconds: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteBackend {
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<BackendTarget>,
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub filters: ::prost::alloc::vec::Vec<RouteFilter>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendTarget {
+    #[prost(oneof = "backend_target::Target", tags = "1, 2")]
+    pub target: ::core::option::Option<backend_target::Target>,
+}
+/// Nested message and enum types in `BackendTarget`.
+pub mod backend_target {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        #[prost(message, tag = "1")]
+        Service(super::BackendService),
+        /// Its share fails, because of this.
+        #[prost(string, tag = "2")]
+        Invalid(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendService {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteRetry {
+    #[prost(uint32, repeated, tag = "1")]
+    pub codes: ::prost::alloc::vec::Vec<u32>,
+    /// After the first.
+    #[prost(uint32, tag = "2")]
+    pub attempts: u32,
+    #[prost(uint64, tag = "3")]
+    pub backoff_us: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPersistence {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(oneof = "session_persistence::Carrier", tags = "2, 3")]
+    pub carrier: ::core::option::Option<session_persistence::Carrier>,
+}
+/// Nested message and enum types in `SessionPersistence`.
+pub mod session_persistence {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Carrier {
+        #[prost(message, tag = "2")]
+        Cookie(super::SessionCookie),
+        #[prost(message, tag = "3")]
+        Header(super::SessionHeader),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionCookie {
+    #[prost(uint64, optional, tag = "1")]
+    pub lifetime_seconds: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionHeader {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RouteKind {
+    Unspecified = 0,
+    Grpc = 1,
+    Http = 2,
+    Tls = 3,
+    Tcp = 4,
+}
+impl RouteKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROUTE_KIND_UNSPECIFIED",
+            Self::Grpc => "ROUTE_KIND_GRPC",
+            Self::Http => "ROUTE_KIND_HTTP",
+            Self::Tls => "ROUTE_KIND_TLS",
+            Self::Tcp => "ROUTE_KIND_TCP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROUTE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROUTE_KIND_GRPC" => Some(Self::Grpc),
+            "ROUTE_KIND_HTTP" => Some(Self::Http),
+            "ROUTE_KIND_TLS" => Some(Self::Tls),
+            "ROUTE_KIND_TCP" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiscoveryRequest {
     #[prost(oneof = "discovery_request::Request", tags = "1, 2, 3")]
     pub request: ::core::option::Option<discovery_request::Request>,
@@ -350,7 +661,7 @@ pub struct ResourceVersion {
     #[prost(enumeration = "ResourceKind", tag = "1")]
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
-    /// endpoint's `namespace/service/address`.
+    /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -417,7 +728,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -430,6 +741,8 @@ pub mod resource {
         Service(super::Service),
         #[prost(message, tag = "5")]
         Endpoint(super::Endpoint),
+        #[prost(message, tag = "6")]
+        Route(super::Route),
     }
 }
 /// A pod.
@@ -568,6 +881,7 @@ pub enum ResourceKind {
     Workload = 1,
     Service = 2,
     Endpoint = 3,
+    Route = 4,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -580,6 +894,7 @@ impl ResourceKind {
             Self::Workload => "RESOURCE_KIND_WORKLOAD",
             Self::Service => "RESOURCE_KIND_SERVICE",
             Self::Endpoint => "RESOURCE_KIND_ENDPOINT",
+            Self::Route => "RESOURCE_KIND_ROUTE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -589,6 +904,7 @@ impl ResourceKind {
             "RESOURCE_KIND_WORKLOAD" => Some(Self::Workload),
             "RESOURCE_KIND_SERVICE" => Some(Self::Service),
             "RESOURCE_KIND_ENDPOINT" => Some(Self::Endpoint),
+            "RESOURCE_KIND_ROUTE" => Some(Self::Route),
             _ => None,
         }
     }

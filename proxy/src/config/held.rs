@@ -118,6 +118,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
         Some(v1::resource::Resource::Workload(_)) => ResourceKind::Workload,
         Some(v1::resource::Resource::Service(_)) => ResourceKind::Service,
         Some(v1::resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
+        Some(v1::resource::Resource::Route(_)) => ResourceKind::Route,
         None => ResourceKind::Unspecified,
     }
 }

@@ -158,6 +158,7 @@ async fn open(
         ResourceKind::Workload,
         ResourceKind::Service,
         ResourceKind::Endpoint,
+        ResourceKind::Route,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),

@@ -75,6 +75,7 @@ impl Agent {
             ResourceKind::Workload,
             ResourceKind::Service,
             ResourceKind::Endpoint,
+            ResourceKind::Route,
         ];
         let subscribe = Message::Subscribe(Subscribe {
             kinds: kinds.map(i32::from).to_vec(),
