@@ -203,7 +203,11 @@ impl From<&Route> for v1::Route {
 impl From<&Rule> for v1::RouteRule {
     fn from(rule: &Rule) -> Self {
         let retry = rule.retry.as_ref().map(|retry| v1::RouteRetry {
-            codes: retry.codes.iter().map(|code| code.as_u16().into()).collect(),
+            codes: retry
+                .codes
+                .iter()
+                .map(|code| code.as_u16().into())
+                .collect(),
             attempts: retry.attempts,
             backoff_us: micros(retry.backoff),
         });

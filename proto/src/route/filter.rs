@@ -17,7 +17,10 @@ impl TryFrom<v1::RouteFilter> for Filter {
 
     fn try_from(message: v1::RouteFilter) -> Result<Self, Self::Error> {
         // A step that this version doesn't know must not be left out silently.
-        match message.filter.ok_or(InvalidRoute::Missing("filters.filter"))? {
+        match message
+            .filter
+            .ok_or(InvalidRoute::Missing("filters.filter"))?
+        {
             Message::RequestHeaders(message) => Ok(Self::RequestHeaders(modifier(message)?)),
             Message::ResponseHeaders(message) => Ok(Self::ResponseHeaders(modifier(message)?)),
             Message::Redirect(message) => redirect(message).map(Self::Redirect),
@@ -44,7 +47,9 @@ fn modifier(message: v1::HeaderModifier) -> Result<HeaderModifier, InvalidRoute>
         let pair = |v1::Header { name, value }| {
             Ok((header_name(FIELD, &name)?, header_value(FIELD, &value)?))
         };
-        list.into_iter().map(pair).collect::<Result<_, InvalidRoute>>()
+        list.into_iter()
+            .map(pair)
+            .collect::<Result<_, InvalidRoute>>()
     };
     let remove = message.remove.iter();
     Ok(HeaderModifier {
@@ -57,10 +62,12 @@ fn modifier(message: v1::HeaderModifier) -> Result<HeaderModifier, InvalidRoute>
 }
 
 fn path(message: Option<v1::PathModifier>) -> Option<PathModifier> {
-    message.and_then(|message| message.path).map(|path| match path {
-        Path::Full(path) => PathModifier::Full(path.into()),
-        Path::Prefix(prefix) => PathModifier::Prefix(prefix.into()),
-    })
+    message
+        .and_then(|message| message.path)
+        .map(|path| match path {
+            Path::Full(path) => PathModifier::Full(path.into()),
+            Path::Prefix(prefix) => PathModifier::Prefix(prefix.into()),
+        })
 }
 
 fn redirect(message: v1::Redirect) -> Result<Redirect, InvalidRoute> {

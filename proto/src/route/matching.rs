@@ -41,7 +41,10 @@ impl TryFrom<v1::RequestMatch> for RequestMatch {
         };
         let headers = message.headers.into_iter().map(|message| {
             const FIELD: &str = "matches.headers";
-            Ok((header_name(FIELD, &message.name)?, value(FIELD, message.value)?))
+            Ok((
+                header_name(FIELD, &message.name)?,
+                value(FIELD, message.value)?,
+            ))
         });
         let query = message.query.into_iter().map(|message| {
             let value = value("matches.query", message.value)?;
@@ -87,8 +90,13 @@ impl From<&RequestMatch> for v1::RequestMatch {
         let query = matching.query.iter();
         Self {
             path: Some(path),
-            method: matching.method.as_ref().map_or_else(String::new, ToString::to_string),
-            headers: headers.map(|(name, value)| named(name.as_str(), value)).collect(),
+            method: matching
+                .method
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            headers: headers
+                .map(|(name, value)| named(name.as_str(), value))
+                .collect(),
             query: query.map(|(name, value)| named(name, value)).collect(),
         }
     }

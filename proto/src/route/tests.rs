@@ -63,8 +63,11 @@ fn any_modifier() -> impl Strategy<Value = HeaderModifier> {
         prop::collection::vec((any_name(), value), 0..3)
     };
     let remove = prop::collection::vec(any_name(), 0..3);
-    (headers(), headers(), remove)
-        .prop_map(|(set, add, remove)| HeaderModifier { set, add, remove })
+    (headers(), headers(), remove).prop_map(|(set, add, remove)| HeaderModifier {
+        set,
+        add,
+        remove,
+    })
 }
 
 fn any_path_modifier() -> impl Strategy<Value = Option<PathModifier>> {
@@ -76,8 +79,8 @@ fn any_path_modifier() -> impl Strategy<Value = Option<PathModifier>> {
 
 fn any_filter() -> impl Strategy<Value = Filter> {
     let host = || option::of("[a-z.]{1,6}");
-    let redirect = (host(), any_path_modifier(), option::of(1u16..)).prop_map(
-        |(hostname, path, port)| {
+    let redirect =
+        (host(), any_path_modifier(), option::of(1u16..)).prop_map(|(hostname, path, port)| {
             Filter::Redirect(Redirect {
                 scheme: port.map(|_| "https".into()),
                 hostname: hostname.map(Into::into),
@@ -85,8 +88,7 @@ fn any_filter() -> impl Strategy<Value = Filter> {
                 port,
                 status: StatusCode::FOUND,
             })
-        },
-    );
+        });
     let rewrite = (host(), any_path_modifier()).prop_map(|(hostname, path)| {
         let hostname = hostname.map(|name| name.parse().unwrap());
         Filter::Rewrite(Rewrite { hostname, path })
