@@ -13,6 +13,7 @@
 //! * [`balance`]: which endpoint a connection goes to
 //! * [`protocol`]: what is spoken on a connection
 //! * [`route`]: routes of the Gateway API, and what they say of a request
+//! * [`traffic`]: what a TrafficPolicy says of a Service
 //! * [`mesh`]: the immutable snapshot that ties them together
 
 pub mod address;
@@ -23,6 +24,7 @@ pub mod policy;
 pub mod protocol;
 pub mod route;
 pub mod service;
+pub mod traffic;
 pub mod workload;
 
 pub use address::{AddressBlock, OriginalDestination};
