@@ -127,8 +127,12 @@ async fn respond(
     if behaviour.close {
         return Err(Closed);
     }
-    if is_grpc(&request) && behaviour.status.is_none() {
-        return Ok(grpc::server::respond(&server.name, request).await);
+    if is_grpc(&request) {
+        return Ok(match (behaviour.status, behaviour.grpc_status) {
+            (Some(status), _) => answer::nothing_but(status),
+            (None, Some(code)) => grpc::server::refuse(code),
+            (None, None) => grpc::server::respond(&server.name, request).await,
+        });
     }
     if websocket::is_asked_for(request.headers()) && behaviour.status.is_none() {
         return Ok(accept_websocket(&server.name, request));

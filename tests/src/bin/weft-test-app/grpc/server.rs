@@ -47,6 +47,12 @@ pub(crate) async fn respond(name: &str, request: Request<Incoming>) -> Response<
     })
 }
 
+/// Ends a call at once.
+pub(crate) fn refuse(code: i32) -> Response<Body> {
+    let response = Status::new(Code::from_i32(code), "as asked").into_http::<tonic::body::Body>();
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
 fn add_trailer(frame: Frame<Bytes>, trailer: Option<&(HeaderName, HeaderValue)>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {

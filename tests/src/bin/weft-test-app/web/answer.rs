@@ -28,6 +28,13 @@ pub(super) fn empty() -> Body {
     Empty::new().map_err(infallible).boxed_unsync()
 }
 
+/// A status without a body.
+pub(super) fn nothing_but(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = status;
+    response
+}
+
 /// 200 with JSON.
 pub(super) fn json(value: &Value) -> Response<Body> {
     let body = Full::new(Bytes::from(format!("{value}\n")));

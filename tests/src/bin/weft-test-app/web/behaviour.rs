@@ -5,6 +5,7 @@
 //! | key | effect |
 //! | --- | --- |
 //! | `status` | answers with it |
+//! | `grpc-status` | ends a gRPC call with that code |
 //! | `delay` | milliseconds before anything is answered |
 //! | `body-delay` | milliseconds before each piece of the body |
 //! | `bytes` | a body of so many bytes, streamed in pieces of 16 KiB |
@@ -12,8 +13,8 @@
 //! | `header` | `name:value`, a header of the answer; may be repeated |
 //! | `close` | ends the connection (HTTP/2: the stream) without an answer |
 //! | `echo` | sends the request's body and trailers back |
-//! | `fail-first` | answers only so many requests of the same `key` with `status` (503) or `close` |
-//! | `fail-share` | answers so many of 100 requests with `status` (503) or `close`, evenly |
+//! | `fail-first` | answers only so many first requests of the same `key` with `status` (503), `grpc-status` or `close` |
+//! | `fail-share` | answers so many of 100 requests with `status` (503), `grpc-status` or `close`, evenly |
 //! | `key` | what `fail-first` and `fail-share` count by |
 //! | `at` | only the server of that name does all this |
 
@@ -32,6 +33,8 @@ const PREFIX: &str = "x-test-";
 pub(super) struct Behaviour {
     /// To answer with, instead of 200 or whatever the request would get.
     pub(super) status: Option<StatusCode>,
+    /// To end a gRPC call with.
+    pub(super) grpc_status: Option<i32>,
     delay: Duration,
     /// Before each piece of the body.
     pub(super) body_delay: Duration,
@@ -66,7 +69,6 @@ impl Behaviour {
         let defaults = seen.defaults();
         let query = request.uri().query().unwrap_or_default();
         for (key, value) in parameters(&defaults).chain(parameters(query)) {
-            // Others' parameters are no business of ours.
             behaviour.set(key, value)?;
         }
         for (header, value) in request.headers() {
@@ -89,6 +91,7 @@ impl Behaviour {
         };
         match key {
             "status" => self.status = Some(value.parse().map_err(|_| unclear())?),
+            "grpc-status" => self.grpc_status = Some(number(value).ok_or_else(unclear)?),
             "delay" => self.delay = milliseconds(value).ok_or_else(unclear)?,
             "body-delay" => self.body_delay = milliseconds(value).ok_or_else(unclear)?,
             "bytes" => self.bytes = Some(number(value).ok_or_else(unclear)?),
@@ -100,6 +103,7 @@ impl Behaviour {
             "fail-share" => self.fail_share = Some(number(value).ok_or_else(unclear)?),
             "key" => value.clone_into(&mut self.key),
             "at" => self.at = Some(value.to_owned()),
+            // Others' parameters are no business of ours.
             _ => {}
         }
         Ok(())
@@ -115,11 +119,11 @@ impl Behaviour {
         // Evenly: whenever the share's line passes the next whole number.
         let share = |share: u64| (count + 1) * share / 100 > count * share / 100;
         if first || self.fail_share.is_some_and(share) {
-            if !self.close {
+            if !self.close && self.grpc_status.is_none() {
                 self.status = self.status.or(Some(StatusCode::SERVICE_UNAVAILABLE));
             }
         } else {
-            (self.status, self.close) = (None, false);
+            (self.status, self.grpc_status, self.close) = (None, None, false);
         }
     }
 
