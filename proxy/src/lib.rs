@@ -7,7 +7,7 @@
 //! * [`net`]: where sockets live, the one trait
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
-//! * [`http`]: what is known of HTTP requests
+//! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
