@@ -5,6 +5,7 @@
 //! backend and an endpoint, send it, try again where that is wanted, take the steps back,
 //! record once.
 //!
+//! * [`guard`]: what is refused before anything parses it
 //! * [`detect`]: what a connection speaks
 //! * [`serve`]: the client's connection
 //! * [`exchange`], [`forward`]: a request, and one attempt of it
@@ -20,6 +21,7 @@ mod endpoints;
 mod exchange;
 mod filters;
 mod forward;
+pub mod guard;
 mod message;
 mod mirror;
 mod pool;

@@ -7,7 +7,7 @@
 //! * [`net`]: where sockets live, the one trait
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
-//! * `http`: requests, matched and changed as routes say
+//! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
@@ -21,7 +21,7 @@ pub mod config;
 pub mod connections;
 pub mod error;
 pub mod hbone;
-mod http;
+pub mod http;
 pub mod identity;
 mod inbound;
 pub mod metrics;
