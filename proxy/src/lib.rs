@@ -9,6 +9,7 @@
 //! * [`tls`], [`hbone`]: the tunnel
 //! * `relay`: bytes both ways
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
 
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod net;
 mod outbound;
 pub mod proxy;
+pub mod rate_limit;
 pub mod record;
 mod relay;
 pub mod shared;
