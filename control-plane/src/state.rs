@@ -325,6 +325,7 @@ fn rejection_key(resource: &Resource) -> String {
         Some(resource::Resource::Service(_)) => ResourceKind::Service,
         Some(resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
         Some(resource::Resource::Route(_)) => ResourceKind::Route,
+        Some(resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
         None => ResourceKind::Unspecified,
     };
     format!("{} {}", kind.as_str_name(), resource.name)

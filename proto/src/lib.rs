@@ -10,6 +10,7 @@ mod endpoint;
 mod resource;
 mod route;
 mod service;
+mod traffic;
 mod workload;
 
 pub use address::InvalidAddress;
@@ -17,6 +18,7 @@ pub use endpoint::InvalidEndpoint;
 pub use resource::{InvalidResource, gone, kind_and_name};
 pub use route::InvalidRoute;
 pub use service::InvalidService;
+pub use traffic::InvalidTrafficPolicy;
 pub use workload::InvalidWorkload;
 
 /// Generated from `proto/weft/mesh/v1` by `cargo xtask codegen`.

@@ -8,6 +8,7 @@
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
 //! * `relay`: bytes both ways
+//! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
@@ -15,7 +16,6 @@
 mod accept;
 mod access_log;
 pub mod admin;
-mod balance;
 pub mod config;
 pub mod connections;
 pub mod error;
@@ -28,6 +28,7 @@ mod outbound;
 pub mod proxy;
 pub mod record;
 mod relay;
+pub mod resilience;
 pub mod shared;
 pub mod store;
 pub mod tls;

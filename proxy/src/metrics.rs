@@ -2,6 +2,7 @@
 //! plus `weft_*` for what is ours. Series of a pod go when the pod goes.
 
 mod labels;
+mod policies;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,6 +18,7 @@ use weft_model::workload::WorkloadUid;
 use crate::record::{Connection, Outcome};
 pub(crate) use labels::PodLabels;
 use labels::{ConnectionLabels, FailureLabels};
+pub(crate) use policies::{ClientLabels, PolicyMetrics};
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Metrics {
     received: Family<ConnectionLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
     pub(crate) tunnel_connections: Family<PodLabels, Gauge>,
+    pub(crate) policies: PolicyMetrics,
     series: Mutex<HashMap<WorkloadUid, Series>>,
 }
 
@@ -56,6 +59,7 @@ impl Metrics {
             received: Family::default(),
             failed: Family::default(),
             tunnel_connections: Family::default(),
+            policies: PolicyMetrics::default(),
             series: Mutex::default(),
         };
         metrics.register(|registry| {
@@ -86,6 +90,7 @@ impl Metrics {
                 help,
                 metrics.tunnel_connections.clone(),
             );
+            metrics.policies.register(registry);
         });
         metrics
     }
@@ -132,6 +137,7 @@ impl Metrics {
         pods.iter().for_each(|labels| {
             self.tunnel_connections.remove(labels);
         });
+        self.policies.forget(pod);
     }
 
     pub(crate) fn opened(&self, pod: &WorkloadUid, connection: &Connection) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::runtime::Handle;
@@ -229,6 +229,9 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
             Ok(Err(_)) => return,
             Ok(Ok(())) => shared.connections.recheck(&pod.workload(&shared)),
             Err(_) => {
+                let now = Instant::now();
+                pod.clients.forget_unused(now);
+                shared.resilience.forget_unused(now);
                 let mesh = shared.store.snapshot();
                 pod.pool.retain(|peer| {
                     let known = mesh.workload(&peer.workload);
