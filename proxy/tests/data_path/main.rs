@@ -9,6 +9,7 @@
 )]
 
 mod bed;
+mod policies;
 mod refusals;
 
 use std::net::SocketAddr;
