@@ -4,11 +4,13 @@
 //!
 //! * [`objects`]: what is known, by name, and who refers to whom
 //! * [`compute`]: from objects to one workload, or to one service's endpoints
+//! * [`policies`]: which TrafficPolicy a Service follows
 //! * [`resources`]: what agents are told, and what of it changed since when
 
 mod compute;
 mod conflict;
 mod objects;
+mod policies;
 mod resources;
 
 use std::cmp::Reverse;
@@ -19,12 +21,14 @@ use std::sync::Arc;
 use weft_model::SpiffeId;
 use weft_model::mesh::Change;
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use weft_model::traffic::TrafficPolicy;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::manifest::{Kind, Object, ObjectKey, PodObject};
 use crate::source::{Event, Origin};
 pub(crate) use conflict::Conflict;
 use objects::{Names, Objects};
+pub(crate) use policies::{PolicyVerdict, PolicyVerdicts};
 pub(crate) use resources::{ResourceKey, Resources};
 
 /// Which pods are captured, with the node that says so.
@@ -43,6 +47,9 @@ pub(crate) struct Index {
     /// What became different since the last [`Index::changes`].
     dirty_pods: Names,
     dirty_services: Names,
+    dirty_policies: Names,
+    /// Services whose TrafficPolicies did.
+    dirty_targets: Names,
     told: Told,
 }
 
@@ -95,6 +102,11 @@ struct Told {
     identities: HashMap<(Arc<str>, SpiffeId), usize>,
     /// Which pod has a UID.
     pods: HashMap<WorkloadUid, ServiceKey>,
+    /// By the Service that follows it.
+    policies: HashMap<ServiceKey, TrafficPolicy>,
+    policy_verdicts: Arc<PolicyVerdicts>,
+    /// Policies that nobody follows.
+    policy_conflicts: BTreeMap<ServiceKey, Conflict>,
 }
 
 impl Index {
@@ -193,7 +205,9 @@ impl Index {
 
     /// What had to be left out.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        self.told.left_out.values().chain(self.objects.duplicates())
+        let policies = self.told.policy_conflicts.values();
+        let left_out = self.told.left_out.values().chain(policies);
+        left_out.chain(self.objects.duplicates())
     }
 
     /// What follows from everything that was taken in since the last call, in an order
@@ -210,6 +224,7 @@ impl Index {
         for service in &services {
             self.update_endpoints(service, &mut changes, &mut gone);
         }
+        self.update_policies(&mut changes, &mut gone);
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
             Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),
@@ -229,7 +244,11 @@ impl Index {
             }
             Kind::Service => {
                 self.dirty_services.insert(name.clone());
+                if self.objects.policies_of.of(name).next().is_some() {
+                    self.dirty_targets.insert(name.clone());
+                }
             }
+            Kind::TrafficPolicy => self.touch_policy(name),
             Kind::EndpointSlice => {
                 let service = self.objects.slices.get(name).map(|slice| &slice.service);
                 self.dirty_services.extend(service.cloned());

@@ -9,6 +9,7 @@ mod node;
 mod pod;
 mod service;
 mod service_account;
+mod traffic_policy;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
 pub(crate) use service::{ServiceObject, TargetPort};
 pub(crate) use service_account::ServiceAccountObject;
+pub(crate) use traffic_policy::TrafficPolicyObject;
 
 /// One object that the mesh cares about.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,7 @@ pub(crate) enum Object {
     Node(NodeObject),
     ServiceAccount(ServiceAccountObject),
     MeshConfig(MeshConfigObject),
+    TrafficPolicy(TrafficPolicyObject),
 }
 
 /// Kinds of objects that the mesh cares about.
@@ -46,6 +49,7 @@ pub(crate) enum Kind {
     Node,
     ServiceAccount,
     MeshConfig,
+    TrafficPolicy,
 }
 
 /// Names an object: its kind, namespace (empty where the kind has none) and name.
@@ -68,6 +72,7 @@ impl Object {
             Self::ServiceAccount(account) => (Kind::ServiceAccount, account.key.clone()),
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
+            Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
         };
         ObjectKey { kind, name }
     }
@@ -130,6 +135,15 @@ impl FieldError {
             missing: true,
             ..Self::new(field, format!("missing; {why}"))
         }
+    }
+
+    /// The same error, of a field below that one.
+    pub(crate) fn within(self, path: &str) -> Self {
+        let field = match self.field.is_empty() {
+            true => path.to_owned(),
+            false => format!("{path}.{}", self.field),
+        };
+        Self { field, ..self }
     }
 
     /// Whether it is that something isn't there.
@@ -233,6 +247,9 @@ fn parse_document(
         ("weft.dev/v1alpha1", "MeshConfig") => typed(document)
             .and_then(MeshConfigObject::parse)
             .map(Object::MeshConfig),
+        ("weft.dev/v1alpha1", "TrafficPolicy") => {
+            TrafficPolicyObject::whole(&document).map(Object::TrafficPolicy)
+        }
         (_, "") => Err(FieldError::missing(
             "kind",
             "a manifest has apiVersion and kind",

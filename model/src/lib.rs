@@ -10,15 +10,21 @@
 //! * [`workload`]: a pod, as the mesh sees it
 //! * [`service`]: a Service and its endpoints
 //! * [`policy`]: who may connect, and how
-//! * [`balance`]: which endpoint a connection goes to
+//! * [`balance`]: which endpoint a connection or a request goes to
 //! * [`protocol`]: what is spoken on a connection
 //! * [`route`]: routes of the Gateway API, and what they say of a request
 //! * [`traffic`]: what a TrafficPolicy says of a Service
 //! * [`rate_limit`]: what a rate limit service is asked about a request
+//! * [`breaker`], [`ejection`], [`budget`], [`bucket`], [`window`]: what a
+//!   TrafficPolicy counts
 //! * [`mesh`]: the immutable snapshot that ties them together
 
 pub mod address;
 pub mod balance;
+pub mod breaker;
+pub mod bucket;
+pub mod budget;
+pub mod ejection;
 pub mod identity;
 pub mod mesh;
 pub mod policy;
@@ -27,6 +33,7 @@ pub mod rate_limit;
 pub mod route;
 pub mod service;
 pub mod traffic;
+pub mod window;
 pub mod workload;
 
 pub use address::{AddressBlock, OriginalDestination};

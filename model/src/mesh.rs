@@ -13,6 +13,7 @@ use crate::policy::{HBONE_PORT, MtlsMode};
 use crate::route::table::Table;
 use crate::route::{Route, RouteKey};
 use crate::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use crate::traffic::TrafficPolicy;
 use crate::workload::{Enrolment, Workload, WorkloadUid};
 
 /// One step from a snapshot to the next.
@@ -34,6 +35,10 @@ pub enum Change {
     Route(Route),
     /// A route is gone.
     RouteGone(RouteKey),
+    /// The TrafficPolicy of a service is new or different.
+    TrafficPolicy(TrafficPolicy),
+    /// A service has no TrafficPolicy any more.
+    TrafficPolicyGone(ServiceKey),
 }
 
 /// What the mesh consists of at one moment. Cloning is cheap in memory (entries
@@ -46,6 +51,7 @@ pub struct Mesh {
     services_by_address: HashMap<IpAddr, Arc<Service>>,
     endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
     routes: Routes,
+    traffic_policies: HashMap<ServiceKey, Arc<TrafficPolicy>>,
 }
 
 /// How a connection travels to its destination.
@@ -131,6 +137,13 @@ impl Mesh {
             Change::EndpointGone(key) => self.remove_endpoint(&key),
             Change::Route(route) => self.routes.put(Arc::new(route), &self.services),
             Change::RouteGone(key) => self.routes.remove(&key, &self.services),
+            Change::TrafficPolicy(policy) => {
+                let key = policy.service.clone();
+                self.traffic_policies.insert(key, Arc::new(policy));
+            }
+            Change::TrafficPolicyGone(key) => {
+                self.traffic_policies.remove(&key);
+            }
         }
     }
 
@@ -180,6 +193,11 @@ impl Mesh {
         client_namespace: &str,
     ) -> Option<&Arc<Table>> {
         self.routes.of(service)?.table(client_namespace, port)
+    }
+
+    /// What a service's TrafficPolicy says, `None` where it has none.
+    pub fn traffic_policy(&self, service: &ServiceKey) -> Option<&Arc<TrafficPolicy>> {
+        self.traffic_policies.get(service)
     }
 
     /// The service that has that virtual address.

@@ -11,6 +11,7 @@ pub mod rate_limit;
 mod resource;
 mod route;
 mod service;
+mod traffic;
 mod workload;
 
 pub use address::InvalidAddress;
@@ -18,6 +19,7 @@ pub use endpoint::InvalidEndpoint;
 pub use resource::{InvalidResource, gone, kind_and_name};
 pub use route::InvalidRoute;
 pub use service::InvalidService;
+pub use traffic::InvalidTrafficPolicy;
 pub use workload::InvalidWorkload;
 
 /// Generated from `proto/weft/mesh/v1` by `cargo xtask codegen`.

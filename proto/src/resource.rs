@@ -6,7 +6,7 @@ use weft_model::service::InvalidServiceKey;
 use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};
-use crate::{InvalidEndpoint, InvalidRoute, InvalidService, InvalidWorkload};
+use crate::{InvalidEndpoint, InvalidRoute, InvalidService, InvalidTrafficPolicy, InvalidWorkload};
 
 /// Why a resource can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum InvalidResource {
     /// Its content, a route.
     #[error("route: {0}")]
     Route(#[from] InvalidRoute),
+    /// Its content, the TrafficPolicy of a service.
+    #[error("traffic policy: {0}")]
+    TrafficPolicy(#[from] InvalidTrafficPolicy),
 }
 
 /// The kind and the name of what a change is about, as the wire knows them.
@@ -53,6 +56,11 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
         Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
         Change::Route(route) => (ResourceKind::Route, route.key.to_string()),
         Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
+        Change::TrafficPolicy(policy) => {
+            let name = policy.service.to_string();
+            (ResourceKind::TrafficPolicy, name)
+        }
+        Change::TrafficPolicyGone(key) => (ResourceKind::TrafficPolicy, key.to_string()),
     }
 }
 
@@ -65,6 +73,9 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Service(service) => Change::Service(service.try_into()?),
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
+            v1::resource::Resource::TrafficPolicy(policy) => {
+                Change::TrafficPolicy(policy.try_into()?)
+            }
         };
         let (_, content) = kind_and_name(&change);
         if content != message.name {
@@ -87,6 +98,7 @@ pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
         ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
         ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
         ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
+        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyGone(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }
@@ -124,6 +136,7 @@ mod tests {
             (ResourceKind::Service, "shop/web"),
             (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
             (ResourceKind::Route, "HTTPRoute/shop/web"),
+            (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
             let change = gone(kind, name).unwrap();
             assert_eq!(kind_and_name(&change), (kind, name.to_owned()));

@@ -8,6 +8,7 @@ use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
+use crate::resilience::Refused;
 use crate::tls::InvalidPeer;
 
 /// Why an outbound connection failed before its first byte.
@@ -19,6 +20,9 @@ pub enum OutboundError {
     /// The mesh knows the destination, but there is nowhere to go.
     #[error(transparent)]
     Unroutable(#[from] Unroutable),
+    /// The service's policy lets nothing more through now.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The destination did not take the connection.
     #[error("connecting to the destination: {0}")]
     Connect(io::Error),
@@ -83,6 +87,30 @@ pub(crate) fn tls_reason(error: &io::Error) -> String {
 }
 
 impl OutboundError {
+    /// Whether the endpoint is to blame: whether another might do better, and whether
+    /// this one is to be avoided.
+    pub(crate) fn is_of_endpoint(&self) -> bool {
+        match self {
+            Self::NotCaptured(_) | Self::Unroutable(_) | Self::Refused(_) => false,
+            Self::Connect(_) | Self::Http(_) => true,
+            Self::Tunnel(error) => match error {
+                TunnelError::NoCertificate
+                | TunnelError::Certificate(_)
+                | TunnelError::Request(_) => false,
+                // Refused for who the client is.
+                TunnelError::Refused(status) => !matches!(status.as_u16(), 401 | 403),
+                TunnelError::Connect(_)
+                | TunnelError::Tls(_)
+                | TunnelError::Http2(_)
+                | TunnelError::Timeout => true,
+            },
+            Self::SameNode(error) => matches!(
+                error,
+                InboundError::Connect(_) | InboundError::ConnectTimeout | InboundError::TooMany
+            ),
+        }
+    }
+
     /// The short word for metrics and the access log.
     pub fn flag(&self) -> &'static str {
         match self {
@@ -90,6 +118,7 @@ impl OutboundError {
             Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
             Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
             Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
+            Self::Refused(refused) => refused.reason(),
             Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",

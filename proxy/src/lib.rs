@@ -9,6 +9,7 @@
 //! * [`tls`], [`hbone`]: the tunnel
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
+//! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
@@ -17,7 +18,6 @@
 mod accept;
 mod access_log;
 pub mod admin;
-mod balance;
 pub mod config;
 pub mod connections;
 pub mod error;
@@ -32,6 +32,7 @@ pub mod proxy;
 pub mod rate_limit;
 pub mod record;
 mod relay;
+pub mod resilience;
 pub mod shared;
 pub mod store;
 pub mod tls;

@@ -9,13 +9,11 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::OriginalDestination;
-use weft_model::balance::choose;
 use weft_model::mesh::{Candidate, Resolution, Transport};
 use weft_model::protocol::Detected;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
-use crate::balance::InFlight;
 use crate::connections::Entry;
 use crate::error::{OutboundError, TunnelError};
 use crate::hbone;
@@ -26,13 +24,16 @@ use crate::inbound::same_node::{self, HandedOver};
 use crate::net::{Net, Purpose};
 use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
 use crate::relay::{self, End, Progress, TcpSide};
+use crate::resilience::{Attempt, Permit, Upstream as Way};
 use crate::shared::{LocalPod, Shared};
 
 /// What was decided about a connection before anything was done.
 struct Plan {
     service: Option<Arc<Service>>,
-    /// Where it may go; the first choice is made by load.
+    /// Where it may go.
     candidates: Vec<Candidate>,
+    /// Whether it may, and which of them is chosen.
+    way: Way,
 }
 
 /// A connected destination.
@@ -47,7 +48,8 @@ struct Connected<N> {
     upstream: Upstream<N>,
     candidate: Candidate,
     took: Duration,
-    _in_flight: InFlight,
+    _attempt: Attempt,
+    _permit: Permit,
 }
 
 /// Serves one captured connection to its end.
@@ -88,7 +90,7 @@ pub(crate) async fn serve<N: Net>(
         Spoken::Opaque(accepted) => (accepted, None),
         Spoken::ServerFirst(accepted, connected, first) => (accepted, Some((connected, first))),
     };
-    let decided = decide(&shared, original);
+    let decided = decide(&shared, &pod, original);
     let (plan, connected, first) = match (decided, speculative) {
         (Ok(plan), Some((connected, first))) => (Some(plan), Ok(*connected), first),
         (Ok(plan), None) => {
@@ -180,7 +182,7 @@ async fn requests<N: Net>(
     let detected = match first {
         Ok(detected) => detected,
         Err(_) => {
-            let Ok(plan) = decide(shared, original) else {
+            let Ok(plan) = decide(shared, pod, original) else {
                 return Spoken::Opaque(accepted);
             };
             let Ok(mut connected) = connect(shared, pod, &plan, client).await else {
@@ -242,32 +244,34 @@ async fn write_first(accepted: &TcpStream, mut first: &[u8]) -> std::io::Result<
     Ok(())
 }
 
-fn decide<N>(shared: &Shared<N>, original: OriginalDestination) -> Result<Plan, OutboundError> {
-    let plan = match shared.store.snapshot().resolve(&shared.node, original)? {
+fn decide<N>(
+    shared: &Shared<N>,
+    pod: &LocalPod<N>,
+    original: OriginalDestination,
+) -> Result<Plan, OutboundError> {
+    let mesh = shared.store.snapshot();
+    let (service, candidates) = match mesh.resolve(&shared.node, original)? {
         Resolution::Service {
             service,
             candidates,
-        } => Plan {
-            service: Some(service),
-            candidates,
-        },
-        Resolution::Workload(candidate) => Plan {
-            service: None,
-            candidates: vec![candidate],
-        },
+        } => (Some(service), candidates),
+        Resolution::Workload(candidate) => (None, vec![candidate]),
         Resolution::Unknown(address) => {
             let outside = Candidate {
                 address,
                 workload: None,
                 transport: Transport::Plaintext,
             };
-            Plan {
-                service: None,
-                candidates: vec![outside],
-            }
+            (None, vec![outside])
         }
     };
-    Ok(plan)
+    let port = original.address().port();
+    let to = service.as_ref().map(|service| (&service.key, port));
+    Ok(Plan {
+        way: pod.upstream(shared, &mesh, to, Instant::now()),
+        service,
+        candidates,
+    })
 }
 
 /// Connects to the best candidate, and to others while none has answered. No byte of
@@ -278,39 +282,46 @@ async fn connect<N: Net>(
     plan: &Plan,
     client: SocketAddr,
 ) -> Result<Connected<N>, (OutboundError, Option<Candidate>)> {
-    let mut left: Vec<_> = plan
-        .candidates
-        .iter()
-        .map(|c| (c, shared.loads.of(c.address)))
-        .collect();
-    let mut attempts = shared.settings.attempts.max(1);
+    let (way, candidates) = (&plan.way, &plan.candidates);
+    let admitted = way.admit_connection(Instant::now());
+    let mut permit = admitted.map_err(|refused| (refused.into(), None))?;
+    let key = way.key_of_source(client.ip());
+    let attempts = shared.settings.attempts.clamp(1, candidates.len().max(1));
+    let mut tried = Vec::new();
     loop {
-        let load = |index: usize| {
-            left.get(index)
-                .map(|(_, load)| load.load())
-                .unwrap_or_default()
-        };
-        let Some(chosen) = choose(left.len(), load, |below| fastrand::usize(..below)) else {
+        let began = Instant::now();
+        let chosen = way.choose(candidates, key, &tried, began);
+        let Some(candidate) = chosen.and_then(|index| candidates.get(index)) else {
             // A plan has a candidate, and the last one's error is returned below.
             let error = std::io::ErrorKind::AddrNotAvailable.into();
             return Err((OutboundError::Connect(error), None));
         };
-        let (candidate, load) = left.swap_remove(chosen);
-        let (began, in_flight) = (Instant::now(), load.start());
+        tried.push(candidate.address);
+        let attempt = way.attempt(candidate.address, began);
         let result = dial(shared, pod, candidate, client).await;
-        load.observe(began.elapsed());
-        attempts -= 1;
+        let now = Instant::now();
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(OutboundError::is_of_endpoint)
+        {
+            attempt.answered(result.is_ok(), now);
+        }
         match result {
             Ok(upstream) => {
-                let (candidate, took) = (candidate.clone(), began.elapsed());
+                permit.settle(true, now);
                 return Ok(Connected {
                     upstream,
-                    candidate,
-                    took,
-                    _in_flight: in_flight,
+                    candidate: candidate.clone(),
+                    took: now - began,
+                    _attempt: attempt,
+                    _permit: permit,
                 });
             }
-            Err(error) if attempts == 0 || left.is_empty() => {
+            Err(error) if tried.len() >= attempts => {
+                if error.is_of_endpoint() {
+                    permit.settle(false, now);
+                }
                 return Err((error, Some(candidate.clone())));
             }
             Err(error) => {

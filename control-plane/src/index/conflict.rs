@@ -58,6 +58,16 @@ pub(crate) enum Conflict {
         /// Why.
         error: InvalidIdentity,
     },
+    /// A TrafficPolicy that its Service doesn't follow.
+    #[error("{}TrafficPolicy {policy}: {message}", prefix(origin))]
+    Policy {
+        /// The policy.
+        policy: ServiceKey,
+        /// Its file.
+        origin: String,
+        /// Why.
+        message: String,
+    },
 }
 
 impl Conflict {

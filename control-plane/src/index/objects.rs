@@ -7,7 +7,7 @@ use weft_model::service::ServiceKey;
 use super::Conflict;
 use crate::manifest::{
     Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
-    ServiceAccountObject, ServiceObject, SliceObject,
+    ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 use crate::source::Origin;
 
@@ -93,10 +93,13 @@ pub(super) struct Objects {
     pub(super) namespaces: Table<NamespaceObject>,
     pub(super) nodes: Table<NodeObject>,
     pub(super) service_accounts: Table<ServiceAccountObject>,
+    pub(super) policies: Table<TrafficPolicyObject>,
     mesh_configs: Table<MeshConfigObject>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
     pub(super) services_of: Links,
+    /// The TrafficPolicies that are of a Service.
+    pub(super) policies_of: Links,
     /// Objects that don't count because another of their name does.
     duplicates: BTreeMap<ObjectKey, Vec<Conflict>>,
 }
@@ -117,6 +120,11 @@ impl Objects {
             Object::Node(object) => self.nodes.insert(name, origin, object),
             Object::ServiceAccount(object) => self.service_accounts.insert(name, origin, object),
             Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
+            Object::TrafficPolicy(object) => {
+                self.unlink_policy(&name);
+                self.policies.insert(name.clone(), origin, object);
+                self.link_policy(&name);
+            }
             Object::EndpointSlice(object) => {
                 self.unlink_slice(&name);
                 self.slices.insert(name.clone(), origin, object);
@@ -135,6 +143,11 @@ impl Objects {
             Kind::Node => self.nodes.remove(name, origin),
             Kind::ServiceAccount => self.service_accounts.remove(name, origin),
             Kind::MeshConfig => self.mesh_configs.remove(name, origin),
+            Kind::TrafficPolicy => {
+                self.unlink_policy(name);
+                self.policies.remove(name, origin);
+                self.link_policy(name);
+            }
             Kind::EndpointSlice => {
                 self.unlink_slice(name);
                 self.slices.remove(name, origin);
@@ -156,6 +169,7 @@ impl Objects {
                 self.service_accounts.of(&name, origin) == Some(object)
             }
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
+            Object::TrafficPolicy(object) => self.policies.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
         }
     }
@@ -169,6 +183,7 @@ impl Objects {
             Kind::Node => self.nodes.origins_of_all(),
             Kind::ServiceAccount => self.service_accounts.origins_of_all(),
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
+            Kind::TrafficPolicy => self.policies.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
         };
         let keyed = |(name, origin)| (origin, ObjectKey { kind, name });
@@ -200,6 +215,20 @@ impl Objects {
         }
     }
 
+    fn link_policy(&mut self, name: &ServiceKey) {
+        let policy = self.policies.get(name);
+        if let Some(target) = policy.and_then(|policy| policy.target.clone()) {
+            self.policies_of.add(target, name.clone());
+        }
+    }
+
+    fn unlink_policy(&mut self, name: &ServiceKey) {
+        let policy = self.policies.get(name);
+        if let Some(target) = policy.and_then(|policy| policy.target.as_ref()) {
+            self.policies_of.remove(target, name);
+        }
+    }
+
     fn find_duplicates(&mut self, key: ObjectKey) {
         fn duplicates<T>(table: &Table<T>, key: &ObjectKey) -> Vec<Conflict> {
             let mut origins = table.origins(&key.name);
@@ -220,6 +249,7 @@ impl Objects {
             Kind::Node => duplicates(&self.nodes, &key),
             Kind::ServiceAccount => duplicates(&self.service_accounts, &key),
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
+            Kind::TrafficPolicy => duplicates(&self.policies, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
         };
         if conflicts.is_empty() {

@@ -174,6 +174,7 @@ impl ControlPlane {
             ResourceKind::Service,
             ResourceKind::Endpoint,
             ResourceKind::Route,
+            ResourceKind::TrafficPolicy,
         ];
         let kinds = kinds.map(i32::from).to_vec();
         agent

@@ -23,9 +23,10 @@ use tokio::sync::mpsc;
 use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
+use crate::api::TrafficPolicy;
 use crate::manifest::{
     FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
-    ServiceAccountObject, ServiceObject, SliceObject,
+    ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 pub(crate) use problems::Problems;
 
@@ -37,11 +38,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// The kinds that are watched.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceAccount,
     Kind::MeshConfig,
+    Kind::TrafficPolicy,
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -90,6 +92,9 @@ impl Kubernetes {
         let accounts = Api::<ServiceAccount>::all(client());
         watches.spawn(source(Kind::ServiceAccount).follow(accounts, read_service_account));
         watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
+        let policies = ApiResource::erase::<TrafficPolicy>(&());
+        let policies = Api::<DynamicObject>::all_with(client(), &policies);
+        watches.spawn(source(Kind::TrafficPolicy).follow(policies, read_traffic_policy));
         Self {
             events,
             unlisted: BTreeSet::from(KINDS),
@@ -181,10 +186,11 @@ impl Source {
                     self.problems.forget(&key);
                     self.events.send(Event::Deleted(Origin::new(), key)).await?;
                 }
-                Err(error) if self.kind == Kind::MeshConfig && is_missing(&error) => {
+                Err(error) if self.is_own() && is_missing(&error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
-                            "there is no MeshConfig in this cluster: install deploy/crds; until then defaults hold"
+                            kind = ?self.kind,
+                            "this cluster doesn't know the kind: install deploy/crds; until then defaults hold"
                         );
                     }
                     let none = Event::Replaced(self.kind, Vec::new());
@@ -207,6 +213,11 @@ impl Source {
         let Read { object, problems } = read(object);
         self.problems.found(&key, uid, problems);
         object
+    }
+
+    /// Whether it is a kind of Weft's, which somebody may have forgotten to install.
+    fn is_own(&self) -> bool {
+        matches!(self.kind, Kind::MeshConfig | Kind::TrafficPolicy)
     }
 
     fn key<K: Resource>(&self, object: &K) -> ObjectKey {
@@ -274,6 +285,21 @@ fn read_service_account(account: ServiceAccount) -> Read {
 fn read_mesh_config(config: DynamicObject) -> Read {
     let value = serde_json::json!({ "metadata": { "name": config.name_any() }, "spec": config.data.get("spec") });
     Read::of(MeshConfigObject::from_value(value).map(Object::MeshConfig))
+}
+
+fn read_traffic_policy(policy: DynamicObject) -> Read {
+    let value = serde_json::to_value(&policy).unwrap_or_default();
+    match TrafficPolicyObject::from_value(&value) {
+        // What is wrong with it is in it: its status will say so.
+        Ok(policy) => {
+            let problems = policy.content.as_ref().err().cloned();
+            Read {
+                object: Some(Object::TrafficPolicy(policy)),
+                problems: problems.into_iter().collect(),
+            }
+        }
+        Err(error) => Read::of(Err(error)),
+    }
 }
 
 impl Read {

@@ -8,7 +8,9 @@ use kube::core::admission::{
 };
 use serde_json::Value;
 
-use crate::manifest::{FieldError, MeshConfigObject, NamespaceObject, PodObject};
+use crate::manifest::{
+    FieldError, MeshConfigObject, NamespaceObject, PodObject, TrafficPolicyObject,
+};
 
 /// The answer to a review, as the API server sent it.
 pub(super) fn answer(body: &[u8]) -> AdmissionReview<DynamicObject> {
@@ -67,6 +69,14 @@ fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
                 .err()
                 .into_iter()
                 .collect()
+        }
+        "TrafficPolicy" => {
+            let policy = serde_json::to_value(object).unwrap_or(Value::Null);
+            match TrafficPolicyObject::from_value(&policy) {
+                Ok(policy) => policy.content.err().into_iter().collect(),
+                // Its name may be made by the API server after this.
+                Err(_) => Vec::new(),
+            }
         }
         "Pod" => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
         "Namespace" => typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1),
@@ -160,6 +170,28 @@ mod tests {
         assert_eq!(
             review(config("example_org/"), None)["response"]["allowed"],
             false
+        );
+    }
+
+    #[test]
+    fn a_traffic_policy_is_refused_for_what_its_schema_can_not_say() {
+        let policy = |timeout: &str| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1", "kind": "TrafficPolicy",
+                "metadata": { "name": "web", "namespace": "shop" },
+                "spec": {
+                    "targetRef": { "kind": "Service", "name": "web" },
+                    "timeouts": { "request": "1s", "backendRequest": timeout },
+                },
+            })
+        };
+        assert_eq!(review(policy("1s"), None)["response"]["allowed"], true);
+        let refused = review(policy("2s"), None);
+        assert_eq!(refused["response"]["allowed"], false);
+        let message = refused["response"]["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("spec.timeouts.backendRequest"),
+            "{message}"
         );
     }
 

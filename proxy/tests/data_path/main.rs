@@ -10,6 +10,7 @@
 
 mod bed;
 mod http;
+mod policies;
 mod refusals;
 
 use std::net::SocketAddr;

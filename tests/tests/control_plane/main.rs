@@ -15,5 +15,6 @@ mod capture;
 mod forwarder;
 mod rotation;
 mod routes;
+mod traffic_policy;
 mod watch;
 mod webhook;

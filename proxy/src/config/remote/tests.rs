@@ -92,7 +92,7 @@ async fn subscribes_with_the_token_and_applies_what_comes() {
     let subscribe = stream.subscribe().await;
     assert_eq!(
         (subscribe.node.as_str(), subscribe.kinds.len()),
-        ("node-1", 3)
+        ("node-1", 5)
     );
     assert!(subscribe.held.is_empty());
 
