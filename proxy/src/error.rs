@@ -25,6 +25,9 @@ pub enum OutboundError {
     /// The tunnel to the destination could not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// HTTP could not be begun on the connection.
+    #[error("HTTP with the destination: {0}")]
+    Http(#[from] hyper::Error),
     /// The peer is on this node, and its inbound side refused.
     #[error(transparent)]
     SameNode(#[from] InboundError),
@@ -87,7 +90,7 @@ impl OutboundError {
             Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
             Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
             Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
-            Self::Connect(_) => "CONNECT",
+            Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",
                 TunnelError::Http2(_) => "H2_HANDSHAKE_FAILURE",

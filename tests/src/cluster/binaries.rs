@@ -93,6 +93,14 @@ impl Binaries {
         Ok(())
     }
 
+    /// One program alone, such as a client for tests.
+    ///
+    /// # Errors
+    /// When Go is missing and can't be installed, or it doesn't build.
+    pub fn program(workspace: &Path, program: &str) -> Result<PathBuf> {
+        Module::of_program(workspace, program)?.ensure(program)
+    }
+
     /// The folder with the CRDs of the Gateway API, `standard` and `experimental`, for
     /// `kubectl apply --server-side -k` and `-f`.
     ///
