@@ -28,7 +28,7 @@ mod pool;
 mod record;
 mod response;
 mod serve;
-mod session;
+pub mod session;
 mod stream;
 mod upgrade;
 
