@@ -14,10 +14,11 @@ use tokio::sync::watch;
 
 use super::Downstream;
 use super::exchange::exchange;
+use super::guard::{self, GuardHandle, Guarded};
 use crate::net::Net;
 
 /// Bytes of a request's head.
-const HEAD: usize = 64 * 1024;
+const HEAD: usize = guard::LARGEST_HEAD;
 /// Fields of a request.
 const FIELDS: usize = 256;
 /// Requests that a client may have under way on one connection.
@@ -37,7 +38,8 @@ pub(super) async fn http1<N: Net>(
     mut draining: watch::Receiver<bool>,
 ) {
     let idle = downstream.shared.settings.idle.open;
-    let service = service_fn(|request| answer(Arc::clone(&downstream), request));
+    let (stream, handle) = Guarded::new(stream);
+    let service = service_fn(|request| guarded(Arc::clone(&downstream), request, handle.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Counts from the end of the last response: how long a client may be silent.
@@ -58,7 +60,10 @@ pub(super) async fn http1<N: Net>(
             connection.await
         }
     };
-    if let Err(error) = result {
+    if let Some(refusal) = handle.refusal() {
+        let flag = refusal.flag();
+        tracing::info!(%refusal, flag, client = %downstream.client, "a request was refused");
+    } else if let Err(error) = result {
         tracing::debug!(%error, client = %downstream.client, "a client's connection of HTTP/1 ended");
     }
 }
@@ -100,6 +105,19 @@ async fn told(draining: &mut watch::Receiver<bool>) {
     if draining.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Answers, and tells the guard how: bytes behind a granted upgrade are no requests.
+async fn guarded<N: Net>(
+    downstream: Arc<Downstream<N>>,
+    request: Request<Incoming>,
+    handle: GuardHandle,
+) -> Result<http::Response<super::response::ResponseBody>, Infallible> {
+    let answered = answer(downstream, request).await;
+    if let Ok(response) = &answered {
+        handle.answered(response.status());
+    }
+    answered
 }
 
 async fn answer<N: Net>(
