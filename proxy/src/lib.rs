@@ -10,6 +10,7 @@
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
 
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod net;
 mod outbound;
 pub mod proxy;
+pub mod rate_limit;
 pub mod record;
 mod relay;
 pub mod shared;

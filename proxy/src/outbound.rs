@@ -110,9 +110,7 @@ pub(crate) async fn serve<N: Net>(
             let progress = Arc::clone(&entry.progress);
             let took = connected.took;
             let carried = match write_first(&accepted, &first).await {
-                Ok(()) => {
-                    carry(&shared, accepted, connected.upstream, &progress, &mut entry).await
-                }
+                Ok(()) => carry(&shared, accepted, connected.upstream, &progress, &mut entry).await,
                 Err(_) => Some(End::DownstreamReset),
             };
             let outcome = match carried {

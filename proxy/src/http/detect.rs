@@ -57,15 +57,8 @@ fn set_low_water_mark(stream: &TcpStream, mark: libc::c_int) -> io::Result<()> {
     let (descriptor, value) = (stream.as_raw_fd(), (&raw const mark).cast());
     // SAFETY: the descriptor is open as long as `stream` is borrowed, and the kernel reads
     // `size` bytes of `mark`, which lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            descriptor,
-            libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
-            value,
-            size,
-        )
-    };
+    let result =
+        unsafe { libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_RCVLOWAT, value, size) };
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -83,12 +83,26 @@ pub(super) async fn exchange<N: Net>(
     };
     let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
     let patience = patience(recorder.began(), rule);
-    let mut body = outgoing_body(&asked, body, &patience, rule_filters, backend_filters, &recorder);
+    let mut body = outgoing_body(
+        &asked,
+        body,
+        &patience,
+        rule_filters,
+        backend_filters,
+        &recorder,
+    );
     let all = || filters::mirrors(rule_filters).chain(filters::mirrors(backend_filters));
     for copied in all() {
         let draw = rule.map_or(1.0, |rule| rule.draw());
         if copied.takes(draw) {
-            mirror::send(downstream, &mesh, &copied.target, &asked, &outgoing, &mut body);
+            mirror::send(
+                downstream,
+                &mesh,
+                &copied.target,
+                &asked,
+                &outgoing,
+                &mut body,
+            );
         }
     }
     recorder.connection = downstream.describe(None, &destination.service);
@@ -139,13 +153,12 @@ pub(super) async fn exchange<N: Net>(
 }
 
 /// The rule for a request; `None` when there are rules and none is for it.
-fn find<N>(
-    downstream: &Downstream<N>,
-    mesh: &Mesh,
-    request: &Request<Incoming>,
-) -> Option<Found> {
+fn find<N>(downstream: &Downstream<N>, mesh: &Mesh, request: &Request<Incoming>) -> Option<Found> {
     let everything = PathMatch::Prefix("/".into());
-    let (service, port) = (&downstream.service.key, downstream.original.address().port());
+    let (service, port) = (
+        &downstream.service.key,
+        downstream.original.address().port(),
+    );
     let namespace = downstream.pod.started_as.namespace();
     let table = mesh.routes_of(service, port, namespace);
     let Some(table) = table.filter(|table| table.kind().is_of_requests()) else {
@@ -237,7 +250,11 @@ fn prepare<'a, N: Net>(
     };
     // A session stays with its endpoint, whatever the backends' shares are (GEP-1619).
     let bound = token.and_then(|token| {
-        let weighted = rule.rule.backends.iter().filter(|backend| backend.weight > 0);
+        let weighted = rule
+            .rule
+            .backends
+            .iter()
+            .filter(|backend| backend.weight > 0);
         let mut destinations = weighted.filter_map(|backend| {
             let mut destination = look_up(backend).ok()?;
             destination.bound = Some(session::endpoint(&token, &destination.candidates)?);

@@ -78,7 +78,9 @@ pub(crate) fn apply_to_response(
 
 /// The request's `Origin`, where a step asks for it.
 pub(crate) fn origin(filters: &[Filter], headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = filters.iter().any(|filter| matches!(filter, Filter::Cors(_)));
+    let asked = filters
+        .iter()
+        .any(|filter| matches!(filter, Filter::Cors(_)));
     headers.get(ORIGIN).filter(|_| asked).cloned()
 }
 
@@ -126,8 +128,8 @@ fn rewrite(
         .map_err(|_| Answer::BadRequest("the rewritten path is none"))?;
     let mut parts = std::mem::take(&mut outgoing.target).into_parts();
     parts.path_and_query = Some(path);
-    outgoing.target = Uri::from_parts(parts)
-        .map_err(|_| Answer::BadRequest("the rewritten target is none"))?;
+    outgoing.target =
+        Uri::from_parts(parts).map_err(|_| Answer::BadRequest("the rewritten target is none"))?;
     Ok(())
 }
 

@@ -74,7 +74,14 @@ pub(super) async fn forward<N: Net>(
         recorder.connection = downstream.describe(Some(candidate), &destination.service);
         recorder.attempts += 1;
         let deadline = attempt_deadline(patience);
-        let attempt = attempt(downstream, asked, outgoing, destination, candidate, &mut body);
+        let attempt = attempt(
+            downstream,
+            asked,
+            outgoing,
+            destination,
+            candidate,
+            &mut body,
+        );
         let result = within(deadline, attempt).await;
         let again = match result {
             Ok((response, lease)) => {
@@ -161,9 +168,7 @@ fn choose_endpoint<'a, N>(
     tried: &[SocketAddr],
 ) -> Option<&'a Candidate> {
     let candidates = &destination.candidates;
-    let bound = destination
-        .bound
-        .filter(|address| !tried.contains(address));
+    let bound = destination.bound.filter(|address| !tried.contains(address));
     if let Some(bound) = bound {
         return candidates.iter().find(|c| c.address == bound);
     }

@@ -9,6 +9,7 @@
 )]
 
 mod bed;
+mod http;
 mod refusals;
 
 use std::net::SocketAddr;
