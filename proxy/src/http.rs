@@ -31,7 +31,7 @@ mod pool;
 mod recorder;
 mod response;
 mod serve;
-mod session;
+pub mod session;
 mod stream;
 mod upgrade;
 

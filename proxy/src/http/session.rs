@@ -23,7 +23,7 @@ pub(super) fn token(session: &SessionPersistence, headers: &HeaderMap) -> Option
 }
 
 /// The value of a cookie (RFC 6265 section 4.2.1).
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(COOKIE).into_iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';'));

@@ -223,8 +223,7 @@ fn without_port<'a>(host: &'a [u8], port: &[u8]) -> &'a [u8] {
 
 /// Characters of a host and port (RFC 3986 section 3.2); the empty host is one.
 fn is_host(text: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
-    text.iter().all(allowed)
+    text.iter().all(|byte| HOST[usize::from(*byte)])
 }
 
 /// A character of a token (RFC 9110 section 5.6.2).
@@ -232,11 +231,15 @@ fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-const TOKEN: [bool; 256] = {
+const HOST: [bool; 256] = letters_and(b"-._~%!$&'()*+;=:[]");
+const TOKEN: [bool; 256] = letters_and(b"!#$%&'*+-.^_`|~");
+
+/// Letters and digits of ASCII, and these.
+const fn letters_and(marks: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let (marks, mut byte) = (b"!#$%&'*+-.^_`|~", 0);
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() && byte < 128;
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte as usize] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
     let mut index = 0;
@@ -245,4 +248,4 @@ const TOKEN: [bool; 256] = {
         index += 1;
     }
     table
-};
+}
