@@ -4,12 +4,14 @@
 //!
 //! * [`objects`]: what is known, by name, and who refers to whom
 //! * [`compute`]: from objects to one workload, or to one service's endpoints
+//! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`resources`]: what agents are told, and what of it changed since when
 
 mod compute;
 mod conflict;
 mod objects;
 mod resources;
+mod routes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use weft_model::SpiffeId;
 use weft_model::mesh::Change;
+use weft_model::route::{Route, RouteKey};
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
 use weft_model::workload::{Workload, WorkloadUid};
 
@@ -26,6 +29,7 @@ use crate::source::{Event, Origin};
 pub(crate) use conflict::Conflict;
 use objects::{Names, Objects};
 pub(crate) use resources::{ResourceKey, Resources};
+pub(crate) use routes::{Judgement, Verdict};
 
 /// Which pods are captured, with the node that says so.
 pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
@@ -43,6 +47,9 @@ pub(crate) struct Index {
     /// What became different since the last [`Index::changes`].
     dirty_pods: Names,
     dirty_services: Names,
+    dirty_routes: BTreeSet<RouteKey>,
+    /// Routes that there is something else to say of since [`Index::judged`].
+    judged: BTreeSet<RouteKey>,
     told: Told,
 }
 
@@ -95,6 +102,10 @@ struct Told {
     identities: HashMap<(Arc<str>, SpiffeId), usize>,
     /// Which pod has a UID.
     pods: HashMap<WorkloadUid, ServiceKey>,
+    routes: HashMap<RouteKey, Route>,
+    judgements: HashMap<RouteKey, Arc<Judgement>>,
+    /// Routes that are not in force as they should be.
+    troubled: BTreeMap<RouteKey, Vec<Conflict>>,
 }
 
 impl Index {
@@ -193,7 +204,9 @@ impl Index {
 
     /// What had to be left out.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        self.told.left_out.values().chain(self.objects.duplicates())
+        let routes = self.told.troubled.values().flatten();
+        let left_out = self.told.left_out.values().chain(routes);
+        left_out.chain(self.objects.duplicates())
     }
 
     /// What follows from everything that was taken in since the last call, in an order
@@ -209,6 +222,9 @@ impl Index {
         }
         for service in &services {
             self.update_endpoints(service, &mut changes, &mut gone);
+        }
+        for route in std::mem::take(&mut self.dirty_routes) {
+            self.update_route(&route, &mut changes, &mut gone);
         }
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
@@ -229,6 +245,11 @@ impl Index {
             }
             Kind::Service => {
                 self.dirty_services.insert(name.clone());
+                self.touch_routes_of(name);
+            }
+            Kind::Route(kind) => {
+                let name = name.clone();
+                self.touch_route(RouteKey { kind, name });
             }
             Kind::EndpointSlice => {
                 let service = self.objects.slices.get(name).map(|slice| &slice.service);
