@@ -70,7 +70,10 @@ fn values_of_rate_limits_make_what_the_control_plane_reads() {
     let environment = pod["containers"][0]["env"].as_array().unwrap();
     let redis = environment.iter().find(|one| one["name"] == "WEFT_REDIS");
     let key = &redis.unwrap()["valueFrom"]["secretKeyRef"];
-    assert_eq!((&key["name"], &key["key"]), (&"weft-redis".into(), &"url".into()));
+    assert_eq!(
+        (&key["name"], &key["key"]),
+        (&"weft-redis".into(), &"url".into())
+    );
 }
 
 #[test]

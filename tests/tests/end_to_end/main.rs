@@ -13,6 +13,7 @@ mod change;
 mod impostor;
 mod load;
 mod refusal;
+mod requests;
 mod rotation;
 mod streams;
 mod tls;
