@@ -29,6 +29,9 @@ pub enum OutboundError {
     /// The tunnel to the destination could not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// HTTP could not be begun on the connection.
+    #[error("HTTP with the destination: {0}")]
+    Http(#[from] hyper::Error),
     /// The peer is on this node, and its inbound side refused.
     #[error(transparent)]
     SameNode(#[from] InboundError),
@@ -89,7 +92,7 @@ impl OutboundError {
     pub(crate) fn is_of_endpoint(&self) -> bool {
         match self {
             Self::NotCaptured(_) | Self::Unroutable(_) | Self::Refused(_) => false,
-            Self::Connect(_) => true,
+            Self::Connect(_) | Self::Http(_) => true,
             Self::Tunnel(error) => match error {
                 TunnelError::NoCertificate
                 | TunnelError::Certificate(_)
@@ -116,7 +119,7 @@ impl OutboundError {
             Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
             Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
             Self::Refused(refused) => refused.reason(),
-            Self::Connect(_) => "CONNECT",
+            Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",
                 TunnelError::Http2(_) => "H2_HANDSHAKE_FAILURE",

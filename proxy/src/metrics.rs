@@ -3,6 +3,7 @@
 
 mod labels;
 mod policies;
+mod requests;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weft_model::workload::WorkloadUid;
 
-use crate::record::{Connection, Outcome};
+use crate::record::{Connection, Outcome, RequestRecord};
 pub(crate) use labels::PodLabels;
 use labels::{ConnectionLabels, FailureLabels};
 pub(crate) use policies::{ClientLabels, PolicyMetrics};
@@ -29,6 +30,7 @@ pub struct Metrics {
     sent: Family<ConnectionLabels, Counter>,
     received: Family<ConnectionLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
+    requests: requests::Requests,
     pub(crate) tunnel_connections: Family<PodLabels, Gauge>,
     pub(crate) policies: PolicyMetrics,
     series: Mutex<HashMap<WorkloadUid, Series>>,
@@ -58,6 +60,7 @@ impl Metrics {
             sent: Family::default(),
             received: Family::default(),
             failed: Family::default(),
+            requests: requests::Requests::default(),
             tunnel_connections: Family::default(),
             policies: PolicyMetrics::default(),
             series: Mutex::default(),
@@ -84,6 +87,7 @@ impl Metrics {
             registry.register("istio_tcp_received_bytes", help, received);
             let help = "Connections that failed before their first byte";
             registry.register("istio_tcp_connections_failed", help, metrics.failed.clone());
+            metrics.requests.register(registry);
             let help = "HBONE connections that a pod has open to its peers";
             registry.register(
                 "weft_tunnel_connections",
@@ -115,6 +119,7 @@ impl Metrics {
 
     /// Drops the series that a pod has caused.
     pub(crate) fn forget(&self, pod: &WorkloadUid) {
+        self.requests.forget(pod);
         let series = self
             .series
             .lock()
@@ -165,6 +170,15 @@ impl Metrics {
         self.sent.get_or_create(&labels).inc_by(sent);
         self.received.get_or_create(&labels).inc_by(received);
         self.remember(pod, |series| series.connections.insert(labels));
+    }
+
+    pub(crate) fn requested(
+        &self,
+        pod: &WorkloadUid,
+        connection: &Connection,
+        request: &RequestRecord<'_>,
+    ) {
+        self.requests.record(pod, connection, request);
     }
 
     /// Sets how many tunnel connections a pod has open.
