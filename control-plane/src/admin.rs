@@ -9,12 +9,19 @@ pub(crate) use weft_admin::{Pages, Readiness, serve};
 use weft_model::Change;
 use weft_model::route::BackendTarget;
 
+use crate::rate_limit::Stats;
 use crate::state::State;
 
 /// What everybody in the cluster may see.
-pub(crate) fn monitoring(readiness: Arc<Readiness>, state: &Arc<State>) -> Pages {
+pub(crate) fn monitoring(
+    readiness: Arc<Readiness>,
+    state: &Arc<State>,
+    rate_limits: Arc<Stats>,
+) -> Pages {
     let state = Arc::clone(state);
-    Pages::new(readiness).with("/metrics", move || Answer::prometheus(metrics(&state)))
+    Pages::new(readiness).with("/metrics", move || {
+        Answer::prometheus(metrics(&state) + &rate_limits.text())
+    })
 }
 
 /// Everything, for the operator.

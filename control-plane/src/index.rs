@@ -236,10 +236,10 @@ impl Index {
         for service in &services {
             self.update_endpoints(service, &mut changes, &mut gone);
         }
+        self.update_policies(&mut changes, &mut gone);
         for route in std::mem::take(&mut self.dirty_routes) {
             self.update_route(&route, &mut changes, &mut gone);
         }
-        self.update_policies(&mut changes, &mut gone);
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
             Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),

@@ -217,7 +217,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
 
 /// YAML 1.2 as Kubernetes' own tools read it: a node may be named `n` without being
 /// taken for `false`. The size of a file is bounded by whoever reads it.
-fn yaml() -> serde_saphyr::Options {
+pub(crate) fn yaml() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
         with_snippet: false,

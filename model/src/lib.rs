@@ -14,6 +14,7 @@
 //! * [`protocol`]: what is spoken on a connection
 //! * [`route`]: routes of the Gateway API, and what they say of a request
 //! * [`traffic`]: what a TrafficPolicy says of a Service
+//! * [`rate_limit`]: what a rate limit service is asked about a request
 //! * [`breaker`], [`ejection`], [`budget`], [`bucket`], [`window`]: what a
 //!   TrafficPolicy counts
 //! * [`mesh`]: the immutable snapshot that ties them together
@@ -28,6 +29,7 @@ pub mod identity;
 pub mod mesh;
 pub mod policy;
 pub mod protocol;
+pub mod rate_limit;
 pub mod route;
 pub mod service;
 pub mod traffic;

@@ -235,10 +235,10 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
                 tidy_http(&shared, &pod);
             }
             Err(_) => {
+                tidy_http(&shared, &pod);
                 let now = Instant::now();
                 pod.clients.forget_unused(now);
                 shared.resilience.forget_unused(now);
-                tidy_http(&shared, &pod);
                 let mesh = shared.store.snapshot();
                 pod.pool.retain(|peer| {
                     let known = mesh.workload(&peer.workload);
@@ -258,4 +258,5 @@ fn tidy_http<N: Net>(shared: &Shared<N>, pod: &LocalPod<N>) {
     let mesh = shared.store.snapshot();
     let longest_idle = shared.settings.http_idle;
     pod.http.pool.tidy(&mesh, &shared.node, longest_idle);
+    pod.http.rate_limits.forget_unused();
 }

@@ -10,6 +10,7 @@ use weft_model::Mesh;
 use weft_model::service::ServiceKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
+use crate::config::control_plane::ControlPlane;
 use crate::connections::{ConnectionTable, ProxyId};
 use crate::hbone::pool::Pool;
 use crate::http::PodHttp;
@@ -77,6 +78,8 @@ pub struct Shared<N> {
     pub(crate) resilience: Resilience,
     /// Limits and times.
     pub settings: Settings,
+    /// Whom rate limits are asked of that have no server of their own.
+    pub control_plane: Option<ControlPlane>,
 }
 
 impl<N> Shared<N> {
@@ -97,6 +100,16 @@ impl<N> Shared<N> {
             connections: Arc::default(),
             pods: LocalPods::default(),
             settings,
+            control_plane: None,
+        }
+    }
+
+    /// The same, with a control plane to ask about rate limits.
+    #[must_use]
+    pub fn with_control_plane(self, control_plane: ControlPlane) -> Self {
+        Self {
+            control_plane: Some(control_plane),
+            ..self
         }
     }
 }
@@ -110,10 +123,10 @@ pub struct LocalPod<N> {
     pub(crate) net: Arc<N>,
     /// Its outgoing tunnel connections.
     pub(crate) pool: Pool,
-    /// What it has under way to each Service.
-    pub(crate) clients: Clients,
     /// What it has for requests.
     pub(crate) http: PodHttp,
+    /// What it has under way to each Service.
+    pub(crate) clients: Clients,
     /// This run of its proxy.
     pub(crate) proxy: ProxyId,
     open: AtomicUsize,
@@ -144,7 +157,7 @@ impl<N> LocalPod<N> {
             started_as: workload,
             net,
             pool,
-            http: PodHttp::default(),
+            http: PodHttp::new(shared.control_plane.clone()),
             proxy: shared.connections.proxy_id(),
             open: AtomicUsize::new(0),
             limit,

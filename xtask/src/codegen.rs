@@ -30,7 +30,8 @@ pub(crate) enum CodegenError {
     Kinds(#[from] BuildError),
 }
 
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
+    "envoy/service/ratelimit/v3/rls.proto",
     "weft/mesh/v1/certificates.proto",
     "weft/mesh/v1/discovery.proto",
     "weft/mesh/v1/route.proto",

@@ -171,8 +171,8 @@ impl Source {
             }
             if !std::mem::replace(&mut said, true) {
                 match self.kind {
-                    Kind::MeshConfig | Kind::TrafficPolicy => tracing::warn!(
-                        kind = %self.kind,
+                    kind @ (Kind::MeshConfig | Kind::TrafficPolicy) => tracing::warn!(
+                        %kind,
                         "this cluster doesn't know the kind: install deploy/crds; until then defaults hold"
                     ),
                     kind => tracing::info!(%kind, "this cluster doesn't have the kind (yet)"),

@@ -9,6 +9,7 @@
 )]
 
 mod bed;
+mod http;
 mod policies;
 mod refusals;
 
