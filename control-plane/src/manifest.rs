@@ -25,7 +25,7 @@ pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
 pub(crate) use route::{
-    InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut, versions,
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, duration, targets_mut, versions,
 };
 pub(crate) use service::{ServiceObject, TargetPort};
 pub(crate) use service_account::ServiceAccountObject;

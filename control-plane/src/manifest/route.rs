@@ -6,7 +6,7 @@
 
 mod cors;
 mod document;
-mod duration;
+pub(crate) mod duration;
 mod filter;
 mod matching;
 mod reader;
