@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
 use tokio::sync::watch;
 use weft_model::SpiffeId;
+use weft_model::route::RouteKey;
 use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
-use crate::index::{Index, Resources, Uncertified};
+use crate::index::{Index, Judgement, Resources, Uncertified};
 use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
 use crate::source::kubernetes::Problems;
-use crate::status::{CaptureWriter, PodCapture};
+use crate::status::{CaptureWriter, PodCapture, RouteNews};
 
 /// One agent's stream, as `/agents` shows it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -60,6 +61,8 @@ pub(crate) struct State {
     /// The revision of the resources, for those that wait for the next.
     revision: watch::Sender<u64>,
     agents: Mutex<BTreeMap<String, AgentStatus>>,
+    /// Routes whose status may have to be written. Nobody does in a directory.
+    route_news: RouteNews,
 }
 
 /// What a node reports of one pod.
@@ -97,6 +100,7 @@ impl State {
             resources: RwLock::default(),
             revision: watch::Sender::new(0),
             agents: Mutex::default(),
+            route_news: RouteNews::default(),
         }
     }
 
@@ -208,6 +212,16 @@ impl State {
         self.lock().index.may_certify(identity, node)
     }
 
+    /// What is thought of a route.
+    pub(crate) fn judgement(&self, route: &RouteKey) -> Option<Arc<Judgement>> {
+        self.lock().index.judgement(route).cloned()
+    }
+
+    /// Routes whose status may have to be written.
+    pub(crate) fn route_news(&self) -> &RouteNews {
+        &self.route_news
+    }
+
     /// Changes what is known of an agent.
     pub(crate) fn agent(&self, node: &str, change: impl FnOnce(&mut AgentStatus)) {
         let mut agents = self.lock_agents();
@@ -267,6 +281,12 @@ impl State {
             tracing::error!("{conflict}");
         }
         inner.conflicts = conflicts;
+        for route in inner.index.judged() {
+            match (&inner.captures, inner.index.judgement(&route)) {
+                (Captures::Pods { .. }, Some(_)) => self.route_news.tell(route),
+                _ => self.route_news.forget(&route),
+            }
+        }
         let mut resources = self
             .resources
             .write()
