@@ -261,18 +261,6 @@ fn parse_document(
             .into_iter()
             .try_for_each(|item| parse_document(number, item, objects));
     }
-    if let Some(kind) = RouteObject::kind_of(&api_version, &kind) {
-        let route = kind.and_then(|kind| RouteObject::from_value(kind, document));
-        // One without a Service as parent is a Gateway's.
-        let Some(route) = route.map_err(field_error)? else {
-            return Ok(());
-        };
-        if let Some(problem) = route.problems().first() {
-            return Err(field_error(problem.clone()));
-        }
-        objects.push(Object::Route(route));
-        return Ok(());
-    }
     let object = match (api_version.as_str(), kind.as_str()) {
         ("v1", "Pod") => typed(document).and_then(PodObject::parse).map(Object::Pod),
         ("v1", "Service") => typed(document)
@@ -303,7 +291,11 @@ fn parse_document(
         )),
         // Among them ServiceAccounts: a directory's pods name theirs, and nobody deletes
         // one there to take its identity away.
-        _ => return Ok(()),
+        (version, kind) => match RouteObject::from_document(version, kind, document) {
+            Ok(None) => return Ok(()),
+            Ok(Some(route)) => Ok(Object::Route(route)),
+            Err(error) => Err(error),
+        },
     };
     objects.push(object.map_err(field_error)?);
     Ok(())
