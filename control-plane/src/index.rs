@@ -5,6 +5,7 @@
 //! * [`objects`]: what is known, by name, and who refers to whom
 //! * [`compute`]: from objects to one workload, or to one service's endpoints
 //! * [`policies`]: which TrafficPolicy a Service follows
+//! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`resources`]: what agents are told, and what of it changed since when
 
 mod compute;
@@ -12,6 +13,7 @@ mod conflict;
 mod objects;
 mod policies;
 mod resources;
+mod routes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use weft_model::SpiffeId;
 use weft_model::mesh::Change;
+use weft_model::route::{Route, RouteKey};
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
 use weft_model::traffic::TrafficPolicy;
 use weft_model::workload::{Workload, WorkloadUid};
@@ -30,6 +33,7 @@ pub(crate) use conflict::Conflict;
 use objects::{Names, Objects};
 pub(crate) use policies::{PolicyVerdict, PolicyVerdicts};
 pub(crate) use resources::{ResourceKey, Resources};
+pub(crate) use routes::{Judgement, Verdict};
 
 /// Which pods are captured, with the node that says so.
 pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
@@ -50,6 +54,9 @@ pub(crate) struct Index {
     dirty_policies: Names,
     /// Services whose TrafficPolicies did.
     dirty_targets: Names,
+    dirty_routes: BTreeSet<RouteKey>,
+    /// Routes that there is something else to say of since [`Index::judged`].
+    judged: BTreeSet<RouteKey>,
     told: Told,
 }
 
@@ -107,6 +114,10 @@ struct Told {
     policy_verdicts: Arc<PolicyVerdicts>,
     /// Policies that nobody follows.
     policy_conflicts: BTreeMap<ServiceKey, Conflict>,
+    routes: HashMap<RouteKey, Route>,
+    judgements: HashMap<RouteKey, Arc<Judgement>>,
+    /// Routes that are not in force as they should be.
+    troubled: BTreeMap<RouteKey, Vec<Conflict>>,
 }
 
 impl Index {
@@ -206,7 +217,8 @@ impl Index {
     /// What had to be left out.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         let policies = self.told.policy_conflicts.values();
-        let left_out = self.told.left_out.values().chain(policies);
+        let routes = self.told.troubled.values().flatten();
+        let left_out = self.told.left_out.values().chain(policies).chain(routes);
         left_out.chain(self.objects.duplicates())
     }
 
@@ -225,6 +237,9 @@ impl Index {
             self.update_endpoints(service, &mut changes, &mut gone);
         }
         self.update_policies(&mut changes, &mut gone);
+        for route in std::mem::take(&mut self.dirty_routes) {
+            self.update_route(&route, &mut changes, &mut gone);
+        }
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
             Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),
@@ -247,6 +262,11 @@ impl Index {
                 if self.objects.policies_of.of(name).next().is_some() {
                     self.dirty_targets.insert(name.clone());
                 }
+                self.touch_routes_of(name);
+            }
+            Kind::Route(kind) => {
+                let name = name.clone();
+                self.touch_route(RouteKey { kind, name });
             }
             Kind::TrafficPolicy => self.touch_policy(name),
             Kind::EndpointSlice => {

@@ -7,6 +7,7 @@ mod mesh_config;
 mod namespace;
 mod node;
 mod pod;
+mod route;
 mod service;
 mod service_account;
 mod traffic_policy;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::route::RouteKind;
 use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
@@ -22,6 +24,9 @@ pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
+pub(crate) use route::{
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut, versions,
+};
 pub(crate) use service::{ServiceObject, TargetPort};
 pub(crate) use service_account::ServiceAccountObject;
 pub(crate) use traffic_policy::TrafficPolicyObject;
@@ -37,6 +42,7 @@ pub(crate) enum Object {
     ServiceAccount(ServiceAccountObject),
     MeshConfig(MeshConfigObject),
     TrafficPolicy(TrafficPolicyObject),
+    Route(RouteObject),
 }
 
 /// Kinds of objects that the mesh cares about.
@@ -50,6 +56,30 @@ pub(crate) enum Kind {
     ServiceAccount,
     MeshConfig,
     TrafficPolicy,
+    Route(RouteKind),
+}
+
+impl Kind {
+    /// Its name in Kubernetes.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::MeshConfig => "MeshConfig",
+            Self::TrafficPolicy => "TrafficPolicy",
+            Self::Route(kind) => kind.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Names an object: its kind, namespace (empty where the kind has none) and name.
@@ -73,6 +103,7 @@ impl Object {
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
             Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
+            Self::Route(route) => (Kind::Route(route.key.kind), route.key.name.clone()),
         };
         ObjectKey { kind, name }
     }
@@ -81,8 +112,8 @@ impl Object {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.name.namespace {
-            "" => write!(f, "{:?} {}", self.kind, self.name.name),
-            _ => write!(f, "{:?} {}", self.kind, self.name),
+            "" => write!(f, "{} {}", self.kind, self.name.name),
+            _ => write!(f, "{} {}", self.kind, self.name),
         }
     }
 }
@@ -229,6 +260,18 @@ fn parse_document(
         return items
             .into_iter()
             .try_for_each(|item| parse_document(number, item, objects));
+    }
+    if let Some(kind) = RouteObject::kind_of(&api_version, &kind) {
+        let route = kind.and_then(|kind| RouteObject::from_value(kind, document));
+        // One without a Service as parent is a Gateway's.
+        let Some(route) = route.map_err(field_error)? else {
+            return Ok(());
+        };
+        if let Some(problem) = route.problems().first() {
+            return Err(field_error(problem.clone()));
+        }
+        objects.push(Object::Route(route));
+        return Ok(());
     }
     let object = match (api_version.as_str(), kind.as_str()) {
         ("v1", "Pod") => typed(document).and_then(PodObject::parse).map(Object::Pod),

@@ -1,6 +1,7 @@
 //! Objects that can't take effect because of others.
 
 use weft_model::identity::InvalidIdentity;
+use weft_model::route::RouteKey;
 use weft_model::service::ServiceKey;
 
 use super::Claim;
@@ -66,6 +67,16 @@ pub(crate) enum Conflict {
         /// Its file.
         origin: String,
         /// Why.
+        message: String,
+    },
+    /// A route that isn't in force where it should be, or sends to what isn't there.
+    #[error("{}{} {}: {message}", prefix(origin), route.kind, route.name)]
+    Route {
+        /// The route.
+        route: RouteKey,
+        /// Its file.
+        origin: String,
+        /// What of it has no effect, and why.
         message: String,
     },
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use weft_model::route::{RouteKey, RouteKind};
 use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
-    Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
+    Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject, RouteObject,
     ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 use crate::source::Origin;
@@ -95,11 +96,14 @@ pub(super) struct Objects {
     pub(super) service_accounts: Table<ServiceAccountObject>,
     pub(super) policies: Table<TrafficPolicyObject>,
     mesh_configs: Table<MeshConfigObject>,
+    routes: BTreeMap<RouteKind, Table<RouteObject>>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
     pub(super) services_of: Links,
     /// The TrafficPolicies that are of a Service.
     pub(super) policies_of: Links,
+    /// The routes that have a Service as parent or send to it.
+    pub(super) routes_of: Links<RouteKey>,
     /// Objects that don't count because another of their name does.
     duplicates: BTreeMap<ObjectKey, Vec<Conflict>>,
 }
@@ -108,6 +112,16 @@ impl Objects {
     /// What holds for the whole mesh.
     pub(super) fn mesh_config(&self) -> Option<&MeshConfigObject> {
         self.mesh_configs.iter().next().map(|(_, config)| config)
+    }
+
+    /// The route that counts.
+    pub(super) fn route(&self, key: &RouteKey) -> Option<&RouteObject> {
+        self.routes.get(&key.kind)?.get(&key.name)
+    }
+
+    /// The route that counts, with its origin.
+    pub(super) fn route_entry(&self, key: &RouteKey) -> Option<(&Origin, &RouteObject)> {
+        self.routes.get(&key.kind)?.entry(&key.name)
     }
 
     pub(super) fn insert(&mut self, origin: Origin, object: Object) {
@@ -129,6 +143,13 @@ impl Objects {
                 self.unlink_slice(&name);
                 self.slices.insert(name.clone(), origin, object);
                 self.link_slice(&name);
+            }
+            Object::Route(object) => {
+                let route = object.key.clone();
+                self.unlink_route(&route);
+                let routes = self.routes.entry(route.kind).or_default();
+                routes.insert(name, origin, object);
+                self.link_route(&route);
             }
         }
         self.find_duplicates(key);
@@ -153,6 +174,14 @@ impl Objects {
                 self.slices.remove(name, origin);
                 self.link_slice(name);
             }
+            Kind::Route(kind) => {
+                let name = name.clone();
+                let route = RouteKey { kind, name };
+                self.unlink_route(&route);
+                let routes = self.routes.entry(kind).or_default();
+                routes.remove(&route.name, origin);
+                self.link_route(&route);
+            }
         }
         self.find_duplicates(key.clone());
     }
@@ -171,6 +200,10 @@ impl Objects {
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
             Object::TrafficPolicy(object) => self.policies.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
+            Object::Route(object) => {
+                let routes = self.routes.get(&object.key.kind);
+                routes.and_then(|routes| routes.of(&name, origin)) == Some(object)
+            }
         }
     }
 
@@ -185,6 +218,10 @@ impl Objects {
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
             Kind::TrafficPolicy => self.policies.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
+            Kind::Route(kind) => {
+                let routes = self.routes.get(&kind);
+                routes.map(Table::origins_of_all).unwrap_or_default()
+            }
         };
         let keyed = |(name, origin)| (origin, ObjectKey { kind, name });
         all.into_iter().map(keyed).collect()
@@ -229,6 +266,24 @@ impl Objects {
         }
     }
 
+    fn link_route(&mut self, key: &RouteKey) {
+        let routes = self.routes.get(&key.kind);
+        if let Some(route) = routes.and_then(|routes| routes.get(&key.name)) {
+            for service in route.services() {
+                self.routes_of.add(service.clone(), key.clone());
+            }
+        }
+    }
+
+    fn unlink_route(&mut self, key: &RouteKey) {
+        let routes = self.routes.get(&key.kind);
+        if let Some(route) = routes.and_then(|routes| routes.get(&key.name)) {
+            for service in route.services() {
+                self.routes_of.remove(service, key);
+            }
+        }
+    }
+
     fn find_duplicates(&mut self, key: ObjectKey) {
         fn duplicates<T>(table: &Table<T>, key: &ObjectKey) -> Vec<Conflict> {
             let mut origins = table.origins(&key.name);
@@ -251,6 +306,10 @@ impl Objects {
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
             Kind::TrafficPolicy => duplicates(&self.policies, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
+            Kind::Route(kind) => {
+                let routes = self.routes.get(&kind);
+                routes.map_or_else(Vec::new, |routes| duplicates(routes, &key))
+            }
         };
         if conflicts.is_empty() {
             self.duplicates.remove(&key);
@@ -261,18 +320,26 @@ impl Objects {
 }
 
 /// Who refers to a name. Counted, because two slices of one Service may name one pod.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    by_name: HashMap<ServiceKey, BTreeMap<ServiceKey, usize>>,
+#[derive(Debug)]
+pub(super) struct Links<R = ServiceKey> {
+    by_name: HashMap<ServiceKey, BTreeMap<R, usize>>,
 }
 
-impl Links {
+impl<R> Default for Links<R> {
+    fn default() -> Self {
+        Self {
+            by_name: HashMap::new(),
+        }
+    }
+}
+
+impl<R: Ord> Links<R> {
     /// Those that refer to a name.
-    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &ServiceKey> {
+    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &R> {
         self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
     }
 
-    fn add(&mut self, name: ServiceKey, referrer: ServiceKey) {
+    fn add(&mut self, name: ServiceKey, referrer: R) {
         *self
             .by_name
             .entry(name)
@@ -281,7 +348,7 @@ impl Links {
             .or_default() += 1;
     }
 
-    fn remove(&mut self, name: &ServiceKey, referrer: &ServiceKey) {
+    fn remove(&mut self, name: &ServiceKey, referrer: &R) {
         let Some(referrers) = self.by_name.get_mut(name) else {
             return;
         };

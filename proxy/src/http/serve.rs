@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 use super::Downstream;
 use super::exchange::exchange;
-use super::guard::Guarded;
+use super::guard::{self, Guarded};
 use crate::net::Net;
 
 /// Bytes of a request's head.
-const HEAD: usize = 64 * 1024;
+const HEAD: usize = guard::LARGEST_HEAD;
 /// Fields of a request.
 const FIELDS: usize = 256;
 /// Requests that a client may have under way on one connection.
