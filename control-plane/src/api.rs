@@ -24,7 +24,8 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
     let kinds = [MeshConfig::crd(), TrafficPolicy::crd()];
     let documents = kinds.into_iter().map(|kind| {
-        let mut kind = serde_json::to_value(labelled(kind)).map_err(serde_saphyr::ser::Error::custom)?;
+        let mut kind =
+            serde_json::to_value(labelled(kind)).map_err(serde_saphyr::ser::Error::custom)?;
         write_whole_numbers(&mut kind);
         let text = serde_saphyr::to_string(&kind)?;
         Ok(format!("---\n{text}"))

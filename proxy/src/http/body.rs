@@ -87,6 +87,43 @@ impl Body for RequestBody {
     }
 }
 
+/// A request's body before it is sent.
+pub(crate) enum OutgoingBody {
+    /// None.
+    Empty,
+    /// For one attempt; `None` once that was begun.
+    Once(Option<RequestBody>),
+    /// For several.
+    Kept(Kept),
+}
+
+impl OutgoingBody {
+    /// The body for the next attempt, `None` when it is lost.
+    pub(crate) fn take(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody::Empty),
+            Self::Once(body) => body.take(),
+            Self::Kept(kept) => Some(kept.attempt()),
+        }
+    }
+
+    /// Puts back what no attempt has begun to send.
+    pub(crate) fn put_back(&mut self, unsent: RequestBody) {
+        if let Self::Once(body) = self {
+            *body = Some(unsent);
+        }
+    }
+
+    /// Whether another attempt could send all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_some(),
+            Self::Kept(kept) => kept.is_whole(),
+        }
+    }
+}
+
 fn count(counter: &AtomicU64, frame: &Frame<Bytes>) {
     if let Some(data) = frame.data_ref() {
         counter.fetch_add(data.len() as u64, Ordering::Relaxed);
