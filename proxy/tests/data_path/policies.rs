@@ -22,7 +22,8 @@ fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
 /// Whether a connection is taken and answered.
 async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = client.connect(service).await.unwrap();
+    // A reset may come as early as this.
+    let mut stream = client.connect(service).await.ok()?;
     let asked = async {
         stream.write_all(b"x").await?;
         stream.read_exact(&mut [0]).await
