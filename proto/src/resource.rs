@@ -74,7 +74,7 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
             v1::resource::Resource::TrafficPolicy(policy) => {
-                Change::TrafficPolicy(policy.try_into()?)
+                Change::TrafficPolicy(Box::new(policy.try_into()?))
             }
         };
         let (_, content) = kind_and_name(&change);

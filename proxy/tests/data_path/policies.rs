@@ -16,7 +16,7 @@ use crate::{application, echo, exchange};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
     let policy = TrafficPolicy::new(ServiceKey::new("default", "web"));
-    bed.tell(&Change::TrafficPolicy(change(policy)));
+    bed.tell(&Change::TrafficPolicy(Box::new(change(policy))));
 }
 
 /// Whether a connection is taken and answered.
