@@ -126,12 +126,8 @@ fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 /// # Errors
 /// When it is there, but can't be used.
 pub(super) fn follow(path: PathBuf, limits: Arc<ArcSwap<Limits>>) -> Result<(), FileError> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
     // Before it is read, so that nothing falls between both.
-    let mut changes = Changes::watch(&folder);
+    let mut changes = Changes::watch_file(&path);
     let mut text = read(&path)?;
     match &text {
         Some(text) => limits.store(Arc::new(content(&path, text)?)),
