@@ -11,6 +11,9 @@
 //! * [`service`]: a Service and its endpoints
 //! * [`policy`]: who may connect, and how
 //! * [`balance`]: which endpoint a connection goes to
+//! * [`client_hello`]: the name that a TLS client asks for
+//! * [`external`]: services outside the cluster, and who may leave it
+//! * [`greeting`]: whom a client asks for by its first bytes
 //! * [`protocol`]: what is spoken on a connection
 //! * [`route`]: routes of the Gateway API, and what they say of a request
 //! * [`traffic`]: what a TrafficPolicy says of a Service
@@ -18,6 +21,9 @@
 
 pub mod address;
 pub mod balance;
+pub mod client_hello;
+pub mod external;
+pub mod greeting;
 pub mod identity;
 pub mod mesh;
 pub mod policy;

@@ -1,13 +1,18 @@
 //! The mesh as one immutable snapshot: resources in, decisions out.
 
+mod connections;
+mod externals;
 mod routes;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use self::connections::ConnectionRoutes;
+use self::externals::Externals;
 use self::routes::Routes;
 use crate::address::{OriginalDestination, canonical_ip};
+use crate::external::{ExternalService, TlsOrigination};
 use crate::identity::SpiffeId;
 use crate::policy::{HBONE_PORT, MtlsMode};
 use crate::route::table::Table;
@@ -34,6 +39,10 @@ pub enum Change {
     Route(Route),
     /// A route is gone.
     RouteGone(RouteKey),
+    /// An external service is new or different.
+    External(ExternalService),
+    /// An external service is gone.
+    ExternalGone(ServiceKey),
 }
 
 /// What the mesh consists of at one moment. Cloning is cheap in memory (entries
@@ -45,7 +54,10 @@ pub struct Mesh {
     services: HashMap<ServiceKey, Arc<Service>>,
     services_by_address: HashMap<IpAddr, Arc<Service>>,
     endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
+    /// How many endpoints have an address.
+    endpoints_by_address: HashMap<IpAddr, usize>,
     routes: Routes,
+    externals: Externals,
 }
 
 /// How a connection travels to its destination.
@@ -62,6 +74,13 @@ pub enum Transport {
     },
     /// Straight to the peer's inbound side: it is served by this same process.
     SameNode,
+    /// By TLS that begins here: the destination is an external service.
+    Tls {
+        /// What is asked of the server.
+        origination: Arc<TlsOrigination>,
+        /// Who it has to be.
+        server_name: Arc<str>,
+    },
 }
 
 /// One place that a connection could go to.
@@ -110,6 +129,27 @@ pub enum Unroutable {
         /// The port asked for.
         port: u16,
     },
+    /// Routes decide where connections go, and none is for this one.
+    #[error(
+        "no TLSRoute of service {service} port {port} is for {}",
+        server_name.as_deref().unwrap_or("a client that asks for no server name")
+    )]
+    NoRule {
+        /// The service asked for.
+        service: ServiceKey,
+        /// The port asked for.
+        port: u16,
+        /// The name that the client asked for by TLS.
+        server_name: Option<Arc<str>>,
+    },
+    /// The turn is a backend's that leads nowhere.
+    #[error("a backend of {route} can't be used: {reason}")]
+    InvalidBackend {
+        /// The route that names it.
+        route: RouteKey,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// The peer is strict but not captured yet, so nobody could read a tunnel and
     /// plaintext isn't wanted.
     #[error("workload {workload} accepts mutual TLS only and is not captured yet")]
@@ -131,6 +171,13 @@ impl Mesh {
             Change::EndpointGone(key) => self.remove_endpoint(&key),
             Change::Route(route) => self.routes.put(Arc::new(route), &self.services),
             Change::RouteGone(key) => self.routes.remove(&key, &self.services),
+            Change::External(service) => {
+                self.externals
+                    .insert(service.key.clone(), Arc::new(service));
+            }
+            Change::ExternalGone(key) => {
+                self.externals.remove(&key);
+            }
         }
     }
 
@@ -185,6 +232,31 @@ impl Mesh {
     /// The service that has that virtual address.
     pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
         self.services_by_address.get(&canonical_ip(address))
+    }
+
+    /// Whether some service has an endpoint at that address.
+    pub fn is_endpoint(&self, address: IpAddr) -> bool {
+        self.endpoints_by_address
+            .contains_key(&canonical_ip(address))
+    }
+
+    /// An address as a place to go to, from a pod on `node`; a pod's is never reached in
+    /// the clear when it doesn't want that.
+    ///
+    /// # Errors
+    /// When the pod there can't be reached.
+    pub fn candidate_at(&self, node: &str, address: SocketAddr) -> Result<Candidate, Unroutable> {
+        let workload = self.workload_at(address.ip()).cloned();
+        let transport = workload
+            .as_ref()
+            .map_or(Ok(Transport::Plaintext), |workload| {
+                transport(node, workload, address.ip())
+            })?;
+        Ok(Candidate {
+            address,
+            workload,
+            transport,
+        })
     }
 
     /// Where a connection of a pod on `node` to `destination` may go.
@@ -351,7 +423,11 @@ impl Mesh {
         );
         match list.binary_search_by(|other| other.key.address.cmp(&endpoint.key.address)) {
             Ok(index) => list[index] = endpoint,
-            Err(index) => list.insert(index, endpoint),
+            Err(index) => {
+                let address = endpoint.key.address;
+                *self.endpoints_by_address.entry(address).or_default() += 1;
+                list.insert(index, endpoint);
+            }
         }
     }
 
@@ -360,7 +436,16 @@ impl Mesh {
             return;
         };
         let list = Arc::make_mut(list);
+        let before = list.len();
         list.retain(|endpoint| endpoint.key.address != key.address);
+        if list.len() < before
+            && let Some(count) = self.endpoints_by_address.get_mut(&key.address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.endpoints_by_address.remove(&key.address);
+            }
+        }
         if list.is_empty() {
             self.endpoints.remove(&key.service);
         }

@@ -1,6 +1,8 @@
 //! Why connections fail: one enum per boundary.
 
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls::CertificateError;
 use weft_model::mesh::Unroutable;
@@ -8,7 +10,9 @@ use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
+pub use crate::sniff::SniffError;
 use crate::tls::InvalidPeer;
+pub use crate::tls::originate::OriginationError;
 
 /// Why an outbound connection failed before its first byte.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,20 @@ pub enum OutboundError {
     /// The mesh knows the destination, but there is nowhere to go.
     #[error(transparent)]
     Unroutable(#[from] Unroutable),
+    /// Where it goes depends on what its client says first, and that can't be told.
+    #[error(transparent)]
+    Sniff(#[from] SniffError),
+    /// Nobody has registered the destination, and the workload may reach no such.
+    #[error(
+        "{0} is no service, no pod and no ExternalService, and this namespace reaches nothing else (egress mode RegisteredOnly)"
+    )]
+    EgressDenied(SocketAddr),
+    /// Nobody knows where the external service is.
+    #[error("looking up the external service `{0}`: {1}")]
+    Resolve(Arc<str>, io::Error),
+    /// The external service didn't prove who it is.
+    #[error(transparent)]
+    Origination(#[from] OriginationError),
     /// The destination did not take the connection.
     #[error("connecting to the destination: {0}")]
     Connect(io::Error),
@@ -87,6 +105,14 @@ impl OutboundError {
             Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
             Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
             Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
+            Self::Unroutable(Unroutable::NoRule { .. }) => "NO_MATCHING_SNI",
+            Self::Unroutable(Unroutable::InvalidBackend { .. }) => "INVALID_BACKEND",
+            Self::Sniff(SniffError::ClientHello(_)) => "BAD_CLIENT_HELLO",
+            Self::Sniff(SniffError::Timeout) => "CLIENT_HELLO_TIMEOUT",
+            Self::Sniff(SniffError::Ended | SniffError::Io(_)) => "DOWNSTREAM_RESET",
+            Self::EgressDenied(_) => "EGRESS_DENIED",
+            Self::Resolve(..) => "DNS_FAILURE",
+            Self::Origination(_) => "TLS_FAILURE",
             Self::Connect(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",

@@ -8,6 +8,7 @@
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
 //! * `relay`: bytes both ways
+//! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
@@ -29,6 +30,7 @@ pub mod proxy;
 pub mod record;
 mod relay;
 pub mod shared;
+mod sniff;
 pub mod store;
 pub mod tls;
 pub mod workers;

@@ -1,19 +1,24 @@
 //! The way of a connection out of a pod: find out where it was going, decide how it
 //! gets there, connect, carry, record.
 
+mod outside;
+mod routed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use weft_model::OriginalDestination;
 use weft_model::balance::choose;
+use weft_model::external::EgressMode;
 use weft_model::mesh::{Candidate, Resolution, Transport};
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
 use crate::balance::InFlight;
-use crate::connections::Entry;
+use crate::connections::{Entry, StillAllowed};
 use crate::error::{OutboundError, TunnelError};
 use crate::hbone;
 use crate::hbone::client::Tunnel;
@@ -29,12 +34,23 @@ struct Plan {
     service: Option<Arc<Service>>,
     /// Where it may go; the first choice is made by load.
     candidates: Vec<Candidate>,
+    /// Nobody has registered the destination: it is there as long as any may be.
+    is_unregistered: bool,
+}
+
+impl Plan {
+    fn still_allowed(&self) -> Option<StillAllowed> {
+        let allowed = |now: &Workload| now.egress_mode == EgressMode::AllowAny;
+        self.is_unregistered
+            .then(|| Box::new(allowed) as StillAllowed)
+    }
 }
 
 /// A connected destination.
 enum Upstream<N> {
     Plain(TcpStream),
     Tunnel(Tunnel),
+    Tls(Box<TlsStream<TcpStream>>),
     SameNode(HandedOver<N>),
 }
 
@@ -73,7 +89,7 @@ pub(crate) async fn serve<N: Net>(
     };
     let client = pod.address_like(original.address());
     let client = client.map_or(peer, |address| SocketAddr::new(address, peer.port()));
-    let (plan, connected) = match decide(&shared, original) {
+    let (plan, connected) = match decide(&shared, &workload, &accepted, original).await {
         Ok(plan) => {
             let connected = connect(&shared, &pod, &plan, client).await;
             (Some(plan), connected)
@@ -87,9 +103,11 @@ pub(crate) async fn serve<N: Net>(
             let connection = describe(&workload, client, Some(original), candidate, service);
             let connection = Arc::new(connection);
             record::opened(&shared.metrics, uid, &connection);
-            let mut entry = shared
-                .connections
-                .enter(Arc::clone(&connection), uid, pod.proxy, None);
+            let allowed = plan.as_ref().and_then(Plan::still_allowed);
+            let mut entry =
+                shared
+                    .connections
+                    .enter(Arc::clone(&connection), uid, pod.proxy, allowed);
             let progress = Arc::clone(&entry.progress);
             let took = connected.took;
             let carried = carry(&shared, accepted, connected.upstream, &progress, &mut entry).await;
@@ -116,30 +134,32 @@ pub(crate) async fn serve<N: Net>(
     }
 }
 
-fn decide<N>(shared: &Shared<N>, original: OriginalDestination) -> Result<Plan, OutboundError> {
-    let plan = match shared.store.snapshot().resolve(&shared.node, original)? {
+async fn decide<N>(
+    shared: &Shared<N>,
+    source: &Workload,
+    accepted: &TcpStream,
+    original: OriginalDestination,
+) -> Result<Plan, OutboundError> {
+    let mesh = shared.store.snapshot();
+    let resolution = match mesh.connection_routes(source.namespace(), original) {
+        Some(routes) => routed::follow(shared, accepted, &routes).await?,
+        None => mesh.resolve(&shared.node, original)?,
+    };
+    let plan = match resolution {
         Resolution::Service {
             service,
             candidates,
         } => Plan {
             service: Some(service),
             candidates,
+            is_unregistered: false,
         },
         Resolution::Workload(candidate) => Plan {
             service: None,
             candidates: vec![candidate],
+            is_unregistered: false,
         },
-        Resolution::Unknown(address) => {
-            let outside = Candidate {
-                address,
-                workload: None,
-                transport: Transport::Plaintext,
-            };
-            Plan {
-                service: None,
-                candidates: vec![outside],
-            }
-        }
+        Resolution::Unknown(address) => outside::plan(shared, source, accepted, address).await?,
     };
     Ok(plan)
 }
@@ -217,17 +237,37 @@ async fn dial<N: Net>(
         (Transport::Tunnel { .. }, Some(workload)) => tunnel(pod, candidate, workload, client)
             .await
             .map(Upstream::Tunnel),
+        (
+            Transport::Tls {
+                origination,
+                server_name,
+            },
+            _,
+        ) => {
+            let stream = plain(shared, pod, candidate.address).await?;
+            let limit = shared.settings.handshake_timeout;
+            let tls = &shared.originations;
+            let stream = tls.connect(origination, server_name, &[], stream, limit);
+            Ok(Upstream::Tls(Box::new(stream.await?)))
+        }
         (Transport::Plaintext | Transport::SameNode | Transport::Tunnel { .. }, _) => {
-            let connecting = pod.net.connect(candidate.address, Purpose::Upstream);
-            let limit = shared.settings.connect_timeout;
-            let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-            let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
-            let stream = connected
-                .and_then(|result| result)
-                .map_err(OutboundError::Connect)?;
-            Ok(Upstream::Plain(stream))
+            plain(shared, pod, candidate.address)
+                .await
+                .map(Upstream::Plain)
         }
     }
+}
+
+async fn plain<N: Net>(
+    shared: &Shared<N>,
+    pod: &LocalPod<N>,
+    address: SocketAddr,
+) -> Result<TcpStream, OutboundError> {
+    let connecting = pod.net.connect(address, Purpose::Upstream);
+    let limit = shared.settings.connect_timeout;
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
+    connected.flatten().map_err(OutboundError::Connect)
 }
 
 async fn tunnel<N: Net>(
@@ -268,6 +308,10 @@ async fn carry<N: Net>(
             end = relay::relay_stream(accepted, TcpSide::Downstream, streams, progress, idle) => Some(end),
             () = entry.cut() => None,
         },
+        Upstream::Tls(stream) => tokio::select! {
+            end = relay::relay_duplex(accepted, stream, progress, idle) => Some(end),
+            () = entry.cut() => None,
+        },
         Upstream::SameNode(handed) => {
             same_node::carry(shared, accepted, handed, progress, entry).await
         }
@@ -287,6 +331,7 @@ fn describe(
     let (path, security) = match candidate.map(|candidate| &candidate.transport) {
         Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
         Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
+        Some(Transport::Tls { .. }) => (Path::Outside, Security::Tls),
         Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
     };
     let address = candidate.map(|candidate| candidate.address).or(original);
@@ -295,7 +340,7 @@ fn describe(
         None => Party::default(),
     };
     let (source, destination) = match (security, workload) {
-        (Security::Plaintext, _) | (_, None) => (party, destination),
+        (Security::Plaintext | Security::Tls, _) | (_, None) => (party, destination),
         (_, Some(to)) => (
             party.proven(source.identity.clone()),
             destination.proven(to.identity.clone()),

@@ -15,6 +15,7 @@ use crate::identity::CertificateStore;
 use crate::metrics::Metrics;
 use crate::relay::IdleTimeouts;
 use crate::store::Store;
+use crate::tls::originate::Originations;
 
 /// Limits and times of the data path.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,8 @@ pub struct Shared<N> {
     pub pods: LocalPods<N>,
     /// What endpoints cost.
     pub(crate) loads: Loads,
+    /// TLS to external services.
+    pub(crate) originations: Originations,
     /// Limits and times.
     pub settings: Settings,
 }
@@ -89,6 +92,7 @@ impl<N> Shared<N> {
             connections: Arc::default(),
             pods: LocalPods::default(),
             loads: Loads::default(),
+            originations: Originations::default(),
             settings,
         }
     }

@@ -30,9 +30,10 @@ pub(crate) enum CodegenError {
     Kinds(#[from] BuildError),
 }
 
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     "weft/mesh/v1/certificates.proto",
     "weft/mesh/v1/discovery.proto",
+    "weft/mesh/v1/external.proto",
     "weft/mesh/v1/route.proto",
 ];
 

@@ -14,6 +14,7 @@ pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
         node: node.into(),
         enrolment: Enrolment::Captured,
         mtls_mode: MtlsMode::Permissive,
+        egress_mode: Default::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),

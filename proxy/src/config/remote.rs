@@ -159,6 +159,7 @@ async fn open(
         ResourceKind::Service,
         ResourceKind::Endpoint,
         ResourceKind::Route,
+        ResourceKind::ExternalService,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),

@@ -9,6 +9,8 @@
 )]
 
 mod bed;
+mod connection_routes;
+mod egress;
 mod refusals;
 
 use std::net::SocketAddr;

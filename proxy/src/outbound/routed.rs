@@ -1,0 +1,26 @@
+//! Connections that a TCPRoute or a TLSRoute is for.
+
+use tokio::net::TcpStream;
+use weft_model::mesh::{ConnectionRoutes, Resolution};
+
+use crate::error::OutboundError;
+use crate::shared::Shared;
+use crate::sniff;
+
+/// Where such a connection goes. The client's first message is awaited only where it
+/// decides: by a TLSRoute, so on a port of which it is known that the client speaks first.
+pub(super) async fn follow<N>(
+    shared: &Shared<N>,
+    accepted: &TcpStream,
+    routes: &ConnectionRoutes,
+) -> Result<Resolution, OutboundError> {
+    let server_name = match routes.by_server_name() {
+        true => {
+            let limit = shared.settings.handshake_timeout;
+            sniff::client_hello(accepted, limit).await?.server_name
+        }
+        false => None,
+    };
+    let mesh = shared.store.snapshot();
+    Ok(mesh.route_connection(&shared.node, routes, server_name.as_deref())?)
+}
