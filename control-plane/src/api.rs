@@ -1,12 +1,16 @@
 //! Weft's own kinds, group `weft.dev`: what users write, and the schemas by which an API
 //! server checks it. `deploy/crds/weft.dev.yaml` is generated from here.
 
+mod external_service;
 mod mesh_config;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MeshConfigStatus, MtlsSpec};
+pub(crate) use external_service::{
+    ExternalPortSpec, ExternalService, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec,
+};
+pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MtlsSpec};
 
 /// The type of the condition that says whether the mesh follows an object.
 pub(crate) const ACCEPTED: &str = "Accepted";
@@ -16,7 +20,7 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 /// # Errors
 /// When one can't be written as YAML.
 pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
-    let kinds = [MeshConfig::crd()];
+    let kinds = [MeshConfig::crd(), ExternalService::crd()];
     let documents = kinds.into_iter().map(|kind| {
         let text = serde_saphyr::to_string(&labelled(kind))?;
         Ok(format!("---\n{text}"))

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod endpoint_slice;
+mod external_service;
 mod mesh_config;
 mod namespace;
 mod node;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
+pub(crate) use external_service::ExternalServiceObject;
 pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
@@ -34,6 +36,7 @@ pub(crate) enum Object {
     Node(NodeObject),
     ServiceAccount(ServiceAccountObject),
     MeshConfig(MeshConfigObject),
+    ExternalService(ExternalServiceObject),
 }
 
 /// Kinds of objects that the mesh cares about.
@@ -46,6 +49,7 @@ pub(crate) enum Kind {
     Node,
     ServiceAccount,
     MeshConfig,
+    ExternalService,
 }
 
 /// Names an object: its kind, namespace (empty where the kind has none) and name.
@@ -68,6 +72,7 @@ impl Object {
             Self::ServiceAccount(account) => (Kind::ServiceAccount, account.key.clone()),
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
+            Self::ExternalService(object) => (Kind::ExternalService, object.service.key.clone()),
         };
         ObjectKey { kind, name }
     }
@@ -233,6 +238,9 @@ fn parse_document(
         ("weft.dev/v1alpha1", "MeshConfig") => typed(document)
             .and_then(MeshConfigObject::parse)
             .map(Object::MeshConfig),
+        ("weft.dev/v1alpha1", "ExternalService") => typed(document)
+            .and_then(ExternalServiceObject::parse)
+            .map(Object::ExternalService),
         (_, "") => Err(FieldError::missing(
             "kind",
             "a manifest has apiVersion and kind",

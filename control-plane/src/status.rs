@@ -1,15 +1,15 @@
 //! What the control plane writes into the cluster: which pods are captured, and what
 //! people have to know about their objects.
 
+mod accepted;
 mod capture;
 mod lease;
-mod mesh_config;
 mod notice;
 mod routes;
 
+pub(crate) use accepted::{keep_external_service_status, keep_mesh_config_status};
 pub(crate) use capture::{CaptureWriter, PodCapture};
 pub(crate) use lease::{Lease, while_held};
-pub(crate) use mesh_config::keep_mesh_config_status;
 pub(crate) use notice::{Notice, Notices};
 pub(crate) use routes::keep_route_status;
 

@@ -6,8 +6,8 @@ use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
-    Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
-    ServiceAccountObject, ServiceObject, SliceObject,
+    ExternalServiceObject, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey,
+    PodObject, ServiceAccountObject, ServiceObject, SliceObject,
 };
 use crate::source::Origin;
 
@@ -94,6 +94,7 @@ pub(super) struct Objects {
     pub(super) nodes: Table<NodeObject>,
     pub(super) service_accounts: Table<ServiceAccountObject>,
     mesh_configs: Table<MeshConfigObject>,
+    pub(super) externals: Table<ExternalServiceObject>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
     pub(super) services_of: Links,
@@ -117,6 +118,7 @@ impl Objects {
             Object::Node(object) => self.nodes.insert(name, origin, object),
             Object::ServiceAccount(object) => self.service_accounts.insert(name, origin, object),
             Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
+            Object::ExternalService(object) => self.externals.insert(name, origin, object),
             Object::EndpointSlice(object) => {
                 self.unlink_slice(&name);
                 self.slices.insert(name.clone(), origin, object);
@@ -135,6 +137,7 @@ impl Objects {
             Kind::Node => self.nodes.remove(name, origin),
             Kind::ServiceAccount => self.service_accounts.remove(name, origin),
             Kind::MeshConfig => self.mesh_configs.remove(name, origin),
+            Kind::ExternalService => self.externals.remove(name, origin),
             Kind::EndpointSlice => {
                 self.unlink_slice(name);
                 self.slices.remove(name, origin);
@@ -156,6 +159,7 @@ impl Objects {
                 self.service_accounts.of(&name, origin) == Some(object)
             }
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
+            Object::ExternalService(object) => self.externals.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
         }
     }
@@ -169,6 +173,7 @@ impl Objects {
             Kind::Node => self.nodes.origins_of_all(),
             Kind::ServiceAccount => self.service_accounts.origins_of_all(),
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
+            Kind::ExternalService => self.externals.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
         };
         let keyed = |(name, origin)| (origin, ObjectKey { kind, name });
@@ -220,6 +225,7 @@ impl Objects {
             Kind::Node => duplicates(&self.nodes, &key),
             Kind::ServiceAccount => duplicates(&self.service_accounts, &key),
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
+            Kind::ExternalService => duplicates(&self.externals, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
         };
         if conflicts.is_empty() {

@@ -167,6 +167,7 @@ impl ControlPlane {
             ResourceKind::Service,
             ResourceKind::Endpoint,
             ResourceKind::Route,
+            ResourceKind::ExternalService,
         ];
         let kinds = kinds.map(i32::from).to_vec();
         agent

@@ -24,8 +24,8 @@ use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
 use crate::manifest::{
-    FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
-    ServiceAccountObject, ServiceObject, SliceObject,
+    ExternalServiceObject, FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object,
+    ObjectKey, PodObject, ServiceAccountObject, ServiceObject, SliceObject,
 };
 pub(crate) use problems::Problems;
 
@@ -37,11 +37,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// The kinds that are watched.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceAccount,
     Kind::MeshConfig,
+    Kind::ExternalService,
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -90,6 +91,10 @@ impl Kubernetes {
         let accounts = Api::<ServiceAccount>::all(client());
         watches.spawn(source(Kind::ServiceAccount).follow(accounts, read_service_account));
         watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
+        let externals = GroupVersionKind::gvk("weft.dev", "v1alpha1", "ExternalService");
+        let externals = ApiResource::from_gvk_with_plural(&externals, "externalservices");
+        let externals = Api::<DynamicObject>::all_with(client(), &externals);
+        watches.spawn(source(Kind::ExternalService).follow(externals, read_external_service));
         Self {
             events,
             unlisted: BTreeSet::from(KINDS),
@@ -181,10 +186,11 @@ impl Source {
                     self.problems.forget(&key);
                     self.events.send(Event::Deleted(Origin::new(), key)).await?;
                 }
-                Err(error) if self.kind == Kind::MeshConfig && is_missing(&error) => {
+                Err(error) if self.is_ours() && is_missing(&error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
-                            "there is no MeshConfig in this cluster: install deploy/crds; until then defaults hold"
+                            kind = ?self.kind,
+                            "this cluster doesn't know the kind: install deploy/crds; until then it is as if there were none"
                         );
                     }
                     let none = Event::Replaced(self.kind, Vec::new());
@@ -199,6 +205,11 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is a kind that a cluster has only once somebody has installed it.
+    fn is_ours(&self) -> bool {
+        matches!(self.kind, Kind::MeshConfig | Kind::ExternalService)
     }
 
     fn read<K: Resource>(&self, object: K, read: fn(K) -> Read) -> Option<Object> {
@@ -274,6 +285,12 @@ fn read_service_account(account: ServiceAccount) -> Read {
 fn read_mesh_config(config: DynamicObject) -> Read {
     let value = serde_json::json!({ "metadata": { "name": config.name_any() }, "spec": config.data.get("spec") });
     Read::of(MeshConfigObject::from_value(value).map(Object::MeshConfig))
+}
+
+fn read_external_service(service: DynamicObject) -> Read {
+    let spec = service.data.get("spec");
+    let value = serde_json::json!({ "metadata": service.metadata, "spec": spec });
+    Read::of(ExternalServiceObject::from_value(value).map(Object::ExternalService))
 }
 
 impl Read {

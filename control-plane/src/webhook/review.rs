@@ -8,7 +8,9 @@ use kube::core::admission::{
 };
 use serde_json::Value;
 
-use crate::manifest::{FieldError, MeshConfigObject, NamespaceObject, PodObject};
+use crate::manifest::{
+    ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject,
+};
 
 /// The answer to a review, as the API server sent it.
 pub(super) fn answer(body: &[u8]) -> AdmissionReview<DynamicObject> {
@@ -67,6 +69,13 @@ fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
                 .err()
                 .into_iter()
                 .collect()
+        }
+        "ExternalService" => {
+            // One that gets its name from the API server has none yet.
+            let spec = object.data.get("spec");
+            let service = serde_json::json!({ "metadata": { "name": "new" }, "spec": spec });
+            let read = ExternalServiceObject::from_value(service);
+            read.err().into_iter().collect()
         }
         "Pod" => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
         "Namespace" => typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1),
@@ -161,6 +170,20 @@ mod tests {
             review(config("example_org/"), None)["response"]["allowed"],
             false
         );
+        let external = |host: &str| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1", "kind": "ExternalService",
+                "metadata": { "generateName": "pay-" },
+                "spec": { "hosts": [host], "ports": [{ "number": 443, "protocol": "TLS" }] },
+            })
+        };
+        assert_eq!(
+            review(external("*.pay.example"), None)["response"]["allowed"],
+            true
+        );
+        let refused = review(external("*"), None);
+        let message = refused["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains("spec.hosts[0]"), "{message}");
     }
 
     #[test]

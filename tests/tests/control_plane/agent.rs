@@ -76,6 +76,7 @@ impl Agent {
             ResourceKind::Service,
             ResourceKind::Endpoint,
             ResourceKind::Route,
+            ResourceKind::ExternalService,
         ];
         let subscribe = Message::Subscribe(Subscribe {
             kinds: kinds.map(i32::from).to_vec(),
