@@ -1,6 +1,7 @@
 //! Small resources for tests.
 
 use super::*;
+use crate::identity::SpiffeId;
 use crate::service::{ServiceKind, ServicePort};
 use crate::workload::{CaptureExclusions, WorkloadLabels};
 

@@ -19,7 +19,7 @@ prop_compose! {
         (namespace, account, domain) in ("[a-z]{1,8}", "[a-z]{1,8}", "[a-z]{1,8}"),
         addresses in prop::collection::vec(any_address(), 1..3),
         enrolment in prop::sample::select(vec![Enrolment::Outside, Enrolment::Pending, Enrolment::Captured]),
-        (strict, registered): (bool, bool),
+        (strict, registered) in any::<(bool, bool)>(),
         ports in prop::collection::vec(1u16.., 0..3),
         blocks in prop::collection::vec(any_address(), 0..3),
         labels in prop::array::uniform6("[a-z]{0,6}"),
