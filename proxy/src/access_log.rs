@@ -1,11 +1,11 @@
-//! One structured line per connection, with the target `access`.
+//! One structured line per connection and per request, with the target `access`.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::record::{Connection, Direction, Outcome, Path, Security};
+use crate::record::{Connection, Direction, Outcome, Path, RequestRecord, Security};
 
-/// Writes the line.
+/// Writes the line of a connection.
 pub(crate) fn write(
     connection: &Connection,
     outcome: &Outcome,
@@ -40,6 +40,44 @@ pub(crate) fn write(
         flags = outcome.flag,
         error = outcome.error.as_deref(),
         "connection"
+    );
+}
+
+/// Writes the line of a request.
+pub(crate) fn write_request(connection: &Connection, request: &RequestRecord<'_>) {
+    let Connection {
+        source,
+        destination,
+        ..
+    } = connection;
+    tracing::info!(
+        target: "access",
+        direction = direction(connection.direction),
+        path = path(connection.path),
+        security = security(connection.security),
+        source.address = text(source.address.as_ref()),
+        source.workload = source.pod.as_deref().unwrap_or("-"),
+        source.namespace = source.namespace.as_deref().unwrap_or("-"),
+        source.identity = text(source.identity.as_ref()),
+        destination.address = text(destination.address.as_ref()),
+        destination.workload = destination.pod.as_deref().unwrap_or("-"),
+        destination.namespace = destination.namespace.as_deref().unwrap_or("-"),
+        destination.identity = text(destination.identity.as_ref()),
+        destination.service = text(connection.service.as_ref()),
+        original_destination = text(connection.original_destination.as_ref()),
+        request.method = %request.method,
+        request.path = request.path,
+        request.authority = request.authority,
+        request.route = text(request.rule.map(|rule| &rule.route)),
+        request.rule = request.rule.map_or("-", |rule| &rule.rule.name),
+        response.status = request.status.map(|status| status.as_u16()),
+        response.grpc_status = request.grpc_status,
+        attempts = request.attempts,
+        bytes_sent = request.sent,
+        bytes_received = request.received,
+        duration_us = micros(request.duration),
+        flags = request.flag,
+        "request"
     );
 }
 

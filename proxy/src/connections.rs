@@ -170,6 +170,16 @@ impl Entry {
         }
     }
 
+    /// Resolves when the connection has to go, whoever holds the entry.
+    pub(crate) fn signal(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cut = self.cut.clone();
+        async move {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Resolves when the connection has to go.
     pub(crate) async fn cut(&mut self) {
         // The sender lives as long as this entry does.

@@ -43,6 +43,9 @@ pub enum OutboundError {
     /// The tunnel to the destination could not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// HTTP could not be begun on the connection.
+    #[error("HTTP with the destination: {0}")]
+    Http(#[from] hyper::Error),
     /// The peer is on this node, and its inbound side refused.
     #[error(transparent)]
     SameNode(#[from] InboundError),
@@ -97,23 +100,30 @@ pub(crate) fn tls_reason(error: &io::Error) -> String {
     }
 }
 
+/// The short word for metrics and the access log.
+pub(crate) fn unroutable_flag(error: &Unroutable) -> &'static str {
+    match error {
+        Unroutable::NoSuchPort { .. } => "NO_ROUTE",
+        Unroutable::NoEndpoints { .. } => "NO_ENDPOINT",
+        Unroutable::NotCapturedYet { .. } => "PEER_NOT_CAPTURED",
+        Unroutable::NoRule { .. } => "NO_MATCHING_SNI",
+        Unroutable::InvalidBackend { .. } => "NO_BACKEND",
+    }
+}
+
 impl OutboundError {
     /// The short word for metrics and the access log.
     pub fn flag(&self) -> &'static str {
         match self {
             Self::NotCaptured(_) => "NOT_CAPTURED",
-            Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
-            Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
-            Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
-            Self::Unroutable(Unroutable::NoRule { .. }) => "NO_MATCHING_SNI",
-            Self::Unroutable(Unroutable::InvalidBackend { .. }) => "INVALID_BACKEND",
+            Self::Unroutable(error) => unroutable_flag(error),
             Self::Sniff(SniffError::ClientHello(_)) => "BAD_CLIENT_HELLO",
             Self::Sniff(SniffError::Timeout) => "CLIENT_HELLO_TIMEOUT",
             Self::Sniff(SniffError::Ended | SniffError::Io(_)) => "DOWNSTREAM_RESET",
             Self::EgressDenied(_) => "EGRESS_DENIED",
             Self::Resolve(..) => "DNS_FAILURE",
             Self::Origination(_) => "TLS_FAILURE",
-            Self::Connect(_) => "CONNECT",
+            Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",
                 TunnelError::Http2(_) => "H2_HANDSHAKE_FAILURE",

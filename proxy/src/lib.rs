@@ -7,6 +7,7 @@
 //! * [`net`]: where sockets live, the one trait
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
+//! * `http`: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
@@ -21,6 +22,7 @@ pub mod config;
 pub mod connections;
 pub mod error;
 pub mod hbone;
+mod http;
 pub mod identity;
 mod inbound;
 pub mod metrics;

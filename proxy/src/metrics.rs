@@ -2,6 +2,7 @@
 //! plus `weft_*` for what is ours. Series of a pod go when the pod goes.
 
 mod labels;
+mod requests;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weft_model::workload::WorkloadUid;
 
-use crate::record::{Connection, Outcome};
+use crate::record::{Connection, Outcome, RequestRecord};
 pub(crate) use labels::PodLabels;
 use labels::{ConnectionLabels, FailureLabels};
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     sent: Family<ConnectionLabels, Counter>,
     received: Family<ConnectionLabels, Counter>,
     failed: Family<FailureLabels, Counter>,
+    requests: requests::Requests,
     pub(crate) tunnel_connections: Family<PodLabels, Gauge>,
     series: Mutex<HashMap<WorkloadUid, Series>>,
 }
@@ -55,6 +57,7 @@ impl Metrics {
             sent: Family::default(),
             received: Family::default(),
             failed: Family::default(),
+            requests: requests::Requests::default(),
             tunnel_connections: Family::default(),
             series: Mutex::default(),
         };
@@ -80,6 +83,7 @@ impl Metrics {
             registry.register("istio_tcp_received_bytes", help, received);
             let help = "Connections that failed before their first byte";
             registry.register("istio_tcp_connections_failed", help, metrics.failed.clone());
+            metrics.requests.register(registry);
             let help = "HBONE connections that a pod has open to its peers";
             registry.register(
                 "weft_tunnel_connections",
@@ -110,6 +114,7 @@ impl Metrics {
 
     /// Drops the series that a pod has caused.
     pub(crate) fn forget(&self, pod: &WorkloadUid) {
+        self.requests.forget(pod);
         let series = self
             .series
             .lock()
@@ -159,6 +164,15 @@ impl Metrics {
         self.sent.get_or_create(&labels).inc_by(sent);
         self.received.get_or_create(&labels).inc_by(received);
         self.remember(pod, |series| series.connections.insert(labels));
+    }
+
+    pub(crate) fn requested(
+        &self,
+        pod: &WorkloadUid,
+        connection: &Connection,
+        request: &RequestRecord<'_>,
+    ) {
+        self.requests.record(pod, connection, request);
     }
 
     /// Sets how many tunnel connections a pod has open.

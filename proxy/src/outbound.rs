@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 use weft_model::OriginalDestination;
 use weft_model::balance::choose;
 use weft_model::external::EgressMode;
 use weft_model::mesh::{Candidate, Resolution, Transport};
+use weft_model::protocol::Detected;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
@@ -23,6 +26,7 @@ use crate::error::{OutboundError, TunnelError};
 use crate::hbone;
 use crate::hbone::client::Tunnel;
 use crate::hbone::pool::Peer;
+use crate::http;
 use crate::inbound::same_node::{self, HandedOver};
 use crate::net::{Net, Purpose};
 use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
@@ -47,7 +51,7 @@ impl Plan {
 }
 
 /// A connected destination.
-enum Upstream<N> {
+pub(crate) enum Upstream<N> {
     Plain(TcpStream),
     Tunnel(Tunnel),
     Tls(Box<TlsStream<TcpStream>>),
@@ -68,6 +72,7 @@ pub(crate) async fn serve<N: Net>(
     pod: Arc<LocalPod<N>>,
     accepted: TcpStream,
     peer: SocketAddr,
+    draining: watch::Receiver<bool>,
 ) {
     let began = Instant::now();
     let workload = pod.workload(&shared);
@@ -89,12 +94,24 @@ pub(crate) async fn serve<N: Net>(
     };
     let client = pod.address_like(original.address());
     let client = client.map_or(peer, |address| SocketAddr::new(address, peer.port()));
-    let (plan, connected) = match decide(&shared, &workload, &accepted, original).await {
-        Ok(plan) => {
+    let from = Downstream {
+        client,
+        original,
+        accepted,
+    };
+    let (accepted, speculative) = match requests(&shared, &pod, from, draining).await {
+        Spoken::Served => return,
+        Spoken::Opaque(accepted) => (accepted, None),
+        Spoken::ServerFirst(accepted, connected, first) => (accepted, Some((connected, first))),
+    };
+    let decided = decide(&shared, &workload, &accepted, original).await;
+    let (plan, connected, first) = match (decided, speculative) {
+        (Ok(plan), Some((connected, first))) => (Some(plan), Ok(*connected), first),
+        (Ok(plan), None) => {
             let connected = connect(&shared, &pod, &plan, client).await;
-            (Some(plan), connected)
+            (Some(plan), connected, Bytes::new())
         }
-        Err(error) => (None, Err((error, None))),
+        (Err(error), _) => (None, Err((error, None)), Bytes::new()),
     };
     let service = plan.as_ref().and_then(|plan| plan.service.as_deref());
     match connected {
@@ -110,7 +127,10 @@ pub(crate) async fn serve<N: Net>(
                     .enter(Arc::clone(&connection), uid, pod.proxy, allowed);
             let progress = Arc::clone(&entry.progress);
             let took = connected.took;
-            let carried = carry(&shared, accepted, connected.upstream, &progress, &mut entry).await;
+            let carried = match write_first(&accepted, &first).await {
+                Ok(()) => carry(&shared, accepted, connected.upstream, &progress, &mut entry).await,
+                Err(_) => Some(End::DownstreamReset),
+            };
             let outcome = match carried {
                 Some(end) => Outcome::ended(end, took),
                 None => Outcome::cut(took),
@@ -132,6 +152,118 @@ pub(crate) async fn serve<N: Net>(
             refuse(&shared, &pod, accepted, &connection, &error, began);
         }
     }
+}
+
+/// An accepted connection of the pod's application.
+struct Downstream {
+    client: SocketAddr,
+    original: OriginalDestination,
+    accepted: TcpStream,
+}
+
+/// What became of a connection that might carry requests.
+enum Spoken<N> {
+    /// It did, and is over.
+    Served,
+    /// It is carried as it is.
+    Opaque(TcpStream),
+    /// The same, and the server spoke first: it is connected, with what it said.
+    ServerFirst(TcpStream, Box<Connected<N>>, Bytes),
+}
+
+/// Serves a connection whose requests the mesh looks at. What is declared as HTTP waits
+/// for its client; elsewhere a client that stays silent may be waiting for its server,
+/// so both are listened to.
+async fn requests<N: Net>(
+    shared: &Arc<Shared<N>>,
+    pod: &Arc<LocalPod<N>>,
+    from: Downstream,
+    draining: watch::Receiver<bool>,
+) -> Spoken<N> {
+    let (service, declared) = match http::expected(shared, pod, from.original) {
+        http::Expected::Http(service) => (service, true),
+        http::Expected::Perhaps(service) => (service, false),
+        http::Expected::Opaque => return Spoken::Opaque(from.accepted),
+    };
+    let Downstream {
+        client,
+        original,
+        accepted,
+    } = from;
+    let first = http::first_bytes(&accepted);
+    let first = match declared {
+        true => Ok(first.await),
+        false => tokio::time::timeout(http::SILENCE, first).await,
+    };
+    let detected = match first {
+        Ok(detected) => detected,
+        Err(_) => {
+            let workload = pod.workload(shared);
+            let decided = decide(shared, &workload, &accepted, original).await;
+            let Ok(plan) = decided else {
+                return Spoken::Opaque(accepted);
+            };
+            let Ok(mut connected) = connect(shared, pod, &plan, client).await else {
+                return Spoken::Opaque(accepted);
+            };
+            tokio::select! {
+                detected = http::first_bytes(&accepted) => detected,
+                said = speaks(&mut connected.upstream) => {
+                    return Spoken::ServerFirst(accepted, Box::new(connected), said);
+                }
+            }
+        }
+    };
+    let is_http2 = match detected {
+        Ok(Detected::Http1) => false,
+        Ok(Detected::Http2) => true,
+        Ok(Detected::Tls | Detected::Opaque) | Err(_) => return Spoken::Opaque(accepted),
+    };
+    let (shared, pod) = (Arc::clone(shared), Arc::clone(pod));
+    let downstream = http::Downstream::new(shared, pod, client, original, service);
+    http::serve(downstream, accepted, is_http2, draining).await;
+    Spoken::Served
+}
+
+/// Waits until a server says something, or ends.
+async fn speaks<N>(upstream: &mut Upstream<N>) -> Bytes {
+    match upstream {
+        Upstream::Plain(stream) => {
+            // Unread: the relay finds it there.
+            let _ = stream.readable().await;
+            Bytes::new()
+        }
+        Upstream::Tls(stream) => {
+            let _ = stream.get_ref().0.readable().await;
+            Bytes::new()
+        }
+        Upstream::SameNode(handed) => {
+            handed.speaks().await;
+            Bytes::new()
+        }
+        Upstream::Tunnel(tunnel) => match tunnel.streams.1.data().await {
+            Some(Ok(said)) => {
+                // A window that can't be given back belongs to a tunnel that broke, which
+                // the relay finds out.
+                let _ = tunnel.streams.1.flow_control().release_capacity(said.len());
+                said
+            }
+            Some(Err(_)) | None => Bytes::new(),
+        },
+    }
+}
+
+/// Passes on what a server has said already.
+async fn write_first(accepted: &TcpStream, mut first: &[u8]) -> std::io::Result<()> {
+    while !first.is_empty() {
+        accepted.writable().await?;
+        match accepted.try_write(first) {
+            Ok(written) => first = &first[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn decide<N>(
@@ -214,7 +346,8 @@ async fn connect<N: Net>(
     }
 }
 
-async fn dial<N: Net>(
+/// Connects to a candidate the way that leads there.
+pub(crate) async fn dial<N: Net>(
     shared: &Arc<Shared<N>>,
     pod: &Arc<LocalPod<N>>,
     candidate: &Candidate,
@@ -304,6 +437,7 @@ async fn carry<N: Net>(
         Upstream::Tunnel(Tunnel {
             streams,
             place: _place,
+            ..
         }) => tokio::select! {
             end = relay::relay_stream(accepted, TcpSide::Downstream, streams, progress, idle) => Some(end),
             () = entry.cut() => None,
@@ -318,7 +452,8 @@ async fn carry<N: Net>(
     }
 }
 
-fn describe(
+/// A connection of a pod, as far as it is known.
+pub(crate) fn describe(
     source: &Arc<Workload>,
     client: SocketAddr,
     original: Option<OriginalDestination>,

@@ -105,6 +105,7 @@ impl<N: Net> PodProxy<N> {
     /// are reset, and the ports are free for a successor.
     pub fn stop_accepting(&self) {
         self.shared.pods.remove(&self.pod);
+        self.pod.http.pool.close();
         self.draining.send_replace(true);
         for listener in self.listeners.all() {
             // Closing wouldn't do: the accept loops hold the sockets, too.
@@ -133,8 +134,10 @@ impl<N: Net> PodProxy<N> {
     fn serve_all(&mut self) -> io::Result<()> {
         for listener in self.listeners.outbound.sockets()? {
             let (shared, pod) = (Arc::clone(&self.shared), Arc::clone(&self.pod));
+            let draining = self.draining.subscribe();
             self.spawn(listener, move |stream, peer| {
-                outbound::serve(Arc::clone(&shared), Arc::clone(&pod), stream, peer)
+                let (shared, pod) = (Arc::clone(&shared), Arc::clone(&pod));
+                outbound::serve(shared, pod, stream, peer, draining.clone())
             });
         }
         for listener in self.listeners.plaintext.sockets()? {
@@ -227,8 +230,12 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
         let changed = tokio::time::timeout(HOUSEKEEPING, changes.changed()).await;
         match changed {
             Ok(Err(_)) => return,
-            Ok(Ok(())) => shared.connections.recheck(&pod.workload(&shared)),
+            Ok(Ok(())) => {
+                shared.connections.recheck(&pod.workload(&shared));
+                tidy_http(&shared, &pod);
+            }
             Err(_) => {
+                tidy_http(&shared, &pod);
                 let mesh = shared.store.snapshot();
                 pod.pool.retain(|peer| {
                     let known = mesh.workload(&peer.workload);
@@ -241,4 +248,11 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
             }
         }
     }
+}
+
+/// Connections for requests end when their endpoint does, or when nobody needs them.
+fn tidy_http<N: Net>(shared: &Shared<N>, pod: &LocalPod<N>) {
+    let mesh = shared.store.snapshot();
+    let longest_idle = shared.settings.http_idle;
+    pod.http.pool.tidy(&mesh, &shared.node, longest_idle);
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use weft_model::SpiffeId;
+use weft_model::route::table::TableRule;
 use weft_model::service::{Service, ServiceKey};
 use weft_model::workload::{Workload, WorkloadUid};
 
@@ -181,6 +182,40 @@ impl Outcome {
             connect: None,
         }
     }
+}
+
+/// How a request went.
+#[derive(Debug)]
+pub(crate) struct RequestRecord<'a> {
+    pub(crate) method: &'a http::Method,
+    /// Without query.
+    pub(crate) path: &'a str,
+    pub(crate) authority: &'a str,
+    /// The rule that took it.
+    pub(crate) rule: Option<&'a TableRule>,
+    pub(crate) grpc: bool,
+    /// `None` when the client got no answer.
+    pub(crate) status: Option<http::StatusCode>,
+    pub(crate) grpc_status: Option<u16>,
+    /// `-`, or a short word for what went wrong.
+    pub(crate) flag: &'static str,
+    pub(crate) attempts: u32,
+    /// Bytes of the request's body.
+    pub(crate) sent: u64,
+    /// Bytes of the response's body.
+    pub(crate) received: u64,
+    pub(crate) duration: Duration,
+}
+
+/// Records a request's end. Every request that a proxy read passes here exactly once.
+pub(crate) fn requested(
+    metrics: &Metrics,
+    pod: &WorkloadUid,
+    connection: &Connection,
+    request: &RequestRecord<'_>,
+) {
+    metrics.requested(pod, connection, request);
+    crate::access_log::write_request(connection, request);
 }
 
 /// Records a connection's start. Every one that carries bytes passes here once.

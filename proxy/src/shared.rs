@@ -11,6 +11,7 @@ use weft_model::workload::{Workload, WorkloadUid};
 use crate::balance::Loads;
 use crate::connections::{ConnectionTable, ProxyId};
 use crate::hbone::pool::Pool;
+use crate::http::PodHttp;
 use crate::identity::CertificateStore;
 use crate::metrics::Metrics;
 use crate::relay::IdleTimeouts;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub idle: IdleTimeouts,
     /// How long a pooled tunnel connection lives unused.
     pub pool_idle: Duration,
+    /// How long a connection for requests is kept for the next one.
+    pub http_idle: Duration,
     /// Endpoints of a service that are tried before a connection fails.
     pub attempts: usize,
 }
@@ -47,6 +50,8 @@ impl Default for Settings {
                 half_closed: Duration::from_secs(300),
             },
             pool_idle: Duration::from_secs(300),
+            // Shorter than what servers of the field allow, so that theirs seldom end first.
+            http_idle: Duration::from_secs(50),
             attempts: 3,
         }
     }
@@ -107,6 +112,8 @@ pub struct LocalPod<N> {
     pub(crate) net: Arc<N>,
     /// Its outgoing tunnel connections.
     pub(crate) pool: Pool,
+    /// What it has for requests.
+    pub(crate) http: PodHttp,
     /// This run of its proxy.
     pub(crate) proxy: ProxyId,
     open: AtomicUsize,
@@ -136,6 +143,7 @@ impl<N> LocalPod<N> {
             started_as: workload,
             net,
             pool,
+            http: PodHttp::default(),
             proxy: shared.connections.proxy_id(),
             open: AtomicUsize::new(0),
             limit,

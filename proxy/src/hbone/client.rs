@@ -67,6 +67,8 @@ pub(crate) struct Connection {
 pub(crate) struct Tunnel {
     pub(crate) streams: (SendStream<Bytes>, RecvStream),
     pub(crate) place: Place,
+    /// Its connection, to see whether that is on its way out.
+    pub(crate) requests: SendRequest<Bytes>,
 }
 
 /// One tunnel's place on a connection; free again when dropped.
@@ -161,10 +163,11 @@ pub(crate) async fn open(
     (requests, place): (SendRequest<Bytes>, Place),
     request: Request<()>,
 ) -> Result<Tunnel, TunnelError> {
-    match exchange(requests, request).await {
+    match exchange(requests.clone(), request).await {
         Ok((response, send)) if response.status() == StatusCode::OK => Ok(Tunnel {
             streams: (send, response.into_body()),
             place,
+            requests,
         }),
         Ok((response, _)) => Err(TunnelError::Refused(response.status())),
         Err(error) => {

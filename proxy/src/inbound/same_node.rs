@@ -3,16 +3,19 @@
 //! encrypted; it is authorized like any other.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use weft_model::policy::admit_tunnel;
-use weft_model::workload::Workload;
+use weft_model::workload::{Workload, WorkloadUid};
 
 use super::{connect, describe, refused};
 use crate::connections::{Entry, StillAllowed};
 use crate::error::InboundError;
+use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::record::{self, Connection, Outcome, Party, Path, Security};
 use crate::relay::{self, End, Progress};
@@ -108,6 +111,92 @@ pub(crate) async fn carry<N: Net>(
     record::closed(&shared.metrics, uid, &connection, progress, &outcome, began);
     drop(admission);
     end
+}
+
+impl<N> HandedOver<N> {
+    /// Waits until the application says something, or ends.
+    pub(crate) async fn speaks(&self) {
+        let _ = self.application.readable().await;
+    }
+}
+
+impl<N: Net> HandedOver<N> {
+    /// The application's socket for a connection that carries requests, and what records
+    /// it when it ends.
+    pub(crate) fn into_parts(self, shared: &Arc<Shared<N>>) -> (TcpStream, Carried) {
+        let (uid, allowed) = (
+            self.pod.started_as.uid.clone(),
+            still_allowed(self.source, self.to),
+        );
+        let entry = shared.connections.enter(
+            Arc::clone(&self.connection),
+            &uid,
+            self.pod.proxy,
+            Some(allowed),
+        );
+        let cut = Box::pin(entry.signal());
+        let carried = Carried {
+            metrics: Arc::clone(&shared.metrics),
+            connection: self.connection,
+            uid,
+            began: self.began,
+            took: self.took,
+            entry,
+            cut,
+            was_cut: false,
+            _admission: Box::new(self.admission),
+        };
+        (self.application, carried)
+    }
+}
+
+/// A connection that carries requests to a pod of this node; recorded when dropped.
+pub(crate) struct Carried {
+    metrics: Arc<Metrics>,
+    connection: Arc<Connection>,
+    uid: WorkloadUid,
+    began: Instant,
+    took: Duration,
+    entry: Entry,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    was_cut: bool,
+    _admission: Box<dyn Send>,
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carried")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Carried {
+    /// Bytes carried so far.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.entry.progress
+    }
+
+    /// Ready once policy does not allow the connection any more.
+    pub(crate) fn poll_cut(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.was_cut {
+            ready!(self.cut.as_mut().poll(context));
+            self.was_cut = true;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let outcome = match self.was_cut {
+            true => Outcome::cut(self.took),
+            false => Outcome::ended(End::Finished, self.took),
+        };
+        let (connection, progress) = (&self.connection, &self.entry.progress);
+        let (metrics, uid) = (&self.metrics, &self.uid);
+        record::closed(metrics, uid, connection, progress, &outcome, self.began);
+    }
 }
 
 fn still_allowed(source: Arc<Workload>, to: SocketAddr) -> StillAllowed {

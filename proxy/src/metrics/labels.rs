@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::EncodeLabelSet;
 use weft_model::workload::Workload;
 
-use crate::record::{Connection, Direction, Party, Security};
+use crate::record::{Connection, Direction, Party, RequestRecord, Security};
 
 /// Istio's value for what isn't known.
 const UNKNOWN: &str = "unknown";
@@ -36,6 +36,28 @@ pub(crate) struct ConnectionLabels {
     request_protocol: &'static str,
     response_flags: &'static str,
     connection_security_policy: &'static str,
+}
+
+/// Labels of `istio_requests_total` and its siblings.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct RequestLabels {
+    #[prometheus(flatten)]
+    connection: ConnectionLabels,
+    response_code: u16,
+    grpc_response_status: Option<u16>,
+}
+
+impl RequestLabels {
+    pub(crate) fn new(connection: &Connection, request: &RequestRecord<'_>) -> Self {
+        let mut labels = ConnectionLabels::new(connection, request.flag);
+        labels.request_protocol = if request.grpc { "grpc" } else { "http" };
+        Self {
+            connection: labels,
+            // Istio's value for a client that went away before an answer.
+            response_code: request.status.map_or(0, |status| status.as_u16()),
+            grpc_response_status: request.grpc_status,
+        }
+    }
 }
 
 /// Labels of `istio_tcp_connections_failed_total`.

@@ -108,7 +108,7 @@ async fn a_tcp_route_shares_connections_by_weight_and_refuses_those_of_an_invali
         let count = seen[name];
         assert!(count.abs_diff(share) <= CONNECTIONS / 100, "{seen:?}");
     }
-    wait_flags(&mut bed, "INVALID_BACKEND", seen[""]).await;
+    wait_flags(&mut bed, "NO_BACKEND", seen[""]).await;
 }
 
 /// A pod that ends TLS itself as `name` and says it inside, behind a service.

@@ -1,0 +1,200 @@
+//! Requests out of a pod: each is matched, changed, sent and recorded on its own, as the
+//! routes of the Gateway API say.
+//!
+//! The way of a request, in [`exchange`]: find its rule, take the rule's steps, choose a
+//! backend and an endpoint, send it, try again where that is wanted, take the steps back,
+//! record once.
+//!
+//! * [`detect`]: what a connection speaks
+//! * [`serve`]: the client's connection
+//! * [`exchange`], [`forward`]: a request, and one attempt of it
+//! * [`filters`], [`answer`], [`message`]: what is done to messages; pure
+//! * [`mirror`], [`upgrade`], [`session`]: copies, other protocols, sticky endpoints
+//! * [`pool`], [`stream`], [`endpoints`]: the connections to endpoints
+//! * [`body`], [`response`], [`record`]: bodies on their way, and the record at the end
+
+mod answer;
+mod body;
+mod detect;
+mod endpoints;
+mod exchange;
+mod filters;
+mod forward;
+mod message;
+mod mirror;
+mod pool;
+mod record;
+mod response;
+mod serve;
+mod session;
+mod stream;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use weft_model::OriginalDestination;
+use weft_model::mesh::Candidate;
+use weft_model::protocol::{Declared, Detected};
+use weft_model::service::{Service, ServiceKey};
+
+use self::endpoints::EndpointCache;
+use self::pool::HttpPool;
+use crate::net::Net;
+use crate::outbound::describe;
+use crate::record::Connection;
+use crate::shared::{LocalPod, Shared};
+
+/// Copies of requests that a pod may have under way.
+const MIRRORS: usize = 256;
+/// Descriptions of connections that are kept for a client's connection.
+const DESCRIPTIONS: usize = 64;
+
+/// What one pod has for its requests.
+#[derive(Debug)]
+pub(crate) struct PodHttp {
+    /// Its connections.
+    pub(crate) pool: HttpPool,
+    endpoints: EndpointCache,
+    mirrors: Arc<Semaphore>,
+}
+
+impl Default for PodHttp {
+    fn default() -> Self {
+        Self {
+            pool: HttpPool::default(),
+            endpoints: EndpointCache::default(),
+            mirrors: Arc::new(Semaphore::new(MIRRORS)),
+        }
+    }
+}
+
+/// A client's connection that carries requests.
+#[derive(Debug)]
+pub(crate) struct Downstream<N> {
+    shared: Arc<Shared<N>>,
+    pod: Arc<LocalPod<N>>,
+    /// The application's end, with the pod's address.
+    client: SocketAddr,
+    /// What it dialled.
+    original: OriginalDestination,
+    /// The service of that address.
+    service: Arc<Service>,
+    descriptions: Mutex<Vec<(Option<Candidate>, ServiceKey, Arc<Connection>)>>,
+}
+
+/// Whether a connection to that destination may carry requests that the mesh looks at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Expected {
+    /// It is HTTP, as it was declared.
+    Http(Arc<Service>),
+    /// It may be: its first bytes tell.
+    Perhaps(Arc<Service>),
+    /// It is carried as it is.
+    Opaque,
+}
+
+/// What is expected of a connection to that destination: HTTP where it was declared, or
+/// where a route for requests is attached.
+pub(crate) fn expected<N>(
+    shared: &Shared<N>,
+    pod: &LocalPod<N>,
+    original: OriginalDestination,
+) -> Expected {
+    let address = original.address();
+    let mesh = shared.store.snapshot();
+    let Some(service) = mesh.service_at(address.ip()) else {
+        return Expected::Opaque;
+    };
+    let Some(port) = service.port(address.port()) else {
+        return Expected::Opaque;
+    };
+    let namespace = pod.started_as.namespace();
+    let routes = mesh.routes_of(&service.key, port.port, namespace);
+    let routed = routes.map(|table| table.kind().is_of_requests());
+    // A TCPRoute or a TLSRoute is about connections, whatever is declared.
+    if routed == Some(false) {
+        return Expected::Opaque;
+    }
+    let routed = routed.is_some();
+    match Declared::of(port) {
+        Declared::Http | Declared::Http2 => Expected::Http(Arc::clone(service)),
+        Declared::Unknown | Declared::Opaque if routed => Expected::Perhaps(Arc::clone(service)),
+        Declared::Unknown | Declared::Opaque | Declared::Tls => Expected::Opaque,
+    }
+}
+
+/// What a client speaks; waits for its first bytes.
+///
+/// # Errors
+/// When the connection breaks.
+pub(crate) async fn first_bytes(stream: &TcpStream) -> std::io::Result<Detected> {
+    detect::first_bytes(stream).await
+}
+
+pub(crate) use detect::SILENCE;
+
+/// Serves a connection of HTTP to its end.
+pub(crate) async fn serve<N: Net>(
+    downstream: Downstream<N>,
+    stream: TcpStream,
+    is_http2: bool,
+    draining: watch::Receiver<bool>,
+) {
+    let downstream = Arc::new(downstream);
+    match is_http2 {
+        true => serve::http2(downstream, stream, draining).await,
+        false => serve::http1(downstream, stream, draining).await,
+    }
+}
+
+impl<N> Downstream<N> {
+    /// A connection of `client` to a service.
+    pub(crate) fn new(
+        shared: Arc<Shared<N>>,
+        pod: Arc<LocalPod<N>>,
+        client: SocketAddr,
+        original: OriginalDestination,
+        service: Arc<Service>,
+    ) -> Self {
+        Self {
+            shared,
+            pod,
+            client,
+            original,
+            service,
+            descriptions: Mutex::default(),
+        }
+    }
+
+    /// What a request to an endpoint is, for its record.
+    fn describe(&self, candidate: Option<&Candidate>, service: &ServiceKey) -> Arc<Connection> {
+        let mut known = self
+            .descriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_it = |entry: &&(Option<Candidate>, ServiceKey, Arc<Connection>)| {
+            entry.0.as_ref() == candidate && entry.1 == *service
+        };
+        if let Some((_, _, description)) = known.iter().find(is_it) {
+            return Arc::clone(description);
+        }
+        let workload = self.pod.workload(&self.shared);
+        let mesh = self.shared.store.snapshot();
+        let service_now = mesh.service(service).unwrap_or(&self.service);
+        let (original, client) = (Some(self.original), self.client);
+        let description = describe(&workload, client, original, candidate, Some(service_now));
+        let description = Arc::new(description);
+        if known.len() >= DESCRIPTIONS {
+            known.clear();
+        }
+        known.push((
+            candidate.cloned(),
+            service.clone(),
+            Arc::clone(&description),
+        ));
+        description
+    }
+}

@@ -1,0 +1,374 @@
+//! The way of a request: find its rule, take the rule's steps, choose where it goes,
+//! send it, take the steps back, record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::ext::Protocol;
+use weft_model::Mesh;
+use weft_model::mesh::Candidate;
+use weft_model::protocol::Declared;
+use weft_model::route::matching::{PathMatch, RequestHead};
+use weft_model::route::table::TableRule;
+use weft_model::route::{Backend, BackendTarget, Filter, Retry, Timeouts};
+use weft_model::service::ServiceKey;
+
+use super::Downstream;
+use super::answer::Answer;
+use super::body::{KEPT_BYTES, Kept, RequestBody};
+use super::filters::{self, Original, Outgoing};
+use super::forward::{self, Forwarded};
+use super::message::{Asked, strip_hop_by_hop};
+use super::record::{Described, Recorder};
+use super::response::ResponseBody;
+use super::{mirror, session, upgrade};
+use crate::net::Net;
+
+/// The rule for a request, and the path because of which it is.
+struct Found {
+    rule: Option<Arc<TableRule>>,
+    matched: PathMatch,
+}
+
+/// Where a request goes.
+pub(super) struct Destination {
+    pub(super) service: ServiceKey,
+    pub(super) port: u16,
+    pub(super) candidates: Arc<[Candidate]>,
+    /// The endpoint that the request's session is bound to.
+    pub(super) bound: Option<SocketAddr>,
+    /// Whether it speaks HTTP/2.
+    pub(super) http2: bool,
+}
+
+/// How long a request may take and when it is tried again.
+pub(super) struct Patience<'a> {
+    /// When the whole response has to be there.
+    pub(super) deadline: Option<Instant>,
+    /// How long one attempt may take.
+    pub(super) attempt: Option<Duration>,
+    pub(super) retry: Option<&'a Retry>,
+}
+
+/// Answers a request of a client.
+pub(super) async fn exchange<N: Net>(
+    downstream: &Arc<Downstream<N>>,
+    mut request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let asked = Asked::of(&request);
+    let mesh = downstream.shared.store.snapshot();
+    let found = find(downstream, &mesh, &request);
+    let mut recorder = recorder(downstream, &request, &asked, found.as_ref());
+    let Some(found) = found else {
+        return answer(recorder, &asked, Answer::NoRule);
+    };
+    let client_upgrade = asked
+        .changes_protocol()
+        .then(|| hyper::upgrade::on(&mut request));
+    let (mut outgoing, body) = outgoing(request, &asked);
+    let rule = found.rule.as_ref();
+    let rule_filters = rule.map_or(&[][..], |rule| &rule.rule.filters);
+    let origin = filters::origin(rule_filters, &outgoing.headers);
+    let prepared = prepare(downstream, &mesh, &asked, &found, &mut outgoing);
+    let (destination, backend) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let mut response = answer(recorder, &asked, error);
+            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
+            return response;
+        }
+    };
+    let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
+    let patience = patience(recorder.began(), rule);
+    let mut body = outgoing_body(
+        &asked,
+        body,
+        &patience,
+        rule_filters,
+        backend_filters,
+        &recorder,
+    );
+    let all = || filters::mirrors(rule_filters).chain(filters::mirrors(backend_filters));
+    for copied in all() {
+        let draw = rule.map_or(1.0, |rule| rule.draw());
+        if copied.takes(draw) {
+            mirror::send(
+                downstream,
+                &mesh,
+                &copied.target,
+                &asked,
+                &outgoing,
+                &mut body,
+            );
+        }
+    }
+    recorder.connection = downstream.describe(None, &destination.service);
+    let forwarded = forward::forward(
+        downstream,
+        &asked,
+        &outgoing,
+        &destination,
+        &patience,
+        body,
+        &mut recorder,
+    );
+    let Forwarded {
+        mut response,
+        candidate,
+        lease,
+        deadline,
+    } = match forwarded.await {
+        Ok(forwarded) => forwarded,
+        Err(error) => {
+            let mut response = answer(recorder, &asked, error);
+            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
+            return response;
+        }
+    };
+    recorder.answered(response.status(), response.headers());
+    let changed = asked.is_changed_by(response.status());
+    let upstream_upgrade = changed.then(|| hyper::upgrade::on(&mut response));
+    let (mut head, source) = response.into_parts();
+    strip_hop_by_hop(&mut head.headers);
+    filters::apply_to_response(backend_filters, None, &mut head.headers);
+    filters::apply_to_response(rule_filters, origin.as_ref(), &mut head.headers);
+    if let Some(session) = rule.and_then(|rule| rule.rule.session.as_ref()) {
+        session::remember(session, &candidate, destination.bound, &mut head.headers);
+    }
+    if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
+        return upgrade::carry(&asked, head, client, upstream, recorder);
+    }
+    // The version is the client's connection's business.
+    head.version = http::Version::default();
+    let body = super::response::UpstreamBody {
+        source,
+        lease: Some(lease),
+        deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
+        recorder,
+    };
+    Response::from_parts(head, ResponseBody::upstream(body))
+}
+
+/// The rule for a request; `None` when there are rules and none is for it.
+fn find<N>(downstream: &Downstream<N>, mesh: &Mesh, request: &Request<Incoming>) -> Option<Found> {
+    let everything = PathMatch::Prefix("/".into());
+    let (service, port) = (
+        &downstream.service.key,
+        downstream.original.address().port(),
+    );
+    let namespace = downstream.pod.started_as.namespace();
+    let table = mesh.routes_of(service, port, namespace);
+    let Some(table) = table.filter(|table| table.kind().is_of_requests()) else {
+        return Some(Found {
+            rule: None,
+            matched: everything,
+        });
+    };
+    let head = RequestHead {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+    };
+    let (rule, matching) = table.of_request(&head)?;
+    Some(Found {
+        rule: Some(Arc::clone(rule)),
+        matched: matching.path.clone(),
+    })
+}
+
+fn recorder<N: Net>(
+    downstream: &Downstream<N>,
+    request: &Request<Incoming>,
+    asked: &Asked,
+    found: Option<&Found>,
+) -> Recorder {
+    let rule = found.and_then(|found| found.rule.as_ref());
+    let described = Described {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        authority: asked.authority.clone(),
+        grpc: asked.grpc,
+        rule: rule.cloned(),
+    };
+    let connection = downstream.describe(None, &downstream.service.key);
+    let metrics = Arc::clone(&downstream.shared.metrics);
+    let pod = downstream.pod.started_as.uid.clone();
+    Recorder::new(metrics, pod, connection, described)
+}
+
+/// A response of the proxy itself.
+fn answer(mut recorder: Recorder, asked: &Asked, answer: Answer) -> Response<ResponseBody> {
+    let (flag, grpc_status) = (answer.flag(), answer.carried_grpc_status(asked.grpc));
+    let response = answer.into_response(asked.grpc);
+    recorder.answered_here(response.status(), grpc_status, flag);
+    response
+}
+
+fn outgoing(request: Request<Incoming>, asked: &Asked) -> (Outgoing, Incoming) {
+    let (mut parts, body) = request.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    let outgoing = Outgoing {
+        method: parts.method,
+        target: parts.uri,
+        authority: asked.authority.clone(),
+        headers: parts.headers,
+        protocol: parts.extensions.remove::<Protocol>(),
+    };
+    (outgoing, body)
+}
+
+/// Takes the steps before a request is sent, and chooses where it goes.
+fn prepare<'a, N: Net>(
+    downstream: &Downstream<N>,
+    mesh: &Arc<Mesh>,
+    asked: &Asked,
+    found: &'a Found,
+    outgoing: &mut Outgoing,
+) -> Result<(Destination, Option<&'a Backend>), Answer> {
+    let original = Original {
+        host: asked.host(),
+        port: downstream.original.address().port(),
+        matched: &found.matched,
+    };
+    let Some(rule) = &found.rule else {
+        let (service, port) = (&downstream.service.key, original.port);
+        let destination = destination(downstream, mesh, asked, service, port)?;
+        return Ok((destination, None));
+    };
+    let asked_session = rule.rule.session.as_ref();
+    let token = asked_session.and_then(|session| session::token(session, &outgoing.headers));
+    filters::apply(&rule.rule.filters, original, outgoing)?;
+    let look_up = |backend: &Backend| match &backend.target {
+        BackendTarget::Service { service, port } => {
+            destination(downstream, mesh, asked, service, *port)
+        }
+        BackendTarget::Invalid { .. } => Err(Answer::InvalidBackend),
+    };
+    // A session stays with its endpoint, whatever the backends' shares are (GEP-1619).
+    let bound = token.and_then(|token| {
+        let weighted = rule
+            .rule
+            .backends
+            .iter()
+            .filter(|backend| backend.weight > 0);
+        let mut destinations = weighted.filter_map(|backend| {
+            let mut destination = look_up(backend).ok()?;
+            destination.bound = Some(session::endpoint(&token, &destination.candidates)?);
+            Some((destination, backend))
+        });
+        destinations.next()
+    });
+    let (destination, backend) = match bound {
+        Some(bound) => bound,
+        None => {
+            let backend = rule.backend().ok_or(Answer::NoBackend)?;
+            (look_up(backend)?, backend)
+        }
+    };
+    filters::apply(&backend.filters, original, outgoing)?;
+    Ok((destination, Some(backend)))
+}
+
+/// The endpoints of a port of a service, and what they speak: what is declared, else what
+/// the client speaks.
+pub(super) fn destination<N: Net>(
+    downstream: &Downstream<N>,
+    mesh: &Arc<Mesh>,
+    asked: &Asked,
+    service: &ServiceKey,
+    port: u16,
+) -> Result<Destination, Answer> {
+    let is_ipv4 = downstream.original.address().is_ipv4();
+    let (endpoints, node) = (&downstream.pod.http.endpoints, &downstream.shared.node);
+    let candidates = endpoints
+        .candidates(mesh, node, (service, port), is_ipv4)
+        .map_err(Answer::Unroutable)?;
+    let declared = mesh.service(service).and_then(|known| known.port(port));
+    let declared = declared.map_or(Declared::Unknown, Declared::of);
+    Ok(Destination {
+        service: service.clone(),
+        port,
+        candidates,
+        bound: None,
+        // Only HTTP/1 changes its protocol by Upgrade (RFC 9113 section 8.6).
+        http2: asked.upgrade.is_none() && (asked.http2 || declared == Declared::Http2),
+    })
+}
+
+fn patience(began: Instant, rule: Option<&Arc<TableRule>>) -> Patience<'_> {
+    let Timeouts {
+        request,
+        backend_request,
+    } = rule.map(|rule| rule.rule.timeouts).unwrap_or_default();
+    Patience {
+        deadline: request.map(|limit| began + limit),
+        attempt: backend_request,
+        retry: rule.and_then(|rule| rule.rule.retry.as_ref()),
+    }
+}
+
+/// The body as it is sent: kept where another attempt or a copy may need it.
+fn outgoing_body(
+    asked: &Asked,
+    source: Incoming,
+    patience: &Patience<'_>,
+    rule_filters: &[Filter],
+    backend_filters: &[Filter],
+    recorder: &Recorder,
+) -> OutgoingBody {
+    if asked.changes_protocol() || source.is_end_stream() {
+        return OutgoingBody::Empty;
+    }
+    let sent = Arc::clone(&recorder.sent);
+    let copied = [rule_filters, backend_filters]
+        .into_iter()
+        .any(|filters| filters::mirrors(filters).next().is_some());
+    match (patience.retry.is_some(), copied) {
+        (false, false) => OutgoingBody::Once(Some(RequestBody::Stream { source, sent })),
+        (retried, _) => {
+            let bound = if retried { KEPT_BYTES } else { 0 };
+            OutgoingBody::Kept(Kept::new(source, bound, sent))
+        }
+    }
+}
+
+/// A request's body before it is sent.
+pub(super) enum OutgoingBody {
+    /// None.
+    Empty,
+    /// For one attempt; `None` once that was begun.
+    Once(Option<RequestBody>),
+    /// For several.
+    Kept(Kept),
+}
+
+impl OutgoingBody {
+    /// The body for the next attempt, `None` when it is lost.
+    pub(super) fn take(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody::Empty),
+            Self::Once(body) => body.take(),
+            Self::Kept(kept) => Some(kept.attempt()),
+        }
+    }
+
+    /// Puts back what no attempt has begun to send.
+    pub(super) fn put_back(&mut self, unsent: RequestBody) {
+        if let Self::Once(body) = self {
+            *body = Some(unsent);
+        }
+    }
+
+    /// Whether another attempt could send all of it.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_some(),
+            Self::Kept(kept) => kept.is_whole(),
+        }
+    }
+}
