@@ -6,13 +6,22 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use weft_admin::Answer;
 pub(crate) use weft_admin::{Pages, Readiness, serve};
+use weft_model::Change;
+use weft_model::route::BackendTarget;
 
+use crate::rate_limit::Stats;
 use crate::state::State;
 
 /// What everybody in the cluster may see.
-pub(crate) fn monitoring(readiness: Arc<Readiness>, state: &Arc<State>) -> Pages {
+pub(crate) fn monitoring(
+    readiness: Arc<Readiness>,
+    state: &Arc<State>,
+    rate_limits: Arc<Stats>,
+) -> Pages {
     let state = Arc::clone(state);
-    Pages::new(readiness).with("/metrics", move || Answer::prometheus(metrics(&state)))
+    Pages::new(readiness).with("/metrics", move || {
+        Answer::prometheus(metrics(&state) + &rate_limits.text())
+    })
 }
 
 /// Everything, for the operator.
@@ -40,7 +49,20 @@ fn config(state: &State) -> Value {
             "name": &**name,
             "version": versioned.version,
         });
-        if let weft_model::Change::Workload(workload) = &versioned.change {
+        if let Change::Route(route) = &versioned.change {
+            let parents = route
+                .parents
+                .iter()
+                .map(|parent| parent.service.to_string());
+            described["parents"] = parents.collect::<Vec<_>>().into();
+            let targets = route.rules.iter().flat_map(|rule| &rule.backends);
+            let targets = targets.map(|backend| match &backend.target {
+                BackendTarget::Service { service, port } => format!("{service}:{port}"),
+                BackendTarget::Invalid { reason } => format!("nowhere: {reason}"),
+            });
+            described["backends"] = targets.collect::<Vec<_>>().into();
+        }
+        if let Change::Workload(workload) = &versioned.change {
             described["enrolment"] = format!("{:?}", workload.enrolment).into();
             described["mtls_mode"] = workload.mtls_mode.to_string().into();
             described["egress_mode"] = workload.egress_mode.to_string().into();

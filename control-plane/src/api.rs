@@ -3,6 +3,8 @@
 
 mod external_service;
 mod mesh_config;
+mod span;
+pub(crate) mod traffic_policy;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -11,6 +13,8 @@ pub(crate) use external_service::{
     ExternalPortSpec, ExternalService, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec,
 };
 pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MtlsSpec};
+pub(crate) use span::Span;
+pub(crate) use traffic_policy::{TrafficPolicy, TrafficPolicySpec, TrafficPolicyStatus};
 
 /// The type of the condition that says whether the mesh follows an object.
 pub(crate) const ACCEPTED: &str = "Accepted";
@@ -20,7 +24,11 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 /// # Errors
 /// When one can't be written as YAML.
 pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
-    let kinds = [MeshConfig::crd(), ExternalService::crd()];
+    let kinds = [
+        MeshConfig::crd(),
+        TrafficPolicy::crd(),
+        ExternalService::crd(),
+    ];
     let documents = kinds.into_iter().map(|kind| {
         let text = serde_saphyr::to_string(&labelled(kind))?;
         Ok(format!("---\n{text}"))

@@ -57,9 +57,24 @@ pub(crate) struct Serve {
     /// is none when left out.
     #[arg(long)]
     pub(crate) webhook: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) rate_limits: RateLimitArgs,
     /// How log lines look.
     #[arg(long, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Rate limit service")]
+pub(crate) struct RateLimitArgs {
+    /// File with limits, in the format of Envoy's rate limit server, for requests that
+    /// bring none along. It may come later; changes are followed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rate_limit_config: Option<PathBuf>,
+    /// Redis or Valkey in which all replicas count together, such as
+    /// redis://:PASSWORD@HOST:6379/0. Each counts for itself when left out or empty.
+    #[arg(long, value_name = "URL", env = "WEFT_REDIS", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
 }
 
 /// Where objects come from.

@@ -4,13 +4,17 @@
 //!
 //! * [`objects`]: what is known, by name, and who refers to whom
 //! * [`compute`]: from objects to one workload, or to one service's endpoints
+//! * [`policies`]: which TrafficPolicy a Service follows
+//! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`resources`]: what agents are told, and what of it changed since when
 
 mod compute;
 mod conflict;
 mod externals;
 mod objects;
+mod policies;
 mod resources;
+mod routes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,14 +24,18 @@ use std::sync::Arc;
 use weft_model::SpiffeId;
 use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
+use weft_model::route::{Route, RouteKey};
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use weft_model::traffic::TrafficPolicy;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::manifest::{Kind, Object, ObjectKey, PodObject};
 use crate::source::{Event, Origin};
 pub(crate) use conflict::Conflict;
 use objects::{Names, Objects};
+pub(crate) use policies::{PolicyVerdict, PolicyVerdicts};
 pub(crate) use resources::{ResourceKey, Resources};
+pub(crate) use routes::{Judgement, Verdict};
 
 /// Which pods are captured, with the node that says so.
 pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
@@ -47,6 +55,12 @@ pub(crate) struct Index {
     dirty_services: Names,
     dirty_externals: Names,
     mesh_namespace: MeshNamespace,
+    dirty_policies: Names,
+    /// Services whose TrafficPolicies did.
+    dirty_targets: Names,
+    dirty_routes: BTreeSet<RouteKey>,
+    /// Routes that there is something else to say of since [`Index::judged`].
+    judged: BTreeSet<RouteKey>,
     told: Told,
 }
 
@@ -111,6 +125,15 @@ struct Told {
     identities: HashMap<(Arc<str>, SpiffeId), usize>,
     /// Which pod has a UID.
     pods: HashMap<WorkloadUid, ServiceKey>,
+    /// By the Service that follows it.
+    policies: HashMap<ServiceKey, TrafficPolicy>,
+    policy_verdicts: Arc<PolicyVerdicts>,
+    /// Policies that nobody follows.
+    policy_conflicts: BTreeMap<ServiceKey, Conflict>,
+    routes: HashMap<RouteKey, Route>,
+    judgements: HashMap<RouteKey, Arc<Judgement>>,
+    /// Routes that are not in force as they should be.
+    troubled: BTreeMap<RouteKey, Vec<Conflict>>,
 }
 
 impl Index {
@@ -217,7 +240,10 @@ impl Index {
 
     /// What had to be left out.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        self.told.left_out.values().chain(self.objects.duplicates())
+        let policies = self.told.policy_conflicts.values();
+        let routes = self.told.troubled.values().flatten();
+        let left_out = self.told.left_out.values().chain(policies).chain(routes);
+        left_out.chain(self.objects.duplicates())
     }
 
     /// What follows from everything that was taken in since the last call, in an order
@@ -235,6 +261,10 @@ impl Index {
             self.update_endpoints(service, &mut changes, &mut gone);
         }
         self.update_externals(&mut changes, &mut gone);
+        self.update_policies(&mut changes, &mut gone);
+        for route in std::mem::take(&mut self.dirty_routes) {
+            self.update_route(&route, &mut changes, &mut gone);
+        }
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
             Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),
@@ -254,7 +284,16 @@ impl Index {
             }
             Kind::Service => {
                 self.dirty_services.insert(name.clone());
+                if self.objects.policies_of.of(name).next().is_some() {
+                    self.dirty_targets.insert(name.clone());
+                }
+                self.touch_routes_of(name);
             }
+            Kind::Route(kind) => {
+                let name = name.clone();
+                self.touch_route(RouteKey { kind, name });
+            }
+            Kind::TrafficPolicy => self.touch_policy(name),
             Kind::EndpointSlice => {
                 let service = self.objects.slices.get(name).map(|slice| &slice.service);
                 self.dirty_services.extend(service.cloned());

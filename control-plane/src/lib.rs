@@ -7,6 +7,7 @@
 //! * `status`: what is written into the cluster
 //! * `webhook`: what the API server asks
 //! * `serve`: what agents connect to
+//! * `rate_limit`: what agents ask before they let a request pass
 //! * `ca`: certificates and join tokens
 //! * `admin`: what an operator asks
 //! * `changes`: when to look into a directory again
@@ -19,6 +20,7 @@ mod capture;
 mod changes;
 mod index;
 mod manifest;
+mod rate_limit;
 mod run;
 mod serve;
 mod source;
@@ -35,6 +37,7 @@ use args::{Action, Command, LogFormat};
 
 pub use ca::{InvalidRequest, check_request};
 pub use manifest::{ManifestError, check as check_manifest};
+pub use rate_limit::check_limits;
 
 /// The program `weft-control-plane`.
 pub async fn main() -> ExitCode {

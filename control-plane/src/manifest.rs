@@ -8,13 +8,16 @@ mod mesh_config;
 mod namespace;
 mod node;
 mod pod;
+mod route;
 mod service;
 mod service_account;
+mod traffic_policy;
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::route::RouteKind;
 use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
@@ -23,8 +26,12 @@ pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
+pub(crate) use route::{
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut, versions,
+};
 pub(crate) use service::{ServiceObject, TargetPort};
 pub(crate) use service_account::ServiceAccountObject;
+pub(crate) use traffic_policy::TrafficPolicyObject;
 
 /// One object that the mesh cares about.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +43,8 @@ pub(crate) enum Object {
     Node(NodeObject),
     ServiceAccount(ServiceAccountObject),
     MeshConfig(MeshConfigObject),
+    TrafficPolicy(TrafficPolicyObject),
+    Route(RouteObject),
     ExternalService(ExternalServiceObject),
 }
 
@@ -49,7 +58,33 @@ pub(crate) enum Kind {
     Node,
     ServiceAccount,
     MeshConfig,
+    TrafficPolicy,
     ExternalService,
+    Route(RouteKind),
+}
+
+impl Kind {
+    /// Its name in Kubernetes.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::MeshConfig => "MeshConfig",
+            Self::TrafficPolicy => "TrafficPolicy",
+            Self::ExternalService => "ExternalService",
+            Self::Route(kind) => kind.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Names an object: its kind, namespace (empty where the kind has none) and name.
@@ -73,6 +108,8 @@ impl Object {
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
             Self::ExternalService(object) => (Kind::ExternalService, object.service.key.clone()),
+            Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
+            Self::Route(route) => (Kind::Route(route.key.kind), route.key.name.clone()),
         };
         ObjectKey { kind, name }
     }
@@ -81,8 +118,8 @@ impl Object {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.name.namespace {
-            "" => write!(f, "{:?} {}", self.kind, self.name.name),
-            _ => write!(f, "{:?} {}", self.kind, self.name),
+            "" => write!(f, "{} {}", self.kind, self.name.name),
+            _ => write!(f, "{} {}", self.kind, self.name),
         }
     }
 }
@@ -137,6 +174,15 @@ impl FieldError {
         }
     }
 
+    /// The same error, of a field below that one.
+    pub(crate) fn within(self, path: &str) -> Self {
+        let field = match self.field.is_empty() {
+            true => path.to_owned(),
+            false => format!("{path}.{}", self.field),
+        };
+        Self { field, ..self }
+    }
+
     /// Whether it is that something isn't there.
     pub(crate) fn is_missing(&self) -> bool {
         self.missing
@@ -177,7 +223,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
 
 /// YAML 1.2 as Kubernetes' own tools read it: a node may be named `n` without being
 /// taken for `false`. The size of a file is bounded by whoever reads it.
-fn yaml() -> serde_saphyr::Options {
+pub(crate) fn yaml() -> serde_saphyr::Options {
     serde_saphyr::options! {
         strict_booleans: true,
         with_snippet: false,
@@ -221,6 +267,18 @@ fn parse_document(
             .into_iter()
             .try_for_each(|item| parse_document(number, item, objects));
     }
+    if let Some(kind) = RouteObject::kind_of(&api_version, &kind) {
+        let route = kind.and_then(|kind| RouteObject::from_value(kind, document));
+        // One without a Service as parent is a Gateway's.
+        let Some(route) = route.map_err(field_error)? else {
+            return Ok(());
+        };
+        if let Some(problem) = route.problems().first() {
+            return Err(field_error(problem.clone()));
+        }
+        objects.push(Object::Route(route));
+        return Ok(());
+    }
     let object = match (api_version.as_str(), kind.as_str()) {
         ("v1", "Pod") => typed(document).and_then(PodObject::parse).map(Object::Pod),
         ("v1", "Service") => typed(document)
@@ -241,6 +299,9 @@ fn parse_document(
         ("weft.dev/v1alpha1", "ExternalService") => typed(document)
             .and_then(ExternalServiceObject::parse)
             .map(Object::ExternalService),
+        ("weft.dev/v1alpha1", "TrafficPolicy") => {
+            TrafficPolicyObject::whole(&document).map(Object::TrafficPolicy)
+        }
         (_, "") => Err(FieldError::missing(
             "kind",
             "a manifest has apiVersion and kind",

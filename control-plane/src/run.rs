@@ -22,10 +22,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::admin::{self, Readiness};
-use crate::args::{Serve, SourceKind, Token};
+use crate::args::{RateLimitArgs, Serve, SourceKind, Token};
 use crate::ca::join_token::JoinKey;
 use crate::ca::{Authority, AuthorityError};
 use crate::capture::CaptureStateError;
+use crate::rate_limit;
 use crate::serve::authentication::Authenticator;
 use crate::serve::certificates::CertificatesService;
 use crate::serve::discovery::DiscoveryService;
@@ -82,6 +83,12 @@ pub(crate) enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// The limits of the rate limit service.
+    #[error(transparent)]
+    RateLimits(#[from] rate_limit::FileError),
+    /// Where it shall count.
+    #[error("--redis (or WEFT_REDIS): {0}")]
+    Redis(#[from] rate_limit::InvalidRedis),
     /// A lifetime that no certificate can have.
     #[error("--leaf-lifetime is too long")]
     LeafLifetime,
@@ -108,6 +115,7 @@ struct Parts {
 pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let lifetime =
         time::Duration::try_from(args.leaf_lifetime).map_err(|_| RunError::LeafLifetime)?;
+    let rate_limits = rate_limit_options(args.rate_limits)?;
     let stopping = stop_on_signal().map_err(RunError::Signals)?;
     let parts = match args.source {
         SourceKind::Directory => directory::start(&args.directory, lifetime)?,
@@ -123,7 +131,9 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
 
     let readiness = Arc::new(Readiness::default());
     readiness.unmet(OBJECTS, "not read yet");
-    let monitoring = admin::monitoring(Arc::clone(&readiness), &state);
+    let stats = Arc::new(rate_limit::Stats::default());
+    let monitoring = admin::monitoring(Arc::clone(&readiness), &state, Arc::clone(&stats));
+    let rate_limits = rate_limit::start(rate_limits, authenticator.clone(), stats)?;
     let all = admin::all(monitoring.clone(), &state);
     tokio::spawn(admin::serve(listen(args.admin).await?, all));
     if let Some(address) = args.monitoring {
@@ -169,9 +179,27 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     };
     tracing::info!(agents = %args.listen, admin = %args.admin, "control plane ready");
     readiness.met(OBJECTS);
-    server::serve(listener, tls, discovery, certificates, stopping).await?;
+    server::serve(
+        listener,
+        tls,
+        discovery,
+        certificates,
+        rate_limits,
+        stopping,
+    )
+    .await?;
     resign(resigned).await;
     Ok(())
+}
+
+fn rate_limit_options(args: RateLimitArgs) -> Result<rate_limit::Options, RunError> {
+    // A Secret's value may be empty, or end with its line.
+    let redis = args.redis.as_deref().map(str::trim);
+    let redis = redis.filter(|address| !address.is_empty());
+    Ok(rate_limit::Options {
+        config: args.rate_limit_config,
+        redis: redis.map(str::parse).transpose()?,
+    })
 }
 
 async fn resign(resigned: JoinHandle<()>) {

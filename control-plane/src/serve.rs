@@ -10,4 +10,4 @@ mod server_certificate;
 pub(crate) use server_certificate::{ServerCertificate, ServerCertificateError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

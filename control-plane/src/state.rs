@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
-use crate::index::{Index, Resources, Uncertified};
+use crate::index::{Index, PolicyVerdicts, Resources, Uncertified};
 use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
@@ -59,6 +59,8 @@ pub(crate) struct State {
     resources: RwLock<Resources>,
     /// The revision of the resources, for those that wait for the next.
     revision: watch::Sender<u64>,
+    /// What is thought of TrafficPolicies, for who writes their status.
+    policy_verdicts: watch::Sender<Arc<PolicyVerdicts>>,
     agents: Mutex<BTreeMap<String, AgentStatus>>,
 }
 
@@ -100,6 +102,7 @@ impl State {
             inner: Mutex::new(inner),
             resources: RwLock::default(),
             revision: watch::Sender::new(0),
+            policy_verdicts: watch::Sender::default(),
             agents: Mutex::default(),
         }
     }
@@ -204,6 +207,11 @@ impl State {
         self.revision.subscribe()
     }
 
+    /// What is thought of TrafficPolicies; changes whenever that does.
+    pub(crate) fn policy_verdicts(&self) -> watch::Receiver<Arc<PolicyVerdicts>> {
+        self.policy_verdicts.subscribe()
+    }
+
     /// Whether that node may have a certificate for that identity.
     ///
     /// # Errors
@@ -271,6 +279,14 @@ impl State {
             tracing::error!("{conflict}");
         }
         inner.conflicts = conflicts;
+        let verdicts = inner.index.policy_verdicts();
+        self.policy_verdicts.send_if_modified(|known| {
+            let news = known != verdicts;
+            if news {
+                *known = Arc::clone(verdicts);
+            }
+            news
+        });
         let mut resources = self
             .resources
             .write()
@@ -329,6 +345,7 @@ fn rejection_key(resource: &Resource) -> String {
         Some(resource::Resource::Service(_)) => ResourceKind::Service,
         Some(resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
         Some(resource::Resource::Route(_)) => ResourceKind::Route,
+        Some(resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
         Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
         None => ResourceKind::Unspecified,
     };

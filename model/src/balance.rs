@@ -1,186 +1,168 @@
-//! Which endpoint a connection goes to: the better of two at random, by
-//! exponentially weighted latency and work in flight ("power of two choices",
-//! Mitzenmacher 2001; peak-sensitive EWMA as in Finagle).
+//! Which endpoint a connection or a request goes to.
+//!
+//! * [`load`]: what an endpoint costs, by latency and work in flight
+//! * [`hash`]: the same endpoint for the same key
+//! * [`locality`]: those that are near first
+//! * [`slow_start`]: the share of those that are new
 
-use std::time::Duration;
+pub mod hash;
+pub mod load;
+pub mod locality;
+pub mod slow_start;
 
-/// Time after which an old measurement counts for about a third.
-const DECAY: Duration = Duration::from_secs(10);
-/// What an endpoint that was never measured is taken to cost: low enough to be
-/// tried soon, high enough that it isn't flooded before its first answer.
-const UNKNOWN: Duration = Duration::from_millis(1);
-
-/// A moving average of how long an endpoint takes, in seconds.
-///
-/// It rises to a slow answer at once and falls back slowly, so that an endpoint
-/// that stalls is avoided after one request, not after many.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Ewma(Option<f64>);
-
-impl Ewma {
-    /// The average after one more measurement, made `since_last` after the one before.
-    #[must_use]
-    pub fn observe(self, sample: Duration, since_last: Duration) -> Self {
-        let sample = sample.as_secs_f64();
-        let Some(average) = self.0 else {
-            return Self(Some(sample));
-        };
-        if sample > average {
-            return Self(Some(sample));
-        }
-        let weight = (-since_last.as_secs_f64() / DECAY.as_secs_f64()).exp();
-        Self(Some(average * weight + sample * (1.0 - weight)))
-    }
-
-    /// What the average is still worth after some time without a measurement. An
-    /// endpoint that was slow once is tried again by and by, not avoided for ever.
-    #[must_use]
-    pub fn faded(self, since_last: Duration) -> Self {
-        let weight = (-since_last.as_secs_f64() / DECAY.as_secs_f64()).exp();
-        Self(self.0.map(|average| average * weight))
-    }
-
-    /// The average in seconds; a small constant before the first measurement.
-    pub fn seconds(self) -> f64 {
-        self.0.unwrap_or(UNKNOWN.as_secs_f64())
-    }
-}
+use crate::traffic::Balancer;
+pub use load::{Ewma, Load};
 
 /// What is known of one endpoint when a choice is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Load {
-    /// How long it takes.
-    pub latency: Ewma,
-    /// Connections or requests that it is serving for us now.
-    pub in_flight: u32,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contender {
+    /// What it costs.
+    pub load: Load,
+    /// How far away it is; 0 the nearest ([`locality::distance`]).
+    pub distance: u8,
+    /// Its share, above 0 and up to 1 ([`slow_start::weight`]).
+    pub weight: f64,
+    /// The hash of its address ([`hash::hash_of`]).
+    pub hash: u64,
+    /// When it was chosen the last time, as the number of that choice; 0 for never.
+    pub last_turn: u64,
+    /// Whether it is ejected.
+    pub ejected: bool,
+    /// Whether this very request was there already, in vain.
+    pub tried: bool,
 }
 
-impl Load {
-    /// The expected wait behind what is already in flight: what is compared. Below a
-    /// millisecond endpoints are equally good: which of them is nearer must not decide
-    /// who gets all the work.
-    pub fn cost(&self) -> f64 {
-        let latency = self.latency.seconds().max(UNKNOWN.as_secs_f64());
-        latency * f64::from(self.in_flight + 1)
+impl Default for Contender {
+    fn default() -> Self {
+        Self {
+            load: Load::default(),
+            distance: 0,
+            weight: 1.0,
+            hash: 0,
+            last_turn: 0,
+            ejected: false,
+            tried: false,
+        }
     }
 }
 
-/// Index of the endpoint to use among `count`, `None` when there are none.
+/// Index of the endpoint to use, `None` when there are none.
 ///
-/// `load` tells what is known of an endpoint; `random` gives a number below its
-/// argument. Two different endpoints are drawn and the cheaper one is taken.
+/// Those that aren't ejected and weren't tried come first, then those that weren't tried,
+/// then those that aren't ejected; an endpoint that is worse in this is better than none.
+/// Of these the nearest, and of these one by the balancer. `key` is the hash of what the
+/// request is to be kept together by; `random` gives random bits.
 pub fn choose(
+    balancer: &Balancer,
+    contenders: &[Contender],
+    key: Option<u64>,
+    mut random: impl FnMut() -> u64,
+) -> Option<usize> {
+    let usable = usable(contenders);
+    let by_hash = match balancer {
+        Balancer::ConsistentHash(_) => key,
+        Balancer::Ewma | Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Random => None,
+    };
+    // The same key has to go the same distance each time.
+    let bits = by_hash.map_or_else(&mut random, |key| hash::mix(!key));
+    let near = near(contenders, &usable, hash::unit(bits));
+    let of = |index: &usize| contenders.get(*index).copied().unwrap_or_default();
+    if let Some(key) = by_hash {
+        let drawn = |index: &usize| hash::draw(key, of(index).hash, of(index).weight);
+        let highest = |a: &usize, b: &usize| drawn(a).total_cmp(&drawn(b));
+        return near.into_iter().max_by(highest);
+    }
+    let mut taking_part = near.clone();
+    taking_part.retain(|index| of(index).weight >= 1.0 || hash::unit(random()) < of(index).weight);
+    let taking_part = match taking_part.is_empty() {
+        true => near,
+        false => taking_part,
+    };
+    match balancer {
+        Balancer::RoundRobin => {
+            let longest_ago = |index: &usize| of(index).last_turn;
+            taking_part.into_iter().min_by_key(longest_ago)
+        }
+        Balancer::Random => {
+            let drawn = below(taking_part.len(), random());
+            taking_part.get(drawn).copied()
+        }
+        Balancer::LeastRequest => {
+            let cost = |at| {
+                taking_part
+                    .get(at)
+                    .map_or(0.0, |i| of(i).load.in_flight.into())
+            };
+            let better = better_of_two(taking_part.len(), cost, random)?;
+            taking_part.get(better).copied()
+        }
+        Balancer::Ewma | Balancer::ConsistentHash(_) => {
+            let cost = |at| taking_part.get(at).map_or(0.0, |i| of(i).load.cost());
+            let better = better_of_two(taking_part.len(), cost, random)?;
+            taking_part.get(better).copied()
+        }
+    }
+}
+
+/// Index of the endpoint to use among `count`, `None` when there are none: two different
+/// ones are drawn and the cheaper one is taken ("power of two choices", Mitzenmacher
+/// 2001).
+pub fn better_of_two(
     count: usize,
-    load: impl Fn(usize) -> Load,
-    mut random: impl FnMut(usize) -> usize,
+    cost: impl Fn(usize) -> f64,
+    mut random: impl FnMut() -> u64,
 ) -> Option<usize> {
     match count {
         0 => None,
         1 => Some(0),
         _ => {
-            let first = random(count);
-            let other = random(count - 1);
+            let first = below(count, random());
+            let other = below(count - 1, random());
             let second = if other >= first { other + 1 } else { other };
-            Some(if load(second).cost() < load(first).cost() {
-                second
-            } else {
-                first
+            Some(match cost(second) < cost(first) {
+                true => second,
+                false => first,
             })
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_stalling_endpoint_is_avoided_at_once_and_forgiven_slowly() {
-        let fast = Ewma::default().observe(Duration::from_millis(1), Duration::ZERO);
-        let stalled = fast.observe(Duration::from_secs(1), Duration::from_millis(10));
-        assert!(stalled.seconds() >= 1.0);
-        let soon = stalled.observe(Duration::from_millis(1), Duration::from_secs(1));
-        assert!(soon.seconds() > 0.5);
-        let later = soon.observe(Duration::from_millis(1), Duration::from_secs(60));
-        assert!(later.seconds() < 0.01);
-    }
-
-    #[test]
-    fn an_endpoint_that_was_slow_once_is_tried_again() {
-        let slow = Ewma::default().observe(Duration::from_millis(100), Duration::ZERO);
-        let load = |latency| Load {
-            latency,
-            in_flight: 0,
-        };
-        let fast = load(Ewma::default().observe(Duration::from_micros(50), Duration::ZERO));
-        assert!(load(slow.faded(Duration::from_secs(5))).cost() > fast.cost());
-        let equal = load(slow.faded(Duration::from_secs(60))).cost();
-        assert!((equal - fast.cost()).abs() < f64::EPSILON);
-    }
-
-    #[test]
-    fn fixed_latencies_below_a_millisecond_share_the_work() {
-        let latencies = [50, 400]
-            .map(|micros| Ewma::default().observe(Duration::from_micros(micros), Duration::ZERO));
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut counts = [0; 2];
-        for _ in 0..1000 {
-            let load = |i: usize| Load {
-                latency: latencies[i],
-                in_flight: 0,
-            };
-            counts[choose(2, load, |n| random.usize(0..n)).unwrap()] += 1;
-        }
-        assert!(counts.iter().all(|n| (450..=550).contains(n)), "{counts:?}");
-    }
-
-    #[test]
-    fn work_spreads_evenly_over_equal_endpoints() {
-        let mut in_flight = [0u32; 5];
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..1000 {
-            let load = |i: usize| Load {
-                latency: Ewma::default(),
-                in_flight: in_flight[i],
-            };
-            let chosen = choose(5, load, |n| random.usize(0..n)).unwrap();
-            in_flight[chosen] += 1;
-        }
-        // Two choices keep the spread at log log n; one choice would miss by tens.
-        assert!(
-            in_flight.iter().all(|n| (195..=205).contains(n)),
-            "{in_flight:?}"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn the_choice_exists_and_is_never_the_most_expensive_of_its_pair(
-            loads in prop::collection::vec((0.0f64..1.0, 0u32..100), 0..20),
-            seed: u64,
-        ) {
-            let loads: Vec<Load> = loads
-                .into_iter()
-                .map(|(s, in_flight)| Load {
-                    latency: Ewma::default().observe(Duration::from_secs_f64(s), Duration::ZERO),
-                    in_flight,
-                })
-                .collect();
-            let mut random = fastrand::Rng::with_seed(seed);
-            let mut drawn = Vec::new();
-            let chosen = choose(loads.len(), |i| loads[i], |n| { let r = random.usize(0..n); drawn.push(r); r });
-            match chosen {
-                None => prop_assert!(loads.is_empty()),
-                Some(index) => {
-                    prop_assert!(index < loads.len());
-                    if loads.len() > 1 {
-                        let second = if drawn[1] >= drawn[0] { drawn[1] + 1 } else { drawn[1] };
-                        let cheapest = loads[drawn[0]].cost().min(loads[second].cost());
-                        prop_assert_eq!(loads[index].cost(), cheapest);
-                    }
-                }
-            }
-        }
-    }
+/// A number below `count` from random bits.
+fn below(count: usize, bits: u64) -> usize {
+    // The upper half of the product is even enough: `count` is far below 2^64.
+    ((u128::from(bits) * count as u128) >> 64) as usize
 }
+
+/// The best of the endpoints in whether they may be used at all.
+fn usable(contenders: &[Contender]) -> Vec<usize> {
+    let rank = |c: &Contender| u8::from(c.ejected) + 2 * u8::from(c.tried);
+    let best = contenders.iter().map(rank).min();
+    let found = contenders.iter().enumerate();
+    let found = found.filter(|(_, contender)| Some(rank(contender)) == best);
+    found.map(|(index, _)| index).collect()
+}
+
+/// Of the usable endpoints those of the distance that is to be gone.
+fn near(contenders: &[Contender], usable: &[usize], draw: f64) -> Vec<usize> {
+    let distance_of = |index: &usize| contenders.get(*index).map(|c| c.distance);
+    let first = usable.first().and_then(distance_of);
+    if contenders.iter().all(|c| Some(c.distance) == first) {
+        return usable.to_vec();
+    }
+    let standing = contenders.iter().map(|c| (c.distance, c.ejected));
+    let wanted = locality::choose(standing, draw);
+    let at = |distance: u8| {
+        let here = usable.iter().filter(|i| distance_of(i) == Some(distance));
+        here.copied().collect::<Vec<_>>()
+    };
+    let there = at(wanted);
+    if !there.is_empty() {
+        return there;
+    }
+    // All that are there were tried: the nearest of the others.
+    let nearest = usable.iter().filter_map(distance_of).min();
+    nearest.map(at).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

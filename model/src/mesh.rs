@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use self::connections::ConnectionRoutes;
+pub use self::connections::{ConnectionRoutes, Routed};
 use self::externals::Externals;
 pub use self::resolution::{Candidate, Resolution, Transport, Unroutable};
 use self::routes::Routes;
@@ -19,6 +19,7 @@ use crate::policy::{HBONE_PORT, MtlsMode};
 use crate::route::table::Table;
 use crate::route::{Route, RouteKey};
 use crate::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use crate::traffic::TrafficPolicy;
 use crate::workload::{Enrolment, Workload, WorkloadUid};
 
 /// One step from a snapshot to the next.
@@ -40,6 +41,10 @@ pub enum Change {
     Route(Route),
     /// A route is gone.
     RouteGone(RouteKey),
+    /// The TrafficPolicy of a service is new or different.
+    TrafficPolicy(TrafficPolicy),
+    /// A service has no TrafficPolicy any more.
+    TrafficPolicyGone(ServiceKey),
     /// An external service is new or different.
     External(ExternalService),
     /// An external service is gone.
@@ -58,6 +63,7 @@ pub struct Mesh {
     /// How many endpoints have an address.
     endpoints_by_address: HashMap<IpAddr, usize>,
     routes: Routes,
+    traffic_policies: HashMap<ServiceKey, Arc<TrafficPolicy>>,
     externals: Externals,
 }
 
@@ -73,6 +79,13 @@ impl Mesh {
             Change::EndpointGone(key) => self.remove_endpoint(&key),
             Change::Route(route) => self.routes.put(Arc::new(route), &self.services),
             Change::RouteGone(key) => self.routes.remove(&key, &self.services),
+            Change::TrafficPolicy(policy) => {
+                let key = policy.service.clone();
+                self.traffic_policies.insert(key, Arc::new(policy));
+            }
+            Change::TrafficPolicyGone(key) => {
+                self.traffic_policies.remove(&key);
+            }
             Change::External(service) => {
                 self.externals
                     .insert(service.key.clone(), Arc::new(service));
@@ -129,6 +142,11 @@ impl Mesh {
         client_namespace: &str,
     ) -> Option<&Arc<Table>> {
         self.routes.of(service)?.table(client_namespace, port)
+    }
+
+    /// What a service's TrafficPolicy says, `None` where it has none.
+    pub fn traffic_policy(&self, service: &ServiceKey) -> Option<&Arc<TrafficPolicy>> {
+        self.traffic_policies.get(service)
     }
 
     /// The service that has that virtual address.

@@ -1,8 +1,8 @@
 //! What a TrafficPolicy says of a Service: which endpoint a request goes to, how much
 //! may be under way, and what happens when something fails.
 //!
-//! The types only; what follows from them is decided by [`crate::balance`] and by the
-//! modules below.
+//! Mostly types; what follows from them is decided by [`crate::balance`],
+//! [`crate::breaker`], [`crate::ejection`], [`crate::budget`] and [`crate::bucket`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,48 @@ pub struct TrafficPolicy {
     pub local_rate_limit: Option<LocalRateLimit>,
     /// How often all clients together may ask, as a rate limit service counts.
     pub global_rate_limit: Option<GlobalRateLimit>,
+}
+
+impl TrafficPolicy {
+    /// A policy that says nothing.
+    pub fn new(service: ServiceKey) -> Self {
+        Self {
+            service,
+            balancer: Balancer::default(),
+            locality: LocalityPreference::default(),
+            slow_start: None,
+            limits: Limits::default(),
+            circuit_breaker: None,
+            outlier_detection: None,
+            retry_budget: None,
+            retry: None,
+            timeouts: Timeouts::default(),
+            faults: Vec::new(),
+            local_rate_limit: None,
+            global_rate_limit: None,
+        }
+    }
+
+    /// What happens on purpose to one request. `draw` gives a number from 0 up to 1 for
+    /// each fault; of several of a sort the first that is drawn counts.
+    pub fn inject(&self, mut draw: impl FnMut() -> f64) -> Injected {
+        let mut injected = Injected::default();
+        for fault in &self.faults {
+            if draw() * 100.0 >= fault.percent {
+                continue;
+            }
+            match fault.kind {
+                FaultKind::Delay(delay) => injected.delay = injected.delay.or(Some(delay)),
+                FaultKind::Abort(status) => {
+                    injected.abort = injected.abort.or(Some(Abort::Http(status)));
+                }
+                FaultKind::AbortGrpc(status) => {
+                    injected.abort = injected.abort.or(Some(Abort::Grpc(status)));
+                }
+            }
+        }
+        injected
+    }
 }
 
 /// How an endpoint is chosen.
@@ -179,6 +221,24 @@ pub enum FaultKind {
     AbortGrpc(u16),
 }
 
+/// What happens on purpose to one request: it waits first, and is answered then.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Injected {
+    /// How long it waits before anything else happens.
+    pub delay: Option<Duration>,
+    /// What it is answered with instead of being sent.
+    pub abort: Option<Abort>,
+}
+
+/// What a request is answered with on purpose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Abort {
+    /// An HTTP status.
+    Http(StatusCode),
+    /// A gRPC status.
+    Grpc(u16),
+}
+
 /// A token bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalRateLimit {
@@ -233,4 +293,46 @@ pub enum DescriptorEntry {
     Path,
     /// `method`: the request's method.
     Method,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faulty(faults: &[(FaultKind, f64)]) -> TrafficPolicy {
+        let fault = |(kind, percent): &(FaultKind, f64)| Fault {
+            kind: *kind,
+            percent: *percent,
+        };
+        TrafficPolicy {
+            faults: faults.iter().map(fault).collect(),
+            ..TrafficPolicy::new(ServiceKey::new("shop", "web"))
+        }
+    }
+
+    #[test]
+    fn a_fault_hits_its_share_of_the_requests() {
+        let policy = faulty(&[(FaultKind::Abort(StatusCode::IM_A_TEAPOT), 25.0)]);
+        let hit = |draw: f64| policy.inject(|| draw).abort.is_some();
+        assert!(hit(0.0) && hit(0.249));
+        assert!(!hit(0.25) && !hit(0.99));
+        let never = faulty(&[(FaultKind::AbortGrpc(14), 0.0)]);
+        assert_eq!(never.inject(|| 0.0), Injected::default());
+        let always = faulty(&[(FaultKind::AbortGrpc(14), 100.0)]);
+        assert_eq!(always.inject(|| 0.999_999).abort, Some(Abort::Grpc(14)));
+    }
+
+    #[test]
+    fn a_request_may_wait_and_be_answered_then() {
+        let second = Duration::from_secs(1);
+        let policy = faulty(&[
+            (FaultKind::Delay(second), 100.0),
+            (FaultKind::Delay(second * 2), 100.0),
+            (FaultKind::AbortGrpc(14), 100.0),
+            (FaultKind::Abort(StatusCode::BAD_GATEWAY), 100.0),
+        ]);
+        let injected = policy.inject(|| 0.5);
+        assert_eq!(injected.delay, Some(second));
+        assert_eq!(injected.abort, Some(Abort::Grpc(14)));
+    }
 }

@@ -188,7 +188,8 @@ fn capturer(
         Arc::clone(&certificates),
         Arc::new(Metrics::new()),
         Settings::default(),
-    );
+    )
+    .with_control_plane(control_plane.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = arguments.node,

@@ -7,7 +7,8 @@ use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};
 use crate::{
-    InvalidEndpoint, InvalidExternalService, InvalidRoute, InvalidService, InvalidWorkload,
+    InvalidEndpoint, InvalidExternalService, InvalidRoute, InvalidService, InvalidTrafficPolicy,
+    InvalidWorkload,
 };
 
 /// Why a resource can't be used.
@@ -45,6 +46,9 @@ pub enum InvalidResource {
     /// Its content, an external service.
     #[error("external service: {0}")]
     External(#[from] InvalidExternalService),
+    /// Its content, the TrafficPolicy of a service.
+    #[error("traffic policy: {0}")]
+    TrafficPolicy(#[from] InvalidTrafficPolicy),
 }
 
 /// The kind and the name of what a change is about, as the wire knows them.
@@ -60,6 +64,11 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
         Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
         Change::External(service) => (ResourceKind::ExternalService, service.key.to_string()),
         Change::ExternalGone(key) => (ResourceKind::ExternalService, key.to_string()),
+        Change::TrafficPolicy(policy) => {
+            let name = policy.service.to_string();
+            (ResourceKind::TrafficPolicy, name)
+        }
+        Change::TrafficPolicyGone(key) => (ResourceKind::TrafficPolicy, key.to_string()),
     }
 }
 
@@ -74,6 +83,9 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
             v1::resource::Resource::ExternalService(service) => {
                 Change::External(service.try_into()?)
+            }
+            v1::resource::Resource::TrafficPolicy(policy) => {
+                Change::TrafficPolicy(policy.try_into()?)
             }
         };
         let (_, content) = kind_and_name(&change);
@@ -98,6 +110,7 @@ pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
         ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
         ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
         ResourceKind::ExternalService => Ok(Change::ExternalGone(name.parse()?)),
+        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyGone(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }
@@ -136,6 +149,7 @@ mod tests {
             (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
             (ResourceKind::Route, "HTTPRoute/shop/web"),
             (ResourceKind::ExternalService, "shop/web"),
+            (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
             let change = gone(kind, name).unwrap();
             assert_eq!(kind_and_name(&change), (kind, name.to_owned()));

@@ -1,7 +1,7 @@
 //! Routes on the wire. What a proxy couldn't follow is refused here: a pattern that
 //! doesn't compile, a header that can't be sent.
 
-mod filter;
+pub(crate) mod filter;
 mod matching;
 
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub enum InvalidRoute {
 }
 
 impl InvalidRoute {
-    fn new(field: &'static str, message: impl ToString) -> Self {
+    pub(crate) fn new(field: &'static str, message: impl ToString) -> Self {
         let message = message.to_string();
         Self::Field { field, message }
     }
@@ -66,7 +66,11 @@ impl TryFrom<v1::Route> for Route {
     }
 }
 
-fn key(field: &'static str, namespace: &str, name: &str) -> Result<ServiceKey, InvalidRoute> {
+pub(crate) fn key(
+    field: &'static str,
+    namespace: &str,
+    name: &str,
+) -> Result<ServiceKey, InvalidRoute> {
     match namespace.is_empty() || name.is_empty() {
         true => Err(InvalidRoute::Missing(field)),
         false => Ok(ServiceKey::new(namespace, name)),
@@ -85,7 +89,7 @@ fn parent(message: v1::RouteParent) -> Result<Parent, InvalidRoute> {
     })
 }
 
-fn port_of(field: &'static str, number: u32) -> Result<u16, InvalidRoute> {
+pub(crate) fn port_of(field: &'static str, number: u32) -> Result<u16, InvalidRoute> {
     port(number).ok_or_else(|| InvalidRoute::new(field, format!("{number} is not a port")))
 }
 
@@ -137,7 +141,7 @@ fn target(message: Option<v1::BackendTarget>) -> Result<BackendTarget, InvalidRo
     }
 }
 
-fn retry(message: v1::RouteRetry) -> Result<Retry, InvalidRoute> {
+pub(crate) fn retry(message: v1::RouteRetry) -> Result<Retry, InvalidRoute> {
     let codes = message.codes.into_iter();
     let codes = codes.map(|code| status("retry.codes", code));
     Ok(Retry {
@@ -147,7 +151,7 @@ fn retry(message: v1::RouteRetry) -> Result<Retry, InvalidRoute> {
     })
 }
 
-fn status(field: &'static str, code: u32) -> Result<StatusCode, InvalidRoute> {
+pub(crate) fn status(field: &'static str, code: u32) -> Result<StatusCode, InvalidRoute> {
     let status = u16::try_from(code).ok();
     let status = status.and_then(|code| StatusCode::from_u16(code).ok());
     status.ok_or_else(|| InvalidRoute::new(field, format!("{code} is not a status")))
@@ -202,15 +206,6 @@ impl From<&Route> for v1::Route {
 
 impl From<&Rule> for v1::RouteRule {
     fn from(rule: &Rule) -> Self {
-        let retry = rule.retry.as_ref().map(|retry| v1::RouteRetry {
-            codes: retry
-                .codes
-                .iter()
-                .map(|code| code.as_u16().into())
-                .collect(),
-            attempts: retry.attempts,
-            backoff_us: micros(retry.backoff),
-        });
         let session = rule.session.as_ref().map(|session| v1::SessionPersistence {
             name: session.name.to_string(),
             carrier: Some(match &session.carrier {
@@ -236,8 +231,19 @@ impl From<&Rule> for v1::RouteRule {
             backends: backends.collect(),
             request_timeout_us: rule.timeouts.request.map(micros),
             backend_request_timeout_us: rule.timeouts.backend_request.map(micros),
-            retry,
+            retry: rule.retry.as_ref().map(Into::into),
             session,
+        }
+    }
+}
+
+impl From<&Retry> for v1::RouteRetry {
+    fn from(retry: &Retry) -> Self {
+        let codes = retry.codes.iter().map(|code| code.as_u16().into());
+        Self {
+            codes: codes.collect(),
+            attempts: retry.attempts,
+            backoff_us: micros(retry.backoff),
         }
     }
 }
@@ -262,7 +268,7 @@ impl From<&BackendTarget> for v1::BackendTarget {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

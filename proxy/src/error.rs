@@ -10,6 +10,7 @@ use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
+use crate::resilience::Refused;
 pub use crate::sniff::SniffError;
 use crate::tls::InvalidPeer;
 pub use crate::tls::originate::OriginationError;
@@ -37,6 +38,9 @@ pub enum OutboundError {
     /// The external service didn't prove who it is.
     #[error(transparent)]
     Origination(#[from] OriginationError),
+    /// The service's policy lets nothing more through now.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The destination did not take the connection.
     #[error("connecting to the destination: {0}")]
     Connect(io::Error),
@@ -112,6 +116,39 @@ pub(crate) fn unroutable_flag(error: &Unroutable) -> &'static str {
 }
 
 impl OutboundError {
+    /// Whether the endpoint is to blame: whether another might do better, and whether
+    /// this one is to be avoided.
+    pub(crate) fn is_of_endpoint(&self) -> bool {
+        match self {
+            Self::NotCaptured(_)
+            | Self::Unroutable(_)
+            | Self::Refused(_)
+            | Self::Sniff(_)
+            | Self::EgressDenied(_)
+            | Self::Resolve(..) => false,
+            Self::Origination(error) => matches!(
+                error,
+                OriginationError::Handshake { .. } | OriginationError::Timeout(_)
+            ),
+            Self::Connect(_) | Self::Http(_) => true,
+            Self::Tunnel(error) => match error {
+                TunnelError::NoCertificate
+                | TunnelError::Certificate(_)
+                | TunnelError::Request(_) => false,
+                // Refused for who the client is.
+                TunnelError::Refused(status) => !matches!(status.as_u16(), 401 | 403),
+                TunnelError::Connect(_)
+                | TunnelError::Tls(_)
+                | TunnelError::Http2(_)
+                | TunnelError::Timeout => true,
+            },
+            Self::SameNode(error) => matches!(
+                error,
+                InboundError::Connect(_) | InboundError::ConnectTimeout | InboundError::TooMany
+            ),
+        }
+    }
+
     /// The short word for metrics and the access log.
     pub fn flag(&self) -> &'static str {
         match self {
@@ -123,6 +160,7 @@ impl OutboundError {
             Self::EgressDenied(_) => "EGRESS_DENIED",
             Self::Resolve(..) => "DNS_FAILURE",
             Self::Origination(_) => "TLS_FAILURE",
+            Self::Refused(refused) => refused.reason(),
             Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => "TLS_FAILURE",

@@ -5,13 +5,16 @@
 //! backend and an endpoint, send it, try again where that is wanted, take the steps back,
 //! record once.
 //!
+//! * [`guard`]: what is refused before anything parses it
 //! * [`detect`]: what a connection speaks
 //! * [`serve`]: the client's connection
 //! * [`exchange`], [`forward`]: a request, and one attempt of it
 //! * [`filters`], [`answer`], [`message`]: what is done to messages; pure
+//! * [`policy`]: what TrafficPolicies say of a request
+//! * [`guard`]: what two parsers may read differently is refused
 //! * [`mirror`], [`upgrade`], [`session`]: copies, other protocols, sticky endpoints
 //! * [`pool`], [`stream`], [`endpoints`]: the connections to endpoints
-//! * [`body`], [`response`], [`record`]: bodies on their way, and the record at the end
+//! * [`body`], [`response`], [`recorder`]: bodies on their way, and the record at the end
 
 mod answer;
 mod body;
@@ -20,18 +23,21 @@ mod endpoints;
 mod exchange;
 mod filters;
 mod forward;
+pub mod guard;
 mod message;
 mod mirror;
+mod policy;
 mod pool;
-mod record;
+mod recorder;
 mod response;
 mod serve;
-mod session;
+pub mod session;
 mod stream;
 mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -41,10 +47,14 @@ use weft_model::protocol::{Declared, Detected};
 use weft_model::service::{Service, ServiceKey};
 
 use self::endpoints::EndpointCache;
+use self::guard::Refusal;
 use self::pool::HttpPool;
+use crate::config::control_plane::ControlPlane;
 use crate::net::Net;
 use crate::outbound::describe;
-use crate::record::Connection;
+use crate::rate_limit::RateLimits;
+use crate::record::{self, Connection, Outcome};
+use crate::relay::Progress;
 use crate::shared::{LocalPod, Shared};
 
 /// Copies of requests that a pod may have under way.
@@ -59,14 +69,18 @@ pub(crate) struct PodHttp {
     pub(crate) pool: HttpPool,
     endpoints: EndpointCache,
     mirrors: Arc<Semaphore>,
+    pub(crate) rate_limits: RateLimits,
 }
 
-impl Default for PodHttp {
-    fn default() -> Self {
+impl PodHttp {
+    /// Nothing yet. Rate limits of policies without a server are asked of the control
+    /// plane, where there is one.
+    pub(crate) fn new(control_plane: Option<ControlPlane>) -> Self {
         Self {
             pool: HttpPool::default(),
             endpoints: EndpointCache::default(),
             mirrors: Arc::new(Semaphore::new(MIRRORS)),
+            rate_limits: RateLimits::new(control_plane),
         }
     }
 }
@@ -167,6 +181,15 @@ impl<N> Downstream<N> {
             service,
             descriptions: Mutex::default(),
         }
+    }
+
+    /// Records what the guard refused.
+    fn refused(&self, refusal: Refusal) {
+        let connection = self.describe(None, &self.service.key);
+        let (shared, uid) = (&self.shared, &self.pod.started_as.uid);
+        let (nothing, began) = (Progress::default(), Instant::now());
+        let outcome = Outcome::failed(refusal.flag(), &refusal);
+        record::closed(&shared.metrics, uid, &connection, &nothing, &outcome, began);
     }
 
     /// What a request to an endpoint is, for its record.

@@ -7,30 +7,33 @@
 //! * [`net`]: where sockets live, the one trait
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
-//! * `http`: requests, matched and changed as routes say
+//! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
+//! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
 
 mod accept;
 mod access_log;
 pub mod admin;
-mod balance;
 pub mod config;
 pub mod connections;
 pub mod error;
 pub mod hbone;
-mod http;
+pub mod http;
 pub mod identity;
 mod inbound;
 pub mod metrics;
 pub mod net;
 mod outbound;
 pub mod proxy;
+pub mod rate_limit;
 pub mod record;
 mod relay;
+pub mod resilience;
 pub mod shared;
 mod sniff;
 pub mod store;

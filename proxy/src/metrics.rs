@@ -2,6 +2,7 @@
 //! plus `weft_*` for what is ours. Series of a pod go when the pod goes.
 
 mod labels;
+mod policies;
 mod requests;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ use weft_model::workload::WorkloadUid;
 use crate::record::{Connection, Outcome, RequestRecord};
 pub(crate) use labels::PodLabels;
 use labels::{ConnectionLabels, FailureLabels};
+pub(crate) use policies::{ClientLabels, PolicyMetrics};
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Metrics {
     failed: Family<FailureLabels, Counter>,
     requests: requests::Requests,
     pub(crate) tunnel_connections: Family<PodLabels, Gauge>,
+    pub(crate) policies: PolicyMetrics,
     series: Mutex<HashMap<WorkloadUid, Series>>,
 }
 
@@ -59,6 +62,7 @@ impl Metrics {
             failed: Family::default(),
             requests: requests::Requests::default(),
             tunnel_connections: Family::default(),
+            policies: PolicyMetrics::default(),
             series: Mutex::default(),
         };
         metrics.register(|registry| {
@@ -90,6 +94,7 @@ impl Metrics {
                 help,
                 metrics.tunnel_connections.clone(),
             );
+            metrics.policies.register(registry);
         });
         metrics
     }
@@ -137,6 +142,7 @@ impl Metrics {
         pods.iter().for_each(|labels| {
             self.tunnel_connections.remove(labels);
         });
+        self.policies.forget(pod);
     }
 
     pub(crate) fn opened(&self, pod: &WorkloadUid, connection: &Connection) {

@@ -1,6 +1,7 @@
 //! The way of a connection out of a pod: find out where it was going, decide how it
 //! gets there, connect, carry, record.
 
+mod destination;
 mod outside;
 mod routed;
 
@@ -13,14 +14,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 use weft_model::OriginalDestination;
-use weft_model::balance::choose;
 use weft_model::external::EgressMode;
-use weft_model::mesh::{Candidate, Resolution, Transport};
+use weft_model::mesh::{Candidate, Transport};
 use weft_model::protocol::Detected;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
-use crate::balance::InFlight;
+use self::destination::Destination;
 use crate::connections::{Entry, StillAllowed};
 use crate::error::{OutboundError, TunnelError};
 use crate::hbone;
@@ -31,21 +31,22 @@ use crate::inbound::same_node::{self, HandedOver};
 use crate::net::{Net, Purpose};
 use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
 use crate::relay::{self, End, Progress, TcpSide};
+use crate::resilience::{Attempt, Permit, Upstream as Way};
 use crate::shared::{LocalPod, Shared};
 
 /// What was decided about a connection before anything was done.
 struct Plan {
-    service: Option<Arc<Service>>,
-    /// Where it may go; the first choice is made by load.
-    candidates: Vec<Candidate>,
-    /// Nobody has registered the destination: it is there as long as any may be.
-    is_unregistered: bool,
+    /// Where it may go.
+    destination: Destination,
+    /// Whether it may, and which place is chosen.
+    way: Way,
 }
 
 impl Plan {
     fn still_allowed(&self) -> Option<StillAllowed> {
         let allowed = |now: &Workload| now.egress_mode == EgressMode::AllowAny;
-        self.is_unregistered
+        self.destination
+            .is_unregistered
             .then(|| Box::new(allowed) as StillAllowed)
     }
 }
@@ -63,7 +64,8 @@ struct Connected<N> {
     upstream: Upstream<N>,
     candidate: Candidate,
     took: Duration,
-    _in_flight: InFlight,
+    _attempt: Attempt,
+    _permit: Permit,
 }
 
 /// Serves one captured connection to its end.
@@ -104,7 +106,7 @@ pub(crate) async fn serve<N: Net>(
         Spoken::Opaque(accepted) => (accepted, None),
         Spoken::ServerFirst(accepted, connected, first) => (accepted, Some((connected, first))),
     };
-    let decided = decide(&shared, &workload, &accepted, original).await;
+    let decided = decide(&shared, &pod, &workload, &accepted, original).await;
     let (plan, connected, first) = match (decided, speculative) {
         (Ok(plan), Some((connected, first))) => (Some(plan), Ok(*connected), first),
         (Ok(plan), None) => {
@@ -113,7 +115,9 @@ pub(crate) async fn serve<N: Net>(
         }
         (Err(error), _) => (None, Err((error, None)), Bytes::new()),
     };
-    let service = plan.as_ref().and_then(|plan| plan.service.as_deref());
+    let service = plan
+        .as_ref()
+        .and_then(|plan| plan.destination.service.as_deref());
     match connected {
         Ok(connected) => {
             let candidate = Some(&connected.candidate);
@@ -199,7 +203,7 @@ async fn requests<N: Net>(
         Ok(detected) => detected,
         Err(_) => {
             let workload = pod.workload(shared);
-            let decided = decide(shared, &workload, &accepted, original).await;
+            let decided = decide(shared, pod, &workload, &accepted, original).await;
             let Ok(plan) = decided else {
                 return Spoken::Opaque(accepted);
             };
@@ -268,32 +272,19 @@ async fn write_first(accepted: &TcpStream, mut first: &[u8]) -> std::io::Result<
 
 async fn decide<N>(
     shared: &Shared<N>,
+    pod: &LocalPod<N>,
     source: &Workload,
     accepted: &TcpStream,
     original: OriginalDestination,
 ) -> Result<Plan, OutboundError> {
+    let destination = destination::find(shared, source, accepted, original).await?;
+    let to = destination.service.as_ref().zip(destination.port);
+    let to = to.map(|(service, port)| (&service.key, port));
     let mesh = shared.store.snapshot();
-    let resolution = match mesh.connection_routes(source.namespace(), original) {
-        Some(routes) => routed::follow(shared, accepted, &routes).await?,
-        None => mesh.resolve(&shared.node, original)?,
-    };
-    let plan = match resolution {
-        Resolution::Service {
-            service,
-            candidates,
-        } => Plan {
-            service: Some(service),
-            candidates,
-            is_unregistered: false,
-        },
-        Resolution::Workload(candidate) => Plan {
-            service: None,
-            candidates: vec![candidate],
-            is_unregistered: false,
-        },
-        Resolution::Unknown(address) => outside::plan(shared, source, accepted, address).await?,
-    };
-    Ok(plan)
+    Ok(Plan {
+        way: pod.upstream(shared, &mesh, to, Instant::now()),
+        destination,
+    })
 }
 
 /// Connects to the best candidate, and to others while none has answered. No byte of
@@ -304,39 +295,46 @@ async fn connect<N: Net>(
     plan: &Plan,
     client: SocketAddr,
 ) -> Result<Connected<N>, (OutboundError, Option<Candidate>)> {
-    let mut left: Vec<_> = plan
-        .candidates
-        .iter()
-        .map(|c| (c, shared.loads.of(c.address)))
-        .collect();
-    let mut attempts = shared.settings.attempts.max(1);
+    let (way, candidates) = (&plan.way, &plan.destination.candidates);
+    let admitted = way.admit_connection(Instant::now());
+    let mut permit = admitted.map_err(|refused| (refused.into(), None))?;
+    let key = way.key_of_source(client.ip());
+    let attempts = shared.settings.attempts.clamp(1, candidates.len().max(1));
+    let mut tried = Vec::new();
     loop {
-        let load = |index: usize| {
-            left.get(index)
-                .map(|(_, load)| load.load())
-                .unwrap_or_default()
-        };
-        let Some(chosen) = choose(left.len(), load, |below| fastrand::usize(..below)) else {
+        let began = Instant::now();
+        let chosen = way.choose(candidates, key, &tried, began);
+        let Some(candidate) = chosen.and_then(|index| candidates.get(index)) else {
             // A plan has a candidate, and the last one's error is returned below.
             let error = std::io::ErrorKind::AddrNotAvailable.into();
             return Err((OutboundError::Connect(error), None));
         };
-        let (candidate, load) = left.swap_remove(chosen);
-        let (began, in_flight) = (Instant::now(), load.start());
+        tried.push(candidate.address);
+        let attempt = way.attempt(candidate.address, began);
         let result = dial(shared, pod, candidate, client).await;
-        load.observe(began.elapsed());
-        attempts -= 1;
+        let now = Instant::now();
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(OutboundError::is_of_endpoint)
+        {
+            attempt.answered(result.is_ok(), now);
+        }
         match result {
             Ok(upstream) => {
-                let (candidate, took) = (candidate.clone(), began.elapsed());
+                permit.settle(true, now);
                 return Ok(Connected {
                     upstream,
-                    candidate,
-                    took,
-                    _in_flight: in_flight,
+                    candidate: candidate.clone(),
+                    took: now - began,
+                    _attempt: attempt,
+                    _permit: permit,
                 });
             }
-            Err(error) if attempts == 0 || left.is_empty() => {
+            Err(error) if tried.len() >= attempts => {
+                if error.is_of_endpoint() {
+                    permit.settle(false, now);
+                }
                 return Err((error, Some(candidate.clone())));
             }
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::runtime::Handle;
@@ -236,6 +236,9 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
             }
             Err(_) => {
                 tidy_http(&shared, &pod);
+                let now = Instant::now();
+                pod.clients.forget_unused(now);
+                shared.resilience.forget_unused(now);
                 let mesh = shared.store.snapshot();
                 pod.pool.retain(|peer| {
                     let known = mesh.workload(&peer.workload);
@@ -255,4 +258,5 @@ fn tidy_http<N: Net>(shared: &Shared<N>, pod: &LocalPod<N>) {
     let mesh = shared.store.snapshot();
     let longest_idle = shared.settings.http_idle;
     pod.http.pool.tidy(&mesh, &shared.node, longest_idle);
+    pod.http.rate_limits.forget_unused();
 }

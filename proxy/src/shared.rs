@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use weft_model::Mesh;
+use weft_model::service::ServiceKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
-use crate::balance::Loads;
+use crate::config::control_plane::ControlPlane;
 use crate::connections::{ConnectionTable, ProxyId};
 use crate::hbone::pool::Pool;
 use crate::http::PodHttp;
 use crate::identity::CertificateStore;
 use crate::metrics::Metrics;
 use crate::relay::IdleTimeouts;
+use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
 use crate::tls::originate::Originations;
 
@@ -72,12 +75,14 @@ pub struct Shared<N> {
     pub connections: Arc<ConnectionTable>,
     /// The pods that this process serves.
     pub pods: LocalPods<N>,
-    /// What endpoints cost.
-    pub(crate) loads: Loads,
+    /// What is known of endpoints.
+    pub(crate) resilience: Resilience,
     /// TLS to external services.
     pub(crate) originations: Originations,
     /// Limits and times.
     pub settings: Settings,
+    /// Whom rate limits are asked of that have no server of their own.
+    pub control_plane: Option<ControlPlane>,
 }
 
 impl<N> Shared<N> {
@@ -93,12 +98,22 @@ impl<N> Shared<N> {
             node: node.into(),
             store,
             certificates,
+            resilience: Resilience::new(Arc::clone(&metrics)),
             metrics,
             connections: Arc::default(),
             pods: LocalPods::default(),
-            loads: Loads::default(),
             originations: Originations::default(),
             settings,
+            control_plane: None,
+        }
+    }
+
+    /// The same, with a control plane to ask about rate limits.
+    #[must_use]
+    pub fn with_control_plane(self, control_plane: ControlPlane) -> Self {
+        Self {
+            control_plane: Some(control_plane),
+            ..self
         }
     }
 }
@@ -114,6 +129,8 @@ pub struct LocalPod<N> {
     pub(crate) pool: Pool,
     /// What it has for requests.
     pub(crate) http: PodHttp,
+    /// What it has under way to each Service.
+    pub(crate) clients: Clients,
     /// This run of its proxy.
     pub(crate) proxy: ProxyId,
     open: AtomicUsize,
@@ -140,10 +157,11 @@ impl<N> LocalPod<N> {
         );
         let limit = shared.settings.connections_per_pod;
         Self {
+            clients: Clients::new(Arc::clone(&workload)),
             started_as: workload,
             net,
             pool,
-            http: PodHttp::default(),
+            http: PodHttp::new(shared.control_plane.clone()),
             proxy: shared.connections.proxy_id(),
             open: AtomicUsize::new(0),
             limit,
@@ -155,6 +173,19 @@ impl<N> LocalPod<N> {
         let now = shared.store.snapshot();
         let known = now.workload(&self.started_as.uid).map(Arc::clone);
         known.unwrap_or_else(|| Arc::clone(&self.started_as))
+    }
+
+    /// The way to a port of a Service, or to a destination that is none, as the mesh says
+    /// now. To be asked for anew for each connection and each request.
+    pub(crate) fn upstream(
+        &self,
+        shared: &Shared<N>,
+        mesh: &Mesh,
+        service: Option<(&ServiceKey, u16)>,
+        now: Instant,
+    ) -> Upstream {
+        self.clients
+            .upstream(&shared.resilience, mesh, service, now)
     }
 
     /// A place for one more connection, `None` when the pod has all it may have.

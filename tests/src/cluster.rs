@@ -28,15 +28,20 @@ pub(crate) mod hierarchies;
 mod inside;
 mod kubeconfig;
 mod kubectl;
+mod load;
 mod node;
 mod settings;
+mod weft;
 
+pub(crate) use api_server::tail;
 pub use api_server::{ApiServer, ApiServerOptions, ISSUER};
 pub use binaries::Binaries;
 pub use certificates::{Authority, Credential};
 pub use inside::{be_process_1, run_node};
 pub use kubeconfig::{Endpoint, Identity};
 pub use kubectl::Kubectl;
+pub use load::{load_archive_into, load_by_command};
+pub use weft::install_weft;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -351,29 +356,6 @@ impl Cluster {
         let node = self.nodes.iter().find(|node| node.name() == name);
         node.ok_or_else(|| no_node(name))
     }
-}
-
-/// Gives an image to every node that is up, of a cluster that another process holds.
-/// `directory` is that cluster's [`Cluster::directory`].
-///
-/// # Errors
-/// When no node is there, or one refuses it.
-pub fn load_archive_into(directory: &Path, binaries: &Binaries, archive: &Path) -> Result<()> {
-    let archive = std::path::absolute(archive)
-        .map_err(Error::system(format!("find {}", archive.display())))?;
-    let nodes =
-        fs::read_dir(directory).map_err(Error::system(format!("read {}", directory.display())))?;
-    let processes = nodes.flatten().filter_map(|node| {
-        let text = fs::read_to_string(node.path().join("process")).ok()?;
-        text.parse().ok()
-    });
-    let processes: Vec<u32> = processes.collect();
-    if processes.is_empty() {
-        return Err(Error::Missing("no node is up".to_owned()));
-    }
-    let ctr = binaries.path("containerd/ctr")?;
-    let mut processes = processes.into_iter();
-    processes.try_for_each(|process| node::load(ctr, process, &archive))
 }
 
 /// Nothing is there, but without a route no packet gets as far as the rules that turn

@@ -8,6 +8,7 @@
 //! * [`mesh`]: control plane, agents and applications on a topology
 //! * [`image`]: programs as container images, without a container engine
 //! * [`cluster`]: a real Kubernetes on such nodes, or its API server alone
+//! * [`conformance`]: the Gateway API's own tests of meshes
 //! * [`access_log`], [`packets`]: evidence
 //!
 //! Everything needs root; without it [`missing_prerequisites`] says so.
@@ -15,6 +16,7 @@
 pub mod access_log;
 pub mod cgroup;
 pub mod cluster;
+pub mod conformance;
 pub mod error;
 pub mod http;
 pub mod image;

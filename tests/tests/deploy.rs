@@ -58,12 +58,32 @@ fn values_of_the_mesh_make_a_mesh_config() {
 }
 
 #[test]
+fn values_of_rate_limits_make_what_the_control_plane_reads() {
+    let set = "--set=rateLimits.config=domain: shop,rateLimits.redis.url=redis://r:6379/1";
+    let objects = objects(&template(&[set]));
+    let limits = &objects["ConfigMap weft-rate-limits"]["data"]["limits.yaml"];
+    assert_eq!(limits, "domain: shop");
+    let secret = &objects["Secret weft-redis"]["stringData"]["url"];
+    assert_eq!(secret, "redis://r:6379/1");
+    let pod = &objects["Deployment weft-control-plane"]["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], "weft-rate-limits");
+    let environment = pod["containers"][0]["env"].as_array().unwrap();
+    let redis = environment.iter().find(|one| one["name"] == "WEFT_REDIS");
+    let key = &redis.unwrap()["valueFrom"]["secretKeyRef"];
+    assert_eq!(
+        (&key["name"], &key["key"]),
+        (&"weft-redis".into(), &"url".into())
+    );
+}
+
+#[test]
 fn a_value_that_is_none_is_refused() {
     for wrong in [
         "mesh.mtls.mode=Strict",
         "image.pullPolicy=Sometimes",
         "nodeAgent.drainDeadline=soon",
         "controlPlane.replica=3",
+        "rateLimits.redis.url=redis.shop:6379",
     ] {
         let output = helm_template(&[&format!("--set={wrong}")])
             .output()

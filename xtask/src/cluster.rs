@@ -3,6 +3,7 @@
 //! `up` starts a process that holds the cluster and stays; `down` ends that process,
 //! and with it everything. What it is and where is in `target/cluster`.
 
+mod conformance;
 mod hold;
 mod state;
 pub(crate) mod test;
@@ -47,6 +48,9 @@ pub(crate) enum Action {
     /// Runs the tests that need a cluster: on clusters of their own, or on any that has
     /// pods from outside the project, such as one of kind.
     Test(test::Options),
+    /// Runs the Gateway API's conformance suite, profiles MESH-HTTP and MESH-GRPC, and
+    /// prints how each test ended.
+    Conformance(conformance::Options),
     /// Is the process that holds a cluster: what `up` starts.
     #[command(hide = true)]
     Hold(UpOptions),
@@ -61,6 +65,15 @@ pub(crate) struct UpOptions {
     /// How kube-proxy does its work.
     #[arg(long, value_enum, default_value_t = Mode::Iptables)]
     kube_proxy: Mode,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            kube_proxy: Mode::Iptables,
+        }
+    }
 }
 
 /// Modes of kube-proxy.
@@ -94,6 +107,12 @@ pub(crate) enum ClusterError {
     /// A test said no.
     #[error("the tests failed ({0}); see above")]
     Tests(ExitStatus),
+    /// The Gateway API's tests said no.
+    #[error("not conformant:\n{0}")]
+    Conformance(String),
+    /// The control needs a cluster without Weft.
+    #[error("Weft is on this cluster: --without-mesh needs one that never had it")]
+    HasMesh,
     /// A part of it can't be built or doesn't run.
     #[error("{0}")]
     Cluster(#[from] weft_tests::Error),
@@ -135,6 +154,7 @@ pub(crate) fn run(workspace: &Workspace, action: &Action) -> Result<(), ClusterE
         Action::Status => status(workspace),
         Action::Load { archives } => load(workspace, archives),
         Action::Test(options) => test::run(workspace, options),
+        Action::Conformance(options) => conformance::run(workspace, options),
         Action::Hold(options) => hold::run(workspace, options),
     }
 }
@@ -143,20 +163,27 @@ fn up(workspace: &Workspace, options: &UpOptions) -> Result<(), ClusterError> {
     if let Some(state) = State::read(workspace)? {
         return Err(ClusterError::IsUp(state.kubeconfig.display().to_string()));
     }
+    let state = start(workspace, options)?;
+    eprintln!(
+        "kubectl: {}; end it with: cargo xtask cluster down",
+        state.kubectl.display()
+    );
+    println!("{}", state.kubeconfig.display());
+    Ok(())
+}
+
+/// Starts a cluster that runs until it is told to go.
+fn start(workspace: &Workspace, options: &UpOptions) -> Result<State, ClusterError> {
     prerequisites::ensure().map_err(ClusterError::Prerequisite)?;
     run::collect_leftovers();
     workspace.build_test_programs()?;
-    let binaries = Binaries::ensure(workspace.root())?;
+    // Here, where it can be seen.
+    Binaries::ensure(workspace.root())?;
     let begin = Instant::now();
     eprintln!("starting a cluster of {} nodes", options.nodes);
     let state = start_holder(workspace, options)?;
     eprintln!("up after {:.1} s", begin.elapsed().as_secs_f32());
-    eprintln!(
-        "kubectl: {}; end it with: cargo xtask cluster down",
-        binaries.path("kubernetes/kubectl")?.display()
-    );
-    println!("{}", state.kubeconfig.display());
-    Ok(())
+    Ok(state)
 }
 
 /// Starts the process that holds the cluster and waits until that says it is up.

@@ -114,13 +114,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), Images
         }
         false => build_release(workspace)?,
     };
-    let default = || workspace.target().join("images");
-    let output = options.output.clone().unwrap_or_else(default);
+    let output = options.output.clone();
+    let output = output.unwrap_or_else(|| folder(workspace));
     fs::create_dir_all(&output).map_err(file("make the folder", &output))?;
     for program in PROGRAMS {
         let image = program.image(&programs, &options.tag, created)?;
         let packed = image.pack()?;
-        let path = output.join(format!("{}.tar", program.name));
+        let path = output.join(program.file());
         // Whoever reads it meanwhile sees the old one or the new one, never half.
         let unfinished = path.with_extension("tar.new");
         fs::write(&unfinished, &packed.bytes).map_err(file("write", &unfinished))?;
@@ -136,7 +136,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), Images
     Ok(())
 }
 
+/// Where [`run`] writes them when it isn't told otherwise.
+pub(crate) fn archives(workspace: &Workspace) -> impl Iterator<Item = PathBuf> {
+    let folder = folder(workspace);
+    PROGRAMS
+        .iter()
+        .map(move |program| folder.join(program.file()))
+}
+
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("images")
+}
+
 impl Program {
+    fn file(self) -> String {
+        format!("{}.tar", self.name)
+    }
+
     fn image(self, programs: &Path, tag: &str, created: u64) -> Result<Image, weft_tests::Error> {
         let mut image = Image::new(format!("{}:{tag}", self.repository));
         let path = format!("/usr/local/bin/{}", self.name);

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use weft_tests::packages::ensure_programs;
+
 use crate::workspace::Workspace;
 use crate::{build_ebpf, cluster, interrupt, prerequisites};
 
@@ -34,6 +36,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
     match prepare(workspace) {
         Ok(()) => features.extend(["weft-node-agent/kernel-tests", "weft-tests/end-to-end"]),
         Err(error) => problems.push(format!("kernel and end-to-end tests not run: {error}")),
+    }
+    match ensure_programs(&[("redis-server", "redis-server")]) {
+        Ok(()) => features.push("weft-control-plane/redis-tests"),
+        Err(error) => problems.push(format!("tests with Redis not run: {error}")),
     }
     if !options.fast {
         // Also where there is no root: an API server doesn't need it.

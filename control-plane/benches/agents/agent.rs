@@ -55,6 +55,7 @@ pub(crate) async fn run(
         ResourceKind::Service,
         ResourceKind::Endpoint,
         ResourceKind::Route,
+        ResourceKind::TrafficPolicy,
         ResourceKind::ExternalService,
     ];
     let subscribe = Message::Subscribe(Subscribe {

@@ -1,6 +1,7 @@
 //! Objects that can't take effect because of others.
 
 use weft_model::identity::InvalidIdentity;
+use weft_model::route::RouteKey;
 use weft_model::service::ServiceKey;
 
 use super::Claim;
@@ -57,6 +58,26 @@ pub(crate) enum Conflict {
         origin: String,
         /// Why.
         error: InvalidIdentity,
+    },
+    /// A TrafficPolicy that its Service doesn't follow.
+    #[error("{}TrafficPolicy {policy}: {message}", prefix(origin))]
+    Policy {
+        /// The policy.
+        policy: ServiceKey,
+        /// Its file.
+        origin: String,
+        /// Why.
+        message: String,
+    },
+    /// A route that isn't in force where it should be, or sends to what isn't there.
+    #[error("{}{} {}: {message}", prefix(origin), route.kind, route.name)]
+    Route {
+        /// The route.
+        route: RouteKey,
+        /// Its file.
+        origin: String,
+        /// What of it has no effect, and why.
+        message: String,
     },
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use weft_model::route::{RouteKey, RouteKind};
 use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
     ExternalServiceObject, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey,
-    PodObject, ServiceAccountObject, ServiceObject, SliceObject,
+    PodObject, RouteObject, ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 use crate::source::Origin;
 
@@ -93,11 +94,17 @@ pub(super) struct Objects {
     pub(super) namespaces: Table<NamespaceObject>,
     pub(super) nodes: Table<NodeObject>,
     pub(super) service_accounts: Table<ServiceAccountObject>,
+    pub(super) policies: Table<TrafficPolicyObject>,
     mesh_configs: Table<MeshConfigObject>,
     pub(super) externals: Table<ExternalServiceObject>,
+    routes: BTreeMap<RouteKind, Table<RouteObject>>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
     pub(super) services_of: Links,
+    /// The TrafficPolicies that are of a Service.
+    pub(super) policies_of: Links,
+    /// The routes that have a Service as parent or send to it.
+    pub(super) routes_of: Links<RouteKey>,
     /// Objects that don't count because another of their name does.
     duplicates: BTreeMap<ObjectKey, Vec<Conflict>>,
 }
@@ -106,6 +113,16 @@ impl Objects {
     /// What holds for the whole mesh.
     pub(super) fn mesh_config(&self) -> Option<&MeshConfigObject> {
         self.mesh_configs.iter().next().map(|(_, config)| config)
+    }
+
+    /// The route that counts.
+    pub(super) fn route(&self, key: &RouteKey) -> Option<&RouteObject> {
+        self.routes.get(&key.kind)?.get(&key.name)
+    }
+
+    /// The route that counts, with its origin.
+    pub(super) fn route_entry(&self, key: &RouteKey) -> Option<(&Origin, &RouteObject)> {
+        self.routes.get(&key.kind)?.entry(&key.name)
     }
 
     pub(super) fn insert(&mut self, origin: Origin, object: Object) {
@@ -119,10 +136,22 @@ impl Objects {
             Object::ServiceAccount(object) => self.service_accounts.insert(name, origin, object),
             Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
             Object::ExternalService(object) => self.externals.insert(name, origin, object),
+            Object::TrafficPolicy(object) => {
+                self.unlink_policy(&name);
+                self.policies.insert(name.clone(), origin, object);
+                self.link_policy(&name);
+            }
             Object::EndpointSlice(object) => {
                 self.unlink_slice(&name);
                 self.slices.insert(name.clone(), origin, object);
                 self.link_slice(&name);
+            }
+            Object::Route(object) => {
+                let route = object.key.clone();
+                self.unlink_route(&route);
+                let routes = self.routes.entry(route.kind).or_default();
+                routes.insert(name, origin, object);
+                self.link_route(&route);
             }
         }
         self.find_duplicates(key);
@@ -138,10 +167,23 @@ impl Objects {
             Kind::ServiceAccount => self.service_accounts.remove(name, origin),
             Kind::MeshConfig => self.mesh_configs.remove(name, origin),
             Kind::ExternalService => self.externals.remove(name, origin),
+            Kind::TrafficPolicy => {
+                self.unlink_policy(name);
+                self.policies.remove(name, origin);
+                self.link_policy(name);
+            }
             Kind::EndpointSlice => {
                 self.unlink_slice(name);
                 self.slices.remove(name, origin);
                 self.link_slice(name);
+            }
+            Kind::Route(kind) => {
+                let name = name.clone();
+                let route = RouteKey { kind, name };
+                self.unlink_route(&route);
+                let routes = self.routes.entry(kind).or_default();
+                routes.remove(&route.name, origin);
+                self.link_route(&route);
             }
         }
         self.find_duplicates(key.clone());
@@ -160,7 +202,12 @@ impl Objects {
             }
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
             Object::ExternalService(object) => self.externals.of(&name, origin) == Some(object),
+            Object::TrafficPolicy(object) => self.policies.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
+            Object::Route(object) => {
+                let routes = self.routes.get(&object.key.kind);
+                routes.and_then(|routes| routes.of(&name, origin)) == Some(object)
+            }
         }
     }
 
@@ -174,7 +221,12 @@ impl Objects {
             Kind::ServiceAccount => self.service_accounts.origins_of_all(),
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
             Kind::ExternalService => self.externals.origins_of_all(),
+            Kind::TrafficPolicy => self.policies.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
+            Kind::Route(kind) => {
+                let routes = self.routes.get(&kind);
+                routes.map(Table::origins_of_all).unwrap_or_default()
+            }
         };
         let keyed = |(name, origin)| (origin, ObjectKey { kind, name });
         all.into_iter().map(keyed).collect()
@@ -205,6 +257,38 @@ impl Objects {
         }
     }
 
+    fn link_policy(&mut self, name: &ServiceKey) {
+        let policy = self.policies.get(name);
+        if let Some(target) = policy.and_then(|policy| policy.target.clone()) {
+            self.policies_of.add(target, name.clone());
+        }
+    }
+
+    fn unlink_policy(&mut self, name: &ServiceKey) {
+        let policy = self.policies.get(name);
+        if let Some(target) = policy.and_then(|policy| policy.target.as_ref()) {
+            self.policies_of.remove(target, name);
+        }
+    }
+
+    fn link_route(&mut self, key: &RouteKey) {
+        let routes = self.routes.get(&key.kind);
+        if let Some(route) = routes.and_then(|routes| routes.get(&key.name)) {
+            for service in route.services() {
+                self.routes_of.add(service.clone(), key.clone());
+            }
+        }
+    }
+
+    fn unlink_route(&mut self, key: &RouteKey) {
+        let routes = self.routes.get(&key.kind);
+        if let Some(route) = routes.and_then(|routes| routes.get(&key.name)) {
+            for service in route.services() {
+                self.routes_of.remove(service, key);
+            }
+        }
+    }
+
     fn find_duplicates(&mut self, key: ObjectKey) {
         fn duplicates<T>(table: &Table<T>, key: &ObjectKey) -> Vec<Conflict> {
             let mut origins = table.origins(&key.name);
@@ -226,7 +310,12 @@ impl Objects {
             Kind::ServiceAccount => duplicates(&self.service_accounts, &key),
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
             Kind::ExternalService => duplicates(&self.externals, &key),
+            Kind::TrafficPolicy => duplicates(&self.policies, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
+            Kind::Route(kind) => {
+                let routes = self.routes.get(&kind);
+                routes.map_or_else(Vec::new, |routes| duplicates(routes, &key))
+            }
         };
         if conflicts.is_empty() {
             self.duplicates.remove(&key);
@@ -237,18 +326,26 @@ impl Objects {
 }
 
 /// Who refers to a name. Counted, because two slices of one Service may name one pod.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    by_name: HashMap<ServiceKey, BTreeMap<ServiceKey, usize>>,
+#[derive(Debug)]
+pub(super) struct Links<R = ServiceKey> {
+    by_name: HashMap<ServiceKey, BTreeMap<R, usize>>,
 }
 
-impl Links {
+impl<R> Default for Links<R> {
+    fn default() -> Self {
+        Self {
+            by_name: HashMap::new(),
+        }
+    }
+}
+
+impl<R: Ord> Links<R> {
     /// Those that refer to a name.
-    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &ServiceKey> {
+    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &R> {
         self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
     }
 
-    fn add(&mut self, name: ServiceKey, referrer: ServiceKey) {
+    fn add(&mut self, name: ServiceKey, referrer: R) {
         *self
             .by_name
             .entry(name)
@@ -257,7 +354,7 @@ impl Links {
             .or_default() += 1;
     }
 
-    fn remove(&mut self, name: &ServiceKey, referrer: &ServiceKey) {
+    fn remove(&mut self, name: &ServiceKey, referrer: &R) {
         let Some(referrers) = self.by_name.get_mut(name) else {
             return;
         };

@@ -15,7 +15,7 @@ use crate::source::kubernetes::{Kubernetes, Problems};
 use crate::state::State;
 use crate::status::{
     CaptureWriter, Lease, Notices, keep_external_service_status, keep_mesh_config_status,
-    keep_route_status, while_held,
+    keep_route_status, keep_traffic_policy_status, while_held,
 };
 use crate::webhook::Registration;
 
@@ -51,6 +51,11 @@ pub(super) async fn start(
     let (client_of_routes, routes_held) = (client.clone(), held.subscribe());
     tokio::spawn(while_held(routes_held, move || {
         keep_route_status(client_of_routes.clone())
+    }));
+    let (client_of_policies, policies_held) = (client.clone(), held.subscribe());
+    let verdicts = state.policy_verdicts();
+    tokio::spawn(while_held(policies_held, move || {
+        keep_traffic_policy_status(client_of_policies.clone(), verdicts.clone())
     }));
     let name = args.webhook_configuration.clone();
     let registration = Registration::new(client.clone(), name, Arc::clone(&authority));

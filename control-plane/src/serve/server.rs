@@ -1,4 +1,4 @@
-//! The gRPC server: TLS and the two services.
+//! The gRPC server: TLS and the three services.
 
 use std::io;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use weft_proto::v1::discovery_server::DiscoveryServer;
 
 use super::certificates::CertificatesService;
 use super::discovery::DiscoveryService;
+use crate::rate_limit::RateLimitService;
 
 /// How long a client may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ pub(crate) async fn serve(
     tls: ServerConfig,
     discovery: DiscoveryService,
     certificates: CertificatesService,
+    rate_limits: RateLimitService,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let (connections, incoming) = mpsc::channel(64);
@@ -49,6 +51,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(DiscoveryServer::new(discovery))
         .add_service(CertificatesServer::new(certificates))
+        .add_service(rate_limits.into_server())
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             // A sender that is gone means the same.
             let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -27,6 +27,7 @@ use super::discovery::DiscoveryService;
 use super::{ServerCertificate, server};
 use crate::ca::Authority;
 use crate::ca::join_token::JoinKey;
+use crate::rate_limit;
 use crate::source::directory::Directory;
 use crate::state::State;
 
@@ -34,7 +35,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running control plane, its files and its end.
-struct ControlPlane {
+pub(crate) struct ControlPlane {
     state: Arc<State>,
     directory: Directory,
     key: Arc<JoinKey>,
@@ -49,7 +50,7 @@ fn pod(name: &str, node: &str, address: &str) -> String {
     )
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("manifests")).unwrap();
     write(
@@ -66,6 +67,10 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 impl ControlPlane {
     async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, rate_limit::Options::default()).await
+    }
+
+    pub(crate) async fn start_with(folder: &Path, options: rate_limit::Options) -> Self {
         let authority = Arc::new(Authority::open(folder, time::Duration::HOUR).unwrap());
         let key = Arc::new(JoinKey::open(folder).unwrap());
         let state = Arc::new(State::open(folder).unwrap());
@@ -85,14 +90,16 @@ impl ControlPlane {
         };
         let certificates = CertificatesService {
             state: Arc::clone(&state),
-            authenticator,
+            authenticator: authenticator.clone(),
             authority,
         };
+        let rate_limits = rate_limit::start(options, authenticator, Arc::default()).unwrap();
         tokio::spawn(server::serve(
             listener,
             tls,
             discovery,
             certificates,
+            rate_limits,
             stopping,
         ));
         let directory = Directory::new(&folder.join("manifests"));
@@ -111,11 +118,11 @@ impl ControlPlane {
         self.state.update(self.directory.scan().unwrap());
     }
 
-    fn token(&self, node: &str) -> String {
+    pub(crate) fn token(&self, node: &str) -> String {
         self.key.issue(node, HOUR, SystemTime::now())
     }
 
-    async fn channel(&self, folder: &Path) -> Channel {
+    pub(crate) async fn channel(&self, folder: &Path) -> Channel {
         let root = fs::read(folder.join("ca/root.pem")).unwrap();
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(root))
@@ -167,6 +174,7 @@ impl ControlPlane {
             ResourceKind::Service,
             ResourceKind::Endpoint,
             ResourceKind::Route,
+            ResourceKind::TrafficPolicy,
             ResourceKind::ExternalService,
         ];
         let kinds = kinds.map(i32::from).to_vec();
@@ -187,7 +195,7 @@ impl ControlPlane {
     }
 }
 
-fn authorized<T>(message: T, token: Option<&str>) -> Request<T> {
+pub(crate) fn authorized<T>(message: T, token: Option<&str>) -> Request<T> {
     let mut call = Request::new(message);
     if let Some(token) = token {
         let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();

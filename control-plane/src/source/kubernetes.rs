@@ -5,6 +5,7 @@
 //! agents nothing.
 
 mod problems;
+mod routes;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -20,14 +21,17 @@ use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use weft_model::route::RouteKind;
 use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
+use crate::api::{ExternalService, TrafficPolicy};
 use crate::manifest::{
     ExternalServiceObject, FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object,
-    ObjectKey, PodObject, ServiceAccountObject, ServiceObject, SliceObject,
+    ObjectKey, PodObject, ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 pub(crate) use problems::Problems;
+pub(crate) use routes::resources as route_resources;
 
 /// Events that wait to be taken in. Watches pause when there are more.
 const WAITING: usize = 4096;
@@ -37,15 +41,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// The kinds that are watched.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 13] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceAccount,
     Kind::MeshConfig,
+    Kind::TrafficPolicy,
     Kind::ExternalService,
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
+    Kind::Route(RouteKind::Grpc),
+    Kind::Route(RouteKind::Http),
+    Kind::Route(RouteKind::Tls),
+    Kind::Route(RouteKind::Tcp),
 ];
 
 /// An object as the mesh reads it.
@@ -76,25 +85,29 @@ impl Kubernetes {
             events: sender.clone(),
             problems: problems.clone(),
         };
-        let client = || client.clone();
+        watches.spawn(source(Kind::Pod).follow(all::<Pod>(client), read_pod));
+        watches.spawn(source(Kind::Service).follow(all::<Service>(client), read_service));
+        let slices = all::<EndpointSlice>(client);
+        watches.spawn(source(Kind::EndpointSlice).follow(slices, read_slice));
+        watches.spawn(source(Kind::Namespace).follow(all::<Namespace>(client), read_namespace));
+        watches.spawn(source(Kind::Node).follow(all::<Node>(client), read_node));
+        let accounts = all::<ServiceAccount>(client);
+        watches.spawn(source(Kind::ServiceAccount).follow(accounts, read_service_account));
         let mesh_config = GroupVersionKind::gvk("weft.dev", "v1alpha1", "MeshConfig");
         let mesh_config = ApiResource::from_gvk_with_plural(&mesh_config, "meshconfigs");
-        let configs = Api::<DynamicObject>::all_with(client(), &mesh_config);
-        watches.spawn(source(Kind::Pod).follow(Api::<Pod>::all(client()), read_pod));
-        watches.spawn(source(Kind::Service).follow(Api::<Service>::all(client()), read_service));
-        let slices = Api::<EndpointSlice>::all(client());
-        watches.spawn(source(Kind::EndpointSlice).follow(slices, read_slice));
-        let namespaces = Api::<Namespace>::all(client());
-        watches.spawn(source(Kind::Namespace).follow(namespaces, read_namespace));
-        let nodes = Api::<Node>::all(client());
-        watches.spawn(source(Kind::Node).follow(nodes, read_node));
-        let accounts = Api::<ServiceAccount>::all(client());
-        watches.spawn(source(Kind::ServiceAccount).follow(accounts, read_service_account));
+        let configs = vec![Api::<DynamicObject>::all_with(client.clone(), &mesh_config)];
         watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
-        let externals = GroupVersionKind::gvk("weft.dev", "v1alpha1", "ExternalService");
-        let externals = ApiResource::from_gvk_with_plural(&externals, "externalservices");
-        let externals = Api::<DynamicObject>::all_with(client(), &externals);
+        let externals = ApiResource::erase::<ExternalService>(&());
+        let externals = vec![Api::<DynamicObject>::all_with(client.clone(), &externals)];
         watches.spawn(source(Kind::ExternalService).follow(externals, read_external_service));
+        let policies = ApiResource::erase::<TrafficPolicy>(&());
+        let policies = vec![Api::<DynamicObject>::all_with(client.clone(), &policies)];
+        watches.spawn(source(Kind::TrafficPolicy).follow(policies, read_traffic_policy));
+        for kind in RouteKind::ALL {
+            let versions = routes::versions(client, kind);
+            let source = source(Kind::Route(kind));
+            watches.spawn(source.follow(versions, move |route| routes::read(kind, route)));
+        }
         Self {
             events,
             unlisted: BTreeSet::from(KINDS),
@@ -121,6 +134,11 @@ impl Kubernetes {
     }
 }
 
+/// A kind that is watched in one version.
+fn all<K: Resource<DynamicType = ()>>(client: &Client) -> Vec<Api<K>> {
+    vec![Api::all(client.clone())]
+}
+
 impl Drop for Kubernetes {
     fn drop(&mut self) {
         self.watches.abort_all();
@@ -136,41 +154,70 @@ struct Source {
 }
 
 impl Source {
-    /// Lists and watches until nobody takes the events any more.
-    async fn follow<K>(self, api: Api<K>, read: fn(K) -> Read)
+    /// Lists and watches until nobody takes the events any more. Of several versions of
+    /// the kind, the first that the cluster has.
+    async fn follow<K>(self, versions: Vec<Api<K>>, read: impl Fn(K) -> Read)
     where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         K::DynamicType: Clone,
     {
-        let config = watcher::Config::default().page_size(PAGE);
-        let watch = StreamBackoff::new(watcher(api, config), DefaultBackoff::default());
-        // The end of the process is the only end that there is.
-        let _ = self.forward(watch, read).await;
+        let mut said = false;
+        loop {
+            for api in &versions {
+                let config = watcher::Config::default().page_size(PAGE);
+                let watch = watcher(api.clone(), config);
+                let watch = StreamBackoff::new(watch, DefaultBackoff::default());
+                match self.forward(watch, &read).await {
+                    Ok(was_there) => said &= !was_there,
+                    // The end of the process is the only end that there is.
+                    Err(_) => return,
+                }
+            }
+            if !std::mem::replace(&mut said, true) {
+                match self.kind {
+                    kind @ (Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService) => {
+                        tracing::warn!(
+                            %kind,
+                            "this cluster doesn't know the kind: install deploy/crds; until then defaults hold"
+                        )
+                    }
+                    kind => tracing::info!(%kind, "this cluster doesn't have the kind (yet)"),
+                }
+            }
+            let none = Event::Replaced(self.kind, Vec::new());
+            if self.events.send(none).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
+    /// Ends when the cluster doesn't have a kind that it need not have, and says whether
+    /// it had.
     async fn forward<K>(
         &self,
         watch: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-        read: fn(K) -> Read,
-    ) -> Result<(), mpsc::error::SendError<Event>>
+        read: &impl Fn(K) -> Read,
+    ) -> Result<bool, mpsc::error::SendError<Event>>
     where
         K: Resource + Clone,
     {
         let mut watch = pin!(watch);
         let mut listed = Vec::new();
-        let mut failing = false;
+        let (mut failing, mut was_there) = (false, false);
         while let Some(event) = watch.next().await {
             // That a list begins doesn't mean that it succeeds.
             let is_good = matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init));
             if is_good && std::mem::take(&mut failing) {
-                tracing::info!(kind = ?self.kind, "watching again");
+                tracing::info!(kind = %self.kind, "watching again");
             }
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => listed.extend(self.read(object, read)),
                 Ok(watcher::Event::InitDone) => {
+                    was_there = true;
                     let listed = std::mem::take(&mut listed);
-                    tracing::debug!(kind = ?self.kind, count = listed.len(), "listed");
+                    tracing::debug!(kind = %self.kind, count = listed.len(), "listed");
                     self.events.send(Event::Replaced(self.kind, listed)).await?;
                 }
                 Ok(watcher::Event::Apply(object)) => {
@@ -186,33 +233,18 @@ impl Source {
                     self.problems.forget(&key);
                     self.events.send(Event::Deleted(Origin::new(), key)).await?;
                 }
-                Err(error) if self.is_ours() && is_missing(&error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(
-                            kind = ?self.kind,
-                            "this cluster doesn't know the kind: install deploy/crds; until then it is as if there were none"
-                        );
-                    }
-                    let none = Event::Replaced(self.kind, Vec::new());
-                    self.events.send(none).await?;
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
+                Err(error) if is_optional(self.kind) && is_missing(&error) => return Ok(was_there),
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::error!(kind = ?self.kind, %error, "can't watch; what is known stays in force");
+                        tracing::error!(kind = %self.kind, %error, "can't watch; what is known stays in force");
                     }
                 }
             }
         }
-        Ok(())
+        Ok(was_there)
     }
 
-    /// Whether it is a kind that a cluster has only once somebody has installed it.
-    fn is_ours(&self) -> bool {
-        matches!(self.kind, Kind::MeshConfig | Kind::ExternalService)
-    }
-
-    fn read<K: Resource>(&self, object: K, read: fn(K) -> Read) -> Option<Object> {
+    fn read<K: Resource>(&self, object: K, read: &impl Fn(K) -> Read) -> Option<Object> {
         let key = self.key(&object);
         let uid = object.meta().uid.clone();
         let Read { object, problems } = read(object);
@@ -232,6 +264,14 @@ impl Source {
             name,
         }
     }
+}
+
+/// Whether a cluster need not have the kind.
+fn is_optional(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService | Kind::Route(_)
+    )
 }
 
 /// Whether the API server doesn't know the kind at all.
@@ -291,6 +331,21 @@ fn read_external_service(service: DynamicObject) -> Read {
     let spec = service.data.get("spec");
     let value = serde_json::json!({ "metadata": service.metadata, "spec": spec });
     Read::of(ExternalServiceObject::from_value(value).map(Object::ExternalService))
+}
+
+fn read_traffic_policy(policy: DynamicObject) -> Read {
+    let value = serde_json::to_value(&policy).unwrap_or_default();
+    match TrafficPolicyObject::from_value(&value) {
+        // What is wrong with it is in it: its status will say so.
+        Ok(policy) => {
+            let problems = policy.content.as_ref().err().cloned();
+            Read {
+                object: Some(Object::TrafficPolicy(policy)),
+                problems: problems.into_iter().collect(),
+            }
+        }
+        Err(error) => Read::of(Err(error)),
+    }
 }
 
 impl Read {

@@ -69,12 +69,13 @@ fn reference(notice: &Notice) -> ObjectReference {
     let api_version = match notice.object.kind {
         Kind::Pod | Kind::Service | Kind::Namespace | Kind::Node | Kind::ServiceAccount => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::MeshConfig | Kind::ExternalService => "weft.dev/v1alpha1",
+        Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService => "weft.dev/v1alpha1",
+        Kind::Route(_) => "gateway.networking.k8s.io/v1",
     };
     let name = &notice.object.name;
     ObjectReference {
         api_version: Some(api_version.to_owned()),
-        kind: Some(format!("{:?}", notice.object.kind)),
+        kind: Some(notice.object.kind.to_string()),
         name: Some(name.name.to_string()),
         namespace: Some(name.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
         uid: notice.uid.clone(),

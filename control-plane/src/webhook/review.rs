@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::manifest::{
     ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject,
+    TrafficPolicyObject,
 };
 
 /// The answer to a review, as the API server sent it.
@@ -76,6 +77,14 @@ fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
             let service = serde_json::json!({ "metadata": { "name": "new" }, "spec": spec });
             let read = ExternalServiceObject::from_value(service);
             read.err().into_iter().collect()
+        }
+        "TrafficPolicy" => {
+            let policy = serde_json::to_value(object).unwrap_or(Value::Null);
+            match TrafficPolicyObject::from_value(&policy) {
+                Ok(policy) => policy.content.err().into_iter().collect(),
+                // Its name may be made by the API server after this.
+                Err(_) => Vec::new(),
+            }
         }
         "Pod" => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
         "Namespace" => typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1),
@@ -184,6 +193,28 @@ mod tests {
         let refused = review(external("*"), None);
         let message = refused["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("spec.hosts[0]"), "{message}");
+    }
+
+    #[test]
+    fn a_traffic_policy_is_refused_for_what_its_schema_can_not_say() {
+        let policy = |timeout: &str| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1", "kind": "TrafficPolicy",
+                "metadata": { "name": "web", "namespace": "shop" },
+                "spec": {
+                    "targetRef": { "kind": "Service", "name": "web" },
+                    "timeouts": { "request": "1s", "backendRequest": timeout },
+                },
+            })
+        };
+        assert_eq!(review(policy("1s"), None)["response"]["allowed"], true);
+        let refused = review(policy("2s"), None);
+        assert_eq!(refused["response"]["allowed"], false);
+        let message = refused["response"]["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("spec.timeouts.backendRequest"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Mesh, Resolution, Unroutable};
+use super::{Candidate, Mesh, Unroutable};
 use crate::address::OriginalDestination;
 use crate::route::table::{Table, TableRule};
 use crate::route::{BackendTarget, RouteKind};
@@ -16,6 +16,17 @@ pub struct ConnectionRoutes {
     port: u16,
     is_ipv4: bool,
     table: Arc<Table>,
+}
+
+/// Where a route leads a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Routed {
+    /// The backend's service.
+    pub service: Arc<Service>,
+    /// The port of it.
+    pub port: u16,
+    /// Where it may go. At least one.
+    pub candidates: Vec<Candidate>,
 }
 
 impl ConnectionRoutes {
@@ -66,7 +77,7 @@ impl Mesh {
         node: &str,
         routes: &ConnectionRoutes,
         server_name: Option<&str>,
-    ) -> Result<Resolution, Unroutable> {
+    ) -> Result<Routed, Unroutable> {
         let rule = routes.rule(server_name)?;
         let invalid = |reason: &str| Unroutable::InvalidBackend {
             route: rule.route.clone(),
@@ -81,8 +92,9 @@ impl Mesh {
             .service(service)
             .ok_or_else(|| invalid(&format!("there is no service {service}")))?;
         let candidates = self.candidates(node, service, port, routes.is_ipv4)?;
-        Ok(Resolution::Service {
+        Ok(Routed {
             service: Arc::clone(service),
+            port,
             candidates,
         })
     }
@@ -151,10 +163,8 @@ mod tests {
     fn go(mesh: &Mesh, server_name: Option<&str>) -> Result<String, Unroutable> {
         let destination = OriginalDestination::new("10.96.0.9:80".parse().unwrap());
         let routes = mesh.connection_routes("default", destination).unwrap();
-        match mesh.route_connection("node-1", &routes, server_name)? {
-            Resolution::Service { service, .. } => Ok(service.key.name.to_string()),
-            other => panic!("{other:?}"),
-        }
+        let routed = mesh.route_connection("node-1", &routes, server_name)?;
+        Ok(routed.service.key.name.to_string())
     }
 
     #[test]

@@ -192,6 +192,11 @@ impl PathMatch {
             Self::Exact(path) => (true, path.len(), 0),
             Self::Prefix(prefix) => (false, prefix.len(), 0),
             Self::Regex(pattern) => (false, pattern.text.len(), 0),
+            // Any call: whatever names one comes first.
+            Self::Grpc {
+                service: None,
+                method: None,
+            } => (false, 0, 0),
             Self::Grpc { service, method } => (true, length(service), length(method)),
             Self::GrpcRegex { service, method } => (false, pattern(service), pattern(method)),
         }

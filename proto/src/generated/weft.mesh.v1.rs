@@ -719,6 +719,274 @@ impl RouteKind {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrafficPolicy {
+    /// The Service.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub load_balancer: ::core::option::Option<LoadBalancer>,
+    #[prost(enumeration = "LocalityPreference", tag = "4")]
+    pub locality: i32,
+    #[prost(uint64, optional, tag = "5")]
+    pub slow_start_us: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "6")]
+    pub limits: ::core::option::Option<Limits>,
+    #[prost(message, optional, tag = "7")]
+    pub circuit_breaker: ::core::option::Option<CircuitBreaker>,
+    #[prost(message, optional, tag = "8")]
+    pub outlier_detection: ::core::option::Option<OutlierDetection>,
+    #[prost(message, optional, tag = "9")]
+    pub retry_budget: ::core::option::Option<RetryBudget>,
+    #[prost(message, optional, tag = "10")]
+    pub retry: ::core::option::Option<RouteRetry>,
+    /// Of the whole request, in microseconds.
+    #[prost(uint64, optional, tag = "11")]
+    pub request_timeout_us: ::core::option::Option<u64>,
+    /// Of one attempt, in microseconds.
+    #[prost(uint64, optional, tag = "12")]
+    pub backend_request_timeout_us: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "13")]
+    pub faults: ::prost::alloc::vec::Vec<Fault>,
+    #[prost(message, optional, tag = "14")]
+    pub local_rate_limit: ::core::option::Option<TokenBucket>,
+    #[prost(message, optional, tag = "15")]
+    pub global_rate_limit: ::core::option::Option<GlobalRateLimit>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadBalancer {
+    #[prost(oneof = "load_balancer::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: ::core::option::Option<load_balancer::Kind>,
+}
+/// Nested message and enum types in `LoadBalancer`.
+pub mod load_balancer {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Ewma(super::Ewma),
+        #[prost(message, tag = "2")]
+        RoundRobin(super::RoundRobin),
+        #[prost(message, tag = "3")]
+        LeastRequest(super::LeastRequest),
+        #[prost(message, tag = "4")]
+        Random(super::RandomChoice),
+        #[prost(message, tag = "5")]
+        ConsistentHash(super::HashKey),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ewma {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoundRobin {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeastRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RandomChoice {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashKey {
+    #[prost(oneof = "hash_key::Key", tags = "1, 2, 3")]
+    pub key: ::core::option::Option<hash_key::Key>,
+}
+/// Nested message and enum types in `HashKey`.
+pub mod hash_key {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Key {
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        #[prost(message, tag = "2")]
+        Cookie(super::HashCookie),
+        #[prost(message, tag = "3")]
+        Source(super::HashSource),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashCookie {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "2")]
+    pub lifetime_seconds: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashSource {}
+/// For each client workload.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limits {
+    #[prost(uint32, optional, tag = "1")]
+    pub connections: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub requests: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub pending_requests: ::core::option::Option<u32>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct CircuitBreaker {
+    #[prost(uint32, optional, tag = "1")]
+    pub consecutive_failures: ::core::option::Option<u32>,
+    /// From 0 to 1.
+    #[prost(double, optional, tag = "2")]
+    pub failure_ratio: ::core::option::Option<f64>,
+    #[prost(uint32, tag = "3")]
+    pub minimum_requests: u32,
+    #[prost(uint64, tag = "4")]
+    pub window_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub open_for_us: u64,
+    #[prost(uint32, tag = "6")]
+    pub probes: u32,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct OutlierDetection {
+    #[prost(uint32, optional, tag = "1")]
+    pub consecutive_failures: ::core::option::Option<u32>,
+    /// From 0 to 1.
+    #[prost(double, optional, tag = "2")]
+    pub failure_ratio: ::core::option::Option<f64>,
+    #[prost(uint32, tag = "3")]
+    pub minimum_requests: u32,
+    #[prost(uint64, tag = "4")]
+    pub window_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub base_ejection_us: u64,
+    #[prost(uint64, tag = "6")]
+    pub max_ejection_us: u64,
+    #[prost(uint32, tag = "7")]
+    pub max_ejected_percent: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryBudget {
+    #[prost(uint32, tag = "1")]
+    pub percent: u32,
+    #[prost(uint64, tag = "2")]
+    pub interval_us: u64,
+    #[prost(uint32, tag = "3")]
+    pub minimum_per_second: u32,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Fault {
+    /// From 0 to 100.
+    #[prost(double, tag = "4")]
+    pub percent: f64,
+    #[prost(oneof = "fault::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<fault::Kind>,
+}
+/// Nested message and enum types in `Fault`.
+pub mod fault {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(uint64, tag = "1")]
+        DelayUs(u64),
+        #[prost(uint32, tag = "2")]
+        HttpStatus(u32),
+        #[prost(uint32, tag = "3")]
+        GrpcStatus(u32),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenBucket {
+    #[prost(uint32, tag = "1")]
+    pub requests: u32,
+    #[prost(uint64, tag = "2")]
+    pub interval_us: u64,
+    #[prost(uint32, tag = "3")]
+    pub burst: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GlobalRateLimit {
+    /// The control plane's own when it is missing.
+    #[prost(message, optional, tag = "1")]
+    pub server: ::core::option::Option<BackendService>,
+    #[prost(string, tag = "2")]
+    pub domain: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub descriptors: ::prost::alloc::vec::Vec<Descriptor>,
+    /// As the server is set up when it is missing.
+    #[prost(message, optional, tag = "4")]
+    pub limit: ::core::option::Option<TokenBucket>,
+    #[prost(uint64, tag = "5")]
+    pub timeout_us: u64,
+    #[prost(bool, tag = "6")]
+    pub fail_open: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Descriptor {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<DescriptorEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescriptorEntry {
+    #[prost(oneof = "descriptor_entry::Entry", tags = "1, 2, 3, 4, 5")]
+    pub entry: ::core::option::Option<descriptor_entry::Entry>,
+}
+/// Nested message and enum types in `DescriptorEntry`.
+pub mod descriptor_entry {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Entry {
+        #[prost(message, tag = "1")]
+        Generic(super::GenericEntry),
+        #[prost(message, tag = "2")]
+        Header(super::HeaderEntry),
+        #[prost(message, tag = "3")]
+        SourceIdentity(super::SourceIdentityEntry),
+        #[prost(message, tag = "4")]
+        Path(super::PathEntry),
+        #[prost(message, tag = "5")]
+        Method(super::MethodEntry),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GenericEntry {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderEntry {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub header: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SourceIdentityEntry {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathEntry {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MethodEntry {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LocalityPreference {
+    Unspecified = 0,
+    Any = 1,
+    Zone = 2,
+    Node = 3,
+}
+impl LocalityPreference {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LOCALITY_PREFERENCE_UNSPECIFIED",
+            Self::Any => "LOCALITY_PREFERENCE_ANY",
+            Self::Zone => "LOCALITY_PREFERENCE_ZONE",
+            Self::Node => "LOCALITY_PREFERENCE_NODE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOCALITY_PREFERENCE_UNSPECIFIED" => Some(Self::Unspecified),
+            "LOCALITY_PREFERENCE_ANY" => Some(Self::Any),
+            "LOCALITY_PREFERENCE_ZONE" => Some(Self::Zone),
+            "LOCALITY_PREFERENCE_NODE" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiscoveryRequest {
     #[prost(oneof = "discovery_request::Request", tags = "1, 2, 3")]
     pub request: ::core::option::Option<discovery_request::Request>,
@@ -820,7 +1088,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 8")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -835,6 +1103,8 @@ pub mod resource {
         Endpoint(super::Endpoint),
         #[prost(message, tag = "6")]
         Route(super::Route),
+        #[prost(message, tag = "7")]
+        TrafficPolicy(super::TrafficPolicy),
         #[prost(message, tag = "8")]
         ExternalService(super::ExternalService),
     }
@@ -978,6 +1248,7 @@ pub enum ResourceKind {
     Service = 2,
     Endpoint = 3,
     Route = 4,
+    TrafficPolicy = 5,
     ExternalService = 6,
 }
 impl ResourceKind {
@@ -992,6 +1263,7 @@ impl ResourceKind {
             Self::Service => "RESOURCE_KIND_SERVICE",
             Self::Endpoint => "RESOURCE_KIND_ENDPOINT",
             Self::Route => "RESOURCE_KIND_ROUTE",
+            Self::TrafficPolicy => "RESOURCE_KIND_TRAFFIC_POLICY",
             Self::ExternalService => "RESOURCE_KIND_EXTERNAL_SERVICE",
         }
     }
@@ -1003,6 +1275,7 @@ impl ResourceKind {
             "RESOURCE_KIND_SERVICE" => Some(Self::Service),
             "RESOURCE_KIND_ENDPOINT" => Some(Self::Endpoint),
             "RESOURCE_KIND_ROUTE" => Some(Self::Route),
+            "RESOURCE_KIND_TRAFFIC_POLICY" => Some(Self::TrafficPolicy),
             "RESOURCE_KIND_EXTERNAL_SERVICE" => Some(Self::ExternalService),
             _ => None,
         }

@@ -31,7 +31,7 @@ impl TryFrom<v1::RouteFilter> for Filter {
     }
 }
 
-pub(super) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, InvalidRoute> {
+pub(crate) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, InvalidRoute> {
     let invalid = |_| InvalidRoute::new(field, format!("`{name}` is not a header's name"));
     HeaderName::from_bytes(name.as_bytes()).map_err(invalid)
 }

@@ -142,7 +142,7 @@ impl ControlPlane {
         Ok(request)
     }
 
-    async fn authorization(&self) -> Result<MetadataValue<Ascii>, ControlPlaneError> {
+    pub(crate) async fn authorization(&self) -> Result<MetadataValue<Ascii>, ControlPlaneError> {
         let path = &self.options.token_file;
         let invalid = |reason: String| ControlPlaneError::Token {
             path: path.clone(),

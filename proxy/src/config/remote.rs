@@ -159,6 +159,7 @@ async fn open(
         ResourceKind::Service,
         ResourceKind::Endpoint,
         ResourceKind::Route,
+        ResourceKind::TrafficPolicy,
         ResourceKind::ExternalService,
     ];
     let subscribe = v1::Subscribe {

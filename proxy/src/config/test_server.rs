@@ -17,6 +17,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use weft_proto::envoy::service::ratelimit::v3::{
+    RateLimitRequest, RateLimitResponse, rate_limit_response,
+};
 use weft_proto::v1::certificates_server::{Certificates, CertificatesServer};
 use weft_proto::v1::discovery_server::{Discovery, DiscoveryServer};
 use weft_proto::v1::{self, SignRequest, SignResponse};
@@ -163,6 +169,8 @@ impl Authority {
 struct Service {
     streams: mpsc::Sender<TestStream>,
     authority: Authority,
+    /// Who may ask about rate limits.
+    good_token: Mutex<String>,
 }
 
 #[tonic::async_trait]
@@ -199,6 +207,24 @@ impl Certificates for Service {
         self.authority
             .sign(&request.into_inner().certification_request)
             .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl RateLimitService for Service {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        let good = format!("Bearer {}", self.good_token.lock().unwrap());
+        let authorization = request.metadata().get("authorization");
+        if authorization.is_none_or(|value| *value != *good) {
+            return Err(Status::unauthenticated("no good token"));
+        }
+        Ok(Response::new(RateLimitResponse {
+            overall_code: rate_limit_response::Code::Ok.into(),
+            ..Default::default()
+        }))
     }
 }
 
@@ -245,6 +271,7 @@ impl TestServer {
             service: Arc::new(Service {
                 streams: sender,
                 authority,
+                good_token: Mutex::new("first-token".to_owned()),
             }),
             server_identity: (server.pem(), key.serialize_pem()),
             runtime: None,
@@ -267,11 +294,23 @@ impl TestServer {
                 .tls_config(ServerTlsConfig::new().identity(identity))
                 .unwrap()
                 .add_service(DiscoveryServer::from_arc(Arc::clone(&service)))
-                .add_service(CertificatesServer::from_arc(service))
+                .add_service(CertificatesServer::from_arc(Arc::clone(&service)))
+                .add_service(RateLimitServiceServer::from_arc(service))
                 .serve_with_incoming(listener)
                 .await
         });
         self.runtime = Some(runtime);
+    }
+
+    /// The only token that may ask about rate limits from now on.
+    pub(crate) fn good_token(&self, token: &str) {
+        *self.service.good_token.lock().unwrap() = token.to_owned();
+    }
+
+    /// As Kubernetes does: the file has another one, and the one before is no good.
+    pub(crate) fn replace_token(&self, token: &str) {
+        std::fs::write(self.directory.path().join("token"), token).unwrap();
+        self.good_token(token);
     }
 
     /// Stops at once and cuts every connection.

@@ -10,6 +10,7 @@ use weft_model::mesh::Unroutable;
 
 use super::response::ResponseBody;
 use crate::error::unroutable_flag;
+use crate::resilience::Refused;
 
 /// Says in a response of the proxy itself why it is none of the application.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
@@ -48,17 +49,18 @@ pub(crate) enum Answer {
     /// It took too long.
     Timeout,
     /// A limit of the Service's policy.
-    Refused {
-        /// The short word for what is too much.
-        flag: &'static str,
-    },
+    Refused(Refused),
     /// Asked too often.
     RateLimited {
         /// When to ask again.
         retry_after: Option<Duration>,
         /// What the rate limit service wants to be told.
         headers: HeaderMap,
+        /// Its words; empty where it has none.
+        body: Bytes,
     },
+    /// The rate limit service didn't say, and the policy wants its word.
+    RateLimitUnavailable,
     /// It fails on purpose, as HTTP.
     Fault(StatusCode),
     /// It fails on purpose, as gRPC.
@@ -74,7 +76,9 @@ impl Answer {
             Self::NoBackend | Self::InvalidBackend => "NO_BACKEND",
             Self::Unroutable(error) => unroutable_flag(error),
             Self::BadRequest(_) => "BAD_REQUEST",
-            Self::Unreachable { flag } | Self::Refused { flag } => flag,
+            Self::Unreachable { flag } => flag,
+            Self::Refused(refused) => refused.reason(),
+            Self::RateLimitUnavailable => "RATE_LIMIT_UNAVAILABLE",
             Self::Broken => "UPSTREAM_RESET",
             Self::Timeout => "TIMEOUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
@@ -94,7 +98,8 @@ impl Answer {
             Self::Unroutable(_)
             | Self::Unreachable { .. }
             | Self::Broken
-            | Self::Refused { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::RateLimitUnavailable
+            | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -132,7 +137,8 @@ impl Answer {
             Self::Unreachable { .. } => "no endpoint took a connection".into(),
             Self::Broken => "the endpoint broke the connection off before it answered".into(),
             Self::Timeout => "the request took longer than its route allows".into(),
-            Self::Refused { flag } => format!("refused by the service's traffic policy: {flag}"),
+            Self::Refused(refused) => refused.to_string(),
+            Self::RateLimitUnavailable => "the rate limit service did not answer".into(),
             Self::RateLimited { .. } => "too many requests".into(),
             Self::Fault(_) | Self::GrpcFault(_) => "fails on purpose".into(),
         }
@@ -170,7 +176,7 @@ impl Answer {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             headers.insert(CONTENT_TYPE, text);
         }
-        let status = self.status();
+        let (status, mut body) = (self.status(), Bytes::new());
         match self {
             Self::Redirect { location, .. } => {
                 headers.insert(LOCATION, location);
@@ -179,24 +185,44 @@ impl Answer {
             Self::RateLimited {
                 retry_after,
                 headers: more,
+                body: words,
             } => {
                 headers.extend(more);
-                if let Some(wait) = retry_after {
-                    // A part of a second is too early.
-                    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-                }
+                wait(headers, retry_after);
+                body = words;
             }
+            Self::Refused(refused) => wait(headers, refused.retry_after()),
             _ => {}
         }
         if !as_grpc {
             *response.status_mut() = status;
-            if !message.is_empty() {
-                let text = Bytes::from(format!("weft: {message}\n"));
-                *response.body_mut() = ResponseBody::Local(Full::new(text));
+            if body.is_empty() && !message.is_empty() {
+                body = Bytes::from(format!("weft: {message}\n"));
             }
+            *response.body_mut() = ResponseBody::Local(Full::new(body));
         }
         response
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::RateLimited { retry_after } => Self::RateLimited {
+                retry_after: Some(retry_after),
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            },
+            other => Self::Refused(other),
+        }
+    }
+}
+
+fn wait(headers: &mut HeaderMap, retry_after: Option<Duration>) {
+    if let Some(wait) = retry_after {
+        // A part of a second is too early.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
 
@@ -228,6 +254,7 @@ mod tests {
         let limited = Answer::RateLimited {
             retry_after: Some(Duration::from_millis(1200)),
             headers: HeaderMap::new(),
+            body: Bytes::new(),
         };
         let response = limited.into_response(false);
         assert_eq!(response.headers()[RETRY_AFTER], "2");

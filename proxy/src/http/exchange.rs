@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::ext::Protocol;
 use weft_model::Mesh;
@@ -22,7 +22,8 @@ use super::body::{KEPT_BYTES, Kept, RequestBody};
 use super::filters::{self, Original, Outgoing};
 use super::forward::{self, Forwarded};
 use super::message::{Asked, strip_hop_by_hop};
-use super::record::{Described, Recorder};
+use super::policy::{Permits, Policies};
+use super::recorder::{Described, Recorder};
 use super::response::ResponseBody;
 use super::{mirror, session, upgrade};
 use crate::net::Net;
@@ -82,7 +83,17 @@ pub(super) async fn exchange<N: Net>(
         }
     };
     let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
-    let patience = patience(recorder.began(), rule);
+    let policies = Policies::new(downstream, &mesh, &destination);
+    let admitted = admit(downstream, &mesh, &policies, &mut outgoing);
+    let (permits, told) = match admitted.await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            let mut response = answer(recorder, &asked, error);
+            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
+            return response;
+        }
+    };
+    let patience = patience(recorder.began(), rule, &policies);
     let mut body = outgoing_body(
         &asked,
         body,
@@ -112,7 +123,9 @@ pub(super) async fn exchange<N: Net>(
         &outgoing,
         &destination,
         &patience,
+        &policies,
         body,
+        permits,
         &mut recorder,
     );
     let Forwarded {
@@ -120,6 +133,8 @@ pub(super) async fn exchange<N: Net>(
         candidate,
         lease,
         deadline,
+        cookie,
+        outcome,
     } = match forwarded.await {
         Ok(forwarded) => forwarded,
         Err(error) => {
@@ -135,11 +150,15 @@ pub(super) async fn exchange<N: Net>(
     strip_hop_by_hop(&mut head.headers);
     filters::apply_to_response(backend_filters, None, &mut head.headers);
     filters::apply_to_response(rule_filters, origin.as_ref(), &mut head.headers);
+    head.headers.extend(told);
+    if let Some(cookie) = cookie {
+        cookie.set(&mut head.headers);
+    }
     if let Some(session) = rule.and_then(|rule| rule.rule.session.as_ref()) {
         session::remember(session, &candidate, destination.bound, &mut head.headers);
     }
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
-        return upgrade::carry(&asked, head, client, upstream, recorder);
+        return upgrade::carry(&asked, head, client, upstream, (recorder, outcome));
     }
     // The version is the client's connection's business.
     head.version = http::Version::default();
@@ -148,6 +167,7 @@ pub(super) async fn exchange<N: Net>(
         lease: Some(lease),
         deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
         recorder,
+        outcome,
     };
     Response::from_parts(head, ResponseBody::upstream(body))
 }
@@ -299,15 +319,39 @@ pub(super) fn destination<N: Net>(
     })
 }
 
-fn patience(began: Instant, rule: Option<&Arc<TableRule>>) -> Patience<'_> {
+/// What the policies say before a request is sent: what fails on purpose, what is too
+/// much.
+async fn admit<N: Net>(
+    downstream: &Arc<Downstream<N>>,
+    mesh: &Arc<Mesh>,
+    policies: &Policies,
+    outgoing: &mut Outgoing,
+) -> Result<(Permits, HeaderMap), Answer> {
+    let permits = policies.admit()?;
+    let told = policies.limit_rate(downstream, mesh, outgoing).await?;
+    policies.inject_faults().await?;
+    Ok((permits, told))
+}
+
+/// What the route says counts, then what the policies say.
+fn patience<'a>(
+    began: Instant,
+    rule: Option<&'a Arc<TableRule>>,
+    policies: &'a Policies,
+) -> Patience<'a> {
+    let routed = rule.map(|rule| rule.rule.timeouts).unwrap_or_default();
     let Timeouts {
         request,
         backend_request,
-    } = rule.map(|rule| rule.rule.timeouts).unwrap_or_default();
+    } = match routed == Timeouts::default() {
+        true => policies.timeouts(),
+        false => routed,
+    };
+    let retry = rule.and_then(|rule| rule.rule.retry.as_ref());
     Patience {
         deadline: request.map(|limit| began + limit),
         attempt: backend_request,
-        retry: rule.and_then(|rule| rule.rule.retry.as_ref()),
+        retry: retry.or_else(|| policies.retry()),
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use weft_model::balance::choose;
 use weft_model::mesh::Candidate;
 
 use super::Downstream;
@@ -15,11 +14,13 @@ use super::answer::Answer;
 use super::exchange::{Destination, OutgoingBody, Patience};
 use super::filters::Outgoing;
 use super::message::{self, Asked};
+use super::policy::{Outcome, Permits, Policies};
 use super::pool::{Lease, Target};
-use super::record::Recorder;
-use crate::balance::InFlight;
+use super::recorder::Recorder;
+use super::session;
 use crate::error::OutboundError;
 use crate::net::Net;
+use crate::resilience::{Refused, Upstream};
 
 /// Longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
@@ -32,6 +33,10 @@ pub(super) struct Forwarded {
     pub(super) lease: Lease,
     /// When all of it has to be there.
     pub(super) deadline: Option<Instant>,
+    /// What the client is to send from now on, so that it comes to the same endpoint.
+    pub(super) cookie: Option<session::Cookie>,
+    /// Tells the policies how it goes on.
+    pub(super) outcome: Outcome,
 }
 
 /// How an attempt failed.
@@ -47,72 +52,99 @@ enum Failed {
     },
     /// It took too long.
     Timeout,
+    /// As many wait for a connection as may.
+    Refused(Refused),
 }
 
 /// Sends a request until there is a response that counts.
 ///
 /// # Errors
 /// The answer that the client gets instead.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what was decided about one request, each thing by its name"
+)]
 pub(super) async fn forward<N: Net>(
     downstream: &Arc<Downstream<N>>,
     asked: &Asked,
     outgoing: &Outgoing,
     destination: &Destination,
     patience: &Patience<'_>,
+    policies: &Policies,
     mut body: OutgoingBody,
+    mut permits: Permits,
     recorder: &mut Recorder,
 ) -> Result<Forwarded, Answer> {
-    let mut retries = patience.retry.map_or(0, |retry| retry.attempts);
-    // Nothing was sent: another endpoint is always safe.
-    let mut connects = downstream.shared.settings.attempts.max(1);
-    // A pooled connection may be closed by the other end at any moment.
-    let mut stale = 2;
+    let mut left = Left {
+        retries: patience.retry.map_or(0, |retry| retry.attempts),
+        connects: downstream.shared.settings.attempts.max(1),
+        stale: 2,
+    };
+    let (key, cookie) = policies.key(downstream, outgoing);
     let mut tried = Vec::new();
     loop {
-        let chosen = choose_endpoint(downstream, destination, &tried);
+        let chosen = choose_endpoint(policies, destination, key, &tried);
         let candidate = chosen.ok_or(Answer::Unreachable { flag: "CONNECT" })?;
         recorder.connection = downstream.describe(Some(candidate), &destination.service);
         recorder.attempts += 1;
         let deadline = attempt_deadline(patience);
-        let attempt = attempt(
+        let way = policies.endpoints();
+        let now = way.attempt(candidate.address, Instant::now());
+        let sent = attempt(
             downstream,
             asked,
             outgoing,
             destination,
             candidate,
+            way,
             &mut body,
         );
-        let result = within(deadline, attempt).await;
-        let again = match result {
+        let again = match within(deadline, sent).await {
             Ok((response, lease)) => {
                 let status = response.status();
-                let wanted = patience.retry.filter(|retry| retry.codes.contains(&status));
-                if wanted.is_none() || retries == 0 || !body.is_whole() {
+                let mut retried = patience.retry.into_iter();
+                let wanted = retried.any(|retry| retry.codes.contains(&status));
+                if !wanted || left.retries == 0 || !body.is_whole() {
+                    let mut outcome = Outcome::new(permits, now, asked.grpc);
+                    outcome.head(status, response.headers());
                     return Ok(Forwarded {
                         response,
                         candidate: candidate.clone(),
                         lease,
                         deadline,
+                        cookie,
+                        outcome,
                     });
                 }
-                Again::Retry
+                now.answered(!status.is_server_error(), Instant::now());
+                Again::Retry(Answer::Broken)
             }
-            Err(failed) => after(failed, &outgoing.method, &body, &mut connects, &mut stale)?,
+            Err(failed) => {
+                if failed.is_of_endpoint() {
+                    now.answered(false, Instant::now());
+                }
+                left.after(failed, &outgoing.method, &body)
+            }
         };
+        drop(now);
         tried.push(candidate.address);
-        if tried.len() >= destination.candidates.len() {
-            tried.clear();
-        }
         match again {
             Again::AtOnce => {}
-            Again::Retry | Again::RetryOr(_) if retries > 0 && body.is_whole() => {
-                retries -= 1;
-                let retried = patience.retry.map_or(0, |retry| retry.attempts) - retries;
+            Again::Never(answer) => return Err(answer),
+            Again::Retry(answer) if left.retries == 0 || !body.is_whole() => {
+                permits.failed();
+                return Err(answer);
+            }
+            Again::Retry(_) => {
+                if !policies.retry_allowed() {
+                    permits.failed();
+                    return Err(Answer::Refused(Refused::RetryBudget));
+                }
+                left.retries -= 1;
+                let retried = patience.retry.map_or(0, |retry| retry.attempts) - left.retries;
                 let backoff = patience.retry.map_or(Duration::ZERO, |retry| retry.backoff);
                 wait(backoff, retried, patience.deadline).await?;
             }
-            Again::RetryOr(answer) => return Err(answer),
-            Again::Retry => return Err(Answer::Broken),
         }
     }
 }
@@ -121,65 +153,79 @@ pub(super) async fn forward<N: Net>(
 enum Again {
     /// Another attempt, which costs nothing.
     AtOnce,
-    /// Another attempt, where there is one left.
-    Retry,
-    /// The same, else this answer.
-    RetryOr(Answer),
+    /// Another attempt where one is left and within the budget, else this answer.
+    Retry(Answer),
+    /// This answer.
+    Never(Answer),
 }
 
-fn after(
-    failed: Failed,
-    method: &Method,
-    body: &OutgoingBody,
-    connects: &mut usize,
-    stale: &mut u32,
-) -> Result<Again, Answer> {
-    match failed {
-        Failed::Connect(error) => {
-            tracing::debug!(%error, "trying another endpoint");
-            *connects -= 1;
-            let answer = Answer::Unreachable { flag: error.flag() };
-            match *connects {
-                0 => Ok(Again::RetryOr(answer)),
-                _ => Ok(Again::AtOnce),
+/// Attempts that are left.
+struct Left {
+    /// That the route or the policy asks for.
+    retries: u32,
+    /// Of which nothing was sent: another endpoint is always safe.
+    connects: usize,
+    /// Pooled connections may be closed by the other end at any moment.
+    stale: u32,
+}
+
+impl Left {
+    fn after(&mut self, failed: Failed, method: &Method, body: &OutgoingBody) -> Again {
+        match failed {
+            Failed::Connect(error) => {
+                tracing::debug!(%error, "trying another endpoint");
+                self.connects = self.connects.saturating_sub(1);
+                match self.connects {
+                    0 => Again::Retry(Answer::Unreachable { flag: error.flag() }),
+                    _ => Again::AtOnce,
+                }
             }
+            Failed::Unsent if self.stale > 0 => {
+                self.stale -= 1;
+                Again::AtOnce
+            }
+            // The other end closed an idle connection just as the request was sent; what
+            // doesn't change anything may be sent again (RFC 9110 section 9.2.2).
+            Failed::Broken { reused: true }
+                if self.stale > 0 && method.is_safe() && matches!(body, OutgoingBody::Empty) =>
+            {
+                self.stale -= 1;
+                Again::AtOnce
+            }
+            Failed::Unsent | Failed::Broken { .. } => Again::Retry(Answer::Broken),
+            Failed::Timeout => Again::Retry(Answer::Timeout),
+            Failed::Refused(refused) => Again::Never(refused.into()),
         }
-        Failed::Unsent if *stale > 0 => {
-            *stale -= 1;
-            Ok(Again::AtOnce)
-        }
-        // The other end closed an idle connection just as the request was sent; what
-        // doesn't change anything may be sent again (RFC 9110 section 9.2.2).
-        Failed::Broken { reused: true }
-            if *stale > 0 && method.is_safe() && matches!(body, OutgoingBody::Empty) =>
-        {
-            *stale -= 1;
-            Ok(Again::AtOnce)
-        }
-        Failed::Unsent | Failed::Broken { .. } => Ok(Again::RetryOr(Answer::Broken)),
-        Failed::Timeout => Ok(Again::RetryOr(Answer::Timeout)),
     }
 }
 
-/// The endpoint of the session, else the best of those that were not tried.
-fn choose_endpoint<'a, N>(
-    downstream: &Downstream<N>,
+impl Failed {
+    fn is_of_endpoint(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_of_endpoint(),
+            Self::Broken { reused } => !reused,
+            Self::Timeout => true,
+            Self::Unsent | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// The endpoint of the session, else the one that the policy chooses.
+fn choose_endpoint<'a>(
+    policies: &Policies,
     destination: &'a Destination,
+    key: Option<u64>,
     tried: &[SocketAddr],
 ) -> Option<&'a Candidate> {
+    let (way, now) = (policies.endpoints(), Instant::now());
     let candidates = &destination.candidates;
-    let bound = destination.bound.filter(|address| !tried.contains(address));
+    let bound = destination
+        .bound
+        .filter(|address| !tried.contains(address) && !way.is_ejected(*address, now));
     if let Some(bound) = bound {
         return candidates.iter().find(|c| c.address == bound);
     }
-    let left: Vec<_> = candidates
-        .iter()
-        .filter(|candidate| !tried.contains(&candidate.address))
-        .collect();
-    let loads = &downstream.shared.loads;
-    let load = |index: usize| loads.of(left[index].address).load();
-    let chosen = choose(left.len(), load, |below| fastrand::usize(..below))?;
-    left.get(chosen).copied()
+    candidates.get(way.choose(candidates, key, tried, now)?)
 }
 
 fn attempt_deadline(patience: &Patience<'_>) -> Option<Instant> {
@@ -222,6 +268,7 @@ async fn attempt<N: Net>(
     outgoing: &Outgoing,
     destination: &Destination,
     candidate: &Candidate,
+    way: &Upstream,
     body: &mut OutgoingBody,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let Downstream {
@@ -230,25 +277,27 @@ async fn attempt<N: Net>(
         client,
         ..
     } = &**downstream;
-    let load = shared.loads.of(candidate.address);
-    let (began, _in_flight): (_, InFlight) = (Instant::now(), load.start());
     let target = Target {
         service: &destination.service,
         port: destination.port,
         candidate,
         http2: destination.http2,
     };
-    let leased = pod.http.pool.lease(shared, pod, target, *client).await;
-    let mut lease = leased.map_err(Failed::Connect)?;
+    let pool = &pod.http.pool;
+    let mut lease = match pool.waiting(target) {
+        Some(lease) => lease,
+        None => {
+            let _pending = way.admit_pending().map_err(Failed::Refused)?;
+            let leased = pool.lease(shared, pod, target, *client).await;
+            leased.map_err(Failed::Connect)?
+        }
+    };
     let reused = lease.is_reused();
     let body_now = body.take().ok_or(Failed::Broken { reused: false })?;
     let request = request(asked, outgoing, destination.http2, body_now);
     let request = request.map_err(|_| Failed::Broken { reused: false })?;
     match lease.send(request).await {
-        Ok(response) => {
-            load.observe(began.elapsed());
-            Ok((response, lease))
-        }
+        Ok(response) => Ok((response, lease)),
         Err(mut error) => match error.take_message() {
             Some(unsent) => {
                 body.put_back(unsent.into_body());

@@ -14,7 +14,8 @@ use super::exchange::{Destination, OutgoingBody, Patience, destination};
 use super::filters::Outgoing;
 use super::forward::{self, Forwarded};
 use super::message::Asked;
-use super::record::{Described, Recorder};
+use super::policy::Policies;
+use super::recorder::{Described, Recorder};
 use crate::net::Net;
 
 /// How long a copy may take.
@@ -75,6 +76,12 @@ async fn copy<N: Net>(
     let metrics = Arc::clone(&downstream.shared.metrics);
     let pod = downstream.pod.started_as.uid.clone();
     let mut recorder = Recorder::new(metrics, pod, connection, request);
+    let mesh = downstream.shared.store.snapshot();
+    let policies = Policies::new(downstream, &mesh, destination);
+    let Ok(permits) = policies.admit() else {
+        recorder.fail("TOO_MUCH");
+        return;
+    };
     let patience = Patience {
         deadline: None,
         attempt: None,
@@ -87,12 +94,17 @@ async fn copy<N: Net>(
         outgoing,
         destination,
         &patience,
+        &policies,
         body,
+        permits,
         &mut recorder,
     );
     match forwarded.await {
         Ok(Forwarded {
-            response, lease, ..
+            response,
+            lease,
+            outcome: _outcome,
+            ..
         }) => {
             recorder.answered(response.status(), response.headers());
             let mut body = response.into_body();

@@ -118,7 +118,10 @@ enum Sender {
         http1::SendRequest<RequestBody>,
         Option<h2::client::SendRequest<Bytes>>,
     ),
-    Http2(http2::SendRequest<RequestBody>, Place),
+    Http2(
+        http2::SendRequest<RequestBody>,
+        #[allow(dead_code, reason = "held for its drop")] Place,
+    ),
 }
 
 /// One request's place on a connection of HTTP/2; free again when dropped.
@@ -174,8 +177,16 @@ impl Lease {
 }
 
 impl HttpPool {
-    /// A connection to an endpoint, or a place on one: of those that are there, else a
-    /// new one.
+    /// A connection to an endpoint, or a place on one, that is there.
+    pub(crate) fn waiting(&self, target: Target<'_>) -> Option<Lease> {
+        let connections = self.connections(target);
+        match target.http2 {
+            true => connections.place(true),
+            false => connections.idle(),
+        }
+    }
+
+    /// The same, or a new one.
     pub(crate) async fn lease<N: Net>(
         &self,
         shared: &Arc<Shared<N>>,
@@ -187,9 +198,6 @@ impl HttpPool {
         if target.http2 {
             return connections.lease_http2(shared, pod, client).await;
         }
-        if let Some(lease) = connections.idle() {
-            return Ok(lease);
-        }
         let (stream, tunnel) = connect(shared, pod, &connections.candidate, client).await?;
         let sender = handshake_http1(stream).await?;
         Ok(Lease {
@@ -197,15 +205,6 @@ impl HttpPool {
             home: connections,
             reused: false,
         })
-    }
-
-    /// Connections that are open, as far as they wait for a request or share it.
-    pub(crate) fn len(&self) -> usize {
-        let count = |connections: &Arc<Connections>| {
-            let live = connections.lock();
-            live.idle.len() + live.shared.len()
-        };
-        self.lock().values().map(count).sum()
     }
 
     /// Drops what leads to endpoints that are none any more, and what waited too long.
@@ -294,9 +293,6 @@ impl Connections {
         pod: &Arc<LocalPod<N>>,
         client: SocketAddr,
     ) -> Result<Lease, OutboundError> {
-        if let Some(lease) = self.place(true) {
-            return Ok(lease);
-        }
         let _turn = self.dialling.acquire().await;
         // Whoever was before us may have dialled.
         if let Some(lease) = self.place(true) {
@@ -370,7 +366,8 @@ fn is_open(tunnel: Option<&h2::client::SendRequest<Bytes>>) -> bool {
 
 type Connected = (UpstreamStream, Option<h2::client::SendRequest<Bytes>>);
 
-async fn connect<N: Net>(
+/// Opens a connection to a candidate.
+pub(super) async fn connect<N: Net>(
     shared: &Arc<Shared<N>>,
     pod: &Arc<LocalPod<N>>,
     candidate: &Candidate,

@@ -10,8 +10,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::body::BodyError;
+use super::policy::Outcome;
 use super::pool::Lease;
-use super::record::Recorder;
+use super::recorder::Recorder;
 
 /// A response took longer than its route allows.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,8 @@ pub(crate) struct UpstreamBody {
     pub(crate) deadline: Option<Pin<Box<Sleep>>>,
     /// Records the request when dropped.
     pub(crate) recorder: Recorder,
+    /// Tells the policies how it went.
+    pub(crate) outcome: Outcome,
 }
 
 impl ResponseBody {
@@ -72,6 +75,7 @@ impl UpstreamBody {
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
                 self.recorder.fail("TIMEOUT");
+                self.outcome.broke();
                 return Poll::Ready(Some(Err(TooLong.into())));
             }
             return Poll::Pending;
@@ -82,10 +86,14 @@ impl UpstreamBody {
                     self.recorder.received(data.len());
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.recorder.trailers(trailers);
+                    self.outcome.trailers(trailers);
                 }
                 self.finish_if_ended();
             }
-            Some(Err(_)) => self.recorder.fail("UPSTREAM_RESET"),
+            Some(Err(_)) => {
+                self.recorder.fail("UPSTREAM_RESET");
+                self.outcome.broke();
+            }
             None => self.finish(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

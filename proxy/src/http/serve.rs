@@ -4,8 +4,6 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,10 +12,11 @@ use tokio::sync::watch;
 
 use super::Downstream;
 use super::exchange::exchange;
+use super::guard::{self, Guarded};
 use crate::net::Net;
 
 /// Bytes of a request's head.
-const HEAD: usize = 64 * 1024;
+const HEAD: usize = guard::LARGEST_HEAD;
 /// Fields of a request.
 const FIELDS: usize = 256;
 /// Requests that a client may have under way on one connection.
@@ -37,7 +36,15 @@ pub(super) async fn http1<N: Net>(
     mut draining: watch::Receiver<bool>,
 ) {
     let idle = downstream.shared.settings.idle.open;
-    let service = service_fn(|request| answer(Arc::clone(&downstream), request));
+    let (stream, guard) = Guarded::new(stream);
+    let service = service_fn(|request| {
+        let (downstream, guard) = (Arc::clone(&downstream), guard.clone());
+        async move {
+            let response = exchange(&downstream, request).await;
+            guard.answered(response.status());
+            Ok::<_, Infallible>(response)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Counts from the end of the last response: how long a client may be silent.
@@ -58,7 +65,9 @@ pub(super) async fn http1<N: Net>(
             connection.await
         }
     };
-    if let Err(error) = result {
+    if let Some(refusal) = guard.refusal() {
+        downstream.refused(refusal);
+    } else if let Err(error) = result {
         tracing::debug!(%error, client = %downstream.client, "a client's connection of HTTP/1 ended");
     }
 }
@@ -70,7 +79,10 @@ pub(super) async fn http2<N: Net>(
     stream: TcpStream,
     mut draining: watch::Receiver<bool>,
 ) {
-    let service = service_fn(|request| answer(Arc::clone(&downstream), request));
+    let service = service_fn(|request| {
+        let downstream = Arc::clone(&downstream);
+        async move { Ok::<_, Infallible>(exchange(&downstream, request).await) }
+    });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -100,11 +112,4 @@ async fn told(draining: &mut watch::Receiver<bool>) {
     if draining.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-async fn answer<N: Net>(
-    downstream: Arc<Downstream<N>>,
-    request: Request<Incoming>,
-) -> Result<http::Response<super::response::ResponseBody>, Infallible> {
-    Ok(exchange(&downstream, request).await)
 }

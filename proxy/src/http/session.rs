@@ -2,9 +2,12 @@
 //! cookie or a field.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use weft_model::balance::hash::hash_of;
 use weft_model::mesh::Candidate;
 use weft_model::route::{SessionCarrier, SessionPersistence};
 
@@ -20,7 +23,7 @@ pub(super) fn token(session: &SessionPersistence, headers: &HeaderMap) -> Option
 }
 
 /// The value of a cookie (RFC 6265 section 4.2.1).
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(COOKIE).into_iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';'));
@@ -28,6 +31,28 @@ pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
         let (key, value) = pair.split_once('=')?;
         (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
     })
+}
+
+/// A cookie that a client is given.
+#[derive(Clone, Debug)]
+pub(super) struct Cookie {
+    pub(super) name: Arc<str>,
+    pub(super) value: String,
+    /// Its `Max-Age`; as long as the client runs when `None`.
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl Cookie {
+    /// Gives it with a response (RFC 6265 section 4.1).
+    pub(super) fn set(&self, headers: &mut HeaderMap) {
+        let mut cookie = format!("{}={}; Path=/; HttpOnly", self.name, self.value);
+        if let Some(lifetime) = self.lifetime {
+            cookie.push_str(&format!("; Max-Age={}", lifetime.as_secs()));
+        }
+        if let Ok(value) = HeaderValue::try_from(cookie) {
+            headers.append(SET_COOKIE, value);
+        }
+    }
 }
 
 /// The endpoint that a token stands for, as long as it is one.
@@ -49,15 +74,12 @@ pub(super) fn remember(
     }
     let token = token_of(candidate);
     match &session.carrier {
-        SessionCarrier::Cookie { lifetime } => {
-            let mut cookie = format!("{}={token}; Path=/; HttpOnly", session.name);
-            if let Some(lifetime) = lifetime {
-                cookie.push_str(&format!("; Max-Age={}", lifetime.as_secs()));
-            }
-            if let Ok(value) = HeaderValue::try_from(cookie) {
-                headers.append(SET_COOKIE, value);
-            }
+        SessionCarrier::Cookie { lifetime } => Cookie {
+            name: Arc::clone(&session.name),
+            value: token,
+            lifetime: *lifetime,
         }
+        .set(headers),
         SessionCarrier::Header => {
             let name = HeaderName::try_from(&*session.name);
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(token)) {
@@ -67,15 +89,12 @@ pub(super) fn remember(
     }
 }
 
-/// What stands for an endpoint: the pod and the address, without telling either
-/// (FNV-1a, 64 bits). Whoever makes one up reaches an endpoint that is open to it anyway.
+/// What stands for an endpoint: the pod and the address, without telling either. Whoever
+/// makes one up reaches an endpoint that is open to it anyway.
 fn token_of(candidate: &Candidate) -> String {
     let pod = candidate.workload.as_ref().map(|pod| pod.uid.to_string());
     let text = format!("{} {}", pod.unwrap_or_default(), candidate.address);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    format!("{:016x}", hash_of(text.as_bytes()))
 }
 
 #[cfg(test)]

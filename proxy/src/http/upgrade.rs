@@ -9,7 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::message::{Asked, restore_upgrade};
-use super::record::Recorder;
+use super::policy::Outcome;
+use super::recorder::Recorder;
 use super::response::ResponseBody;
 
 /// Passes the change on, and carries bytes between both ends once both have changed.
@@ -18,7 +19,7 @@ pub(super) fn carry(
     mut head: Parts,
     client: OnUpgrade,
     upstream: OnUpgrade,
-    mut recorder: Recorder,
+    (mut recorder, outcome): (Recorder, Outcome),
 ) -> Response<ResponseBody> {
     if let Some(protocol) = &asked.upgrade
         && head.status == StatusCode::SWITCHING_PROTOCOLS
@@ -27,6 +28,8 @@ pub(super) fn carry(
     }
     head.version = http::Version::default();
     tokio::spawn(async move {
+        // Its place under the limits is taken as long as it lasts.
+        let _outcome = outcome;
         let (client, upstream) = match tokio::try_join!(client, upstream) {
             Ok(both) => both,
             Err(error) => {

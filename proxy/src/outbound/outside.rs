@@ -13,7 +13,7 @@ use weft_model::mesh::{Candidate, Mesh, Transport};
 use weft_model::service::{Service, ServiceKind};
 use weft_model::workload::Workload;
 
-use super::Plan;
+use super::destination::Destination;
 use crate::error::OutboundError;
 use crate::shared::Shared;
 use crate::sniff;
@@ -23,21 +23,22 @@ use crate::sniff;
 const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// Where a connection goes that the mesh has no address for.
-pub(super) async fn plan<N>(
+pub(super) async fn find<N>(
     shared: &Shared<N>,
     source: &Workload,
     accepted: &TcpStream,
     address: SocketAddr,
-) -> Result<Plan, OutboundError> {
+) -> Result<Destination, OutboundError> {
     let mesh = shared.store.snapshot();
     let found = match mesh.external_at(source.namespace(), address) {
         Some(external) => Some(external),
         None => by_name(shared, &mesh, source, accepted, address).await?,
     };
     if let Some(external) = found {
-        return Ok(Plan {
+        return Ok(Destination {
             candidates: candidates(shared, &mesh, &external).await?,
             service: Some(Arc::new(as_service(&external))),
+            port: None,
             is_unregistered: false,
         });
     }
@@ -50,10 +51,9 @@ pub(super) async fn plan<N>(
         workload: None,
         transport: Transport::Plaintext,
     };
-    Ok(Plan {
-        service: None,
-        candidates: vec![outside],
+    Ok(Destination {
         is_unregistered,
+        ..Destination::at(outside)
     })
 }
 

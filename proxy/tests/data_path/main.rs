@@ -11,6 +11,8 @@
 mod bed;
 mod connection_routes;
 mod egress;
+mod http;
+mod policies;
 mod refusals;
 
 use std::net::SocketAddr;

@@ -385,7 +385,7 @@ impl Start<'_> {
 }
 
 /// The end of a log: the reason stands there.
-pub(super) fn tail(log: &str) -> String {
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

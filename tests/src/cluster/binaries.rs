@@ -33,7 +33,7 @@ const GATEWAY_API: &str = "gateway-api";
 const VERSION_VARIABLES: &str = "k8s.io/component-base/version.git";
 
 /// Programs that are there, by module and name, such as `kubernetes/kubelet`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Binaries(BTreeMap<String, PathBuf>);
 
 impl Binaries {
@@ -93,15 +93,32 @@ impl Binaries {
         Ok(())
     }
 
+    /// One program alone, such as a client for tests.
+    ///
+    /// # Errors
+    /// When Go is missing and can't be installed, or it doesn't build.
+    pub fn program(workspace: &Path, program: &str) -> Result<PathBuf> {
+        Module::of_program(workspace, program)?.ensure(program)
+    }
+
     /// The folder with the CRDs of the Gateway API, `standard` and `experimental`, for
     /// `kubectl apply --server-side -k` and `-f`.
     ///
     /// # Errors
     /// When Go is missing and can't be installed, or can't get the module.
     pub fn gateway_api_crds(workspace: &Path) -> Result<PathBuf> {
+        let module = Self::gateway_api_module(workspace, "sigs.k8s.io/gateway-api")?;
+        Ok(module.join("config/crd"))
+    }
+
+    /// The folder with the files of a module that the one for the Gateway API requires.
+    ///
+    /// # Errors
+    /// When Go is missing and can't be installed, or can't get the module.
+    pub fn gateway_api_module(workspace: &Path, required: &str) -> Result<PathBuf> {
         ensure_programs(&[("go", "golang-go")])?;
         let module = Module::open(workspace, GATEWAY_API)?;
-        let line = ["mod", "download", "-json", "sigs.k8s.io/gateway-api"];
+        let line = ["mod", "download", "-json", required];
         let output = Command::new("go")
             .current_dir(&module.folder)
             .env("GOTOOLCHAIN", "auto")
@@ -111,8 +128,7 @@ impl Binaries {
             .map_err(Error::system("run go"))?;
         let answer: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
         let directory = answer.and_then(|answer| answer["Dir"].as_str().map(PathBuf::from));
-        let crds = directory.map(|directory| directory.join("config/crd"));
-        crds.ok_or_else(|| Error::Program {
+        directory.ok_or_else(|| Error::Program {
             command: format!("go {}", line.join(" ")),
             status: output.status.to_string(),
             output: String::from_utf8_lossy(&output.stderr).into_owned(),

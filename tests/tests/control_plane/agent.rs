@@ -12,8 +12,8 @@ use weft_proto::v1::certificates_client::CertificatesClient;
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::{
-    CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, PodCapture, ResourceKind,
-    SignRequest, SignResponse, Subscribe, resource,
+    CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, PodCapture, Resource,
+    ResourceKind, ResourceVersion, SignRequest, SignResponse, Subscribe, resource,
 };
 
 use crate::bed::{Bed, ControlPlane, LIMIT};
@@ -76,6 +76,7 @@ impl Agent {
             ResourceKind::Service,
             ResourceKind::Endpoint,
             ResourceKind::Route,
+            ResourceKind::TrafficPolicy,
             ResourceKind::ExternalService,
         ];
         let subscribe = Message::Subscribe(Subscribe {
@@ -148,6 +149,27 @@ impl Stream {
                 {
                     return workload;
                 }
+            }
+        }
+    }
+
+    /// Receives until a resource is told of that is wanted.
+    pub(crate) async fn changed(&mut self, wanted: impl Fn(&Resource) -> bool) -> Resource {
+        loop {
+            let response = self.receive().await.unwrap().unwrap();
+            if let Some(changed) = response.changed.into_iter().find(&wanted) {
+                return changed;
+            }
+        }
+    }
+
+    /// Receives until a resource of that name is gone.
+    pub(crate) async fn removed(&mut self, name: &str) -> ResourceVersion {
+        loop {
+            let response = self.receive().await.unwrap().unwrap();
+            let mut removed = response.removed.into_iter();
+            if let Some(removed) = removed.find(|removed| removed.name == name) {
+                return removed;
             }
         }
     }

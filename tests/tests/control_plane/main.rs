@@ -16,5 +16,6 @@ mod external_service;
 mod forwarder;
 mod rotation;
 mod routes;
+mod traffic_policy;
 mod watch;
 mod webhook;

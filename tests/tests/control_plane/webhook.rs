@@ -95,6 +95,20 @@ async fn mistakes_are_refused_when_they_are_made_and_the_error_names_the_field()
         .run(&["label", "pod", "old", "tier=back"])
         .unwrap();
 
+    let policy = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "TrafficPolicy",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": {
+            "targetRef": { "kind": "Service", "name": "web" },
+            "timeouts": { "request": "1s", "backendRequest": "2s" },
+        },
+    });
+    let error = refused(&policy.to_string());
+    assert!(
+        error.contains("spec.timeouts.backendRequest: longer than the request"),
+        "{error}"
+    );
+
     // The control plane is gone: whatever asks nothing of the mesh goes on, even so.
     control_plane.stop();
     bed.kubectl()

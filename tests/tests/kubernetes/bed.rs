@@ -2,13 +2,14 @@
 //! `cargo xtask cluster test --kubeconfig` names.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use weft_tests::cluster::{Binaries, Cluster, ClusterOptions, KubeProxy, Kubectl};
+use weft_tests::cluster::{
+    Binaries, Cluster, ClusterOptions, KubeProxy, Kubectl, install_weft, load_by_command,
+};
 use weft_tests::image::Image;
 use weft_tests::wait_for;
 
@@ -56,7 +57,7 @@ fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap()
 }
 
-fn workspace() -> &'static Path {
+pub(crate) fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap()
 }
@@ -126,15 +127,7 @@ impl Bed {
             let client = directory.path().join("client.tar");
             std::fs::write(&client, client_image().pack().unwrap().bytes).unwrap();
             for archive in archives().into_iter().chain([client]) {
-                let mut words = command.split_whitespace();
-                let mut load =
-                    Command::new(words.next().expect("a command in WEFT_TEST_LOAD_IMAGE"));
-                let status = load.args(words).arg(&archive).status().unwrap();
-                assert!(
-                    status.success(),
-                    "{command} {}: {status}",
-                    archive.display()
-                );
+                load_by_command(&command, &archive).unwrap();
             }
         }
         let bed = Self {
@@ -155,15 +148,9 @@ impl Bed {
 
     /// As the README says.
     pub(crate) fn install(&self) {
-        let deploy = workspace().join("deploy");
-        self.kubectl(&format!("apply --server-side -k {}", deploy.display()));
-        for part in ["deployment/weft-control-plane", "daemonset/weft-node-agent"] {
-            let line = format!("rollout status {part} -n weft-system --timeout=120s");
-            let ended = self.try_kubectl(&line);
-            if let Err(error) = ended {
-                let pods = self.try_kubectl("describe pods -n weft-system");
-                panic!("{error}\n{pods:?}\n{}", self.agent_logs());
-            }
+        if let Err(error) = install_weft(&self.kubectl, workspace()) {
+            let pods = self.try_kubectl("describe pods -n weft-system");
+            panic!("{error}\n{pods:?}\n{}", self.agent_logs());
         }
     }
 

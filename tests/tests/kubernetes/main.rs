@@ -8,6 +8,7 @@
 )]
 
 mod bed;
+mod conformance;
 mod shop;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The peer: a pair of Envoy proxies, TCP over mutual TLS between them, as a
+//! The peer: Envoy proxies in pairs, TCP or HTTP over mutual TLS between them, as a
 //! sidecar mesh sets them up.
 
 use std::fs;
@@ -10,12 +10,25 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::{Value, json};
 
 /// One hop: where a proxy of the pair listens and where it sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hop {
     /// Where it accepts.
     pub(crate) listen: SocketAddr,
-    /// Where it connects to.
-    pub(crate) upstream: SocketAddr,
+    /// Where it connects to, with weights; TCP has one.
+    pub(crate) upstreams: Vec<(SocketAddr, u32)>,
+    /// What it looks at.
+    pub(crate) protocol: Protocol,
+}
+
+/// What a hop carries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Protocol {
+    /// Bytes.
+    Tcp,
+    /// Requests, which it routes.
+    Http1,
+    /// The same over HTTP/2.
+    Http2,
 }
 
 /// Which half of the pair.
@@ -81,28 +94,28 @@ pub(crate) fn credentials(directory: &Path) -> Result<[Credentials; 2], PeerErro
 
 /// The configuration of one half of the pair.
 pub(crate) fn configuration(side: Side, hops: &[Hop], credentials: &Credentials) -> Value {
-    let resources = hops.iter().enumerate().map(|(index, hop)| {
+    let (mut listeners, mut clusters) = (Vec::new(), Vec::new());
+    for (index, hop) in hops.iter().enumerate() {
         let name = format!("hop{index}");
-        (
-            listener(side, &name, hop.listen, credentials),
-            cluster(side, &name, hop.upstream, credentials),
-        )
-    });
-    let (listeners, clusters): (Vec<_>, Vec<_>) = resources.unzip();
+        listeners.push(listener(side, &name, hop, credentials));
+        for (upstream, (address, _)) in hop.upstreams.iter().enumerate() {
+            let name = cluster_name(&name, upstream);
+            clusters.push(cluster(side, &name, *address, hop.protocol, credentials));
+        }
+    }
     json!({ "static_resources": { "listeners": listeners, "clusters": clusters } })
 }
 
-fn listener(side: Side, name: &str, address: SocketAddr, credentials: &Credentials) -> Value {
-    let mut chain = json!({
-        "filters": [{
-            "name": "envoy.filters.network.tcp_proxy",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                "stat_prefix": name,
-                "cluster": name,
-            },
-        }],
-    });
+fn cluster_name(hop: &str, upstream: usize) -> String {
+    format!("{hop}-{upstream}")
+}
+
+fn listener(side: Side, name: &str, hop: &Hop, credentials: &Credentials) -> Value {
+    let filter = match hop.protocol {
+        Protocol::Tcp => tcp_proxy(name),
+        Protocol::Http1 | Protocol::Http2 => connection_manager(name, &hop.upstreams),
+    };
+    let mut chain = json!({ "filters": [filter] });
     if side == Side::Server {
         chain["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
@@ -113,11 +126,58 @@ fn listener(side: Side, name: &str, address: SocketAddr, credentials: &Credentia
             },
         });
     }
-    json!({ "name": name, "address": socket_address(address), "filter_chains": [chain] })
+    json!({ "name": name, "address": socket_address(hop.listen), "filter_chains": [chain] })
 }
 
-fn cluster(side: Side, name: &str, address: SocketAddr, credentials: &Credentials) -> Value {
+fn tcp_proxy(name: &str) -> Value {
+    json!({
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": name,
+            "cluster": cluster_name(name, 0),
+        },
+    })
+}
+
+/// Every request to one of the upstreams by its weight.
+fn connection_manager(name: &str, upstreams: &[(SocketAddr, u32)]) -> Value {
+    let weighted = upstreams
+        .iter()
+        .enumerate()
+        .map(|(index, (_, weight))| json!({ "name": cluster_name(name, index), "weight": weight }));
+    let route = json!({
+        "match": { "prefix": "/" },
+        "route": { "weighted_clusters": { "clusters": weighted.collect::<Vec<_>>() } },
+    });
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        },
+    });
+    json!({
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": name,
+            "route_config": {
+                "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }],
+            },
+            "http_filters": [router],
+        },
+    })
+}
+
+fn cluster(
+    side: Side,
+    name: &str,
+    address: SocketAddr,
+    protocol: Protocol,
+    credentials: &Credentials,
+) -> Value {
     let endpoint = json!({ "endpoint": { "address": socket_address(address) } });
+    let limit = 100_000;
     let mut cluster = json!({
         "name": name,
         "type": "STATIC",
@@ -127,8 +187,20 @@ fn cluster(side: Side, name: &str, address: SocketAddr, credentials: &Credential
             "endpoints": [{ "lb_endpoints": [endpoint] }],
         },
         // The defaults of 1,024 would measure the limit, not the proxy.
-        "circuit_breakers": { "thresholds": [{ "max_connections": 100_000, "max_pending_requests": 100_000 }] },
+        "circuit_breakers": { "thresholds": [{
+            "max_connections": limit,
+            "max_pending_requests": limit,
+            "max_requests": limit,
+        }] },
     });
+    if protocol == Protocol::Http2 {
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        });
+    }
     if side == Side::Client {
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",

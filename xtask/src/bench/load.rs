@@ -50,6 +50,27 @@ fn microseconds(text: &str) -> Option<f64> {
     None
 }
 
+/// Reads what `h2load` prints at its end; it has no median.
+pub(crate) fn parse_h2load(output: &str) -> Option<HttpLoad> {
+    let line = |start: &str| output.lines().find_map(|line| line.strip_prefix(start));
+    let rate = line("finished in ")?.split(", ").nth(1)?;
+    let counts = line("requests: ")?;
+    let count = |name: &str| -> Option<f64> {
+        let count = counts
+            .split(", ")
+            .find_map(|count| count.strip_suffix(name));
+        count?.trim().parse().ok()
+    };
+    let refused = line("status codes: ")?.split(", ").skip(2);
+    let refused = refused.filter_map(|count| count.split(' ').next()?.parse::<f64>().ok());
+    Some(HttpLoad {
+        requests: count(" done")?,
+        rate: rate.strip_suffix(" req/s")?.parse().ok()?,
+        p50: f64::NAN,
+        errors: count(" failed")?.max(refused.sum()),
+    })
+}
+
 /// Latencies at a fixed rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FixedRate {
@@ -120,6 +141,19 @@ Transfer/sec:     25.00MB
         let refused = format!("{WRK}  Non-2xx or 3xx responses: 7\n");
         assert_eq!(parse_wrk(&refused).unwrap().errors, 11.0);
         assert_eq!(parse_wrk("unable to connect"), None);
+    }
+
+    #[test]
+    fn h2load_is_read_with_its_errors() {
+        let output = "starting benchmark...\n\nfinished in 2.00s, 24600.50 req/s, 26.04MB/s\n\
+             requests: 49201 total, 49265 started, 49201 done, 49201 succeeded, 3 failed, 0 errored, 0 timeout\n\
+             status codes: 49194 2xx, 0 3xx, 0 4xx, 7 5xx\n";
+        let load = parse_h2load(output).unwrap();
+        assert_eq!(
+            (load.requests, load.rate, load.errors),
+            (49201.0, 24600.5, 7.0)
+        );
+        assert_eq!(parse_h2load("could not connect"), None);
     }
 
     #[test]

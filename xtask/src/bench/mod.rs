@@ -2,14 +2,23 @@
 //! interleaved in one run, as ratios. Absolute values belong to the machine that they
 //! were measured on; only ratios of one run mean something.
 
+mod bed;
 mod envoy;
+mod error;
+mod http;
 mod l4;
 mod load;
+mod peer;
 mod processes;
 mod report;
+mod requests;
 mod statistics;
 
 use weft_tests::packages::ensure_programs;
+
+use bed::MODES;
+use error::BenchError;
+use report::Samples;
 
 use crate::workspace::Workspace;
 use crate::{build_ebpf, prerequisites};
@@ -46,6 +55,9 @@ pub(crate) struct Options {
 enum Name {
     /// TCP across nodes: direct, through a pair of Envoys with mutual TLS, through Weft.
     L4,
+    /// HTTP across nodes by a route that splits requests 80/20: direct (no split), through
+    /// Envoys with mutual TLS, through Weft.
+    Http,
     /// The control plane under simulated agents: how long a change takes to reach the
     /// last of a thousand, and how that grows with the mesh.
     ControlPlane,
@@ -57,7 +69,8 @@ enum Name {
 /// In words, when something that it needs isn't there or fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), String> {
     match options.name {
-        Name::L4 => run_l4(workspace, options),
+        Name::L4 => run_data_path(workspace, options, l4::run),
+        Name::Http => run_data_path(workspace, options, http::run),
         Name::ControlPlane => run_control_plane(workspace, options),
     }
 }
@@ -75,20 +88,24 @@ fn run_control_plane(workspace: &Workspace, options: &Options) -> Result<(), Str
     }
 }
 
-fn run_l4(workspace: &Workspace, options: &Options) -> Result<(), String> {
+fn run_data_path(
+    workspace: &Workspace,
+    options: &Options,
+    run: fn(&Workspace, usize, u32) -> Result<Samples, BenchError>,
+) -> Result<(), String> {
     prerequisites::ensure()?;
     ensure_programs(&PROGRAMS).map_err(|error| error.to_string())?;
     build_ebpf::run(&build_ebpf::Options::default()).map_err(|error| error.to_string())?;
     workspace
         .build_release()
         .map_err(|error| error.to_string())?;
-    let samples = l4::run(workspace, options.repetitions, options.seconds)
-        .map_err(|error| error.to_string())?;
+    let samples =
+        run(workspace, options.repetitions, options.seconds).map_err(|error| error.to_string())?;
     if options.json {
-        let rows = serde_json::to_string_pretty(&samples.rows(&l4::MODES));
+        let rows = serde_json::to_string_pretty(&samples.rows(&MODES));
         println!("{}", rows.map_err(|error| error.to_string())?);
     } else {
-        println!("{}", samples.table(&l4::MODES));
+        println!("{}", samples.table(&MODES));
     }
     Ok(())
 }

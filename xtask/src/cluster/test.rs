@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use weft_tests::cluster::Binaries;
+use weft_tests::conformance;
 
 use super::ClusterError;
 use crate::images;
@@ -31,7 +32,8 @@ pub(crate) struct Options {
 /// When something can't be had or built.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<(), ClusterError> {
     let mut binaries = Binaries::ensure(workspace.root())?;
-    binaries.add_modules(workspace.root(), &["helm", "gateway-api"])?;
+    binaries.add_modules(workspace.root(), &["helm"])?;
+    conformance::add_programs(&mut binaries, workspace.root())?;
     images::run(workspace, &images::Options::development())?;
     Ok(())
 }

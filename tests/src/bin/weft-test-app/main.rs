@@ -5,12 +5,16 @@
 mod connections;
 mod destinations;
 mod exchange;
+mod grpc;
 mod half_close;
 mod http;
+mod load;
 mod rate;
 mod report;
 mod requests;
 mod servers;
+mod web;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +37,14 @@ enum Mode {
     Echo(servers::Listen),
     /// Serves HTTP/1.1: says who it is and whom it saw.
     Http(http::Arguments),
+    /// Serves HTTP/1.1, HTTP/2, WebSocket and gRPC, and does what requests ask for.
+    Web(web::Arguments),
+    /// Makes many HTTP requests and counts who answered.
+    Load(load::Arguments),
+    /// Has a web server echo WebSocket messages.
+    Websocket(websocket::Arguments),
+    /// Calls a web server's gRPC service.
+    Grpc(grpc::client::Arguments),
     /// Serves TCP: writes its own and the peer's address, then closes.
     Identify(servers::Listen),
     /// Serves TCP: speaks first, then sends everything back.
@@ -104,6 +116,10 @@ async fn run(mode: Mode) -> io::Result<()> {
     match mode {
         Mode::Echo(listen) => servers::serve(listen, servers::echo).await,
         Mode::Http(arguments) => http::serve(arguments).await,
+        Mode::Web(arguments) => web::serve(arguments).await,
+        Mode::Load(arguments) => load::run(arguments).await,
+        Mode::Websocket(arguments) => websocket::run(arguments).await,
+        Mode::Grpc(arguments) => grpc::client::run(arguments).await,
         Mode::Identify(listen) => servers::serve(listen, servers::identify).await,
         Mode::TalkFirst(listen) => servers::serve(listen, servers::talk_first).await,
         Mode::ExchangeServer(listen) => servers::serve(listen, exchange::answer).await,

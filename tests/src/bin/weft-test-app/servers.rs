@@ -16,7 +16,8 @@ const BUFFER: usize = 64 * 1024;
 /// Where to serve.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Listen {
-    /// Address; an IPv6 wildcard serves IPv4 too.
+    /// Address; an IPv6 wildcard serves IPv4 too. With port 0 it says `at ADDRESS:PORT`
+    /// first.
     #[arg(long)]
     pub(crate) listen: SocketAddr,
     /// How many ports, counted up from the address's.
@@ -33,7 +34,13 @@ where
     let listeners: io::Result<Vec<_>> = ports
         .map(|port| bind(SocketAddr::new(listen.listen.ip(), port)))
         .collect();
-    let accepting: Vec<_> = listeners?
+    let listeners = listeners?;
+    if listen.listen.port() == 0 {
+        for listener in &listeners {
+            report::say(&format!("at {}", listener.local_addr()?));
+        }
+    }
+    let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::spawn(accept(listener, handle)))
         .collect();

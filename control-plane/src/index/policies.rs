@@ -1,0 +1,301 @@
+//! Which TrafficPolicy a Service follows. One decision, [`judge`], says what agents are
+//! told and what the authors are told, so that both agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weft_model::mesh::Change;
+use weft_model::service::{ServiceKey, ServiceKind};
+use weft_model::traffic::TrafficPolicy;
+
+use super::objects::Objects;
+use super::{Conflict, Index};
+use crate::manifest::TrafficPolicyObject;
+
+/// What is thought of a TrafficPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PolicyVerdict {
+    /// Of which object; a name may be another's soon.
+    pub(crate) uid: Option<String>,
+    /// Of which state of it.
+    pub(crate) generation: Option<i64>,
+    /// Whether its Service follows it.
+    pub(crate) accepted: bool,
+    /// A word for why.
+    pub(crate) reason: &'static str,
+    /// The same for people.
+    pub(crate) message: String,
+}
+
+/// What is thought of all TrafficPolicies, by their names.
+pub(crate) type PolicyVerdicts = BTreeMap<ServiceKey, PolicyVerdict>;
+
+/// The policy that a Service follows, and what is thought of all that are of it.
+fn judge(
+    service: &ServiceKey,
+    objects: &Objects,
+) -> (Option<TrafficPolicy>, Vec<(ServiceKey, PolicyVerdict)>) {
+    let policies = objects.policies_of.of(service);
+    let policies = policies.filter_map(|name| objects.policies.get(name));
+    let mut policies: Vec<_> = policies.collect();
+    policies.sort_by_key(|policy| (policy.created, &policy.key));
+    let unusable = unusable(service, objects);
+    let mut first: Option<(&ServiceKey, &TrafficPolicy)> = None;
+    let mut verdicts = Vec::new();
+    for policy in policies {
+        let verdict = match (&policy.content, &unusable, first) {
+            (Err(error), _, _) => PolicyVerdict::no(policy, "Invalid", error.to_string()),
+            (Ok(_), Some((reason, why)), _) => PolicyVerdict::no(policy, reason, why.clone()),
+            (Ok(_), None, Some((first, _))) => {
+                let why = format!("TrafficPolicy {first} is of Service {service} and older");
+                PolicyVerdict::no(policy, "Conflicted", why)
+            }
+            (Ok(content), None, None) => {
+                first = Some((&policy.key, content));
+                PolicyVerdict {
+                    accepted: true,
+                    ..PolicyVerdict::no(policy, "Accepted", "in force".to_owned())
+                }
+            }
+        };
+        verdicts.push((policy.key.clone(), verdict));
+    }
+    (first.map(|(_, policy)| policy.clone()), verdicts)
+}
+
+/// Why a Service can follow no policy.
+fn unusable(service: &ServiceKey, objects: &Objects) -> Option<(&'static str, String)> {
+    let Some(object) = objects.services.get(service) else {
+        return Some(("TargetNotFound", format!("there is no Service {service}")));
+    };
+    let of = match &object.service.kind {
+        ServiceKind::ClusterIp(_) => return None,
+        ServiceKind::Headless => "is headless",
+        ServiceKind::External(_) => "is of type ExternalName",
+    };
+    let why = "clients find its endpoints by DNS, so the mesh has nothing to choose";
+    let why = format!("Service {service} {of}: {why}");
+    Some(("UnsupportedTarget", why))
+}
+
+impl PolicyVerdict {
+    fn no(policy: &TrafficPolicyObject, reason: &'static str, message: String) -> Self {
+        Self {
+            uid: policy.uid.clone(),
+            generation: policy.generation,
+            accepted: false,
+            reason,
+            message,
+        }
+    }
+}
+
+impl Index {
+    /// What is thought of all TrafficPolicies.
+    pub(crate) fn policy_verdicts(&self) -> &Arc<PolicyVerdicts> {
+        &self.told.policy_verdicts
+    }
+
+    /// A TrafficPolicy, or what it is of, is about to be or was just changed.
+    pub(super) fn touch_policy(&mut self, name: &ServiceKey) {
+        self.dirty_policies.insert(name.clone());
+        let policy = self.objects.policies.get(name);
+        let target = policy.and_then(|policy| policy.target.clone());
+        self.dirty_targets.extend(target);
+    }
+
+    pub(super) fn update_policies(&mut self, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
+        let policies = std::mem::take(&mut self.dirty_policies);
+        let targets = std::mem::take(&mut self.dirty_targets);
+        for name in &policies {
+            let verdict = match self.objects.policies.get(name) {
+                // Of nobody knows what.
+                Some(policy) if policy.target.is_none() => {
+                    let error = policy.content.as_ref().err();
+                    let why = error.map_or_else(String::new, ToString::to_string);
+                    Some(PolicyVerdict::no(policy, "Invalid", why))
+                }
+                _ => None,
+            };
+            self.told.judge_policy(name, verdict);
+        }
+        for service in &targets {
+            let (policy, verdicts) = judge(service, &self.objects);
+            for (name, verdict) in verdicts {
+                self.told.judge_policy(&name, Some(verdict));
+            }
+            let told = self.told.policies.get(service);
+            match policy {
+                Some(policy) if told != Some(&policy) => {
+                    changes.push(Change::TrafficPolicy(policy.clone()));
+                    self.told.policies.insert(service.clone(), policy);
+                }
+                Some(_) => {}
+                None => {
+                    if self.told.policies.remove(service).is_some() {
+                        gone.push(Change::TrafficPolicyGone(service.clone()));
+                    }
+                }
+            }
+        }
+        if !policies.is_empty() || !targets.is_empty() {
+            self.find_policy_conflicts();
+        }
+    }
+
+    /// What a directory's reader is told; a cluster's objects have their status.
+    fn find_policy_conflicts(&mut self) {
+        let refused = self.told.policy_verdicts.iter();
+        let refused = refused.filter(|(_, verdict)| !verdict.accepted);
+        let conflicts = refused.filter_map(|(name, verdict)| {
+            let (origin, _) = self.objects.policies.entry(name)?;
+            let conflict = Conflict::Policy {
+                policy: name.clone(),
+                origin: origin.clone(),
+                message: verdict.message.clone(),
+            };
+            Some((name.clone(), conflict))
+        });
+        self.told.policy_conflicts = conflicts.collect();
+    }
+}
+
+impl super::Told {
+    fn judge_policy(&mut self, name: &ServiceKey, verdict: Option<PolicyVerdict>) {
+        if self.policy_verdicts.get(name) == verdict.as_ref() {
+            return;
+        }
+        let verdicts = Arc::make_mut(&mut self.policy_verdicts);
+        match verdict {
+            Some(verdict) => verdicts.insert(name.clone(), verdict),
+            None => verdicts.remove(name),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Event;
+    use super::*;
+    use crate::manifest::{Kind, Object, ObjectKey, parse};
+    use crate::source::Origin;
+
+    fn apply(index: &mut Index, object: Object) -> Vec<Change> {
+        index.take(Event::Applied(Origin::new(), object));
+        index.changes()
+    }
+
+    fn service(cluster_ip: &str) -> Object {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web, namespace: shop }}\n\
+             spec: {{ clusterIP: \"{cluster_ip}\", ports: [{{ port: 80 }}] }}\n"
+        );
+        parse(&text).unwrap().remove(0)
+    }
+
+    fn policy(name: &str, created: &str, spec: serde_json::Value) -> Object {
+        let object = TrafficPolicyObject::from_value(&json!({
+            "metadata": {
+                "name": name, "namespace": "shop", "generation": 1,
+                "creationTimestamp": format!("2026-01-{created}T00:00:00Z"),
+            },
+            "spec": spec,
+        }));
+        Object::TrafficPolicy(object.unwrap())
+    }
+
+    fn of_web() -> serde_json::Value {
+        json!({ "targetRef": { "kind": "Service", "name": "web" } })
+    }
+
+    fn delete(index: &mut Index, kind: Kind, name: &str) -> Vec<Change> {
+        let name = ServiceKey::new("shop", name);
+        let key = ObjectKey { kind, name };
+        index.take(Event::Deleted(Origin::new(), key));
+        index.changes()
+    }
+
+    fn reason(index: &Index, name: &str) -> &'static str {
+        let verdict = index.policy_verdicts().get(&ServiceKey::new("shop", name));
+        verdict.map_or("none", |verdict| verdict.reason)
+    }
+
+    #[test]
+    fn a_service_follows_the_oldest_policy_and_the_next_when_that_goes() {
+        let mut index = Index::default();
+        apply(&mut index, service("10.96.0.7"));
+        apply(&mut index, policy("young", "03", of_web()));
+        assert_eq!(reason(&index, "young"), "Accepted");
+        let mut spec = of_web();
+        spec["slowStart"] = json!("7s");
+        let changes = apply(&mut index, policy("old", "02", spec));
+        let [Change::TrafficPolicy(told)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(told.slow_start, Some(std::time::Duration::from_secs(7)));
+        assert_eq!(reason(&index, "young"), "Conflicted");
+        assert_eq!(index.conflicts().count(), 1);
+        delete(&mut index, Kind::TrafficPolicy, "old");
+        assert_eq!(
+            (reason(&index, "young"), reason(&index, "old")),
+            ("Accepted", "none")
+        );
+        assert_eq!(index.conflicts().count(), 0);
+        let web = ServiceKey::new("shop", "web");
+        let changes = delete(&mut index, Kind::TrafficPolicy, "young");
+        assert_eq!(changes, [Change::TrafficPolicyGone(web)]);
+    }
+
+    #[test]
+    fn a_policy_waits_for_its_service() {
+        let mut index = Index::default();
+        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
+        assert_eq!(reason(&index, "web"), "TargetNotFound");
+        let changes = apply(&mut index, service("10.96.0.7"));
+        assert!(matches!(
+            changes.as_slice(),
+            [Change::Service(_), Change::TrafficPolicy(_)]
+        ));
+        let changes = delete(&mut index, Kind::Service, "web");
+        assert!(matches!(
+            changes.as_slice(),
+            [Change::TrafficPolicyGone(_), Change::ServiceGone(_)]
+        ));
+        assert_eq!(reason(&index, "web"), "TargetNotFound");
+    }
+
+    #[test]
+    fn what_the_mesh_chooses_nothing_for_follows_no_policy() {
+        let mut index = Index::default();
+        apply(&mut index, service("None"));
+        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
+        assert_eq!(reason(&index, "web"), "UnsupportedTarget");
+    }
+
+    #[test]
+    fn an_invalid_policy_costs_itself_only() {
+        let mut index = Index::default();
+        apply(&mut index, service("10.96.0.7"));
+        let mut spec = of_web();
+        spec["slowStart"] = json!("soon");
+        apply(&mut index, policy("bad", "01", spec));
+        apply(&mut index, policy("nothing", "01", json!({})));
+        let changes = apply(&mut index, policy("good", "02", of_web()));
+        assert_eq!(changes.len(), 1);
+        let reasons = ["bad", "nothing", "good"].map(|name| reason(&index, name));
+        assert_eq!(reasons, ["Invalid", "Invalid", "Accepted"]);
+    }
+
+    #[test]
+    fn a_policy_that_turns_to_another_service_leaves_the_first() {
+        let mut index = Index::default();
+        apply(&mut index, service("10.96.0.7"));
+        apply(&mut index, policy("web", "01", of_web()));
+        let other = json!({ "targetRef": { "kind": "Service", "name": "api" } });
+        let changes = apply(&mut index, policy("web", "01", other));
+        assert!(matches!(changes.as_slice(), [Change::TrafficPolicyGone(_)]));
+        assert_eq!(reason(&index, "web"), "TargetNotFound");
+    }
+}

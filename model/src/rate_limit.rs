@@ -1,0 +1,340 @@
+//! What a rate limit service is asked about a request, and the limits it counts against
+//! (`envoy.service.ratelimit.v3`).
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::identity::SpiffeId;
+use crate::traffic::{DescriptorEntry, GlobalRateLimit, LocalRateLimit};
+
+/// Key of [`DescriptorEntry::SourceIdentity`].
+pub const SOURCE_IDENTITY: &str = "source_identity";
+/// Key of [`DescriptorEntry::Path`].
+pub const PATH: &str = "path";
+/// Key of [`DescriptorEntry::Method`].
+pub const METHOD: &str = "method";
+
+/// What of a request decides about its descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Whom it is from; `None` when nobody has proven to be somebody.
+    pub source: Option<&'a SpiffeId>,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, with or without query.
+    pub path: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// What is counted: requests that share these pairs.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Descriptor {
+    /// Keys and values, in order.
+    pub entries: Vec<(String, String)>,
+}
+
+/// What a rate limit service shall be asked about a request; nothing when it lacks what
+/// each list is made of.
+pub fn descriptors(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Vec<Descriptor> {
+    let descriptor = |list: &Vec<DescriptorEntry>| {
+        let entries: Option<Vec<_>> = list.iter().map(|entry| pair(entry, facts)).collect();
+        entries
+            .filter(|entries| !entries.is_empty())
+            .map(|entries| Descriptor { entries })
+    };
+    limit.descriptors.iter().filter_map(descriptor).collect()
+}
+
+fn pair(entry: &DescriptorEntry, facts: &Facts<'_>) -> Option<(String, String)> {
+    let (key, value) = match entry {
+        DescriptorEntry::Generic { key, value } => (&**key, value.to_string()),
+        DescriptorEntry::Header { key, header } => (&**key, header_value(facts.headers, header)?),
+        DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY, facts.source?.to_string()),
+        DescriptorEntry::Path => (PATH, without_query(facts.path).to_owned()),
+        DescriptorEntry::Method => (METHOD, facts.method.to_string()),
+    };
+    Some((key.to_owned(), value))
+}
+
+/// Several lines of a header are one list (RFC 9110 5.3). What isn't UTF-8 is counted
+/// all the same: garbage is no way around a limit.
+fn header_value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+/// The lengths of time that limits are counted in. A month has 30 days and a year 365, as
+/// Envoy's own server counts.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Unit {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// Seven days.
+    Week,
+    /// Thirty days.
+    Month,
+    /// 365 days.
+    Year,
+}
+
+impl Unit {
+    /// All of them, the shortest first.
+    pub const ALL: [Self; 7] = [
+        Self::Second,
+        Self::Minute,
+        Self::Hour,
+        Self::Day,
+        Self::Week,
+        Self::Month,
+        Self::Year,
+    ];
+
+    /// How long it is.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 30 * 86_400,
+            Self::Year => 365 * 86_400,
+        }
+    }
+
+    /// The unit that is just as long, if there is one.
+    pub fn of(interval: Duration) -> Option<Self> {
+        let exact = |unit: &Self| Duration::from_secs(unit.seconds()) == interval;
+        Self::ALL.into_iter().find(exact)
+    }
+
+    /// Its name, such as `second`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// The window that a moment is in: when it began, in seconds since 1970.
+    pub fn window(self, now: u64) -> u64 {
+        now - now % self.seconds()
+    }
+
+    /// Seconds from a moment to the next window; at least 1.
+    pub fn until_reset(self, now: u64) -> u64 {
+        self.seconds() - now % self.seconds()
+    }
+}
+
+/// How many requests there may be in each unit of time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestLimit {
+    /// Requests.
+    pub requests: u32,
+    /// The unit.
+    pub unit: Unit,
+}
+
+impl RequestLimit {
+    /// The limit as the protocol can say it. An interval that is no unit is counted in
+    /// the next longer one, at the same rate.
+    pub fn of(limit: &LocalRateLimit) -> Self {
+        let longer = |unit: &Unit| Duration::from_secs(unit.seconds()) >= limit.interval;
+        let unit = Unit::ALL.into_iter().find(longer).unwrap_or(Unit::Year);
+        let (interval, unit_nanos) = (
+            limit.interval.as_nanos().max(1),
+            u128::from(unit.seconds()) * 1_000_000_000,
+        );
+        let scaled = (u128::from(limit.requests) * unit_nanos).div_ceil(interval);
+        Self {
+            requests: u32::try_from(scaled).unwrap_or(u32::MAX),
+            unit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limit(descriptors: Vec<Vec<DescriptorEntry>>) -> GlobalRateLimit {
+        GlobalRateLimit {
+            server: None,
+            domain: "shop".into(),
+            descriptors,
+            limit: None,
+            timeout: Duration::from_millis(20),
+            fail_open: true,
+        }
+    }
+
+    fn generic(key: &str, value: &str) -> DescriptorEntry {
+        DescriptorEntry::Generic {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+
+    fn header(key: &str, header: &'static str) -> DescriptorEntry {
+        DescriptorEntry::Header {
+            key: key.into(),
+            header: HeaderName::from_static(header),
+        }
+    }
+
+    fn asked(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Vec<Vec<(String, String)>> {
+        let all = descriptors(limit, facts).into_iter();
+        all.map(|descriptor| descriptor.entries).collect()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn each_list_becomes_a_descriptor_with_its_pairs_in_order() {
+        let source = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user", HeaderValue::from_static("ann"));
+        let facts = Facts {
+            source: Some(&source),
+            method: &Method::POST,
+            path: "/buy?item=1",
+            headers: &headers,
+        };
+        let limit = limit(vec![
+            vec![generic("service", "shop"), DescriptorEntry::SourceIdentity],
+            vec![DescriptorEntry::Method, DescriptorEntry::Path],
+            vec![header("user", "x-user")],
+        ]);
+        let expected = vec![
+            pairs(&[
+                ("service", "shop"),
+                ("source_identity", "spiffe://cluster.local/ns/shop/sa/web"),
+            ]),
+            pairs(&[("method", "POST"), ("path", "/buy")]),
+            pairs(&[("user", "ann")]),
+        ];
+        assert_eq!(asked(&limit, &facts), expected);
+    }
+
+    #[test]
+    fn a_list_that_the_request_lacks_something_for_is_left_out_alone() {
+        let headers = HeaderMap::new();
+        let facts = Facts {
+            source: None,
+            method: &Method::GET,
+            path: "/",
+            headers: &headers,
+        };
+        let limit = limit(vec![
+            vec![generic("a", "b"), header("user", "x-user")],
+            vec![DescriptorEntry::SourceIdentity],
+            vec![],
+            vec![generic("a", "b")],
+        ]);
+        assert_eq!(asked(&limit, &facts), vec![pairs(&[("a", "b")])]);
+    }
+
+    #[test]
+    fn repeated_and_garbled_headers_count_too() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-user", HeaderValue::from_static("ann"));
+        headers.append("x-user", HeaderValue::from_bytes(b"b\xff").unwrap());
+        let facts = Facts {
+            source: None,
+            method: &Method::GET,
+            path: "/",
+            headers: &headers,
+        };
+        let limit = limit(vec![vec![header("user", "x-user")]]);
+        let expected = vec![pairs(&[("user", "ann,b\u{fffd}")])];
+        assert_eq!(asked(&limit, &facts), expected);
+    }
+
+    fn of(requests: u32, interval: Duration) -> (u32, Unit) {
+        let limit = RequestLimit::of(&LocalRateLimit {
+            requests,
+            interval,
+            burst: 0,
+        });
+        (limit.requests, limit.unit)
+    }
+
+    #[test]
+    fn a_limit_keeps_its_rate_in_the_next_longer_unit() {
+        let second = Duration::from_secs(1);
+        assert_eq!(of(5, second), (5, Unit::Second));
+        assert_eq!(of(7, 60 * second), (7, Unit::Minute));
+        assert_eq!(of(10, second / 10), (100, Unit::Second));
+        assert_eq!(of(5, 2 * second), (150, Unit::Minute));
+        assert_eq!(of(1, 7 * 86_400 * second), (1, Unit::Week));
+        assert_eq!(of(4, 730 * 86_400 * second), (2, Unit::Year));
+        assert_eq!(of(0, second), (0, Unit::Second));
+        assert_eq!(of(u32::MAX, second / 10), (u32::MAX, Unit::Second));
+    }
+
+    #[test]
+    fn units_are_found_by_their_length_only() {
+        for unit in Unit::ALL {
+            assert_eq!(Unit::of(Duration::from_secs(unit.seconds())), Some(unit));
+        }
+        assert_eq!(Unit::of(Duration::from_secs(2)), None);
+        assert_eq!(Unit::of(Duration::from_millis(1500)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_moment_is_in_its_window_and_the_next_begins_when_it_resets(now in 0..u64::from(u32::MAX), unit in 0..7_usize) {
+            let unit = Unit::ALL[unit];
+            let window = unit.window(now);
+            prop_assert!(window <= now && now < window + unit.seconds());
+            prop_assert_eq!(unit.window(now + unit.until_reset(now)), window + unit.seconds());
+        }
+
+        #[test]
+        fn no_limit_but_zero_becomes_zero(requests in 1..u32::MAX, millis in 1..u64::from(u32::MAX)) {
+            let (scaled, unit) = of(requests, Duration::from_millis(millis));
+            let whole_rate = u128::from(requests) * u128::from(unit.seconds()) * 1000 / u128::from(millis);
+            prop_assert!(scaled > 0 && u128::from(scaled) >= whole_rate.min(u128::from(u32::MAX)));
+        }
+
+        #[test]
+        fn what_a_request_has_no_limit_asks_about_more_than_there_are_lists(values in proptest::collection::vec("[a-z]{1,8}", 0..5)) {
+            let lists = values.iter().map(|value| vec![DescriptorEntry::Generic { key: Arc::from("k"), value: value.as_str().into() }]);
+            let headers = HeaderMap::new();
+            let facts = Facts { source: None, method: &Method::GET, path: "/", headers: &headers };
+            let asked = asked(&limit(lists.collect()), &facts);
+            let found: Vec<_> = asked.into_iter().flatten().map(|(_, value)| value).collect();
+            prop_assert_eq!(found, values);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Limits and descriptors as Envoy's rate limit service spells them.
+
+use std::time::Duration;
+
+use weft_model::rate_limit::{Descriptor, RequestLimit, Unit};
+
+use crate::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+    Entry, RateLimitOverride,
+};
+use crate::envoy::service::ratelimit::v3::rate_limit_response::RateLimit;
+use crate::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit as WireUnit;
+
+/// Why a descriptor can't be counted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidDescriptor {
+    /// It has no pairs.
+    #[error("a descriptor without entries")]
+    Empty,
+    /// A pair has no key.
+    #[error("entry {0} of a descriptor has no key")]
+    NoKey(usize),
+    /// The limit's unit is none.
+    #[error("{0} is not a unit of a limit")]
+    Unit(i32),
+}
+
+/// A unit by its number; requests and responses number them alike.
+///
+/// # Errors
+/// When it is none.
+pub fn unit(number: i32) -> Result<Unit, InvalidDescriptor> {
+    match WireUnit::try_from(number) {
+        Ok(WireUnit::Second) => Ok(Unit::Second),
+        Ok(WireUnit::Minute) => Ok(Unit::Minute),
+        Ok(WireUnit::Hour) => Ok(Unit::Hour),
+        Ok(WireUnit::Day) => Ok(Unit::Day),
+        Ok(WireUnit::Week) => Ok(Unit::Week),
+        Ok(WireUnit::Month) => Ok(Unit::Month),
+        Ok(WireUnit::Year) => Ok(Unit::Year),
+        Ok(WireUnit::Unknown) | Err(_) => Err(InvalidDescriptor::Unit(number)),
+    }
+}
+
+fn number(unit: Unit) -> i32 {
+    let unit = match unit {
+        Unit::Second => WireUnit::Second,
+        Unit::Minute => WireUnit::Minute,
+        Unit::Hour => WireUnit::Hour,
+        Unit::Day => WireUnit::Day,
+        Unit::Week => WireUnit::Week,
+        Unit::Month => WireUnit::Month,
+        Unit::Year => WireUnit::Year,
+    };
+    unit.into()
+}
+
+/// A descriptor to ask about, with its limit where the server need not know it.
+///
+/// A limit for each week goes as one for each day: servers know weeks in their answers
+/// only.
+pub fn ask(descriptor: Descriptor, limit: Option<RequestLimit>) -> RateLimitDescriptor {
+    let entry = |(key, value)| Entry { key, value };
+    let limit = limit.map(|limit| match limit.unit {
+        Unit::Week => RateLimitOverride {
+            requests_per_unit: limit.requests.div_ceil(7),
+            unit: number(Unit::Day),
+        },
+        unit => RateLimitOverride {
+            requests_per_unit: limit.requests,
+            unit: number(unit),
+        },
+    });
+    RateLimitDescriptor {
+        entries: descriptor.entries.into_iter().map(entry).collect(),
+        limit,
+        hits_addend: None,
+    }
+}
+
+/// What a descriptor asks about, and the limit that it brings along.
+///
+/// # Errors
+/// When it can't be counted.
+pub fn asked(
+    descriptor: &RateLimitDescriptor,
+) -> Result<(Descriptor, Option<RequestLimit>), InvalidDescriptor> {
+    if descriptor.entries.is_empty() {
+        return Err(InvalidDescriptor::Empty);
+    }
+    if let Some(index) = descriptor.entries.iter().position(|e| e.key.is_empty()) {
+        return Err(InvalidDescriptor::NoKey(index));
+    }
+    let pair = |entry: &Entry| (entry.key.clone(), entry.value.clone());
+    let entries = descriptor.entries.iter().map(pair).collect();
+    let limit = match &descriptor.limit {
+        Some(limit) => Some(RequestLimit {
+            requests: limit.requests_per_unit,
+            unit: unit(limit.unit)?,
+        }),
+        None => None,
+    };
+    Ok((Descriptor { entries }, limit))
+}
+
+/// A limit, to tell whoever asked.
+pub fn told(limit: RequestLimit, name: &str) -> RateLimit {
+    RateLimit {
+        requests_per_unit: limit.requests,
+        unit: number(limit.unit),
+        name: name.to_owned(),
+    }
+}
+
+/// A time in whole seconds.
+pub fn seconds(seconds: u64) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        nanos: 0,
+    }
+}
+
+/// A time that a message says; none when it is negative.
+pub fn duration(duration: &prost_types::Duration) -> Duration {
+    let nanos = u32::try_from(duration.nanos).unwrap_or_default();
+    let seconds = u64::try_from(duration.seconds).unwrap_or_default();
+    Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The guard in front of the HTTP/1 parser: no request passes that two parsers might
+//! read differently.
+//!
+//! Request smuggling lives on tolerance: one server of a chain takes a request's end
+//! from one field, or a line's end from one byte, and the next server from another. A
+//! parser that repairs such input and passes on what it understood has hidden the
+//! difference. So [`Guard`] reads the raw bytes of every request on a connection before
+//! the parser does, follows where each one ends, and refuses whatever has more than one
+//! reading (RFC 9112 sections 2.2, 3.2, 5.1, 5.2, 6.1, 6.3, 7.1). What is merely wrong, such as a
+//! control character in a value, it leaves to the parser.
+//!
+//! [`Guarded`] puts a guard around a connection.
+
+mod chunks;
+mod head;
+mod lines;
+mod refusal;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use refusal::Refusal;
+pub use stream::{GuardHandle, Guarded};
+
+use chunks::Chunks;
+use head::{Framing, Head};
+use lines::Lines;
+
+/// Longest request line, its CRLF included.
+pub const LONGEST_REQUEST_LINE: usize = 32 * 1024;
+/// Largest head: everything before the body.
+pub const LARGEST_HEAD: usize = 64 * 1024;
+/// Largest trailer section.
+pub const LARGEST_TRAILERS: usize = 16 * 1024;
+
+/// Follows the requests of one connection. Feed it every byte, in reads of any size:
+/// the verdict does not depend on where they were cut.
+#[derive(Debug, Default)]
+pub struct Guard {
+    stage: Stage,
+    lines: Lines,
+    head: Head,
+    /// Bytes of this head, or of these trailers, so far.
+    length: usize,
+    requests: u64,
+}
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, Debug, Default)]
+enum Stage {
+    #[default]
+    RequestLine,
+    Fields,
+    Body(u64),
+    Chunks(Chunks),
+    Trailers,
+    /// Of whatever protocol the answer to an upgrade decides.
+    Undecided,
+    Refused(Refusal),
+}
+
+/// A refusal, and how much came before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// How many of the bytes fed belong to requests that are complete.
+    pub complete: usize,
+    /// Why what follows them is refused.
+    pub refusal: Refusal,
+}
+
+impl Guard {
+    /// Looks at the next bytes of the connection and gives back how many it took: all,
+    /// unless a request for an upgrade ended among them. What is behind it must wait
+    /// until its answer is known.
+    ///
+    /// # Errors
+    /// When they are refused; everything that follows is refused too.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let (mut used, mut complete) = (0, 0);
+        while used < bytes.len() && !matches!(self.stage, Stage::Undecided) {
+            match self.step(&bytes[used..]) {
+                Ok(step) => used += step,
+                Err(refusal) => {
+                    self.stage = Stage::Refused(refusal);
+                    return Err(Refused { complete, refusal });
+                }
+            }
+            if self.is_between_requests() {
+                complete = used;
+            }
+        }
+        Ok(used)
+    }
+
+    /// How many heads were complete so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether the head of a request is complete and its body is not.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Body(_) | Stage::Chunks(_) | Stage::Trailers
+        )
+    }
+
+    /// Whether the last request asked for an upgrade, so that nothing more is taken
+    /// until [`Guard::upgrade_refused`].
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.stage, Stage::Undecided)
+    }
+
+    /// Whether the upgrade that the last request asked for is a tunnel.
+    #[must_use]
+    pub fn asked_for_tunnel(&self) -> bool {
+        self.head.is_connect()
+    }
+
+    /// The upgrade was not granted: requests follow.
+    pub fn upgrade_refused(&mut self) {
+        if self.is_undecided() {
+            self.stage = Stage::RequestLine;
+        }
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.is_undecided() || (matches!(self.stage, Stage::RequestLine) && self.length == 0)
+    }
+
+    /// Takes some of the bytes, at least one.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        match &mut self.stage {
+            Stage::RequestLine => self.request_line(bytes),
+            Stage::Fields => self.field(bytes),
+            Stage::Body(left) => {
+                let part = usize::try_from(*left).map_or(bytes.len(), |n| n.min(bytes.len()));
+                *left -= part as u64;
+                if *left == 0 {
+                    self.end_message();
+                }
+                Ok(part)
+            }
+            Stage::Chunks(chunks) => {
+                let (used, last) = chunks.feed(bytes)?;
+                if last {
+                    (self.stage, self.length) = (Stage::Trailers, 0);
+                }
+                Ok(used)
+            }
+            Stage::Trailers => self.trailer(bytes),
+            // Never asked, but a length of zero would never end.
+            Stage::Undecided => Ok(bytes.len()),
+            Stage::Refused(refusal) => Err(*refusal),
+        }
+    }
+
+    fn request_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let room = LONGEST_REQUEST_LINE - self.length.min(LONGEST_REQUEST_LINE);
+        let line = self.lines.next(bytes, room, Refusal::RequestLineTooLong)?;
+        let Some(line) = line else {
+            return Ok(bytes.len());
+        };
+        self.length += line.length;
+        // Empty lines before a request are skipped (RFC 9112 section 2.2).
+        if !line.text.is_empty() {
+            self.head.begin(line.text)?;
+            self.stage = Stage::Fields;
+        }
+        Ok(line.used)
+    }
+
+    fn field(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let room = LARGEST_HEAD - self.length.min(LARGEST_HEAD);
+        let line = self.lines.next(bytes, room, Refusal::HeadTooLarge)?;
+        let Some(line) = line else {
+            return Ok(bytes.len());
+        };
+        self.length += line.length;
+        let used = line.used;
+        if !line.text.is_empty() {
+            self.head.field(line.text)?;
+            return Ok(used);
+        }
+        let framing = self.head.end()?;
+        self.requests += 1;
+        match framing {
+            Framing::Empty => self.end_message(),
+            Framing::Length(length) => self.stage = Stage::Body(length),
+            Framing::Chunked => self.stage = Stage::Chunks(Chunks::default()),
+        }
+        Ok(used)
+    }
+
+    fn trailer(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let room = LARGEST_TRAILERS - self.length.min(LARGEST_TRAILERS);
+        let line = self.lines.next(bytes, room, Refusal::TrailersTooLarge)?;
+        let Some(line) = line else {
+            return Ok(bytes.len());
+        };
+        self.length += line.length;
+        let used = line.used;
+        if line.text.is_empty() {
+            self.end_message();
+        } else {
+            head::trailer(line.text)?;
+        }
+        Ok(used)
+    }
+
+    fn end_message(&mut self) {
+        self.length = 0;
+        self.stage = if self.head.asks_for_upgrade() {
+            Stage::Undecided
+        } else {
+            Stage::RequestLine
+        };
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections to rate limit services: one for each endpoint in use, made when first
+//! needed, again after it broke, and forgotten when nobody asks over it any more.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use weft_model::mesh::{Candidate, Transport};
+use weft_model::workload::WorkloadUid;
+
+/// Endpoints that a pod stays connected to.
+const MOST: usize = 16;
+/// How long a connection is kept unused.
+const UNUSED: Duration = Duration::from_secs(300);
+/// How long others are preferred to an endpoint that failed.
+const AVOIDED: Duration = Duration::from_secs(1);
+/// Questions in a row without an answer after which a connection counts as dead. It isn't
+/// pinged: servers of this protocol cut clients that do so often.
+const DEAD_AFTER: u32 = 3;
+
+/// The connections of one pod.
+#[derive(Debug, Default)]
+pub(super) struct Channels(Mutex<Vec<Held>>);
+
+/// A connection to an endpoint as it was then.
+#[derive(Debug)]
+struct Held {
+    address: SocketAddr,
+    /// A successor on the same address is someone else.
+    workload: Option<WorkloadUid>,
+    /// One that is captured meanwhile is reached another way.
+    transport: Transport,
+    channel: Channel,
+    used: Instant,
+    failed: Option<Instant>,
+    late: u32,
+}
+
+impl Held {
+    fn is_to(&self, candidate: &Candidate) -> bool {
+        let workload = candidate.workload.as_ref().map(|workload| &workload.uid);
+        self.address == candidate.address
+            && self.workload.as_ref() == workload
+            && self.transport == candidate.transport
+    }
+
+    fn is_avoided(&self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < AVOIDED)
+    }
+}
+
+impl Channels {
+    /// The connection to ask over: one that there is, else a new one to any endpoint;
+    /// those that have just failed come last. `None` without an endpoint.
+    pub(super) fn pick<'a, C, F, S>(
+        &self,
+        servers: &'a [Candidate],
+        connect: &C,
+    ) -> Option<(&'a Candidate, Channel)>
+    where
+        C: Fn(Candidate) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut held = self.lock();
+        held.retain(|held| held.used.elapsed() < UNUSED);
+        let of = |held: &[Held], server: &Candidate| held.iter().position(|h| h.is_to(server));
+        let good = |index: &usize| held.get(*index).is_some_and(|held| !held.is_avoided());
+        let connected = servers.iter().find_map(|server| {
+            let index = of(&held, server).filter(good)?;
+            Some((server, index))
+        });
+        let (server, index) = match connected {
+            Some(connected) => connected,
+            None => {
+                let new: Vec<_> = servers.iter().filter(|s| of(&held, s).is_none()).collect();
+                let server = match new.as_slice() {
+                    [] => servers.get(fastrand::usize(..servers.len().max(1)))?,
+                    new => new.get(fastrand::usize(..new.len()))?,
+                };
+                let index = of(&held, server);
+                (
+                    server,
+                    index.unwrap_or_else(|| add(&mut held, server, connect)),
+                )
+            }
+        };
+        let held = held.get_mut(index)?;
+        held.used = Instant::now();
+        Some((server, held.channel.clone()))
+    }
+
+    /// An endpoint has answered.
+    pub(super) fn answered(&self, server: &Candidate) {
+        self.with(server, |held| {
+            held.failed = None;
+            held.late = 0;
+        });
+    }
+
+    /// The way to an endpoint has failed.
+    pub(super) fn failed(&self, server: &Candidate) {
+        self.with(server, |held| held.failed = Some(Instant::now()));
+    }
+
+    /// The endpoint that was asked has not answered in time: the one used last.
+    pub(super) fn late(&self, servers: &[Candidate]) {
+        let mut held = self.lock();
+        let to_one = |held: &&mut Held| servers.iter().any(|server| held.is_to(server));
+        if let Some(last) = held.iter_mut().filter(to_one).max_by_key(|held| held.used) {
+            last.late += 1;
+            last.failed = Some(Instant::now());
+        }
+        held.retain(|held| held.late < DEAD_AFTER);
+    }
+
+    pub(super) fn forget_unused(&self) {
+        self.lock().retain(|held| held.used.elapsed() < UNUSED);
+    }
+
+    fn with(&self, server: &Candidate, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.lock().iter_mut().find(|held| held.is_to(server)) {
+            change(held);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn age(&self, by: Duration) {
+        for held in self.lock().iter_mut() {
+            held.used = held.used.checked_sub(by).unwrap();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// Adds a connection, in place of the one unused for longest where there are too many.
+fn add<C, F, S>(held: &mut Vec<Held>, server: &Candidate, connect: &C) -> usize
+where
+    C: Fn(Candidate) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if held.len() >= MOST {
+        let oldest = held.iter().enumerate().min_by_key(|(_, held)| held.used);
+        if let Some(oldest) = oldest.map(|(index, _)| index) {
+            held.swap_remove(oldest);
+        }
+    }
+    let dial = Dial {
+        connect: connect.clone(),
+        server: server.clone(),
+    };
+    // The address is a name only: `dial` connects.
+    let origin = Uri::from_static("http://rate-limit-service");
+    held.push(Held {
+        address: server.address,
+        workload: server
+            .workload
+            .as_ref()
+            .map(|workload| workload.uid.clone()),
+        transport: server.transport.clone(),
+        channel: Endpoint::from(origin).connect_with_connector_lazy(dial),
+        used: Instant::now(),
+        failed: None,
+        late: 0,
+    });
+    held.len() - 1
+}
+
+/// Connects to one endpoint.
+struct Dial<C> {
+    connect: C,
+    server: Candidate,
+}
+
+impl<C, F, S> Service<Uri> for Dial<C>
+where
+    C: Fn(Candidate) -> F,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Response = TokioIo<S>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<S>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connecting = (self.connect)(self.server.clone());
+        Box::pin(async move { connecting.await.map(TokioIo::new) })
+    }
+}

@@ -1,0 +1,185 @@
+//! What is known of the endpoints of one port of a Service, by all pods of the node
+//! together.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use weft_model::balance::hash::hash_of;
+use weft_model::balance::locality::{Place, distance};
+use weft_model::balance::{Contender, choose, slow_start};
+use weft_model::ejection::{Outlier, may_eject};
+use weft_model::mesh::Candidate;
+use weft_model::service::ServiceKey;
+use weft_model::traffic::{OutlierDetection, TrafficPolicy};
+
+use super::loads::{EndpointLoad, Loads};
+use super::{REMEMBERED, lock};
+use crate::metrics::Metrics;
+
+/// Endpoints that are gone and remembered, beside as many as there are.
+const GONE: usize = 16;
+
+/// The endpoints of one port of a Service.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    service: ServiceKey,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    known: HashMap<SocketAddr, Known>,
+    /// Number of the last choice.
+    turn: u64,
+    /// How many there were then.
+    count: usize,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Known {
+    load: Arc<EndpointLoad>,
+    hash: u64,
+    outlier: Outlier,
+    /// When it came; `None` when it was there before anybody looked.
+    came: Option<Instant>,
+    /// The choice that it was won by, and the one that it was there for, the last time.
+    last_turn: u64,
+    seen: u64,
+}
+
+/// What is asked for when an endpoint is chosen.
+pub(super) struct Asked<'a> {
+    pub(super) policy: &'a TrafficPolicy,
+    pub(super) place: &'a Place,
+    pub(super) key: Option<u64>,
+    pub(super) tried: &'a [SocketAddr],
+    pub(super) now: Instant,
+}
+
+impl Endpoints {
+    pub(super) fn new(service: ServiceKey, metrics: Arc<Metrics>, now: Instant) -> Self {
+        Self {
+            service,
+            metrics,
+            state: Mutex::new(State {
+                known: HashMap::new(),
+                turn: 0,
+                count: 0,
+                used: now,
+            }),
+        }
+    }
+
+    pub(super) fn is_unused(&self, now: Instant) -> bool {
+        now.saturating_duration_since(lock(&self.state).used) > REMEMBERED
+    }
+
+    pub(super) fn choose(
+        &self,
+        asked: &Asked<'_>,
+        candidates: &[Candidate],
+        loads: &Loads,
+    ) -> Option<usize> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        state.turn += 1;
+        state.count = candidates.len();
+        state.used = asked.now;
+        let contenders = candidates.iter().map(|candidate| {
+            let known = state.known.entry(candidate.address).or_insert_with(|| {
+                let came = (state.turn > 1).then_some(asked.now);
+                Known::new(candidate.address, came, loads)
+            });
+            known.seen = state.turn;
+            known.contender(asked, candidate)
+        });
+        let contenders: Vec<_> = contenders.collect();
+        let balancer = &asked.policy.balancer;
+        let chosen = choose(balancer, &contenders, asked.key, || fastrand::u64(..));
+        let address = chosen
+            .and_then(|index| candidates.get(index))
+            .map(|c| c.address);
+        if let Some(known) = address.and_then(|address| state.known.get_mut(&address)) {
+            known.last_turn = state.turn;
+        }
+        if state.known.len() > 2 * candidates.len() + GONE {
+            let (turn, now) = (state.turn, asked.now);
+            let stays = |known: &Known| known.seen == turn || known.outlier.is_ejected(now);
+            state.known.retain(|_, known| stays(known));
+        }
+        chosen
+    }
+
+    pub(super) fn is_ejected(&self, endpoint: SocketAddr, now: Instant) -> bool {
+        let state = lock(&self.state);
+        let known = state.known.get(&endpoint);
+        known.is_some_and(|known| known.outlier.is_ejected(now))
+    }
+
+    pub(super) fn observe(
+        &self,
+        endpoint: SocketAddr,
+        policy: &OutlierDetection,
+        success: bool,
+        now: Instant,
+    ) {
+        let mut state = lock(&self.state);
+        let (turn, count) = (state.turn, state.count);
+        let Some(known) = state.known.get_mut(&endpoint) else {
+            return;
+        };
+        if !known.outlier.record(policy, success, now) {
+            return;
+        }
+        // Only those that the last choice was between count: others are gone.
+        let there = state.known.values().filter(|known| known.seen == turn);
+        let ejected = there.filter(|known| known.outlier.is_ejected(now)).count();
+        if !may_eject(policy, ejected, count) {
+            return;
+        }
+        if let Some(known) = state.known.get_mut(&endpoint) {
+            let length = known.outlier.eject(policy, now);
+            drop(state);
+            tracing::info!(service = %self.service, %endpoint, ?length, "endpoint ejected");
+            self.metrics.policies.ejected(&self.service);
+        }
+    }
+}
+
+impl Known {
+    fn new(address: SocketAddr, came: Option<Instant>, loads: &Loads) -> Self {
+        Self {
+            load: loads.of(address),
+            hash: hash_of(address.to_string().as_bytes()),
+            outlier: Outlier::default(),
+            came,
+            last_turn: 0,
+            seen: 0,
+        }
+    }
+
+    fn contender(&self, asked: &Asked<'_>, candidate: &Candidate) -> Contender {
+        let place = candidate.workload.as_deref().map(Place::from);
+        // Who comes back is as cold as who is new.
+        let since = self.outlier.back_since(asked.now).max(self.came);
+        let weight = match (asked.policy.slow_start, since) {
+            (Some(window), Some(since)) => {
+                slow_start::weight(window, asked.now.saturating_duration_since(since))
+            }
+            _ => 1.0,
+        };
+        Contender {
+            load: self.load.load(asked.now),
+            distance: distance(asked.policy.locality, asked.place, place.as_ref()),
+            weight,
+            hash: self.hash,
+            last_turn: self.last_turn,
+            ejected: asked.policy.outlier_detection.is_some() && self.outlier.is_ejected(asked.now),
+            tried: asked.tried.contains(&candidate.address),
+        }
+    }
+}

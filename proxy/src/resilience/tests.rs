@@ -1,0 +1,435 @@
+use weft_model::mesh::{Change, Transport};
+use weft_model::traffic::{CircuitBreaker, Fault, FaultKind, Limits, LocalRateLimit, RetryBudget};
+use weft_model::workload::{CaptureExclusions, Enrolment, Locality, WorkloadLabels, WorkloadUid};
+
+use super::*;
+
+const PORT: u16 = 80;
+
+struct Bed {
+    node: Resilience,
+    clients: Clients,
+    mesh: Mesh,
+    metrics: Arc<Metrics>,
+    now: Instant,
+}
+
+fn web() -> ServiceKey {
+    ServiceKey::new("shop", "web")
+}
+
+fn workload(name: &str, zone: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        uid: WorkloadUid::from(name),
+        name: name.into(),
+        identity: "spiffe://cluster.local/ns/shop/sa/app".parse().unwrap(),
+        addresses: Vec::new(),
+        node: format!("node-of-{name}").as_str().into(),
+        locality: Locality {
+            region: "eu".into(),
+            zone: zone.into(),
+        },
+        enrolment: Enrolment::Captured,
+        mtls_mode: Default::default(),
+        egress_mode: Default::default(),
+        exclusions: CaptureExclusions::default(),
+        network_namespace: "".into(),
+        labels: WorkloadLabels::default(),
+    })
+}
+
+impl Bed {
+    fn new(policy: impl FnOnce(TrafficPolicy) -> TrafficPolicy) -> Self {
+        let metrics = Arc::<Metrics>::default();
+        let mut bed = Self {
+            node: Resilience::new(Arc::clone(&metrics)),
+            clients: Clients::new(workload("client", "a")),
+            mesh: Mesh::default(),
+            metrics,
+            now: Instant::now(),
+        };
+        bed.set(policy);
+        bed
+    }
+
+    fn set(&mut self, policy: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
+        let policy = policy(TrafficPolicy::new(web()));
+        self.mesh.apply(Change::TrafficPolicy(policy));
+    }
+
+    fn way(&self) -> Upstream {
+        let to = web();
+        self.clients
+            .upstream(&self.node, &self.mesh, Some((&to, PORT)), self.now)
+    }
+
+    fn counted(&self, line: &str) -> bool {
+        self.metrics.encode().unwrap().lines().any(|l| l == line)
+    }
+}
+
+fn candidates(count: u8) -> Vec<Candidate> {
+    let candidate = |i: u8| Candidate {
+        address: SocketAddr::from(([10, 0, 0, i], 8080)),
+        workload: None,
+        transport: Transport::Plaintext,
+    };
+    (1..=count).map(candidate).collect()
+}
+
+fn breaker() -> CircuitBreaker {
+    CircuitBreaker {
+        consecutive_failures: Some(2),
+        failure_ratio: None,
+        minimum_requests: 1,
+        window: Duration::from_secs(10),
+        open_for: Duration::from_secs(5),
+        probes: 1,
+    }
+}
+
+fn outliers() -> OutlierDetection {
+    OutlierDetection {
+        consecutive_failures: Some(2),
+        failure_ratio: None,
+        minimum_requests: 1,
+        window: Duration::from_secs(10),
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejected_percent: 50,
+    }
+}
+
+/// How often each candidate is chosen.
+fn shares(bed: &Bed, candidates: &[Candidate], choices: usize) -> Vec<usize> {
+    let mut counts = vec![0; candidates.len()];
+    for _ in 0..choices {
+        counts[bed.way().choose(candidates, None, &[], bed.now).unwrap()] += 1;
+    }
+    counts
+}
+
+#[test]
+fn limits_hold_for_each_kind_and_places_are_given_back() {
+    let limits = Limits {
+        connections: Some(1),
+        requests: Some(2),
+        pending_requests: Some(0),
+    };
+    let bed = Bed::new(|policy| TrafficPolicy { limits, ..policy });
+    let (way, now) = (bed.way(), bed.now);
+    let first = way.admit_request(now).unwrap();
+    let _second = way.admit_request(now).unwrap();
+    let third = bed.way().admit_request(now).unwrap_err();
+    assert_eq!(third.reason(), "TOO_MANY_REQUESTS");
+    drop(first);
+    assert!(way.admit_request(now).is_ok());
+    let _connection = way.admit_connection(now).unwrap();
+    let more = way.admit_connection(now).unwrap_err();
+    assert_eq!(more.reason(), "TOO_MANY_CONNECTIONS");
+    let pending = way.admit_pending().unwrap_err();
+    assert_eq!(pending.reason(), "TOO_MANY_PENDING");
+    assert!(
+        bed.counted(
+            "weft_refused_total{namespace=\"shop\",pod=\"client\",\
+             destination_service_namespace=\"shop\",destination_service_name=\"web\",\
+             reason=\"TOO_MANY_REQUESTS\"} 1"
+        ),
+        "{}",
+        bed.metrics.encode().unwrap()
+    );
+}
+
+#[test]
+fn a_limit_is_of_one_workload_not_of_all() {
+    let limits = Limits {
+        requests: Some(1),
+        ..Limits::default()
+    };
+    let bed = Bed::new(|policy| TrafficPolicy { limits, ..policy });
+    let _mine = bed.way().admit_request(bed.now).unwrap();
+    let other = Clients::new(workload("other", "a"));
+    let to = web();
+    let way = other.upstream(&bed.node, &bed.mesh, Some((&to, PORT)), bed.now);
+    assert!(way.admit_request(bed.now).is_ok());
+}
+
+#[test]
+fn the_breaker_opens_probes_and_closes_and_a_new_policy_finds_it_so() {
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        circuit_breaker: Some(breaker()),
+        ..policy
+    });
+    for _ in 0..2 {
+        let mut permit = bed.way().admit_request(bed.now).unwrap();
+        permit.settle(false, bed.now);
+    }
+    let open = bed.way().admit_request(bed.now).unwrap_err();
+    assert_eq!(open.reason(), "CIRCUIT_OPEN");
+    assert_eq!(open.retry_after(), Some(Duration::from_secs(5)));
+    bed.set(|policy| TrafficPolicy {
+        circuit_breaker: Some(CircuitBreaker {
+            consecutive_failures: Some(9),
+            ..breaker()
+        }),
+        ..policy
+    });
+    assert!(bed.way().admit_request(bed.now).is_err());
+    bed.now += Duration::from_secs(5);
+    let left = bed.way().admit_request(bed.now).unwrap();
+    assert!(bed.way().admit_request(bed.now).is_err(), "one probe");
+    drop(left);
+    let mut probe = bed.way().admit_request(bed.now).unwrap();
+    probe.settle(true, bed.now);
+    assert!(bed.way().admit_request(bed.now).is_ok());
+    for to in ["open", "half_open", "closed"] {
+        assert!(
+            bed.counted(&format!(
+                "weft_circuit_breaker_changes_total{{namespace=\"shop\",pod=\"client\",\
+                 destination_service_namespace=\"shop\",destination_service_name=\"web\",\
+                 to=\"{to}\"}} 1"
+            )),
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_place() {
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        circuit_breaker: Some(breaker()),
+        limits: Limits {
+            requests: Some(1),
+            ..Limits::default()
+        },
+        ..policy
+    });
+    for _ in 0..2 {
+        let mut permit = bed.way().admit_request(bed.now).unwrap();
+        permit.settle(false, bed.now);
+    }
+    bed.now += Duration::from_secs(5);
+    let never = LocalRateLimit {
+        requests: 0,
+        interval: Duration::from_secs(1),
+        burst: 1,
+    };
+    bed.set(|policy| TrafficPolicy {
+        circuit_breaker: Some(breaker()),
+        local_rate_limit: Some(never),
+        ..policy
+    });
+    let refused = bed.way().admit_request(bed.now).unwrap_err();
+    assert_eq!(refused.reason(), "RATE_LIMITED");
+    bed.set(|policy| TrafficPolicy {
+        circuit_breaker: Some(breaker()),
+        limits: Limits {
+            requests: Some(1),
+            ..Limits::default()
+        },
+        ..policy
+    });
+    assert!(bed.way().admit_request(bed.now).is_ok());
+}
+
+#[test]
+fn the_rate_of_a_workload_is_limited_and_says_when_to_come_back() {
+    let limit = LocalRateLimit {
+        requests: 1,
+        interval: Duration::from_secs(2),
+        burst: 2,
+    };
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        local_rate_limit: Some(limit),
+        ..policy
+    });
+    assert!(bed.way().admit_request(bed.now).is_ok());
+    assert!(bed.way().admit_request(bed.now).is_ok());
+    let refused = bed.way().admit_request(bed.now).unwrap_err();
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(2)));
+    bed.now += Duration::from_secs(2);
+    assert!(bed.way().admit_request(bed.now).is_ok());
+}
+
+#[test]
+fn retries_have_a_budget_even_where_no_policy_says_so() {
+    let mut bed = Bed::new(|policy| policy);
+    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    let allowed = |bed: &Bed| {
+        (0..100)
+            .filter(|_| bed.way().retry_allowed(bed.now))
+            .count()
+    };
+    assert_eq!(allowed(&bed), 10, "the least rate of the default");
+    let none = RetryBudget {
+        percent: 0,
+        minimum_per_second: 0,
+        ..RetryBudget::default()
+    };
+    bed.set(|policy| TrafficPolicy {
+        retry_budget: Some(none),
+        ..policy
+    });
+    assert_eq!(allowed(&bed), 0);
+}
+
+#[test]
+fn an_endpoint_that_fails_is_ejected_and_comes_back() {
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        outlier_detection: Some(outliers()),
+        ..policy
+    });
+    let four = candidates(4);
+    assert!(shares(&bed, &four, 200).iter().all(|n| *n > 0));
+    let bad = four[1].address;
+    for _ in 0..2 {
+        bed.way().attempt(bad, bed.now).answered(false, bed.now);
+    }
+    assert!(bed.way().is_ejected(bad, bed.now));
+    assert_eq!(shares(&bed, &four, 200)[1], 0);
+    // Ejections are of the node, not of the pod that saw the failures.
+    let other = Clients::new(workload("other", "a"));
+    let to = web();
+    let way = other.upstream(&bed.node, &bed.mesh, Some((&to, PORT)), bed.now);
+    assert!(way.is_ejected(bad, bed.now));
+    bed.now += Duration::from_secs(100);
+    assert!(!bed.way().is_ejected(bad, bed.now));
+    assert!(shares(&bed, &four, 400)[1] > 0);
+    assert!(bed.counted(
+        "weft_endpoint_ejections_total{destination_service_namespace=\"shop\",\
+         destination_service_name=\"web\"} 1"
+    ));
+}
+
+#[test]
+fn no_more_endpoints_are_ejected_than_may_be() {
+    let bed = Bed::new(|policy| TrafficPolicy {
+        outlier_detection: Some(outliers()),
+        ..policy
+    });
+    let four = candidates(4);
+    bed.way().choose(&four, None, &[], bed.now);
+    for candidate in &four {
+        for _ in 0..2 {
+            let attempt = bed.way().attempt(candidate.address, bed.now);
+            attempt.answered(false, bed.now);
+        }
+    }
+    let ejected = four
+        .iter()
+        .filter(|c| bed.way().is_ejected(c.address, bed.now));
+    assert_eq!(ejected.count(), 2);
+}
+
+#[test]
+fn endpoints_of_the_clients_zone_come_first_and_others_when_these_are_gone() {
+    let bed = Bed::new(|policy| TrafficPolicy {
+        locality: LocalityPreference::Zone,
+        ..policy
+    });
+    let mut three = candidates(3);
+    for (candidate, zone) in three.iter_mut().zip(["b", "a", "a"]) {
+        candidate.workload = Some(workload("web", zone));
+    }
+    let found = shares(&bed, &three, 200);
+    assert!(found[0] == 0 && found[1] > 0 && found[2] > 0, "{found:?}");
+    assert_eq!(shares(&bed, &three[..1], 5), [5]);
+}
+
+#[test]
+fn an_endpoint_that_comes_later_starts_slowly() {
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        slow_start: Some(Duration::from_secs(60)),
+        balancer: Balancer::RoundRobin,
+        ..policy
+    });
+    assert_eq!(
+        shares(&bed, &candidates(2), 100),
+        [50, 50],
+        "nobody knows better"
+    );
+    let three = candidates(3);
+    let early = shares(&bed, &three, 1000);
+    assert!(early[2] < 150, "{early:?}");
+    bed.now += Duration::from_secs(60);
+    let late = shares(&bed, &three, 300);
+    assert!(late.iter().all(|n| (80..=120).contains(n)), "{late:?}");
+}
+
+#[test]
+fn a_source_stays_with_its_endpoint() {
+    let bed = Bed::new(|policy| TrafficPolicy {
+        balancer: Balancer::ConsistentHash(HashKey::Source),
+        ..policy
+    });
+    let many = candidates(9);
+    let key = bed.way().key_of_source("10.1.0.7".parse().unwrap());
+    let first = bed.way().choose(&many, key, &[], bed.now);
+    for _ in 0..50 {
+        assert_eq!(bed.way().choose(&many, key, &[], bed.now), first);
+    }
+    let tried = [many[first.unwrap()].address];
+    assert_ne!(bed.way().choose(&many, key, &tried, bed.now), first);
+}
+
+#[test]
+fn without_a_policy_another_attempt_goes_elsewhere() {
+    let mut bed = Bed::new(|policy| policy);
+    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    let two = candidates(2);
+    for _ in 0..20 {
+        let chosen = bed.way().choose(&two, None, &[two[0].address], bed.now);
+        assert_eq!(chosen, Some(1));
+    }
+    assert_eq!(bed.way().choose(&[], None, &[], bed.now), None);
+}
+
+#[test]
+fn faults_are_injected_and_counted() {
+    let fault = Fault {
+        kind: FaultKind::Delay(Duration::from_secs(1)),
+        percent: 100.0,
+    };
+    let bed = Bed::new(|policy| TrafficPolicy {
+        faults: vec![fault],
+        ..policy
+    });
+    assert_eq!(bed.way().inject().delay, Some(Duration::from_secs(1)));
+    assert!(bed.counted(
+        "weft_faults_injected_total{namespace=\"shop\",pod=\"client\",\
+         destination_service_namespace=\"shop\",destination_service_name=\"web\",\
+         fault=\"delay\"} 1"
+    ));
+    bed.metrics.forget(&WorkloadUid::from("client"));
+    let left = bed.metrics.encode().unwrap();
+    assert!(!left.contains("weft_faults_injected_total{"), "{left}");
+}
+
+#[test]
+fn what_nobody_uses_is_forgotten_and_what_is_in_use_is_not() {
+    let mut bed = Bed::new(|policy| TrafficPolicy {
+        outlier_detection: Some(outliers()),
+        ..policy
+    });
+    let permit = bed.way().admit_request(bed.now).unwrap();
+    bed.way().choose(&candidates(2), None, &[], bed.now);
+    bed.now += REMEMBERED + Duration::from_secs(1);
+    bed.clients.forget_unused(bed.now);
+    bed.node.forget_unused(bed.now);
+    assert_eq!(lock(&bed.clients.services).len(), 1, "a request is open");
+    assert_eq!(lock(&bed.node.endpoints).len(), 0);
+    drop(permit);
+    bed.clients.forget_unused(bed.now);
+    assert_eq!(lock(&bed.clients.services).len(), 0);
+}
+
+#[test]
+fn a_destination_that_is_no_service_is_never_refused() {
+    let bed = Bed::new(|policy| policy);
+    let way = bed.clients.upstream(&bed.node, &bed.mesh, None, bed.now);
+    assert!(way.admit_connection(bed.now).is_ok() && way.admit_request(bed.now).is_ok());
+    assert!(way.retry_allowed(bed.now));
+    assert_eq!(way.choose(&candidates(1), None, &[], bed.now), Some(0));
+    way.attempt(candidates(1)[0].address, bed.now)
+        .answered(true, bed.now);
+}

@@ -1,0 +1,657 @@
+//! Requests: routes, filters, shares, retries, timeouts, copies, sessions and other
+//! protocols, with real connections and real TLS.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weft_model::Change;
+use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Rewrite};
+use weft_model::route::matching::{PathMatch, RequestMatch};
+use weft_model::route::{
+    Backend, BackendTarget, Filter, Parent, Retry, Route, RouteKey, RouteKind, Rule,
+    SessionCarrier, SessionPersistence, Timeouts,
+};
+use weft_model::service::ServiceKey;
+
+use super::bed::{Bed, DEADLINE, Pod, wait_until};
+
+/// What a server saw.
+#[derive(Clone, Debug)]
+struct Seen {
+    path: String,
+    version: Version,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A web server in a pod.
+struct Web {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Web {
+    fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    fn last(&self) -> Seen {
+        self.seen.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+/// Serves HTTP/1 and HTTP/2. `answer` gets the number of the request, from 0.
+async fn web(
+    pod: &Pod,
+    answer: impl Fn(usize, &Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+) -> Web {
+    let listener = TcpListener::bind((pod.address(), 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (seen, connections) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::default());
+    let web = Web {
+        address,
+        seen: Arc::clone(&seen),
+        connections: Arc::clone(&connections),
+    };
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::Relaxed);
+            let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                async move {
+                    let (head, body) = request.into_parts();
+                    let now = Seen {
+                        path: head.uri.path_and_query().unwrap().to_string(),
+                        version: head.version,
+                        headers: head.headers,
+                        body: body.collect().await.unwrap().to_bytes(),
+                    };
+                    let number = {
+                        let mut seen = seen.lock().unwrap();
+                        seen.push(now.clone());
+                        seen.len() - 1
+                    };
+                    Ok::<_, Infallible>(answer(number, &now))
+                }
+            });
+            tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let _ = builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    web
+}
+
+fn named(name: &'static str) -> impl Fn(usize, &Seen) -> Response<Full<Bytes>> {
+    move |_, _| Response::new(Full::new(Bytes::from_static(name.as_bytes())))
+}
+
+fn status(status: u16) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+/// A service of one web server in a pod.
+fn service(bed: &Bed, name: &str, web: &Web, pod: &Pod) -> SocketAddr {
+    bed.service(name, web.address.port(), &[(web.address.ip(), Some(pod))])
+}
+
+fn backend(service: &str, weight: u32) -> Backend {
+    Backend {
+        target: BackendTarget::Service {
+            service: ServiceKey::new("default", service),
+            port: 80,
+        },
+        weight,
+        filters: Vec::new(),
+    }
+}
+
+fn rule(backends: Vec<Backend>) -> Rule {
+    Rule {
+        name: "".into(),
+        matches: vec![RequestMatch::default()],
+        filters: Vec::new(),
+        backends,
+        timeouts: Timeouts::default(),
+        retry: None,
+        session: None,
+    }
+}
+
+fn below(path: &str, rule: Rule) -> Rule {
+    let matches = vec![RequestMatch {
+        path: PathMatch::Prefix(path.into()),
+        ..Default::default()
+    }];
+    Rule { matches, ..rule }
+}
+
+/// Attaches rules to a service.
+fn route(bed: &Bed, kind: RouteKind, service: &str, rules: Vec<Rule>) {
+    let parent = Parent {
+        service: ServiceKey::new("default", service),
+        port: None,
+        section: None,
+    };
+    bed.tell(&Change::Route(Route {
+        key: RouteKey {
+            kind,
+            name: ServiceKey::new("default", service),
+        },
+        created: 0,
+        parents: vec![parent],
+        hostnames: Vec::new(),
+        rules,
+    }));
+}
+
+/// A client's connection of HTTP/1.
+struct Client(http1::SendRequest<Full<Bytes>>);
+
+/// A whole answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Client {
+    async fn connect(pod: &Pod, to: SocketAddr) -> Self {
+        let stream = pod.connect(to).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        Self(sender)
+    }
+
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        self.0.ready().await.unwrap();
+        let response = tokio::time::timeout(DEADLINE, self.0.send_request(request));
+        read(response.await.expect("no answer in time").unwrap()).await
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.ask(get(path)).await
+    }
+}
+
+fn get(path: &str) -> Request<Full<Bytes>> {
+    let request = Request::get(path).header("host", "web");
+    request.body(Full::default()).unwrap()
+}
+
+async fn read(response: Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// Two versions of a web server on other nodes than their client, behind one service.
+async fn canary(bed: &mut Bed) -> (Pod, Pod, Pod, SocketAddr) {
+    let client = bed.pod("node-1", "client");
+    let (one, two) = (bed.pod("node-2", "one"), bed.pod("node-1", "two"));
+    let (web_one, web_two) = (web(&one, named("one")).await, web(&two, named("two")).await);
+    let address = service(bed, "web", &web_one, &one);
+    service(bed, "v1", &web_one, &one);
+    service(bed, "v2", &web_two, &two);
+    (client, one, two, address)
+}
+
+#[tokio::test]
+async fn shares_are_exact_whether_the_backend_is_near_or_far() {
+    let mut bed = Bed::new();
+    let (client, _one, _two, address) = canary(&mut bed).await;
+    let backends = vec![backend("v1", 80), backend("v2", 20)];
+    route(&bed, RouteKind::Http, "web", vec![rule(backends)]);
+    let mut connection = Client::connect(&client, address).await;
+    let mut tally = BTreeMap::<String, usize>::new();
+    for _ in 0..1000 {
+        let answer = connection.get("/").await;
+        assert_eq!(answer.status, 200);
+        *tally.entry(answer.body).or_default() += 1;
+    }
+    assert!((790..=810).contains(&tally["one"]), "{tally:?}");
+    assert_eq!(tally["one"] + tally["two"], 1000);
+    let text = super::metrics(&mut bed, "node-1");
+    let counted = text.lines().find(|line| {
+        line.starts_with("istio_requests_total")
+            && line.contains("destination_workload=\"one\"")
+            && line.contains("response_code=\"200\"")
+            && line.contains("connection_security_policy=\"mutual_tls\"")
+    });
+    let counted = counted.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        counted.ends_with(&format!(" {}", tally["one"])),
+        "{counted}"
+    );
+}
+
+#[tokio::test]
+async fn connections_are_used_again_and_never_by_another_pod() {
+    let mut bed = Bed::new();
+    let (client, other) = (bed.pod("node-1", "client"), bed.pod("node-1", "other"));
+    let server = bed.pod("node-2", "server");
+    let web = web(&server, named("server")).await;
+    let address = service(&bed, "web", &web, &server);
+    route(
+        &bed,
+        RouteKind::Http,
+        "web",
+        vec![rule(vec![backend("web", 1)])],
+    );
+    for pod in [&client, &other] {
+        for _ in 0..5 {
+            let mut connection = Client::connect(pod, address).await;
+            assert_eq!(connection.get("/").await.body, "server");
+            assert_eq!(connection.get("/").await.body, "server");
+        }
+    }
+    assert_eq!(web.count(), 20);
+    assert_eq!(
+        web.connections.load(Ordering::Relaxed),
+        2,
+        "one for each pod"
+    );
+}
+
+#[tokio::test]
+async fn rules_change_requests_and_what_no_rule_is_for_is_not_found() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let web = web(&server, named("server")).await;
+    let address = service(&bed, "web", &web, &server);
+    let set = |name: &'static str, value: &'static str| HeaderModifier {
+        set: vec![(name.parse().unwrap(), value.parse().unwrap())],
+        ..Default::default()
+    };
+    let mut changing = below("/api", rule(vec![backend("web", 1)]));
+    changing.filters = vec![
+        Filter::RequestHeaders(set("x-version", "2")),
+        Filter::Rewrite(Rewrite {
+            hostname: Some("inner.example".parse().unwrap()),
+            path: Some(PathModifier::Prefix("/v2".into())),
+        }),
+        Filter::ResponseHeaders(set("x-answered", "yes")),
+    ];
+    let missing = below(
+        "/missing",
+        rule(vec![Backend {
+            target: BackendTarget::Invalid {
+                reason: "no such service".into(),
+            },
+            weight: 1,
+            filters: Vec::new(),
+        }]),
+    );
+    route(&bed, RouteKind::Http, "web", vec![changing, missing]);
+    let mut connection = Client::connect(&client, address).await;
+    let answer = connection.get("/api/items?page=2").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "server"));
+    assert_eq!(answer.headers["x-answered"], "yes");
+    let seen = web.last();
+    assert_eq!(seen.path, "/v2/items?page=2");
+    assert_eq!(seen.headers["host"], "inner.example");
+    assert_eq!(seen.headers["x-version"], "2");
+    // The same connection of the client, other rules.
+    let answer = connection.get("/apis").await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.headers["x-weft-reason"], "NO_ROUTE");
+    assert_eq!(connection.get("/missing").await.status, 500);
+    assert_eq!(web.count(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_route_takes_effect_on_open_connections() {
+    let mut bed = Bed::new();
+    let (client, _one, _two, address) = canary(&mut bed).await;
+    route(
+        &bed,
+        RouteKind::Http,
+        "web",
+        vec![rule(vec![backend("v1", 1)])],
+    );
+    let mut connection = Client::connect(&client, address).await;
+    assert_eq!(connection.get("/").await.body, "one");
+    route(
+        &bed,
+        RouteKind::Http,
+        "web",
+        vec![rule(vec![backend("v2", 1)])],
+    );
+    assert_eq!(connection.get("/").await.body, "two");
+}
+
+#[tokio::test]
+async fn http2_stays_http2_and_grpc_is_refused_in_its_own_words() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let web = web(&server, named("server")).await;
+    let address = service(&bed, "web", &web, &server);
+    let path = PathMatch::Grpc {
+        service: Some("shop.Basket".into()),
+        method: None,
+    };
+    let mut basket = rule(vec![backend("web", 1)]);
+    basket.matches = vec![RequestMatch {
+        path,
+        ..Default::default()
+    }];
+    route(&bed, RouteKind::Grpc, "web", vec![basket]);
+    let stream = client.connect(address).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut ask = async |path: &str| {
+        let request = Request::post(format!("http://web{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from_static(b"hello")))
+            .unwrap();
+        read(sender.send_request(request).await.unwrap()).await
+    };
+    let answer = ask("/shop.Basket/Add").await;
+    assert_eq!(answer.body, "server");
+    let seen = web.last();
+    assert_eq!(
+        (seen.version, &seen.body[..]),
+        (Version::HTTP_2, &b"hello"[..])
+    );
+    assert_eq!(seen.headers["te"], "trailers");
+    let answer = ask("/shop.Till/Pay").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(answer.headers["grpc-status"], "12");
+}
+
+#[tokio::test]
+async fn failed_requests_are_tried_again_with_their_body() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let web = web(&server, |number, _| match number {
+        0 | 1 => status(503),
+        _ => named("at last")(number, &dummy()),
+    })
+    .await;
+    let address = service(&bed, "web", &web, &server);
+    let mut retried = rule(vec![backend("web", 1)]);
+    retried.retry = Some(Retry {
+        codes: vec![StatusCode::SERVICE_UNAVAILABLE],
+        attempts: 2,
+        backoff: Duration::from_millis(1),
+    });
+    let once = below("/once", rule(vec![backend("web", 1)]));
+    route(&bed, RouteKind::Http, "web", vec![retried, once]);
+    let post = |path: &str, body: Bytes| {
+        let request = Request::post(path).header("host", "web");
+        request.body(Full::new(body)).unwrap()
+    };
+    let mut connection = Client::connect(&client, address).await;
+    let answer = connection
+        .ask(post("/", Bytes::from_static(b"keep me")))
+        .await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "at last"));
+    assert_eq!(web.count(), 3);
+    let all = web.seen.lock().unwrap().clone();
+    assert!(
+        all.iter().all(|seen| &seen.body[..] == b"keep me"),
+        "{all:?}"
+    );
+    // What is more than is kept goes once.
+    web.seen.lock().unwrap().clear();
+    let large = Bytes::from(vec![b'x'; 200 * 1024]);
+    let answer = connection.ask(post("/", large.clone())).await;
+    assert_eq!((answer.status, web.count()), (503, 1));
+    assert_eq!(web.last().body, large);
+    web.seen.lock().unwrap().clear();
+    let answer = connection.ask(post("/once", Bytes::new())).await;
+    assert_eq!(
+        (answer.status, web.count()),
+        (503, 1),
+        "nobody asked for retries"
+    );
+}
+
+fn dummy() -> Seen {
+    Seen {
+        path: String::new(),
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_answered_for() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = super::application(&server, async |mut stream: TcpStream| {
+        // Never answers.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let endpoints = [(address.ip(), Some(&server))];
+    let address = bed.service("web", address.port(), &endpoints);
+    let timeouts = |request: Option<u64>, backend: Option<u64>| Timeouts {
+        request: request.map(Duration::from_millis),
+        backend_request: backend.map(Duration::from_millis),
+    };
+    let mut whole = below("/whole", rule(vec![backend("web", 1)]));
+    whole.timeouts = timeouts(Some(50), None);
+    let mut attempt = below("/attempt", rule(vec![backend("web", 1)]));
+    attempt.timeouts = timeouts(None, Some(50));
+    route(&bed, RouteKind::Http, "web", vec![whole, attempt]);
+    for path in ["/whole", "/attempt"] {
+        let mut connection = Client::connect(&client, address).await;
+        let answer = connection.get(path).await;
+        assert_eq!(answer.status, 504, "{path}");
+        assert_eq!(answer.headers["x-weft-reason"], "TIMEOUT");
+    }
+}
+
+#[tokio::test]
+async fn copies_get_the_same_body_and_never_the_word() {
+    let mut bed = Bed::new();
+    let (client, server, shadow) = (
+        bed.pod("node-1", "client"),
+        bed.pod("node-2", "server"),
+        bed.pod("node-2", "shadow"),
+    );
+    let web_server = web(&server, named("server")).await;
+    let web_shadow = web(&shadow, |_, _| status(500)).await;
+    let address = service(&bed, "web", &web_server, &server);
+    service(&bed, "shadow", &web_shadow, &shadow);
+    let mut mirrored = rule(vec![backend("web", 1)]);
+    mirrored.filters = vec![Filter::Mirror(Mirror {
+        target: backend("shadow", 1).target,
+        numerator: 50,
+        denominator: 100,
+    })];
+    route(&bed, RouteKind::Http, "web", vec![mirrored]);
+    let mut connection = Client::connect(&client, address).await;
+    let body = Bytes::from(vec![b'y'; 100 * 1024]);
+    for _ in 0..40 {
+        let request = Request::post("/").header("host", "web");
+        let request = request.body(Full::new(body.clone())).unwrap();
+        assert_eq!(connection.ask(request).await.body, "server");
+    }
+    wait_until("the copies", || web_shadow.count() >= 19).await;
+    assert!(
+        web_shadow.count() <= 21,
+        "half of them: {}",
+        web_shadow.count()
+    );
+    let copies = web_shadow.seen.lock().unwrap().clone();
+    assert!(copies.iter().all(|seen| seen.body == body));
+}
+
+#[tokio::test]
+async fn a_session_stays_with_its_endpoint() {
+    let mut bed = Bed::new();
+    let client = bed.pod("node-1", "client");
+    let (one, two) = (bed.pod("node-2", "one"), bed.pod("node-2", "two"));
+    let (web_one, web_two) = (web(&one, named("one")).await, web(&two, named("two")).await);
+    let address = service(&bed, "web", &web_one, &one);
+    service(&bed, "v1", &web_one, &one);
+    service(&bed, "v2", &web_two, &two);
+    let mut sticky = rule(vec![backend("v1", 1), backend("v2", 1)]);
+    sticky.session = Some(SessionPersistence {
+        name: "basket".into(),
+        carrier: SessionCarrier::Cookie { lifetime: None },
+    });
+    route(&bed, RouteKind::Http, "web", vec![sticky]);
+    let mut connection = Client::connect(&client, address).await;
+    let first = connection.get("/").await;
+    let cookie = first.headers["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    for _ in 0..20 {
+        let request = Request::get("/")
+            .header("host", "web")
+            .header("cookie", &cookie);
+        let answer = connection.ask(request.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.body, first.body);
+        assert!(!answer.headers.contains_key("set-cookie"), "it knows");
+    }
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        others.push(connection.get("/").await.body);
+    }
+    assert!(
+        others.iter().any(|other| *other != first.body),
+        "{others:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_may_change_its_protocol() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = super::application(&server, async |mut stream: TcpStream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        assert!(head.contains("upgrade: echo"), "{head}");
+        assert!(head.contains("connection: upgrade"), "{head}");
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello";
+        stream.write_all(switch).await.unwrap();
+        super::echo(stream).await;
+    })
+    .await;
+    let endpoints = [(address.ip(), Some(&server))];
+    let address = bed.service("web", address.port(), &endpoints);
+    route(
+        &bed,
+        RouteKind::Http,
+        "web",
+        vec![rule(vec![backend("web", 1)])],
+    );
+    let mut connection = Client::connect(&client, address).await;
+    let request = Request::get("/").header("host", "web");
+    let request = request
+        .header("connection", "Upgrade")
+        .header("upgrade", "echo");
+    let request = request.body(Full::default()).unwrap();
+    let response = connection.0.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.headers()["upgrade"], "echo");
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut read = [0; 10];
+    stream.read_exact(&mut read[..5]).await.unwrap();
+    stream.write_all(b"there").await.unwrap();
+    let rest = tokio::time::timeout(DEADLINE, stream.read_exact(&mut read[5..]));
+    rest.await.unwrap().unwrap();
+    assert_eq!(&read, b"hellothere");
+}
+
+#[tokio::test]
+async fn what_is_no_http_goes_through_a_routed_port_whoever_speaks_first() {
+    let mut bed = Bed::new();
+    for node in ["node-1", "node-2"] {
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let greeting = super::application(&server, async |mut stream: TcpStream| {
+            stream.write_all(b"220 ready\r\n").await.unwrap();
+            super::echo(stream).await;
+        })
+        .await;
+        let endpoints = [(greeting.ip(), Some(&server))];
+        let address = bed.service("mail", greeting.port(), &endpoints);
+        route(
+            &bed,
+            RouteKind::Http,
+            "mail",
+            vec![rule(vec![backend("mail", 1)])],
+        );
+        let mut stream = client.connect(address).await.unwrap();
+        let mut greeted = [0; 11];
+        let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut greeted));
+        read.await.expect("stalled").unwrap();
+        assert_eq!(&greeted, b"220 ready\r\n");
+        assert_eq!(
+            super::exchange(&mut stream, "helo me\r\n").await,
+            "helo me\r\n"
+        );
+    }
+}
+
+#[tokio::test]
+async fn connections_end_with_their_endpoint() {
+    let mut bed = Bed::new();
+    let client = bed.pod("node-1", "client");
+    let (near, far) = (bed.pod("node-1", "near"), bed.pod("node-2", "far"));
+    let (web_near, web_far) = (
+        web(&near, named("near")).await,
+        web(&far, named("far")).await,
+    );
+    let address = service(&bed, "web", &web_near, &near);
+    service(&bed, "v1", &web_near, &near);
+    service(&bed, "v2", &web_far, &far);
+    let backends = vec![backend("v1", 1), backend("v2", 1)];
+    route(&bed, RouteKind::Http, "web", vec![rule(backends)]);
+    let mut connection = Client::connect(&client, address).await;
+    for _ in 0..4 {
+        assert_eq!(connection.get("/").await.status, 200);
+    }
+    assert_eq!(near.proxy.open_connections(), 1);
+    assert_eq!(far.proxy.open_connections(), 1);
+    for (name, web) in [("v1", &web_near), ("v2", &web_far), ("web", &web_near)] {
+        bed.tell(&Change::EndpointGone(weft_model::service::EndpointKey {
+            service: ServiceKey::new("default", name),
+            address: web.address.ip(),
+        }));
+    }
+    wait_until("idle connections to end", || {
+        near.proxy.open_connections() + far.proxy.open_connections() == 0
+    })
+    .await;
+    let answer = connection.get("/").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers["x-weft-reason"], "NO_ENDPOINT");
+}

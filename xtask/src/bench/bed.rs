@@ -1,0 +1,188 @@
+//! What all benchmarks of the data path share: the modes that are compared, side by side
+//! on one test bed, and how samples are taken from them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weft_tests::mesh::Mesh;
+use weft_tests::packets::{Capture, marker};
+use weft_tests::process::{Place, Process};
+
+use super::error::{BenchError, Result};
+use super::processes::CpuTimes;
+use super::report::{Measure, Samples};
+
+/// The modes, Weft last: it is compared with the others.
+pub(crate) const MODES: [&str; 3] = ["direct", "envoy", "weft"];
+
+/// Cores that processes outside the benchmark may use during a sample.
+const QUIET: f64 = 0.2;
+/// How often a sample is taken again because the machine was busy.
+const RETRIES: usize = 3;
+/// What a single command of a sample may take beyond its own seconds.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
+
+/// Where one mode's load starts and whom it calls.
+pub(crate) struct Mode {
+    /// Name.
+    pub(crate) name: &'static str,
+    /// Where the load tools run.
+    pub(crate) place: Place,
+    /// HTTP/1.1.
+    pub(crate) http: SocketAddr,
+    /// What else is measured: a stream of bytes, or HTTP/2.
+    pub(crate) other: SocketAddr,
+    /// Its proxies.
+    pub(crate) proxies: Vec<u32>,
+}
+
+/// A running bed with all modes.
+pub(crate) struct Bed {
+    /// Servers and peers; before the mesh that they run in.
+    pub(crate) processes: Vec<Process>,
+    /// Namespaces, and the mesh.
+    pub(crate) mesh: Mesh,
+    /// In the order of [`MODES`].
+    pub(crate) modes: Vec<Mode>,
+    /// For files.
+    pub(crate) folder: PathBuf,
+}
+
+/// One kind of load on one mode for some seconds.
+pub(crate) type Measurement = fn(&Bed, &Mode, u32) -> Result<Measured>;
+
+/// What one sample gave.
+pub(crate) struct Measured {
+    /// Values as the tool measured them.
+    pub(crate) values: Vec<(Measure, f64)>,
+    /// What the proxies' CPU time is divided by.
+    pub(crate) work: f64,
+    /// How that is called and scaled.
+    pub(crate) cpu: (Measure, f64),
+}
+
+/// A measure.
+pub(crate) const fn measure(name: &'static str, unit: &'static str) -> Measure {
+    Measure { name, unit }
+}
+
+impl Bed {
+    /// Takes all samples, the modes in another order each time, so that none always runs
+    /// after the same one.
+    pub(crate) fn take(
+        &self,
+        measurements: &[Measurement],
+        repetitions: usize,
+        seconds: u32,
+    ) -> Result<Samples> {
+        let mut samples = Samples::default();
+        for repetition in 1..=repetitions {
+            eprintln!("repetition {repetition} of {repetitions}");
+            for offset in 0..self.modes.len() {
+                let index = (repetition + offset * (1 + repetition % 2)) % self.modes.len();
+                for measurement in measurements {
+                    self.sample(&self.modes[index], *measurement, seconds, &mut samples)?;
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    fn sample(
+        &self,
+        mode: &Mode,
+        measurement: Measurement,
+        seconds: u32,
+        samples: &mut Samples,
+    ) -> Result<()> {
+        for retry in 0..=RETRIES {
+            let (before, began) = (CpuTimes::now(), std::time::Instant::now());
+            let measured = measurement(self, mode, seconds)?;
+            let (after, elapsed) = (CpuTimes::now(), began.elapsed());
+            let known = self.own_processes();
+            let others = after.used_by_others(&known, &before).as_secs_f64();
+            if others / elapsed.as_secs_f64() > QUIET && retry < RETRIES {
+                eprintln!("{}: the machine was busy, once more", mode.name);
+                continue;
+            }
+            let used = after.used_by(&mode.proxies, &before).as_secs_f64();
+            for (measure, value) in measured.values {
+                samples.add(measure, mode.name, value);
+            }
+            if !mode.proxies.is_empty() && measured.work > 0.0 {
+                let per_unit = used * measured.cpu.1 / measured.work;
+                samples.add(measured.cpu.0, mode.name, per_unit);
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// The payload is on the wire where nothing protects it, and only there.
+    pub(crate) fn check_wire(&self) -> Result<()> {
+        for mode in &self.modes {
+            // A folder of its own each: a capture knows by its log when it has begun.
+            let folder = self.folder.join(mode.name);
+            write_directory(&folder)?;
+            let capture = Capture::start(self.mesh.topology(), &folder)?;
+            let text = marker(mode.name);
+            let url = format!("http://{}/{text}", mode.http);
+            let line = ["curl", "--silent", "--fail", "--max-time", "10", &url];
+            mode.place
+                .output(&line, GRACE)
+                .inspect_err(|_| self.show_logs())?;
+            let seen = capture.finish(self.mesh.topology())?.contain(&text);
+            match (mode.name, seen) {
+                ("direct", false) => return Err(BenchError::Wire(mode.name, "missing from")),
+                ("direct", true) | (_, false) => {}
+                (_, true) => return Err(BenchError::Wire(mode.name, "in")),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the servers and proxies of the bed said, for whoever has to find out why one
+    /// doesn't answer.
+    pub(crate) fn show_logs(&self) {
+        for process in &self.processes {
+            eprintln!("--- {}\n{}", process.name(), process.stderr());
+        }
+    }
+
+    /// Runs a load tool for its seconds.
+    pub(crate) fn output(&self, mode: &Mode, line: &[&str], seconds: u32) -> Result<String> {
+        let limit = Duration::from_secs(u64::from(seconds)) + GRACE;
+        Ok(mode.place.output(line, limit)?)
+    }
+
+    /// Everything that runs in the bed's own cgroups.
+    fn own_processes(&self) -> Vec<u32> {
+        let mut own = vec![std::process::id()];
+        for node in self.mesh.topology().nodes() {
+            collect_processes(node.cgroup(), &mut own);
+        }
+        own
+    }
+}
+
+fn collect_processes(cgroup: &Path, pids: &mut Vec<u32>) {
+    let members = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(members.lines().filter_map(|line| line.parse::<u32>().ok()));
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            collect_processes(&entry.path(), pids);
+        }
+    }
+}
+
+/// Makes a folder.
+pub(crate) fn write_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| BenchError::File(path.to_path_buf(), error))
+}
+
+/// Writes a file.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|error| BenchError::File(path.to_path_buf(), error))
+}
