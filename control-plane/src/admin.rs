@@ -65,6 +65,7 @@ fn config(state: &State) -> Value {
         if let Change::Workload(workload) = &versioned.change {
             described["enrolment"] = format!("{:?}", workload.enrolment).into();
             described["mtls_mode"] = workload.mtls_mode.to_string().into();
+            described["egress_mode"] = workload.egress_mode.to_string().into();
             described["identity"] = workload.identity.to_string().into();
             described["node"] = workload.node.to_string().into();
             let addresses: Vec<_> = workload.addresses.iter().map(ToString::to_string).collect();

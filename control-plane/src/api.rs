@@ -1,6 +1,7 @@
 //! Weft's own kinds, group `weft.dev`: what users write, and the schemas by which an API
 //! server checks it. `deploy/crds/weft.dev.yaml` is generated from here.
 
+mod external_service;
 mod mesh_config;
 mod span;
 pub(crate) mod traffic_policy;
@@ -10,7 +11,10 @@ use kube::CustomResourceExt;
 use serde::ser::Error as _;
 use serde_json::Value;
 
-pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MeshConfigStatus, MtlsSpec};
+pub(crate) use external_service::{
+    ExternalPortSpec, ExternalService, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec,
+};
+pub(crate) use mesh_config::{MeshConfig, MeshConfigSpec, MtlsSpec};
 pub(crate) use span::Span;
 pub(crate) use traffic_policy::{TrafficPolicy, TrafficPolicySpec, TrafficPolicyStatus};
 
@@ -22,7 +26,11 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 /// # Errors
 /// When one can't be written as YAML.
 pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
-    let kinds = [MeshConfig::crd(), TrafficPolicy::crd()];
+    let kinds = [
+        MeshConfig::crd(),
+        TrafficPolicy::crd(),
+        ExternalService::crd(),
+    ];
     let documents = kinds.into_iter().map(|kind| {
         let mut kind =
             serde_json::to_value(labelled(kind)).map_err(serde_saphyr::ser::Error::custom)?;

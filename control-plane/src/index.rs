@@ -10,6 +10,7 @@
 
 mod compute;
 mod conflict;
+mod externals;
 mod objects;
 mod policies;
 mod resources;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_model::SpiffeId;
+use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
 use weft_model::route::{Route, RouteKey};
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
@@ -51,6 +53,8 @@ pub(crate) struct Index {
     /// What became different since the last [`Index::changes`].
     dirty_pods: Names,
     dirty_services: Names,
+    dirty_externals: Names,
+    mesh_namespace: MeshNamespace,
     dirty_policies: Names,
     /// Services whose TrafficPolicies did.
     dirty_targets: Names,
@@ -58,6 +62,17 @@ pub(crate) struct Index {
     /// Routes that there is something else to say of since [`Index::judged`].
     judged: BTreeSet<RouteKey>,
     told: Told,
+}
+
+/// The namespace whose external services are there for everybody's workloads: the control
+/// plane's own.
+#[derive(Debug)]
+struct MeshNamespace(Arc<str>);
+
+impl Default for MeshNamespace {
+    fn default() -> Self {
+        Self("weft-system".into())
+    }
 }
 
 /// Why a node gets no certificate for an identity.
@@ -103,6 +118,7 @@ struct Told {
     workloads: HashMap<ServiceKey, Workload>,
     services: HashMap<ServiceKey, Service>,
     endpoints: HashMap<ServiceKey, BTreeMap<IpAddr, Endpoint>>,
+    externals: HashMap<ServiceKey, ExternalService>,
     /// Pods that had to be left out.
     left_out: BTreeMap<ServiceKey, Conflict>,
     /// How many enrolled pods of a node have an identity.
@@ -121,6 +137,14 @@ struct Told {
 }
 
 impl Index {
+    /// Nothing yet, of a mesh whose control plane is in that namespace.
+    pub(crate) fn of_mesh_namespace(namespace: &str) -> Self {
+        Self {
+            mesh_namespace: MeshNamespace(namespace.into()),
+            ..Self::default()
+        }
+    }
+
     /// Takes in what became of an object, or of all of a kind.
     pub(crate) fn take(&mut self, event: Event) {
         match event {
@@ -236,6 +260,7 @@ impl Index {
         for service in &services {
             self.update_endpoints(service, &mut changes, &mut gone);
         }
+        self.update_externals(&mut changes, &mut gone);
         self.update_policies(&mut changes, &mut gone);
         for route in std::mem::take(&mut self.dirty_routes) {
             self.update_route(&route, &mut changes, &mut gone);
@@ -284,6 +309,9 @@ impl Index {
             }
             // Asked for when a certificate is.
             Kind::ServiceAccount => {}
+            Kind::ExternalService => {
+                self.dirty_externals.insert(name.clone());
+            }
             Kind::MeshConfig => {
                 let pods = self.objects.pods.iter();
                 self.dirty_pods.extend(pods.map(|(name, _)| name.clone()));

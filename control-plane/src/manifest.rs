@@ -3,6 +3,7 @@
 
 mod annotations;
 mod endpoint_slice;
+mod external_service;
 mod mesh_config;
 mod namespace;
 mod node;
@@ -20,6 +21,7 @@ use weft_model::route::RouteKind;
 use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
+pub(crate) use external_service::ExternalServiceObject;
 pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
@@ -47,6 +49,7 @@ pub(crate) enum Object {
     MeshConfig(MeshConfigObject),
     TrafficPolicy(TrafficPolicyObject),
     Route(RouteObject),
+    ExternalService(ExternalServiceObject),
 }
 
 /// Kinds of objects that the mesh cares about.
@@ -60,6 +63,7 @@ pub(crate) enum Kind {
     ServiceAccount,
     MeshConfig,
     TrafficPolicy,
+    ExternalService,
     Route(RouteKind),
 }
 
@@ -75,6 +79,7 @@ impl Kind {
             Self::ServiceAccount => "ServiceAccount",
             Self::MeshConfig => "MeshConfig",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::ExternalService => "ExternalService",
             Self::Route(kind) => kind.as_str(),
         }
     }
@@ -106,6 +111,7 @@ impl Object {
             Self::ServiceAccount(account) => (Kind::ServiceAccount, account.key.clone()),
             // There is one, whatever its name.
             Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
+            Self::ExternalService(object) => (Kind::ExternalService, object.service.key.clone()),
             Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
             Self::Route(route) => (Kind::Route(route.key.kind), route.key.name.clone()),
         };
@@ -282,6 +288,9 @@ fn parse_document(
         ("weft.dev/v1alpha1", "MeshConfig") => typed(document)
             .and_then(MeshConfigObject::parse)
             .map(Object::MeshConfig),
+        ("weft.dev/v1alpha1", "ExternalService") => typed(document)
+            .and_then(ExternalServiceObject::parse)
+            .map(Object::ExternalService),
         ("weft.dev/v1alpha1", "TrafficPolicy") => {
             TrafficPolicyObject::whole(&document).map(Object::TrafficPolicy)
         }

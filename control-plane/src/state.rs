@@ -85,9 +85,13 @@ impl State {
     }
 
     /// Nothing yet; whether pods are captured is written into their status.
-    pub(crate) fn of_cluster(writer: CaptureWriter, problems: Problems) -> Self {
+    pub(crate) fn of_cluster(
+        mesh_namespace: &str,
+        writer: CaptureWriter,
+        problems: Problems,
+    ) -> Self {
         let captures = Captures::Pods { writer, problems };
-        Self::new(Index::default(), captures)
+        Self::new(Index::of_mesh_namespace(mesh_namespace), captures)
     }
 
     fn new(index: Index, captures: Captures) -> Self {
@@ -362,6 +366,7 @@ fn rejection_key(resource: &Resource) -> String {
         Some(resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
         Some(resource::Resource::Route(_)) => ResourceKind::Route,
         Some(resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
+        Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
         None => ResourceKind::Unspecified,
     };
     format!("{} {}", kind.as_str_name(), resource.name)

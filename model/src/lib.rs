@@ -11,6 +11,9 @@
 //! * [`service`]: a Service and its endpoints
 //! * [`policy`]: who may connect, and how
 //! * [`balance`]: which endpoint a connection or a request goes to
+//! * [`client_hello`]: the name that a TLS client asks for
+//! * [`external`]: services outside the cluster, and who may leave it
+//! * [`greeting`]: whom a client asks for by its first bytes
 //! * [`protocol`]: what is spoken on a connection
 //! * [`route`]: routes of the Gateway API, and what they say of a request
 //! * [`traffic`]: what a TrafficPolicy says of a Service
@@ -24,7 +27,10 @@ pub mod balance;
 pub mod breaker;
 pub mod bucket;
 pub mod budget;
+pub mod client_hello;
 pub mod ejection;
+pub mod external;
+pub mod greeting;
 pub mod identity;
 pub mod mesh;
 pub mod policy;

@@ -1,14 +1,20 @@
 //! The mesh as one immutable snapshot: resources in, decisions out.
 
+mod connections;
+mod externals;
+mod resolution;
 mod routes;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use self::connections::{ConnectionRoutes, Routed};
+use self::externals::Externals;
+pub use self::resolution::{Candidate, Resolution, Transport, Unroutable};
 use self::routes::Routes;
 use crate::address::{OriginalDestination, canonical_ip};
-use crate::identity::SpiffeId;
+use crate::external::ExternalService;
 use crate::policy::{HBONE_PORT, MtlsMode};
 use crate::route::table::Table;
 use crate::route::{Route, RouteKey};
@@ -39,6 +45,10 @@ pub enum Change {
     TrafficPolicy(Box<TrafficPolicy>),
     /// A service has no TrafficPolicy any more.
     TrafficPolicyGone(ServiceKey),
+    /// An external service is new or different.
+    External(ExternalService),
+    /// An external service is gone.
+    ExternalGone(ServiceKey),
 }
 
 /// What the mesh consists of at one moment. Cloning is cheap in memory (entries
@@ -50,79 +60,11 @@ pub struct Mesh {
     services: HashMap<ServiceKey, Arc<Service>>,
     services_by_address: HashMap<IpAddr, Arc<Service>>,
     endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
+    /// How many endpoints have an address.
+    endpoints_by_address: HashMap<IpAddr, usize>,
     routes: Routes,
     traffic_policies: HashMap<ServiceKey, Arc<TrafficPolicy>>,
-}
-
-/// How a connection travels to its destination.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Transport {
-    /// As the application sent it: the destination is outside the mesh.
-    Plaintext,
-    /// Inside an HBONE tunnel to the workload's own proxy.
-    Tunnel {
-        /// Address of the peer's HBONE port.
-        gateway: SocketAddr,
-        /// The identity that the peer must prove.
-        identity: SpiffeId,
-    },
-    /// Straight to the peer's inbound side: it is served by this same process.
-    SameNode,
-}
-
-/// One place that a connection could go to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Candidate {
-    /// Address and port of the endpoint.
-    pub address: SocketAddr,
-    /// The pod behind it, when the mesh knows one.
-    pub workload: Option<Arc<Workload>>,
-    /// How to get there.
-    pub transport: Transport,
-}
-
-/// What the mesh knows about a destination.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Resolution {
-    /// A virtual address of a service. At least one candidate.
-    Service {
-        /// The service that was asked for.
-        service: Arc<Service>,
-        /// Where it may go.
-        candidates: Vec<Candidate>,
-    },
-    /// A pod, by its own address.
-    Workload(Candidate),
-    /// Nothing that the mesh knows: it goes as the application sent it.
-    Unknown(SocketAddr),
-}
-
-/// Why there is nowhere to send a connection.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Unroutable {
-    /// The service exists but not on that port.
-    #[error("service {service} has no port {port}")]
-    NoSuchPort {
-        /// The service asked for.
-        service: ServiceKey,
-        /// The port asked for.
-        port: u16,
-    },
-    /// No endpoint of the service is ready.
-    #[error("service {service} has no ready endpoint for port {port}")]
-    NoEndpoints {
-        /// The service asked for.
-        service: ServiceKey,
-        /// The port asked for.
-        port: u16,
-    },
-    /// The peer is strict but not captured yet, so nobody could read a tunnel and
-    /// plaintext isn't wanted.
-    #[error("workload {workload} accepts mutual TLS only and is not captured yet")]
-    NotCapturedYet {
-        /// The pod asked for.
-        workload: WorkloadUid,
-    },
+    externals: Externals,
 }
 
 impl Mesh {
@@ -143,6 +85,13 @@ impl Mesh {
             }
             Change::TrafficPolicyGone(key) => {
                 self.traffic_policies.remove(&key);
+            }
+            Change::External(service) => {
+                self.externals
+                    .insert(service.key.clone(), Arc::new(service));
+            }
+            Change::ExternalGone(key) => {
+                self.externals.remove(&key);
             }
         }
     }
@@ -203,6 +152,31 @@ impl Mesh {
     /// The service that has that virtual address.
     pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
         self.services_by_address.get(&canonical_ip(address))
+    }
+
+    /// Whether some service has an endpoint at that address.
+    pub fn is_endpoint(&self, address: IpAddr) -> bool {
+        self.endpoints_by_address
+            .contains_key(&canonical_ip(address))
+    }
+
+    /// An address as a place to go to, from a pod on `node`; a pod's is never reached in
+    /// the clear when it doesn't want that.
+    ///
+    /// # Errors
+    /// When the pod there can't be reached.
+    pub fn candidate_at(&self, node: &str, address: SocketAddr) -> Result<Candidate, Unroutable> {
+        let workload = self.workload_at(address.ip()).cloned();
+        let transport = workload
+            .as_ref()
+            .map_or(Ok(Transport::Plaintext), |workload| {
+                transport(node, workload, address.ip())
+            })?;
+        Ok(Candidate {
+            address,
+            workload,
+            transport,
+        })
     }
 
     /// Where a connection of a pod on `node` to `destination` may go.
@@ -369,7 +343,11 @@ impl Mesh {
         );
         match list.binary_search_by(|other| other.key.address.cmp(&endpoint.key.address)) {
             Ok(index) => list[index] = endpoint,
-            Err(index) => list.insert(index, endpoint),
+            Err(index) => {
+                let address = endpoint.key.address;
+                *self.endpoints_by_address.entry(address).or_default() += 1;
+                list.insert(index, endpoint);
+            }
         }
     }
 
@@ -378,7 +356,16 @@ impl Mesh {
             return;
         };
         let list = Arc::make_mut(list);
+        let before = list.len();
         list.retain(|endpoint| endpoint.key.address != key.address);
+        if list.len() < before
+            && let Some(count) = self.endpoints_by_address.get_mut(&key.address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.endpoints_by_address.remove(&key.address);
+            }
+        }
         if list.is_empty() {
             self.endpoints.remove(&key.service);
         }

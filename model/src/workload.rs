@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::AddressBlock;
+use crate::external::EgressMode;
 use crate::identity::SpiffeId;
 use crate::policy::MtlsMode;
 
@@ -82,6 +83,8 @@ pub struct Workload {
     pub enrolment: Enrolment,
     /// What its inbound side asks of clients.
     pub mtls_mode: MtlsMode,
+    /// What becomes of its connections to what nobody has registered.
+    pub egress_mode: EgressMode,
     /// Outbound traffic left alone.
     pub exclusions: CaptureExclusions,
     /// Name under `/run/netns` of its network namespace; empty where the node

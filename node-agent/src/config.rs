@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use weft_model::Mesh;
+use weft_model::external::ExternalService;
 use weft_model::service::{Endpoint, Service, ServiceKind};
 use weft_model::workload::{Enrolment, Workload};
 use weft_proxy::config::remote::DiscoveryStatus;
@@ -35,6 +36,7 @@ pub(crate) fn describe(capturer: &Capturer, discovery: &DiscoveryStatus) -> Valu
         "certificates": certificates.collect::<Vec<_>>(),
         "workloads": sorted(mesh.workloads().map(|one| (one.uid.to_string(), workload(one)))),
         "services": sorted(mesh.services().map(|one| (one.key.to_string(), service(one, &mesh)))),
+        "external_services": sorted(mesh.externals().map(|one| (one.key.to_string(), external(one)))),
     })
 }
 
@@ -56,6 +58,7 @@ fn workload(workload: &Workload) -> Value {
             Enrolment::Captured => "captured",
         },
         "mtls_mode": workload.mtls_mode.to_string(),
+        "egress_mode": workload.egress_mode.to_string(),
         "excluded_ports": workload.exclusions.ports,
         "excluded_blocks": workload.exclusions.blocks.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
@@ -73,6 +76,19 @@ fn service(service: &Service, mesh: &Mesh) -> Value {
         "kind": kind,
         "ports": service.ports.iter().map(|port| port.port).collect::<Vec<_>>(),
         "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}
+
+fn external(service: &ExternalService) -> Value {
+    let hosts = service.hosts.iter().map(ToString::to_string);
+    let addresses = service.addresses.iter().map(ToString::to_string);
+    json!({
+        "mesh_wide": service.is_mesh_wide,
+        "hosts": hosts.collect::<Vec<_>>(),
+        "addresses": addresses.collect::<Vec<_>>(),
+        "ports": service.ports.iter().map(|port| port.number).collect::<Vec<_>>(),
+        "endpoints": service.endpoints,
+        "originates_tls": service.tls.is_some(),
     })
 }
 

@@ -7,6 +7,7 @@
 
 mod address;
 mod endpoint;
+mod external;
 pub mod rate_limit;
 mod resource;
 mod route;
@@ -16,6 +17,7 @@ mod workload;
 
 pub use address::InvalidAddress;
 pub use endpoint::InvalidEndpoint;
+pub use external::InvalidExternalService;
 pub use resource::{InvalidResource, gone, kind_and_name};
 pub use route::InvalidRoute;
 pub use service::InvalidService;

@@ -6,7 +6,10 @@ use weft_model::service::InvalidServiceKey;
 use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};
-use crate::{InvalidEndpoint, InvalidRoute, InvalidService, InvalidTrafficPolicy, InvalidWorkload};
+use crate::{
+    InvalidEndpoint, InvalidExternalService, InvalidRoute, InvalidService, InvalidTrafficPolicy,
+    InvalidWorkload,
+};
 
 /// Why a resource can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -40,6 +43,9 @@ pub enum InvalidResource {
     /// Its content, a route.
     #[error("route: {0}")]
     Route(#[from] InvalidRoute),
+    /// Its content, an external service.
+    #[error("external service: {0}")]
+    External(#[from] InvalidExternalService),
     /// Its content, the TrafficPolicy of a service.
     #[error("traffic policy: {0}")]
     TrafficPolicy(#[from] InvalidTrafficPolicy),
@@ -56,6 +62,8 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
         Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
         Change::Route(route) => (ResourceKind::Route, route.key.to_string()),
         Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
+        Change::External(service) => (ResourceKind::ExternalService, service.key.to_string()),
+        Change::ExternalGone(key) => (ResourceKind::ExternalService, key.to_string()),
         Change::TrafficPolicy(policy) => {
             let name = policy.service.to_string();
             (ResourceKind::TrafficPolicy, name)
@@ -73,6 +81,9 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Service(service) => Change::Service(service.try_into()?),
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
+            v1::resource::Resource::ExternalService(service) => {
+                Change::External(service.try_into()?)
+            }
             v1::resource::Resource::TrafficPolicy(policy) => {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
             }
@@ -98,6 +109,7 @@ pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
         ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
         ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
         ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
+        ResourceKind::ExternalService => Ok(Change::ExternalGone(name.parse()?)),
         ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyGone(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
@@ -136,6 +148,7 @@ mod tests {
             (ResourceKind::Service, "shop/web"),
             (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
             (ResourceKind::Route, "HTTPRoute/shop/web"),
+            (ResourceKind::ExternalService, "shop/web"),
             (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
             let change = gone(kind, name).unwrap();

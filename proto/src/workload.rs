@@ -1,5 +1,6 @@
 //! Workloads on the wire.
 
+use weft_model::external::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
 use weft_model::policy::MtlsMode;
 use weft_model::workload::{
@@ -64,6 +65,7 @@ impl TryFrom<v1::Workload> for Workload {
             },
             enrolment,
             mtls_mode,
+            egress_mode: egress_mode(message.egress_mode)?,
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
             network_namespace: message.network_namespace.into(),
             labels: WorkloadLabels {
@@ -100,6 +102,11 @@ impl From<&Workload> for v1::Workload {
             mtls_mode: match workload.mtls_mode {
                 MtlsMode::Permissive => v1::MtlsMode::Permissive,
                 MtlsMode::Strict => v1::MtlsMode::Strict,
+            }
+            .into(),
+            egress_mode: match workload.egress_mode {
+                EgressMode::AllowAny => v1::EgressMode::AllowAny,
+                EgressMode::RegisteredOnly => v1::EgressMode::RegisteredOnly,
             }
             .into(),
             exclusions: (*exclusions != CaptureExclusions::default()).then(|| {
@@ -144,6 +151,15 @@ fn mtls_mode(value: i32) -> Result<MtlsMode, InvalidWorkload> {
         Ok(v1::MtlsMode::Strict) => Ok(MtlsMode::Strict),
         Ok(v1::MtlsMode::Unspecified) => Err(InvalidWorkload::Missing("mtls_mode")),
         Err(_) => Err(InvalidWorkload::Unknown("mtls_mode", value)),
+    }
+}
+
+/// Whoever doesn't know of it means the default.
+fn egress_mode(value: i32) -> Result<EgressMode, InvalidWorkload> {
+    match v1::EgressMode::try_from(value) {
+        Ok(v1::EgressMode::AllowAny | v1::EgressMode::Unspecified) => Ok(EgressMode::AllowAny),
+        Ok(v1::EgressMode::RegisteredOnly) => Ok(EgressMode::RegisteredOnly),
+        Err(_) => Err(InvalidWorkload::Unknown("egress_mode", value)),
     }
 }
 

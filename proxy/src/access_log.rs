@@ -108,6 +108,7 @@ fn security(security: Security) -> &'static str {
     match security {
         Security::MutualTls => "mutual_tls",
         Security::SameNode => "same_node",
+        Security::Tls => "tls",
         Security::Plaintext => "plaintext",
     }
 }

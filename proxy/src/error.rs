@@ -1,6 +1,8 @@
 //! Why connections fail: one enum per boundary.
 
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls::CertificateError;
 use weft_model::mesh::Unroutable;
@@ -9,7 +11,9 @@ use weft_model::policy::{PlaintextRefused, TunnelRefused};
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
 use crate::resilience::Refused;
+pub use crate::sniff::SniffError;
 use crate::tls::InvalidPeer;
+pub use crate::tls::originate::OriginationError;
 
 /// Why an outbound connection failed before its first byte.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,20 @@ pub enum OutboundError {
     /// The mesh knows the destination, but there is nowhere to go.
     #[error(transparent)]
     Unroutable(#[from] Unroutable),
+    /// Where it goes depends on what its client says first, and that can't be told.
+    #[error(transparent)]
+    Sniff(#[from] SniffError),
+    /// Nobody has registered the destination, and the workload may reach no such.
+    #[error(
+        "{0} is no service, no pod and no ExternalService, and this namespace reaches nothing else (egress mode RegisteredOnly)"
+    )]
+    EgressDenied(SocketAddr),
+    /// Nobody knows where the external service is.
+    #[error("looking up the external service `{0}`: {1}")]
+    Resolve(Arc<str>, io::Error),
+    /// The external service didn't prove who it is.
+    #[error(transparent)]
+    Origination(#[from] OriginationError),
     /// The service's policy lets nothing more through now.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -86,12 +104,32 @@ pub(crate) fn tls_reason(error: &io::Error) -> String {
     }
 }
 
+/// The short word for metrics and the access log.
+pub(crate) fn unroutable_flag(error: &Unroutable) -> &'static str {
+    match error {
+        Unroutable::NoSuchPort { .. } => "NO_ROUTE",
+        Unroutable::NoEndpoints { .. } => "NO_ENDPOINT",
+        Unroutable::NotCapturedYet { .. } => "PEER_NOT_CAPTURED",
+        Unroutable::NoRule { .. } => "NO_MATCHING_SNI",
+        Unroutable::InvalidBackend { .. } => "NO_BACKEND",
+    }
+}
+
 impl OutboundError {
     /// Whether the endpoint is to blame: whether another might do better, and whether
     /// this one is to be avoided.
     pub(crate) fn is_of_endpoint(&self) -> bool {
         match self {
-            Self::NotCaptured(_) | Self::Unroutable(_) | Self::Refused(_) => false,
+            Self::NotCaptured(_)
+            | Self::Unroutable(_)
+            | Self::Refused(_)
+            | Self::Sniff(_)
+            | Self::EgressDenied(_)
+            | Self::Resolve(..) => false,
+            Self::Origination(error) => matches!(
+                error,
+                OriginationError::Handshake { .. } | OriginationError::Timeout(_)
+            ),
             Self::Connect(_) | Self::Http(_) => true,
             Self::Tunnel(error) => match error {
                 TunnelError::NoCertificate
@@ -115,9 +153,13 @@ impl OutboundError {
     pub fn flag(&self) -> &'static str {
         match self {
             Self::NotCaptured(_) => "NOT_CAPTURED",
-            Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
-            Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
-            Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
+            Self::Unroutable(error) => unroutable_flag(error),
+            Self::Sniff(SniffError::ClientHello(_)) => "BAD_CLIENT_HELLO",
+            Self::Sniff(SniffError::Timeout) => "CLIENT_HELLO_TIMEOUT",
+            Self::Sniff(SniffError::Ended | SniffError::Io(_)) => "DOWNSTREAM_RESET",
+            Self::EgressDenied(_) => "EGRESS_DENIED",
+            Self::Resolve(..) => "DNS_FAILURE",
+            Self::Origination(_) => "TLS_FAILURE",
             Self::Refused(refused) => refused.reason(),
             Self::Connect(_) | Self::Http(_) => "CONNECT",
             Self::Tunnel(error) => match error {

@@ -130,9 +130,13 @@ pub(crate) fn expected<N>(
         return Expected::Opaque;
     };
     let namespace = pod.started_as.namespace();
-    let routed = mesh
-        .routes_of(&service.key, port.port, namespace)
-        .is_some_and(|table| table.kind().is_of_requests());
+    let routes = mesh.routes_of(&service.key, port.port, namespace);
+    let routed = routes.map(|table| table.kind().is_of_requests());
+    // A TCPRoute or a TLSRoute is about connections, whatever is declared.
+    if routed == Some(false) {
+        return Expected::Opaque;
+    }
+    let routed = routed.is_some();
     match Declared::of(port) {
         Declared::Http | Declared::Http2 => Expected::Http(Arc::clone(service)),
         Declared::Unknown | Declared::Opaque if routed => Expected::Perhaps(Arc::clone(service)),

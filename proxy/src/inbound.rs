@@ -43,7 +43,7 @@ fn describe(
 ) -> Connection {
     let destination = Party::workload(workload, Some(to));
     let destination = match security {
-        Security::Plaintext => destination,
+        Security::Plaintext | Security::Tls => destination,
         Security::MutualTls | Security::SameNode => destination.proven(workload.identity.clone()),
     };
     Connection {

@@ -10,6 +10,7 @@
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
+//! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
@@ -34,6 +35,7 @@ pub mod record;
 mod relay;
 pub mod resilience;
 pub mod shared;
+mod sniff;
 pub mod store;
 pub mod tls;
 pub mod workers;

@@ -1,6 +1,10 @@
 //! The way of a connection out of a pod: find out where it was going, decide how it
 //! gets there, connect, carry, record.
 
+mod destination;
+mod outside;
+mod routed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +12,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::client::TlsStream;
 use weft_model::OriginalDestination;
-use weft_model::mesh::{Candidate, Resolution, Transport};
+use weft_model::external::EgressMode;
+use weft_model::mesh::{Candidate, Transport};
 use weft_model::protocol::Detected;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
-use crate::connections::Entry;
+use self::destination::Destination;
+use crate::connections::{Entry, StillAllowed};
 use crate::error::{OutboundError, TunnelError};
 use crate::hbone;
 use crate::hbone::client::Tunnel;
@@ -29,17 +36,26 @@ use crate::shared::{LocalPod, Shared};
 
 /// What was decided about a connection before anything was done.
 struct Plan {
-    service: Option<Arc<Service>>,
     /// Where it may go.
-    candidates: Vec<Candidate>,
-    /// Whether it may, and which of them is chosen.
+    destination: Destination,
+    /// Whether it may, and which place is chosen.
     way: Way,
+}
+
+impl Plan {
+    fn still_allowed(&self) -> Option<StillAllowed> {
+        let allowed = |now: &Workload| now.egress_mode == EgressMode::AllowAny;
+        self.destination
+            .is_unregistered
+            .then(|| Box::new(allowed) as StillAllowed)
+    }
 }
 
 /// A connected destination.
 pub(crate) enum Upstream<N> {
     Plain(TcpStream),
     Tunnel(Tunnel),
+    Tls(Box<TlsStream<TcpStream>>),
     SameNode(HandedOver<N>),
 }
 
@@ -90,7 +106,7 @@ pub(crate) async fn serve<N: Net>(
         Spoken::Opaque(accepted) => (accepted, None),
         Spoken::ServerFirst(accepted, connected, first) => (accepted, Some((connected, first))),
     };
-    let decided = decide(&shared, &pod, original);
+    let decided = decide(&shared, &pod, &workload, &accepted, original).await;
     let (plan, connected, first) = match (decided, speculative) {
         (Ok(plan), Some((connected, first))) => (Some(plan), Ok(*connected), first),
         (Ok(plan), None) => {
@@ -99,16 +115,20 @@ pub(crate) async fn serve<N: Net>(
         }
         (Err(error), _) => (None, Err((error, None)), Bytes::new()),
     };
-    let service = plan.as_ref().and_then(|plan| plan.service.as_deref());
+    let service = plan
+        .as_ref()
+        .and_then(|plan| plan.destination.service.as_deref());
     match connected {
         Ok(connected) => {
             let candidate = Some(&connected.candidate);
             let connection = describe(&workload, client, Some(original), candidate, service);
             let connection = Arc::new(connection);
             record::opened(&shared.metrics, uid, &connection);
-            let mut entry = shared
-                .connections
-                .enter(Arc::clone(&connection), uid, pod.proxy, None);
+            let allowed = plan.as_ref().and_then(Plan::still_allowed);
+            let mut entry =
+                shared
+                    .connections
+                    .enter(Arc::clone(&connection), uid, pod.proxy, allowed);
             let progress = Arc::clone(&entry.progress);
             let took = connected.took;
             let carried = match write_first(&accepted, &first).await {
@@ -182,7 +202,9 @@ async fn requests<N: Net>(
     let detected = match first {
         Ok(detected) => detected,
         Err(_) => {
-            let Ok(plan) = decide(shared, pod, original) else {
+            let workload = pod.workload(shared);
+            let decided = decide(shared, pod, &workload, &accepted, original).await;
+            let Ok(plan) = decided else {
                 return Spoken::Opaque(accepted);
             };
             let Ok(mut connected) = connect(shared, pod, &plan, client).await else {
@@ -215,6 +237,10 @@ async fn speaks<N>(upstream: &mut Upstream<N>) -> Bytes {
             let _ = stream.readable().await;
             Bytes::new()
         }
+        Upstream::Tls(stream) => {
+            let _ = stream.get_ref().0.readable().await;
+            Bytes::new()
+        }
         Upstream::SameNode(handed) => {
             handed.speaks().await;
             Bytes::new()
@@ -244,33 +270,20 @@ async fn write_first(accepted: &TcpStream, mut first: &[u8]) -> std::io::Result<
     Ok(())
 }
 
-fn decide<N>(
+async fn decide<N>(
     shared: &Shared<N>,
     pod: &LocalPod<N>,
+    source: &Workload,
+    accepted: &TcpStream,
     original: OriginalDestination,
 ) -> Result<Plan, OutboundError> {
+    let destination = destination::find(shared, source, accepted, original).await?;
+    let to = destination.service.as_ref().zip(destination.port);
+    let to = to.map(|(service, port)| (&service.key, port));
     let mesh = shared.store.snapshot();
-    let (service, candidates) = match mesh.resolve(&shared.node, original)? {
-        Resolution::Service {
-            service,
-            candidates,
-        } => (Some(service), candidates),
-        Resolution::Workload(candidate) => (None, vec![candidate]),
-        Resolution::Unknown(address) => {
-            let outside = Candidate {
-                address,
-                workload: None,
-                transport: Transport::Plaintext,
-            };
-            (None, vec![outside])
-        }
-    };
-    let port = original.address().port();
-    let to = service.as_ref().map(|service| (&service.key, port));
     Ok(Plan {
         way: pod.upstream(shared, &mesh, to, Instant::now()),
-        service,
-        candidates,
+        destination,
     })
 }
 
@@ -282,7 +295,7 @@ async fn connect<N: Net>(
     plan: &Plan,
     client: SocketAddr,
 ) -> Result<Connected<N>, (OutboundError, Option<Candidate>)> {
-    let (way, candidates) = (&plan.way, &plan.candidates);
+    let (way, candidates) = (&plan.way, &plan.destination.candidates);
     let admitted = way.admit_connection(Instant::now());
     let mut permit = admitted.map_err(|refused| (refused.into(), None))?;
     let key = way.key_of_source(client.ip());
@@ -355,17 +368,37 @@ pub(crate) async fn dial<N: Net>(
         (Transport::Tunnel { .. }, Some(workload)) => tunnel(pod, candidate, workload, client)
             .await
             .map(Upstream::Tunnel),
+        (
+            Transport::Tls {
+                origination,
+                server_name,
+            },
+            _,
+        ) => {
+            let stream = plain(shared, pod, candidate.address).await?;
+            let limit = shared.settings.handshake_timeout;
+            let tls = &shared.originations;
+            let stream = tls.connect(origination, server_name, &[], stream, limit);
+            Ok(Upstream::Tls(Box::new(stream.await?)))
+        }
         (Transport::Plaintext | Transport::SameNode | Transport::Tunnel { .. }, _) => {
-            let connecting = pod.net.connect(candidate.address, Purpose::Upstream);
-            let limit = shared.settings.connect_timeout;
-            let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-            let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
-            let stream = connected
-                .and_then(|result| result)
-                .map_err(OutboundError::Connect)?;
-            Ok(Upstream::Plain(stream))
+            plain(shared, pod, candidate.address)
+                .await
+                .map(Upstream::Plain)
         }
     }
+}
+
+async fn plain<N: Net>(
+    shared: &Shared<N>,
+    pod: &LocalPod<N>,
+    address: SocketAddr,
+) -> Result<TcpStream, OutboundError> {
+    let connecting = pod.net.connect(address, Purpose::Upstream);
+    let limit = shared.settings.connect_timeout;
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
+    connected.flatten().map_err(OutboundError::Connect)
 }
 
 async fn tunnel<N: Net>(
@@ -407,6 +440,10 @@ async fn carry<N: Net>(
             end = relay::relay_stream(accepted, TcpSide::Downstream, streams, progress, idle) => Some(end),
             () = entry.cut() => None,
         },
+        Upstream::Tls(stream) => tokio::select! {
+            end = relay::relay_duplex(accepted, stream, progress, idle) => Some(end),
+            () = entry.cut() => None,
+        },
         Upstream::SameNode(handed) => {
             same_node::carry(shared, accepted, handed, progress, entry).await
         }
@@ -427,6 +464,7 @@ pub(crate) fn describe(
     let (path, security) = match candidate.map(|candidate| &candidate.transport) {
         Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
         Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
+        Some(Transport::Tls { .. }) => (Path::Outside, Security::Tls),
         Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
     };
     let address = candidate.map(|candidate| candidate.address).or(original);
@@ -435,7 +473,7 @@ pub(crate) fn describe(
         None => Party::default(),
     };
     let (source, destination) = match (security, workload) {
-        (Security::Plaintext, _) | (_, None) => (party, destination),
+        (Security::Plaintext | Security::Tls, _) | (_, None) => (party, destination),
         (_, Some(to)) => (
             party.proven(source.identity.clone()),
             destination.proven(to.identity.clone()),

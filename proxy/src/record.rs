@@ -45,6 +45,8 @@ pub enum Security {
     MutualTls,
     /// Nothing on a wire: handed over inside this process, both identities known.
     SameNode,
+    /// TLS to an external service that has proven its name.
+    Tls,
     /// Nothing.
     Plaintext,
 }

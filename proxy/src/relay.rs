@@ -4,6 +4,7 @@
 //! a FIN (or END_STREAM) on the other, a reset becomes a reset. Buffers are bounded,
 //! grow only while they fill, and are given back when a connection idles.
 
+mod duplex;
 mod plain;
 mod stream;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use duplex::relay_duplex;
 pub(crate) use plain::relay_plain;
 pub(crate) use plain::reset_on_close;
 pub(crate) use stream::{TcpSide, relay_stream};

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::relay::IdleTimeouts;
 use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
+use crate::tls::originate::Originations;
 
 /// Limits and times of the data path.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub struct Shared<N> {
     pub pods: LocalPods<N>,
     /// What is known of endpoints.
     pub(crate) resilience: Resilience,
+    /// TLS to external services.
+    pub(crate) originations: Originations,
     /// Limits and times.
     pub settings: Settings,
     /// Whom rate limits are asked of that have no server of their own.
@@ -99,6 +102,7 @@ impl<N> Shared<N> {
             metrics,
             connections: Arc::default(),
             pods: LocalPods::default(),
+            originations: Originations::default(),
             settings,
             control_plane: None,
         }

@@ -1,6 +1,7 @@
 //! Mutual TLS between proxies: TLS 1.3 only, post-quantum key exchange preferred,
-//! peers verified by SPIFFE ID.
+//! peers verified by SPIFFE ID. To services outside the mesh, see [`originate`].
 
+pub mod originate;
 mod verify;
 
 use std::sync::Arc;

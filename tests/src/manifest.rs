@@ -174,6 +174,33 @@ impl Manifests {
         self.write("mesh-config", &document)
     }
 
+    /// Writes a service outside the cluster: its `spec`.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_external_service(&self, name: &str, spec: &Value) -> Result<()> {
+        let document = json!({
+            "apiVersion": "weft.dev/v1alpha1",
+            "kind": "ExternalService",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": spec,
+        });
+        self.write(&format!("external-{name}"), &document)
+    }
+
+    /// Writes a namespace with annotations.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_namespace(&self, name: &str, annotations: &Value) -> Result<()> {
+        let document = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": name, "annotations": annotations },
+        });
+        self.write(&format!("namespace-{name}"), &document)
+    }
+
     /// Writes a document at once: nobody sees half of it.
     ///
     /// # Errors

@@ -30,10 +30,11 @@ pub(crate) enum CodegenError {
     Kinds(#[from] BuildError),
 }
 
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     "envoy/service/ratelimit/v3/rls.proto",
     "weft/mesh/v1/certificates.proto",
     "weft/mesh/v1/discovery.proto",
+    "weft/mesh/v1/external.proto",
     "weft/mesh/v1/route.proto",
     "weft/mesh/v1/traffic.proto",
 ];

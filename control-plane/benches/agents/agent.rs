@@ -56,6 +56,7 @@ pub(crate) async fn run(
         ResourceKind::Endpoint,
         ResourceKind::Route,
         ResourceKind::TrafficPolicy,
+        ResourceKind::ExternalService,
     ];
     let subscribe = Message::Subscribe(Subscribe {
         kinds: kinds.map(i32::from).to_vec(),

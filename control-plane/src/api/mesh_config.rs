@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use weft_model::external::EgressMode;
 use weft_model::policy::MtlsMode;
 
 /// What holds for the whole mesh. A cluster has one, named `default`.
@@ -23,6 +24,12 @@ use weft_model::policy::MtlsMode;
         type_ = "string",
         json_path = ".spec.mtls.mode",
         description = "What workloads ask of their clients unless they or their namespace say otherwise."
+    ),
+    printcolumn(
+        name = "Egress",
+        type_ = "string",
+        json_path = ".spec.egress.mode",
+        description = "What workloads may reach outside the mesh unless their namespace says otherwise."
     ),
     printcolumn(
         name = "Trust Domain",
@@ -55,6 +62,36 @@ pub(crate) struct MeshConfigSpec {
     /// Mutual TLS.
     #[serde(default)]
     pub(crate) mtls: MtlsSpec,
+    /// What workloads may reach outside the mesh.
+    #[serde(default)]
+    pub(crate) egress: EgressSpec,
+}
+
+/// What workloads may reach outside the mesh.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EgressSpec {
+    /// `AllowAny` (the default) lets them connect to whatever they want, `RegisteredOnly`
+    /// to Services, pods and ExternalServices only. A namespace overrides it with the
+    /// annotation `weft.dev/egress-mode`. It is about TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<EgressModeSpec>,
+}
+
+/// An egress mode as it is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub(crate) enum EgressModeSpec {
+    AllowAny,
+    RegisteredOnly,
+}
+
+impl From<EgressModeSpec> for EgressMode {
+    fn from(mode: EgressModeSpec) -> Self {
+        match mode {
+            EgressModeSpec::AllowAny => Self::AllowAny,
+            EgressModeSpec::RegisteredOnly => Self::RegisteredOnly,
+        }
+    }
 }
 
 /// What workloads ask of their clients.

@@ -51,6 +51,10 @@ pub(super) fn workload(
         .or_else(|| namespace.and_then(|namespace| namespace.mtls_mode))
         .or_else(|| config.and_then(|config| config.mtls_mode))
         .unwrap_or(MtlsMode::Permissive);
+    let egress_mode = namespace
+        .and_then(|namespace| namespace.egress_mode)
+        .or_else(|| config.and_then(|config| config.egress_mode))
+        .unwrap_or_default();
     Ok(Workload {
         uid: pod.uid.clone(),
         name: pod.key.name.clone(),
@@ -60,6 +64,7 @@ pub(super) fn workload(
         locality: node.map(|node| node.locality.clone()).unwrap_or_default(),
         enrolment,
         mtls_mode,
+        egress_mode,
         exclusions: pod.exclusions.clone(),
         network_namespace: pod.network_namespace.as_str().into(),
         labels: pod.names.clone(),

@@ -7,8 +7,8 @@ use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
-    Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject, RouteObject,
-    ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
+    ExternalServiceObject, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey,
+    PodObject, RouteObject, ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 use crate::source::Origin;
 
@@ -96,6 +96,7 @@ pub(super) struct Objects {
     pub(super) service_accounts: Table<ServiceAccountObject>,
     pub(super) policies: Table<TrafficPolicyObject>,
     mesh_configs: Table<MeshConfigObject>,
+    pub(super) externals: Table<ExternalServiceObject>,
     routes: BTreeMap<RouteKind, Table<RouteObject>>,
     /// The slices of a Service, and the Services whose slices name a pod.
     pub(super) slices_of: Links,
@@ -134,6 +135,7 @@ impl Objects {
             Object::Node(object) => self.nodes.insert(name, origin, object),
             Object::ServiceAccount(object) => self.service_accounts.insert(name, origin, object),
             Object::MeshConfig(object) => self.mesh_configs.insert(name, origin, object),
+            Object::ExternalService(object) => self.externals.insert(name, origin, object),
             Object::TrafficPolicy(object) => {
                 self.unlink_policy(&name);
                 self.policies.insert(name.clone(), origin, object);
@@ -164,6 +166,7 @@ impl Objects {
             Kind::Node => self.nodes.remove(name, origin),
             Kind::ServiceAccount => self.service_accounts.remove(name, origin),
             Kind::MeshConfig => self.mesh_configs.remove(name, origin),
+            Kind::ExternalService => self.externals.remove(name, origin),
             Kind::TrafficPolicy => {
                 self.unlink_policy(name);
                 self.policies.remove(name, origin);
@@ -198,6 +201,7 @@ impl Objects {
                 self.service_accounts.of(&name, origin) == Some(object)
             }
             Object::MeshConfig(object) => self.mesh_configs.of(&name, origin) == Some(object),
+            Object::ExternalService(object) => self.externals.of(&name, origin) == Some(object),
             Object::TrafficPolicy(object) => self.policies.of(&name, origin) == Some(object),
             Object::EndpointSlice(object) => self.slices.of(&name, origin) == Some(object),
             Object::Route(object) => {
@@ -216,6 +220,7 @@ impl Objects {
             Kind::Node => self.nodes.origins_of_all(),
             Kind::ServiceAccount => self.service_accounts.origins_of_all(),
             Kind::MeshConfig => self.mesh_configs.origins_of_all(),
+            Kind::ExternalService => self.externals.origins_of_all(),
             Kind::TrafficPolicy => self.policies.origins_of_all(),
             Kind::EndpointSlice => self.slices.origins_of_all(),
             Kind::Route(kind) => {
@@ -304,6 +309,7 @@ impl Objects {
             Kind::Node => duplicates(&self.nodes, &key),
             Kind::ServiceAccount => duplicates(&self.service_accounts, &key),
             Kind::MeshConfig => duplicates(&self.mesh_configs, &key),
+            Kind::ExternalService => duplicates(&self.externals, &key),
             Kind::TrafficPolicy => duplicates(&self.policies, &key),
             Kind::EndpointSlice => duplicates(&self.slices, &key),
             Kind::Route(kind) => {

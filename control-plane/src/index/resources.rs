@@ -16,7 +16,8 @@ const VERSION_BYTES: usize = 12;
 const REMEMBERED: usize = 100_000;
 
 /// Kind and name, ordered so that no resource comes before what it refers to:
-/// workloads, services, endpoints, routes, TrafficPolicies.
+/// workloads, services, endpoints, routes, TrafficPolicies; external services refer to
+/// nothing.
 pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 
 /// One resource with its version.
@@ -110,11 +111,13 @@ impl Versioned {
             Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
             Change::Route(route) => resource::Resource::Route(route.into()),
             Change::TrafficPolicy(policy) => resource::Resource::TrafficPolicy((&**policy).into()),
+            Change::External(service) => resource::Resource::ExternalService(service.into()),
             Change::WorkloadGone(_)
             | Change::ServiceGone(_)
             | Change::EndpointGone(_)
             | Change::RouteGone(_)
-            | Change::TrafficPolicyGone(_) => return None,
+            | Change::TrafficPolicyGone(_)
+            | Change::ExternalGone(_) => return None,
         };
         let mut message = Resource {
             name,

@@ -359,6 +359,61 @@ fn document(choice: u8, n: u8) -> String {
     }
 }
 
+const PAY: &str = "---\napiVersion: weft.dev/v1alpha1\nkind: ExternalService\nmetadata: { name: pay, namespace: NAMESPACE }\n\
+    spec: { hosts: [pay.example], ports: [{ number: 443, protocol: TLS }] }\n";
+
+#[test]
+fn external_services_come_change_and_go_and_those_of_the_mesh_are_for_everybody() {
+    let told = |bed: &Bed| {
+        let externals = bed.changes().into_iter().filter_map(|change| match change {
+            Change::External(service) => Some((service.key.to_string(), service.is_mesh_wide)),
+            _ => None,
+        });
+        externals.collect::<Vec<_>>()
+    };
+    let (shop, own) = (
+        PAY.replace("NAMESPACE", "shop"),
+        PAY.replace("NAMESPACE", "weft-system"),
+    );
+    let mut bed = bed(&[("a.yaml", &format!("{shop}{own}"))]);
+    let wanted = [
+        ("shop/pay".to_owned(), false),
+        ("weft-system/pay".to_owned(), true),
+    ];
+    assert_eq!(told(&bed), wanted);
+    let before = bed.versions();
+    bed.apply("a.yaml", &shop.replace("443", "8443"));
+    assert_ne!(bed.versions(), before);
+    bed.delete("a.yaml", &shop);
+    assert_eq!(told(&bed), wanted[1..]);
+}
+
+#[test]
+fn a_namespace_overrides_what_workloads_may_reach_outside() {
+    use weft_model::external::EgressMode::{AllowAny, RegisteredOnly};
+    let mode = |bed: &Bed| bed.workloads()[0].egress_mode;
+    let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
+    assert_eq!(mode(&bed), AllowAny);
+    let config = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
+        spec: { egress: { mode: RegisteredOnly } }\n";
+    bed.apply("config.yaml", config);
+    assert_eq!(mode(&bed), RegisteredOnly);
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, annotations: { weft.dev/egress-mode: AllowAny } }\n";
+    bed.apply("namespace.yaml", namespace);
+    assert_eq!(mode(&bed), AllowAny);
+    bed.delete("config.yaml", config);
+    bed.apply(
+        "namespace.yaml",
+        &namespace.replace("AllowAny", "RegisteredOnly"),
+    );
+    assert_eq!(mode(&bed), RegisteredOnly);
+    let error = parse(&namespace.replace("AllowAny", "allow")).unwrap_err();
+    assert!(
+        error.to_string().contains("weft.dev/egress-mode"),
+        "{error}"
+    );
+}
+
 proptest! {
     /// However objects came and went, and however that was told, only what is there
     /// now counts.

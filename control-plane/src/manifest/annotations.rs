@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weft_model::external::EgressMode;
 use weft_model::policy::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 
@@ -9,6 +10,7 @@ use super::FieldError;
 
 pub(super) const MESH: &str = "weft.dev/mesh";
 const MTLS_MODE: &str = "weft.dev/mtls-mode";
+const EGRESS_MODE: &str = "weft.dev/egress-mode";
 const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
 const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
@@ -50,6 +52,13 @@ pub(super) fn mtls_mode(annotations: &Texts) -> Result<Option<MtlsMode>, FieldEr
     let mode = annotations.get(MTLS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", MTLS_MODE), error))
+}
+
+/// What its workloads may reach outside the mesh.
+pub(super) fn egress_mode(annotations: &Texts) -> Result<Option<EgressMode>, FieldError> {
+    let mode = annotations.get(EGRESS_MODE).map(|mode| mode.parse());
+    mode.transpose()
+        .map_err(|error| FieldError::new(field("annotations", EGRESS_MODE), error))
 }
 
 /// What of a pod's outbound traffic it wants left alone.

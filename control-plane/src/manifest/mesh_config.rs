@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use weft_model::TrustDomain;
+use weft_model::external::EgressMode;
 use weft_model::policy::MtlsMode;
 
 use super::FieldError;
@@ -19,6 +20,7 @@ pub(super) struct Document {
 pub(crate) struct MeshConfigObject {
     pub(crate) trust_domain: Option<TrustDomain>,
     pub(crate) mtls_mode: Option<MtlsMode>,
+    pub(crate) egress_mode: Option<EgressMode>,
 }
 
 impl MeshConfigObject {
@@ -31,12 +33,14 @@ impl MeshConfigObject {
         let MeshConfigSpec {
             trust_domain,
             mtls: MtlsSpec { mode },
+            egress,
         } = document.spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
         Ok(Self {
             trust_domain: trust_domain
                 .map_err(|error| FieldError::new("spec.trustDomain", error))?,
             mtls_mode: mode.map(MtlsMode::from),
+            egress_mode: egress.mode.map(EgressMode::from),
         })
     }
 }

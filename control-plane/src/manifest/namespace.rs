@@ -1,6 +1,7 @@
 //! Namespaces: what they ask for all of their pods.
 
 use k8s_openapi::api::core::v1::Namespace;
+use weft_model::external::EgressMode;
 use weft_model::policy::MtlsMode;
 
 use super::annotations::or_note;
@@ -13,6 +14,7 @@ pub(crate) struct NamespaceObject {
     /// Whether its pods are in unless they say otherwise.
     pub(crate) mesh: Option<bool>,
     pub(crate) mtls_mode: Option<MtlsMode>,
+    pub(crate) egress_mode: Option<EgressMode>,
 }
 
 impl NamespaceObject {
@@ -38,13 +40,16 @@ impl NamespaceObject {
         let name = metadata.name.filter(|name| !name.is_empty());
         let mut problems = Vec::new();
         let mesh = annotations::mesh("labels", &metadata.labels.unwrap_or_default());
-        let mtls_mode = annotations::mtls_mode(&metadata.annotations.unwrap_or_default());
+        let annotations = metadata.annotations.unwrap_or_default();
+        let mtls_mode = annotations::mtls_mode(&annotations);
+        let egress_mode = annotations::egress_mode(&annotations);
         let namespace = Self {
             name: name
                 .ok_or_else(|| FieldError::missing("metadata.name", "every object has one"))?,
             mesh: or_note(&mut problems, None, mesh),
             // Whoever wrote one didn't mean "accept anything".
             mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+            egress_mode: or_note(&mut problems, Some(EgressMode::RegisteredOnly), egress_mode),
         };
         Ok((namespace, problems))
     }

@@ -14,8 +14,8 @@ use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOp
 use crate::source::kubernetes::{Kubernetes, Problems};
 use crate::state::State;
 use crate::status::{
-    CaptureWriter, Lease, Notices, keep_mesh_config_status, keep_route_status,
-    keep_traffic_policy_status, while_held,
+    CaptureWriter, Lease, Notices, keep_external_service_status, keep_mesh_config_status,
+    keep_route_status, keep_traffic_policy_status, while_held,
 };
 use crate::webhook::Registration;
 
@@ -35,7 +35,7 @@ pub(super) async fn start(
     let notices = Notices::publish(client.clone());
     let writer = CaptureWriter::start(client.clone(), notices.clone());
     let problems = Problems::new(notices);
-    let state = Arc::new(State::of_cluster(writer, problems.clone()));
+    let state = Arc::new(State::of_cluster(namespace, writer, problems.clone()));
     let (loaded, is_loaded) = oneshot::channel();
     let source = Kubernetes::watch(&client, &problems);
     tokio::spawn(follow(source, Arc::clone(&state), loaded));
@@ -43,6 +43,10 @@ pub(super) async fn start(
     let (client_of_status, status_held) = (client.clone(), held.subscribe());
     tokio::spawn(while_held(status_held, move || {
         keep_mesh_config_status(client_of_status.clone())
+    }));
+    let (client_of_externals, externals_held) = (client.clone(), held.subscribe());
+    tokio::spawn(while_held(externals_held, move || {
+        keep_external_service_status(client_of_externals.clone())
     }));
     let (client_of_routes, routes_held) = (client.clone(), held.subscribe());
     let state_of_routes = Arc::clone(&state);

@@ -175,6 +175,7 @@ impl ControlPlane {
             ResourceKind::Endpoint,
             ResourceKind::Route,
             ResourceKind::TrafficPolicy,
+            ResourceKind::ExternalService,
         ];
         let kinds = kinds.map(i32::from).to_vec();
         agent

@@ -25,10 +25,10 @@ use weft_model::route::RouteKind;
 use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
-use crate::api::TrafficPolicy;
+use crate::api::{ExternalService, TrafficPolicy};
 use crate::manifest::{
-    FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object, ObjectKey, PodObject,
-    ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
+    ExternalServiceObject, FieldError, Kind, MeshConfigObject, NamespaceObject, NodeObject, Object,
+    ObjectKey, PodObject, ServiceAccountObject, ServiceObject, SliceObject, TrafficPolicyObject,
 };
 pub(crate) use problems::Problems;
 pub(crate) use routes::resources as route_resources;
@@ -41,12 +41,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// The kinds that are watched.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceAccount,
     Kind::MeshConfig,
     Kind::TrafficPolicy,
+    Kind::ExternalService,
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -96,6 +97,9 @@ impl Kubernetes {
         let mesh_config = ApiResource::from_gvk_with_plural(&mesh_config, "meshconfigs");
         let configs = vec![Api::<DynamicObject>::all_with(client.clone(), &mesh_config)];
         watches.spawn(source(Kind::MeshConfig).follow(configs, read_mesh_config));
+        let externals = ApiResource::erase::<ExternalService>(&());
+        let externals = vec![Api::<DynamicObject>::all_with(client.clone(), &externals)];
+        watches.spawn(source(Kind::ExternalService).follow(externals, read_external_service));
         let policies = ApiResource::erase::<TrafficPolicy>(&());
         let policies = vec![Api::<DynamicObject>::all_with(client.clone(), &policies)];
         watches.spawn(source(Kind::TrafficPolicy).follow(policies, read_traffic_policy));
@@ -171,10 +175,12 @@ impl Source {
             }
             if !std::mem::replace(&mut said, true) {
                 match self.kind {
-                    kind @ (Kind::MeshConfig | Kind::TrafficPolicy) => tracing::warn!(
-                        %kind,
-                        "this cluster doesn't know the kind: install deploy/crds; until then defaults hold"
-                    ),
+                    kind @ (Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService) => {
+                        tracing::warn!(
+                            %kind,
+                            "this cluster doesn't know the kind: install deploy/crds; until then defaults hold"
+                        )
+                    }
                     kind => tracing::info!(%kind, "this cluster doesn't have the kind (yet)"),
                 }
             }
@@ -264,7 +270,7 @@ impl Source {
 fn is_optional(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::MeshConfig | Kind::TrafficPolicy | Kind::Route(_)
+        Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService | Kind::Route(_)
     )
 }
 
@@ -319,6 +325,12 @@ fn read_service_account(account: ServiceAccount) -> Read {
 fn read_mesh_config(config: DynamicObject) -> Read {
     let value = serde_json::json!({ "metadata": { "name": config.name_any() }, "spec": config.data.get("spec") });
     Read::of(MeshConfigObject::from_value(value).map(Object::MeshConfig))
+}
+
+fn read_external_service(service: DynamicObject) -> Read {
+    let spec = service.data.get("spec");
+    let value = serde_json::json!({ "metadata": service.metadata, "spec": spec });
+    Read::of(ExternalServiceObject::from_value(value).map(Object::ExternalService))
 }
 
 fn read_traffic_policy(policy: DynamicObject) -> Read {

@@ -69,7 +69,7 @@ fn reference(notice: &Notice) -> ObjectReference {
     let api_version = match notice.object.kind {
         Kind::Pod | Kind::Service | Kind::Namespace | Kind::Node | Kind::ServiceAccount => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::MeshConfig | Kind::TrafficPolicy => "weft.dev/v1alpha1",
+        Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService => "weft.dev/v1alpha1",
         Kind::Route(_) => "gateway.networking.k8s.io/v1",
     };
     let name = &notice.object.name;

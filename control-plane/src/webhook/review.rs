@@ -10,7 +10,8 @@ use serde_json::Value;
 use weft_model::route::RouteKind;
 
 use crate::manifest::{
-    FieldError, MeshConfigObject, NamespaceObject, PodObject, RouteObject, TrafficPolicyObject,
+    ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject, RouteObject,
+    TrafficPolicyObject,
 };
 
 /// The answer to a review, as the API server sent it.
@@ -70,6 +71,13 @@ fn problems(group: &str, kind: &str, object: &DynamicObject) -> Vec<FieldError> 
                 .err()
                 .into_iter()
                 .collect()
+        }
+        ("weft.dev", "ExternalService") => {
+            // One that gets its name from the API server has none yet.
+            let spec = object.data.get("spec");
+            let service = serde_json::json!({ "metadata": { "name": "new" }, "spec": spec });
+            let read = ExternalServiceObject::from_value(service);
+            read.err().into_iter().collect()
         }
         ("weft.dev", "TrafficPolicy") => {
             let policy = serde_json::to_value(object).unwrap_or(Value::Null);
@@ -190,6 +198,20 @@ mod tests {
             review(config("example_org/"), None)["response"]["allowed"],
             false
         );
+        let external = |host: &str| {
+            json!({
+                "apiVersion": "weft.dev/v1alpha1", "kind": "ExternalService",
+                "metadata": { "generateName": "pay-" },
+                "spec": { "hosts": [host], "ports": [{ "number": 443, "protocol": "TLS" }] },
+            })
+        };
+        assert_eq!(
+            review(external("*.pay.example"), None)["response"]["allowed"],
+            true
+        );
+        let refused = review(external("*"), None);
+        let message = refused["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains("spec.hosts[0]"), "{message}");
     }
 
     fn route(parent: Value, rule: Value) -> Value {

@@ -1,6 +1,7 @@
 //! Small resources for tests.
 
 use super::*;
+use crate::identity::SpiffeId;
 use crate::service::{ServiceKind, ServicePort};
 use crate::workload::{CaptureExclusions, WorkloadLabels};
 
@@ -14,6 +15,7 @@ pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
         node: node.into(),
         enrolment: Enrolment::Captured,
         mtls_mode: MtlsMode::Permissive,
+        egress_mode: Default::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),

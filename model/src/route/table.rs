@@ -186,7 +186,7 @@ impl Table {
 }
 
 /// How closely a name of a route fits, when it does: its length, exact before wildcard.
-fn specificity(name: &str, asked: &str) -> Option<usize> {
+pub(crate) fn specificity(name: &str, asked: &str) -> Option<usize> {
     let asked = asked.to_ascii_lowercase();
     match name.strip_prefix("*.") {
         None => (*name == asked).then_some(name.len() * 2 + 1),

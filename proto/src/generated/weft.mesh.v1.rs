@@ -317,6 +317,97 @@ pub mod certificates_server {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExternalService {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// For clients of every namespace, not of its own only.
+    #[prost(bool, tag = "3")]
+    pub mesh_wide: bool,
+    /// DNS names in lower case, or `*.` and one.
+    #[prost(string, repeated, tag = "4")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where clients connect to; found by name when empty.
+    #[prost(message, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<ExternalBlock>,
+    #[prost(message, repeated, tag = "6")]
+    pub ports: ::prost::alloc::vec::Vec<ExternalPort>,
+    /// 4 or 16 bytes each, network byte order. Where the client connects to, or what DNS
+    /// says, when empty.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// TLS from the proxy on.
+    #[prost(message, optional, tag = "8")]
+    pub tls: ::core::option::Option<TlsOrigination>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalBlock {
+    /// 4 or 16 bytes, network byte order, no bits set behind the prefix.
+    #[prost(bytes = "vec", tag = "1")]
+    pub network: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub prefix_length: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalPort {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(enumeration = "ExternalProtocol", tag = "3")]
+    pub protocol: i32,
+    #[prost(uint32, tag = "4")]
+    pub target_port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsOrigination {
+    /// The name that the client asked for when empty.
+    #[prost(string, tag = "1")]
+    pub server_name: ::prost::alloc::string::String,
+    /// The one that was asked for when empty.
+    #[prost(string, repeated, tag = "2")]
+    pub subject_alt_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// X.509, DER; the platform's when empty.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExternalProtocol {
+    Unspecified = 0,
+    Http = 1,
+    Https = 2,
+    Tls = 3,
+    Tcp = 4,
+}
+impl ExternalProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXTERNAL_PROTOCOL_UNSPECIFIED",
+            Self::Http => "EXTERNAL_PROTOCOL_HTTP",
+            Self::Https => "EXTERNAL_PROTOCOL_HTTPS",
+            Self::Tls => "EXTERNAL_PROTOCOL_TLS",
+            Self::Tcp => "EXTERNAL_PROTOCOL_TCP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXTERNAL_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXTERNAL_PROTOCOL_HTTP" => Some(Self::Http),
+            "EXTERNAL_PROTOCOL_HTTPS" => Some(Self::Https),
+            "EXTERNAL_PROTOCOL_TLS" => Some(Self::Tls),
+            "EXTERNAL_PROTOCOL_TCP" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
     #[prost(enumeration = "RouteKind", tag = "1")]
     pub kind: i32,
@@ -929,7 +1020,8 @@ pub struct ResourceVersion {
     #[prost(enumeration = "ResourceKind", tag = "1")]
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
-    /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`.
+    /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`, an external
+    /// service's `namespace/name`.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -996,7 +1088,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -1013,6 +1105,8 @@ pub mod resource {
         Route(super::Route),
         #[prost(message, tag = "7")]
         TrafficPolicy(super::TrafficPolicy),
+        #[prost(message, tag = "8")]
+        ExternalService(super::ExternalService),
     }
 }
 /// A pod.
@@ -1054,6 +1148,8 @@ pub struct Workload {
     pub region: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
     pub zone: ::prost::alloc::string::String,
+    #[prost(enumeration = "EgressMode", tag = "17")]
+    pub egress_mode: i32,
 }
 /// Outbound traffic of an enrolled pod that is left alone.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1153,6 +1249,7 @@ pub enum ResourceKind {
     Endpoint = 3,
     Route = 4,
     TrafficPolicy = 5,
+    ExternalService = 6,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1167,6 +1264,7 @@ impl ResourceKind {
             Self::Endpoint => "RESOURCE_KIND_ENDPOINT",
             Self::Route => "RESOURCE_KIND_ROUTE",
             Self::TrafficPolicy => "RESOURCE_KIND_TRAFFIC_POLICY",
+            Self::ExternalService => "RESOURCE_KIND_EXTERNAL_SERVICE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1178,6 +1276,7 @@ impl ResourceKind {
             "RESOURCE_KIND_ENDPOINT" => Some(Self::Endpoint),
             "RESOURCE_KIND_ROUTE" => Some(Self::Route),
             "RESOURCE_KIND_TRAFFIC_POLICY" => Some(Self::TrafficPolicy),
+            "RESOURCE_KIND_EXTERNAL_SERVICE" => Some(Self::ExternalService),
             _ => None,
         }
     }
@@ -1210,6 +1309,36 @@ impl CaptureState {
             "CAPTURE_STATE_CAPTURED" => Some(Self::Captured),
             "CAPTURE_STATE_RELEASED" => Some(Self::Released),
             "CAPTURE_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EgressMode {
+    /// As allow any.
+    Unspecified = 0,
+    AllowAny = 1,
+    RegisteredOnly = 2,
+}
+impl EgressMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EGRESS_MODE_UNSPECIFIED",
+            Self::AllowAny => "EGRESS_MODE_ALLOW_ANY",
+            Self::RegisteredOnly => "EGRESS_MODE_REGISTERED_ONLY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EGRESS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "EGRESS_MODE_ALLOW_ANY" => Some(Self::AllowAny),
+            "EGRESS_MODE_REGISTERED_ONLY" => Some(Self::RegisteredOnly),
             _ => None,
         }
     }

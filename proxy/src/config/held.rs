@@ -120,6 +120,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
         Some(v1::resource::Resource::Endpoint(_)) => ResourceKind::Endpoint,
         Some(v1::resource::Resource::Route(_)) => ResourceKind::Route,
         Some(v1::resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
+        Some(v1::resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
         None => ResourceKind::Unspecified,
     }
 }

@@ -160,6 +160,7 @@ async fn open(
         ResourceKind::Endpoint,
         ResourceKind::Route,
         ResourceKind::TrafficPolicy,
+        ResourceKind::ExternalService,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use weft_model::mesh::Unroutable;
 
 use super::response::ResponseBody;
+use crate::error::unroutable_flag;
 use crate::resilience::Refused;
 
 /// Says in a response of the proxy itself why it is none of the application.
@@ -77,9 +78,7 @@ impl Answer {
             Self::Redirect { .. } | Self::Preflight(_) => "-",
             Self::NoRule => "NO_ROUTE",
             Self::NoBackend | Self::InvalidBackend => "NO_BACKEND",
-            Self::Unroutable(Unroutable::NoSuchPort { .. }) => "NO_ROUTE",
-            Self::Unroutable(Unroutable::NoEndpoints { .. }) => "NO_ENDPOINT",
-            Self::Unroutable(Unroutable::NotCapturedYet { .. }) => "PEER_NOT_CAPTURED",
+            Self::Unroutable(error) => unroutable_flag(error),
             Self::BadRequest(_) => "BAD_REQUEST",
             Self::Unreachable { flag } => flag,
             Self::Refused(refused) => refused.reason(),

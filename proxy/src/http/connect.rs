@@ -41,6 +41,7 @@ pub(super) async fn connect<N: Net>(
     let upstream = outbound::dial(shared, pod, candidate, client).await?;
     Ok(match upstream {
         Upstream::Plain(stream) => (UpstreamStream::tcp(stream), None),
+        Upstream::Tls(stream) => (UpstreamStream::tls(stream), None),
         Upstream::Tunnel(tunnel) => {
             let requests = tunnel.requests.clone();
             (UpstreamStream::tunnel(tunnel), Some(requests))

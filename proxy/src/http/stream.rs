@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::hbone::client::{Place, Tunnel};
 use crate::inbound::same_node::{Carried, HandedOver};
@@ -29,6 +30,7 @@ pub(crate) struct UpstreamStream {
 #[derive(Debug)]
 enum Transport {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Tunnel(TunnelStream),
 }
 
@@ -47,6 +49,14 @@ impl UpstreamStream {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         Self {
             transport: Transport::Tcp(stream),
+            held: Held::Nothing,
+        }
+    }
+
+    /// By TLS that begins here.
+    pub(crate) fn tls(stream: Box<TlsStream<TcpStream>>) -> Self {
+        Self {
+            transport: Transport::Tls(stream),
             held: Held::Nothing,
         }
     }
@@ -96,6 +106,7 @@ impl AsyncRead for UpstreamStream {
         let before = buffer.filled().len();
         ready!(match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
             Transport::Tunnel(stream) => stream.poll_read(context, buffer),
         })?;
         let read = buffer.filled().len() - before;
@@ -115,6 +126,7 @@ impl AsyncWrite for UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Transport::Tunnel(stream) => stream.poll_write(context, &[IoSlice::new(bytes)]),
         });
         self.wrote(&written);
@@ -128,6 +140,7 @@ impl AsyncWrite for UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Transport::Tunnel(stream) => stream.poll_write(context, slices),
         });
         self.wrote(&written);
@@ -141,6 +154,7 @@ impl AsyncWrite for UpstreamStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
             // The connection's own task sends.
             Transport::Tunnel(_) => Poll::Ready(Ok(())),
         }
@@ -149,6 +163,7 @@ impl AsyncWrite for UpstreamStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             Transport::Tunnel(stream) => {
                 Poll::Ready(stream.send.send_data(Bytes::new(), true).map_err(broken))
             }

@@ -185,7 +185,8 @@ impl ConnectionLabels {
             connection_security_policy: match connection.security {
                 // Both identities were checked, which is what this label is read for.
                 Security::MutualTls | Security::SameNode => "mutual_tls",
-                Security::Plaintext => UNKNOWN,
+                // Only the server's name is known.
+                Security::Tls | Security::Plaintext => UNKNOWN,
             },
         }
     }

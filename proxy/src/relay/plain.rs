@@ -54,7 +54,7 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
 }
 
 /// Runs both directions to their ends; a break of either ends both.
-async fn both(
+pub(super) async fn both(
     sent: impl Future<Output = Result<(), Broken>>,
     received: impl Future<Output = Result<(), Broken>>,
 ) -> End {

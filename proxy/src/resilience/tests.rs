@@ -31,6 +31,7 @@ fn workload(name: &str, zone: &str) -> Arc<Workload> {
         },
         enrolment: Enrolment::Captured,
         mtls_mode: Default::default(),
+        egress_mode: Default::default(),
         exclusions: CaptureExclusions::default(),
         network_namespace: "".into(),
         labels: WorkloadLabels::default(),

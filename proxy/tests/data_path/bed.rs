@@ -14,10 +14,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType,
 };
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::policy::{MtlsMode, OUTBOUND_PORT, PlaintextOrigin};
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey, ServiceKind, ServicePort};
@@ -68,6 +68,11 @@ impl Authority {
         Arc::new(roots)
     }
 
+    /// The root itself, X.509 in DER.
+    pub(crate) fn root(&self) -> Arc<[u8]> {
+        self.0.der().as_ref().into()
+    }
+
     /// A certificate that says it is `name`, valid for an hour from `from`.
     pub(crate) fn issue(&self, name: &str, from: SystemTime) -> (Arc<CertifiedKey>, SystemTime) {
         let key = KeyPair::generate().unwrap();
@@ -86,6 +91,30 @@ impl Authority {
             Arc::new(CertifiedKey::new(vec![certificate], key)),
             not_after,
         )
+    }
+
+    /// What a web server of that name uses.
+    pub(crate) fn web_server(&self, name: &str) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = leaf.signed_by(&key, &self.0).unwrap().der().clone();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
+        Arc::new(config.unwrap())
+    }
+
+    /// What a web client uses that trusts this authority only.
+    pub(crate) fn web_client(&self) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        Arc::new(config)
     }
 
     /// A good certificate of a workload.
@@ -265,6 +294,7 @@ impl Bed {
             node: node.into(),
             enrolment: Enrolment::Captured,
             mtls_mode: MtlsMode::Permissive,
+            egress_mode: Default::default(),
             exclusions: CaptureExclusions::default(),
             locality: Default::default(),
             network_namespace: "".into(),

@@ -9,6 +9,8 @@
 )]
 
 mod bed;
+mod connection_routes;
+mod egress;
 mod http;
 mod policies;
 mod refusals;

@@ -77,6 +77,7 @@ impl Agent {
             ResourceKind::Endpoint,
             ResourceKind::Route,
             ResourceKind::TrafficPolicy,
+            ResourceKind::ExternalService,
         ];
         let subscribe = Message::Subscribe(Subscribe {
             kinds: kinds.map(i32::from).to_vec(),

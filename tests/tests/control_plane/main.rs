@@ -12,6 +12,7 @@ mod authentication;
 mod authority;
 mod bed;
 mod capture;
+mod external_service;
 mod forwarder;
 mod rotation;
 mod routes;

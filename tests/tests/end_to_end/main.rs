@@ -10,6 +10,7 @@
 
 mod agent;
 mod change;
+mod egress;
 mod impostor;
 mod load;
 mod refusal;

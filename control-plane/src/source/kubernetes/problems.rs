@@ -69,7 +69,10 @@ impl Problems {
 /// What is safest is done where something can't be read.
 fn consequence(key: &ObjectKey) -> &'static str {
     match key.kind {
-        Kind::Pod | Kind::Namespace => " (an mTLS mode that can't be read counts as strict)",
+        Kind::Pod => " (an mTLS mode that can't be read counts as strict)",
+        Kind::Namespace => {
+            " (an mTLS mode that can't be read counts as strict, an egress mode as RegisteredOnly)"
+        }
         _ => "",
     }
 }

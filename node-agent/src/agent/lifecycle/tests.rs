@@ -23,6 +23,7 @@ fn workload(account: &str, mtls_mode: MtlsMode) -> Arc<Workload> {
         node: "node-1".into(),
         enrolment: Enrolment::Pending,
         mtls_mode,
+        egress_mode: Default::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),

@@ -1,0 +1,339 @@
+//! ExternalServices: what is outside the cluster.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde::Deserialize;
+use weft_model::address::canonical_ip;
+use weft_model::external::{
+    ExternalPort, ExternalProtocol, ExternalService, HostPattern, TlsOrigination,
+};
+use weft_model::service::ServiceKey;
+
+use super::FieldError;
+use crate::api::{ExternalPortSpec, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec};
+
+/// The document as written.
+#[derive(Debug, Deserialize)]
+pub(super) struct Document {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    spec: ExternalServiceSpec,
+}
+
+/// An external service. Whether it is there for all namespaces is for the index to say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExternalServiceObject {
+    pub(crate) service: ExternalService,
+}
+
+impl ExternalServiceObject {
+    /// An ExternalService of a cluster.
+    pub(crate) fn from_value(object: serde_json::Value) -> Result<Self, FieldError> {
+        super::typed(object).and_then(Self::parse)
+    }
+
+    pub(super) fn parse(document: Document) -> Result<Self, FieldError> {
+        let Document { metadata, spec } = document;
+        let name = metadata.name.filter(|name| !name.is_empty());
+        let name =
+            name.ok_or_else(|| FieldError::missing("metadata.name", "every object has one"))?;
+        let namespace = metadata.namespace.unwrap_or_else(|| "default".to_owned());
+        let hosts: Vec<HostPattern> = each("spec.hosts", &spec.hosts, |host| host.parse())?;
+        if hosts.is_empty() {
+            let why = "an external service has a name";
+            return Err(FieldError::missing("spec.hosts", why));
+        }
+        let service = ExternalService {
+            key: ServiceKey::new(&namespace, &name),
+            is_mesh_wide: false,
+            addresses: each("spec.addresses", &spec.addresses, |block| block.parse())?,
+            ports: ports(&spec)?,
+            endpoints: each("spec.endpoints", &spec.endpoints, |text| endpoint(text))?,
+            tls: origination(&spec, &hosts)?.map(Arc::new),
+            hosts,
+        };
+        Ok(Self { service })
+    }
+}
+
+/// All of a list, or the first complaint with the place of what it is about.
+fn each<T, E: ToString>(
+    field: &str,
+    texts: &[String],
+    parse: impl Fn(&String) -> Result<T, E>,
+) -> Result<Vec<T>, FieldError> {
+    let parsed = texts.iter().enumerate().map(|(index, text)| {
+        parse(text).map_err(|error| FieldError::new(format!("{field}[{index}]"), error.to_string()))
+    });
+    parsed.collect()
+}
+
+fn endpoint(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse().map(canonical_ip);
+    let address = address.map_err(|_| format!("`{text}` is not an IP address"))?;
+    // Each workload would find another server there: itself.
+    match address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        true => Err(format!(
+            "`{text}` is no address that a server outside can have"
+        )),
+        false => Ok(address),
+    }
+}
+
+fn ports(spec: &ExternalServiceSpec) -> Result<Vec<ExternalPort>, FieldError> {
+    let mut ports = Vec::<ExternalPort>::new();
+    for (index, port) in spec.ports.iter().enumerate() {
+        let field = |name: &str| format!("spec.ports[{index}].{name}");
+        let read = read_port(port, field)?;
+        if ports.iter().any(|other| other.number == read.number) {
+            let message = format!("{} is there twice", read.number);
+            return Err(FieldError::new(field("number"), message));
+        }
+        if read.protocol == ExternalProtocol::Tcp && spec.addresses.is_empty() {
+            let message = "clients of protocol TCP don't say whom they want: give spec.addresses";
+            return Err(FieldError::new(field("protocol"), message));
+        }
+        let originates = spec
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.mode == TlsModeSpec::Originate);
+        if originates
+            && matches!(
+                read.protocol,
+                ExternalProtocol::Https | ExternalProtocol::Tls
+            )
+        {
+            let message = "the application speaks TLS itself there: spec.tls.mode Originate is for ports of protocol HTTP or TCP";
+            return Err(FieldError::new(field("protocol"), message));
+        }
+        ports.push(read);
+    }
+    match ports.is_empty() {
+        true => Err(FieldError::missing("spec.ports", "a service has one")),
+        false => Ok(ports),
+    }
+}
+
+fn read_port(
+    port: &ExternalPortSpec,
+    field: impl Fn(&str) -> String,
+) -> Result<ExternalPort, FieldError> {
+    let number = |name: &str, number: i32| {
+        let checked = u16::try_from(number).ok().filter(|port| *port != 0);
+        checked.ok_or_else(|| {
+            FieldError::new(
+                field(name),
+                format!("{number} is not a port between 1 and 65535"),
+            )
+        })
+    };
+    Ok(ExternalPort {
+        name: port.name.as_str().into(),
+        number: number("number", port.number)?,
+        protocol: port.protocol.into(),
+        target_port: number("targetPort", port.target_port.unwrap_or(port.number))?,
+    })
+}
+
+fn origination(
+    spec: &ExternalServiceSpec,
+    hosts: &[HostPattern],
+) -> Result<Option<TlsOrigination>, FieldError> {
+    let Some(tls) = &spec.tls else {
+        return Ok(None);
+    };
+    if tls.mode == TlsModeSpec::None {
+        let nothing = ExternalTlsSpec::default();
+        if *tls != nothing {
+            let message = "what else spec.tls says has no effect without mode Originate";
+            return Err(FieldError::new("spec.tls.mode", message));
+        }
+        return Ok(None);
+    }
+    let is_name = |name: &String| match ServerName::try_from(name.as_str()) {
+        Ok(_) => Ok(Arc::from(name.as_str())),
+        Err(_) => Err(format!("`{name}` is neither a DNS name nor an address")),
+    };
+    let server_name = tls.server_name.as_ref().map(is_name).transpose();
+    let server_name =
+        server_name.map_err(|message| FieldError::new("spec.tls.serverName", message))?;
+    let any_exact = hosts.iter().any(|host| host.exact().is_some());
+    if server_name.is_none() && !any_exact && !spec.addresses.is_empty() {
+        let why = "whom to ask for can't be told from spec.hosts, which are wildcards, nor from the client, which is recognized by spec.addresses";
+        return Err(FieldError::missing("spec.tls.serverName", why));
+    }
+    Ok(Some(TlsOrigination {
+        server_name,
+        subject_alt_names: each("spec.tls.subjectAltNames", &tls.subject_alt_names, is_name)?,
+        roots: tls
+            .ca_certificates
+            .as_deref()
+            .map(roots)
+            .transpose()?
+            .unwrap_or_default(),
+    }))
+}
+
+fn roots(pem: &str) -> Result<Vec<Arc<[u8]>>, FieldError> {
+    let invalid = |message: String| FieldError::new("spec.tls.caCertificates", message);
+    let mut roots = Vec::new();
+    for (index, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
+        let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+        // As the proxies will take it.
+        let taken = RootCertStore::empty().add(certificate.clone());
+        taken.map_err(|error| invalid(format!("certificate {}: {error}", index + 1)))?;
+        roots.push(certificate.as_ref().into());
+    }
+    match roots.is_empty() {
+        true => Err(invalid("holds no PEM certificate".to_owned())),
+        false => Ok(roots),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn document(change: impl FnOnce(&mut Value)) -> Value {
+        let mut document = json!({
+            "metadata": { "name": "pay", "namespace": "shop" },
+            "spec": {
+                "hosts": ["pay.example", "*.pay.example"],
+                "ports": [{ "number": 80, "protocol": "HTTP", "targetPort": 443 }],
+            },
+        });
+        change(&mut document["spec"]);
+        document
+    }
+
+    fn parse(document: Value) -> Result<ExternalService, String> {
+        let object = ExternalServiceObject::from_value(document);
+        object
+            .map(|object| object.service)
+            .map_err(|error| error.to_string())
+    }
+
+    fn certificate() -> String {
+        let params = CertificateParams::new(vec!["root".to_owned()]).unwrap();
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .pem()
+    }
+
+    #[test]
+    fn everything_that_is_said_is_taken() {
+        let service = parse(document(|spec| {
+            spec["addresses"] = json!(["192.0.2.0/24", "2001:db8::1"]);
+            spec["endpoints"] = json!(["198.51.100.7"]);
+            spec["tls"] = json!({
+                "mode": "Originate", "serverName": "tls.example",
+                "subjectAltNames": ["a.example"], "caCertificates": certificate() + &certificate(),
+            });
+        }))
+        .unwrap();
+        assert_eq!(service.key, ServiceKey::new("shop", "pay"));
+        assert_eq!((service.addresses.len(), service.endpoints.len()), (2, 1));
+        assert_eq!(
+            (service.ports[0].number, service.ports[0].target_port),
+            (80, 443)
+        );
+        let tls = service.tls.unwrap();
+        assert_eq!(tls.server_name.as_deref(), Some("tls.example"));
+        assert_eq!(tls.roots.len(), 2);
+        assert!(parse(document(|_| {})).unwrap().tls.is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_followed_is_refused_by_its_field() {
+        let port = |number: i32, protocol: &str| json!({ "number": number, "protocol": protocol });
+        let originate = json!({ "mode": "Originate" });
+        let refused = |change: &dyn Fn(&mut Value)| parse(document(change)).unwrap_err();
+        for (error, field) in [
+            (refused(&|spec| spec["hosts"] = json!([])), "spec.hosts"),
+            (
+                refused(&|spec| spec["hosts"] = json!(["a.example", "*"])),
+                "spec.hosts[1]",
+            ),
+            (
+                refused(&|spec| spec["addresses"] = json!(["192.0.2.1/24"])),
+                "spec.addresses[0]",
+            ),
+            (
+                refused(&|spec| spec["endpoints"] = json!(["pay.example"])),
+                "spec.endpoints[0]",
+            ),
+            (
+                refused(&|spec| spec["endpoints"] = json!(["127.0.0.1"])),
+                "spec.endpoints[0]",
+            ),
+            (refused(&|spec| spec["ports"] = json!([])), "spec.ports"),
+            (
+                refused(&|spec| spec["ports"] = json!([port(0, "HTTP")])),
+                "spec.ports[0].number",
+            ),
+            (
+                refused(&|spec| spec["ports"] = json!([port(1, "UDP")])),
+                "spec.ports[0].protocol",
+            ),
+            (
+                refused(&|spec| spec["ports"] = json!([port(1, "TCP")])),
+                "spec.ports[0].protocol",
+            ),
+            (
+                refused(&|spec| spec["ports"] = json!([port(1, "TLS"), port(1, "HTTP")])),
+                "spec.ports[1].number",
+            ),
+            (
+                refused(&|spec| {
+                    spec["ports"] = json!([port(443, "HTTPS")]);
+                    spec["tls"] = originate.clone();
+                }),
+                "spec.ports[0].protocol",
+            ),
+            (
+                refused(&|spec| spec["tls"] = json!({ "serverName": "a.example" })),
+                "spec.tls.mode",
+            ),
+            (
+                refused(&|spec| spec["tls"] = json!({ "mode": "Originate", "serverName": "a b" })),
+                "spec.tls.serverName",
+            ),
+            (
+                refused(&|spec| {
+                    spec["hosts"] = json!(["*.example"]);
+                    spec["addresses"] = json!(["192.0.2.1"]);
+                    spec["tls"] = originate.clone();
+                }),
+                "spec.tls.serverName",
+            ),
+            (
+                refused(&|spec| {
+                    spec["tls"] = json!({ "mode": "Originate", "caCertificates": "none" });
+                }),
+                "spec.tls.caCertificates",
+            ),
+            (
+                refused(&|spec| {
+                    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+                    spec["tls"] = json!({ "mode": "Originate", "caCertificates": broken });
+                }),
+                "spec.tls.caCertificates",
+            ),
+            (
+                refused(&|spec| spec["resolution"] = json!("DNS")),
+                "resolution",
+            ),
+        ] {
+            assert!(error.contains(field), "{field}: {error}");
+        }
+    }
+}

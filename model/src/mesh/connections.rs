@@ -1,0 +1,239 @@
+//! Where connections go that a TCPRoute or a TLSRoute is for.
+
+use std::sync::Arc;
+
+use super::{Candidate, Mesh, Unroutable};
+use crate::address::OriginalDestination;
+use crate::route::table::{Table, TableRule};
+use crate::route::{BackendTarget, RouteKind};
+use crate::service::Service;
+
+/// The rules that hold for a connection, before it is known which of them counts.
+#[derive(Clone, Debug)]
+pub struct ConnectionRoutes {
+    /// The service that was asked for.
+    pub service: Arc<Service>,
+    port: u16,
+    is_ipv4: bool,
+    table: Arc<Table>,
+}
+
+/// Where a route leads a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Routed {
+    /// The backend's service.
+    pub service: Arc<Service>,
+    /// The port of it.
+    pub port: u16,
+    /// Where it may go. At least one.
+    pub candidates: Vec<Candidate>,
+}
+
+impl ConnectionRoutes {
+    /// Whether the name counts that the client asks for by TLS.
+    pub fn by_server_name(&self) -> bool {
+        self.table.kind() == RouteKind::Tls
+    }
+
+    fn rule(&self, server_name: Option<&str>) -> Result<&Arc<TableRule>, Unroutable> {
+        let rule = match self.by_server_name() {
+            true => self.table.of_tls(server_name),
+            false => self.table.of_connection(),
+        };
+        rule.ok_or_else(|| Unroutable::NoRule {
+            service: self.service.key.clone(),
+            port: self.port,
+            server_name: server_name.map(Arc::from),
+        })
+    }
+}
+
+impl Mesh {
+    /// The routes that hold for a connection from a namespace to a service's address;
+    /// `None` where there are none, or those that there are route requests.
+    pub fn connection_routes(
+        &self,
+        client_namespace: &str,
+        destination: OriginalDestination,
+    ) -> Option<ConnectionRoutes> {
+        let address = destination.address();
+        let service = self.service_at(address.ip())?;
+        let table = self.routes_of(&service.key, address.port(), client_namespace)?;
+        (!table.kind().is_of_requests()).then(|| ConnectionRoutes {
+            service: Arc::clone(service),
+            port: address.port(),
+            is_ipv4: address.is_ipv4(),
+            table: Arc::clone(table),
+        })
+    }
+
+    /// Where such a connection goes, from a pod on `node`: to the backend whose turn it
+    /// is. `server_name` is what the client asks for by TLS.
+    ///
+    /// # Errors
+    /// When no rule is for it, or its backend can't take it.
+    pub fn route_connection(
+        &self,
+        node: &str,
+        routes: &ConnectionRoutes,
+        server_name: Option<&str>,
+    ) -> Result<Routed, Unroutable> {
+        let rule = routes.rule(server_name)?;
+        let invalid = |reason: &str| Unroutable::InvalidBackend {
+            route: rule.route.clone(),
+            reason: reason.into(),
+        };
+        let backend = rule.backend().ok_or_else(|| invalid("none has a weight"))?;
+        let (service, port) = match &backend.target {
+            BackendTarget::Service { service, port } => (service, *port),
+            BackendTarget::Invalid { reason } => return Err(invalid(reason)),
+        };
+        let service = self
+            .service(service)
+            .ok_or_else(|| invalid(&format!("there is no service {service}")))?;
+        let candidates = self.candidates(node, service, port, routes.is_ipv4)?;
+        Ok(Routed {
+            service: Arc::clone(service),
+            port,
+            candidates,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{endpoint, route, service, workload};
+    use super::*;
+    use crate::mesh::Change;
+    use crate::route::{Backend, Route};
+    use crate::service::ServiceKey;
+
+    fn backend(name: Option<&str>, weight: u32) -> Backend {
+        let target = match name {
+            Some(name) => BackendTarget::Service {
+                service: ServiceKey::new("default", name),
+                port: 80,
+            },
+            None => BackendTarget::Invalid {
+                reason: "there is no such kind".into(),
+            },
+        };
+        Backend {
+            target,
+            weight,
+            filters: Vec::new(),
+        }
+    }
+
+    fn of_connections(
+        kind: RouteKind,
+        name: &str,
+        hostnames: &[&str],
+        backends: Vec<Backend>,
+    ) -> Change {
+        let mut route = route(name, "front");
+        route.key.kind = kind;
+        route.hostnames = hostnames.iter().map(|name| (*name).into()).collect();
+        route.rules[0].matches.clear();
+        route.rules[0].backends = backends;
+        Change::Route(route)
+    }
+
+    fn mesh(routes: impl IntoIterator<Item = Change>) -> Mesh {
+        let mut mesh = Mesh::default();
+        // The service itself has no endpoint.
+        mesh.apply(Change::Service(service("front", "10.96.0.9", 80)));
+        for (name, address, pod) in [
+            ("a", "10.96.0.1", "10.0.1.1"),
+            ("b", "10.96.0.2", "10.0.1.2"),
+        ] {
+            mesh.apply(Change::Workload(workload(name, pod, "node-1")));
+            mesh.apply(Change::Service(service(name, address, 80)));
+            mesh.apply(Change::Endpoint(endpoint(
+                name,
+                pod,
+                Some(name),
+                (80, 8080),
+            )));
+        }
+        routes.into_iter().for_each(|route| mesh.apply(route));
+        mesh
+    }
+
+    fn go(mesh: &Mesh, server_name: Option<&str>) -> Result<String, Unroutable> {
+        let destination = OriginalDestination::new("10.96.0.9:80".parse().unwrap());
+        let routes = mesh.connection_routes("default", destination).unwrap();
+        let routed = mesh.route_connection("node-1", &routes, server_name)?;
+        Ok(routed.service.key.name.to_string())
+    }
+
+    #[test]
+    fn weights_share_connections_and_what_is_invalid_refuses_its_share() {
+        let backends = vec![
+            backend(Some("a"), 7),
+            backend(Some("b"), 2),
+            backend(None, 1),
+        ];
+        let mesh = mesh([of_connections(RouteKind::Tcp, "r", &[], backends)]);
+        let gone: Vec<_> = (0..10_000).map(|_| go(&mesh, None)).collect();
+        let count = |name: &str| gone.iter().filter(|to| to.as_deref() == Ok(name)).count();
+        let refused = |to: &&Result<_, _>| matches!(to, Err(Unroutable::InvalidBackend { .. }));
+        let refused = gone.iter().filter(refused).count();
+        for (count, share) in [(count("a"), 7000), (count("b"), 2000), (refused, 1000)] {
+            assert!(count.abs_diff(share) <= 10, "{count} of {share}");
+        }
+    }
+
+    #[test]
+    fn the_closest_server_name_counts_and_none_that_fits_is_refused() {
+        let to = |name| vec![backend(Some(name), 1)];
+        let mesh = mesh([
+            of_connections(RouteKind::Tls, "r", &["*.example.org"], to("a")),
+            of_connections(RouteKind::Tls, "s", &["b.example.org"], to("b")),
+        ]);
+        assert_eq!(go(&mesh, Some("x.example.org")).unwrap(), "a");
+        assert_eq!(go(&mesh, Some("B.example.org")).unwrap(), "b");
+        for name in [None, Some("example.org"), Some("elsewhere")] {
+            let error = go(&mesh, name).unwrap_err();
+            assert!(matches!(error, Unroutable::NoRule { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_there_and_a_rule_without_weight_are_refused() {
+        for backends in [
+            vec![backend(Some("gone"), 1)],
+            vec![backend(Some("a"), 0)],
+            vec![],
+        ] {
+            let mesh = mesh([of_connections(RouteKind::Tcp, "r", &[], backends)]);
+            let error = go(&mesh, None).unwrap_err();
+            assert!(
+                matches!(error, Unroutable::InvalidBackend { .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn routes_of_requests_and_other_clients_routes_are_not_followed() {
+        let to = OriginalDestination::new("10.96.0.9:80".parse().unwrap());
+        let none = mesh([]);
+        assert!(none.connection_routes("default", to).is_none());
+        let of_requests = mesh([
+            Change::Route(route("h", "front")),
+            of_connections(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)]),
+        ]);
+        assert!(of_requests.connection_routes("default", to).is_none());
+        let Change::Route(consumer) =
+            of_connections(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)])
+        else {
+            panic!("no route")
+        };
+        let mut key = consumer.key.clone();
+        key.name.namespace = "elsewhere".into();
+        let consumer = mesh([Change::Route(Route { key, ..consumer })]);
+        assert!(consumer.connection_routes("default", to).is_none());
+        assert!(consumer.connection_routes("elsewhere", to).is_some());
+    }
+}

@@ -1,0 +1,46 @@
+//! External services by name, and which one a connection is for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Mesh;
+use crate::external::{Dialled, External, ExternalService, NamedBy};
+use crate::service::ServiceKey;
+
+/// All external services.
+pub(super) type Externals = BTreeMap<ServiceKey, Arc<ExternalService>>;
+
+impl Mesh {
+    /// All external services, by name.
+    pub fn externals(&self) -> impl Iterator<Item = &Arc<ExternalService>> {
+        self.externals.values()
+    }
+
+    /// The external service of that name.
+    pub fn external(&self, key: &ServiceKey) -> Option<&Arc<ExternalService>> {
+        self.externals.get(key)
+    }
+
+    /// The external service that clients of a namespace find at an address.
+    pub fn external_at(&self, namespace: &str, address: SocketAddr) -> Option<External> {
+        Dialled { namespace, address }.by_address(self.externals.values())
+    }
+
+    /// The external service for a client that dials an address and asks for a name.
+    pub fn external_named(
+        &self,
+        namespace: &str,
+        address: SocketAddr,
+        by: NamedBy,
+        name: &str,
+    ) -> Option<External> {
+        Dialled { namespace, address }.by_name(self.externals.values(), by, name)
+    }
+
+    /// Whether what a client asks for could name an external service: only then is it
+    /// worth waiting for.
+    pub fn may_be_external(&self, namespace: &str, address: SocketAddr) -> bool {
+        Dialled { namespace, address }.any_by_name(self.externals.values())
+    }
+}

@@ -1,0 +1,118 @@
+//! ExternalServices of a cluster: taken, refused, told to agents.
+
+use serde_json::{Value, json};
+use weft_proto::v1::resource::Resource;
+use weft_tests::wait_for;
+
+use crate::agent::Agent;
+use crate::bed::{Bed, LIMIT};
+
+fn service(namespace: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "ExternalService",
+        "metadata": { "name": "pay", "namespace": namespace }, "spec": spec,
+    })
+    .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let port = |protocol: &str| json!([{ "number": 443, "protocol": protocol }]);
+    for (spec, why) in [
+        (json!({ "hosts": [], "ports": port("TLS") }), "spec.hosts"),
+        (json!({ "hosts": ["pay.example"] }), "spec.ports"),
+        (
+            json!({ "hosts": ["pay.example"], "ports": port("UDP") }),
+            "supported values",
+        ),
+        (
+            json!({ "hosts": ["pay.example"], "ports": port("TCP") }),
+            "needs spec.addresses",
+        ),
+        (
+            json!({ "hosts": ["pay.example"], "ports": [{ "number": 0, "protocol": "TLS" }] }),
+            "spec.ports[0].number",
+        ),
+    ] {
+        let error = bed.kubectl().apply(&service("shop", &spec)).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let good = json!({ "hosts": ["pay.example"], "ports": port("TLS") });
+    for namespace in ["shop", "weft-system"] {
+        bed.kubectl().apply(&service(namespace, &good)).unwrap();
+    }
+    // Columns: name, hosts, TLS (none here), accepted, age.
+    let table = ["get", "extsvc", "-n", "shop", "--no-headers"];
+    bed.kubectl()
+        .wait("the table", LIMIT, &table, |text| {
+            text.contains("pay.example") && text.split_whitespace().any(|word| word == "True")
+        })
+        .unwrap();
+    let told = |name: &str| {
+        wait_for("the resource", LIMIT, || {
+            control_plane
+                .workload(name)
+                .ok_or_else(|| control_plane.log())
+        })
+    };
+    told("shop/pay").unwrap();
+    told("weft-system/pay").unwrap();
+    let token = bed.agent_token("node-1");
+    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let all = agent.subscribe().await.unwrap().synchronize().await;
+    let externals = all.into_iter().filter_map(|one| match one.resource {
+        Some(Resource::ExternalService(service)) => Some((service.namespace, service.mesh_wide)),
+        _ => None,
+    });
+    let externals: Vec<_> = externals.collect();
+    let wanted = [("shop".to_owned(), false), ("weft-system".to_owned(), true)];
+    assert_eq!(externals, wanted, "only the mesh's own are for everybody");
+
+    // What only the control plane can tell is in the status where no webhook is.
+    let bad = json!({ "hosts": ["*"], "ports": port("TLS") });
+    bed.kubectl().apply(&service("shop", &bad)).unwrap();
+    let get = ["get", "extsvc", "pay", "-n", "shop"];
+    wait_for("the status", LIMIT, || {
+        let object = bed
+            .kubectl()
+            .json(&get)
+            .map_err(|error| error.to_string())?;
+        let condition = &object["status"]["conditions"][0];
+        match condition["status"] == "False" && condition["observedGeneration"] == 2 {
+            true => Ok(()),
+            false => Err(object.to_string()),
+        }
+    })
+    .unwrap();
+    wait_for("it to be gone", LIMIT, || {
+        match control_plane.workload("shop/pay") {
+            None => Ok(()),
+            Some(still) => Err(still.to_string()),
+        }
+    })
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespaces_egress_mode_reaches_its_workloads() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let uid = bed.pod("shop", "web", "node-1", "default");
+    control_plane.wait_for_workload(&uid, "egress_mode", "AllowAny");
+    let annotate = |value: &str| {
+        let annotation = format!("weft.dev/egress-mode={value}");
+        let change = ["annotate", "--overwrite", "namespace", "shop", &annotation];
+        bed.kubectl().run(&change).unwrap();
+    };
+    annotate("RegisteredOnly");
+    control_plane.wait_for_workload(&uid, "egress_mode", "RegisteredOnly");
+    annotate("AllowAny");
+    control_plane.wait_for_workload(&uid, "egress_mode", "AllowAny");
+    // Whoever wrote something didn't mean "anything".
+    annotate("some");
+    control_plane.wait_for_workload(&uid, "egress_mode", "RegisteredOnly");
+}

@@ -1,0 +1,174 @@
+//! What is outside the cluster: who may reach it, and what becomes of connections there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+use weft_tests::mesh::Mesh;
+use weft_tests::wait_until;
+
+use super::{LIMIT, address, curl, serve_web, shop};
+
+/// A web server's answer, in the form that the tests' own servers have.
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 38\r\nConnection: close\r\n\r\n\
+    {\"name\":\"fabric\",\"peer\":\"10.99.0.1:1\"}";
+
+/// Where the fabric is, which is no pod, no service and no node.
+fn fabric(mesh: &Mesh, port: u16) -> SocketAddr {
+    (mesh.topology().fabric().ipv4(), port).into()
+}
+
+/// Serves on the fabric, on a thread of its own for as long as the test runs; inside TLS
+/// when there is an acceptor.
+fn serve_outside(mesh: &Mesh, port: u16, tls: Option<TlsAcceptor>) -> SocketAddr {
+    let address = fabric(mesh, port);
+    let namespace = mesh.topology().fabric().namespace();
+    let listener = namespace.run(|| std::net::TcpListener::bind(address));
+    let listener = listener.unwrap().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let tls = tls.clone();
+                // Clients that go away are what the tests are about.
+                tokio::spawn(async move {
+                    match tls {
+                        None => answer(&mut stream).await,
+                        Some(tls) => answer(&mut tls.accept(stream).await?).await,
+                    }
+                });
+            }
+        });
+    });
+    address
+}
+
+async fn answer<S>(stream: &mut S) -> std::io::Result<()>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    stream.write_all(ANSWER.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+fn registered_only(mesh: &Mesh, only: bool) {
+    let mode = if only { "RegisteredOnly" } else { "AllowAny" };
+    let annotations = json!({ "weft.dev/egress-mode": mode });
+    let manifests = mesh.manifests();
+    manifests.write_namespace("default", &annotations).unwrap();
+}
+
+fn external(mesh: &Mesh, spec: &Value) {
+    let manifests = mesh.manifests();
+    manifests.write_external_service("fabric", spec).unwrap();
+}
+
+fn wait_reached(mesh: &Mesh, to: SocketAddr, reached: bool) {
+    let what = format!("{to} to be {}", if reached { "reached" } else { "refused" });
+    wait_until(&what, LIMIT, || curl(mesh, "client", to).is_ok() == reached).unwrap();
+}
+
+#[test]
+fn only_what_is_registered_is_reached_where_a_namespace_says_so() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1", "web-2", "outside"]);
+    let (known, unknown) = (
+        serve_outside(&mesh, 8080, None),
+        serve_outside(&mesh, 8081, None),
+    );
+    assert_eq!(curl(&mesh, "client", unknown).unwrap().name, "fabric");
+
+    registered_only(&mesh, true);
+    wait_reached(&mesh, unknown, false);
+    let denied = mesh.wait_record(1, |record| record.flags == "EGRESS_DENIED");
+    let denied = denied.unwrap();
+    assert_eq!(denied.original_destination, Some(unknown), "{denied:#?}");
+    assert_eq!((denied.bytes_sent, denied.bytes_received), (0, 0));
+    let metrics = mesh.agent_get(1, "/metrics").unwrap();
+    assert!(
+        metrics.contains("response_flags=\"EGRESS_DENIED\""),
+        "{metrics}"
+    );
+    // Services and pods are the cluster's own, captured or not.
+    let service = "10.96.0.10:80".parse().unwrap();
+    for to in [
+        service,
+        address(&mesh, "web-2", 8080),
+        address(&mesh, "outside", 8080),
+    ] {
+        curl(&mesh, "client", to).unwrap();
+    }
+
+    external(
+        &mesh,
+        &json!({
+            "hosts": ["fabric.example"], "addresses": [known.ip()],
+            "ports": [{ "number": 8080, "protocol": "HTTP" }],
+        }),
+    );
+    wait_reached(&mesh, known, true);
+    assert!(curl(&mesh, "client", unknown).is_err(), "another port");
+    mesh.manifests().remove("external-fabric").unwrap();
+    wait_reached(&mesh, known, false);
+    registered_only(&mesh, false);
+    wait_reached(&mesh, unknown, true);
+}
+
+#[test]
+fn plaintext_to_an_external_service_leaves_as_tls_and_only_to_whom_it_was_meant_for() {
+    let mesh = shop().start().unwrap();
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["fabric.example".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &root).unwrap().der().clone();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf], key)
+        .unwrap();
+    let server = serve_outside(&mesh, 8443, Some(TlsAcceptor::from(Arc::new(config))));
+    let dialled = fabric(&mesh, 8080);
+    let service = |host: &str| {
+        json!({
+            "hosts": [host], "addresses": [server.ip()],
+            "ports": [{ "number": 8080, "protocol": "TCP", "targetPort": 8443 }],
+            "tls": { "mode": "Originate", "caCertificates": root.pem() },
+        })
+    };
+    external(&mesh, &service("fabric.example"));
+    wait_reached(&mesh, dialled, true);
+    let record = mesh
+        .wait_record(1, |record| record.security == "tls")
+        .unwrap();
+    assert_eq!(
+        (&*record.path, &*record.flags),
+        ("outside", "-"),
+        "{record:#?}"
+    );
+    assert_eq!(record.destination_address, Some(server), "{record:#?}");
+    external(&mesh, &service("elsewhere.example"));
+    wait_reached(&mesh, dialled, false);
+    let refused = mesh.wait_record(1, |record| record.flags == "TLS_FAILURE");
+    let reason = refused.unwrap().error.unwrap();
+    assert!(reason.contains("elsewhere.example"), "{reason}");
+}
