@@ -15,7 +15,7 @@ use crate::changes::Changes;
 use crate::manifest::yaml;
 
 /// Descriptors inside descriptors, at the most: requests have no more entries, either.
-const DEEPEST: usize = 32;
+const DEEPEST: usize = 24;
 
 /// Why there are no limits from the file.
 #[derive(Debug, thiserror::Error)]
@@ -374,7 +374,7 @@ mod tests {
         };
         assert!(parse(&nested(DEEPEST - 1)).is_ok());
         let error = parse(&nested(DEEPEST)).unwrap_err().to_string();
-        assert!(error.contains("deeper than 32 levels"), "{error}");
+        assert!(error.contains("deeper than 24 levels"), "{error}");
     }
 
     #[test]
