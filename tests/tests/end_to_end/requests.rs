@@ -538,6 +538,43 @@ fn websockets_and_grpc_of_every_kind_go_through() {
 }
 
 #[test]
+fn large_bodies_stream_in_both_directions() {
+    const BYTES: usize = 64 << 20;
+    let mesh = bed();
+    route(
+        &mesh,
+        "HTTPRoute",
+        vec![json!({ "backendRefs": [backend("v1", 1)] })],
+    );
+    let url = format!("http://{WEB}/");
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        // The client waits for the word to go on before it sends so much.
+        let script = format!(
+            "head -c {BYTES} /dev/zero | curl -sS {version} --max-time 60 -X POST -T - \
+             -H 'Expect: 100-continue' {url}"
+        );
+        let seen = mesh.run("client", &["bash", "-c", &script]).unwrap();
+        let seen: Value = serde_json::from_str(&seen).unwrap();
+        assert_eq!(seen["received"], BYTES, "{seen}");
+        let url = format!("{url}?bytes={BYTES}");
+        let size = "%{size_download}";
+        let line = [
+            "curl",
+            "-sS",
+            version,
+            "--max-time",
+            "60",
+            "-o",
+            "/dev/null",
+            "-w",
+            size,
+            &url,
+        ];
+        assert_eq!(mesh.run("client", &line).unwrap(), BYTES.to_string());
+    }
+}
+
+#[test]
 fn grpc_is_routed_by_service_and_method() {
     let mesh = bed();
     let rule = |method: Value, to: &str| json!({ "matches": [{ "method": method }], "backendRefs": [backend(to, 1)] });
