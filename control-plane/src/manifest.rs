@@ -27,7 +27,7 @@ pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
 pub(crate) use route::{
-    InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut, versions,
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, duration, targets_mut, versions,
 };
 pub(crate) use service::{ServiceObject, TargetPort};
 pub(crate) use service_account::ServiceAccountObject;
@@ -267,18 +267,6 @@ fn parse_document(
             .into_iter()
             .try_for_each(|item| parse_document(number, item, objects));
     }
-    if let Some(kind) = RouteObject::kind_of(&api_version, &kind) {
-        let route = kind.and_then(|kind| RouteObject::from_value(kind, document));
-        // One without a Service as parent is a Gateway's.
-        let Some(route) = route.map_err(field_error)? else {
-            return Ok(());
-        };
-        if let Some(problem) = route.problems().first() {
-            return Err(field_error(problem.clone()));
-        }
-        objects.push(Object::Route(route));
-        return Ok(());
-    }
     let object = match (api_version.as_str(), kind.as_str()) {
         ("v1", "Pod") => typed(document).and_then(PodObject::parse).map(Object::Pod),
         ("v1", "Service") => typed(document)
@@ -312,7 +300,11 @@ fn parse_document(
         )),
         // Among them ServiceAccounts: a directory's pods name theirs, and nobody deletes
         // one there to take its identity away.
-        _ => return Ok(()),
+        (version, kind) => match RouteObject::from_document(version, kind, document) {
+            Ok(None) => return Ok(()),
+            Ok(Some(route)) => Ok(Object::Route(route)),
+            Err(error) => Err(error),
+        },
     };
     objects.push(object.map_err(field_error)?);
     Ok(())

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use serde::Serialize;
 use tokio::sync::watch;
 use weft_model::SpiffeId;
+use weft_model::route::RouteKey;
 use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
-use crate::index::{Index, PolicyVerdicts, Resources, Uncertified};
+use crate::index::{Index, Judgement, PolicyVerdicts, Resources, Uncertified};
 use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
 use crate::source::kubernetes::Problems;
-use crate::status::{CaptureWriter, PodCapture};
+use crate::status::{CaptureWriter, PodCapture, RouteNews};
 
 /// One agent's stream, as `/agents` shows it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -62,6 +63,8 @@ pub(crate) struct State {
     /// What is thought of TrafficPolicies, for who writes their status.
     policy_verdicts: watch::Sender<Arc<PolicyVerdicts>>,
     agents: Mutex<BTreeMap<String, AgentStatus>>,
+    /// Routes whose status may have to be written. Nobody does in a directory.
+    route_news: RouteNews,
 }
 
 /// What a node reports of one pod.
@@ -104,6 +107,7 @@ impl State {
             revision: watch::Sender::new(0),
             policy_verdicts: watch::Sender::default(),
             agents: Mutex::default(),
+            route_news: RouteNews::default(),
         }
     }
 
@@ -220,6 +224,16 @@ impl State {
         self.lock().index.may_certify(identity, node)
     }
 
+    /// What is thought of a route.
+    pub(crate) fn judgement(&self, route: &RouteKey) -> Option<Arc<Judgement>> {
+        self.lock().index.judgement(route).cloned()
+    }
+
+    /// Routes whose status may have to be written.
+    pub(crate) fn route_news(&self) -> &RouteNews {
+        &self.route_news
+    }
+
     /// Changes what is known of an agent.
     pub(crate) fn agent(&self, node: &str, change: impl FnOnce(&mut AgentStatus)) {
         let mut agents = self.lock_agents();
@@ -287,6 +301,12 @@ impl State {
             }
             news
         });
+        for route in inner.index.judged() {
+            match (&inner.captures, inner.index.judgement(&route)) {
+                (Captures::Pods { .. }, Some(_)) => self.route_news.tell(route),
+                _ => self.route_news.forget(&route),
+            }
+        }
         let mut resources = self
             .resources
             .write()

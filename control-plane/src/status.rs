@@ -12,7 +12,7 @@ pub(crate) use accepted::{keep_external_service_status, keep_mesh_config_status}
 pub(crate) use capture::{CaptureWriter, PodCapture};
 pub(crate) use lease::{Lease, while_held};
 pub(crate) use notice::{Notice, Notices};
-pub(crate) use routes::keep_route_status;
+pub(crate) use routes::{RouteNews, keep_route_status};
 pub(crate) use traffic_policy::keep_traffic_policy_status;
 
 /// Who the API server says has written.

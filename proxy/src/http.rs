@@ -13,11 +13,12 @@
 //! * [`policy`]: what TrafficPolicies say of a request
 //! * [`guard`]: what two parsers may read differently is refused
 //! * [`mirror`], [`upgrade`], [`session`]: copies, other protocols, sticky endpoints
-//! * [`pool`], [`stream`], [`endpoints`]: the connections to endpoints
+//! * [`pool`], [`connect`], [`stream`], [`endpoints`]: the connections to endpoints
 //! * [`body`], [`response`], [`recorder`]: bodies on their way, and the record at the end
 
 mod answer;
 mod body;
+mod connect;
 mod detect;
 mod endpoints;
 mod exchange;

@@ -272,7 +272,9 @@ impl Index {
         let entry = self.objects.route_entry(key);
         let (new, conflicts) = match entry {
             None => {
-                self.told.judgements.remove(key);
+                if self.told.judgements.remove(key).is_some() {
+                    self.judged.insert(key.clone());
+                }
                 (None, Vec::new())
             }
             Some((origin, object)) => {

@@ -1,3 +1,5 @@
+mod routes;
+
 use proptest::prelude::*;
 use weft_model::mesh::Change;
 use weft_model::policy::MtlsMode;

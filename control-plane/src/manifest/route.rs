@@ -6,7 +6,7 @@
 
 mod cors;
 mod document;
-mod duration;
+pub(crate) mod duration;
 mod filter;
 mod matching;
 mod reader;
@@ -70,19 +70,30 @@ pub(crate) enum ReferenceProblem {
 }
 
 impl RouteObject {
-    /// The kind of routes that this API version and kind name; `None` for anything else.
+    /// A route of a directory, where it counts as a whole or not at all; `None` for any
+    /// other kind, and for a route that has no Service among its parents.
     ///
     /// # Errors
-    /// When it is a version of the kind that isn't known.
-    pub(super) fn kind_of(api_version: &str, kind: &str) -> Option<Result<RouteKind, FieldError>> {
-        let (group, version) = api_version.split_once('/')?;
+    /// The first thing that is wrong with it.
+    pub(super) fn from_document(
+        api_version: &str,
+        kind: &str,
+        document: Value,
+    ) -> Result<Option<Self>, FieldError> {
         let mut kinds = RouteKind::ALL.into_iter();
-        let kind = kinds.find(|known| group == GROUP && known.as_str() == kind)?;
-        let versions = versions(kind);
-        Some(match versions.contains(&version) {
-            true => Ok(kind),
-            false => unknown("apiVersion", version, versions),
-        })
+        let kind = kinds.find(|known| known.as_str() == kind);
+        let Some((kind, (GROUP, version))) = kind.zip(api_version.split_once('/')) else {
+            return Ok(None);
+        };
+        let known = versions(kind);
+        if !known.contains(&version) {
+            return unknown("apiVersion", version, known);
+        }
+        let route = Self::from_value(kind, document)?;
+        match route.as_ref().and_then(|route| route.problems().first()) {
+            None => Ok(route),
+            Some(problem) => Err(problem.clone()),
+        }
     }
 
     /// A route as it is written; `None` when it has no Service among its parents.

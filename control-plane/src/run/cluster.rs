@@ -49,8 +49,9 @@ pub(super) async fn start(
         keep_external_service_status(client_of_externals.clone())
     }));
     let (client_of_routes, routes_held) = (client.clone(), held.subscribe());
+    let state_of_routes = Arc::clone(&state);
     tokio::spawn(while_held(routes_held, move || {
-        keep_route_status(client_of_routes.clone())
+        keep_route_status(client_of_routes.clone(), Arc::clone(&state_of_routes))
     }));
     let (client_of_policies, policies_held) = (client.clone(), held.subscribe());
     let verdicts = state.policy_verdicts();

@@ -7,9 +7,10 @@ use kube::core::admission::{
     AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError,
 };
 use serde_json::Value;
+use weft_model::route::RouteKind;
 
 use crate::manifest::{
-    ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject,
+    ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject, RouteObject,
     TrafficPolicyObject,
 };
 
@@ -38,10 +39,10 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     let Some(object) = &request.object else {
         return response;
     };
-    let kind = request.kind.kind.as_str();
+    let (group, kind) = (request.kind.group.as_str(), request.kind.kind.as_str());
     let before = request.old_object.as_ref();
-    let before = before.map_or_else(Vec::new, |object| problems(kind, object));
-    let made: Vec<_> = problems(kind, object)
+    let before = before.map_or_else(Vec::new, |object| problems(group, kind, object));
+    let made: Vec<_> = problems(group, kind, object)
         .into_iter()
         .filter(|problem| !before.contains(problem))
         .collect();
@@ -62,23 +63,23 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
 }
 
 /// Everything in an object that the mesh could not follow.
-fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
-    match kind {
-        "MeshConfig" => {
+fn problems(group: &str, kind: &str, object: &DynamicObject) -> Vec<FieldError> {
+    match (group, kind) {
+        ("weft.dev", "MeshConfig") => {
             let config = serde_json::json!({ "spec": object.data.get("spec") });
             MeshConfigObject::from_value(config)
                 .err()
                 .into_iter()
                 .collect()
         }
-        "ExternalService" => {
+        ("weft.dev", "ExternalService") => {
             // One that gets its name from the API server has none yet.
             let spec = object.data.get("spec");
             let service = serde_json::json!({ "metadata": { "name": "new" }, "spec": spec });
             let read = ExternalServiceObject::from_value(service);
             read.err().into_iter().collect()
         }
-        "TrafficPolicy" => {
+        ("weft.dev", "TrafficPolicy") => {
             let policy = serde_json::to_value(object).unwrap_or(Value::Null);
             match TrafficPolicyObject::from_value(&policy) {
                 Ok(policy) => policy.content.err().into_iter().collect(),
@@ -86,10 +87,26 @@ fn problems(kind: &str, object: &DynamicObject) -> Vec<FieldError> {
                 Err(_) => Vec::new(),
             }
         }
-        "Pod" => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
-        "Namespace" => typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1),
+        ("", "Pod") => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
+        ("", "Namespace") => {
+            typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1)
+        }
+        ("gateway.networking.k8s.io", kind) => {
+            let mut kinds = RouteKind::ALL.into_iter();
+            let kind = kinds.find(|known| known.as_str() == kind);
+            kind.map_or_else(Vec::new, |kind| route_problems(kind, object))
+        }
         // A kind that somebody added to the rules is somebody else's business.
         _ => Vec::new(),
+    }
+}
+
+/// What of a route can't be followed; nothing when no Service is among its parents.
+fn route_problems(kind: RouteKind, object: &DynamicObject) -> Vec<FieldError> {
+    let route = serde_json::to_value(object).unwrap_or(Value::Null);
+    match RouteObject::from_value(kind, route) {
+        Ok(route) => route.map_or_else(Vec::new, |route| route.problems().to_vec()),
+        Err(error) => vec![error],
     }
 }
 
@@ -116,12 +133,14 @@ mod tests {
 
     fn review(object: Value, old: Option<Value>) -> Value {
         let kind = object["kind"].clone();
+        let version = object["apiVersion"].as_str().unwrap();
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
         let review = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
                 "uid": "u-1",
-                "kind": { "group": "", "version": "v1", "kind": kind },
-                "resource": { "group": "", "version": "v1", "resource": "things" },
+                "kind": { "group": group, "version": version, "kind": kind },
+                "resource": { "group": group, "version": version, "resource": "things" },
                 "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
                 "userInfo": {}, "object": object, "oldObject": old,
             },
@@ -193,6 +212,52 @@ mod tests {
         let refused = review(external("*"), None);
         let message = refused["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("spec.hosts[0]"), "{message}");
+    }
+
+    fn route(parent: Value, rule: Value) -> Value {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": { "generateName": "web-", "namespace": "shop" },
+            "spec": { "parentRefs": [parent], "rules": [rule] },
+        })
+    }
+
+    #[test]
+    fn routes_of_services_are_checked_for_what_their_schema_can_not_say() {
+        let service = json!({ "group": "", "kind": "Service", "name": "web" });
+        let refused = |rule: Value| review(route(service.clone(), rule), None)["response"].clone();
+        let path = |kind: &str| json!([{ "path": { "type": kind, "value": "/a(" } }]);
+        let answer = refused(json!({ "matches": path("RegularExpression") }));
+        assert_eq!(answer["allowed"], false);
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("spec.rules[0].matches[0].path.value"),
+            "{message}"
+        );
+        let exposed = json!({ "exposeHeaders": ["*"], "allowCredentials": true });
+        for rule in [
+            json!({ "filters": [{ "type": "CORS", "cors": exposed }] }),
+            json!({ "filters": [{ "type": "ExtensionRef", "extensionRef": {} }] }),
+            json!({ "matches": [{ "path": { "type": "Exact", "value": "/a" } }], "filters": [{
+                "type": "URLRewrite",
+                "urlRewrite": { "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/" } },
+            }] }),
+        ] {
+            assert_eq!(refused(rule.clone())["allowed"], false, "{rule}");
+        }
+        assert_eq!(
+            refused(json!({ "matches": path("PathPrefix") }))["allowed"],
+            true
+        );
+        // What isn't there may come yet.
+        assert_eq!(
+            refused(json!({ "backendRefs": [{ "name": "b" }] }))["allowed"],
+            true
+        );
+        // What other people's Gateways do with it is their business.
+        let gateway = json!({ "name": "edge" });
+        let theirs = route(gateway, json!({ "matches": path("RegularExpression") }));
+        assert_eq!(review(theirs, None)["response"]["allowed"], true);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Bodies on their way: never gathered, except what a retry keeps, up to its bound.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -15,8 +15,8 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of a request's body that are kept for another attempt.
 pub(crate) const KEPT_BYTES: usize = 64 * 1024;
-/// Frames that a copy may be behind before it is given up.
-const COPY_BEHIND: usize = 64;
+/// Bytes that a copy may be behind before it is given up.
+const COPY_BEHIND: usize = 256 * 1024;
 
 /// A request's body was taken by a later attempt.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,43 @@ impl Body for RequestBody {
     }
 }
 
+/// A request's body before it is sent.
+pub(crate) enum OutgoingBody {
+    /// None.
+    Empty,
+    /// For one attempt; `None` once that was begun.
+    Once(Option<RequestBody>),
+    /// For several.
+    Kept(Kept),
+}
+
+impl OutgoingBody {
+    /// The body for the next attempt, `None` when it is lost.
+    pub(crate) fn take(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody::Empty),
+            Self::Once(body) => body.take(),
+            Self::Kept(kept) => Some(kept.attempt()),
+        }
+    }
+
+    /// Puts back what no attempt has begun to send.
+    pub(crate) fn put_back(&mut self, unsent: RequestBody) {
+        if let Self::Once(body) = self {
+            *body = Some(unsent);
+        }
+    }
+
+    /// Whether another attempt could send all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Once(body) => body.is_some(),
+            Self::Kept(kept) => kept.is_whole(),
+        }
+    }
+}
+
 fn count(counter: &AtomicU64, frame: &Frame<Bytes>) {
     if let Some(data) = frame.data_ref() {
         counter.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -122,6 +159,13 @@ enum Part {
 }
 
 impl Part {
+    fn length(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+
     fn frame(self) -> Frame<Bytes> {
         match self {
             Self::Data(data) => Frame::data(data),
@@ -180,16 +224,18 @@ impl Kept {
         if state.complete && state.frames.is_empty() {
             return RequestBody::Empty;
         }
-        let (sender, frames) = mpsc::channel(COPY_BEHIND);
-        let whole = Arc::<AtomicBool>::default();
+        let (sender, frames) = mpsc::unbounded_channel();
+        let (whole, behind) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let size = state.size.clone();
         state.copies.push(CopySender {
             frames: sender,
             whole: Arc::clone(&whole),
+            behind: Arc::clone(&behind),
         });
         RequestBody::Copy(Copy {
             frames,
             whole,
+            behind,
             size,
         })
     }
@@ -271,22 +317,28 @@ impl State {
 
     /// A copy that is behind is given up: it must not slow down the request itself.
     fn copy(&mut self, part: &Part) {
-        self.copies
-            .retain(|copy| copy.frames.try_send(part.clone()).is_ok());
+        let length = part.length();
+        self.copies.retain(|copy| {
+            let behind = copy.behind.fetch_add(length, Ordering::AcqRel) + length;
+            behind <= COPY_BEHIND && copy.frames.send(part.clone()).is_ok()
+        });
     }
 }
 
 #[derive(Debug)]
 struct CopySender {
-    frames: mpsc::Sender<Part>,
+    frames: mpsc::UnboundedSender<Part>,
     whole: Arc<AtomicBool>,
+    /// Bytes that wait.
+    behind: Arc<AtomicUsize>,
 }
 
 /// A copy of a body.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    frames: mpsc::Receiver<Part>,
+    frames: mpsc::UnboundedReceiver<Part>,
     whole: Arc<AtomicBool>,
+    behind: Arc<AtomicUsize>,
     size: SizeHint,
 }
 
@@ -296,7 +348,10 @@ impl Copy {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match ready!(self.frames.poll_recv(context)) {
-            Some(part) => Poll::Ready(Some(Ok(part.frame()))),
+            Some(part) => {
+                self.behind.fetch_sub(part.length(), Ordering::AcqRel);
+                Poll::Ready(Some(Ok(part.frame())))
+            }
             None if self.whole.load(Ordering::Acquire) => Poll::Ready(None),
             None => Poll::Ready(Some(Err(GivenUp.into()))),
         }

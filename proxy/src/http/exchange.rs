@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
 use weft_model::Mesh;
 use weft_model::mesh::Candidate;
 use weft_model::protocol::Declared;
@@ -18,13 +19,13 @@ use weft_model::service::ServiceKey;
 
 use super::Downstream;
 use super::answer::Answer;
-use super::body::{KEPT_BYTES, Kept, RequestBody};
+use super::body::{KEPT_BYTES, Kept, OutgoingBody, RequestBody};
 use super::filters::{self, Original, Outgoing};
 use super::forward::{self, Forwarded};
 use super::message::{Asked, strip_hop_by_hop};
 use super::policy::{Permits, Policies};
 use super::recorder::{Described, Recorder};
-use super::response::ResponseBody;
+use super::response::{ResponseBody, UpstreamBody};
 use super::{mirror, session, upgrade};
 use crate::net::Net;
 
@@ -54,6 +55,17 @@ pub(super) struct Patience<'a> {
     pub(super) retry: Option<&'a Retry>,
 }
 
+/// A response that began, with what is still to be done to it.
+struct Answered<'a> {
+    forwarded: Forwarded,
+    /// The steps of the backend that answered.
+    backend_filters: &'a [Filter],
+    /// What rate limit services want to be told.
+    told: HeaderMap,
+    /// The endpoint that the request's session was bound to.
+    bound: Option<SocketAddr>,
+}
+
 /// Answers a request of a client.
 pub(super) async fn exchange<N: Net>(
     downstream: &Arc<Downstream<N>>,
@@ -69,65 +81,82 @@ pub(super) async fn exchange<N: Net>(
     let client_upgrade = asked
         .changes_protocol()
         .then(|| hyper::upgrade::on(&mut request));
-    let (mut outgoing, body) = outgoing(request, &asked);
-    let rule = found.rule.as_ref();
-    let rule_filters = rule.map_or(&[][..], |rule| &rule.rule.filters);
-    let origin = filters::origin(rule_filters, &outgoing.headers);
-    let prepared = prepare(downstream, &mesh, &asked, &found, &mut outgoing);
-    let (destination, backend) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            let mut response = answer(recorder, &asked, error);
-            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
-            return response;
-        }
-    };
-    let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
-    let policies = Policies::new(downstream, &mesh, &destination);
-    let admitted = admit(downstream, &mesh, &policies, &mut outgoing);
-    let (permits, told) = match admitted.await {
-        Ok(admitted) => admitted,
-        Err(error) => {
-            let mut response = answer(recorder, &asked, error);
-            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
-            return response;
-        }
-    };
-    let patience = patience(recorder.began(), rule, &policies);
-    let mut body = outgoing_body(
+    let (outgoing, body) = outgoing(request, &asked);
+    let origin = filters::origin(found.filters(), &outgoing.headers);
+    let sent = send(
+        downstream,
+        &mesh,
         &asked,
+        &found,
+        outgoing,
         body,
-        &patience,
-        rule_filters,
-        backend_filters,
-        &recorder,
+        &mut recorder,
     );
-    let all = || filters::mirrors(rule_filters).chain(filters::mirrors(backend_filters));
-    for copied in all() {
+    match sent.await {
+        Ok(answered) => finish(&asked, &found, origin, answered, client_upgrade, recorder),
+        Err(error) => {
+            let mut response = answer(recorder, &asked, error);
+            let headers = response.headers_mut();
+            filters::apply_to_response(found.filters(), origin.as_ref(), headers);
+            response
+        }
+    }
+}
+
+/// Takes the rule's steps, asks the policies, sends the request and its copies.
+async fn send<'a, N: Net>(
+    downstream: &Arc<Downstream<N>>,
+    mesh: &Arc<Mesh>,
+    asked: &Asked,
+    found: &'a Found,
+    mut outgoing: Outgoing,
+    body: Incoming,
+    recorder: &mut Recorder,
+) -> Result<Answered<'a>, Answer> {
+    let (destination, backend) = prepare(downstream, mesh, asked, found, &mut outgoing)?;
+    let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
+    let policies = Policies::new(downstream, mesh, &destination);
+    let (permits, told) = admit(downstream, mesh, &policies, &mut outgoing).await?;
+    let rule = found.rule.as_ref();
+    let patience = patience(recorder.began(), rule, &policies);
+    let filters = [found.filters(), backend_filters];
+    let mut body = outgoing_body(asked, body, &patience, filters, recorder);
+    for copied in filters.into_iter().flat_map(filters::mirrors) {
         let draw = rule.map_or(1.0, |rule| rule.draw());
         if copied.takes(draw) {
-            mirror::send(
-                downstream,
-                &mesh,
-                &copied.target,
-                &asked,
-                &outgoing,
-                &mut body,
-            );
+            let to = &copied.target;
+            mirror::send(downstream, mesh, to, asked, &outgoing, &mut body);
         }
     }
     recorder.connection = downstream.describe(None, &destination.service);
     let forwarded = forward::forward(
         downstream,
-        &asked,
+        asked,
         &outgoing,
         &destination,
         &patience,
         &policies,
         body,
         permits,
-        &mut recorder,
+        recorder,
     );
+    Ok(Answered {
+        forwarded: forwarded.await?,
+        backend_filters,
+        told,
+        bound: destination.bound,
+    })
+}
+
+/// Takes the steps back, and passes the response on.
+fn finish(
+    asked: &Asked,
+    found: &Found,
+    origin: Option<HeaderValue>,
+    answered: Answered<'_>,
+    client_upgrade: Option<OnUpgrade>,
+    mut recorder: Recorder,
+) -> Response<ResponseBody> {
     let Forwarded {
         mut response,
         candidate,
@@ -135,34 +164,31 @@ pub(super) async fn exchange<N: Net>(
         deadline,
         cookie,
         outcome,
-    } = match forwarded.await {
-        Ok(forwarded) => forwarded,
-        Err(error) => {
-            let mut response = answer(recorder, &asked, error);
-            filters::apply_to_response(rule_filters, origin.as_ref(), response.headers_mut());
-            return response;
-        }
-    };
+    } = answered.forwarded;
     recorder.answered(response.status(), response.headers());
     let changed = asked.is_changed_by(response.status());
     let upstream_upgrade = changed.then(|| hyper::upgrade::on(&mut response));
     let (mut head, source) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    filters::apply_to_response(backend_filters, None, &mut head.headers);
-    filters::apply_to_response(rule_filters, origin.as_ref(), &mut head.headers);
-    head.headers.extend(told);
+    filters::apply_to_response(answered.backend_filters, None, &mut head.headers);
+    filters::apply_to_response(found.filters(), origin.as_ref(), &mut head.headers);
+    head.headers.extend(answered.told);
     if let Some(cookie) = cookie {
         cookie.set(&mut head.headers);
     }
-    if let Some(session) = rule.and_then(|rule| rule.rule.session.as_ref()) {
-        session::remember(session, &candidate, destination.bound, &mut head.headers);
-    }
-    if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
-        return upgrade::carry(&asked, head, client, upstream, (recorder, outcome));
+    let session = found
+        .rule
+        .as_ref()
+        .and_then(|rule| rule.rule.session.as_ref());
+    if let Some(session) = session {
+        session::remember(session, &candidate, answered.bound, &mut head.headers);
     }
     // The version is the client's connection's business.
     head.version = http::Version::default();
-    let body = super::response::UpstreamBody {
+    if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
+        return upgrade::carry(asked, head, client, upstream, (recorder, outcome));
+    }
+    let body = UpstreamBody {
         source,
         lease: Some(lease),
         deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
@@ -170,6 +196,13 @@ pub(super) async fn exchange<N: Net>(
         outcome,
     };
     Response::from_parts(head, ResponseBody::upstream(body))
+}
+
+impl Found {
+    /// The steps of the rule, where there is one.
+    fn filters(&self) -> &[Filter] {
+        self.rule.as_ref().map_or(&[], |rule| &rule.rule.filters)
+    }
 }
 
 /// The rule for a request; `None` when there are rules and none is for it.
@@ -360,59 +393,20 @@ fn outgoing_body(
     asked: &Asked,
     source: Incoming,
     patience: &Patience<'_>,
-    rule_filters: &[Filter],
-    backend_filters: &[Filter],
+    filters: [&[Filter]; 2],
     recorder: &Recorder,
 ) -> OutgoingBody {
     if asked.changes_protocol() || source.is_end_stream() {
         return OutgoingBody::Empty;
     }
     let sent = Arc::clone(&recorder.sent);
-    let copied = [rule_filters, backend_filters]
-        .into_iter()
-        .any(|filters| filters::mirrors(filters).next().is_some());
+    let mut copies = filters.into_iter().flat_map(filters::mirrors);
+    let copied = copies.next().is_some();
     match (patience.retry.is_some(), copied) {
         (false, false) => OutgoingBody::Once(Some(RequestBody::Stream { source, sent })),
         (retried, _) => {
             let bound = if retried { KEPT_BYTES } else { 0 };
             OutgoingBody::Kept(Kept::new(source, bound, sent))
-        }
-    }
-}
-
-/// A request's body before it is sent.
-pub(super) enum OutgoingBody {
-    /// None.
-    Empty,
-    /// For one attempt; `None` once that was begun.
-    Once(Option<RequestBody>),
-    /// For several.
-    Kept(Kept),
-}
-
-impl OutgoingBody {
-    /// The body for the next attempt, `None` when it is lost.
-    pub(super) fn take(&mut self) -> Option<RequestBody> {
-        match self {
-            Self::Empty => Some(RequestBody::Empty),
-            Self::Once(body) => body.take(),
-            Self::Kept(kept) => Some(kept.attempt()),
-        }
-    }
-
-    /// Puts back what no attempt has begun to send.
-    pub(super) fn put_back(&mut self, unsent: RequestBody) {
-        if let Self::Once(body) = self {
-            *body = Some(unsent);
-        }
-    }
-
-    /// Whether another attempt could send all of it.
-    pub(super) fn is_whole(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Once(body) => body.is_some(),
-            Self::Kept(kept) => kept.is_whole(),
         }
     }
 }

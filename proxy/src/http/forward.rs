@@ -11,7 +11,8 @@ use weft_model::mesh::Candidate;
 
 use super::Downstream;
 use super::answer::Answer;
-use super::exchange::{Destination, OutgoingBody, Patience};
+use super::body::OutgoingBody;
+use super::exchange::{Destination, Patience};
 use super::filters::Outgoing;
 use super::message::{self, Asked};
 use super::policy::{Outcome, Permits, Policies};

@@ -9,8 +9,8 @@ use weft_model::Mesh;
 use weft_model::route::BackendTarget;
 
 use super::Downstream;
-use super::body::RequestBody;
-use super::exchange::{Destination, OutgoingBody, Patience, destination};
+use super::body::{OutgoingBody, RequestBody};
+use super::exchange::{Destination, Patience, destination};
 use super::filters::Outgoing;
 use super::forward::{self, Forwarded};
 use super::message::Asked;

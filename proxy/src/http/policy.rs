@@ -14,7 +14,7 @@ use weft_model::traffic::{Abort, GlobalRateLimit, HashKey, Injected};
 use super::answer::Answer;
 use super::exchange::Destination;
 use super::filters::Outgoing;
-use super::{Downstream, pool, session};
+use super::{Downstream, connect, session};
 use crate::net::Net;
 use crate::rate_limit::{Passed, Verdict};
 use crate::resilience::{Attempt, Permit, Upstream};
@@ -188,7 +188,7 @@ async fn ask<N: Net>(
         headers: &outgoing.headers,
     };
     let from = Arc::clone(downstream);
-    let connect = move |candidate| {
+    let connector = move |candidate| {
         let Downstream {
             shared,
             pod,
@@ -197,7 +197,7 @@ async fn ask<N: Net>(
         } = &*from;
         let (shared, pod, client) = (Arc::clone(shared), Arc::clone(pod), *client);
         async move {
-            let connected = pool::connect(&shared, &pod, &candidate, client).await;
+            let connected = connect::connect(&shared, &pod, &candidate, client).await;
             connected
                 .map(|(stream, _)| stream)
                 .map_err(std::io::Error::other)
@@ -205,7 +205,7 @@ async fn ask<N: Net>(
     };
     let servers = servers.as_deref().unwrap_or_default();
     let rate_limits = &pod.http.rate_limits;
-    match rate_limits.check(limit, &facts, servers, connect).await {
+    match rate_limits.check(limit, &facts, servers, connector).await {
         Verdict::Allowed(passed) => Ok(passed),
         Verdict::Limited(limited) => Err(Answer::RateLimited {
             retry_after: limited.retry_after,

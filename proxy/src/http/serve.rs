@@ -52,7 +52,6 @@ pub(super) async fn http1<N: Net>(
         .max_headers(FIELDS)
         .max_header_size(HEAD)
         .half_close(true)
-        .pipeline_flush(true)
         // The application says when it answered.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)

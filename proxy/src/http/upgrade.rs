@@ -26,7 +26,6 @@ pub(super) fn carry(
     {
         restore_upgrade(&mut head.headers, protocol);
     }
-    head.version = http::Version::default();
     tokio::spawn(async move {
         // Its place under the limits is taken as long as it lasts.
         let _outcome = outcome;

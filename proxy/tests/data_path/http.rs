@@ -1,6 +1,8 @@
 //! Requests: routes, filters, shares, retries, timeouts, copies, sessions and other
 //! protocols, with real connections and real TLS.
 
+mod smuggling;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;

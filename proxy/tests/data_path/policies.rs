@@ -1,6 +1,7 @@
 //! What a TrafficPolicy does to connections that carry no requests.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use weft_model::traffic::{
 };
 
 use crate::bed::{Bed, DEADLINE, Pod, fresh_address, wait_until};
-use crate::{application, echo, exchange, metrics};
+use crate::{application, echo, exchange};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
     let policy = TrafficPolicy::new(ServiceKey::new("default", "web"));
@@ -30,6 +31,13 @@ async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
     answer.expect("no answer in time").ok().map(|_| stream)
 }
 
+/// A client hears of its connection's end before that is counted.
+async fn counts(bed: &mut Bed, series: &str) {
+    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    let there = || metrics.encode().unwrap().contains(series);
+    wait_until(series, there).await;
+}
+
 #[tokio::test]
 async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     let mut bed = Bed::new();
@@ -46,19 +54,12 @@ async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     });
     let first = is_served(&client, service).await.expect("the first");
     assert!(is_served(&client, service).await.is_none());
-    let counted = metrics(&mut bed, "node-1");
-    assert!(
-        counted.contains("response_flags=\"TOO_MANY_CONNECTIONS\""),
-        "{counted}"
-    );
-    assert!(
-        counted.contains("reason=\"TOO_MANY_CONNECTIONS\""),
-        "{counted}"
-    );
+    counts(&mut bed, "response_flags=\"TOO_MANY_CONNECTIONS\"").await;
+    counts(&mut bed, "reason=\"TOO_MANY_CONNECTIONS\"").await;
     // What is no Service isn't counted, nor limited.
     assert!(is_served(&client, address).await.is_some());
     drop(first);
-    let connections = std::sync::Arc::clone(&bed.node("node-1").shared.connections);
+    let connections = Arc::clone(&bed.node("node-1").shared.connections);
     wait_until("the first connection ended", || connections.is_empty()).await;
     assert!(is_served(&client, service).await.is_some());
 }
@@ -89,11 +90,7 @@ async fn an_endpoint_that_takes_no_connections_is_ejected() {
         assert_eq!(exchange(&mut stream, "hello").await, "hello");
     }
     assert_eq!(client.dials(address.port()), 3, "and never again");
-    let counted = metrics(&mut bed, "node-1");
-    assert!(
-        counted.contains("weft_endpoint_ejections_total{"),
-        "{counted}"
-    );
+    counts(&mut bed, "weft_endpoint_ejections_total{").await;
 }
 
 #[tokio::test]
@@ -117,8 +114,7 @@ async fn the_breaker_opens_for_connections_too() {
         assert!(is_served(&client, service).await.is_none());
     }
     assert_eq!(client.dials(18_081), 2, "and then none was tried");
-    let counted = metrics(&mut bed, "node-1");
-    assert!(counted.contains("reason=\"CIRCUIT_OPEN\""), "{counted}");
+    counts(&mut bed, "reason=\"CIRCUIT_OPEN\"").await;
 }
 
 #[tokio::test]

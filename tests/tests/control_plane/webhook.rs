@@ -9,7 +9,7 @@ use weft_tests::wait_for;
 use crate::bed::{Bed, ControlPlane, LIMIT};
 
 /// Installs deploy/base/webhook.yaml, but for a control plane on loopback.
-fn register(bed: &Bed, control_plane: &ControlPlane) {
+pub(crate) fn register(bed: &Bed, control_plane: &ControlPlane) {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let text = std::fs::read_to_string(workspace.join("deploy/base/webhook.yaml")).unwrap();
     let mut configuration: Value = serde_saphyr::from_str(&text).unwrap();

@@ -14,6 +14,7 @@ mod egress;
 mod impostor;
 mod load;
 mod refusal;
+mod requests;
 mod rotation;
 mod streams;
 mod tls;

@@ -10,7 +10,7 @@ const PARTS: usize = 4;
 ///
 /// # Errors
 /// When it isn't one.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let invalid = || format!("`{text}` is not a duration such as `500ms`, `10s` or `1h30m`");
     let mut rest = text;
     let mut sum = Duration::ZERO;

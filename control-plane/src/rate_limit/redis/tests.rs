@@ -23,8 +23,9 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
         // Free a moment ago; a test that loses it says so below.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         Self::start_at(port, arguments).await
     }
 

@@ -29,6 +29,9 @@ const PARSERS_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request";
 /// Where the refused one begins the server finds bytes that are none; it answers with
 /// the refusal's status and closes. A refusal inside a body that the server is reading
 /// already makes its reads fail with an error that holds the [`Refusal`].
+///
+/// Not for a server with hyper's `pipeline_flush`: it writes nothing while unread bytes
+/// are there, neither the refusal's answer nor those before it.
 #[derive(Debug)]
 pub struct Guarded<S> {
     inner: S,
