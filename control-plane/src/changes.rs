@@ -20,6 +20,19 @@ pub(crate) struct Changes {
 impl Changes {
     /// Watches a directory. Where notifications can't be had, the rescan remains.
     pub(crate) fn watch(directory: &Path) -> Self {
+        Self::start(directory, RecursiveMode::Recursive)
+    }
+
+    /// Watches a file by what becomes of its directory, so that it may be replaced.
+    pub(crate) fn watch_file(file: &Path) -> Self {
+        let directory = file.parent().filter(|parent| *parent != Path::new(""));
+        Self::start(
+            directory.unwrap_or(Path::new(".")),
+            RecursiveMode::NonRecursive,
+        )
+    }
+
+    fn start(directory: &Path, mode: RecursiveMode) -> Self {
         let (sender, events) = mpsc::channel(1);
         let notify = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -28,11 +41,11 @@ impl Changes {
             }
         };
         let watcher = notify::recommended_watcher(notify).and_then(|mut watcher| {
-            watcher.watch(directory, RecursiveMode::Recursive)?;
+            watcher.watch(directory, mode)?;
             Ok(watcher)
         });
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "no change notifications; the directory is read every 30 s");
+            tracing::warn!(%error, directory = %directory.display(), "no change notifications; it is read every 30 s");
         });
         Self {
             events,

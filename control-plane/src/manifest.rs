@@ -35,6 +35,10 @@ pub(crate) use traffic_policy::TrafficPolicyObject;
 
 /// One object that the mesh cares about.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are few of the large ones, each on its way into the index"
+)]
 pub(crate) enum Object {
     Pod(PodObject),
     Service(ServiceObject),

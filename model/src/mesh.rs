@@ -42,7 +42,7 @@ pub enum Change {
     /// A route is gone.
     RouteGone(RouteKey),
     /// The TrafficPolicy of a service is new or different.
-    TrafficPolicy(TrafficPolicy),
+    TrafficPolicy(Box<TrafficPolicy>),
     /// A service has no TrafficPolicy any more.
     TrafficPolicyGone(ServiceKey),
     /// An external service is new or different.
@@ -81,7 +81,7 @@ impl Mesh {
             Change::RouteGone(key) => self.routes.remove(&key, &self.services),
             Change::TrafficPolicy(policy) => {
                 let key = policy.service.clone();
-                self.traffic_policies.insert(key, Arc::new(policy));
+                self.traffic_policies.insert(key, Arc::from(policy));
             }
             Change::TrafficPolicyGone(key) => {
                 self.traffic_policies.remove(&key);

@@ -85,7 +85,7 @@ impl TryFrom<v1::Resource> for Change {
                 Change::External(service.try_into()?)
             }
             v1::resource::Resource::TrafficPolicy(policy) => {
-                Change::TrafficPolicy(policy.try_into()?)
+                Change::TrafficPolicy(Box::new(policy.try_into()?))
             }
         };
         let (_, content) = kind_and_name(&change);

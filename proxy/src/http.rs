@@ -97,8 +97,11 @@ pub(crate) struct Downstream<N> {
     original: OriginalDestination,
     /// The service of that address.
     service: Arc<Service>,
-    descriptions: Mutex<Vec<(Option<Candidate>, ServiceKey, Arc<Connection>)>>,
+    descriptions: Mutex<Vec<Description>>,
 }
+
+/// An endpoint of a service, and a connection to it for the record.
+type Description = (Option<Candidate>, ServiceKey, Arc<Connection>);
 
 /// Whether a connection to that destination may carry requests that the mesh looks at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -199,9 +202,7 @@ impl<N> Downstream<N> {
             .descriptions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let is_it = |entry: &&(Option<Candidate>, ServiceKey, Arc<Connection>)| {
-            entry.0.as_ref() == candidate && entry.1 == *service
-        };
+        let is_it = |entry: &&Description| entry.0.as_ref() == candidate && entry.1 == *service;
         if let Some((_, _, description)) = known.iter().find(is_it) {
             return Arc::clone(description);
         }

@@ -34,6 +34,8 @@ use crate::config::control_plane::{ControlPlane, ControlPlaneError, explain};
 const MOST_ASKING: usize = 1024;
 /// Largest answer in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024;
+/// How long after the policy's timeout the server is told to stop.
+const STOP_AFTER: Duration = Duration::from_millis(50);
 /// A connection may break, or an endpoint go, with the question under way: once more.
 const ATTEMPTS: usize = 2;
 
@@ -211,8 +213,8 @@ fn question(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Option<RateLimitReque
 
 fn call(request: RateLimitRequest, timeout: Duration) -> tonic::Request<RateLimitRequest> {
     let mut call = tonic::Request::new(request);
-    // Nobody needs an answer after that.
-    call.set_timeout(timeout);
+    // For the server, which may stop then. Here another clock runs, for all attempts.
+    call.set_timeout(timeout + STOP_AFTER);
     call
 }
 

@@ -9,6 +9,10 @@ use weft_model::external::ExternalProtocol;
 /// A service outside the cluster: by which names and addresses workloads reach it, and
 /// what is done on the way. It is there for the workloads of its own namespace; for those
 /// of all namespaces when it is in the control plane's.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "each column says of what type it is"
+)]
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "weft.dev",

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 
 /// How requests and connections reach one Service, and what happens when they don't.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "each column says of what type it is"
+)]
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "weft.dev",

@@ -127,7 +127,7 @@ impl Index {
             let told = self.told.policies.get(service);
             match policy {
                 Some(policy) if told != Some(&policy) => {
-                    changes.push(Change::TrafficPolicy(policy.clone()));
+                    changes.push(Change::TrafficPolicy(Box::new(policy.clone())));
                     self.told.policies.insert(service.clone(), policy);
                 }
                 Some(_) => {}

@@ -110,7 +110,7 @@ impl Versioned {
             Change::Service(service) => resource::Resource::Service(service.into()),
             Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
             Change::Route(route) => resource::Resource::Route(route.into()),
-            Change::TrafficPolicy(policy) => resource::Resource::TrafficPolicy(policy.into()),
+            Change::TrafficPolicy(policy) => resource::Resource::TrafficPolicy((&**policy).into()),
             Change::External(service) => resource::Resource::ExternalService(service.into()),
             Change::WorkloadGone(_)
             | Change::ServiceGone(_)

@@ -24,8 +24,9 @@ type Hash = [u8; 32];
 pub(super) struct Callers {
     authenticator: Authenticator,
     good: Mutex<HashMap<Hash, Instant>>,
-    /// One asks, the others wait for what it learns.
-    asking: tokio::sync::Mutex<()>,
+    /// One asks again, the others wait for what it learns. Only for tokens that were good:
+    /// a flood of others must not stand in their way.
+    asking_again: tokio::sync::Mutex<()>,
 }
 
 impl Callers {
@@ -33,7 +34,7 @@ impl Callers {
         Self {
             authenticator,
             good: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
+            asking_again: tokio::sync::Mutex::default(),
         }
     }
 
@@ -48,11 +49,16 @@ impl Callers {
         if self.is_good(&hash, GOOD) {
             return Ok(());
         }
-        let _turn = self.asking.lock().await;
-        if self.is_good(&hash, GOOD) {
-            return Ok(());
+        let mut turn = None;
+        if self.is_good(&hash, GOOD_UNASKED) {
+            turn = Some(self.asking_again.lock().await);
+            if self.is_good(&hash, GOOD) {
+                return Ok(());
+            }
         }
-        match self.authenticator.node(call).await {
+        let verdict = self.authenticator.node(call).await;
+        drop(turn);
+        match verdict {
             Ok(_) => {
                 self.remember(hash);
                 Ok(())

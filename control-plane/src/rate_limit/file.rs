@@ -15,7 +15,7 @@ use crate::changes::Changes;
 use crate::manifest::yaml;
 
 /// Descriptors inside descriptors, at the most: requests have no more entries, either.
-const DEEPEST: usize = 32;
+const DEEPEST: usize = 24;
 
 /// Why there are no limits from the file.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +126,8 @@ fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 /// # Errors
 /// When it is there, but can't be used.
 pub(super) fn follow(path: PathBuf, limits: Arc<ArcSwap<Limits>>) -> Result<(), FileError> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
     // Before it is read, so that nothing falls between both.
-    let mut changes = Changes::watch(&folder);
+    let mut changes = Changes::watch_file(&path);
     let mut text = read(&path)?;
     match &text {
         Some(text) => limits.store(Arc::new(content(&path, text)?)),
@@ -378,7 +374,7 @@ mod tests {
         };
         assert!(parse(&nested(DEEPEST - 1)).is_ok());
         let error = parse(&nested(DEEPEST)).unwrap_err().to_string();
-        assert!(error.contains("deeper than 32 levels"), "{error}");
+        assert!(error.contains("deeper than 24 levels"), "{error}");
     }
 
     #[test]

@@ -180,7 +180,8 @@ fn what_means_nothing_is_refused_by_the_name_of_its_field() {
         TrafficPolicy::try_from(message).unwrap_err().to_string()
     };
     let fault = |kind, percent| vec![v1::Fault { kind, percent }];
-    let cases: [(&dyn Fn(&mut v1::TrafficPolicy), &str); 10] = [
+    type Case<'a> = (&'a dyn Fn(&mut v1::TrafficPolicy), &'a str);
+    let cases: [Case<'_>; 10] = [
         (&|m| m.name.clear(), "name"),
         (&|m| m.locality = 99, "locality"),
         (&|m| m.load_balancer = None, "load_balancer.kind"),

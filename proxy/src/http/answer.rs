@@ -28,7 +28,7 @@ pub(crate) enum Answer {
         location: HeaderValue,
     },
     /// A browser asks whether it may send a request.
-    Preflight(HeaderMap),
+    Preflight(Box<HeaderMap>),
     /// No rule is for the request.
     NoRule,
     /// The rule has no backend to send to.
@@ -51,20 +51,24 @@ pub(crate) enum Answer {
     /// A limit of the Service's policy.
     Refused(Refused),
     /// Asked too often.
-    RateLimited {
-        /// When to ask again.
-        retry_after: Option<Duration>,
-        /// What the rate limit service wants to be told.
-        headers: HeaderMap,
-        /// Its words; empty where it has none.
-        body: Bytes,
-    },
+    RateLimited(Box<TooOften>),
     /// The rate limit service didn't say, and the policy wants its word.
     RateLimitUnavailable,
     /// It fails on purpose, as HTTP.
     Fault(StatusCode),
     /// It fails on purpose, as gRPC.
     GrpcFault(u16),
+}
+
+/// What a client is told that asked too often.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TooOften {
+    /// When to ask again.
+    pub(crate) retry_after: Option<Duration>,
+    /// What the rate limit service wants to be told.
+    pub(crate) headers: HeaderMap,
+    /// Its words; empty where it has none.
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -81,7 +85,7 @@ impl Answer {
             Self::RateLimitUnavailable => "RATE_LIMIT_UNAVAILABLE",
             Self::Broken => "UPSTREAM_RESET",
             Self::Timeout => "TIMEOUT",
-            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::RateLimited(_) => "RATE_LIMITED",
             Self::Fault(_) | Self::GrpcFault(_) => "FAULT",
         }
     }
@@ -94,7 +98,7 @@ impl Answer {
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unroutable(_)
             | Self::Unreachable { .. }
             | Self::Broken
@@ -110,7 +114,7 @@ impl Answer {
             Self::GrpcFault(status) => *status,
             Self::NoRule => 12,
             Self::Timeout => 4,
-            Self::RateLimited { .. } => 8,
+            Self::RateLimited(_) => 8,
             Self::BadRequest(_) => 13,
             Self::Fault(status) => match status.as_u16() {
                 400 => 13,
@@ -139,7 +143,7 @@ impl Answer {
             Self::Timeout => "the request took longer than its route allows".into(),
             Self::Refused(refused) => refused.to_string(),
             Self::RateLimitUnavailable => "the rate limit service did not answer".into(),
-            Self::RateLimited { .. } => "too many requests".into(),
+            Self::RateLimited(_) => "too many requests".into(),
             Self::Fault(_) | Self::GrpcFault(_) => "fails on purpose".into(),
         }
     }
@@ -181,15 +185,11 @@ impl Answer {
             Self::Redirect { location, .. } => {
                 headers.insert(LOCATION, location);
             }
-            Self::Preflight(answer) => headers.extend(answer),
-            Self::RateLimited {
-                retry_after,
-                headers: more,
-                body: words,
-            } => {
-                headers.extend(more);
-                wait(headers, retry_after);
-                body = words;
+            Self::Preflight(answer) => headers.extend(*answer),
+            Self::RateLimited(told) => {
+                headers.extend(told.headers);
+                wait(headers, told.retry_after);
+                body = told.body;
             }
             Self::Refused(refused) => wait(headers, refused.retry_after()),
             _ => {}
@@ -208,11 +208,10 @@ impl Answer {
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::RateLimited { retry_after } => Self::RateLimited {
+            Refused::RateLimited { retry_after } => Self::RateLimited(Box::new(TooOften {
                 retry_after: Some(retry_after),
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-            },
+                ..TooOften::default()
+            })),
             other => Self::Refused(other),
         }
     }
@@ -251,11 +250,10 @@ mod tests {
 
     #[test]
     fn a_client_is_told_to_wait_for_whole_seconds() {
-        let limited = Answer::RateLimited {
+        let limited = Answer::RateLimited(Box::new(TooOften {
             retry_after: Some(Duration::from_millis(1200)),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-        };
+            ..TooOften::default()
+        }));
         let response = limited.into_response(false);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert_eq!(response.status(), 429);

@@ -81,8 +81,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { source, .. } => source.size_hint(),
-            Self::Kept(attempt) => attempt.kept.lock().size.clone(),
-            Self::Copy(copy) => copy.size.clone(),
+            Self::Kept(attempt) => attempt.kept.lock().size,
+            Self::Copy(copy) => copy.size,
         }
     }
 }
@@ -226,7 +226,7 @@ impl Kept {
         }
         let (sender, frames) = mpsc::unbounded_channel();
         let (whole, behind) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let size = state.size.clone();
+        let size = state.size;
         state.copies.push(CopySender {
             frames: sender,
             whole: Arc::clone(&whole),

@@ -123,7 +123,8 @@ async fn send<'a, N: Net>(
     let mut body = outgoing_body(asked, body, &patience, filters, recorder);
     for copied in filters.into_iter().flat_map(filters::mirrors) {
         let draw = rule.map_or(1.0, |rule| rule.draw());
-        if copied.takes(draw) {
+        // What follows a change of protocol is no request that could be copied.
+        if copied.takes(draw) && !asked.changes_protocol() {
             let to = &copied.target;
             mirror::send(downstream, mesh, to, asked, &outgoing, &mut body);
         }

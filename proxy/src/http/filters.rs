@@ -52,7 +52,7 @@ pub(crate) fn apply(
             Filter::Rewrite(filter) => rewrite(filter, original, outgoing)?,
             Filter::Cors(cors) => {
                 if let Some(answer) = cors.preflight(&outgoing.method, &outgoing.headers) {
-                    return Err(Answer::Preflight(answer));
+                    return Err(Answer::Preflight(Box::new(answer)));
                 }
             }
             Filter::ResponseHeaders(_) | Filter::Mirror(_) => {}

@@ -11,7 +11,7 @@ use weft_model::rate_limit::Facts;
 use weft_model::route::{Retry, Timeouts};
 use weft_model::traffic::{Abort, GlobalRateLimit, HashKey, Injected};
 
-use super::answer::Answer;
+use super::answer::{Answer, TooOften};
 use super::exchange::Destination;
 use super::filters::Outgoing;
 use super::{Downstream, connect, session};
@@ -207,11 +207,11 @@ async fn ask<N: Net>(
     let rate_limits = &pod.http.rate_limits;
     match rate_limits.check(limit, &facts, servers, connector).await {
         Verdict::Allowed(passed) => Ok(passed),
-        Verdict::Limited(limited) => Err(Answer::RateLimited {
+        Verdict::Limited(limited) => Err(Answer::RateLimited(Box::new(TooOften {
             retry_after: limited.retry_after,
             headers: limited.headers,
             body: limited.body,
-        }),
+        }))),
         Verdict::Unavailable(error) => {
             tracing::debug!(%error, fail_open = limit.fail_open, "rate limit not asked");
             match limit.fail_open {

@@ -54,7 +54,7 @@ impl Bed {
 
     fn set(&mut self, policy: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
         let policy = policy(TrafficPolicy::new(web()));
-        self.mesh.apply(Change::TrafficPolicy(policy));
+        self.mesh.apply(Change::TrafficPolicy(Box::new(policy)));
     }
 
     fn way(&self) -> Upstream {

@@ -16,13 +16,14 @@ use crate::{application, echo, exchange};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
     let policy = TrafficPolicy::new(ServiceKey::new("default", "web"));
-    bed.tell(&Change::TrafficPolicy(change(policy)));
+    bed.tell(&Change::TrafficPolicy(Box::new(change(policy))));
 }
 
 /// Whether a connection is taken and answered.
 async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = client.connect(service).await.unwrap();
+    // A reset may come as early as this.
+    let mut stream = client.connect(service).await.ok()?;
     let asked = async {
         stream.write_all(b"x").await?;
         stream.read_exact(&mut [0]).await

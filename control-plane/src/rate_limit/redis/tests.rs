@@ -1,5 +1,7 @@
 //! Against the redis-server of the distribution, on a port of loopback.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 

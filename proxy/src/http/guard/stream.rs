@@ -345,10 +345,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let first = slices.iter().find(|slice| !slice.is_empty());
-        if let Some(first) = first {
-            if let Some(done) = ready!(self.poll_answer(context, first))? {
-                return Poll::Ready(Ok(done));
-            }
+        if let Some(first) = first
+            && let Some(done) = ready!(self.poll_answer(context, first))?
+        {
+            return Poll::Ready(Ok(done));
         }
         Pin::new(&mut self.inner).poll_write_vectored(context, slices)
     }
