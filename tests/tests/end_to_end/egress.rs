@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use weft_tests::mesh::Mesh;
+use weft_tests::netns::Namespace;
 use weft_tests::wait_until;
 
 use super::{LIMIT, address, curl, serve_web, shop};
@@ -24,11 +25,21 @@ fn fabric(mesh: &Mesh, port: u16) -> SocketAddr {
     (mesh.topology().fabric().ipv4(), port).into()
 }
 
-/// Serves on the fabric, on a thread of its own for as long as the test runs; inside TLS
-/// when there is an acceptor.
+/// Serves on the fabric; inside TLS when there is an acceptor.
 fn serve_outside(mesh: &Mesh, port: u16, tls: Option<TlsAcceptor>) -> SocketAddr {
     let address = fabric(mesh, port);
-    let namespace = mesh.topology().fabric().namespace();
+    serve(mesh.topology().fabric().namespace(), address, tls, ANSWER);
+    address
+}
+
+/// Answers requests at an address of a namespace, on a thread of its own for as long as
+/// the test runs.
+pub(crate) fn serve(
+    namespace: &Namespace,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    text: &'static str,
+) {
     let listener = namespace.run(|| std::net::TcpListener::bind(address));
     let listener = listener.unwrap().unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -43,17 +54,16 @@ fn serve_outside(mesh: &Mesh, port: u16, tls: Option<TlsAcceptor>) -> SocketAddr
                 // Clients that go away are what the tests are about.
                 tokio::spawn(async move {
                     match tls {
-                        None => answer(&mut stream).await,
-                        Some(tls) => answer(&mut tls.accept(stream).await?).await,
+                        None => answer(&mut stream, text).await,
+                        Some(tls) => answer(&mut tls.accept(stream).await?, text).await,
                     }
                 });
             }
         });
     });
-    address
 }
 
-async fn answer<S>(stream: &mut S) -> std::io::Result<()>
+async fn answer<S>(stream: &mut S, text: &str) -> std::io::Result<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -63,8 +73,31 @@ where
             return Ok(());
         }
     }
-    stream.write_all(ANSWER.as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// A certificate authority.
+pub(crate) fn root() -> CertifiedIssuer<'static, KeyPair> {
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Whom a certificate is from is told by name, too.
+    root.distinguished_name.push(DnType::CommonName, "root");
+    CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// TLS as a server of that name speaks it.
+pub(crate) fn acceptor(root: &CertifiedIssuer<'static, KeyPair>, name: &str) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, root).unwrap().der().clone();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf], key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
 }
 
 fn registered_only(mesh: &Mesh, only: bool) {
@@ -133,20 +166,9 @@ fn only_what_is_registered_is_reached_where_a_namespace_says_so() {
 #[test]
 fn plaintext_to_an_external_service_leaves_as_tls_and_only_to_whom_it_was_meant_for() {
     let mesh = shop().start().unwrap();
-    let mut root = CertificateParams::default();
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["fabric.example".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &root).unwrap().der().clone();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf], key)
-        .unwrap();
-    let server = serve_outside(&mesh, 8443, Some(TlsAcceptor::from(Arc::new(config))));
+    let root = root();
+    let acceptor = acceptor(&root, "fabric.example");
+    let server = serve_outside(&mesh, 8443, Some(acceptor));
     let dialled = fabric(&mesh, 8080);
     let service = |host: &str| {
         json!({

@@ -10,6 +10,7 @@
 
 mod agent;
 mod change;
+mod connection_routes;
 mod egress;
 mod impostor;
 mod load;
