@@ -72,6 +72,7 @@ pub(super) async fn exchange<N: Net>(
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let asked = Asked::of(&request);
+    asked.show_host(request.headers_mut());
     let mesh = downstream.shared.store.snapshot();
     let found = find(downstream, &mesh, &request);
     let mut recorder = recorder(downstream, &request, &asked, found.as_ref());

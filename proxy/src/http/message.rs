@@ -52,6 +52,17 @@ impl Asked {
         }
     }
 
+    /// Puts HTTP/2's `:authority` where HTTP/1 has it, so that rules for `Host` match
+    /// either (GEP-1294).
+    pub(crate) fn show_host(&self, headers: &mut HeaderMap) {
+        if self.http2
+            && !headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::try_from(&self.authority)
+        {
+            headers.insert(HOST, host);
+        }
+    }
+
     /// The host, without port.
     pub(crate) fn host(&self) -> &str {
         let authority = self.authority.as_str();
@@ -209,6 +220,15 @@ mod tests {
         assert!(upgrade.is_changed_by(StatusCode::SWITCHING_PROTOCOLS));
         assert!(!upgrade.is_changed_by(StatusCode::OK));
         assert!(!asked(&[("upgrade", "websocket")]).changes_protocol());
+    }
+
+    #[test]
+    fn rules_for_the_host_see_that_of_either_version() {
+        let mut request = Request::get("http://web:80/").body(()).unwrap();
+        *request.version_mut() = Version::HTTP_2;
+        let asked = Asked::of(&request);
+        asked.show_host(request.headers_mut());
+        assert_eq!(request.headers()[HOST], "web:80");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the TrafficPolicies of a request's Services say of it: that of the Service that
 //! the client asked for, and that of the backend that a route chose for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -187,15 +188,11 @@ async fn ask<N: Net>(
         path: outgoing.target.path(),
         headers: &outgoing.headers,
     };
-    let from = Arc::clone(downstream);
+    // Asked by the pod's proxy, for whichever of its connections.
+    let client = SocketAddr::new(downstream.client.ip(), 0);
+    let of_pod = (Arc::clone(shared), Arc::clone(pod));
     let connector = move |candidate| {
-        let Downstream {
-            shared,
-            pod,
-            client,
-            ..
-        } = &*from;
-        let (shared, pod, client) = (Arc::clone(shared), Arc::clone(pod), *client);
+        let (shared, pod) = of_pod.clone();
         async move {
             let connected = connect::connect(&shared, &pod, &candidate, client).await;
             connected
