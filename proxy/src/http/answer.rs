@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use weft_model::mesh::Unroutable;
 
 use super::response::ResponseBody;
@@ -164,7 +163,7 @@ impl Answer {
     pub(crate) fn into_response(self, grpc: bool) -> Response<ResponseBody> {
         let message = self.message();
         let flag = self.flag();
-        let mut response = Response::new(ResponseBody::Local(Full::default()));
+        let mut response = Response::new(ResponseBody::local(Bytes::new()));
         let headers = response.headers_mut();
         if flag != "-" {
             headers.insert(REASON, HeaderValue::from_static(flag));
@@ -199,7 +198,7 @@ impl Answer {
             if body.is_empty() && !message.is_empty() {
                 body = Bytes::from(format!("weft: {message}\n"));
             }
-            *response.body_mut() = ResponseBody::Local(Full::new(body));
+            *response.body_mut() = ResponseBody::local(body);
         }
         response
     }

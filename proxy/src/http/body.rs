@@ -88,9 +88,13 @@ impl Body for RequestBody {
 }
 
 /// A request's body before it is sent.
+#[derive(Debug, Default)]
 pub(crate) enum OutgoingBody {
     /// None.
+    #[default]
     Empty,
+    /// As it came, while nothing was decided.
+    Unread(Incoming),
     /// For one attempt; `None` once that was begun.
     Once(Option<RequestBody>),
     /// For several.
@@ -101,7 +105,7 @@ impl OutgoingBody {
     /// The body for the next attempt, `None` when it is lost.
     pub(crate) fn take(&mut self) -> Option<RequestBody> {
         match self {
-            Self::Empty => Some(RequestBody::Empty),
+            Self::Empty | Self::Unread(_) => Some(RequestBody::Empty),
             Self::Once(body) => body.take(),
             Self::Kept(kept) => Some(kept.attempt()),
         }
@@ -117,7 +121,7 @@ impl OutgoingBody {
     /// Whether another attempt could send all of it.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Unread(_) => true,
             Self::Once(body) => body.is_some(),
             Self::Kept(kept) => kept.is_whole(),
         }

@@ -77,12 +77,16 @@ pub(super) async fn exchange<N: Net>(
     let found = find(downstream, &mesh, &request);
     let mut recorder = recorder(downstream, &request, &asked, found.as_ref());
     let Some(found) = found else {
-        return answer(recorder, &asked, Answer::NoRule);
+        let mut response = answer(recorder, &asked, Answer::NoRule);
+        let unread = OutgoingBody::Unread(request.into_body());
+        response.body_mut().hold(unread);
+        return response;
     };
     let client_upgrade = asked
         .changes_protocol()
         .then(|| hyper::upgrade::on(&mut request));
     let (outgoing, body) = outgoing(request, &asked);
+    let mut body = OutgoingBody::Unread(body);
     let origin = filters::origin(found.filters(), &outgoing.headers);
     let sent = send(
         downstream,
@@ -90,7 +94,7 @@ pub(super) async fn exchange<N: Net>(
         &asked,
         &found,
         outgoing,
-        body,
+        &mut body,
         &mut recorder,
     );
     match sent.await {
@@ -99,6 +103,7 @@ pub(super) async fn exchange<N: Net>(
             let mut response = answer(recorder, &asked, error);
             let headers = response.headers_mut();
             filters::apply_to_response(found.filters(), origin.as_ref(), headers);
+            response.body_mut().hold(body);
             response
         }
     }
@@ -111,7 +116,7 @@ async fn send<'a, N: Net>(
     asked: &Asked,
     found: &'a Found,
     mut outgoing: Outgoing,
-    body: Incoming,
+    body: &mut OutgoingBody,
     recorder: &mut Recorder,
 ) -> Result<Answered<'a>, Answer> {
     let (destination, backend) = prepare(downstream, mesh, asked, found, &mut outgoing)?;
@@ -121,13 +126,15 @@ async fn send<'a, N: Net>(
     let rule = found.rule.as_ref();
     let patience = patience(recorder.began(), rule, &policies);
     let filters = [found.filters(), backend_filters];
-    let mut body = outgoing_body(asked, body, &patience, filters, recorder);
+    if let OutgoingBody::Unread(source) = std::mem::take(body) {
+        *body = outgoing_body(asked, source, &patience, filters, recorder);
+    }
     for copied in filters.into_iter().flat_map(filters::mirrors) {
         let draw = rule.map_or(1.0, |rule| rule.draw());
         // What follows a change of protocol is no request that could be copied.
         if copied.takes(draw) && !asked.changes_protocol() {
             let to = &copied.target;
-            mirror::send(downstream, mesh, to, asked, &outgoing, &mut body);
+            mirror::send(downstream, mesh, to, asked, &outgoing, body);
         }
     }
     recorder.connection = downstream.describe(None, &destination.service);
@@ -404,7 +411,9 @@ fn outgoing_body(
     let sent = Arc::clone(&recorder.sent);
     let mut copies = filters.into_iter().flat_map(filters::mirrors);
     let copied = copies.next().is_some();
-    match (patience.retry.is_some(), copied) {
+    // What HTTP/2 sends is held to the end, whichever attempt it was lost with: see
+    // [`ResponseBody::Local`].
+    match (patience.retry.is_some(), copied || asked.http2) {
         (false, false) => OutgoingBody::Once(Some(RequestBody::Stream { source, sent })),
         (retried, _) => {
             let bound = if retried { KEPT_BYTES } else { 0 };

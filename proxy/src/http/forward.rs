@@ -72,7 +72,7 @@ pub(super) async fn forward<N: Net>(
     destination: &Destination,
     patience: &Patience<'_>,
     policies: &Policies,
-    mut body: OutgoingBody,
+    body: &mut OutgoingBody,
     mut permits: Permits,
     recorder: &mut Recorder,
 ) -> Result<Forwarded, Answer> {
@@ -98,7 +98,7 @@ pub(super) async fn forward<N: Net>(
             destination,
             candidate,
             way,
-            &mut body,
+            body,
         );
         let again = match within(deadline, sent).await {
             Ok((response, lease)) => {
@@ -124,7 +124,7 @@ pub(super) async fn forward<N: Net>(
                 if failed.is_of_endpoint() {
                     now.answered(false, Instant::now());
                 }
-                left.after(failed, &outgoing.method, &body)
+                left.after(failed, &outgoing.method, body)
             }
         };
         drop(now);

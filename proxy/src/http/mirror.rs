@@ -87,7 +87,7 @@ async fn copy<N: Net>(
         attempt: None,
         retry: None,
     };
-    let body = OutgoingBody::Once(Some(body));
+    let mut body = OutgoingBody::Once(Some(body));
     let forwarded = forward::forward(
         downstream,
         asked,
@@ -95,7 +95,7 @@ async fn copy<N: Net>(
         destination,
         &patience,
         &policies,
-        body,
+        &mut body,
         permits,
         &mut recorder,
     );

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::response::Parts;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
@@ -50,5 +50,5 @@ pub(super) fn carry(
             }
         }
     });
-    Response::from_parts(head, ResponseBody::Local(Full::default()))
+    Response::from_parts(head, ResponseBody::local(Bytes::new()))
 }

@@ -6,14 +6,16 @@ mod smuggling;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -392,6 +394,55 @@ async fn http2_stays_http2_and_grpc_is_refused_in_its_own_words() {
     assert_eq!(answer.headers["grpc-status"], "12");
 }
 
+/// A body that begins and never ends.
+struct Endless(bool);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match std::mem::replace(&mut self.0, true) {
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"begin"))))),
+            true => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_comes_before_the_end_of_a_body_that_nobody_reads() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let silent = super::application(&server, async |mut stream: TcpStream| {
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let endpoints = [(silent.ip(), Some(&server))];
+    let address = bed.service("web", silent.port(), &endpoints);
+    let mut timed = below("/timed", rule(vec![backend("web", 1)]));
+    timed.timeouts.request = Some(Duration::from_millis(50));
+    let nobody = below("/nobody", rule(vec![backend("nobody", 1)]));
+    route(&bed, RouteKind::Http, "web", vec![timed, nobody]);
+    let stream = client.connect(address).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/none", 404), ("/timed", 504), ("/nobody", 503)] {
+        for _ in 0..20 {
+            let request = Request::post(format!("http://web{path}"));
+            let request = request.body(Endless(false)).unwrap();
+            let response = tokio::time::timeout(DEADLINE, sender.send_request(request));
+            let response = response.await.expect("no answer in time");
+            assert_eq!(response.unwrap().status(), status, "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn failed_requests_are_tried_again_with_their_body() {
     let mut bed = Bed::new();
@@ -591,6 +642,52 @@ async fn a_connection_may_change_its_protocol() {
     let rest = tokio::time::timeout(DEADLINE, stream.read_exact(&mut read[5..]));
     rest.await.unwrap().unwrap();
     assert_eq!(&read, b"hellothere");
+}
+
+#[tokio::test]
+async fn connect_and_an_upgrade_to_http2_lead_to_the_other_end() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = super::application(&server, async |mut stream: TcpStream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer: &[u8] = match head.starts_with(b"CONNECT other:80 HTTP/1.1\r\n") {
+            true => b"HTTP/1.1 200 OK\r\n\r\n",
+            false => {
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+            }
+        };
+        stream.write_all(answer).await.unwrap();
+        super::echo(stream).await;
+    })
+    .await;
+    let endpoints = [(address.ip(), Some(&server))];
+    let address = bed.service("web", address.port(), &endpoints);
+    route(
+        &bed,
+        RouteKind::Http,
+        "web",
+        vec![rule(vec![backend("web", 1)])],
+    );
+    let upgrade = "GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                   Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";
+    for (request, status) in [
+        ("CONNECT other:80 HTTP/1.1\r\nHost: other:80\r\n\r\n", "200"),
+        (upgrade, "101"),
+    ] {
+        let mut stream = client.connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let byte = tokio::time::timeout(DEADLINE, stream.read_u8()).await;
+            head.push(byte.expect("no answer in time").unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert_eq!(super::exchange(&mut stream, "PRI * x").await, "PRI * x");
+    }
 }
 
 #[tokio::test]
