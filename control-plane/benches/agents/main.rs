@@ -23,6 +23,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use agent::{Event, Identity, Target};
 use mesh::Size;
@@ -124,6 +125,7 @@ async fn measure(
     let identities = identities(folder.path(), options.agents)?;
     let before = server.usage()?;
     let (sender, mut events) = mpsc::unbounded_channel();
+    let mut agents = JoinSet::new();
     let begin = Instant::now();
     for identity in identities {
         let run = agent::run(
@@ -132,7 +134,7 @@ async fn measure(
             mesh::changing_endpoint(),
             sender.clone(),
         );
-        tokio::spawn(async move {
+        agents.spawn(async move {
             if let Err(error) = run.await {
                 eprintln!("an agent ended: {error}");
             }
@@ -161,6 +163,8 @@ async fn measure(
     }
     last_told.sort();
     let after = server.usage()?;
+    // Before the server goes, which isn't their failure.
+    agents.shutdown().await;
     let changes = u32::try_from(options.changes.max(1))?;
     Ok(Measured {
         size,
