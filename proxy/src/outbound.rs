@@ -2,6 +2,7 @@
 //! gets there, connect, carry, record.
 
 mod destination;
+mod dial;
 mod outside;
 mod routed;
 
@@ -12,7 +13,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::client::TlsStream;
 use weft_model::OriginalDestination;
 use weft_model::external::EgressMode;
 use weft_model::mesh::{Candidate, Transport};
@@ -21,16 +21,14 @@ use weft_model::service::Service;
 use weft_model::workload::Workload;
 
 use self::destination::Destination;
-use crate::connections::{Entry, StillAllowed};
-use crate::error::{OutboundError, TunnelError};
-use crate::hbone;
-use crate::hbone::client::Tunnel;
-use crate::hbone::pool::Peer;
+use self::dial::carry;
+pub(crate) use self::dial::{Upstream, dial};
+use crate::connections::StillAllowed;
+use crate::error::OutboundError;
 use crate::http;
-use crate::inbound::same_node::{self, HandedOver};
-use crate::net::{Net, Purpose};
+use crate::net::Net;
 use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
-use crate::relay::{self, End, Progress, TcpSide};
+use crate::relay::{self, End, Progress};
 use crate::resilience::{Attempt, Permit, Upstream as Way};
 use crate::shared::{LocalPod, Shared};
 
@@ -49,14 +47,6 @@ impl Plan {
             .is_unregistered
             .then(|| Box::new(allowed) as StillAllowed)
     }
-}
-
-/// A connected destination.
-pub(crate) enum Upstream<N> {
-    Plain(TcpStream),
-    Tunnel(Tunnel),
-    Tls(Box<TlsStream<TcpStream>>),
-    SameNode(HandedOver<N>),
 }
 
 /// What was connected, and what it took.
@@ -340,112 +330,6 @@ async fn connect<N: Net>(
             Err(error) => {
                 tracing::debug!(%error, to = %candidate.address, "trying another endpoint")
             }
-        }
-    }
-}
-
-/// Connects to a candidate the way that leads there.
-pub(crate) async fn dial<N: Net>(
-    shared: &Arc<Shared<N>>,
-    pod: &Arc<LocalPod<N>>,
-    candidate: &Candidate,
-    client: SocketAddr,
-) -> Result<Upstream<N>, OutboundError> {
-    match (&candidate.transport, &candidate.workload) {
-        (Transport::SameNode, Some(workload)) => match shared.pods.get(&workload.uid) {
-            Some(destination) => {
-                let source = pod.workload(shared);
-                let to = candidate.address;
-                let handed = same_node::hand_over(shared, destination, source, client, to).await?;
-                Ok(Upstream::SameNode(handed))
-            }
-            // Captured, but not by this process (any more): whoever has the pod now
-            // answers at its HBONE port.
-            None => tunnel(pod, candidate, workload, client)
-                .await
-                .map(Upstream::Tunnel),
-        },
-        (Transport::Tunnel { .. }, Some(workload)) => tunnel(pod, candidate, workload, client)
-            .await
-            .map(Upstream::Tunnel),
-        (
-            Transport::Tls {
-                origination,
-                server_name,
-            },
-            _,
-        ) => {
-            let stream = plain(shared, pod, candidate.address).await?;
-            let limit = shared.settings.handshake_timeout;
-            let tls = &shared.originations;
-            let stream = tls.connect(origination, server_name, &[], stream, limit);
-            Ok(Upstream::Tls(Box::new(stream.await?)))
-        }
-        (Transport::Plaintext | Transport::SameNode | Transport::Tunnel { .. }, _) => {
-            plain(shared, pod, candidate.address)
-                .await
-                .map(Upstream::Plain)
-        }
-    }
-}
-
-async fn plain<N: Net>(
-    shared: &Shared<N>,
-    pod: &LocalPod<N>,
-    address: SocketAddr,
-) -> Result<TcpStream, OutboundError> {
-    let connecting = pod.net.connect(address, Purpose::Upstream);
-    let limit = shared.settings.connect_timeout;
-    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let connected = tokio::time::timeout(limit, connecting).await.map_err(late);
-    connected.flatten().map_err(OutboundError::Connect)
-}
-
-async fn tunnel<N: Net>(
-    pod: &LocalPod<N>,
-    candidate: &Candidate,
-    workload: &Workload,
-    client: SocketAddr,
-) -> Result<Tunnel, OutboundError> {
-    let gateway = SocketAddr::new(candidate.address.ip(), weft_model::policy::HBONE_PORT);
-    let (identity, uid) = (workload.identity.clone(), workload.uid.clone());
-    let peer = Peer {
-        identity,
-        gateway,
-        workload: uid,
-    };
-    let request = hbone::request(candidate.address, client).map_err(TunnelError::from)?;
-    Ok(pod.pool.open(&*pod.net, &peer, &request).await?)
-}
-
-/// Carries bytes until the connection ends; `None` when it was cut.
-async fn carry<N: Net>(
-    shared: &Arc<Shared<N>>,
-    accepted: TcpStream,
-    upstream: Upstream<N>,
-    progress: &Arc<Progress>,
-    entry: &mut Entry,
-) -> Option<End> {
-    let idle = shared.settings.idle;
-    match upstream {
-        Upstream::Plain(stream) => tokio::select! {
-            end = relay::relay_plain(accepted, stream, progress, idle) => Some(end),
-            () = entry.cut() => None,
-        },
-        Upstream::Tunnel(Tunnel {
-            streams,
-            place: _place,
-            ..
-        }) => tokio::select! {
-            end = relay::relay_stream(accepted, TcpSide::Downstream, streams, progress, idle) => Some(end),
-            () = entry.cut() => None,
-        },
-        Upstream::Tls(stream) => tokio::select! {
-            end = relay::relay_duplex(accepted, stream, progress, idle) => Some(end),
-            () = entry.cut() => None,
-        },
-        Upstream::SameNode(handed) => {
-            same_node::carry(shared, accepted, handed, progress, entry).await
         }
     }
 }
