@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
@@ -15,6 +17,9 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of a request's body that are kept for another attempt.
 pub(crate) const KEPT_BYTES: usize = 64 * 1024;
+/// Bytes of an unwanted body that are read and forgotten, and for how long.
+const DISCARDED_BYTES: usize = 256 * 1024;
+const DISCARDED_FOR: Duration = Duration::from_secs(1);
 /// Bytes that a copy may be behind before it is given up.
 const COPY_BEHIND: usize = 256 * 1024;
 
@@ -116,6 +121,36 @@ impl OutgoingBody {
         if let Self::Once(body) = self {
             *body = Some(unsent);
         }
+    }
+
+    /// Reads on for a while, as the request is answered without it: a client of HTTP/2
+    /// whose stream is reset while it still sends may take that for its answer (RFC 9113
+    /// section 8.1), one of HTTP/1 would lose its connection.
+    pub(crate) fn discard(mut self) {
+        let unread = match self {
+            Self::Unread(source) => Some(RequestBody::Stream {
+                source,
+                sent: Arc::default(),
+            }),
+            _ => self.take(),
+        };
+        let Some(mut unread) = unread.filter(|unread| !unread.is_end_stream()) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let reading = async {
+                let mut left = DISCARDED_BYTES;
+                while let Some(Ok(frame)) = unread.frame().await {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    left = left.saturating_sub(length);
+                    if left == 0 {
+                        break;
+                    }
+                }
+            };
+            // Whoever sends for longer has been told.
+            let _ = tokio::time::timeout(DISCARDED_FOR, reading).await;
+        });
     }
 
     /// Whether another attempt could send all of it.

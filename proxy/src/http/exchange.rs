@@ -77,10 +77,8 @@ pub(super) async fn exchange<N: Net>(
     let found = find(downstream, &mesh, &request);
     let mut recorder = recorder(downstream, &request, &asked, found.as_ref());
     let Some(found) = found else {
-        let mut response = answer(recorder, &asked, Answer::NoRule);
-        let unread = OutgoingBody::Unread(request.into_body());
-        response.body_mut().hold(unread);
-        return response;
+        OutgoingBody::Unread(request.into_body()).discard();
+        return answer(recorder, &asked, Answer::NoRule);
     };
     let client_upgrade = asked
         .changes_protocol()
@@ -103,7 +101,7 @@ pub(super) async fn exchange<N: Net>(
             let mut response = answer(recorder, &asked, error);
             let headers = response.headers_mut();
             filters::apply_to_response(found.filters(), origin.as_ref(), headers);
-            response.body_mut().hold(body);
+            body.discard();
             response
         }
     }
@@ -411,9 +409,7 @@ fn outgoing_body(
     let sent = Arc::clone(&recorder.sent);
     let mut copies = filters.into_iter().flat_map(filters::mirrors);
     let copied = copies.next().is_some();
-    // What HTTP/2 sends is held to the end, whichever attempt it was lost with: see
-    // [`ResponseBody::Local`].
-    match (patience.retry.is_some(), copied || asked.http2) {
+    match (patience.retry.is_some(), copied) {
         (false, false) => OutgoingBody::Once(Some(RequestBody::Stream { source, sent })),
         (retried, _) => {
             let bound = if retried { KEPT_BYTES } else { 0 };

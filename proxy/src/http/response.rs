@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
-use super::body::{BodyError, OutgoingBody};
+use super::body::BodyError;
 use super::policy::Outcome;
 use super::pool::Lease;
 use super::recorder::Recorder;
@@ -22,13 +22,8 @@ pub(crate) struct TooLong;
 /// What is sent to the client.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
-    /// Of the proxy itself, with what of the request was not read: dropped before the
-    /// response is sent it would cancel the request's stream, and the response with it
-    /// (RFC 9113 section 8.1 asks for the response first).
-    Local(
-        Full<Bytes>,
-        #[allow(dead_code, reason = "held until the response was sent")] OutgoingBody,
-    ),
+    /// Of the proxy itself.
+    Local(Full<Bytes>),
     /// As it comes from the endpoint.
     Upstream(Box<UpstreamBody>),
 }
@@ -50,14 +45,7 @@ pub(crate) struct UpstreamBody {
 impl ResponseBody {
     /// Of the proxy itself.
     pub(crate) fn local(text: Bytes) -> Self {
-        Self::Local(Full::new(text), OutgoingBody::Empty)
-    }
-
-    /// Holds what of the request was not read until the response was sent.
-    pub(crate) fn hold(&mut self, unread: OutgoingBody) {
-        if let Self::Local(_, held) = self {
-            *held = unread;
-        }
+        Self::Local(Full::new(text))
     }
 
     /// A body from an endpoint, which may be over already.
@@ -126,7 +114,7 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Local(body, _) => {
+            Self::Local(body) => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
                 Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
             }
@@ -136,14 +124,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Local(body, _) => body.is_end_stream(),
+            Self::Local(body) => body.is_end_stream(),
             Self::Upstream(body) => body.source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Local(body, _) => body.size_hint(),
+            Self::Local(body) => body.size_hint(),
             Self::Upstream(body) => body.source.size_hint(),
         }
     }

@@ -444,6 +444,38 @@ async fn an_answer_comes_before_the_end_of_a_body_that_nobody_reads() {
 }
 
 #[tokio::test]
+async fn a_client_that_still_sends_is_not_reset_for_an_early_answer() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let web = web(&server, named("server")).await;
+    let address = service(&bed, "web", &web, &server);
+    let only = below("/only", rule(vec![backend("web", 1)]));
+    route(&bed, RouteKind::Http, "web", vec![only]);
+    let stream = client.connect(address).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://web/none").body(()).unwrap();
+    let (response, mut send) = requests
+        .ready()
+        .await
+        .unwrap()
+        .send_request(request, false)
+        .unwrap();
+    send.send_data(Bytes::from_static(b"begin"), false).unwrap();
+    let response = tokio::time::timeout(DEADLINE, response);
+    let response = response.await.expect("no answer in time").unwrap();
+    assert_eq!(response.status(), 404);
+    let mut body = response.into_body();
+    while let Some(data) = body.data().await {
+        data.unwrap();
+    }
+    let reset = std::future::poll_fn(|context| send.poll_reset(context));
+    let reset = tokio::time::timeout(Duration::from_millis(200), reset).await;
+    assert!(reset.is_err(), "{reset:?}");
+    send.send_data(Bytes::from_static(b"end"), true).unwrap();
+}
+
+#[tokio::test]
 async fn failed_requests_are_tried_again_with_their_body() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
