@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::address::AddressBlock;
 use crate::route::table::specificity;
-use crate::service::ServiceKey;
+use crate::service::NamespacedName;
 
 /// What becomes of a workload's connections to what nobody has registered.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -153,7 +153,7 @@ pub struct TlsOrigination {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExternalService {
     /// Its name.
-    pub key: ServiceKey,
+    pub key: NamespacedName,
     /// Whether it is there for every namespace, not for its own only: nobody shall be able
     /// to lead the clients of others astray.
     pub is_mesh_wide: bool,

@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use self::connections::{ConnectionRoutes, Routed};
+pub use self::connections::{ConnectionRoutes, RoutedConnection};
 use self::externals::Externals;
 pub use self::resolution::{Candidate, Resolution, Transport, Unroutable};
 use self::routes::Routes;
 use crate::address::{OriginalDestination, canonical_ip};
 use crate::external::ExternalService;
 use crate::policy::{HBONE_PORT, MtlsMode};
-use crate::route::table::Table;
+use crate::route::table::RouteTable;
 use crate::route::{Route, RouteKey};
-use crate::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use crate::service::{Endpoint, EndpointKey, NamespacedName, Service};
 use crate::traffic::TrafficPolicy;
 use crate::workload::{Enrolment, Workload, WorkloadUid};
 
@@ -28,27 +28,27 @@ pub enum Change {
     /// A workload is new or different.
     Workload(Workload),
     /// A workload is gone.
-    WorkloadGone(WorkloadUid),
+    WorkloadRemoved(WorkloadUid),
     /// A service is new or different.
     Service(Service),
     /// A service is gone.
-    ServiceGone(ServiceKey),
+    ServiceRemoved(NamespacedName),
     /// An endpoint is new or different.
     Endpoint(Endpoint),
     /// An endpoint is gone.
-    EndpointGone(EndpointKey),
+    EndpointRemoved(EndpointKey),
     /// A route is new or different.
     Route(Route),
     /// A route is gone.
-    RouteGone(RouteKey),
+    RouteRemoved(RouteKey),
     /// The TrafficPolicy of a service is new or different.
     TrafficPolicy(Box<TrafficPolicy>),
     /// A service has no TrafficPolicy any more.
-    TrafficPolicyGone(ServiceKey),
+    TrafficPolicyRemoved(NamespacedName),
     /// An external service is new or different.
-    External(ExternalService),
+    ExternalService(ExternalService),
     /// An external service is gone.
-    ExternalGone(ServiceKey),
+    ExternalServiceRemoved(NamespacedName),
 }
 
 /// What the mesh consists of at one moment. Cloning is cheap in memory (entries
@@ -57,13 +57,13 @@ pub enum Change {
 pub struct Mesh {
     workloads: HashMap<WorkloadUid, Arc<Workload>>,
     workloads_by_address: HashMap<IpAddr, Arc<Workload>>,
-    services: HashMap<ServiceKey, Arc<Service>>,
+    services: HashMap<NamespacedName, Arc<Service>>,
     services_by_address: HashMap<IpAddr, Arc<Service>>,
-    endpoints: HashMap<ServiceKey, Arc<Vec<Arc<Endpoint>>>>,
+    endpoints: HashMap<NamespacedName, Arc<Vec<Arc<Endpoint>>>>,
     /// How many endpoints have an address.
     endpoints_by_address: HashMap<IpAddr, usize>,
     routes: Routes,
-    traffic_policies: HashMap<ServiceKey, Arc<TrafficPolicy>>,
+    traffic_policies: HashMap<NamespacedName, Arc<TrafficPolicy>>,
     externals: Externals,
 }
 
@@ -72,25 +72,25 @@ impl Mesh {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Workload(workload) => self.put_workload(Arc::new(workload)),
-            Change::WorkloadGone(uid) => self.remove_workload(&uid),
+            Change::WorkloadRemoved(uid) => self.remove_workload(&uid),
             Change::Service(service) => self.put_service(Arc::new(service)),
-            Change::ServiceGone(key) => self.remove_service(&key),
+            Change::ServiceRemoved(key) => self.remove_service(&key),
             Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
-            Change::EndpointGone(key) => self.remove_endpoint(&key),
+            Change::EndpointRemoved(key) => self.remove_endpoint(&key),
             Change::Route(route) => self.routes.put(Arc::new(route), &self.services),
-            Change::RouteGone(key) => self.routes.remove(&key, &self.services),
+            Change::RouteRemoved(key) => self.routes.remove(&key, &self.services),
             Change::TrafficPolicy(policy) => {
                 let key = policy.service.clone();
                 self.traffic_policies.insert(key, Arc::from(policy));
             }
-            Change::TrafficPolicyGone(key) => {
+            Change::TrafficPolicyRemoved(key) => {
                 self.traffic_policies.remove(&key);
             }
-            Change::External(service) => {
+            Change::ExternalService(service) => {
                 self.externals
                     .insert(service.key.clone(), Arc::new(service));
             }
-            Change::ExternalGone(key) => {
+            Change::ExternalServiceRemoved(key) => {
                 self.externals.remove(&key);
             }
         }
@@ -102,7 +102,7 @@ impl Mesh {
     }
 
     /// The workload that has that address.
-    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+    pub fn workload_by_address(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.workloads_by_address.get(&canonical_ip(address))
     }
 
@@ -117,12 +117,12 @@ impl Mesh {
     }
 
     /// The service of that name.
-    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+    pub fn service(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
         self.services.get(key)
     }
 
     /// The endpoints of a service, ready or not.
-    pub fn endpoints(&self, key: &ServiceKey) -> &[Arc<Endpoint>] {
+    pub fn endpoints(&self, key: &NamespacedName) -> &[Arc<Endpoint>] {
         self.endpoints
             .get(key)
             .map_or(&[], |endpoints| endpoints.as_slice())
@@ -135,27 +135,27 @@ impl Mesh {
 
     /// The rules that hold for what clients of a namespace send to a port of a service;
     /// `None` where no route is attached.
-    pub fn routes_of(
+    pub fn route_table(
         &self,
-        service: &ServiceKey,
+        service: &NamespacedName,
         port: u16,
         client_namespace: &str,
-    ) -> Option<&Arc<Table>> {
+    ) -> Option<&Arc<RouteTable>> {
         self.routes.of(service)?.table(client_namespace, port)
     }
 
     /// What a service's TrafficPolicy says, `None` where it has none.
-    pub fn traffic_policy(&self, service: &ServiceKey) -> Option<&Arc<TrafficPolicy>> {
+    pub fn traffic_policy(&self, service: &NamespacedName) -> Option<&Arc<TrafficPolicy>> {
         self.traffic_policies.get(service)
     }
 
     /// The service that has that virtual address.
-    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
+    pub fn service_by_address(&self, address: IpAddr) -> Option<&Arc<Service>> {
         self.services_by_address.get(&canonical_ip(address))
     }
 
     /// Whether some service has an endpoint at that address.
-    pub fn is_endpoint(&self, address: IpAddr) -> bool {
+    pub fn is_endpoint_address(&self, address: IpAddr) -> bool {
         self.endpoints_by_address
             .contains_key(&canonical_ip(address))
     }
@@ -165,8 +165,12 @@ impl Mesh {
     ///
     /// # Errors
     /// When the pod there can't be reached.
-    pub fn candidate_at(&self, node: &str, address: SocketAddr) -> Result<Candidate, Unroutable> {
-        let workload = self.workload_at(address.ip()).cloned();
+    pub fn candidate_for_address(
+        &self,
+        node: &str,
+        address: SocketAddr,
+    ) -> Result<Candidate, Unroutable> {
+        let workload = self.workload_by_address(address.ip()).cloned();
         let transport = workload
             .as_ref()
             .map_or(Ok(Transport::Plaintext), |workload| {
@@ -190,14 +194,15 @@ impl Mesh {
     ) -> Result<Resolution, Unroutable> {
         let address = destination.address();
         if let Some(service) = self.services_by_address.get(&address.ip()) {
-            let candidates = self.candidates(node, service, address.port(), address.is_ipv4())?;
+            let candidates =
+                self.service_candidates(node, service, address.port(), address.is_ipv4())?;
             let service = Arc::clone(service);
             return Ok(Resolution::Service {
                 service,
                 candidates,
             });
         }
-        match self.workload_at(address.ip()) {
+        match self.workload_by_address(address.ip()) {
             Some(workload) => {
                 let transport = transport(node, workload, address.ip())?;
                 let workload = Some(Arc::clone(workload));
@@ -216,7 +221,7 @@ impl Mesh {
     ///
     /// # Errors
     /// When the service has no such port, or nothing there can take it.
-    pub fn candidates(
+    pub fn service_candidates(
         &self,
         node: &str,
         service: &Service,
@@ -242,7 +247,7 @@ impl Mesh {
             };
             let address = SocketAddr::new(endpoint.key.address, target);
             let workload = match &endpoint.workload {
-                None => self.workload_at(address.ip()),
+                None => self.workload_by_address(address.ip()),
                 // By name, so that a reused address is never taken for its former
                 // owner; a pod that isn't known (any more) can't be trusted with
                 // plaintext either, so its endpoint waits.
@@ -319,7 +324,7 @@ impl Mesh {
         self.routes.compile(&key, &self.services);
     }
 
-    fn remove_service(&mut self, key: &ServiceKey) {
+    fn remove_service(&mut self, key: &NamespacedName) {
         let Some(old) = self.services.remove(key) else {
             return;
         };

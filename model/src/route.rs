@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::service::{InvalidServiceKey, ServiceKey};
+use crate::service::{InvalidNamespacedName, NamespacedName};
 pub use filter::Filter;
 pub use matching::RequestMatch;
 
@@ -49,7 +49,7 @@ impl RouteKind {
     }
 
     /// Whether it is about requests, not about connections.
-    pub fn is_of_requests(self) -> bool {
+    pub fn routes_requests(self) -> bool {
         matches!(self, Self::Grpc | Self::Http)
     }
 }
@@ -66,7 +66,7 @@ pub struct RouteKey {
     /// Its kind.
     pub kind: RouteKind,
     /// Namespace and name.
-    pub name: ServiceKey,
+    pub name: NamespacedName,
 }
 
 impl fmt::Display for RouteKey {
@@ -83,7 +83,7 @@ pub enum InvalidRouteKey {
     Kind(String),
     /// What follows the kind.
     #[error(transparent)]
-    Name(#[from] InvalidServiceKey),
+    Name(#[from] InvalidNamespacedName),
 }
 
 impl FromStr for RouteKey {
@@ -122,7 +122,7 @@ pub struct Route {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Parent {
     /// The Service.
-    pub service: ServiceKey,
+    pub service: NamespacedName,
     /// One of its ports; all when `None`.
     pub port: Option<u16>,
     /// The name of one of its ports; any when `None`.
@@ -165,7 +165,7 @@ pub enum BackendTarget {
     /// A port of a Service. Routes that are attached to it play no part.
     Service {
         /// The Service.
-        service: ServiceKey,
+        service: NamespacedName,
         /// Its port.
         port: u16,
     },
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn keys_round_trip_as_text() {
         for kind in RouteKind::ALL {
-            let name = ServiceKey::new("shop", "web");
+            let name = NamespacedName::new("shop", "web");
             let key = RouteKey { kind, name };
             assert_eq!(key.to_string().parse(), Ok(key));
         }

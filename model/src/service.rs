@@ -9,14 +9,14 @@ use crate::workload::WorkloadUid;
 
 /// Names a Service: namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServiceKey {
+pub struct NamespacedName {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
     /// Name of the Service object.
     pub name: Arc<str>,
 }
 
-impl ServiceKey {
+impl NamespacedName {
     /// A key from its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl ServiceKey {
     }
 }
 
-impl fmt::Display for ServiceKey {
+impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -35,10 +35,10 @@ impl fmt::Display for ServiceKey {
 /// A text that is not `namespace/name`.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is not of the form namespace/name")]
-pub struct InvalidServiceKey(String);
+pub struct InvalidNamespacedName(String);
 
-impl FromStr for ServiceKey {
-    type Err = InvalidServiceKey;
+impl FromStr for NamespacedName {
+    type Err = InvalidNamespacedName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('/') {
@@ -47,7 +47,7 @@ impl FromStr for ServiceKey {
             {
                 Ok(Self::new(namespace, name))
             }
-            _ => Err(InvalidServiceKey(text.to_owned())),
+            _ => Err(InvalidNamespacedName(text.to_owned())),
         }
     }
 }
@@ -78,7 +78,7 @@ pub struct ServicePort {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
     /// Its name.
-    pub key: ServiceKey,
+    pub key: NamespacedName,
     /// Its DNS name, such as `web.shop.svc.cluster.local`.
     pub hostname: Arc<str>,
     /// How clients reach it.
@@ -106,7 +106,7 @@ impl Service {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EndpointKey {
     /// The service that it serves.
-    pub service: ServiceKey,
+    pub service: NamespacedName,
     /// Its canonical address.
     pub address: IpAddr,
 }
@@ -118,10 +118,10 @@ impl fmt::Display for EndpointKey {
 }
 
 impl FromStr for EndpointKey {
-    type Err = InvalidServiceKey;
+    type Err = InvalidNamespacedName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidServiceKey(text.to_owned());
+        let invalid = || InvalidNamespacedName(text.to_owned());
         let (service, address) = text.rsplit_once('/').ok_or_else(invalid)?;
         let address = address.parse().map_err(|_| invalid())?;
         Ok(Self {
@@ -162,12 +162,12 @@ mod tests {
     #[test]
     fn keys_round_trip_as_text() {
         let key = EndpointKey {
-            service: ServiceKey::new("shop", "web"),
+            service: NamespacedName::new("shop", "web"),
             address: "fd00::1".parse().unwrap(),
         };
         assert_eq!(key.to_string().parse::<EndpointKey>().unwrap(), key);
         for text in ["web", "/web", "shop/", "a/b/c"] {
-            assert!(text.parse::<ServiceKey>().is_err(), "{text}");
+            assert!(text.parse::<NamespacedName>().is_err(), "{text}");
         }
         assert!("shop/web/no-address".parse::<EndpointKey>().is_err());
     }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use crate::route::{Retry, Timeouts};
-use crate::service::ServiceKey;
+use crate::service::NamespacedName;
 
 /// The policy of one Service. Where nothing is said, nothing is limited, and endpoints
 /// are chosen by latency and load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrafficPolicy {
     /// The Service that it is of; it has one at most.
-    pub service: ServiceKey,
+    pub service: NamespacedName,
     /// How an endpoint is chosen.
     pub balancer: Balancer,
     /// Which endpoints are preferred for where they are.
@@ -46,7 +46,7 @@ pub struct TrafficPolicy {
 
 impl TrafficPolicy {
     /// A policy that says nothing.
-    pub fn new(service: ServiceKey) -> Self {
+    pub fn new(service: NamespacedName) -> Self {
         Self {
             service,
             balancer: Balancer::default(),
@@ -255,7 +255,7 @@ pub struct LocalRateLimit {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GlobalRateLimit {
     /// Where it is: a Service and its port; the control plane's own when `None`.
-    pub server: Option<(ServiceKey, u16)>,
+    pub server: Option<(NamespacedName, u16)>,
     /// The domain of the limits.
     pub domain: Arc<str>,
     /// One list of pairs each; the request is refused when any of them is over its limit.
@@ -306,7 +306,7 @@ mod tests {
         };
         TrafficPolicy {
             faults: faults.iter().map(fault).collect(),
-            ..TrafficPolicy::new(ServiceKey::new("shop", "web"))
+            ..TrafficPolicy::new(NamespacedName::new("shop", "web"))
         }
     }
 

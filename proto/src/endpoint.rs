@@ -1,6 +1,6 @@
 //! Endpoints on the wire.
 
-use weft_model::service::{Endpoint, EndpointKey, ServiceKey};
+use weft_model::service::{Endpoint, EndpointKey, NamespacedName};
 use weft_model::workload::WorkloadUid;
 
 use crate::address::{InvalidAddress, address, octets, port};
@@ -40,7 +40,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
         let uid = message.workload_uid.as_str();
         Ok(Self {
             key: EndpointKey {
-                service: ServiceKey::new(&message.service_namespace, &message.service_name),
+                service: NamespacedName::new(&message.service_namespace, &message.service_name),
                 address: address(&message.address)?,
             },
             workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
@@ -89,7 +89,7 @@ mod tests {
             ports in prop::collection::vec((1u16.., 1u16..), 0..4),
             ready: bool,
         ) {
-            let service = ServiceKey::new("shop", &name);
+            let service = NamespacedName::new("shop", &name);
             let endpoint = Endpoint {
                 key: EndpointKey { service, address: octets.into() },
                 workload: uid.map(|uid| WorkloadUid::from(uid.as_str())),

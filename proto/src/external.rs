@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_model::external::{
     ExternalPort, ExternalProtocol, ExternalService, InvalidHostPattern, TlsOrigination,
 };
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 
 use crate::address::{InvalidAddress, address, octets, port};
 use crate::v1;
@@ -59,7 +59,7 @@ impl TryFrom<v1::ExternalService> for ExternalService {
         let endpoints =
             endpoints.map(|bytes| address(bytes).map_err(|error| Address("endpoints", error)));
         Ok(Self {
-            key: ServiceKey::new(&message.namespace, &message.name),
+            key: NamespacedName::new(&message.namespace, &message.name),
             is_mesh_wide: message.mesh_wide,
             hosts: hosts.collect::<Result<_, _>>()?,
             addresses: blocks.collect::<Result<_, _>>()?,
@@ -224,7 +224,7 @@ mod tests {
             use ExternalProtocol::{Http, Https, Tcp, Tls};
             let [block, endpoint] = bits.map(|bits| IpAddr::V4(bits.into()));
             let service = ExternalService {
-                key: ServiceKey::new("shop", "pay"),
+                key: NamespacedName::new("shop", "pay"),
                 is_mesh_wide,
                 hosts: vec![host.parse().unwrap()],
                 addresses: vec![block.to_string().parse().unwrap()],

@@ -2,7 +2,7 @@
 
 use weft_model::mesh::Change;
 use weft_model::route::InvalidRouteKey;
-use weft_model::service::InvalidServiceKey;
+use weft_model::service::InvalidNamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};
@@ -27,7 +27,7 @@ pub enum InvalidResource {
     },
     /// A name that doesn't parse.
     #[error(transparent)]
-    Key(#[from] InvalidServiceKey),
+    Key(#[from] InvalidNamespacedName),
     /// A route's name that doesn't parse.
     #[error(transparent)]
     RouteKey(#[from] InvalidRouteKey),
@@ -55,20 +55,22 @@ pub enum InvalidResource {
 pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
     match change {
         Change::Workload(workload) => (ResourceKind::Workload, workload.uid.to_string()),
-        Change::WorkloadGone(uid) => (ResourceKind::Workload, uid.to_string()),
+        Change::WorkloadRemoved(uid) => (ResourceKind::Workload, uid.to_string()),
         Change::Service(service) => (ResourceKind::Service, service.key.to_string()),
-        Change::ServiceGone(key) => (ResourceKind::Service, key.to_string()),
+        Change::ServiceRemoved(key) => (ResourceKind::Service, key.to_string()),
         Change::Endpoint(endpoint) => (ResourceKind::Endpoint, endpoint.key.to_string()),
-        Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
+        Change::EndpointRemoved(key) => (ResourceKind::Endpoint, key.to_string()),
         Change::Route(route) => (ResourceKind::Route, route.key.to_string()),
-        Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
-        Change::External(service) => (ResourceKind::ExternalService, service.key.to_string()),
-        Change::ExternalGone(key) => (ResourceKind::ExternalService, key.to_string()),
+        Change::RouteRemoved(key) => (ResourceKind::Route, key.to_string()),
+        Change::ExternalService(service) => {
+            (ResourceKind::ExternalService, service.key.to_string())
+        }
+        Change::ExternalServiceRemoved(key) => (ResourceKind::ExternalService, key.to_string()),
         Change::TrafficPolicy(policy) => {
             let name = policy.service.to_string();
             (ResourceKind::TrafficPolicy, name)
         }
-        Change::TrafficPolicyGone(key) => (ResourceKind::TrafficPolicy, key.to_string()),
+        Change::TrafficPolicyRemoved(key) => (ResourceKind::TrafficPolicy, key.to_string()),
     }
 }
 
@@ -82,7 +84,7 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
             v1::resource::Resource::ExternalService(service) => {
-                Change::External(service.try_into()?)
+                Change::ExternalService(service.try_into()?)
             }
             v1::resource::Resource::TrafficPolicy(policy) => {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
@@ -105,12 +107,12 @@ impl TryFrom<v1::Resource> for Change {
 /// When the kind is unknown or the name is not one of that kind.
 pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
     match kind {
-        ResourceKind::Workload => Ok(Change::WorkloadGone(WorkloadUid::from(name))),
-        ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
-        ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
-        ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
-        ResourceKind::ExternalService => Ok(Change::ExternalGone(name.parse()?)),
-        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyGone(name.parse()?)),
+        ResourceKind::Workload => Ok(Change::WorkloadRemoved(WorkloadUid::from(name))),
+        ResourceKind::Service => Ok(Change::ServiceRemoved(name.parse()?)),
+        ResourceKind::Endpoint => Ok(Change::EndpointRemoved(name.parse()?)),
+        ResourceKind::Route => Ok(Change::RouteRemoved(name.parse()?)),
+        ResourceKind::ExternalService => Ok(Change::ExternalServiceRemoved(name.parse()?)),
+        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyRemoved(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }

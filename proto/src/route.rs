@@ -11,7 +11,7 @@ use weft_model::route::{
     Backend, BackendTarget, Parent, Retry, Route, RouteKey, RouteKind, Rule, SessionCarrier,
     SessionPersistence, Timeouts,
 };
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 
 use crate::address::port;
 use crate::v1;
@@ -70,10 +70,10 @@ pub(crate) fn key(
     field: &'static str,
     namespace: &str,
     name: &str,
-) -> Result<ServiceKey, InvalidRoute> {
+) -> Result<NamespacedName, InvalidRoute> {
     match namespace.is_empty() || name.is_empty() {
         true => Err(InvalidRoute::Missing(field)),
-        false => Ok(ServiceKey::new(namespace, name)),
+        false => Ok(NamespacedName::new(namespace, name)),
     }
 }
 

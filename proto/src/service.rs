@@ -1,6 +1,6 @@
 //! Services on the wire.
 
-use weft_model::service::{Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::service::{NamespacedName, Service, ServiceKind, ServicePort};
 
 use crate::address::{InvalidAddress, address, octets, port};
 use crate::v1;
@@ -48,7 +48,7 @@ impl TryFrom<v1::Service> for Service {
             })
         });
         Ok(Self {
-            key: ServiceKey::new(&message.namespace, &message.name),
+            key: NamespacedName::new(&message.namespace, &message.name),
             hostname: message.hostname.into(),
             kind,
             ports: ports.collect::<Result<_, InvalidService>>()?,
@@ -108,7 +108,7 @@ mod tests {
                 port,
                 app_protocol: app_protocol.into(),
             });
-            let key = ServiceKey::new("shop", &name);
+            let key = NamespacedName::new("shop", &name);
             let hostname = format!("{name}.shop.svc").into();
             let service = Service { key, hostname, kind, ports: ports.collect() };
             prop_assert_eq!(Service::try_from(v1::Service::from(&service)), Ok(service));

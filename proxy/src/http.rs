@@ -45,7 +45,7 @@ use tokio::sync::{Semaphore, watch};
 use weft_model::OriginalDestination;
 use weft_model::mesh::Candidate;
 use weft_model::protocol::{Declared, Detected};
-use weft_model::service::{Service, ServiceKey};
+use weft_model::service::{NamespacedName, Service};
 
 use self::endpoints::EndpointCache;
 use self::guard::Refusal;
@@ -101,7 +101,7 @@ pub(crate) struct Downstream<N> {
 }
 
 /// An endpoint of a service, and a connection to it for the record.
-type Description = (Option<Candidate>, ServiceKey, Arc<Connection>);
+type Description = (Option<Candidate>, NamespacedName, Arc<Connection>);
 
 /// Whether a connection to that destination may carry requests that the mesh looks at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,15 +123,15 @@ pub(crate) fn expected<N>(
 ) -> Expected {
     let address = original.address();
     let mesh = shared.store.snapshot();
-    let Some(service) = mesh.service_at(address.ip()) else {
+    let Some(service) = mesh.service_by_address(address.ip()) else {
         return Expected::Opaque;
     };
     let Some(port) = service.port(address.port()) else {
         return Expected::Opaque;
     };
     let namespace = pod.started_as.namespace();
-    let routes = mesh.routes_of(&service.key, port.port, namespace);
-    let routed = routes.map(|table| table.kind().is_of_requests());
+    let routes = mesh.route_table(&service.key, port.port, namespace);
+    let routed = routes.map(|table| table.kind().routes_requests());
     // A TCPRoute or a TLSRoute is about connections, whatever is declared.
     if routed == Some(false) {
         return Expected::Opaque;
@@ -197,7 +197,7 @@ impl<N> Downstream<N> {
     }
 
     /// What a request to an endpoint is, for its record.
-    fn describe(&self, candidate: Option<&Candidate>, service: &ServiceKey) -> Arc<Connection> {
+    fn describe(&self, candidate: Option<&Candidate>, service: &NamespacedName) -> Arc<Connection> {
         let mut known = self
             .descriptions
             .lock()

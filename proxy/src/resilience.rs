@@ -26,7 +26,7 @@ use weft_model::balance::better_of_two;
 use weft_model::balance::hash::hash_of;
 use weft_model::balance::locality::Place;
 use weft_model::mesh::Candidate;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::traffic::{
     Balancer, HashKey, Injected, LocalityPreference, OutlierDetection, TrafficPolicy,
 };
@@ -112,7 +112,7 @@ impl Refused {
 #[derive(Debug)]
 pub(crate) struct Resilience {
     loads: Arc<Loads>,
-    endpoints: Mutex<HashMap<(ServiceKey, u16), Arc<Endpoints>>>,
+    endpoints: Mutex<HashMap<(NamespacedName, u16), Arc<Endpoints>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Clients {
     pod: Arc<Workload>,
     labels: PodLabels,
     place: Place,
-    services: Mutex<HashMap<ServiceKey, Arc<Client>>>,
+    services: Mutex<HashMap<NamespacedName, Arc<Client>>>,
 }
 
 impl Resilience {
@@ -151,7 +151,7 @@ impl Resilience {
     }
 
     /// What is known of the endpoints of a port of a Service.
-    fn endpoints(&self, service: &ServiceKey, port: u16, now: Instant) -> Arc<Endpoints> {
+    fn endpoints(&self, service: &NamespacedName, port: u16, now: Instant) -> Arc<Endpoints> {
         let mut endpoints = lock(&self.endpoints);
         let known = endpoints.entry((service.clone(), port));
         let new = || {
@@ -179,7 +179,7 @@ impl Clients {
         &self,
         node: &Resilience,
         mesh: &Mesh,
-        service: Option<(&ServiceKey, u16)>,
+        service: Option<(&NamespacedName, u16)>,
         now: Instant,
     ) -> Upstream {
         let to = service.map(|(key, port)| To {
@@ -201,7 +201,7 @@ impl Clients {
     }
 
     /// What the pod has under way to a Service.
-    fn client(&self, node: &Resilience, service: &ServiceKey, now: Instant) -> Arc<Client> {
+    fn client(&self, node: &Resilience, service: &NamespacedName, now: Instant) -> Arc<Client> {
         let mut services = lock(&self.services);
         if let Some(client) = services.get(service) {
             return Arc::clone(client);

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use weft_model::Mesh;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::config::control_plane::ControlPlane;
@@ -181,7 +181,7 @@ impl<N> LocalPod<N> {
         &self,
         shared: &Shared<N>,
         mesh: &Mesh,
-        service: Option<(&ServiceKey, u16)>,
+        service: Option<(&NamespacedName, u16)>,
         now: Instant,
     ) -> Upstream {
         self.clients

@@ -12,7 +12,7 @@ use weft_model::address::canonical_ip;
 use weft_model::external::{
     ExternalPort, ExternalProtocol, ExternalService, HostPattern, TlsOrigination,
 };
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 
 use super::FieldError;
 use crate::api::{ExternalPortSpec, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec};
@@ -49,7 +49,7 @@ impl ExternalServiceObject {
             return Err(FieldError::missing("spec.hosts", why));
         }
         let service = ExternalService {
-            key: ServiceKey::new(&namespace, &name),
+            key: NamespacedName::new(&namespace, &name),
             is_mesh_wide: false,
             addresses: each("spec.addresses", &spec.addresses, |block| block.parse())?,
             ports: ports(&spec)?,
@@ -240,7 +240,7 @@ mod tests {
             });
         }))
         .unwrap();
-        assert_eq!(service.key, ServiceKey::new("shop", "pay"));
+        assert_eq!(service.key, NamespacedName::new("shop", "pay"));
         assert_eq!((service.addresses.len(), service.endpoints.len()), (2, 1));
         assert_eq!(
             (service.ports[0].number, service.ports[0].target_port),

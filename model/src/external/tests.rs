@@ -11,7 +11,7 @@ fn service(name: &str, hosts: &[&str], addresses: &[&str]) -> ExternalService {
         target_port,
     };
     ExternalService {
-        key: ServiceKey::new(namespace, name),
+        key: NamespacedName::new(namespace, name),
         is_mesh_wide: namespace == "weft-system",
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         addresses: addresses

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Candidate, Mesh, Unroutable};
 use crate::address::OriginalDestination;
-use crate::route::table::{Table, TableRule};
+use crate::route::table::{CompiledRule, RouteTable};
 use crate::route::{BackendTarget, RouteKind};
 use crate::service::Service;
 
@@ -15,12 +15,12 @@ pub struct ConnectionRoutes {
     pub service: Arc<Service>,
     port: u16,
     is_ipv4: bool,
-    table: Arc<Table>,
+    table: Arc<RouteTable>,
 }
 
 /// Where a route leads a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Routed {
+pub struct RoutedConnection {
     /// The backend's service.
     pub service: Arc<Service>,
     /// The port of it.
@@ -31,14 +31,14 @@ pub struct Routed {
 
 impl ConnectionRoutes {
     /// Whether the name counts that the client asks for by TLS.
-    pub fn by_server_name(&self) -> bool {
+    pub fn matches_server_name(&self) -> bool {
         self.table.kind() == RouteKind::Tls
     }
 
-    fn rule(&self, server_name: Option<&str>) -> Result<&Arc<TableRule>, Unroutable> {
-        let rule = match self.by_server_name() {
-            true => self.table.of_tls(server_name),
-            false => self.table.of_connection(),
+    fn rule(&self, server_name: Option<&str>) -> Result<&Arc<CompiledRule>, Unroutable> {
+        let rule = match self.matches_server_name() {
+            true => self.table.match_server_name(server_name),
+            false => self.table.connection_rule(),
         };
         rule.ok_or_else(|| Unroutable::NoRule {
             service: self.service.key.clone(),
@@ -57,9 +57,9 @@ impl Mesh {
         destination: OriginalDestination,
     ) -> Option<ConnectionRoutes> {
         let address = destination.address();
-        let service = self.service_at(address.ip())?;
-        let table = self.routes_of(&service.key, address.port(), client_namespace)?;
-        (!table.kind().is_of_requests()).then(|| ConnectionRoutes {
+        let service = self.service_by_address(address.ip())?;
+        let table = self.route_table(&service.key, address.port(), client_namespace)?;
+        (!table.kind().routes_requests()).then(|| ConnectionRoutes {
             service: Arc::clone(service),
             port: address.port(),
             is_ipv4: address.is_ipv4(),
@@ -77,7 +77,7 @@ impl Mesh {
         node: &str,
         routes: &ConnectionRoutes,
         server_name: Option<&str>,
-    ) -> Result<Routed, Unroutable> {
+    ) -> Result<RoutedConnection, Unroutable> {
         let rule = routes.rule(server_name)?;
         let invalid = |reason: &str| Unroutable::InvalidBackend {
             route: rule.route.clone(),
@@ -91,8 +91,8 @@ impl Mesh {
         let service = self
             .service(service)
             .ok_or_else(|| invalid(&format!("there is no service {service}")))?;
-        let candidates = self.candidates(node, service, port, routes.is_ipv4)?;
-        Ok(Routed {
+        let candidates = self.service_candidates(node, service, port, routes.is_ipv4)?;
+        Ok(RoutedConnection {
             service: Arc::clone(service),
             port,
             candidates,
@@ -106,12 +106,12 @@ mod tests {
     use super::*;
     use crate::mesh::Change;
     use crate::route::{Backend, Route};
-    use crate::service::ServiceKey;
+    use crate::service::NamespacedName;
 
     fn backend(name: Option<&str>, weight: u32) -> Backend {
         let target = match name {
             Some(name) => BackendTarget::Service {
-                service: ServiceKey::new("default", name),
+                service: NamespacedName::new("default", name),
                 port: 80,
             },
             None => BackendTarget::Invalid {

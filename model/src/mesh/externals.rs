@@ -6,29 +6,33 @@ use std::sync::Arc;
 
 use super::Mesh;
 use crate::external::{Dialled, External, ExternalService, NamedBy};
-use crate::service::ServiceKey;
+use crate::service::NamespacedName;
 
 /// All external services.
-pub(super) type Externals = BTreeMap<ServiceKey, Arc<ExternalService>>;
+pub(super) type Externals = BTreeMap<NamespacedName, Arc<ExternalService>>;
 
 impl Mesh {
     /// All external services, by name.
-    pub fn externals(&self) -> impl Iterator<Item = &Arc<ExternalService>> {
+    pub fn external_services(&self) -> impl Iterator<Item = &Arc<ExternalService>> {
         self.externals.values()
     }
 
     /// The external service of that name.
-    pub fn external(&self, key: &ServiceKey) -> Option<&Arc<ExternalService>> {
+    pub fn external_service(&self, key: &NamespacedName) -> Option<&Arc<ExternalService>> {
         self.externals.get(key)
     }
 
     /// The external service that clients of a namespace find at an address.
-    pub fn external_at(&self, namespace: &str, address: SocketAddr) -> Option<External> {
+    pub fn external_service_by_address(
+        &self,
+        namespace: &str,
+        address: SocketAddr,
+    ) -> Option<External> {
         Dialled { namespace, address }.by_address(self.externals.values())
     }
 
     /// The external service for a client that dials an address and asks for a name.
-    pub fn external_named(
+    pub fn external_service_by_host(
         &self,
         namespace: &str,
         address: SocketAddr,
@@ -40,7 +44,7 @@ impl Mesh {
 
     /// Whether what a client asks for could name an external service: only then is it
     /// worth waiting for.
-    pub fn may_be_external(&self, namespace: &str, address: SocketAddr) -> bool {
+    pub fn has_external_service_by_host(&self, namespace: &str, address: SocketAddr) -> bool {
         Dialled { namespace, address }.any_by_name(self.externals.values())
     }
 }

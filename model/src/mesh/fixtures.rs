@@ -26,7 +26,7 @@ pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
 /// A ClusterIP service with one port.
 pub(crate) fn service(name: &str, address: &str, port: u16) -> Service {
     Service {
-        key: ServiceKey::new("default", name),
+        key: NamespacedName::new("default", name),
         hostname: format!("{name}.default.svc.cluster.local").into(),
         kind: ServiceKind::ClusterIp(vec![address.parse().unwrap()]),
         ports: vec![ServicePort {
@@ -46,7 +46,7 @@ pub(crate) fn endpoint(
 ) -> Endpoint {
     Endpoint {
         key: EndpointKey {
-            service: ServiceKey::new("default", service),
+            service: NamespacedName::new("default", service),
             address: address.parse().unwrap(),
         },
         workload: workload.map(WorkloadUid::from),
@@ -60,11 +60,11 @@ pub(crate) fn route(name: &str, service: &str) -> Route {
     Route {
         key: RouteKey {
             kind: crate::route::RouteKind::Http,
-            name: ServiceKey::new("default", name),
+            name: NamespacedName::new("default", name),
         },
         created: 0,
         parents: vec![crate::route::Parent {
-            service: ServiceKey::new("default", service),
+            service: NamespacedName::new("default", service),
             port: None,
             section: None,
         }],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::external::TlsOrigination;
 use crate::identity::SpiffeId;
 use crate::route::RouteKey;
-use crate::service::{Service, ServiceKey};
+use crate::service::{NamespacedName, Service};
 use crate::workload::{Workload, WorkloadUid};
 
 /// How a connection travels to its destination.
@@ -66,7 +66,7 @@ pub enum Unroutable {
     #[error("service {service} has no port {port}")]
     NoSuchPort {
         /// The service asked for.
-        service: ServiceKey,
+        service: NamespacedName,
         /// The port asked for.
         port: u16,
     },
@@ -74,7 +74,7 @@ pub enum Unroutable {
     #[error("service {service} has no ready endpoint for port {port}")]
     NoEndpoints {
         /// The service asked for.
-        service: ServiceKey,
+        service: NamespacedName,
         /// The port asked for.
         port: u16,
     },
@@ -85,7 +85,7 @@ pub enum Unroutable {
     )]
     NoRule {
         /// The service asked for.
-        service: ServiceKey,
+        service: NamespacedName,
         /// The port asked for.
         port: u16,
         /// The name that the client asked for by TLS.

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use crate::route::table::ServiceRoutes;
 use crate::route::{Route, RouteKey};
-use crate::service::{Service, ServiceKey};
+use crate::service::{NamespacedName, Service};
 
-type Services = HashMap<ServiceKey, Arc<Service>>;
+type Services = HashMap<NamespacedName, Arc<Service>>;
 
 /// All routes. Compiled when something changes, not when a request comes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     by_name: HashMap<RouteKey, Arc<Route>>,
     /// Which routes name a service as parent.
-    attached: HashMap<ServiceKey, BTreeSet<RouteKey>>,
+    attached: HashMap<NamespacedName, BTreeSet<RouteKey>>,
     /// What these mean.
-    compiled: HashMap<ServiceKey, Arc<ServiceRoutes>>,
+    compiled: HashMap<NamespacedName, Arc<ServiceRoutes>>,
 }
 
 impl Routes {
@@ -26,7 +26,7 @@ impl Routes {
     }
 
     /// What is attached to a service.
-    pub(super) fn of(&self, service: &ServiceKey) -> Option<&Arc<ServiceRoutes>> {
+    pub(super) fn of(&self, service: &NamespacedName) -> Option<&Arc<ServiceRoutes>> {
         self.compiled.get(service)
     }
 
@@ -59,7 +59,7 @@ impl Routes {
     }
 
     /// Finds out anew what is attached to a service, which is new, different or gone.
-    pub(super) fn compile(&mut self, key: &ServiceKey, services: &Services) {
+    pub(super) fn compile(&mut self, key: &NamespacedName, services: &Services) {
         let (Some(service), Some(attached)) = (services.get(key), self.attached.get(key)) else {
             self.compiled.remove(key);
             return;
@@ -72,6 +72,6 @@ impl Routes {
 }
 
 /// The services that a route is attached to, each once.
-fn services_of(route: &Route) -> BTreeSet<&ServiceKey> {
+fn services_of(route: &Route) -> BTreeSet<&NamespacedName> {
     route.parents.iter().map(|parent| &parent.service).collect()
 }

@@ -69,7 +69,7 @@ fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of
         "{found:?}"
     );
     for address in ["10.0.1.1", "10.0.2.1"] {
-        mesh.apply(Change::EndpointGone(
+        mesh.apply(Change::EndpointRemoved(
             endpoint("web", address, None, (80, 8080)).key,
         ));
     }
@@ -146,16 +146,18 @@ fn a_reused_address_belongs_to_the_new_pod_whatever_the_order_of_changes() {
     let mesh = mesh([
         Change::Workload(old.clone()),
         Change::Workload(new),
-        Change::WorkloadGone(old.uid),
+        Change::WorkloadRemoved(old.uid),
     ]);
-    let owner = mesh.workload_at("10.0.1.5".parse().unwrap()).unwrap();
+    let owner = mesh
+        .workload_by_address("10.0.1.5".parse().unwrap())
+        .unwrap();
     assert_eq!(&*owner.name, "new");
 }
 
 #[test]
 fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a_tunnel() {
     let mut mesh = shop();
-    mesh.apply(Change::WorkloadGone(WorkloadUid::from("web-2")));
+    mesh.apply(Change::WorkloadRemoved(WorkloadUid::from("web-2")));
     mesh.apply(Change::Workload(workload("intruder", "10.0.2.1", "node-2")));
     let Ok(Resolution::Service { candidates, .. }) = mesh.resolve("node-1", to("10.96.0.1:80"))
     else {
@@ -174,9 +176,9 @@ fn any_change() -> impl Strategy<Value = Change> {
     let address = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]);
     prop_oneof![
         (name, address.clone()).prop_map(|(n, a)| Change::Workload(workload(&n, a, "node-1"))),
-        name.prop_map(|n| Change::WorkloadGone(WorkloadUid::from(n.as_str()))),
+        name.prop_map(|n| Change::WorkloadRemoved(WorkloadUid::from(n.as_str()))),
         (name, address.clone()).prop_map(|(n, a)| Change::Service(service(&n, a, 80))),
-        name.prop_map(|n| Change::ServiceGone(ServiceKey::new("default", &n))),
+        name.prop_map(|n| Change::ServiceRemoved(NamespacedName::new("default", &n))),
         (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
             &s,
             a,
@@ -184,9 +186,9 @@ fn any_change() -> impl Strategy<Value = Change> {
             (80, 8080)
         ))),
         (name, address)
-            .prop_map(|(s, a)| Change::EndpointGone(endpoint(&s, a, None, (80, 80)).key)),
+            .prop_map(|(s, a)| Change::EndpointRemoved(endpoint(&s, a, None, (80, 80)).key)),
         (name, name).prop_map(|(n, s)| Change::Route(route(&n, &s))),
-        name.prop_map(|n| Change::RouteGone(route(&n, "a").key)),
+        name.prop_map(|n| Change::RouteRemoved(route(&n, "a").key)),
     ]
 }
 
@@ -208,10 +210,10 @@ proptest! {
             prop_assert!(list.windows(2).all(|pair| pair[0].key.address < pair[1].key.address));
         }
         for name in ["a", "b"] {
-            let (service, parent) = (ServiceKey::new("default", name), route(name, name));
+            let (service, parent) = (NamespacedName::new("default", name), route(name, name));
             let mut routes = ["a", "b"].into_iter().filter_map(|r| mesh.route(&route(r, name).key));
             let attached = routes.any(|route| route.parents == parent.parents);
-            let holds = mesh.routes_of(&service, 80, "any").is_some();
+            let holds = mesh.route_table(&service, 80, "any").is_some();
             prop_assert_eq!(holds, attached && mesh.service(&service).is_some());
         }
     }

@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::BackendTarget;
-use super::matching::{PathMatch, below};
+use super::matching::{PathMatch, strip_path_prefix};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,7 @@ impl PathModifier {
                 let PathMatch::Prefix(prefix) = matched else {
                     return path.to_owned();
                 };
-                let rest = below(path, prefix).unwrap_or_default();
+                let rest = strip_path_prefix(path, prefix).unwrap_or_default();
                 if rest.is_empty() && !replacement.is_empty() {
                     return replacement.to_string();
                 }
@@ -106,7 +106,7 @@ pub struct Redirect {
 
 /// What a client asked for, as far as a redirect keeps it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestTarget<'a> {
     /// Host name, without port.
     pub host: &'a str,
     /// The port that the client's connection was made to.
@@ -119,24 +119,24 @@ pub struct Asked<'a> {
 
 impl Redirect {
     /// The value of `Location`. The port is left out where it is the scheme's own.
-    pub fn location(&self, asked: &Asked<'_>, matched: &PathMatch) -> String {
+    pub fn location(&self, target: &RequestTarget<'_>, matched: &PathMatch) -> String {
         let scheme = self.scheme.as_deref().unwrap_or("http");
         let own = if scheme == "https" { 443 } else { 80 };
         let same_scheme = self.scheme.is_none();
         let port = self
             .port
-            .unwrap_or(if same_scheme { asked.port } else { own });
-        let host = self.hostname.as_deref().unwrap_or(asked.host);
+            .unwrap_or(if same_scheme { target.port } else { own });
+        let host = self.hostname.as_deref().unwrap_or(target.host);
         let path = match &self.path {
-            Some(path) => path.apply(asked.path, matched),
-            None => asked.path.to_owned(),
+            Some(path) => path.apply(target.path, matched),
+            None => target.path.to_owned(),
         };
         let mut location = format!("{scheme}://{host}");
         if port != own {
             location.push_str(&format!(":{port}"));
         }
         location.push_str(&path);
-        if let Some(query) = asked.query {
+        if let Some(query) = target.query {
             location.push('?');
             location.push_str(query);
         }
@@ -166,7 +166,7 @@ pub struct Mirror {
 
 impl Mirror {
     /// Whether a request is copied; `draw` is evenly distributed in 0..1.
-    pub fn takes(&self, draw: f64) -> bool {
+    pub fn selects(&self, draw: f64) -> bool {
         draw * f64::from(self.denominator) < f64::from(self.numerator)
     }
 }
@@ -313,15 +313,16 @@ mod tests {
             port: None,
             status: StatusCode::FOUND,
         };
-        let asked = Asked {
+        let asked = RequestTarget {
             host: "web",
             port: 80,
             path: "/a/b",
             query: Some("q=1"),
         };
         let matched = PathMatch::Prefix("/a".into());
-        let location =
-            |redirect: &Redirect, port| redirect.location(&Asked { port, ..asked }, &matched);
+        let location = |redirect: &Redirect, port| {
+            redirect.location(&RequestTarget { port, ..asked }, &matched)
+        };
         assert_eq!(location(&redirect, 80), "http://web/a/b?q=1");
         assert_eq!(location(&redirect, 8080), "http://web:8080/a/b?q=1");
         let https = Redirect {
@@ -425,7 +426,7 @@ mod tests {
             numerator: 1,
             denominator: 4,
         };
-        assert!(mirror.takes(0.0) && mirror.takes(0.2499));
-        assert!(!mirror.takes(0.25) && !mirror.takes(0.99));
+        assert!(mirror.selects(0.0) && mirror.selects(0.2499));
+        assert!(!mirror.selects(0.25) && !mirror.selects(0.99));
     }
 }

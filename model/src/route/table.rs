@@ -12,39 +12,39 @@ use crate::service::{Service, ServicePort};
 #[derive(Debug, Default)]
 pub struct ServiceRoutes {
     /// Of its own namespace, for everybody else.
-    producer: BTreeMap<u16, Arc<Table>>,
+    producer: BTreeMap<u16, Arc<RouteTable>>,
     /// Of clients' namespaces, for these clients instead (GEP-1294, "consumer routes").
-    consumers: BTreeMap<Arc<str>, BTreeMap<u16, Arc<Table>>>,
+    consumers: BTreeMap<Arc<str>, BTreeMap<u16, Arc<RouteTable>>>,
 }
 
 /// The rules for one port of a Service and one group of clients.
 #[derive(Debug)]
-pub struct Table {
+pub struct RouteTable {
     kind: RouteKind,
-    rules: Vec<Arc<TableRule>>,
+    rules: Vec<Arc<CompiledRule>>,
     /// The matches of all rules, the one that counts first first; with its rule.
     matches: Vec<(RequestMatch, usize)>,
 }
 
 /// A rule in a table.
 #[derive(Debug)]
-pub struct TableRule {
+pub struct CompiledRule {
     /// The route that it is of.
     pub route: RouteKey,
     /// What it says.
     pub rule: Rule,
     /// Names to which a TLSRoute's rule is bound; all when empty.
     hostnames: Vec<Arc<str>>,
-    draws: Draws,
+    draws: LowDiscrepancySequence,
 }
 
 /// Numbers between 0 and 1 that are spread evenly over any stretch of them (multiples
 /// of the golden ratio), so that shares are exact in the long run and never far off
 /// before.
 #[derive(Debug)]
-pub struct Draws(AtomicU64);
+pub struct LowDiscrepancySequence(AtomicU64);
 
-impl Draws {
+impl LowDiscrepancySequence {
     /// Begins anywhere, so that many proxies don't all begin with the same backend.
     fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
@@ -74,7 +74,7 @@ impl ServiceRoutes {
             let of_namespace = of_namespace.filter(|r| r.key.name.namespace == *namespace);
             let of_namespace: Vec<_> = of_namespace.map(AsRef::as_ref).collect();
             let ports = service.ports.iter().filter_map(|port| {
-                let table = Table::new(service, port, &of_namespace, &mut seed)?;
+                let table = RouteTable::new(service, port, &of_namespace, &mut seed)?;
                 Some((port.port, Arc::new(table)))
             });
             let ports: BTreeMap<_, _> = ports.collect();
@@ -88,7 +88,7 @@ impl ServiceRoutes {
     }
 
     /// The rules for a client of that namespace, `None` when there are none.
-    pub fn table(&self, client_namespace: &str, port: u16) -> Option<&Arc<Table>> {
+    pub fn table(&self, client_namespace: &str, port: u16) -> Option<&Arc<RouteTable>> {
         let consumer = self.consumers.get(client_namespace);
         let consumer = consumer.and_then(|ports| ports.get(&port));
         consumer.or_else(|| self.producer.get(&port))
@@ -97,14 +97,14 @@ impl ServiceRoutes {
 
 impl Parent {
     /// Whether that port of the Service is meant.
-    pub fn is(&self, service: &Service, port: &ServicePort) -> bool {
+    pub fn attaches_to(&self, service: &Service, port: &ServicePort) -> bool {
         self.service == service.key
             && self.port.is_none_or(|number| number == port.port)
             && self.section.as_ref().is_none_or(|name| *name == port.name)
     }
 }
 
-impl Table {
+impl RouteTable {
     /// The rules of one group of routes for a port: those of the kind that counts.
     fn new(
         service: &Service,
@@ -114,7 +114,7 @@ impl Table {
     ) -> Option<Self> {
         let attached = |route: &&&Route| {
             let mut parents = route.parents.iter();
-            parents.any(|parent| parent.is(service, port))
+            parents.any(|parent| parent.attaches_to(service, port))
         };
         let mut attached: Vec<_> = routes.iter().filter(attached).collect();
         let kind = attached.iter().map(|route| route.key.kind).min()?;
@@ -128,16 +128,16 @@ impl Table {
                     .iter()
                     .map(|matching| (matching.clone(), rules.len()));
                 matches.extend(of_rule);
-                rules.push(Arc::new(TableRule {
+                rules.push(Arc::new(CompiledRule {
                     route: route.key.clone(),
                     rule: rule.clone(),
                     hostnames: route.hostnames.clone(),
-                    draws: Draws::new(seed()),
+                    draws: LowDiscrepancySequence::new(seed()),
                 }));
             }
         }
         // Stable: of equals, that of the older route and of the earlier rule stays first.
-        matches.sort_by(|(a, _), (b, _)| a.precedence(b));
+        matches.sort_by(|(a, _), (b, _)| a.compare_precedence(b));
         Some(Self {
             kind,
             rules,
@@ -151,10 +151,10 @@ impl Table {
     }
 
     /// The rule for a request, with the match because of which.
-    pub fn of_request(
+    pub fn match_request(
         &self,
         request: &RequestHead<'_>,
-    ) -> Option<(&Arc<TableRule>, &RequestMatch)> {
+    ) -> Option<(&Arc<CompiledRule>, &RequestMatch)> {
         let mut matches = self.matches.iter();
         let (matching, rule) = matches.find(|(matching, _)| matching.matches(request))?;
         Some((self.rules.get(*rule)?, matching))
@@ -162,7 +162,7 @@ impl Table {
 
     /// The rule for a connection that begins with TLS to that name, or with none. The
     /// most specific name counts.
-    pub fn of_tls(&self, server_name: Option<&str>) -> Option<&Arc<TableRule>> {
+    pub fn match_server_name(&self, server_name: Option<&str>) -> Option<&Arc<CompiledRule>> {
         let fitting = self.rules.iter().filter_map(|rule| {
             if rule.hostnames.is_empty() {
                 return Some((0, rule));
@@ -180,7 +180,7 @@ impl Table {
     }
 
     /// The rule for any connection.
-    pub fn of_connection(&self) -> Option<&Arc<TableRule>> {
+    pub fn connection_rule(&self) -> Option<&Arc<CompiledRule>> {
         self.rules.first()
     }
 }
@@ -197,7 +197,7 @@ pub(crate) fn specificity(name: &str, asked: &str) -> Option<usize> {
     }
 }
 
-impl TableRule {
+impl CompiledRule {
     /// The next number for a draw of this rule.
     pub fn draw(&self) -> f64 {
         self.draws.draw()

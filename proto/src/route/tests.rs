@@ -48,7 +48,7 @@ prop_compose! {
 fn any_target() -> impl Strategy<Value = BackendTarget> {
     prop_oneof![
         ("[a-z]{1,6}", 1u16..).prop_map(|(name, port)| BackendTarget::Service {
-            service: ServiceKey::new("shop", &name),
+            service: NamespacedName::new("shop", &name),
             port,
         }),
         "[a-z ]{0,6}".prop_map(|reason| BackendTarget::Invalid {
@@ -175,12 +175,12 @@ proptest! {
         rules in prop::collection::vec(any_rule(), 0..3),
     ) {
         let parents = parents.into_iter().map(|(service, port, section)| Parent {
-            service: ServiceKey::new("shop", &service),
+            service: NamespacedName::new("shop", &service),
             port,
             section: section.map(Into::into),
         });
         let route = Route {
-            key: RouteKey { kind, name: ServiceKey::new("shop", &name) },
+            key: RouteKey { kind, name: NamespacedName::new("shop", &name) },
             created,
             parents: parents.collect(),
             hostnames,

@@ -2,7 +2,7 @@ use http::StatusCode;
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::route::Retry;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 
 use super::*;
 
@@ -113,7 +113,7 @@ prop_compose! {
         timeout in micros(),
         fail_open: bool,
     ) -> GlobalRateLimit {
-        let server = server.map(|(name, port)| (ServiceKey::new("limits", &name), port));
+        let server = server.map(|(name, port)| (NamespacedName::new("limits", &name), port));
         GlobalRateLimit { server, domain: domain.into(), descriptors, limit, timeout, fail_open }
     }
 }
@@ -153,7 +153,7 @@ proptest! {
         (local, global) in (option::of(any_bucket()), option::of(any_global())),
     ) {
         let policy = TrafficPolicy {
-            service: ServiceKey::new("shop", &name),
+            service: NamespacedName::new("shop", &name),
             balancer,
             locality,
             slow_start,
@@ -173,7 +173,7 @@ proptest! {
 
 #[test]
 fn what_means_nothing_is_refused_by_the_name_of_its_field() {
-    let valid = v1::TrafficPolicy::from(&TrafficPolicy::new(ServiceKey::new("shop", "web")));
+    let valid = v1::TrafficPolicy::from(&TrafficPolicy::new(NamespacedName::new("shop", "web")));
     let error = |change: &dyn Fn(&mut v1::TrafficPolicy)| {
         let mut message = valid.clone();
         change(&mut message);

@@ -129,7 +129,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weft_model::service::ServiceKey;
+    use weft_model::service::NamespacedName;
 
     fn service(name: &str, version: &str, port: u32) -> v1::Resource {
         v1::Resource {
@@ -256,7 +256,7 @@ mod tests {
                 let versions = held.versions();
                 prop_assert_eq!(versions.len(), mesh.services().count());
                 for version in versions {
-                    let key: ServiceKey = version.name.parse().unwrap();
+                    let key: NamespacedName = version.name.parse().unwrap();
                     prop_assert!(mesh.service(&key).is_some());
                 }
             }

@@ -161,7 +161,7 @@ async fn serve_tunnel<N: Net>(
     let known = shared
         .store
         .snapshot()
-        .workload_at(client.address.ip())
+        .workload_by_address(client.address.ip())
         .map(Arc::clone);
     let source = Party::known(known.as_ref(), address).proven(client.identity.clone());
     let shown = to.as_ref().map_or(client.local, |to| *to);

@@ -41,7 +41,7 @@ pub(crate) async fn serve<N: Net>(
     let known = shared
         .store
         .snapshot()
-        .workload_at(peer.ip())
+        .workload_by_address(peer.ip())
         .map(Arc::clone);
     let source = Party::known(known.as_ref(), peer);
     let connection = Arc::new(describe(

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use weft_model::breaker::Phase;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::PodLabels;
@@ -67,14 +67,14 @@ pub(crate) struct PolicyMetrics {
 }
 
 impl ClientLabels {
-    pub(crate) fn new(pod: PodLabels, service: &ServiceKey) -> Self {
+    pub(crate) fn new(pod: PodLabels, service: &NamespacedName) -> Self {
         let service = ServiceLabels::new(service);
         Self { pod, service }
     }
 }
 
 impl ServiceLabels {
-    fn new(service: &ServiceKey) -> Self {
+    fn new(service: &NamespacedName) -> Self {
         Self {
             destination_service_namespace: Arc::clone(&service.namespace),
             destination_service_name: Arc::clone(&service.name),
@@ -131,7 +131,7 @@ impl PolicyMetrics {
     }
 
     /// An endpoint of a Service was ejected.
-    pub(crate) fn ejected(&self, service: &ServiceKey) {
+    pub(crate) fn ejected(&self, service: &NamespacedName) {
         self.ejected
             .get_or_create(&ServiceLabels::new(service))
             .inc();
@@ -161,7 +161,7 @@ impl PolicyMetrics {
     }
 
     /// Drops the series of a Service's endpoints.
-    pub(crate) fn forget_service(&self, service: &ServiceKey) {
+    pub(crate) fn forget_service(&self, service: &NamespacedName) {
         self.ejected.remove(&ServiceLabels::new(service));
     }
 

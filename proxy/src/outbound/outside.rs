@@ -30,7 +30,7 @@ pub(super) async fn find<N>(
     address: SocketAddr,
 ) -> Result<Destination, OutboundError> {
     let mesh = shared.store.snapshot();
-    let found = match mesh.external_at(source.namespace(), address) {
+    let found = match mesh.external_service_by_address(source.namespace(), address) {
         Some(external) => Some(external),
         None => by_name(shared, &mesh, source, accepted, address).await?,
     };
@@ -42,7 +42,7 @@ pub(super) async fn find<N>(
             is_unregistered: false,
         });
     }
-    let is_unregistered = !mesh.is_endpoint(address.ip());
+    let is_unregistered = !mesh.is_endpoint_address(address.ip());
     if is_unregistered && source.egress_mode == EgressMode::RegisteredOnly {
         return Err(OutboundError::EgressDenied(address));
     }
@@ -67,7 +67,7 @@ async fn by_name<N>(
     address: SocketAddr,
 ) -> Result<Option<External>, OutboundError> {
     let namespace = source.namespace();
-    if !mesh.may_be_external(namespace, address) {
+    if !mesh.has_external_service_by_host(namespace, address) {
         return Ok(None);
     }
     let limit = match source.egress_mode {
@@ -81,7 +81,7 @@ async fn by_name<N>(
     let Some((by, name)) = heard.map_err(sniff::SniffError::Io)?.flatten() else {
         return Ok(None);
     };
-    Ok(mesh.external_named(namespace, address, by, &name))
+    Ok(mesh.external_service_by_host(namespace, address, by, &name))
 }
 
 /// The places where an external service is.
@@ -102,7 +102,7 @@ async fn candidates<N>(
     };
     let mut candidates = Vec::new();
     for address in addresses {
-        let candidate = mesh.candidate_at(&shared.node, address)?;
+        let candidate = mesh.candidate_for_address(&shared.node, address)?;
         candidates.push(match (external.origination(), &candidate.workload) {
             (Some((origination, server_name)), None) => Candidate {
                 transport: Transport::Tls {

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use weft_model::mesh::Transport;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::traffic::{DescriptorEntry, LocalRateLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Overall;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
@@ -172,7 +172,7 @@ impl Pod {
 
 fn limit() -> GlobalRateLimit {
     GlobalRateLimit {
-        server: Some((ServiceKey::new("shop", "limits"), 8081)),
+        server: Some((NamespacedName::new("shop", "limits"), 8081)),
         domain: "shop".into(),
         descriptors: vec![vec![DescriptorEntry::Path]],
         limit: Some(LocalRateLimit {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use weft_model::breaker::{Breaker, Open, Phase, Ticket};
 use weft_model::bucket::Bucket;
 use weft_model::budget::Budget;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::traffic::{Injected, TrafficPolicy};
 use weft_model::workload::WorkloadUid;
 
@@ -18,7 +18,7 @@ use crate::metrics::{ClientLabels, Metrics, PodLabels};
 #[derive(Debug)]
 pub(super) struct Client {
     pod: WorkloadUid,
-    service: ServiceKey,
+    service: NamespacedName,
     labels: ClientLabels,
     metrics: Arc<Metrics>,
     connections: AtomicU32,
@@ -59,7 +59,7 @@ impl Client {
     pub(super) fn new(
         pod: WorkloadUid,
         labels: PodLabels,
-        service: &ServiceKey,
+        service: &NamespacedName,
         metrics: Arc<Metrics>,
         now: Instant,
     ) -> Self {
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    pub(super) fn service(&self) -> &ServiceKey {
+    pub(super) fn service(&self) -> &NamespacedName {
         &self.service
     }
 

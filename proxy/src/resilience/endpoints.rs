@@ -11,7 +11,7 @@ use weft_model::balance::locality::{Place, distance};
 use weft_model::balance::{Contender, choose, slow_start};
 use weft_model::ejection::{Outlier, may_eject};
 use weft_model::mesh::Candidate;
-use weft_model::service::ServiceKey;
+use weft_model::service::NamespacedName;
 use weft_model::traffic::{OutlierDetection, TrafficPolicy};
 
 use super::loads::{EndpointLoad, Loads};
@@ -24,7 +24,7 @@ const GONE: usize = 16;
 /// The endpoints of one port of a Service.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    service: ServiceKey,
+    service: NamespacedName,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Endpoints {
-    pub(super) fn new(service: ServiceKey, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(super) fn new(service: NamespacedName, metrics: Arc<Metrics>, now: Instant) -> Self {
         Self {
             service,
             metrics,

@@ -14,8 +14,8 @@ struct Bed {
     now: Instant,
 }
 
-fn web() -> ServiceKey {
-    ServiceKey::new("shop", "web")
+fn web() -> NamespacedName {
+    NamespacedName::new("shop", "web")
 }
 
 fn workload(name: &str, zone: &str) -> Arc<Workload> {
@@ -254,7 +254,7 @@ fn the_rate_of_a_workload_is_limited_and_says_when_to_come_back() {
 #[test]
 fn retries_have_a_budget_even_where_no_policy_says_so() {
     let mut bed = Bed::new(|policy| policy);
-    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    bed.mesh.apply(Change::TrafficPolicyRemoved(web()));
     let allowed = |bed: &Bed| {
         (0..100)
             .filter(|_| bed.way().retry_allowed(bed.now))
@@ -375,7 +375,7 @@ fn a_source_stays_with_its_endpoint() {
 #[test]
 fn without_a_policy_another_attempt_goes_elsewhere() {
     let mut bed = Bed::new(|policy| policy);
-    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    bed.mesh.apply(Change::TrafficPolicyRemoved(web()));
     let two = candidates(2);
     for _ in 0..20 {
         let chosen = bed.way().choose(&two, None, &[two[0].address], bed.now);

@@ -5,12 +5,12 @@ use super::*;
 use crate::mesh::fixtures::service;
 use crate::route::Timeouts;
 use crate::route::matching::PathMatch;
-use crate::service::ServiceKey;
+use crate::service::NamespacedName;
 
 fn backend(name: &str, weight: u32) -> Backend {
     Backend {
         target: BackendTarget::Service {
-            service: ServiceKey::new("default", name),
+            service: NamespacedName::new("default", name),
             port: 80,
         },
         weight,
@@ -42,11 +42,11 @@ fn route(kind: RouteKind, name: &str, rules: Vec<Rule>) -> Route {
     Route {
         key: RouteKey {
             kind,
-            name: ServiceKey::new(namespace, name),
+            name: NamespacedName::new(namespace, name),
         },
         created: 0,
         parents: vec![Parent {
-            service: ServiceKey::new("default", "web"),
+            service: NamespacedName::new("default", "web"),
             port: None,
             section: None,
         }],
@@ -68,7 +68,7 @@ fn chosen(routes: &ServiceRoutes, client: &str, path: &str) -> Option<String> {
         query: None,
         headers: &headers,
     };
-    let (rule, _) = routes.table(client, 80)?.of_request(&head)?;
+    let (rule, _) = routes.table(client, 80)?.match_request(&head)?;
     Some(rule.rule.name.to_string())
 }
 
@@ -148,7 +148,7 @@ fn a_parent_may_be_one_port_by_number_or_by_name() {
         routes
             .table("any", port)
             .unwrap()
-            .of_connection()
+            .connection_rule()
             .unwrap()
             .rule
             .name
@@ -169,21 +169,34 @@ fn the_closest_server_name_counts() {
         tls("exact", &["a.example.org"]),
     ]);
     let table = routes.table("x", 80).unwrap();
-    let name = |server_name| table.of_tls(server_name).unwrap().rule.name.to_string();
+    let name = |server_name| {
+        table
+            .match_server_name(server_name)
+            .unwrap()
+            .rule
+            .name
+            .to_string()
+    };
     assert_eq!(name(Some("A.example.org")), "exact");
     assert_eq!(name(Some("b.example.org")), "wild");
     assert_eq!(name(Some("x.b.example.org")), "wild");
     assert_eq!(name(Some("example.org")), "any");
     assert_eq!(name(None), "any");
     let bound = compiled(vec![tls("exact", &["a.example.org"])]);
-    assert!(bound.table("x", 80).unwrap().of_tls(None).is_none());
+    assert!(
+        bound
+            .table("x", 80)
+            .unwrap()
+            .match_server_name(None)
+            .is_none()
+    );
 }
 
 #[test]
 fn shares_are_exact_in_the_long_run_and_never_far_off() {
     let backends = [backend("a", 80), backend("b", 20), backend("none", 0)];
     for seed in [0, 1, u64::MAX / 3] {
-        let draws = Draws::new(seed);
+        let draws = LowDiscrepancySequence::new(seed);
         let mut of_a = 0u32;
         for n in 1..=10_000u32 {
             let Some(Backend {
@@ -229,7 +242,7 @@ proptest! {
             Some(name) => {
                 let chosen = matching(&paths[name.parse::<usize>().unwrap()]);
                 prop_assert!(chosen.matches(&head));
-                prop_assert!(fitting.iter().all(|other| chosen.precedence(other).is_le()));
+                prop_assert!(fitting.iter().all(|other| chosen.compare_precedence(other).is_le()));
             }
         }
     }
