@@ -15,7 +15,7 @@ pub use load::{Ewma, Load};
 
 /// What is known of one endpoint when a choice is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Contender {
+pub struct EndpointView {
     /// What it costs.
     pub load: Load,
     /// How far away it is; 0 the nearest ([`locality::distance`]).
@@ -25,21 +25,21 @@ pub struct Contender {
     /// The hash of its address ([`hash::hash_of`]).
     pub hash: u64,
     /// When it was chosen the last time, as the number of that choice; 0 for never.
-    pub last_turn: u64,
+    pub last_chosen: u64,
     /// Whether it is ejected.
     pub ejected: bool,
     /// Whether this very request was there already, in vain.
     pub tried: bool,
 }
 
-impl Default for Contender {
+impl Default for EndpointView {
     fn default() -> Self {
         Self {
             load: Load::default(),
             distance: 0,
             weight: 1.0,
             hash: 0,
-            last_turn: 0,
+            last_chosen: 0,
             ejected: false,
             tried: false,
         }
@@ -54,7 +54,7 @@ impl Default for Contender {
 /// request is to be kept together by; `random` gives random bits.
 pub fn choose(
     balancer: &Balancer,
-    contenders: &[Contender],
+    contenders: &[EndpointView],
     key: Option<u64>,
     mut random: impl FnMut() -> u64,
 ) -> Option<usize> {
@@ -64,23 +64,25 @@ pub fn choose(
         Balancer::Ewma | Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Random => None,
     };
     // The same key has to go the same distance each time.
-    let bits = by_hash.map_or_else(&mut random, |key| hash::mix(!key));
-    let near = near(contenders, &usable, hash::unit(bits));
+    let bits = by_hash.map_or_else(&mut random, |key| hash::mix_bits(!key));
+    let near = near(contenders, &usable, hash::unit_interval(bits));
     let of = |index: &usize| contenders.get(*index).copied().unwrap_or_default();
     if let Some(key) = by_hash {
-        let drawn = |index: &usize| hash::draw(key, of(index).hash, of(index).weight);
+        let drawn = |index: &usize| hash::rendezvous_score(key, of(index).hash, of(index).weight);
         let highest = |a: &usize, b: &usize| drawn(a).total_cmp(&drawn(b));
         return near.into_iter().max_by(highest);
     }
     let mut taking_part = near.clone();
-    taking_part.retain(|index| of(index).weight >= 1.0 || hash::unit(random()) < of(index).weight);
+    taking_part.retain(|index| {
+        of(index).weight >= 1.0 || hash::unit_interval(random()) < of(index).weight
+    });
     let taking_part = match taking_part.is_empty() {
         true => near,
         false => taking_part,
     };
     match balancer {
         Balancer::RoundRobin => {
-            let longest_ago = |index: &usize| of(index).last_turn;
+            let longest_ago = |index: &usize| of(index).last_chosen;
             taking_part.into_iter().min_by_key(longest_ago)
         }
         Balancer::Random => {
@@ -93,12 +95,12 @@ pub fn choose(
                     .get(at)
                     .map_or(0.0, |i| of(i).load.in_flight.into())
             };
-            let better = better_of_two(taking_part.len(), cost, random)?;
+            let better = power_of_two_choices(taking_part.len(), cost, random)?;
             taking_part.get(better).copied()
         }
         Balancer::Ewma | Balancer::ConsistentHash(_) => {
             let cost = |at| taking_part.get(at).map_or(0.0, |i| of(i).load.cost());
-            let better = better_of_two(taking_part.len(), cost, random)?;
+            let better = power_of_two_choices(taking_part.len(), cost, random)?;
             taking_part.get(better).copied()
         }
     }
@@ -107,7 +109,7 @@ pub fn choose(
 /// Index of the endpoint to use among `count`, `None` when there are none: two different
 /// ones are drawn and the cheaper one is taken ("power of two choices", Mitzenmacher
 /// 2001).
-pub fn better_of_two(
+pub fn power_of_two_choices(
     count: usize,
     cost: impl Fn(usize) -> f64,
     mut random: impl FnMut() -> u64,
@@ -134,8 +136,8 @@ fn below(count: usize, bits: u64) -> usize {
 }
 
 /// The best of the endpoints in whether they may be used at all.
-fn usable(contenders: &[Contender]) -> Vec<usize> {
-    let rank = |c: &Contender| u8::from(c.ejected) + 2 * u8::from(c.tried);
+fn usable(contenders: &[EndpointView]) -> Vec<usize> {
+    let rank = |c: &EndpointView| u8::from(c.ejected) + 2 * u8::from(c.tried);
     let best = contenders.iter().map(rank).min();
     let found = contenders.iter().enumerate();
     let found = found.filter(|(_, contender)| Some(rank(contender)) == best);
@@ -143,14 +145,14 @@ fn usable(contenders: &[Contender]) -> Vec<usize> {
 }
 
 /// Of the usable endpoints those of the distance that is to be gone.
-fn near(contenders: &[Contender], usable: &[usize], draw: f64) -> Vec<usize> {
+fn near(contenders: &[EndpointView], usable: &[usize], draw: f64) -> Vec<usize> {
     let distance_of = |index: &usize| contenders.get(*index).map(|c| c.distance);
     let first = usable.first().and_then(distance_of);
     if contenders.iter().all(|c| Some(c.distance) == first) {
         return usable.to_vec();
     }
     let standing = contenders.iter().map(|c| (c.distance, c.ejected));
-    let wanted = locality::choose(standing, draw);
+    let wanted = locality::choose_distance(standing, draw);
     let at = |distance: u8| {
         let here = usable.iter().filter(|i| distance_of(i) == Some(distance));
         here.copied().collect::<Vec<_>>()

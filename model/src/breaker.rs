@@ -4,23 +4,23 @@
 use std::time::{Duration, Instant};
 
 use crate::traffic::CircuitBreaker;
-use crate::window::Window;
+use crate::window::SlidingWindow;
 
 /// One circuit breaker. Its policy is given with each call, so that it may change
 /// without what was seen being lost.
 #[derive(Clone, Debug, Default)]
-pub struct Breaker {
-    state: State,
+pub struct CircuitBreakerState {
+    state: Status,
     /// Rises with each change of state: what was admitted before one says nothing about
     /// the state after it.
     generation: u64,
     consecutive: u32,
     /// Successes and failures.
-    window: Window,
+    window: SlidingWindow,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum Status {
     #[default]
     Closed,
     Open {
@@ -34,7 +34,7 @@ enum State {
 
 /// What a circuit breaker does now.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Phase {
+pub enum CircuitState {
     /// It lets everything through.
     Closed,
     /// It lets nothing through.
@@ -47,81 +47,85 @@ pub enum Phase {
 /// there is none by [`Breaker::abandon`].
 #[derive(Debug)]
 #[must_use = "a probe that is never told of keeps the breaker half open"]
-pub struct Ticket {
+pub struct CircuitPermit {
     generation: u64,
 }
 
 /// A request that wasn't let through.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the circuit breaker is open: too many requests failed")]
-pub struct Open {
+pub struct CircuitOpen {
     /// How long it stays open; as long as the probes take when `None`.
     pub remaining: Option<Duration>,
 }
 
-impl Breaker {
+impl CircuitBreakerState {
     /// Lets one request through, or not.
     ///
     /// # Errors
     /// When it is open, or half open and the probes are on their way.
-    pub fn admit(&mut self, policy: &CircuitBreaker, now: Instant) -> Result<Ticket, Open> {
-        if let State::Open { until } = self.state {
+    pub fn admit(
+        &mut self,
+        policy: &CircuitBreaker,
+        now: Instant,
+    ) -> Result<CircuitPermit, CircuitOpen> {
+        if let Status::Open { until } = self.state {
             let remaining = until.saturating_duration_since(now);
             if !remaining.is_zero() {
                 let remaining = Some(remaining);
-                return Err(Open { remaining });
+                return Err(CircuitOpen { remaining });
             }
-            self.enter(State::HalfOpen {
+            self.enter(Status::HalfOpen {
                 admitted: 0,
                 succeeded: 0,
             });
         }
-        if let State::HalfOpen { admitted, .. } = &mut self.state {
+        if let Status::HalfOpen { admitted, .. } = &mut self.state {
             if *admitted >= policy.probes.max(1) {
-                return Err(Open { remaining: None });
+                return Err(CircuitOpen { remaining: None });
             }
             *admitted += 1;
         }
         let generation = self.generation;
-        Ok(Ticket { generation })
+        Ok(CircuitPermit { generation })
     }
 
     /// A request that was let through ended. The new phase, when that changes it.
-    pub fn record(
+    pub fn record_outcome(
         &mut self,
         policy: &CircuitBreaker,
-        ticket: Ticket,
+        ticket: CircuitPermit,
         success: bool,
         now: Instant,
-    ) -> Option<Phase> {
+    ) -> Option<CircuitState> {
         if ticket.generation != self.generation {
             return None;
         }
         let until = now + policy.open_for;
         let next = match (&mut self.state, success) {
-            (State::Open { .. }, _) => return None,
-            (State::HalfOpen { .. }, false) => State::Open { until },
-            (State::HalfOpen { succeeded, .. }, true) => {
+            (Status::Open { .. }, _) => return None,
+            (Status::HalfOpen { .. }, false) => Status::Open { until },
+            (Status::HalfOpen { succeeded, .. }, true) => {
                 *succeeded += 1;
                 if *succeeded < policy.probes.max(1) {
                     return None;
                 }
-                State::Closed
+                Status::Closed
             }
-            (State::Closed, _) => {
+            (Status::Closed, _) => {
                 if !self.trips(policy, success, now) {
                     return None;
                 }
-                State::Open { until }
+                Status::Open { until }
             }
         };
         self.enter(next);
-        Some(self.phase())
+        Some(self.state())
     }
 
     /// A request that was let through ended with no outcome: its client left.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        if let State::HalfOpen { admitted, .. } = &mut self.state
+    pub fn abandon(&mut self, ticket: CircuitPermit) {
+        if let Status::HalfOpen { admitted, .. } = &mut self.state
             && ticket.generation == self.generation
         {
             *admitted = admitted.saturating_sub(1);
@@ -129,11 +133,11 @@ impl Breaker {
     }
 
     /// What it does, without looking at the time: open until somebody asks again.
-    pub fn phase(&self) -> Phase {
+    pub fn state(&self) -> CircuitState {
         match self.state {
-            State::Closed => Phase::Closed,
-            State::Open { .. } => Phase::Open,
-            State::HalfOpen { .. } => Phase::HalfOpen,
+            Status::Closed => CircuitState::Closed,
+            Status::Open { .. } => CircuitState::Open,
+            Status::HalfOpen { .. } => CircuitState::HalfOpen,
         }
     }
 
@@ -151,10 +155,12 @@ impl Breaker {
         }
         let sums = self.window.sums(policy.window, now);
         let ratio = policy.failure_ratio;
-        !success && ratio.is_some_and(|ratio| exceeds(sums, ratio, policy.minimum_requests))
+        !success
+            && ratio
+                .is_some_and(|ratio| exceeds_failure_ratio(sums, ratio, policy.minimum_requests))
     }
 
-    fn enter(&mut self, state: State) {
+    fn enter(&mut self, state: Status) {
         self.state = state;
         self.generation += 1;
         self.consecutive = 0;
@@ -163,7 +169,7 @@ impl Breaker {
 }
 
 /// Whether the share of failures among enough requests is too great.
-pub(crate) fn exceeds([good, bad]: [u32; 2], ratio: f64, minimum: u32) -> bool {
+pub(crate) fn exceeds_failure_ratio([good, bad]: [u32; 2], ratio: f64, minimum: u32) -> bool {
     let all = good.saturating_add(bad);
     all > 0 && all >= minimum && f64::from(bad) >= ratio * f64::from(all)
 }
@@ -186,32 +192,37 @@ mod tests {
         }
     }
 
-    fn pass(breaker: &mut Breaker, policy: &CircuitBreaker, success: bool, now: Instant) {
+    fn pass(
+        breaker: &mut CircuitBreakerState,
+        policy: &CircuitBreaker,
+        success: bool,
+        now: Instant,
+    ) {
         let ticket = breaker.admit(policy, now).unwrap();
-        breaker.record(policy, ticket, success, now);
+        breaker.record_outcome(policy, ticket, success, now);
     }
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::default();
+    fn opened(now: Instant) -> CircuitBreakerState {
+        let mut breaker = CircuitBreakerState::default();
         (0..3).for_each(|_| pass(&mut breaker, &policy(), false, now));
-        assert_eq!(breaker.phase(), Phase::Open);
+        assert_eq!(breaker.state(), CircuitState::Open);
         breaker
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_others_do_not() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let (mut breaker, now) = (CircuitBreakerState::default(), Instant::now());
         for success in [false, false, true, false, false] {
             pass(&mut breaker, &policy(), success, now);
         }
-        assert_eq!(breaker.phase(), Phase::Closed);
+        assert_eq!(breaker.state(), CircuitState::Closed);
         let open = opened(now).admit(&policy(), now).unwrap_err();
         assert_eq!(open.remaining, Some(OPEN_FOR));
     }
 
     #[test]
     fn a_share_of_failures_opens_it_once_there_were_enough_requests() {
-        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let (mut breaker, now) = (CircuitBreakerState::default(), Instant::now());
         let policy = CircuitBreaker {
             consecutive_failures: None,
             failure_ratio: Some(0.5),
@@ -221,9 +232,9 @@ mod tests {
             pass(&mut breaker, &policy, success, now);
         }
         pass(&mut breaker, &policy, true, now);
-        assert_eq!(breaker.phase(), Phase::Closed);
+        assert_eq!(breaker.state(), CircuitState::Closed);
         pass(&mut breaker, &policy, false, now);
-        assert_eq!(breaker.phase(), Phase::Open, "5 of 10 failed");
+        assert_eq!(breaker.state(), CircuitState::Open, "5 of 10 failed");
     }
 
     #[test]
@@ -234,10 +245,10 @@ mod tests {
         let second = breaker.admit(&policy(), later).unwrap();
         let third = breaker.admit(&policy(), later).unwrap_err();
         assert_eq!(third.remaining, None);
-        assert_eq!(breaker.record(&policy(), first, true, later), None);
-        assert_eq!(breaker.phase(), Phase::HalfOpen);
-        let closed = breaker.record(&policy(), second, true, later);
-        assert_eq!(closed, Some(Phase::Closed));
+        assert_eq!(breaker.record_outcome(&policy(), first, true, later), None);
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
+        let closed = breaker.record_outcome(&policy(), second, true, later);
+        assert_eq!(closed, Some(CircuitState::Closed));
         assert!(breaker.admit(&policy(), later).is_ok());
     }
 
@@ -247,8 +258,8 @@ mod tests {
         let (mut breaker, later) = (opened(began), began + OPEN_FOR);
         let probe = breaker.admit(&policy(), later).unwrap();
         assert_eq!(
-            breaker.record(&policy(), probe, false, later),
-            Some(Phase::Open)
+            breaker.record_outcome(&policy(), probe, false, later),
+            Some(CircuitState::Open)
         );
         assert!(breaker.admit(&policy(), later).is_err());
     }
@@ -266,13 +277,13 @@ mod tests {
 
     #[test]
     fn what_was_let_through_before_it_opened_says_nothing_of_it_now() {
-        let (mut breaker, began) = (Breaker::default(), Instant::now());
+        let (mut breaker, began) = (CircuitBreakerState::default(), Instant::now());
         let early = breaker.admit(&policy(), began).unwrap();
         (0..3).for_each(|_| pass(&mut breaker, &policy(), false, began));
         let later = began + OPEN_FOR;
         let _probe = breaker.admit(&policy(), later).unwrap();
-        assert_eq!(breaker.record(&policy(), early, false, later), None);
-        assert_eq!(breaker.phase(), Phase::HalfOpen);
+        assert_eq!(breaker.record_outcome(&policy(), early, false, later), None);
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
     }
 
     proptest! {
@@ -282,7 +293,7 @@ mod tests {
         fn it_holds_and_recovers(
             steps in prop::collection::vec((0u64..3_000, 0u8..4), 0..200),
         ) {
-            let (mut breaker, policy) = (Breaker::default(), policy());
+            let (mut breaker, policy) = (CircuitBreakerState::default(), policy());
             let mut now = Instant::now();
             let (mut tickets, mut probes) = (Vec::new(), 0u32);
             for (wait, step) in steps {
@@ -293,20 +304,20 @@ mod tests {
                         probes = probes.saturating_sub(1);
                     }
                     (1 | 2, Some(ticket)) => {
-                        let changed = breaker.record(&policy, ticket, step == 1, now);
+                        let changed = breaker.record_outcome(&policy, ticket, step == 1, now);
                         if changed.is_some() {
                             (probes, tickets) = (0, Vec::new());
                         }
                     }
                     (_, ticket) => {
                         tickets.extend(ticket);
-                        let before = breaker.phase();
+                        let before = breaker.state();
                         if let Ok(ticket) = breaker.admit(&policy, now) {
-                            if before == Phase::Open {
+                            if before == CircuitState::Open {
                                 (probes, tickets) = (0, Vec::new());
                             }
                             tickets.push(ticket);
-                            probes += u32::from(breaker.phase() == Phase::HalfOpen);
+                            probes += u32::from(breaker.state() == CircuitState::HalfOpen);
                         }
                     }
                 }
@@ -316,9 +327,9 @@ mod tests {
             now += OPEN_FOR;
             for _ in 0..policy.probes {
                 let ticket = breaker.admit(&policy, now);
-                prop_assert!(ticket.is_ok() || breaker.phase() == Phase::HalfOpen);
+                prop_assert!(ticket.is_ok() || breaker.state() == CircuitState::HalfOpen);
                 if let Ok(ticket) = ticket {
-                    breaker.record(&policy, ticket, true, now);
+                    breaker.record_outcome(&policy, ticket, true, now);
                 }
             }
         }

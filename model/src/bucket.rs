@@ -8,17 +8,17 @@ use crate::traffic::LocalRateLimit;
 /// A bucket of tokens. The limit is given with each call, so that it may change without
 /// anybody getting a full bucket anew.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
+pub struct TokenBucket {
     /// When the bucket will be full again; full when `None`.
     full_at: Option<Instant>,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// Takes one token.
     ///
     /// # Errors
     /// When there is none; with the time until there is one.
-    pub fn take(&mut self, limit: &LocalRateLimit, now: Instant) -> Result<(), Duration> {
+    pub fn try_acquire(&mut self, limit: &LocalRateLimit, now: Instant) -> Result<(), Duration> {
         let Some(period) = limit.interval.checked_div(limit.requests) else {
             return Err(limit.interval);
         };
@@ -53,30 +53,37 @@ mod tests {
 
     #[test]
     fn a_burst_is_taken_at_once_and_comes_back_at_the_rate() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        let (mut bucket, now) = (TokenBucket::default(), Instant::now());
         let limit = limit(2, 1, 3);
         for _ in 0..3 {
-            assert_eq!(bucket.take(&limit, now), Ok(()));
+            assert_eq!(bucket.try_acquire(&limit, now), Ok(()));
         }
-        assert_eq!(bucket.take(&limit, now), Err(Duration::from_millis(500)));
+        assert_eq!(
+            bucket.try_acquire(&limit, now),
+            Err(Duration::from_millis(500))
+        );
         let later = now + Duration::from_millis(500);
-        assert_eq!(bucket.take(&limit, later), Ok(()));
-        assert!(bucket.take(&limit, later).is_err());
+        assert_eq!(bucket.try_acquire(&limit, later), Ok(()));
+        assert!(bucket.try_acquire(&limit, later).is_err());
     }
 
     #[test]
     fn a_limit_of_none_lets_none_through() {
         let limit = limit(0, 1, 5);
-        assert!(Bucket::default().take(&limit, Instant::now()).is_err());
+        assert!(
+            TokenBucket::default()
+                .try_acquire(&limit, Instant::now())
+                .is_err()
+        );
     }
 
     #[test]
     fn a_new_limit_holds_at_once_and_gives_no_burst_anew() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        let (mut bucket, now) = (TokenBucket::default(), Instant::now());
         let hourly = limit(1, 3600, 1);
-        assert_eq!(bucket.take(&hourly, now), Ok(()));
+        assert_eq!(bucket.try_acquire(&hourly, now), Ok(()));
         let faster = limit(10, 1, 10);
-        let wait = bucket.take(&faster, now).unwrap_err();
+        let wait = bucket.try_acquire(&faster, now).unwrap_err();
         assert_eq!(wait, Duration::from_millis(100), "not an hour");
     }
 
@@ -88,12 +95,12 @@ mod tests {
             (requests, burst) in (1u32..50, 1u32..20),
             waits in prop::collection::vec(0u64..400, 1..80),
         ) {
-            let (mut bucket, began) = (Bucket::default(), Instant::now());
+            let (mut bucket, began) = (TokenBucket::default(), Instant::now());
             let limit = limit(requests, 1, burst);
             let (mut at, mut taken) = (0, Vec::new());
             for wait in waits {
                 at += wait;
-                if bucket.take(&limit, began + Duration::from_millis(at)).is_ok() {
+                if bucket.try_acquire(&limit, began + Duration::from_millis(at)).is_ok() {
                     taken.push(at);
                 }
             }
@@ -106,7 +113,7 @@ mod tests {
             }
             let full = began + Duration::from_millis(at) + Duration::from_secs(burst.into());
             for _ in 0..burst {
-                prop_assert!(bucket.take(&limit, full).is_ok());
+                prop_assert!(bucket.try_acquire(&limit, full).is_ok());
             }
         }
     }

@@ -4,28 +4,28 @@
 use std::time::{Duration, Instant};
 
 use crate::traffic::RetryBudget;
-use crate::window::Window;
+use crate::window::SlidingWindow;
 
 /// What the least rate of retries is measured over.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Requests and retries of the last interval.
 #[derive(Clone, Debug, Default)]
-pub struct Budget {
+pub struct RetryBudgetState {
     /// Requests, and retries of them.
-    interval: Window,
+    interval: SlidingWindow,
     /// Nothing, and retries.
-    second: Window,
+    second: SlidingWindow,
 }
 
-impl Budget {
+impl RetryBudgetState {
     /// A request begins; its retries aren't told here.
-    pub fn request(&mut self, policy: &RetryBudget, now: Instant) {
+    pub fn record_request(&mut self, policy: &RetryBudget, now: Instant) {
         self.interval.add([1, 0], policy.interval, now);
     }
 
     /// Whether there may be one more retry now; it is counted when there may.
-    pub fn retry(&mut self, policy: &RetryBudget, now: Instant) -> bool {
+    pub fn try_retry(&mut self, policy: &RetryBudget, now: Instant) -> bool {
         let [requests, retries] = self.interval.sums(policy.interval, now);
         let [_, of_second] = self.second.sums(SECOND, now);
         let share = u64::from(requests) * u64::from(policy.percent);
@@ -52,22 +52,22 @@ mod tests {
         }
     }
 
-    fn retries(budget: &mut Budget, policy: &RetryBudget, now: Instant) -> usize {
-        (0..1000).filter(|_| budget.retry(policy, now)).count()
+    fn retries(budget: &mut RetryBudgetState, policy: &RetryBudget, now: Instant) -> usize {
+        (0..1000).filter(|_| budget.try_retry(policy, now)).count()
     }
 
     #[test]
     fn a_share_of_the_requests_may_be_retries() {
-        let (mut budget, now) = (Budget::default(), Instant::now());
+        let (mut budget, now) = (RetryBudgetState::default(), Instant::now());
         let policy = policy(20, 0);
-        assert!(!budget.retry(&policy, now), "nothing was asked yet");
-        (0..100).for_each(|_| budget.request(&policy, now));
+        assert!(!budget.try_retry(&policy, now), "nothing was asked yet");
+        (0..100).for_each(|_| budget.record_request(&policy, now));
         assert_eq!(retries(&mut budget, &policy, now), 20);
     }
 
     #[test]
     fn some_retries_a_second_are_always_allowed() {
-        let (mut budget, now) = (Budget::default(), Instant::now());
+        let (mut budget, now) = (RetryBudgetState::default(), Instant::now());
         let policy = policy(0, 10);
         assert_eq!(retries(&mut budget, &policy, now), 10);
         let later = now + Duration::from_secs(1);
@@ -76,10 +76,10 @@ mod tests {
 
     #[test]
     fn requests_of_long_ago_allow_nothing() {
-        let (mut budget, now) = (Budget::default(), Instant::now());
+        let (mut budget, now) = (RetryBudgetState::default(), Instant::now());
         let policy = policy(100, 0);
-        (0..100).for_each(|_| budget.request(&policy, now));
-        assert!(!budget.retry(&policy, now + Duration::from_secs(11)));
+        (0..100).for_each(|_| budget.record_request(&policy, now));
+        assert!(!budget.try_retry(&policy, now + Duration::from_secs(11)));
     }
 
     proptest! {
@@ -87,9 +87,9 @@ mod tests {
         fn at_one_moment_the_greater_of_share_and_least_rate_is_allowed(
             requests in 0u32..300, percent in 0u8..=100, least in 0u32..30,
         ) {
-            let (mut budget, now) = (Budget::default(), Instant::now());
+            let (mut budget, now) = (RetryBudgetState::default(), Instant::now());
             let policy = policy(percent, least);
-            (0..requests).for_each(|_| budget.request(&policy, now));
+            (0..requests).for_each(|_| budget.record_request(&policy, now));
             let share = requests * u32::from(percent) / 100;
             prop_assert_eq!(retries(&mut budget, &policy, now), share.max(least) as usize);
         }

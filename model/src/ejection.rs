@@ -3,27 +3,32 @@
 
 use std::time::{Duration, Instant};
 
-use crate::breaker::exceeds;
+use crate::breaker::exceeds_failure_ratio;
 use crate::traffic::OutlierDetection;
-use crate::window::Window;
+use crate::window::SlidingWindow;
 
 /// What was seen of one endpoint. Its policy is given with each call, so that it may
 /// change without what was seen being lost.
 #[derive(Clone, Debug, Default)]
-pub struct Outlier {
+pub struct OutlierState {
     consecutive: u32,
     /// Successes and failures.
-    window: Window,
+    window: SlidingWindow,
     /// Until when it was ejected the last time.
     until: Option<Instant>,
     /// How many of its ejections count for the length of the next one.
     times: u32,
 }
 
-impl Outlier {
+impl OutlierState {
     /// Counts an outcome; whether the endpoint deserves to be ejected for it. What comes
     /// in late from an endpoint that is ejected doesn't count.
-    pub fn record(&mut self, policy: &OutlierDetection, success: bool, now: Instant) -> bool {
+    pub fn record_outcome(
+        &mut self,
+        policy: &OutlierDetection,
+        success: bool,
+        now: Instant,
+    ) -> bool {
         if self.is_ejected(now) {
             return false;
         }
@@ -37,7 +42,8 @@ impl Outlier {
         let in_a_row = policy.consecutive_failures;
         let in_a_row = in_a_row.is_some_and(|most| self.consecutive >= most.max(1));
         let ratio = policy.failure_ratio;
-        let ratio = ratio.is_some_and(|ratio| exceeds(sums, ratio, policy.minimum_requests));
+        let ratio =
+            ratio.is_some_and(|ratio| exceeds_failure_ratio(sums, ratio, policy.minimum_requests));
         !success && (in_a_row || ratio)
     }
 
@@ -63,7 +69,7 @@ impl Outlier {
     }
 
     /// Since when it is back; `None` when it never was ejected or still is.
-    pub fn back_since(&self, now: Instant) -> Option<Instant> {
+    pub fn returned_at(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until <= now)
     }
 }
@@ -99,34 +105,37 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_eject_it_until_its_time_is_over() {
-        let (mut outlier, now) = (Outlier::default(), Instant::now());
+        let (mut outlier, now) = (OutlierState::default(), Instant::now());
         let outcomes = [false, false, true, false, false, false];
-        let deserved = outcomes.map(|success| outlier.record(&policy(), success, now));
+        let deserved = outcomes.map(|success| outlier.record_outcome(&policy(), success, now));
         assert_eq!(deserved, [false, false, false, false, false, true]);
         assert_eq!(outlier.eject(&policy(), now), BASE);
-        assert!(outlier.is_ejected(now) && outlier.back_since(now).is_none());
-        assert!(!outlier.record(&policy(), false, now), "it is already");
+        assert!(outlier.is_ejected(now) && outlier.returned_at(now).is_none());
+        assert!(
+            !outlier.record_outcome(&policy(), false, now),
+            "it is already"
+        );
         let later = now + BASE;
         assert!(!outlier.is_ejected(later));
-        assert_eq!(outlier.back_since(later), Some(later));
+        assert_eq!(outlier.returned_at(later), Some(later));
     }
 
     #[test]
     fn a_share_of_failures_ejects_it_once_there_were_enough_requests() {
-        let (mut outlier, now) = (Outlier::default(), Instant::now());
+        let (mut outlier, now) = (OutlierState::default(), Instant::now());
         let policy = OutlierDetection {
             consecutive_failures: None,
             failure_ratio: Some(0.6),
             ..policy()
         };
         let outcomes = [true, false, false, true, false];
-        let deserved = outcomes.map(|success| outlier.record(&policy, success, now));
+        let deserved = outcomes.map(|success| outlier.record_outcome(&policy, success, now));
         assert_eq!(deserved, [false, false, false, false, true]);
     }
 
     #[test]
     fn each_ejection_is_longer_up_to_the_most_and_good_times_are_counted_in_its_favour() {
-        let (mut outlier, mut now) = (Outlier::default(), Instant::now());
+        let (mut outlier, mut now) = (OutlierState::default(), Instant::now());
         for times in [1, 2, 3, 3] {
             let length = outlier.eject(&policy(), now);
             assert_eq!(length, BASE * times);
@@ -161,7 +170,7 @@ mod tests {
         fn an_ejection_is_never_shorter_than_the_base_nor_longer_than_the_most(
             waits in prop::collection::vec(0u64..200, 1..40),
         ) {
-            let (mut outlier, mut now) = (Outlier::default(), Instant::now());
+            let (mut outlier, mut now) = (OutlierState::default(), Instant::now());
             for wait in waits {
                 let length = outlier.eject(&policy(), now);
                 prop_assert!(length >= BASE && length <= BASE * 3);

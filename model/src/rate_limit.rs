@@ -9,15 +9,15 @@ use crate::identity::SpiffeId;
 use crate::traffic::{DescriptorEntry, GlobalRateLimit, LocalRateLimit};
 
 /// Key of [`DescriptorEntry::SourceIdentity`].
-pub const SOURCE_IDENTITY: &str = "source_identity";
+pub const SOURCE_IDENTITY_KEY: &str = "source_identity";
 /// Key of [`DescriptorEntry::Path`].
-pub const PATH: &str = "path";
+pub const PATH_KEY: &str = "path";
 /// Key of [`DescriptorEntry::Method`].
-pub const METHOD: &str = "method";
+pub const METHOD_KEY: &str = "method";
 
 /// What of a request decides about its descriptors.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct RequestAttributes<'a> {
     /// Whom it is from; `None` when nobody has proven to be somebody.
     pub source: Option<&'a SpiffeId>,
     /// Its method.
@@ -37,7 +37,10 @@ pub struct Descriptor {
 
 /// What a rate limit service shall be asked about a request; nothing when it lacks what
 /// each list is made of.
-pub fn descriptors(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Vec<Descriptor> {
+pub fn request_descriptors(
+    limit: &GlobalRateLimit,
+    facts: &RequestAttributes<'_>,
+) -> Vec<Descriptor> {
     let descriptor = |list: &Vec<DescriptorEntry>| {
         let entries: Option<Vec<_>> = list.iter().map(|entry| pair(entry, facts)).collect();
         entries
@@ -47,13 +50,13 @@ pub fn descriptors(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Vec<Descriptor
     limit.descriptors.iter().filter_map(descriptor).collect()
 }
 
-fn pair(entry: &DescriptorEntry, facts: &Facts<'_>) -> Option<(String, String)> {
+fn pair(entry: &DescriptorEntry, facts: &RequestAttributes<'_>) -> Option<(String, String)> {
     let (key, value) = match entry {
         DescriptorEntry::Generic { key, value } => (&**key, value.to_string()),
         DescriptorEntry::Header { key, header } => (&**key, header_value(facts.headers, header)?),
-        DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY, facts.source?.to_string()),
-        DescriptorEntry::Path => (PATH, without_query(facts.path).to_owned()),
-        DescriptorEntry::Method => (METHOD, facts.method.to_string()),
+        DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY_KEY, facts.source?.to_string()),
+        DescriptorEntry::Path => (PATH_KEY, without_query(facts.path).to_owned()),
+        DescriptorEntry::Method => (METHOD_KEY, facts.method.to_string()),
     };
     Some((key.to_owned(), value))
 }
@@ -76,7 +79,7 @@ fn without_query(path: &str) -> &str {
 /// The lengths of time that limits are counted in. A month has 30 days and a year 365, as
 /// Envoy's own server counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Unit {
+pub enum RateLimitUnit {
     /// A second.
     Second,
     /// A minute.
@@ -93,7 +96,7 @@ pub enum Unit {
     Year,
 }
 
-impl Unit {
+impl RateLimitUnit {
     /// All of them, the shortest first.
     pub const ALL: [Self; 7] = [
         Self::Second,
@@ -119,13 +122,13 @@ impl Unit {
     }
 
     /// The unit that is just as long, if there is one.
-    pub fn of(interval: Duration) -> Option<Self> {
+    pub fn from_interval(interval: Duration) -> Option<Self> {
         let exact = |unit: &Self| Duration::from_secs(unit.seconds()) == interval;
         Self::ALL.into_iter().find(exact)
     }
 
     /// Its name, such as `second`.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Second => "second",
             Self::Minute => "minute",
@@ -138,12 +141,12 @@ impl Unit {
     }
 
     /// The window that a moment is in: when it began, in seconds since 1970.
-    pub fn window(self, now: u64) -> u64 {
+    pub fn window_start(self, now: u64) -> u64 {
         now - now % self.seconds()
     }
 
     /// Seconds from a moment to the next window; at least 1.
-    pub fn until_reset(self, now: u64) -> u64 {
+    pub fn seconds_until_reset(self, now: u64) -> u64 {
         self.seconds() - now % self.seconds()
     }
 }
@@ -154,15 +157,18 @@ pub struct RequestLimit {
     /// Requests.
     pub requests: u32,
     /// The unit.
-    pub unit: Unit,
+    pub unit: RateLimitUnit,
 }
 
 impl RequestLimit {
     /// The limit as the protocol can say it. An interval that is no unit is counted in
     /// the next longer one, at the same rate.
-    pub fn of(limit: &LocalRateLimit) -> Self {
-        let longer = |unit: &Unit| Duration::from_secs(unit.seconds()) >= limit.interval;
-        let unit = Unit::ALL.into_iter().find(longer).unwrap_or(Unit::Year);
+    pub fn from_local_limit(limit: &LocalRateLimit) -> Self {
+        let longer = |unit: &RateLimitUnit| Duration::from_secs(unit.seconds()) >= limit.interval;
+        let unit = RateLimitUnit::ALL
+            .into_iter()
+            .find(longer)
+            .unwrap_or(RateLimitUnit::Year);
         let (interval, unit_nanos) = (
             limit.interval.as_nanos().max(1),
             u128::from(unit.seconds()) * 1_000_000_000,
@@ -209,8 +215,8 @@ mod tests {
         }
     }
 
-    fn asked(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Vec<Vec<(String, String)>> {
-        let all = descriptors(limit, facts).into_iter();
+    fn asked(limit: &GlobalRateLimit, facts: &RequestAttributes<'_>) -> Vec<Vec<(String, String)>> {
+        let all = request_descriptors(limit, facts).into_iter();
         all.map(|descriptor| descriptor.entries).collect()
     }
 
@@ -224,7 +230,7 @@ mod tests {
         let source = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-user", HeaderValue::from_static("ann"));
-        let facts = Facts {
+        let facts = RequestAttributes {
             source: Some(&source),
             method: &Method::POST,
             path: "/buy?item=1",
@@ -249,7 +255,7 @@ mod tests {
     #[test]
     fn a_list_that_the_request_lacks_something_for_is_left_out_alone() {
         let headers = HeaderMap::new();
-        let facts = Facts {
+        let facts = RequestAttributes {
             source: None,
             method: &Method::GET,
             path: "/",
@@ -269,7 +275,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-user", HeaderValue::from_static("ann"));
         headers.append("x-user", HeaderValue::from_bytes(b"b\xff").unwrap());
-        let facts = Facts {
+        let facts = RequestAttributes {
             source: None,
             method: &Method::GET,
             path: "/",
@@ -280,8 +286,8 @@ mod tests {
         assert_eq!(asked(&limit, &facts), expected);
     }
 
-    fn of(requests: u32, interval: Duration) -> (u32, Unit) {
-        let limit = RequestLimit::of(&LocalRateLimit {
+    fn of(requests: u32, interval: Duration) -> (u32, RateLimitUnit) {
+        let limit = RequestLimit::from_local_limit(&LocalRateLimit {
             requests,
             interval,
             burst: 0,
@@ -292,32 +298,38 @@ mod tests {
     #[test]
     fn a_limit_keeps_its_rate_in_the_next_longer_unit() {
         let second = Duration::from_secs(1);
-        assert_eq!(of(5, second), (5, Unit::Second));
-        assert_eq!(of(7, 60 * second), (7, Unit::Minute));
-        assert_eq!(of(10, second / 10), (100, Unit::Second));
-        assert_eq!(of(5, 2 * second), (150, Unit::Minute));
-        assert_eq!(of(1, 7 * 86_400 * second), (1, Unit::Week));
-        assert_eq!(of(4, 730 * 86_400 * second), (2, Unit::Year));
-        assert_eq!(of(0, second), (0, Unit::Second));
-        assert_eq!(of(u32::MAX, second / 10), (u32::MAX, Unit::Second));
+        assert_eq!(of(5, second), (5, RateLimitUnit::Second));
+        assert_eq!(of(7, 60 * second), (7, RateLimitUnit::Minute));
+        assert_eq!(of(10, second / 10), (100, RateLimitUnit::Second));
+        assert_eq!(of(5, 2 * second), (150, RateLimitUnit::Minute));
+        assert_eq!(of(1, 7 * 86_400 * second), (1, RateLimitUnit::Week));
+        assert_eq!(of(4, 730 * 86_400 * second), (2, RateLimitUnit::Year));
+        assert_eq!(of(0, second), (0, RateLimitUnit::Second));
+        assert_eq!(of(u32::MAX, second / 10), (u32::MAX, RateLimitUnit::Second));
     }
 
     #[test]
     fn units_are_found_by_their_length_only() {
-        for unit in Unit::ALL {
-            assert_eq!(Unit::of(Duration::from_secs(unit.seconds())), Some(unit));
+        for unit in RateLimitUnit::ALL {
+            assert_eq!(
+                RateLimitUnit::from_interval(Duration::from_secs(unit.seconds())),
+                Some(unit)
+            );
         }
-        assert_eq!(Unit::of(Duration::from_secs(2)), None);
-        assert_eq!(Unit::of(Duration::from_millis(1500)), None);
+        assert_eq!(RateLimitUnit::from_interval(Duration::from_secs(2)), None);
+        assert_eq!(
+            RateLimitUnit::from_interval(Duration::from_millis(1500)),
+            None
+        );
     }
 
     proptest! {
         #[test]
         fn a_moment_is_in_its_window_and_the_next_begins_when_it_resets(now in 0..u64::from(u32::MAX), unit in 0..7_usize) {
-            let unit = Unit::ALL[unit];
-            let window = unit.window(now);
+            let unit = RateLimitUnit::ALL[unit];
+            let window = unit.window_start(now);
             prop_assert!(window <= now && now < window + unit.seconds());
-            prop_assert_eq!(unit.window(now + unit.until_reset(now)), window + unit.seconds());
+            prop_assert_eq!(unit.window_start(now + unit.seconds_until_reset(now)), window + unit.seconds());
         }
 
         #[test]
@@ -331,7 +343,7 @@ mod tests {
         fn what_a_request_has_no_limit_asks_about_more_than_there_are_lists(values in proptest::collection::vec("[a-z]{1,8}", 0..5)) {
             let lists = values.iter().map(|value| vec![DescriptorEntry::Generic { key: Arc::from("k"), value: value.as_str().into() }]);
             let headers = HeaderMap::new();
-            let facts = Facts { source: None, method: &Method::GET, path: "/", headers: &headers };
+            let facts = RequestAttributes { source: None, method: &Method::GET, path: "/", headers: &headers };
             let asked = asked(&limit(lists.collect()), &facts);
             let found: Vec<_> = asked.into_iter().flatten().map(|(_, value)| value).collect();
             prop_assert_eq!(found, values);

@@ -66,8 +66,8 @@ impl TrafficPolicy {
 
     /// What happens on purpose to one request. `draw` gives a number from 0 up to 1 for
     /// each fault; of several of a sort the first that is drawn counts.
-    pub fn inject(&self, mut draw: impl FnMut() -> f64) -> Injected {
-        let mut injected = Injected::default();
+    pub fn draw_fault(&self, mut draw: impl FnMut() -> f64) -> InjectedFault {
+        let mut injected = InjectedFault::default();
         for fault in &self.faults {
             if draw() * 100.0 >= fault.percent {
                 continue;
@@ -75,10 +75,10 @@ impl TrafficPolicy {
             match fault.kind {
                 FaultKind::Delay(delay) => injected.delay = injected.delay.or(Some(delay)),
                 FaultKind::Abort(status) => {
-                    injected.abort = injected.abort.or(Some(Abort::Http(status)));
+                    injected.abort = injected.abort.or(Some(InjectedAbort::Http(status)));
                 }
                 FaultKind::AbortGrpc(status) => {
-                    injected.abort = injected.abort.or(Some(Abort::Grpc(status)));
+                    injected.abort = injected.abort.or(Some(InjectedAbort::Grpc(status)));
                 }
             }
         }
@@ -223,16 +223,16 @@ pub enum FaultKind {
 
 /// What happens on purpose to one request: it waits first, and is answered then.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Injected {
+pub struct InjectedFault {
     /// How long it waits before anything else happens.
     pub delay: Option<Duration>,
     /// What it is answered with instead of being sent.
-    pub abort: Option<Abort>,
+    pub abort: Option<InjectedAbort>,
 }
 
 /// What a request is answered with on purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Abort {
+pub enum InjectedAbort {
     /// An HTTP status.
     Http(StatusCode),
     /// A gRPC status.
@@ -313,13 +313,16 @@ mod tests {
     #[test]
     fn a_fault_hits_its_share_of_the_requests() {
         let policy = faulty(&[(FaultKind::Abort(StatusCode::IM_A_TEAPOT), 25.0)]);
-        let hit = |draw: f64| policy.inject(|| draw).abort.is_some();
+        let hit = |draw: f64| policy.draw_fault(|| draw).abort.is_some();
         assert!(hit(0.0) && hit(0.249));
         assert!(!hit(0.25) && !hit(0.99));
         let never = faulty(&[(FaultKind::AbortGrpc(14), 0.0)]);
-        assert_eq!(never.inject(|| 0.0), Injected::default());
+        assert_eq!(never.draw_fault(|| 0.0), InjectedFault::default());
         let always = faulty(&[(FaultKind::AbortGrpc(14), 100.0)]);
-        assert_eq!(always.inject(|| 0.999_999).abort, Some(Abort::Grpc(14)));
+        assert_eq!(
+            always.draw_fault(|| 0.999_999).abort,
+            Some(InjectedAbort::Grpc(14))
+        );
     }
 
     #[test]
@@ -331,8 +334,8 @@ mod tests {
             (FaultKind::AbortGrpc(14), 100.0),
             (FaultKind::Abort(StatusCode::BAD_GATEWAY), 100.0),
         ]);
-        let injected = policy.inject(|| 0.5);
+        let injected = policy.draw_fault(|| 0.5);
         assert_eq!(injected.delay, Some(second));
-        assert_eq!(injected.abort, Some(Abort::Grpc(14)));
+        assert_eq!(injected.abort, Some(InjectedAbort::Grpc(14)));
     }
 }

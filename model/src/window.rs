@@ -9,14 +9,14 @@ const PARTS: u64 = 10;
 /// Two counts over a sliding window. Its length is given with each call, so that it may
 /// change; it begins anew then.
 #[derive(Clone, Debug, Default)]
-pub struct Window {
+pub struct SlidingWindow {
     began: Option<Instant>,
     length: Duration,
     newest: u64,
     parts: [[u32; 2]; PARTS as usize],
 }
 
-impl Window {
+impl SlidingWindow {
     /// Adds to both counts.
     pub fn add(&mut self, counts: [u32; 2], length: Duration, now: Instant) {
         self.advance(length, now);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_is_forgotten() {
-        let (mut window, began) = (Window::default(), Instant::now());
+        let (mut window, began) = (SlidingWindow::default(), Instant::now());
         window.add([3, 1], LENGTH, began);
         window.add([1, 1], LENGTH, began + Duration::from_secs(5));
         assert_eq!(window.sums(LENGTH, began + Duration::from_secs(9)), [4, 2]);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_window_of_another_length_begins_anew() {
-        let (mut window, began) = (Window::default(), Instant::now());
+        let (mut window, began) = (SlidingWindow::default(), Instant::now());
         window.add([3, 1], LENGTH, began);
         assert_eq!(window.sums(LENGTH * 2, began), [0, 0]);
         window.add([3, 1], LENGTH * 2, began);
@@ -105,7 +105,7 @@ mod tests {
         fn a_sum_is_of_the_window_less_a_part_of_it(
             steps in prop::collection::vec((0u64..3_000, 0u32..5, 0u32..5), 1..60),
         ) {
-            let (mut window, began) = (Window::default(), Instant::now());
+            let (mut window, began) = (SlidingWindow::default(), Instant::now());
             let mut all: Vec<(u64, [u32; 2])> = Vec::new();
             let mut now = 0;
             for (wait, a, b) in steps {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_model::rate_limit::{Descriptor, RequestLimit, Unit};
+use weft_model::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 
 use crate::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
@@ -29,28 +29,28 @@ pub enum InvalidDescriptor {
 ///
 /// # Errors
 /// When it is none.
-pub fn unit(number: i32) -> Result<Unit, InvalidDescriptor> {
+pub fn unit(number: i32) -> Result<RateLimitUnit, InvalidDescriptor> {
     match WireUnit::try_from(number) {
-        Ok(WireUnit::Second) => Ok(Unit::Second),
-        Ok(WireUnit::Minute) => Ok(Unit::Minute),
-        Ok(WireUnit::Hour) => Ok(Unit::Hour),
-        Ok(WireUnit::Day) => Ok(Unit::Day),
-        Ok(WireUnit::Week) => Ok(Unit::Week),
-        Ok(WireUnit::Month) => Ok(Unit::Month),
-        Ok(WireUnit::Year) => Ok(Unit::Year),
+        Ok(WireUnit::Second) => Ok(RateLimitUnit::Second),
+        Ok(WireUnit::Minute) => Ok(RateLimitUnit::Minute),
+        Ok(WireUnit::Hour) => Ok(RateLimitUnit::Hour),
+        Ok(WireUnit::Day) => Ok(RateLimitUnit::Day),
+        Ok(WireUnit::Week) => Ok(RateLimitUnit::Week),
+        Ok(WireUnit::Month) => Ok(RateLimitUnit::Month),
+        Ok(WireUnit::Year) => Ok(RateLimitUnit::Year),
         Ok(WireUnit::Unknown) | Err(_) => Err(InvalidDescriptor::Unit(number)),
     }
 }
 
-fn number(unit: Unit) -> i32 {
+fn number(unit: RateLimitUnit) -> i32 {
     let unit = match unit {
-        Unit::Second => WireUnit::Second,
-        Unit::Minute => WireUnit::Minute,
-        Unit::Hour => WireUnit::Hour,
-        Unit::Day => WireUnit::Day,
-        Unit::Week => WireUnit::Week,
-        Unit::Month => WireUnit::Month,
-        Unit::Year => WireUnit::Year,
+        RateLimitUnit::Second => WireUnit::Second,
+        RateLimitUnit::Minute => WireUnit::Minute,
+        RateLimitUnit::Hour => WireUnit::Hour,
+        RateLimitUnit::Day => WireUnit::Day,
+        RateLimitUnit::Week => WireUnit::Week,
+        RateLimitUnit::Month => WireUnit::Month,
+        RateLimitUnit::Year => WireUnit::Year,
     };
     unit.into()
 }
@@ -62,9 +62,9 @@ fn number(unit: Unit) -> i32 {
 pub fn ask(descriptor: Descriptor, limit: Option<RequestLimit>) -> RateLimitDescriptor {
     let entry = |(key, value)| Entry { key, value };
     let limit = limit.map(|limit| match limit.unit {
-        Unit::Week => RateLimitOverride {
+        RateLimitUnit::Week => RateLimitOverride {
             requests_per_unit: limit.requests.div_ceil(7),
-            unit: number(Unit::Day),
+            unit: number(RateLimitUnit::Day),
         },
         unit => RateLimitOverride {
             requests_per_unit: limit.requests,

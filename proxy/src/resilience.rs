@@ -22,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weft_model::Mesh;
-use weft_model::balance::better_of_two;
-use weft_model::balance::hash::hash_of;
-use weft_model::balance::locality::Place;
+use weft_model::balance::hash::stable_hash;
+use weft_model::balance::locality::Location;
+use weft_model::balance::power_of_two_choices;
 use weft_model::mesh::Candidate;
 use weft_model::service::NamespacedName;
 use weft_model::traffic::{
-    Balancer, HashKey, Injected, LocalityPreference, OutlierDetection, TrafficPolicy,
+    Balancer, HashKey, InjectedFault, LocalityPreference, OutlierDetection, TrafficPolicy,
 };
 use weft_model::workload::Workload;
 
@@ -121,7 +121,7 @@ pub(crate) struct Resilience {
 pub(crate) struct Clients {
     pod: Arc<Workload>,
     labels: PodLabels,
-    place: Place,
+    place: Location,
     services: Mutex<HashMap<NamespacedName, Arc<Client>>>,
 }
 
@@ -167,7 +167,7 @@ impl Clients {
     pub(crate) fn new(pod: Arc<Workload>) -> Self {
         Self {
             labels: PodLabels::new(&pod),
-            place: Place::from(&*pod),
+            place: Location::from(&*pod),
             pod,
             services: Mutex::default(),
         }
@@ -220,7 +220,7 @@ pub(crate) struct Upstream {
     policy: Option<Arc<TrafficPolicy>>,
     /// `None` for a destination that is no Service: nothing is limited there.
     to: Option<To>,
-    place: Place,
+    place: Location,
     loads: Arc<Loads>,
 }
 
@@ -288,14 +288,14 @@ impl Upstream {
     }
 
     /// What happens to one request on purpose; counted as having happened.
-    pub(crate) fn inject(&self) -> Injected {
+    pub(crate) fn inject(&self) -> InjectedFault {
         match (&self.policy, &self.to) {
             (Some(policy), Some(to)) if !policy.faults.is_empty() => {
-                let injected = policy.inject(fastrand::f64);
+                let injected = policy.draw_fault(fastrand::f64);
                 to.client.count_faults(injected);
                 injected
             }
-            _ => Injected::default(),
+            _ => InjectedFault::default(),
         }
     }
 
@@ -312,7 +312,7 @@ impl Upstream {
     /// The key of a client's address, where that is what decides.
     pub(crate) fn key_of_source(&self, client: IpAddr) -> Option<u64> {
         match self.hash_key()? {
-            HashKey::Source => Some(hash_of(client.to_string().as_bytes())),
+            HashKey::Source => Some(stable_hash(client.to_string().as_bytes())),
             HashKey::Header(_) | HashKey::Cookie { .. } => None,
         }
     }
@@ -353,7 +353,7 @@ impl Upstream {
             let load = candidate.map(|candidate| self.loads.of(candidate.address).load(now));
             load.unwrap_or_default().cost()
         };
-        better_of_two(candidates.len(), cost, || fastrand::u64(..))
+        power_of_two_choices(candidates.len(), cost, || fastrand::u64(..))
     }
 
     /// Whether an endpoint is ejected, for who means to go there whatever is chosen.

@@ -208,7 +208,7 @@ fn respond(plans: &[Plan], counts: &[u64], now: u64) -> RateLimitResponse {
                 code: code.into(),
                 current_limit: Some(told(*limit, name)),
                 limit_remaining: remaining,
-                duration_until_reset: Some(seconds(hit.unit.until_reset(now))),
+                duration_until_reset: Some(seconds(hit.unit.seconds_until_reset(now))),
             }
         }
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tonic::transport::Channel;
 use tonic::{Code as Failure, Status};
-use weft_model::rate_limit::{Descriptor, RequestLimit, Unit};
+use weft_model::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -45,7 +45,7 @@ impl Client {
 
 /// A year has an end that no test meets by chance.
 fn a_year(requests: u32) -> Option<RequestLimit> {
-    let unit = Unit::Year;
+    let unit = RateLimitUnit::Year;
     Some(RequestLimit { requests, unit })
 }
 

@@ -13,14 +13,14 @@ const OVERPROVISIONED: f64 = 1.4;
 
 /// Where a client or an endpoint is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Place {
+pub struct Location {
     /// Name of its node.
     pub node: Arc<str>,
     /// Where that is.
     pub locality: Locality,
 }
 
-impl From<&Workload> for Place {
+impl From<&Workload> for Location {
     fn from(workload: &Workload) -> Self {
         Self {
             node: Arc::clone(&workload.node),
@@ -31,9 +31,13 @@ impl From<&Workload> for Place {
 
 /// How far away an endpoint is for that preference, 0 the nearest. What isn't known to
 /// be near is far.
-pub fn distance(preference: LocalityPreference, client: &Place, endpoint: Option<&Place>) -> u8 {
+pub fn distance(
+    preference: LocalityPreference,
+    client: &Location,
+    endpoint: Option<&Location>,
+) -> u8 {
     let known = |text: &Arc<str>| !text.is_empty();
-    let same = |of: fn(&Place) -> &Arc<str>| {
+    let same = |of: fn(&Location) -> &Arc<str>| {
         let there = endpoint.map(of);
         there.is_some_and(|there| known(there) && there == of(client))
     };
@@ -58,7 +62,10 @@ pub fn distance(preference: LocalityPreference, client: &Place, endpoint: Option
 /// Which distance to go, drawn between 0 and 1: the nearest that has endpoints, unless so
 /// many of them are ejected that a share of the work goes farther. `standing` has for each
 /// endpoint its distance, and whether it is ejected.
-pub(super) fn choose(standing: impl Iterator<Item = (u8, bool)> + Clone, mut draw: f64) -> u8 {
+pub(super) fn choose_distance(
+    standing: impl Iterator<Item = (u8, bool)> + Clone,
+    mut draw: f64,
+) -> u8 {
     let mut distances: Vec<u8> = standing.clone().map(|(distance, _)| distance).collect();
     distances.sort_unstable();
     distances.dedup();
@@ -87,8 +94,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(node: &str, zone: &str, region: &str) -> Place {
-        Place {
+    fn place(node: &str, zone: &str, region: &str) -> Location {
+        Location {
             node: node.into(),
             locality: Locality {
                 region: region.into(),
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_near() {
-        let nowhere = Place::default();
+        let nowhere = Location::default();
         let far = distance(LocalityPreference::Node, &nowhere, Some(&nowhere));
         assert_eq!(far, 3);
         let (here, there) = (place("n1", "a", ""), place("n2", "a", ""));
@@ -131,7 +138,7 @@ mod tests {
             let standing = near.chain((0..10).map(|_| (2u8, false)));
             let draws = (0..1000).map(|i| f64::from(i) / 1000.0);
             draws
-                .filter(|draw| choose(standing.clone(), *draw) == 2)
+                .filter(|draw| choose_distance(standing.clone(), *draw) == 2)
                 .count()
         };
         assert_eq!(far_share(0), 0);
@@ -145,7 +152,7 @@ mod tests {
         fn the_distance_is_one_with_healthy_endpoints_where_there_is_any(
             standing in prop::collection::vec((0u8..4, any::<bool>()), 1..20), draw in 0.0f64..1.0,
         ) {
-            let chosen = choose(standing.iter().copied(), draw);
+            let chosen = choose_distance(standing.iter().copied(), draw);
             prop_assert!(standing.iter().any(|(distance, _)| *distance == chosen));
             if standing.iter().any(|(_, ejected)| !ejected) {
                 prop_assert!(standing.contains(&(chosen, false)));

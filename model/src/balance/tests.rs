@@ -10,10 +10,10 @@ fn rng() -> impl FnMut() -> u64 {
     move || random.u64(..)
 }
 
-fn equal(count: usize) -> Vec<Contender> {
-    let contender = |index: usize| Contender {
-        hash: hash::hash_of(&index.to_be_bytes()),
-        ..Contender::default()
+fn equal(count: usize) -> Vec<EndpointView> {
+    let contender = |index: usize| EndpointView {
+        hash: hash::stable_hash(&index.to_be_bytes()),
+        ..EndpointView::default()
     };
     (0..count).map(contender).collect()
 }
@@ -42,7 +42,7 @@ fn balancers() -> [Balancer; 5] {
 /// How often each was chosen.
 fn counts(
     balancer: &Balancer,
-    contenders: &[Contender],
+    contenders: &[EndpointView],
     choices: usize,
     key: Option<u64>,
 ) -> Vec<usize> {
@@ -50,7 +50,7 @@ fn counts(
     let (mut counts, mut random) = (vec![0; contenders.len()], rng());
     for turn in 1..=choices {
         let chosen = choose(balancer, &contenders, key, &mut random).unwrap();
-        contenders[chosen].last_turn = turn as u64;
+        contenders[chosen].last_chosen = turn as u64;
         counts[chosen] += 1;
     }
     counts
@@ -95,7 +95,7 @@ fn round_robin_gives_everybody_the_same_whoever_comes_and_goes() {
     assert_eq!(counts, [100, 100, 100]);
     let (mut contenders, mut random) = (equal(3), rng());
     for (index, turn) in [(0, 7), (1, 9), (2, 8)] {
-        contenders[index].last_turn = turn;
+        contenders[index].last_chosen = turn;
     }
     let next = choose(&Balancer::RoundRobin, &contenders, None, &mut random);
     assert_eq!(next, Some(0));
@@ -121,9 +121,9 @@ fn a_new_endpoint_gets_less_whatever_the_balancer() {
         let mut random = rng();
         let mut of_new = 0;
         for turn in 1..=2000 {
-            let key = Some(hash::hash_of(&[turn as u8, (turn >> 8) as u8]));
+            let key = Some(hash::stable_hash(&[turn as u8, (turn >> 8) as u8]));
             let chosen = choose(&balancer, &contenders, key, &mut random).unwrap();
-            contenders[chosen].last_turn = turn;
+            contenders[chosen].last_chosen = turn;
             of_new += usize::from(chosen == 1);
         }
         assert!((60..=260).contains(&of_new), "{balancer:?} {of_new}");
@@ -160,7 +160,7 @@ fn a_retry_leaves_the_zone_when_all_of_it_were_tried() {
     }
 }
 
-fn any_contender() -> impl Strategy<Value = Contender> {
+fn any_contender() -> impl Strategy<Value = EndpointView> {
     (
         (0.0f64..1.0, 0u32..100),
         0u8..4,
@@ -173,12 +173,12 @@ fn any_contender() -> impl Strategy<Value = Contender> {
             |((seconds, in_flight), distance, weight, hash, last_turn, [ejected, tried])| {
                 let latency =
                     Ewma::default().observe(Duration::from_secs_f64(seconds), Duration::ZERO);
-                Contender {
+                EndpointView {
                     load: Load { latency, in_flight },
                     distance,
                     weight,
                     hash,
-                    last_turn,
+                    last_chosen: last_turn,
                     ejected,
                     tried,
                 }
@@ -193,7 +193,7 @@ proptest! {
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut drawn = Vec::new();
-        let chosen = better_of_two(costs.len(), |i| costs[i], || { let r = random.u64(..); drawn.push(r); r });
+        let chosen = power_of_two_choices(costs.len(), |i| costs[i], || { let r = random.u64(..); drawn.push(r); r });
         match chosen {
             None => prop_assert!(costs.is_empty()),
             Some(index) if costs.len() > 1 => {
@@ -219,7 +219,7 @@ proptest! {
             let chosen = choose(&balancer, &contenders, key, || random.u64(..));
             prop_assert_eq!(chosen.is_some(), !contenders.is_empty());
             if let Some(chosen) = chosen.and_then(|index| contenders.get(index)) {
-                let good = |c: &Contender| !c.ejected && !c.tried;
+                let good = |c: &EndpointView| !c.ejected && !c.tried;
                 prop_assert!(good(chosen) || !contenders.iter().any(good));
                 prop_assert!(!chosen.tried || contenders.iter().all(|c| c.tried));
             }
@@ -231,7 +231,7 @@ proptest! {
     fn the_nearest_keep_everything_while_they_are_well(
         contenders in prop::collection::vec(any_contender(), 1..12), seed: u64,
     ) {
-        let well = |c: Contender| Contender { ejected: false, tried: false, ..c };
+        let well = |c: EndpointView| EndpointView { ejected: false, tried: false, ..c };
         let contenders: Vec<_> = contenders.into_iter().map(well).collect();
         let nearest = contenders.iter().map(|c| c.distance).min();
         for balancer in balancers() {
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn a_key_stays_where_it_is(count in 2usize..12, key: u64, seed: u64, other: prop::sample::Index) {
         let contenders = equal(count);
-        let chosen = |contenders: &[Contender]| {
+        let chosen = |contenders: &[EndpointView]| {
             let mut random = fastrand::Rng::with_seed(seed);
             let index = choose(&by_hash(), contenders, Some(key), || random.u64(..)).unwrap();
             contenders[index].hash

@@ -28,7 +28,7 @@ fn descriptor(pairs: &[(&str, &str)]) -> Descriptor {
 fn requests_are_byte_for_byte_those_of_envoys_types() {
     let limit = RequestLimit {
         requests: 300,
-        unit: Unit::Minute,
+        unit: RateLimitUnit::Minute,
     };
     let mut first = ask(
         descriptor(&[("path", "/buy"), ("user", "ann")]),
@@ -53,7 +53,7 @@ fn answers_of_envoys_types_are_understood_and_unknown_fields_passed_over() {
     };
     let weekly = RequestLimit {
         requests: 300,
-        unit: Unit::Week,
+        unit: RateLimitUnit::Week,
     };
     let over = DescriptorStatus {
         code: Code::OverLimit.into(),
@@ -84,7 +84,7 @@ fn descriptors_that_can_not_be_counted_are_refused() {
     let refused = |change: fn(&mut RateLimitDescriptor)| {
         let limit = RequestLimit {
             requests: 1,
-            unit: Unit::Day,
+            unit: RateLimitUnit::Day,
         };
         let mut wire = ask(descriptor(&[("a", "b"), ("c", "")]), Some(limit));
         assert!(asked(&wire).is_ok());
@@ -113,12 +113,12 @@ fn descriptors_that_can_not_be_counted_are_refused() {
 fn a_week_is_asked_for_by_days() {
     let limit = RequestLimit {
         requests: 15,
-        unit: Unit::Week,
+        unit: RateLimitUnit::Week,
     };
     let (_, limit) = asked(&ask(descriptor(&[("a", "b")]), Some(limit))).unwrap();
     let expected = RequestLimit {
         requests: 3,
-        unit: Unit::Day,
+        unit: RateLimitUnit::Day,
     };
     assert_eq!(limit, Some(expected));
 }
@@ -139,12 +139,12 @@ fn odd_times_are_none() {
 proptest! {
     #[test]
     fn what_is_asked_arrives(entries in proptest::collection::vec((".{1,9}", ".{0,9}"), 1..5), requests: u32, unit in 0..7_usize) {
-        let limit = RequestLimit { requests, unit: Unit::ALL[unit] };
+        let limit = RequestLimit { requests, unit: RateLimitUnit::ALL[unit] };
         let descriptor = Descriptor { entries };
         let wire = ask(descriptor.clone(), Some(limit)).encode_to_vec();
         let (arrived, arrived_limit) = asked(&RateLimitDescriptor::decode(&*wire).unwrap()).unwrap();
         prop_assert_eq!(arrived, descriptor);
-        if limit.unit != Unit::Week {
+        if limit.unit != RateLimitUnit::Week {
             prop_assert_eq!(arrived_limit, Some(limit));
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use weft_model::balance::hash::hash_of;
+use weft_model::balance::hash::stable_hash;
 use weft_model::mesh::Candidate;
 use weft_model::route::{SessionCarrier, SessionPersistence};
 
@@ -94,7 +94,7 @@ pub(super) fn remember(
 fn token_of(candidate: &Candidate) -> String {
     let pod = candidate.workload.as_ref().map(|pod| pod.uid.to_string());
     let text = format!("{} {}", pod.unwrap_or_default(), candidate.address);
-    format!("{:016x}", hash_of(text.as_bytes()))
+    format!("{:016x}", stable_hash(text.as_bytes()))
 }
 
 #[cfg(test)]

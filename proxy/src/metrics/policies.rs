@@ -7,7 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use weft_model::breaker::Phase;
+use weft_model::breaker::CircuitState;
 use weft_model::service::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
@@ -17,7 +17,11 @@ use crate::resilience::Refused;
 /// Sorts of faults that are injected.
 const FAULTS: [&str; 2] = ["delay", "abort"];
 /// What circuit breakers turn to.
-const PHASES: [Phase; 3] = [Phase::Closed, Phase::Open, Phase::HalfOpen];
+const PHASES: [CircuitState; 3] = [
+    CircuitState::Closed,
+    CircuitState::Open,
+    CircuitState::HalfOpen,
+];
 
 /// One pod as a client of one Service.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -115,7 +119,7 @@ impl PolicyMetrics {
     }
 
     /// A circuit breaker of a pod turned to another phase.
-    pub(crate) fn breaker(&self, pod: &WorkloadUid, client: &ClientLabels, to: Phase) {
+    pub(crate) fn breaker(&self, pod: &WorkloadUid, client: &ClientLabels, to: CircuitState) {
         self.remember(pod, client);
         let (client, to) = (client.clone(), phase(to));
         let labels = BreakerLabels { client, to };
@@ -174,10 +178,10 @@ impl PolicyMetrics {
     }
 }
 
-fn phase(phase: Phase) -> &'static str {
+fn phase(phase: CircuitState) -> &'static str {
     match phase {
-        Phase::Closed => "closed",
-        Phase::Open => "open",
-        Phase::HalfOpen => "half_open",
+        CircuitState::Closed => "closed",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half_open",
     }
 }

@@ -136,7 +136,7 @@ impl Pod {
             transport: Transport::Plaintext,
         };
         let servers: Vec<_> = servers.iter().map(candidate).collect();
-        let facts = Facts {
+        let facts = RequestAttributes {
             source: None,
             method: &self.method,
             path: "/buy",

@@ -156,7 +156,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::rate_limit::{RequestLimit, Unit};
+    use weft_model::rate_limit::{RateLimitUnit, RequestLimit};
     use weft_proto::rate_limit::{seconds, told};
 
     use super::*;
@@ -164,7 +164,7 @@ mod tests {
     fn status(
         code: Code,
         requests: u32,
-        unit: Unit,
+        unit: RateLimitUnit,
         remaining: u32,
         reset: u64,
     ) -> DescriptorStatus {
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn who_is_over_a_limit_is_told_which_and_when_to_come_again() {
-        let mut named = status(Code::OverLimit, 100, Unit::Hour, 0, 1800);
+        let mut named = status(Code::OverLimit, 100, RateLimitUnit::Hour, 0, 1800);
         named.current_limit.as_mut().unwrap().name = "hourly".to_owned();
         let verdict = of(RateLimitResponse {
             overall_code: Code::OverLimit.into(),
             statuses: vec![
-                status(Code::Ok, 3, Unit::Second, 0, 1),
+                status(Code::Ok, 3, RateLimitUnit::Second, 0, 1),
                 named,
-                status(Code::OverLimit, 10, Unit::Minute, 0, 20),
+                status(Code::OverLimit, 10, RateLimitUnit::Minute, 0, 20),
             ],
             response_headers_to_add: vec![header("x-why", "busy")],
             raw_body: b"later".to_vec(),
@@ -230,8 +230,8 @@ mod tests {
         let verdict = of(RateLimitResponse {
             overall_code: Code::Ok.into(),
             statuses: vec![
-                status(Code::Ok, 100, Unit::Day, 60, 5000),
-                status(Code::Ok, 10, Unit::Minute, 4, 20),
+                status(Code::Ok, 100, RateLimitUnit::Day, 60, 5000),
+                status(Code::Ok, 10, RateLimitUnit::Minute, 4, 20),
                 DescriptorStatus::default(),
             ],
             request_headers_to_add: vec![header("x-tenant", "ann")],
@@ -253,7 +253,7 @@ mod tests {
     fn what_the_service_says_of_limits_is_kept_and_what_it_must_not_say_left_out() {
         let verdict = of(RateLimitResponse {
             overall_code: Code::OverLimit.into(),
-            statuses: vec![status(Code::OverLimit, 10, Unit::Minute, 0, 20)],
+            statuses: vec![status(Code::OverLimit, 10, RateLimitUnit::Minute, 0, 20)],
             response_headers_to_add: vec![
                 header("X-RateLimit-Limit", "ten"),
                 header("retry-after", "7"),
