@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// The longest beginning of a connection that is looked at, in bytes. What browsers send
 /// with post-quantum key shares takes less than an eighth of it.
-pub const LONGEST: usize = 16 * 1024;
+pub const MAX_CLIENT_HELLO_LENGTH: usize = 16 * 1024;
 
 /// The type of records that carry handshake messages (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -34,7 +34,7 @@ pub enum InvalidClientHello {
     #[error("the client's TLS is malformed: {0}")]
     Malformed(&'static str),
     /// It doesn't end.
-    #[error("the client's first TLS message is longer than {LONGEST} bytes")]
+    #[error("the client's first TLS message is longer than {MAX_CLIENT_HELLO_LENGTH} bytes")]
     TooLong,
 }
 
@@ -45,16 +45,16 @@ use InvalidClientHello::{Malformed, NotTls, TooLong};
 /// # Errors
 /// When it isn't a ClientHello, whatever bytes would follow.
 pub fn parse(first: &[u8]) -> Result<Option<ClientHello>, InvalidClientHello> {
-    let looked_at = &first[..first.len().min(LONGEST)];
-    match message(looked_at)? {
-        Some(message) => body(&message).map(Some),
-        None if first.len() >= LONGEST => Err(TooLong),
+    let looked_at = &first[..first.len().min(MAX_CLIENT_HELLO_LENGTH)];
+    match handshake_message(looked_at)? {
+        Some(message) => parse_body(&message).map(Some),
+        None if first.len() >= MAX_CLIENT_HELLO_LENGTH => Err(TooLong),
         None => Ok(None),
     }
 }
 
 /// The first message without its header, put together from the records that it is in.
-fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, InvalidClientHello> {
+fn handshake_message(bytes: &[u8]) -> Result<Option<Vec<u8>>, InvalidClientHello> {
     let (mut message, mut rest) = (Vec::new(), bytes);
     loop {
         let is_other = |at: usize, value| rest.get(at).is_some_and(|byte| *byte != value);
@@ -78,7 +78,7 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, InvalidClientHello> {
         }
         if let Some((&[_, a, b, c], content)) = message.split_first_chunk() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            if length > LONGEST {
+            if length > MAX_CLIENT_HELLO_LENGTH {
                 return Err(TooLong);
             }
             if let Some(content) = content.get(..length) {
@@ -92,23 +92,23 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, InvalidClientHello> {
     }
 }
 
-fn body(message: &[u8]) -> Result<ClientHello, InvalidClientHello> {
+fn parse_body(message: &[u8]) -> Result<ClientHello, InvalidClientHello> {
     let mut reader = Reader(message);
     // Version and random.
-    reader.take(2 + 32)?;
-    let _session = reader.short_list()?;
-    let _ciphers = reader.list()?;
-    let _compressions = reader.short_list()?;
+    reader.read_bytes(2 + 32)?;
+    let _session = reader.read_u8_list()?;
+    let _ciphers = reader.read_u16_list()?;
+    let _compressions = reader.read_u8_list()?;
     let mut server_name = None;
     if !reader.0.is_empty() {
-        let mut extensions = Reader(reader.list()?);
+        let mut extensions = Reader(reader.read_u16_list()?);
         if !reader.0.is_empty() {
             return Err(Malformed("bytes follow its extensions"));
         }
         while !extensions.0.is_empty() {
-            let (kind, content) = (extensions.number()?, extensions.list()?);
+            let (kind, content) = (extensions.read_u16()?, extensions.read_u16_list()?);
             // Of two names, whoever comes after us could take the other.
-            if kind == SERVER_NAME && server_name.replace(name(content)?).is_some() {
+            if kind == SERVER_NAME && server_name.replace(parse_server_name(content)?).is_some() {
                 return Err(Malformed("it names its server twice"));
             }
         }
@@ -117,11 +117,11 @@ fn body(message: &[u8]) -> Result<ClientHello, InvalidClientHello> {
 }
 
 /// The name in an extension of that kind.
-fn name(content: &[u8]) -> Result<Arc<str>, InvalidClientHello> {
+fn parse_server_name(content: &[u8]) -> Result<Arc<str>, InvalidClientHello> {
     let mut reader = Reader(content);
-    let mut names = Reader(reader.list()?);
-    let kind = names.take(1)?;
-    let name = names.list()?;
+    let mut names = Reader(reader.read_u16_list()?);
+    let kind = names.read_bytes(1)?;
+    let name = names.read_u16_list()?;
     if kind != [HOST_NAME] || !names.0.is_empty() || !reader.0.is_empty() {
         return Err(Malformed("its server name is not one host name"));
     }
@@ -139,30 +139,30 @@ fn name(content: &[u8]) -> Result<Arc<str>, InvalidClientHello> {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], InvalidClientHello> {
+    fn read_bytes(&mut self, count: usize) -> Result<&'a [u8], InvalidClientHello> {
         let short = Malformed("a length in it goes beyond its end");
         let (taken, rest) = self.0.split_at_checked(count).ok_or(short)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn number(&mut self) -> Result<u16, InvalidClientHello> {
-        let bytes = self.take(2)?;
+    fn read_u16(&mut self) -> Result<u16, InvalidClientHello> {
+        let bytes = self.read_bytes(2)?;
         Ok(bytes
             .iter()
             .fold(0, |sum, byte| sum << 8 | u16::from(*byte)))
     }
 
     /// Bytes behind a length of two bytes.
-    fn list(&mut self) -> Result<&'a [u8], InvalidClientHello> {
-        let length = self.number()?;
-        self.take(length.into())
+    fn read_u16_list(&mut self) -> Result<&'a [u8], InvalidClientHello> {
+        let length = self.read_u16()?;
+        self.read_bytes(length.into())
     }
 
     /// Bytes behind a length of one byte.
-    fn short_list(&mut self) -> Result<&'a [u8], InvalidClientHello> {
-        let length = self.take(1)?;
-        self.take(length.iter().map(|byte| usize::from(*byte)).sum())
+    fn read_u8_list(&mut self) -> Result<&'a [u8], InvalidClientHello> {
+        let length = self.read_bytes(1)?;
+        self.read_bytes(length.iter().map(|byte| usize::from(*byte)).sum())
     }
 }
 
@@ -276,8 +276,8 @@ mod tests {
     fn a_message_without_end_is_not_awaited() {
         assert_eq!(parse(b"\x16\x03\x01\x40\x00\x01\xff\x00\x00"), Err(TooLong));
         let longest = records(&hello(&extension(0x33, &[5; 16_000])), 64);
-        assert_eq!(parse(&longest[..LONGEST]), Err(TooLong));
-        assert_eq!(parse(&longest[..LONGEST - 1]), Ok(None));
+        assert_eq!(parse(&longest[..MAX_CLIENT_HELLO_LENGTH]), Err(TooLong));
+        assert_eq!(parse(&longest[..MAX_CLIENT_HELLO_LENGTH - 1]), Ok(None));
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::address::AddressBlock;
-use crate::route::table::specificity;
+use crate::route::table::host_specificity;
 use crate::service::NamespacedName;
 
 /// What becomes of a workload's connections to what nobody has registered.
@@ -86,8 +86,8 @@ impl HostPattern {
     }
 
     /// How closely it fits a name, when it does.
-    fn fits(&self, name: &str) -> Option<usize> {
-        specificity(&self.0, name)
+    fn specificity_for(&self, name: &str) -> Option<usize> {
+        host_specificity(&self.0, name)
     }
 }
 
@@ -106,10 +106,10 @@ pub enum ExternalProtocol {
 
 impl ExternalProtocol {
     /// How clients say whom they want.
-    pub fn named_by(self) -> Option<NamedBy> {
+    pub fn host_source(self) -> Option<HostSource> {
         match self {
-            Self::Http => Some(NamedBy::Host),
-            Self::Https | Self::Tls => Some(NamedBy::ServerName),
+            Self::Http => Some(HostSource::HttpAuthority),
+            Self::Https | Self::Tls => Some(HostSource::ServerName),
             Self::Tcp => None,
         }
     }
@@ -117,9 +117,9 @@ impl ExternalProtocol {
 
 /// How a client says whom it wants.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum NamedBy {
+pub enum HostSource {
     /// By the authority of its HTTP requests.
-    Host,
+    HttpAuthority,
     /// By the server name of its ClientHello.
     ServerName,
 }
@@ -171,42 +171,42 @@ pub struct ExternalService {
 
 /// An external service that a connection is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct External {
+pub struct MatchedExternalService {
     /// The service.
     pub service: Arc<ExternalService>,
     /// The port of it.
     pub port: ExternalPort,
     /// The name by which it was found, `None` when by address.
-    pub asked: Option<Arc<str>>,
-    dialled: SocketAddr,
+    pub requested_host: Option<Arc<str>>,
+    destination: SocketAddr,
 }
 
 /// Where an external service is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ExternalAddress {
     /// At one of these.
     Addresses(Vec<SocketAddr>),
     /// Where DNS says that this name is.
-    Name(Arc<str>, u16),
+    DnsName(Arc<str>, u16),
 }
 
 impl ExternalService {
     /// Whether it is there for clients of a namespace.
-    fn is_for(&self, client_namespace: &str) -> bool {
+    fn is_visible_to(&self, client_namespace: &str) -> bool {
         self.is_mesh_wide || *self.key.namespace == *client_namespace
     }
 
-    fn port(&self, number: u16) -> impl Iterator<Item = &ExternalPort> {
+    fn ports_with_number(&self, number: u16) -> impl Iterator<Item = &ExternalPort> {
         self.ports.iter().filter(move |port| port.number == number)
     }
 }
 
-impl External {
+impl MatchedExternalService {
     /// Where it is.
-    pub fn place(&self) -> Place {
+    pub fn address(&self) -> ExternalAddress {
         let port = self.port.target_port;
         let endpoints = &self.service.endpoints;
-        let dialled = self.dialled;
+        let dialled = self.destination;
         if !endpoints.is_empty() {
             let of_family = |endpoint: &&IpAddr| endpoint.is_ipv4() == dialled.is_ipv4();
             let mut chosen: Vec<_> = endpoints.iter().filter(of_family).collect();
@@ -214,17 +214,17 @@ impl External {
                 chosen.extend(endpoints);
             }
             let at = chosen.into_iter().map(|endpoint| (*endpoint, port).into());
-            return Place::Addresses(at.collect());
+            return ExternalAddress::Addresses(at.collect());
         }
-        match &self.asked {
+        match &self.requested_host {
             // Whoever asks for a good name at a bad address gets to the good one.
-            Some(name) => Place::Name(Arc::clone(name), port),
-            None => Place::Addresses(vec![(dialled.ip(), port).into()]),
+            Some(name) => ExternalAddress::DnsName(Arc::clone(name), port),
+            None => ExternalAddress::Addresses(vec![(dialled.ip(), port).into()]),
         }
     }
 
     /// The TLS that the proxy has to speak, and to whom.
-    pub fn origination(&self) -> Option<(&Arc<TlsOrigination>, Arc<str>)> {
+    pub fn tls_origination(&self) -> Option<(&Arc<TlsOrigination>, Arc<str>)> {
         let tls = self.service.tls.as_ref()?;
         let server_name = tls.server_name.clone().unwrap_or_else(|| self.hostname());
         Some((tls, server_name))
@@ -240,26 +240,26 @@ impl External {
                 wildcard.unwrap_or_default().into()
             })
         };
-        self.asked.clone().unwrap_or_else(first)
+        self.requested_host.clone().unwrap_or_else(first)
     }
 }
 
 /// The external services for a client that dials an address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialled<'a> {
+pub(crate) struct ExternalLookup<'a> {
     /// The client's namespace.
     pub(crate) namespace: &'a str,
     /// The address.
     pub(crate) address: SocketAddr,
 }
 
-impl Dialled<'_> {
+impl ExternalLookup<'_> {
     /// The one whose addresses are the closest around the address.
     pub(crate) fn by_address<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
-    ) -> Option<External> {
-        self.best(services, |service, _| {
+    ) -> Option<MatchedExternalService> {
+        self.best_match(services, |service, _| {
             let blocks = service.addresses.iter();
             let blocks = blocks.filter(|block| block.contains(self.address.ip()));
             blocks.map(|block| block.prefix_length().into()).max()
@@ -267,63 +267,64 @@ impl Dialled<'_> {
     }
 
     /// The one whose name is the closest to that which the client asks for.
-    pub(crate) fn by_name<'s>(
+    pub(crate) fn by_host<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
-        by: NamedBy,
+        by: HostSource,
         name: &str,
-    ) -> Option<External> {
-        let found = self.best(services, |service, port| {
+    ) -> Option<MatchedExternalService> {
+        let found = self.best_match(services, |service, port| {
             let hosts = service.hosts.iter();
-            is_named(service, port, by).then(|| hosts.filter_map(|host| host.fits(name)).max())?
+            is_found_by_host(service, port, by)
+                .then(|| hosts.filter_map(|host| host.specificity_for(name)).max())?
         })?;
-        Some(External {
-            asked: Some(name.to_ascii_lowercase().into()),
+        Some(MatchedExternalService {
+            requested_host: Some(name.to_ascii_lowercase().into()),
             ..found
         })
     }
 
     /// Whether there is any that clients find by such a name.
-    pub(crate) fn any_by_name<'s>(
+    pub(crate) fn any_by_host<'s>(
         self,
         mut services: impl Iterator<Item = &'s Arc<ExternalService>>,
     ) -> bool {
         services.any(|service| {
-            let mut ports = service.port(self.address.port());
-            service.is_for(self.namespace)
+            let mut ports = service.ports_with_number(self.address.port());
+            service.is_visible_to(self.namespace)
                 && service.addresses.is_empty()
-                && ports.any(|port| port.protocol.named_by().is_some())
+                && ports.any(|port| port.protocol.host_source().is_some())
         })
     }
 
     /// The client's own namespace counts first, then what fits best; of equals, the first
     /// by name.
-    fn best<'s>(
+    fn best_match<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
         fits: impl Fn(&ExternalService, &ExternalPort) -> Option<usize>,
-    ) -> Option<External> {
-        let services = services.filter(|service| service.is_for(self.namespace));
+    ) -> Option<MatchedExternalService> {
+        let services = services.filter(|service| service.is_visible_to(self.namespace));
         let fits = &fits;
         let fitting = services.flat_map(|service| {
-            let ports = service.port(self.address.port());
+            let ports = service.ports_with_number(self.address.port());
             ports.filter_map(move |port| {
                 let is_own = *service.key.namespace == *self.namespace;
                 Some(((is_own, fits(service, port)?), service, port))
             })
         });
         let best = fitting.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        best.map(|(_, service, port)| External {
+        best.map(|(_, service, port)| MatchedExternalService {
             service: Arc::clone(service),
             port: port.clone(),
-            asked: None,
-            dialled: self.address,
+            requested_host: None,
+            destination: self.address,
         })
     }
 }
 
-fn is_named(service: &ExternalService, port: &ExternalPort, by: NamedBy) -> bool {
-    service.addresses.is_empty() && port.protocol.named_by() == Some(by)
+fn is_found_by_host(service: &ExternalService, port: &ExternalPort, by: HostSource) -> bool {
+    service.addresses.is_empty() && port.protocol.host_source() == Some(by)
 }
 
 #[cfg(test)]

@@ -3,29 +3,31 @@
 
 use std::sync::Arc;
 
-use crate::client_hello::{self, LONGEST};
-use crate::external::NamedBy;
-use crate::protocol::{Detected, detect};
+use crate::client_hello::{self, MAX_CLIENT_HELLO_LENGTH};
+use crate::external::HostSource;
+use crate::protocol::{DetectedProtocol, detect_protocol};
 
 /// Headers of one request that are looked at.
-const HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 
 /// Whom the first bytes of a connection ask for. The outer `None` means that more bytes
 /// are needed, the inner one that they ask for nobody.
-pub fn asked_for(first: &[u8]) -> Option<Option<(NamedBy, Arc<str>)>> {
-    let all_there = first.len() >= LONGEST;
-    let decided = match detect(first) {
+pub fn requested_authority(first: &[u8]) -> Option<Option<(HostSource, Arc<str>)>> {
+    let all_there = first.len() >= MAX_CLIENT_HELLO_LENGTH;
+    let decided = match detect_protocol(first) {
         None => None,
-        Some(Detected::Tls) => match client_hello::parse(first) {
+        Some(DetectedProtocol::Tls) => match client_hello::parse(first) {
             Ok(None) => None,
-            Ok(Some(hello)) => Some(hello.server_name.map(|name| (NamedBy::ServerName, name))),
+            Ok(Some(hello)) => Some(hello.server_name.map(|name| (HostSource::ServerName, name))),
             Err(_) => Some(None),
         },
-        Some(Detected::Http1) => {
+        Some(DetectedProtocol::Http1) => {
             let end = first.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-            end.map(|end| authority(&first[..end]).map(|name| (NamedBy::Host, name)))
+            end.map(|end| {
+                http1_authority(&first[..end]).map(|name| (HostSource::HttpAuthority, name))
+            })
         }
-        Some(Detected::Http2 | Detected::Opaque) => Some(None),
+        Some(DetectedProtocol::Http2 | DetectedProtocol::Opaque) => Some(None),
     };
     if all_there {
         decided.or(Some(None))
@@ -35,14 +37,14 @@ pub fn asked_for(first: &[u8]) -> Option<Option<(NamedBy, Arc<str>)>> {
 }
 
 /// The host that a request is for; none where it could be understood in two ways.
-fn authority(head: &[u8]) -> Option<Arc<str>> {
+fn http1_authority(head: &[u8]) -> Option<Arc<str>> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.split("\r\n");
     let target = lines.next()?.split(' ').nth(1)?;
     let mut hosts = Vec::new();
     for (count, line) in lines.enumerate() {
         let (name, value) = line.split_once(':')?;
-        if count == HEADERS || name.ends_with([' ', '\t']) || name.contains(['\r', '\n']) {
+        if count == MAX_HEADERS || name.ends_with([' ', '\t']) || name.contains(['\r', '\n']) {
             return None;
         }
         if name.eq_ignore_ascii_case("host") {
@@ -74,9 +76,9 @@ mod tests {
     use super::*;
 
     fn host(text: &str) -> Option<String> {
-        let asked = asked_for(text.as_bytes()).expect("more bytes needed");
+        let asked = requested_authority(text.as_bytes()).expect("more bytes needed");
         asked.map(|(by, name)| {
-            assert_eq!(by, NamedBy::Host);
+            assert_eq!(by, HostSource::HttpAuthority);
             name.to_string()
         })
     }
@@ -113,8 +115,11 @@ mod tests {
         ] {
             assert_eq!(host(head).as_deref(), name, "{head}");
         }
-        assert_eq!(asked_for(b"GET / HTTP/1.1\r\nHost: a.example\r\n"), None);
-        assert_eq!(asked_for(b""), None);
+        assert_eq!(
+            requested_authority(b"GET / HTTP/1.1\r\nHost: a.example\r\n"),
+            None
+        );
+        assert_eq!(requested_authority(b""), None);
     }
 
     proptest! {
@@ -122,8 +127,8 @@ mod tests {
         fn enough_bytes_always_decide(begin in 0usize..4, byte in prop_oneof![Just(b'a'), Just(b'\n'), any::<u8>()]) {
             let begins: [&[u8]; 4] = [b"", b"GET / HTTP/1.1\r\nx: ", b"\x16\x03\x01", b"PRI"];
             let mut bytes = begins[begin].to_vec();
-            bytes.resize(LONGEST, byte);
-            prop_assert!(asked_for(&bytes).is_some());
+            bytes.resize(MAX_CLIENT_HELLO_LENGTH, byte);
+            prop_assert!(requested_authority(&bytes).is_some());
         }
     }
 }

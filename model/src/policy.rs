@@ -63,22 +63,22 @@ pub enum PlaintextOrigin {
 /// Plaintext to a workload that asks for mutual TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the workload accepts mutual TLS only (mode strict) and the connection is plaintext")]
-pub struct PlaintextRefused;
+pub struct PlaintextDenied;
 
 /// Whether a plaintext connection may reach a workload.
 ///
 /// # Errors
 /// When the workload is strict and the connection isn't the node's own.
-pub fn admit_plaintext(mode: MtlsMode, origin: PlaintextOrigin) -> Result<(), PlaintextRefused> {
+pub fn authorize_plaintext(mode: MtlsMode, origin: PlaintextOrigin) -> Result<(), PlaintextDenied> {
     match (mode, origin) {
         (MtlsMode::Permissive, _) | (MtlsMode::Strict, PlaintextOrigin::Node) => Ok(()),
-        (MtlsMode::Strict, PlaintextOrigin::Network) => Err(PlaintextRefused),
+        (MtlsMode::Strict, PlaintextOrigin::Network) => Err(PlaintextDenied),
     }
 }
 
 /// Why a tunnel request is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TunnelRefused {
+pub enum TunnelDenied {
     /// The CONNECT authority names another address than the connection was made to.
     #[error("CONNECT names {authority}, but the connection was made to {connection}")]
     NotThisWorkload {
@@ -105,28 +105,28 @@ pub enum TunnelRefused {
 ///
 /// # Errors
 /// When the authority isn't the workload itself or the client isn't trusted.
-pub fn admit_tunnel(
+pub fn authorize_tunnel(
     workload: &Workload,
     client: &SpiffeId,
     authority: SocketAddr,
     connection: SocketAddr,
-) -> Result<(), TunnelRefused> {
+) -> Result<(), TunnelDenied> {
     if client.trust_domain() != workload.identity.trust_domain() {
-        return Err(TunnelRefused::TrustDomain {
+        return Err(TunnelDenied::TrustDomain {
             client: client.clone(),
             expected: workload.identity.trust_domain().clone(),
         });
     }
     let same_address = canonical_ip(authority.ip()) == canonical_ip(connection.ip());
     if !same_address || !workload.has_address(authority.ip()) {
-        return Err(TunnelRefused::NotThisWorkload {
+        return Err(TunnelDenied::NotThisWorkload {
             authority,
             connection,
         });
     }
     match authority.port() {
         port @ (HBONE_PORT | OUTBOUND_PORT | INBOUND_PLAINTEXT_PORT) => {
-            Err(TunnelRefused::ProxyPort(port))
+            Err(TunnelDenied::ProxyPort(port))
         }
         _ => Ok(()),
     }
@@ -143,9 +143,9 @@ mod tests {
 
     #[test]
     fn strict_refuses_plaintext_from_the_network_but_not_from_the_node() {
-        assert!(admit_plaintext(MtlsMode::Strict, PlaintextOrigin::Network).is_err());
-        assert!(admit_plaintext(MtlsMode::Strict, PlaintextOrigin::Node).is_ok());
-        assert!(admit_plaintext(MtlsMode::Permissive, PlaintextOrigin::Network).is_ok());
+        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Network).is_err());
+        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Node).is_ok());
+        assert!(authorize_plaintext(MtlsMode::Permissive, PlaintextOrigin::Network).is_ok());
     }
 
     #[test]
@@ -153,21 +153,22 @@ mod tests {
         let web = workload("web", "10.0.0.1", "node-1");
         let client = workload("client", "10.0.0.2", "node-2").identity;
         let connection = address("10.0.0.1:15008");
-        let admit = |authority: &str| admit_tunnel(&web, &client, address(authority), connection);
+        let admit =
+            |authority: &str| authorize_tunnel(&web, &client, address(authority), connection);
         assert!(admit("10.0.0.1:80").is_ok());
         assert!(admit("[::ffff:10.0.0.1]:80").is_ok());
         assert!(matches!(
             admit("10.0.0.9:80"),
-            Err(TunnelRefused::NotThisWorkload { .. })
+            Err(TunnelDenied::NotThisWorkload { .. })
         ));
         assert!(matches!(
             admit("127.0.0.1:80"),
-            Err(TunnelRefused::NotThisWorkload { .. })
+            Err(TunnelDenied::NotThisWorkload { .. })
         ));
         for port in [HBONE_PORT, OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT] {
             assert_eq!(
                 admit(&format!("10.0.0.1:{port}")),
-                Err(TunnelRefused::ProxyPort(port))
+                Err(TunnelDenied::ProxyPort(port))
             );
         }
     }
@@ -176,13 +177,13 @@ mod tests {
     fn a_tunnel_from_another_trust_domain_is_refused() {
         let web = workload("web", "10.0.0.1", "node-1");
         let stranger = "spiffe://elsewhere/ns/default/sa/client".parse().unwrap();
-        let refused = admit_tunnel(
+        let refused = authorize_tunnel(
             &web,
             &stranger,
             address("10.0.0.1:80"),
             address("10.0.0.1:15008"),
         );
-        assert!(matches!(refused, Err(TunnelRefused::TrustDomain { .. })));
+        assert!(matches!(refused, Err(TunnelDenied::TrustDomain { .. })));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::service::ServicePort;
 
 /// What is spoken on a port, as its Service declares it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Declared {
+pub enum DeclaredProtocol {
     /// HTTP; clients may use either version.
     Http,
     /// HTTP/2 without TLS (`kubernetes.io/h2c`, gRPC).
@@ -18,20 +18,20 @@ pub enum Declared {
     Unknown,
 }
 
-impl Declared {
+impl DeclaredProtocol {
     /// By `appProtocol` (KEP-1422 and Kubernetes' standard names), else by the port's
     /// name up to a dash, as other meshes do.
-    pub fn of(port: &ServicePort) -> Self {
-        match Self::named(&port.app_protocol) {
+    pub fn from_port(port: &ServicePort) -> Self {
+        match Self::from_name(&port.app_protocol) {
             Self::Unknown => {
                 let name = port.name.split('-').next().unwrap_or_default();
-                Self::named(name)
+                Self::from_name(name)
             }
             declared => declared,
         }
     }
 
-    fn named(name: &str) -> Self {
+    fn from_name(name: &str) -> Self {
         match name.to_ascii_lowercase().as_str() {
             "http" | "kubernetes.io/ws" | "ws" | "grpc-web" => Self::Http,
             "http2" | "h2c" | "kubernetes.io/h2c" | "grpc" => Self::Http2,
@@ -45,7 +45,7 @@ impl Declared {
 
 /// What a client's first bytes say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Detected {
+pub enum DetectedProtocol {
     /// HTTP/1.
     Http1,
     /// HTTP/2 with prior knowledge (RFC 9113 section 3.3).
@@ -57,61 +57,66 @@ pub enum Detected {
 }
 
 /// How an HTTP/2 connection begins (RFC 9113 section 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest method that is recognized; `VERSION-CONTROL` and `BASELINE-CONTROL` of
 /// WebDAV are the longest of the IANA registry.
-const LONGEST_METHOD: usize = 24;
+const MAX_METHOD_LENGTH: usize = 24;
 
 /// What a connection speaks that begins with these bytes, `None` when more are needed.
-pub fn detect(first: &[u8]) -> Option<Detected> {
+pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
     if first.is_empty() {
         return None;
     }
-    let length = first.len().min(PREFACE.len());
-    if first[..length] == PREFACE[..length] {
+    let length = first.len().min(HTTP2_PREFACE.len());
+    if first[..length] == HTTP2_PREFACE[..length] {
         // `PRI` alone could still become a method of HTTP/1, so all of it is awaited.
-        return (length == PREFACE.len()).then_some(Detected::Http2);
+        return (length == HTTP2_PREFACE.len()).then_some(DetectedProtocol::Http2);
     }
     // A TLS record of the type handshake, version 3.x (RFC 8446 section 5.1).
     match first {
         [0x16] => return None,
-        [0x16, 0x03, ..] => return Some(Detected::Tls),
+        [0x16, 0x03, ..] => return Some(DetectedProtocol::Tls),
         _ => {}
     }
-    let method = first.iter().take_while(|byte| is_of_method(**byte)).count();
+    let method = first
+        .iter()
+        .take_while(|byte| is_method_byte(**byte))
+        .count();
     match first.get(method) {
-        None if method <= LONGEST_METHOD => None,
-        Some(b' ') if (1..=LONGEST_METHOD).contains(&method) => target(&first[method + 1..]),
-        _ => Some(Detected::Opaque),
+        None if method <= MAX_METHOD_LENGTH => None,
+        Some(b' ') if (1..=MAX_METHOD_LENGTH).contains(&method) => {
+            detect_request_line(&first[method + 1..])
+        }
+        _ => Some(DetectedProtocol::Opaque),
     }
 }
 
 /// A request's target begins with a path, a scheme, a host or a star; what follows a
 /// word in other protocols of text seldom does, and these are told by their first byte.
-fn target(rest: &[u8]) -> Option<Detected> {
+fn detect_request_line(rest: &[u8]) -> Option<DetectedProtocol> {
     let first = rest.first()?;
     let fits = matches!(first, b'/' | b'*' | b'[') || first.is_ascii_alphanumeric();
     if !fits {
-        return Some(Detected::Opaque);
+        return Some(DetectedProtocol::Opaque);
     }
     // The version ends the line (RFC 9112 section 3). A line that goes on for longer
     // than what was read is HTTP, as far as one can tell.
     match rest.iter().position(|byte| *byte == b'\n') {
         None if rest.len() < 1024 => None,
-        None => Some(Detected::Http1),
+        None => Some(DetectedProtocol::Http1),
         Some(end) => {
             let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
             let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
             Some(match version.starts_with(b"HTTP/1.") {
-                true => Detected::Http1,
-                false => Detected::Opaque,
+                true => DetectedProtocol::Http1,
+                false => DetectedProtocol::Opaque,
             })
         }
     }
 }
 
 /// Methods are upper-case in practice; lower-case words begin other protocols.
-fn is_of_method(byte: u8) -> bool {
+fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte == b'-' || byte == b'_'
 }
 
@@ -131,38 +136,53 @@ mod tests {
 
     #[test]
     fn what_is_declared_counts_before_the_name() {
-        assert_eq!(Declared::of(&port("tcp-web", "HTTP")), Declared::Http);
-        assert_eq!(Declared::of(&port("grpc-api", "")), Declared::Http2);
-        assert_eq!(Declared::of(&port("http", "example.com/x")), Declared::Http);
-        assert_eq!(Declared::of(&port("redis", "")), Declared::Opaque);
-        assert_eq!(Declared::of(&port("web", "")), Declared::Unknown);
         assert_eq!(
-            Declared::of(&port("", "kubernetes.io/h2c")),
-            Declared::Http2
+            DeclaredProtocol::from_port(&port("tcp-web", "HTTP")),
+            DeclaredProtocol::Http
+        );
+        assert_eq!(
+            DeclaredProtocol::from_port(&port("grpc-api", "")),
+            DeclaredProtocol::Http2
+        );
+        assert_eq!(
+            DeclaredProtocol::from_port(&port("http", "example.com/x")),
+            DeclaredProtocol::Http
+        );
+        assert_eq!(
+            DeclaredProtocol::from_port(&port("redis", "")),
+            DeclaredProtocol::Opaque
+        );
+        assert_eq!(
+            DeclaredProtocol::from_port(&port("web", "")),
+            DeclaredProtocol::Unknown
+        );
+        assert_eq!(
+            DeclaredProtocol::from_port(&port("", "kubernetes.io/h2c")),
+            DeclaredProtocol::Http2
         );
     }
 
     #[test]
     fn first_bytes_tell_what_is_spoken() {
         for (bytes, expected) in [
-            (&b"GET / HTTP/1.1\r\n"[..], Some(Detected::Http1)),
-            (b"OPTIONS * HTTP/1.0\n", Some(Detected::Http1)),
+            (&b"GET / HTTP/1.1\r\n"[..], Some(DetectedProtocol::Http1)),
+            (b"OPTIONS * HTTP/1.0\n", Some(DetectedProtocol::Http1)),
             (b"GET / HTTP/1", None),
             (b"GE", None),
-            (PREFACE, Some(Detected::Http2)),
-            (&PREFACE[..10], None),
-            (b"PRI / HTTP/1.1\r\n", Some(Detected::Http1)),
-            (b"\x16\x03\x01\x02", Some(Detected::Tls)),
+            (HTTP2_PREFACE, Some(DetectedProtocol::Http2)),
+            (&HTTP2_PREFACE[..10], None),
+            (b"PRI / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b"\x16\x03\x01\x02", Some(DetectedProtocol::Tls)),
             (b"\x16", None),
-            (b"\x16\x00", Some(Detected::Opaque)),
-            (b"SET a b\r\n", Some(Detected::Opaque)),
-            (b"EHLO example.org\r\n", Some(Detected::Opaque)),
-            (b"*1\r\n$4\r\nPING\r\n", Some(Detected::Opaque)),
-            (b"\0\0\0\x08", Some(Detected::Opaque)),
-            (b"get / HTTP/1.1\r\n", Some(Detected::Opaque)),
+            (b"\x16\x00", Some(DetectedProtocol::Opaque)),
+            (b"SET a b\r\n", Some(DetectedProtocol::Opaque)),
+            (b"EHLO example.org\r\n", Some(DetectedProtocol::Opaque)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(DetectedProtocol::Opaque)),
+            (b"\0\0\0\x08", Some(DetectedProtocol::Opaque)),
+            (b"get / HTTP/1.1\r\n", Some(DetectedProtocol::Opaque)),
         ] {
             assert_eq!(
-                detect(bytes),
+                detect_protocol(bytes),
                 expected,
                 "{:?}",
                 String::from_utf8_lossy(bytes)
@@ -174,17 +194,17 @@ mod tests {
         /// What was told of the first bytes stays true when more follow.
         #[test]
         fn more_bytes_change_no_answer(bytes in prop::collection::vec(any::<u8>(), 0..80), begin in 0usize..4, cut in 0usize..80) {
-            let begins: [&[u8]; 4] = [b"", b"GET /", PREFACE, b"\x16\x03"];
+            let begins: [&[u8]; 4] = [b"", b"GET /", HTTP2_PREFACE, b"\x16\x03"];
             let all = [begins[begin], bytes.as_slice()].concat();
             let cut = cut.min(all.len());
-            if let Some(early) = detect(&all[..cut]) {
-                prop_assert_eq!(detect(&all), Some(early));
+            if let Some(early) = detect_protocol(&all[..cut]) {
+                prop_assert_eq!(detect_protocol(&all), Some(early));
             }
         }
 
         #[test]
         fn enough_bytes_always_decide(bytes in prop::collection::vec(any::<u8>(), 1100..1200)) {
-            prop_assert!(detect(&bytes).is_some());
+            prop_assert!(detect_protocol(&bytes).is_some());
         }
     }
 }

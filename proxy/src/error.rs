@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::CertificateError;
 use weft_model::mesh::Unroutable;
-use weft_model::policy::{PlaintextRefused, TunnelRefused};
+use weft_model::policy::{PlaintextDenied, TunnelDenied};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
@@ -60,7 +60,7 @@ pub enum OutboundError {
 pub enum InboundError {
     /// Plaintext to a strict workload.
     #[error(transparent)]
-    Plaintext(#[from] PlaintextRefused),
+    Plaintext(#[from] PlaintextDenied),
     /// The handshake failed.
     #[error("TLS with the client: {}", tls_reason(.0))]
     Tls(io::Error),
@@ -81,7 +81,7 @@ pub enum InboundError {
     Request(#[from] InvalidTunnelRequest),
     /// A tunnel that may not be opened.
     #[error(transparent)]
-    Tunnel(#[from] TunnelRefused),
+    Tunnel(#[from] TunnelDenied),
     /// The application did not take the connection.
     #[error("connecting to the application: {0}")]
     Connect(io::Error),

@@ -44,7 +44,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use weft_model::OriginalDestination;
 use weft_model::mesh::Candidate;
-use weft_model::protocol::{Declared, Detected};
+use weft_model::protocol::{DeclaredProtocol, DetectedProtocol};
 use weft_model::service::{NamespacedName, Service};
 
 use self::endpoints::EndpointCache;
@@ -137,10 +137,14 @@ pub(crate) fn expected<N>(
         return Expected::Opaque;
     }
     let routed = routed.is_some();
-    match Declared::of(port) {
-        Declared::Http | Declared::Http2 => Expected::Http(Arc::clone(service)),
-        Declared::Unknown | Declared::Opaque if routed => Expected::Perhaps(Arc::clone(service)),
-        Declared::Unknown | Declared::Opaque | Declared::Tls => Expected::Opaque,
+    match DeclaredProtocol::from_port(port) {
+        DeclaredProtocol::Http | DeclaredProtocol::Http2 => Expected::Http(Arc::clone(service)),
+        DeclaredProtocol::Unknown | DeclaredProtocol::Opaque if routed => {
+            Expected::Perhaps(Arc::clone(service))
+        }
+        DeclaredProtocol::Unknown | DeclaredProtocol::Opaque | DeclaredProtocol::Tls => {
+            Expected::Opaque
+        }
     }
 }
 
@@ -148,7 +152,7 @@ pub(crate) fn expected<N>(
 ///
 /// # Errors
 /// When the connection breaks.
-pub(crate) async fn first_bytes(stream: &TcpStream) -> std::io::Result<Detected> {
+pub(crate) async fn first_bytes(stream: &TcpStream) -> std::io::Result<DetectedProtocol> {
     detect::first_bytes(stream).await
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use weft_model::OriginalDestination;
 use weft_model::external::EgressMode;
 use weft_model::mesh::{Candidate, Transport};
-use weft_model::protocol::Detected;
+use weft_model::protocol::DetectedProtocol;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
@@ -209,9 +209,11 @@ async fn requests<N: Net>(
         }
     };
     let is_http2 = match detected {
-        Ok(Detected::Http1) => false,
-        Ok(Detected::Http2) => true,
-        Ok(Detected::Tls | Detected::Opaque) | Err(_) => return Spoken::Opaque(accepted),
+        Ok(DetectedProtocol::Http1) => false,
+        Ok(DetectedProtocol::Http2) => true,
+        Ok(DetectedProtocol::Tls | DetectedProtocol::Opaque) | Err(_) => {
+            return Spoken::Opaque(accepted);
+        }
     };
     let (shared, pod) = (Arc::clone(shared), Arc::clone(pod));
     let downstream = http::Downstream::new(shared, pod, client, original, service);

@@ -38,7 +38,7 @@ pub(crate) async fn client_hello(
     stream: &TcpStream,
     limit: Duration,
 ) -> Result<ClientHello, SniffError> {
-    let read = peek(stream, client_hello::LONGEST, |bytes| {
+    let read = peek(stream, client_hello::MAX_CLIENT_HELLO_LENGTH, |bytes| {
         client_hello::parse(bytes).transpose()
     });
     let parsed = tokio::time::timeout(limit, read).await;

@@ -32,8 +32,8 @@ fn all(services: Vec<ExternalService>) -> Vec<Arc<ExternalService>> {
     services.into_iter().map(Arc::new).collect()
 }
 
-fn dialled(address: &str) -> Dialled<'static> {
-    Dialled {
+fn dialled(address: &str) -> ExternalLookup<'static> {
+    ExternalLookup {
         namespace: "shop",
         address: address.parse().unwrap(),
     }
@@ -47,10 +47,10 @@ fn by_address(services: &[Arc<ExternalService>], address: &str) -> Option<String
 fn by_name(
     services: &[Arc<ExternalService>],
     port: u16,
-    by: NamedBy,
+    by: HostSource,
     name: &str,
 ) -> Option<String> {
-    let found = dialled(&format!("192.0.2.9:{port}")).by_name(services.iter(), by, name)?;
+    let found = dialled(&format!("192.0.2.9:{port}")).by_host(services.iter(), by, name)?;
     Some(found.service.key.name.to_string())
 }
 
@@ -68,7 +68,7 @@ fn the_closest_block_counts_on_declared_ports_only() {
 
 #[test]
 fn the_closest_name_counts_where_no_addresses_are_given() {
-    use NamedBy::{Host, ServerName};
+    use HostSource::{HttpAuthority, ServerName};
     let services = all(vec![
         service("shop/any", &["*.example.org"], &[]),
         service("shop/one", &["a.example.org"], &[]),
@@ -79,22 +79,22 @@ fn the_closest_name_counts_where_no_addresses_are_given() {
         "one"
     );
     assert_eq!(
-        by_name(&services, 80, Host, "b.example.org").unwrap(),
+        by_name(&services, 80, HttpAuthority, "b.example.org").unwrap(),
         "any"
     );
     for (port, by, name) in [
         (443, ServerName, "example.org"),
-        (443, Host, "a.example.org"),
+        (443, HttpAuthority, "a.example.org"),
         (80, ServerName, "a.example.org"),
         (5432, ServerName, "a.example.org"),
         (22, ServerName, "a.example.org"),
     ] {
         assert_eq!(by_name(&services, port, by, name), None, "{name}:{port}");
     }
-    assert!(dialled("192.0.2.9:443").any_by_name(services.iter()));
+    assert!(dialled("192.0.2.9:443").any_by_host(services.iter()));
     for address in ["192.0.2.9:22", "192.0.2.9:5432"] {
         assert!(
-            !dialled(address).any_by_name(services.iter()),
+            !dialled(address).any_by_host(services.iter()),
             "nothing to wait for"
         );
     }
@@ -109,8 +109,11 @@ fn nobody_leads_other_namespaces_astray() {
     let own = service("shop/own", hosts, &["192.0.2.0/24"]);
     let services = all(vec![foreign.clone(), foreign_name]);
     assert_eq!(by_address(&services, "192.0.2.7:443"), None);
-    assert_eq!(by_name(&services, 443, NamedBy::ServerName, hosts[0]), None);
-    assert!(!dialled("192.0.2.9:443").any_by_name(services.iter()));
+    assert_eq!(
+        by_name(&services, 443, HostSource::ServerName, hosts[0]),
+        None
+    );
+    assert!(!dialled("192.0.2.9:443").any_by_host(services.iter()));
     let services = all(vec![foreign.clone(), wide.clone()]);
     assert_eq!(by_address(&services, "192.0.2.7:443").unwrap(), "wide");
     // One's own counts first, however close.
@@ -123,25 +126,31 @@ fn it_is_where_its_endpoints_are_else_where_it_was_dialled_or_what_its_name_says
     let mut named = service("shop/a", &["*.example.org"], &[]);
     let place = |service: &ExternalService| {
         let services = all(vec![service.clone()]);
-        let found =
-            dialled("192.0.2.9:80").by_name(services.iter(), NamedBy::Host, "a.example.org");
-        found.unwrap().place()
+        let found = dialled("192.0.2.9:80").by_host(
+            services.iter(),
+            HostSource::HttpAuthority,
+            "a.example.org",
+        );
+        found.unwrap().address()
     };
-    assert_eq!(place(&named), Place::Name("a.example.org".into(), 8080));
+    assert_eq!(
+        place(&named),
+        ExternalAddress::DnsName("a.example.org".into(), 8080)
+    );
     named.endpoints = vec!["fd00::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
     let wanted = vec!["192.0.2.1:8080".parse().unwrap()];
-    assert_eq!(place(&named), Place::Addresses(wanted));
+    assert_eq!(place(&named), ExternalAddress::Addresses(wanted));
     named.endpoints.truncate(1);
     let wanted = vec!["[fd00::1]:8080".parse().unwrap()];
     assert_eq!(
         place(&named),
-        Place::Addresses(wanted),
+        ExternalAddress::Addresses(wanted),
         "of the other family where there is none"
     );
     let services = all(vec![service("shop/b", &["b.example"], &["192.0.2.0/24"])]);
     let found = dialled("192.0.2.9:80").by_address(services.iter()).unwrap();
     let wanted = vec!["192.0.2.9:8080".parse().unwrap()];
-    assert_eq!(found.place(), Place::Addresses(wanted));
+    assert_eq!(found.address(), ExternalAddress::Addresses(wanted));
 }
 
 #[test]
@@ -151,12 +160,12 @@ fn tls_asks_for_the_name_that_is_given_else_the_one_that_was_asked_for() {
         let services = all(vec![service.clone()]);
         let dialled = dialled("192.0.2.9:80");
         let found = match service.addresses.is_empty() {
-            true => dialled.by_name(services.iter(), NamedBy::Host, "x.example.org"),
+            true => dialled.by_host(services.iter(), HostSource::HttpAuthority, "x.example.org"),
             false => dialled.by_address(services.iter()),
         };
         found
             .unwrap()
-            .origination()
+            .tls_origination()
             .map(|(_, name)| name.to_string())
     };
     assert_eq!(asked(&wildcard), None);
@@ -200,10 +209,10 @@ proptest! {
         let (suffix, pattern) = (format!(".{domain}"), format!("*.{domain}"));
         let pattern: HostPattern = pattern.parse().unwrap();
         let (below, beside) = (format!("{name}{suffix}"), format!("{name}{domain}"));
-        prop_assert!(pattern.fits(&below).is_some());
-        prop_assert!(pattern.fits(&domain).is_none());
+        prop_assert!(pattern.specificity_for(&below).is_some());
+        prop_assert!(pattern.specificity_for(&domain).is_none());
         for other in [name, beside] {
-            prop_assert_eq!(pattern.fits(&other).is_some(), other.ends_with(&suffix));
+            prop_assert_eq!(pattern.specificity_for(&other).is_some(), other.ends_with(&suffix));
         }
     }
 }

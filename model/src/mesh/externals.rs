@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Mesh;
-use crate::external::{Dialled, External, ExternalService, NamedBy};
+use crate::external::{ExternalLookup, ExternalService, HostSource, MatchedExternalService};
 use crate::service::NamespacedName;
 
 /// All external services.
@@ -27,8 +27,8 @@ impl Mesh {
         &self,
         namespace: &str,
         address: SocketAddr,
-    ) -> Option<External> {
-        Dialled { namespace, address }.by_address(self.externals.values())
+    ) -> Option<MatchedExternalService> {
+        ExternalLookup { namespace, address }.by_address(self.externals.values())
     }
 
     /// The external service for a client that dials an address and asks for a name.
@@ -36,15 +36,15 @@ impl Mesh {
         &self,
         namespace: &str,
         address: SocketAddr,
-        by: NamedBy,
+        by: HostSource,
         name: &str,
-    ) -> Option<External> {
-        Dialled { namespace, address }.by_name(self.externals.values(), by, name)
+    ) -> Option<MatchedExternalService> {
+        ExternalLookup { namespace, address }.by_host(self.externals.values(), by, name)
     }
 
     /// Whether what a client asks for could name an external service: only then is it
     /// worth waiting for.
     pub fn has_external_service_by_host(&self, namespace: &str, address: SocketAddr) -> bool {
-        Dialled { namespace, address }.any_by_name(self.externals.values())
+        ExternalLookup { namespace, address }.any_by_host(self.externals.values())
     }
 }

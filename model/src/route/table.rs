@@ -170,7 +170,7 @@ impl RouteTable {
             let server_name = server_name?;
             let names = rule.hostnames.iter();
             let best = names
-                .filter_map(|name| specificity(name, server_name))
+                .filter_map(|name| host_specificity(name, server_name))
                 .max()?;
             Some((best, rule))
         });
@@ -186,7 +186,7 @@ impl RouteTable {
 }
 
 /// How closely a name of a route fits, when it does: its length, exact before wildcard.
-pub(crate) fn specificity(name: &str, asked: &str) -> Option<usize> {
+pub(crate) fn host_specificity(name: &str, asked: &str) -> Option<usize> {
     let asked = asked.to_ascii_lowercase();
     match name.strip_prefix("*.") {
         None => (*name == asked).then_some(name.len() * 2 + 1),

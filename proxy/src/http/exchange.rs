@@ -11,7 +11,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use weft_model::Mesh;
 use weft_model::mesh::Candidate;
-use weft_model::protocol::Declared;
+use weft_model::protocol::DeclaredProtocol;
 use weft_model::route::matching::{PathMatch, RequestHead};
 use weft_model::route::table::CompiledRule;
 use weft_model::route::{Backend, BackendTarget, Filter, Retry, Timeouts};
@@ -348,14 +348,14 @@ pub(super) fn destination<N: Net>(
         .candidates(mesh, node, (service, port), is_ipv4)
         .map_err(Answer::Unroutable)?;
     let declared = mesh.service(service).and_then(|known| known.port(port));
-    let declared = declared.map_or(Declared::Unknown, Declared::of);
+    let declared = declared.map_or(DeclaredProtocol::Unknown, DeclaredProtocol::from_port);
     Ok(Destination {
         service: service.clone(),
         port,
         candidates,
         bound: None,
         // Only HTTP/1 changes its protocol by Upgrade (RFC 9113 section 8.6).
-        http2: asked.upgrade.is_none() && (asked.http2 || declared == Declared::Http2),
+        http2: asked.upgrade.is_none() && (asked.http2 || declared == DeclaredProtocol::Http2),
     })
 }
 

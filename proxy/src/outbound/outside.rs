@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use weft_model::client_hello::LONGEST;
-use weft_model::external::{EgressMode, External, Place};
-use weft_model::greeting::asked_for;
+use weft_model::client_hello::MAX_CLIENT_HELLO_LENGTH;
+use weft_model::external::{EgressMode, ExternalAddress, MatchedExternalService};
+use weft_model::greeting::requested_authority;
 use weft_model::mesh::{Candidate, Mesh, Transport};
 use weft_model::service::{Service, ServiceKind};
 use weft_model::workload::Workload;
@@ -65,7 +65,7 @@ async fn by_name<N>(
     source: &Workload,
     accepted: &TcpStream,
     address: SocketAddr,
-) -> Result<Option<External>, OutboundError> {
+) -> Result<Option<MatchedExternalService>, OutboundError> {
     let namespace = source.namespace();
     if !mesh.has_external_service_by_host(namespace, address) {
         return Ok(None);
@@ -74,7 +74,7 @@ async fn by_name<N>(
         EgressMode::AllowAny => FIRST_WORD,
         EgressMode::RegisteredOnly => shared.settings.handshake_timeout,
     };
-    let heard = sniff::peek(accepted, LONGEST, asked_for);
+    let heard = sniff::peek(accepted, MAX_CLIENT_HELLO_LENGTH, requested_authority);
     let Ok(heard) = tokio::time::timeout(limit, heard).await else {
         return Ok(None);
     };
@@ -88,11 +88,11 @@ async fn by_name<N>(
 async fn candidates<N>(
     shared: &Shared<N>,
     mesh: &Mesh,
-    external: &External,
+    external: &MatchedExternalService,
 ) -> Result<Vec<Candidate>, OutboundError> {
-    let addresses = match external.place() {
-        Place::Addresses(addresses) => addresses,
-        Place::Name(name, port) => {
+    let addresses = match external.address() {
+        ExternalAddress::Addresses(addresses) => addresses,
+        ExternalAddress::DnsName(name, port) => {
             let failed = |error| OutboundError::Resolve(Arc::clone(&name), error);
             let limit = shared.settings.connect_timeout;
             let looked_up = tokio::time::timeout(limit, lookup_host((&*name, port))).await;
@@ -103,7 +103,7 @@ async fn candidates<N>(
     let mut candidates = Vec::new();
     for address in addresses {
         let candidate = mesh.candidate_for_address(&shared.node, address)?;
-        candidates.push(match (external.origination(), &candidate.workload) {
+        candidates.push(match (external.tls_origination(), &candidate.workload) {
             (Some((origination, server_name)), None) => Candidate {
                 transport: Transport::Tls {
                     origination: Arc::clone(origination),
@@ -119,7 +119,7 @@ async fn candidates<N>(
 }
 
 /// As metrics and the access log know it.
-fn as_service(external: &External) -> Service {
+fn as_service(external: &MatchedExternalService) -> Service {
     let hostname = external.hostname();
     Service {
         key: external.service.key.clone(),
