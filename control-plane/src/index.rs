@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_model::SpiffeId;
 use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
 use weft_model::route::{Route, RouteKey};
-use weft_model::service::{Endpoint, EndpointKey, NamespacedName, Service};
+use weft_model::service::{Endpoint, EndpointKey, Service};
 use weft_model::traffic::TrafficPolicy;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{NamespacedName, SpiffeId};
 
 use crate::manifest::{Kind, Object, ObjectKey, PodObject};
 use crate::source::{Event, Origin};

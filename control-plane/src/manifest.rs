@@ -17,8 +17,8 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::NamespacedName;
 use weft_model::route::RouteKind;
-use weft_model::service::NamespacedName;
 
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use external_service::ExternalServiceObject;

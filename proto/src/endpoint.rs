@@ -1,6 +1,7 @@
 //! Endpoints on the wire.
 
-use weft_model::service::{Endpoint, EndpointKey, NamespacedName};
+use weft_model::NamespacedName;
+use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::WorkloadUid;
 
 use crate::address::{InvalidAddress, address, octets, port};

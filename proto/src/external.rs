@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_model::external::{
-    ExternalPort, ExternalProtocol, ExternalService, InvalidHostPattern, TlsOrigination,
-};
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
+use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
+use weft_model::host::InvalidHostPattern;
 
 use crate::address::{InvalidAddress, address, octets, port};
 use crate::v1;

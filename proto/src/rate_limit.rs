@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_model::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 
 use crate::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{

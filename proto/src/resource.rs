@@ -1,8 +1,8 @@
 //! Resources of any kind: what a discovery response carries.
 
 use weft_model::mesh::Change;
+use weft_model::name::InvalidNamespacedName;
 use weft_model::route::InvalidRouteKey;
-use weft_model::service::InvalidNamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use crate::v1::{self, ResourceKind};

@@ -7,11 +7,11 @@ mod matching;
 use std::time::Duration;
 
 use http::StatusCode;
+use weft_model::NamespacedName;
 use weft_model::route::{
     Backend, BackendTarget, Parent, Retry, Route, RouteKey, RouteKind, Rule, SessionCarrier,
     SessionPersistence, Timeouts,
 };
-use weft_model::service::NamespacedName;
 
 use crate::address::port;
 use crate::v1;

@@ -1,6 +1,7 @@
 //! Services on the wire.
 
-use weft_model::service::{NamespacedName, Service, ServiceKind, ServicePort};
+use weft_model::NamespacedName;
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
 use crate::address::{InvalidAddress, address, octets, port};
 use crate::v1;

@@ -1,8 +1,8 @@
 //! Workloads on the wire.
 
-use weft_model::external::EgressMode;
+use weft_model::egress::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
 };

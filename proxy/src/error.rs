@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::CertificateError;
+use weft_model::authorization::{PlaintextDenied, TunnelDenied};
 use weft_model::mesh::Unroutable;
-use weft_model::policy::{PlaintextDenied, TunnelDenied};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;

@@ -42,10 +42,10 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use weft_model::OriginalDestination;
+use weft_model::detect::protocol::{DeclaredProtocol, DetectedProtocol};
 use weft_model::mesh::Candidate;
-use weft_model::protocol::{DeclaredProtocol, DetectedProtocol};
-use weft_model::service::{NamespacedName, Service};
+use weft_model::service::Service;
+use weft_model::{NamespacedName, OriginalDestination};
 
 use self::endpoints::EndpointCache;
 use self::guard::Refusal;

@@ -10,6 +10,7 @@
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
+//! * `traffic_split`: the shares of a rule's backends
 //! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
@@ -38,8 +39,10 @@ pub mod shared;
 mod sniff;
 pub mod store;
 pub mod tls;
+mod traffic_split;
 pub mod workers;
 
 pub use proxy::PodProxy;
 pub use relay::IdleTimeouts;
 pub use shared::{Settings, Shared};
+pub use traffic_split::RuleSequences;

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::OriginalDestination;
-use weft_model::external::EgressMode;
+use weft_model::detect::protocol::DetectedProtocol;
+use weft_model::egress::EgressMode;
 use weft_model::mesh::{Candidate, Transport};
-use weft_model::protocol::DetectedProtocol;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use weft_model::SpiffeId;
 use weft_model::route::table::CompiledRule;
-use weft_model::service::{NamespacedName, Service};
+use weft_model::service::Service;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{NamespacedName, SpiffeId};
 
 use crate::metrics::Metrics;
 use crate::relay::{End, Progress};

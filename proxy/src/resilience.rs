@@ -21,16 +21,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use weft_model::Mesh;
-use weft_model::balance::hash::stable_hash;
 use weft_model::balance::locality::Location;
 use weft_model::balance::power_of_two_choices;
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
-use weft_model::service::NamespacedName;
+use weft_model::traffic::fault::draw_faults;
 use weft_model::traffic::{
     Balancer, HashKey, InjectedFault, LocalityPreference, OutlierDetection, TrafficPolicy,
 };
 use weft_model::workload::Workload;
+use weft_model::{Mesh, NamespacedName};
 
 use self::client::Client;
 pub(crate) use self::client::Permit;
@@ -291,7 +291,7 @@ impl Upstream {
     pub(crate) fn inject(&self) -> InjectedFault {
         match (&self.policy, &self.to) {
             (Some(policy), Some(to)) if !policy.faults.is_empty() => {
-                let injected = policy.draw_fault(fastrand::f64);
+                let injected = draw_faults(&policy.faults, fastrand::f64);
                 to.client.count_faults(injected);
                 injected
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use weft_model::client_hello::{self, ClientHello, InvalidClientHello};
+use weft_model::detect::client_hello::{self, ClientHello, InvalidClientHello};
 
 /// Bytes of the first look; most first flights fit.
 const FIRST_LOOK: usize = 2048;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use weft_model::identity::InvalidIdentity;
-use weft_model::policy::MtlsMode;
-use weft_model::service::{Endpoint, EndpointKey, NamespacedName};
+use weft_model::mtls::MtlsMode;
+use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::{Enrolment, Workload};
-use weft_model::{SpiffeId, TrustDomain};
+use weft_model::{NamespacedName, SpiffeId, TrustDomain};
 
 use super::Captured;
 use super::objects::Objects;

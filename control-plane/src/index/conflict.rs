@@ -1,8 +1,8 @@
 //! Objects that can't take effect because of others.
 
+use weft_model::NamespacedName;
 use weft_model::identity::InvalidIdentity;
 use weft_model::route::RouteKey;
-use weft_model::service::NamespacedName;
 
 use super::Claim;
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::NamespacedName;
 
 use super::Conflict;
 use crate::manifest::{

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::service::{NamespacedName, ServiceKind};
+use weft_model::service::ServiceKind;
 use weft_model::traffic::TrafficPolicy;
 
 use super::objects::Objects;

@@ -145,7 +145,7 @@ fn version(content: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::service::NamespacedName;
+    use weft_model::NamespacedName;
 
     use super::*;
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
 use weft_model::route::{BackendTarget, Parent, Route, RouteKey, Rule};
-use weft_model::service::{NamespacedName, Service, ServiceKind, ServicePort};
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
 use super::objects::Objects;
 use super::{Conflict, Index};

@@ -2,7 +2,7 @@ mod routes;
 
 use proptest::prelude::*;
 use weft_model::mesh::Change;
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::service::Endpoint;
 use weft_model::workload::{Enrolment, Workload};
 
@@ -392,7 +392,7 @@ fn external_services_come_change_and_go_and_those_of_the_mesh_are_for_everybody(
 
 #[test]
 fn a_namespace_overrides_what_workloads_may_reach_outside() {
-    use weft_model::external::EgressMode::{AllowAny, RegisteredOnly};
+    use weft_model::egress::EgressMode::{AllowAny, RegisteredOnly};
     let mode = |bed: &Bed| bed.workloads()[0].egress_mode;
     let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     assert_eq!(mode(&bed), AllowAny);

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::service::NamespacedName;
 
 use super::FieldError;
 

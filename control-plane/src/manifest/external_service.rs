@@ -8,11 +8,10 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::external::{
-    ExternalPort, ExternalProtocol, ExternalService, HostPattern, TlsOrigination,
-};
-use weft_model::service::NamespacedName;
+use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
+use weft_model::host::HostPattern;
 
 use super::FieldError;
 use crate::api::{ExternalPortSpec, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec};
@@ -162,7 +161,7 @@ fn origination(
     let server_name = tls.server_name.as_ref().map(is_name).transpose();
     let server_name =
         server_name.map_err(|message| FieldError::new("spec.tls.serverName", message))?;
-    let any_exact = hosts.iter().any(|host| host.exact().is_some());
+    let any_exact = hosts.iter().any(|host| host.exact_name().is_some());
     if server_name.is_none() && !any_exact && !spec.addresses.is_empty() {
         let why = "whom to ask for can't be told from spec.hosts, which are wildcards, nor from the client, which is recognized by spec.addresses";
         return Err(FieldError::missing("spec.tls.serverName", why));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::policy::MtlsMode;
-use weft_model::service::NamespacedName;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
 use super::FieldError;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use weft_model::NamespacedName;
 use weft_model::route::{BackendTarget, Filter, Parent, RouteKey, RouteKind, Rule};
-use weft_model::service::NamespacedName;
 
 use super::FieldError;
 use document::{Document, Envelope, GROUP, ParentReference, Spec};

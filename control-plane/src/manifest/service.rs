@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort as KubernetesPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::service::{NamespacedName, Service, ServiceKind, ServicePort};
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
 use super::FieldError;
 

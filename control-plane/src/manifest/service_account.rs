@@ -1,7 +1,7 @@
 //! ServiceAccounts: that they exist.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
 
 use super::FieldError;
 

@@ -7,7 +7,7 @@ mod tests;
 
 use serde::Deserialize;
 use serde_json::Value;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
 use weft_model::traffic::TrafficPolicy;
 
 use super::{FieldError, typed};

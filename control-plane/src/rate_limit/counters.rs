@@ -1,7 +1,7 @@
 //! Where hits are counted.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use weft_model::rate_limit::{Descriptor, RateLimitUnit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit};
 
 use super::memory::Memory;
 use super::redis::{Redis, RedisError};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use weft_model::rate_limit::{RateLimitUnit, RequestLimit};
+use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
 
 use super::limits::{Branches, Limits, Node, Rule};
 use crate::changes::Changes;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use weft_model::rate_limit::{Descriptor, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RequestLimit};
 
 /// All configured limits, by domain.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,7 +155,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use weft_model::rate_limit::RateLimitUnit;
+    use weft_model::traffic::rate_limit::RateLimitUnit;
 
     use super::*;
     use crate::rate_limit::file::parse;

@@ -92,7 +92,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use proptest::prelude::*;
-    use weft_model::rate_limit::RateLimitUnit;
+    use weft_model::traffic::rate_limit::RateLimitUnit;
 
     use super::*;
 

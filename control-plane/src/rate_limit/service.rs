@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tonic::{Request, Response, Status};
-use weft_model::rate_limit::{Descriptor, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RequestLimit};
 use weft_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{

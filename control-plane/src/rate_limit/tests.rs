@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tonic::transport::Channel;
 use tonic::{Code as Failure, Status};
-use weft_model::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};

@@ -21,8 +21,8 @@ use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use weft_model::NamespacedName;
 use weft_model::route::RouteKind;
-use weft_model::service::NamespacedName;
 
 use super::{Event, Origin};
 use crate::api::{ExternalService, TrafficPolicy};

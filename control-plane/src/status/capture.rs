@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::{FIELD_MANAGER, Notice, Notices};

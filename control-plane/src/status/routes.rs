@@ -18,8 +18,8 @@ use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::NamespacedName;
 
 use super::FIELD_MANAGER;
 use crate::index::{Judgement, Verdict};

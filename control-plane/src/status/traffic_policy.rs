@@ -9,7 +9,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
 
 use super::FIELD_MANAGER;
 use crate::api::{ACCEPTED, TrafficPolicy, TrafficPolicyStatus};

@@ -1,15 +1,16 @@
-//! What the mesh knows about a destination.
+//! Resolutions: what the mesh knows about a destination, and how it is reached.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::external::TlsOrigination;
 use crate::identity::SpiffeId;
-use crate::route::RouteKey;
-use crate::service::{NamespacedName, Service};
+use crate::name::NamespacedName;
+use crate::route::key::RouteKey;
+use crate::service::Service;
 use crate::workload::{Workload, WorkloadUid};
 
-/// How a connection travels to its destination.
+/// Transport of a connection to its destination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Transport {
     /// As the application sent it: the destination is outside the mesh.
@@ -32,7 +33,7 @@ pub enum Transport {
     },
 }
 
-/// One place that a connection could go to.
+/// One address that a connection could go to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Candidate {
     /// Address and port of the endpoint.
@@ -43,14 +44,14 @@ pub struct Candidate {
     pub transport: Transport,
 }
 
-/// What the mesh knows about a destination.
+/// The answer to where a connection may go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Resolution {
-    /// A virtual address of a service. At least one candidate.
+    /// A virtual address of a Service.
     Service {
-        /// The service that was asked for.
+        /// Service that was asked for.
         service: Arc<Service>,
-        /// Where it may go.
+        /// Endpoints that it may go to. At least one.
         candidates: Vec<Candidate>,
     },
     /// A pod, by its own address.
@@ -59,23 +60,23 @@ pub enum Resolution {
     Unknown(SocketAddr),
 }
 
-/// Why there is nowhere to send a connection.
+/// The reason why there is nowhere to send a connection.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unroutable {
-    /// The service exists but not on that port.
+    /// The Service exists but not on that port.
     #[error("service {service} has no port {port}")]
     NoSuchPort {
-        /// The service asked for.
+        /// Service that was asked for.
         service: NamespacedName,
-        /// The port asked for.
+        /// Port that was asked for.
         port: u16,
     },
-    /// No endpoint of the service is ready.
+    /// No endpoint of the Service is ready.
     #[error("service {service} has no ready endpoint for port {port}")]
     NoEndpoints {
-        /// The service asked for.
+        /// Service that was asked for.
         service: NamespacedName,
-        /// The port asked for.
+        /// Port that was asked for.
         port: u16,
     },
     /// Routes decide where connections go, and none is for this one.
@@ -84,26 +85,26 @@ pub enum Unroutable {
         server_name.as_deref().unwrap_or("a client that asks for no server name")
     )]
     NoRule {
-        /// The service asked for.
+        /// Service that was asked for.
         service: NamespacedName,
-        /// The port asked for.
+        /// Port that was asked for.
         port: u16,
-        /// The name that the client asked for by TLS.
+        /// Server name that the client asked for by TLS.
         server_name: Option<Arc<str>>,
     },
-    /// The turn is a backend's that leads nowhere.
+    /// The backend that was drawn has no target, or the rule has no backend.
     #[error("a backend of {route} can't be used: {reason}")]
     InvalidBackend {
-        /// The route that names it.
+        /// Route that names it.
         route: RouteKey,
-        /// Why.
+        /// What is wrong with it.
         reason: Arc<str>,
     },
     /// The peer is strict but not captured yet, so nobody could read a tunnel and
     /// plaintext isn't wanted.
     #[error("workload {workload} accepts mutual TLS only and is not captured yet")]
     NotCapturedYet {
-        /// The pod asked for.
+        /// Workload that was asked for.
         workload: WorkloadUid,
     },
 }

@@ -1,4 +1,4 @@
-//! What a rule is for, and which of several rules comes first.
+//! Matches: which requests a rule is for, and which of several matches counts.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 
-/// What of a request decides about its way.
+/// The parts of a request that matches look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Its method.
+    /// Method.
     pub method: &'a Method,
-    /// Its path as it was sent, without the query.
+    /// Path as it was sent, without the query.
     pub path: &'a str,
-    /// Its query, without the `?`.
+    /// Query, without the `?`.
     pub query: Option<&'a str>,
-    /// Its headers.
+    /// Headers.
     pub headers: &'a HeaderMap,
 }
 
-/// A pattern, anchored at both ends: it matches the whole value, as in every mesh that
-/// follows RE2. It takes linear time, whatever the value.
+/// A regular expression, anchored at both ends: it matches the whole value, as in every
+/// mesh that follows RE2. It takes linear time, whatever the value.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: Arc<str>,
@@ -37,7 +37,7 @@ pub struct InvalidPattern {
 }
 
 /// The most memory that one compiled pattern may take, in bytes.
-const PATTERN_SIZE: usize = 1024 * 1024;
+const MAX_PATTERN_SIZE: usize = 1024 * 1024;
 
 impl Pattern {
     /// The pattern of that text.
@@ -52,7 +52,7 @@ impl Pattern {
         // On its own first: `a)(b` must not become valid by what is put around it.
         Regex::new(text).map_err(invalid)?;
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(PATTERN_SIZE)
+            .size_limit(MAX_PATTERN_SIZE)
             .build();
         Ok(Self {
             text: text.into(),
@@ -60,7 +60,7 @@ impl Pattern {
         })
     }
 
-    /// As it was written.
+    /// The text of the pattern, without the anchors.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -78,14 +78,14 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// What a path has to be.
+/// Condition on a request's path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PathMatch {
-    /// Exactly this.
+    /// The whole path.
     Exact(Arc<str>),
-    /// This, or something below it: elements are compared as a whole.
+    /// A prefix of the path, of which elements are compared as a whole.
     Prefix(Arc<str>),
-    /// A pattern.
+    /// A pattern of the whole path.
     Regex(Pattern),
     /// `/service/method` of gRPC, exactly; any where `None`.
     Grpc {
@@ -96,32 +96,32 @@ pub enum PathMatch {
     },
     /// `/service/method` of gRPC, by patterns; any where `None`.
     GrpcRegex {
-        /// Of the service.
+        /// Pattern of the service.
         service: Option<Pattern>,
-        /// Of the method.
+        /// Pattern of the method.
         method: Option<Pattern>,
     },
 }
 
-/// What a value has to be.
+/// Condition on the value of a header or of a query parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValueMatch {
-    /// Exactly this.
+    /// The whole value.
     Exact(Arc<str>),
-    /// A pattern.
+    /// A pattern of the whole value.
     Regex(Pattern),
 }
 
-/// What a request has to look like: all of it.
+/// A match: conditions that a request has to fulfil all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestMatch {
-    /// Its path.
+    /// Condition on the path.
     pub path: PathMatch,
-    /// Its method; any when `None`.
+    /// Method; any when `None`.
     pub method: Option<Method>,
-    /// Headers that it has.
+    /// Headers that it has to have, with conditions on their values.
     pub headers: Vec<(HeaderName, ValueMatch)>,
-    /// Query parameters that it has.
+    /// Query parameters that it has to have, with conditions on their values.
     pub query: Vec<(Arc<str>, ValueMatch)>,
 }
 
@@ -138,7 +138,7 @@ impl Default for RequestMatch {
 }
 
 impl RequestMatch {
-    /// Whether the request looks like that.
+    /// Whether the request fulfils all conditions.
     pub fn matches(&self, request: &RequestHead<'_>) -> bool {
         let method = self.method.as_ref();
         method.is_none_or(|method| method == request.method)
@@ -218,7 +218,7 @@ impl ValueMatch {
     }
 }
 
-/// What of a path lies below a prefix, when it does: `/a/b` is below `/a` and below
+/// The rest of a path below a prefix, when it lies there: `/a/b` is below `/a` and below
 /// `/a/`, `/ab` is not.
 pub(super) fn strip_path_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);

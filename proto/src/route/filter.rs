@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use weft_model::route::Filter;
-use weft_model::route::filter::{Cors, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
+use weft_model::route::cors::Cors;
+use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 
 use super::{InvalidRoute, port_of, some, status, target};
 use crate::v1;

@@ -1,7 +1,8 @@
 use http::{HeaderName, Method};
 use proptest::option;
 use proptest::prelude::*;
-use weft_model::route::filter::{Cors, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
+use weft_model::route::cors::Cors;
+use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 use weft_model::route::matching::{PathMatch, Pattern, ValueMatch};
 use weft_model::route::{Filter, RequestMatch};
 

@@ -1,8 +1,8 @@
 use http::StatusCode;
 use proptest::option;
 use proptest::prelude::*;
+use weft_model::NamespacedName;
 use weft_model::route::Retry;
-use weft_model::service::NamespacedName;
 
 use super::*;
 

@@ -129,7 +129,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weft_model::service::NamespacedName;
+    use weft_model::NamespacedName;
 
     fn service(name: &str, version: &str, port: u32) -> v1::Resource {
         v1::Resource {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use weft_model::protocol::{DetectedProtocol, detect_protocol};
+use weft_model::detect::protocol::{DetectedProtocol, detect_protocol};
 
 /// Bytes that decide at the most; the model has decided long before.
 const LONGEST: usize = 2048;

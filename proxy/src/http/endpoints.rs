@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use weft_model::Mesh;
 use weft_model::mesh::{Candidate, Unroutable};
-use weft_model::service::NamespacedName;
+use weft_model::{Mesh, NamespacedName};
 
 type Found = Result<Arc<[Candidate]>, Unroutable>;
 

@@ -9,13 +9,12 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use weft_model::Mesh;
+use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::Candidate;
-use weft_model::protocol::DeclaredProtocol;
 use weft_model::route::matching::{PathMatch, RequestHead};
 use weft_model::route::table::CompiledRule;
 use weft_model::route::{Backend, BackendTarget, Filter, Retry, Timeouts};
-use weft_model::service::NamespacedName;
+use weft_model::{Mesh, NamespacedName};
 
 use super::Downstream;
 use super::answer::Answer;
@@ -127,8 +126,9 @@ async fn send<'a, N: Net>(
     if let OutgoingBody::Unread(source) = std::mem::take(body) {
         *body = outgoing_body(asked, source, &patience, filters, recorder);
     }
+    let sequences = &downstream.shared.rule_sequences;
     for copied in filters.into_iter().flat_map(filters::mirrors) {
-        let draw = rule.map_or(1.0, |rule| rule.draw());
+        let draw = rule.map_or(1.0, |rule| sequences.next_number(rule.id));
         // What follows a change of protocol is no request that could be copied.
         if copied.selects(draw) && !asked.changes_protocol() {
             let to = &copied.target;
@@ -325,7 +325,8 @@ fn prepare<'a, N: Net>(
     let (destination, backend) = match bound {
         Some(bound) => bound,
         None => {
-            let backend = rule.backend().ok_or(Answer::NoBackend)?;
+            let draw = || downstream.shared.rule_sequences.next_number(rule.id);
+            let backend = rule.backend(draw).ok_or(Answer::NoBackend)?;
             (look_up(backend)?, backend)
         }
     };

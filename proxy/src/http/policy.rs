@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 use weft_model::Mesh;
-use weft_model::balance::hash::stable_hash;
-use weft_model::rate_limit::RequestAttributes;
+use weft_model::hash::stable_hash;
 use weft_model::route::{Retry, Timeouts};
+use weft_model::traffic::rate_limit::RequestAttributes;
 use weft_model::traffic::{GlobalRateLimit, HashKey, InjectedAbort, InjectedFault};
 
 use super::answer::{Answer, TooOften};

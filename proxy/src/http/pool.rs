@@ -15,9 +15,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::sync::Semaphore;
-use weft_model::Mesh;
 use weft_model::mesh::Candidate;
-use weft_model::service::NamespacedName;
+use weft_model::{Mesh, NamespacedName};
 
 use super::body::RequestBody;
 use super::connect::{connect, handshake_http1, handshake_http2};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use weft_model::balance::hash::stable_hash;
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
 use weft_model::route::{SessionCarrier, SessionPersistence};
 

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use weft_model::SpiffeId;
 use weft_model::address::canonical;
-use weft_model::policy::{TunnelDenied, authorize_tunnel};
+use weft_model::authorization::{TunnelDenied, authorize_tunnel};
 use weft_model::workload::Workload;
 
 use super::{connect, describe, refused};

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use weft_model::address::canonical;
-use weft_model::policy::{PlaintextOrigin, authorize_plaintext};
+use weft_model::authorization::{PlaintextOrigin, authorize_plaintext};
 use weft_model::workload::Workload;
 
 use super::{connect, describe, refused};

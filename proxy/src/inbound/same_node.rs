@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use weft_model::policy::authorize_tunnel;
+use weft_model::authorization::authorize_tunnel;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use super::{connect, describe, refused};

@@ -7,8 +7,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use weft_model::breaker::CircuitState;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
+use weft_model::traffic::circuit_breaker::CircuitState;
 use weft_model::workload::WorkloadUid;
 
 use super::PodLabels;

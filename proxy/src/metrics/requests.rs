@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::labels::RequestLabels;

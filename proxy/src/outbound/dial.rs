@@ -89,7 +89,7 @@ async fn tunnel<N: Net>(
     workload: &Workload,
     client: SocketAddr,
 ) -> Result<Tunnel, OutboundError> {
-    let gateway = SocketAddr::new(candidate.address.ip(), weft_model::policy::HBONE_PORT);
+    let gateway = SocketAddr::new(candidate.address.ip(), weft_model::ports::HBONE_PORT);
     let (identity, uid) = (workload.identity.clone(), workload.uid.clone());
     let peer = Peer {
         identity,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use weft_model::client_hello::MAX_CLIENT_HELLO_LENGTH;
-use weft_model::external::{EgressMode, ExternalAddress, MatchedExternalService};
-use weft_model::greeting::requested_authority;
+use weft_model::detect::authority::requested_authority;
+use weft_model::detect::client_hello::MAX_CLIENT_HELLO_LENGTH;
+use weft_model::egress::EgressMode;
+use weft_model::external::{ExternalAddress, MatchedExternalService};
 use weft_model::mesh::{Candidate, Mesh, Transport};
 use weft_model::service::{Service, ServiceKind};
 use weft_model::workload::Workload;
@@ -78,10 +79,10 @@ async fn by_name<N>(
     let Ok(heard) = tokio::time::timeout(limit, heard).await else {
         return Ok(None);
     };
-    let Some((by, name)) = heard.map_err(sniff::SniffError::Io)?.flatten() else {
+    let Some(requested) = heard.map_err(sniff::SniffError::Io)?.flatten() else {
         return Ok(None);
     };
-    Ok(mesh.external_service_by_host(namespace, address, by, &name))
+    Ok(mesh.external_service_by_host(namespace, address, &requested))
 }
 
 /// The places where an external service is.
@@ -92,7 +93,7 @@ async fn candidates<N>(
 ) -> Result<Vec<Candidate>, OutboundError> {
     let addresses = match external.address() {
         ExternalAddress::Addresses(addresses) => addresses,
-        ExternalAddress::DnsName(name, port) => {
+        ExternalAddress::DnsName { name, port } => {
             let failed = |error| OutboundError::Resolve(Arc::clone(&name), error);
             let limit = shared.settings.connect_timeout;
             let looked_up = tokio::time::timeout(limit, lookup_host((&*name, port))).await;

@@ -23,7 +23,9 @@ pub(super) async fn find<N>(
         false => None,
     };
     let mesh = shared.store.snapshot();
-    let routed = mesh.route_connection(&shared.node, routes, server_name.as_deref())?;
+    let routed = mesh.route_connection(&shared.node, routes, server_name.as_deref(), |rule| {
+        shared.rule_sequences.next_number(rule)
+    })?;
     Ok(Destination::of(
         routed.service,
         routed.port,

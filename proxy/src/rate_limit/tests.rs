@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
+use weft_model::NamespacedName;
 use weft_model::mesh::Transport;
-use weft_model::service::NamespacedName;
 use weft_model::traffic::{DescriptorEntry, LocalRateLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Overall;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{

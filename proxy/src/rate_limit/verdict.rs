@@ -156,7 +156,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::rate_limit::{RateLimitUnit, RequestLimit};
+    use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
     use weft_proto::rate_limit::{seconds, told};
 
     use super::*;

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use weft_model::breaker::{CircuitBreakerState, CircuitOpen, CircuitPermit, CircuitState};
-use weft_model::bucket::TokenBucket;
-use weft_model::budget::RetryBudgetState;
-use weft_model::service::NamespacedName;
+use weft_model::NamespacedName;
+use weft_model::traffic::circuit_breaker::{
+    CircuitBreakerState, CircuitOpen, CircuitPermit, CircuitState,
+};
+use weft_model::traffic::retry_budget::RetryBudgetState;
+use weft_model::traffic::token_bucket::TokenBucket;
 use weft_model::traffic::{InjectedFault, TrafficPolicy};
 use weft_model::workload::WorkloadUid;
 

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use weft_model::balance::hash::stable_hash;
+use weft_model::NamespacedName;
 use weft_model::balance::locality::{Location, distance};
-use weft_model::balance::{EndpointView, choose, slow_start};
-use weft_model::ejection::{OutlierState, may_eject};
+use weft_model::balance::{EndpointView, choose, slow_start_weight};
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
-use weft_model::service::NamespacedName;
+use weft_model::traffic::outlier::{OutlierState, may_eject};
 use weft_model::traffic::{OutlierDetection, TrafficPolicy};
 
 use super::loads::{EndpointLoad, Loads};
@@ -168,7 +168,7 @@ impl Known {
         let since = self.outlier.returned_at(asked.now).max(self.came);
         let weight = match (asked.policy.slow_start, since) {
             (Some(window), Some(since)) => {
-                slow_start::slow_start_weight(window, asked.now.saturating_duration_since(since))
+                slow_start_weight(window, asked.now.saturating_duration_since(since))
             }
             _ => 1.0,
         };

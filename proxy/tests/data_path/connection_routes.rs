@@ -8,9 +8,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::Change;
 use weft_model::route::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
-use weft_model::service::NamespacedName;
+use weft_model::{Change, NamespacedName};
 
 use crate::application;
 use crate::bed::{Bed, DEADLINE, Pod, wait_until};

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::Change;
-use weft_model::external::{
-    EgressMode, ExternalPort, ExternalProtocol, ExternalService, TlsOrigination,
-};
-use weft_model::service::NamespacedName;
+use weft_model::egress::EgressMode;
+use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
 use weft_model::workload::Workload;
+use weft_model::{Change, NamespacedName};
 
 use crate::bed::{Authority, Bed, DEADLINE, Pod, fresh_address, wait_until};
 use crate::{echo, exchange};

@@ -22,14 +22,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weft_model::Change;
 use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Rewrite};
 use weft_model::route::matching::{PathMatch, RequestMatch};
 use weft_model::route::{
     Backend, BackendTarget, Filter, Parent, Retry, Route, RouteKey, RouteKind, Rule,
     SessionCarrier, SessionPersistence, Timeouts,
 };
-use weft_model::service::NamespacedName;
+use weft_model::{Change, NamespacedName};
 
 use super::bed::{Bed, DEADLINE, Pod, wait_until};
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weft_model::Change;
-use weft_model::service::NamespacedName;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, HashKey, Limits, OutlierDetection, TrafficPolicy,
 };
+use weft_model::{Change, NamespacedName};
 
 use crate::bed::{Bed, DEADLINE, Pod, fresh_address, wait_until};
 use crate::{application, echo, exchange};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_model::client_hello::{MAX_CLIENT_HELLO_LENGTH, parse};
+use weft_model::detect::client_hello::{MAX_CLIENT_HELLO_LENGTH, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let decided = parse(bytes);

@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue};
+use weft_model::NamespacedName;
 use weft_model::route::matching::Pattern;
 use weft_model::route::{BackendTarget, RouteKey};
-use weft_model::service::NamespacedName;
 
 use super::super::FieldError;
 use super::{InvalidReference, ReferenceProblem, document};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use weft_model::NamespacedName;
 use weft_model::route::{
     Backend, Filter, RequestMatch, Retry, Rule, SessionCarrier, SessionPersistence, Timeouts,
 };
-use weft_model::service::NamespacedName;
 
 use super::super::FieldError;
 use super::reader::{Reader, header_name, number, unknown};

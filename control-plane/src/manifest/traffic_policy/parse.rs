@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
+use weft_model::NamespacedName;
 use weft_model::route::{Retry, Timeouts};
-use weft_model::service::NamespacedName;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, DescriptorEntry, Fault, FaultKind, GlobalRateLimit, HashKey, Limits,
     LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,

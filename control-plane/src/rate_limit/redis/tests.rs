@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weft_model::rate_limit::RateLimitUnit;
+use weft_model::traffic::rate_limit::RateLimitUnit;
 
 use super::wire::{Reply, reply};
 use super::*;

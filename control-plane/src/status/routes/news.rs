@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::NamespacedName;
 
 /// Routes whose status may have to be written, each once however often it changes. They
 /// wait until somebody takes them: whoever holds the lease.

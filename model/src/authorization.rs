@@ -1,57 +1,16 @@
-//! Who may connect, and how. Decisions only: whoever asks also enforces.
+//! Authorization of connections to a workload: plaintext by its mutual TLS mode, tunnels
+//! by the client's identity and the address they are for. Decisions only: whoever asks
+//! also enforces.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use crate::address::canonical_ip;
 use crate::identity::{SpiffeId, TrustDomain};
+use crate::mtls::MtlsMode;
+use crate::ports::is_mesh_port;
 use crate::workload::Workload;
 
-/// Where peers reach a workload's proxy with HBONE.
-pub const HBONE_PORT: u16 = 15008;
-/// Where the proxy takes an enrolled pod's outbound connections, inside that pod.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// Where the proxy takes plaintext that arrives for an enrolled pod, inside that pod.
-pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
-
-/// What a workload's inbound side asks of its clients.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum MtlsMode {
-    /// Mutual TLS from those who can, plaintext from the rest.
-    #[default]
-    Permissive,
-    /// Mutual TLS only. Processes of the node itself (kubelet probes) still connect.
-    Strict,
-}
-
-/// A text that is no mTLS mode.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not an mTLS mode; use `permissive` or `strict`")]
-pub struct InvalidMtlsMode(String);
-
-impl FromStr for MtlsMode {
-    type Err = InvalidMtlsMode;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "permissive" => Ok(Self::Permissive),
-            "strict" => Ok(Self::Strict),
-            _ => Err(InvalidMtlsMode(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for MtlsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Permissive => "permissive",
-            Self::Strict => "strict",
-        })
-    }
-}
-
-/// Where a plaintext connection was proven to come from.
+/// Proven origin of a plaintext connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PlaintextOrigin {
     /// A process of this node, outside any pod: the kernel recorded its connect.
@@ -60,12 +19,12 @@ pub enum PlaintextOrigin {
     Network,
 }
 
-/// Plaintext to a workload that asks for mutual TLS.
+/// Denial of plaintext to a workload that demands mutual TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the workload accepts mutual TLS only (mode strict) and the connection is plaintext")]
 pub struct PlaintextDenied;
 
-/// Whether a plaintext connection may reach a workload.
+/// Authorizes a plaintext connection to a workload of that mode.
 ///
 /// # Errors
 /// When the workload is strict and the connection isn't the node's own.
@@ -76,15 +35,15 @@ pub fn authorize_plaintext(mode: MtlsMode, origin: PlaintextOrigin) -> Result<()
     }
 }
 
-/// Why a tunnel request is refused.
+/// Denial of an HBONE tunnel.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TunnelDenied {
     /// The CONNECT authority names another address than the connection was made to.
     #[error("CONNECT names {authority}, but the connection was made to {connection}")]
     NotThisWorkload {
-        /// What the request asked for.
+        /// Address that the request asks for.
         authority: SocketAddr,
-        /// Where the tunnel's connection itself went.
+        /// Address that the tunnel's connection was made to.
         connection: SocketAddr,
     },
     /// The CONNECT authority names one of the proxy's own ports.
@@ -93,18 +52,40 @@ pub enum TunnelDenied {
     /// The client's identity is of a trust domain that this workload doesn't accept.
     #[error("the client {client} is not of trust domain {expected}")]
     TrustDomain {
-        /// Who called.
+        /// Identity of the client.
         client: SpiffeId,
-        /// The workload's own trust domain.
+        /// Trust domain of the workload.
         expected: TrustDomain,
     },
 }
 
-/// Whether a tunnel may be opened to `authority` for a client, on a connection
-/// that was made to `connection`.
+/// Authorizes a tunnel to `authority`, which a client asks for on a connection that was
+/// made to `connection`.
 ///
 /// # Errors
-/// When the authority isn't the workload itself or the client isn't trusted.
+/// When the authority isn't the workload itself, names one of the mesh's own ports, or the
+/// client is of another trust domain.
+///
+/// ```
+/// use weft_model::authorization::{TunnelDenied, authorize_tunnel};
+/// use weft_model::workload::{Workload, WorkloadUid};
+///
+/// let identity = "spiffe://cluster.local/ns/shop/sa/web".parse()?;
+/// let web = Workload {
+///     addresses: vec!["10.0.1.7".parse()?],
+///     ..Workload::new(WorkloadUid::from("web-1"), identity, "node-1")
+/// };
+/// let client = "spiffe://cluster.local/ns/shop/sa/cart".parse()?;
+/// let connection = "10.0.1.7:15008".parse()?;
+/// authorize_tunnel(&web, &client, "10.0.1.7:80".parse()?, connection)?;
+///
+/// let elsewhere = authorize_tunnel(&web, &client, "10.0.1.8:80".parse()?, connection);
+/// assert!(matches!(elsewhere, Err(TunnelDenied::NotThisWorkload { .. })));
+/// let stranger = "spiffe://example.org/ns/shop/sa/cart".parse()?;
+/// let foreign = authorize_tunnel(&web, &stranger, "10.0.1.7:80".parse()?, connection);
+/// assert!(matches!(foreign, Err(TunnelDenied::TrustDomain { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn authorize_tunnel(
     workload: &Workload,
     client: &SpiffeId,
@@ -125,9 +106,7 @@ pub fn authorize_tunnel(
         });
     }
     match authority.port() {
-        port @ (HBONE_PORT | OUTBOUND_PORT | INBOUND_PLAINTEXT_PORT) => {
-            Err(TunnelDenied::ProxyPort(port))
-        }
+        port if is_mesh_port(port) => Err(TunnelDenied::ProxyPort(port)),
         _ => Ok(()),
     }
 }
@@ -135,7 +114,8 @@ pub fn authorize_tunnel(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::fixtures::workload;
+    use crate::fixtures::workload;
+    use crate::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -184,12 +164,5 @@ mod tests {
             address("10.0.0.1:15008"),
         );
         assert!(matches!(refused, Err(TunnelDenied::TrustDomain { .. })));
-    }
-
-    #[test]
-    fn modes_parse_or_say_what_is_allowed() {
-        assert_eq!("STRICT".parse(), Ok(MtlsMode::Strict));
-        let error = "mutual".parse::<MtlsMode>().unwrap_err().to_string();
-        assert!(error.contains("`permissive` or `strict`"), "{error}");
     }
 }

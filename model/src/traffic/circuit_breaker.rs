@@ -1,20 +1,38 @@
-//! The circuit breaker: closed, then open for a while because too many requests failed,
-//! then half open, when a few are let through to see.
+//! Circuit breaking: requests are refused at once while too many of them fail.
+//!
+//! A breaker is closed, then open for a while because too many requests failed, then half
+//! open, when a few are let through to see.
 
 use std::time::{Duration, Instant};
 
-use crate::traffic::CircuitBreaker;
-use crate::window::SlidingWindow;
+use crate::traffic::window::{SlidingWindow, exceeds_failure_ratio};
 
-/// One circuit breaker. Its policy is given with each call, so that it may change
+/// Circuit breaker of a TrafficPolicy: when requests are refused because too many failed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CircuitBreaker {
+    /// Number of failures in a row that opens it; not looked at when `None`.
+    pub consecutive_failures: Option<u32>,
+    /// Share of failures in the window that opens it, 0 to 1; not looked at when `None`.
+    pub failure_ratio: Option<f64>,
+    /// Number of requests that a window needs before its ratio counts.
+    pub minimum_requests: u32,
+    /// Length of the window of the ratio.
+    pub window: Duration,
+    /// Time that it stays open for.
+    pub open_for: Duration,
+    /// Number of requests that are let through when half open; as many successes close it.
+    pub probes: u32,
+}
+
+/// State of one circuit breaker. Its policy is given with each call, so that it may change
 /// without what was seen being lost.
 #[derive(Clone, Debug, Default)]
 pub struct CircuitBreakerState {
-    state: Status,
+    status: Status,
     /// Rises with each change of state: what was admitted before one says nothing about
     /// the state after it.
     generation: u64,
-    consecutive: u32,
+    consecutive_failures: u32,
     /// Successes and failures.
     window: SlidingWindow,
 }
@@ -32,35 +50,36 @@ enum Status {
     },
 }
 
-/// What a circuit breaker does now.
+/// State of a circuit breaker, as metrics show it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CircuitState {
-    /// It lets everything through.
+    /// Everything is let through.
     Closed,
-    /// It lets nothing through.
+    /// Nothing is let through.
     Open,
-    /// It lets a few through.
+    /// A few requests are let through.
     HalfOpen,
 }
 
-/// One request that was let through. Its outcome is told by [`Breaker::record`], or that
-/// there is none by [`Breaker::abandon`].
+/// One request that was let through, to be given back with its outcome by
+/// [`CircuitBreakerState::record_outcome`], or without one by
+/// [`CircuitBreakerState::abandon`].
 #[derive(Debug)]
-#[must_use = "a probe that is never told of keeps the breaker half open"]
+#[must_use = "a probe that is never given back keeps the breaker half open"]
 pub struct CircuitPermit {
     generation: u64,
 }
 
-/// A request that wasn't let through.
+/// Refusal of a request that wasn't let through.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the circuit breaker is open: too many requests failed")]
 pub struct CircuitOpen {
-    /// How long it stays open; as long as the probes take when `None`.
+    /// Time that the breaker stays open for; as long as the probes take when `None`.
     pub remaining: Option<Duration>,
 }
 
 impl CircuitBreakerState {
-    /// Lets one request through, or not.
+    /// Lets one request through.
     ///
     /// # Errors
     /// When it is open, or half open and the probes are on their way.
@@ -69,7 +88,7 @@ impl CircuitBreakerState {
         policy: &CircuitBreaker,
         now: Instant,
     ) -> Result<CircuitPermit, CircuitOpen> {
-        if let Status::Open { until } = self.state {
+        if let Status::Open { until } = self.status {
             let remaining = until.saturating_duration_since(now);
             if !remaining.is_zero() {
                 let remaining = Some(remaining);
@@ -80,7 +99,7 @@ impl CircuitBreakerState {
                 succeeded: 0,
             });
         }
-        if let Status::HalfOpen { admitted, .. } = &mut self.state {
+        if let Status::HalfOpen { admitted, .. } = &mut self.status {
             if *admitted >= policy.probes.max(1) {
                 return Err(CircuitOpen { remaining: None });
             }
@@ -90,19 +109,20 @@ impl CircuitBreakerState {
         Ok(CircuitPermit { generation })
     }
 
-    /// A request that was let through ended. The new phase, when that changes it.
+    /// Counts the outcome of a request that was let through. The new state, when that
+    /// changes it.
     pub fn record_outcome(
         &mut self,
         policy: &CircuitBreaker,
-        ticket: CircuitPermit,
+        permit: CircuitPermit,
         success: bool,
         now: Instant,
     ) -> Option<CircuitState> {
-        if ticket.generation != self.generation {
+        if permit.generation != self.generation {
             return None;
         }
         let until = now + policy.open_for;
-        let next = match (&mut self.state, success) {
+        let next = match (&mut self.status, success) {
             (Status::Open { .. }, _) => return None,
             (Status::HalfOpen { .. }, false) => Status::Open { until },
             (Status::HalfOpen { succeeded, .. }, true) => {
@@ -123,34 +143,35 @@ impl CircuitBreakerState {
         Some(self.state())
     }
 
-    /// A request that was let through ended with no outcome: its client left.
-    pub fn abandon(&mut self, ticket: CircuitPermit) {
-        if let Status::HalfOpen { admitted, .. } = &mut self.state
-            && ticket.generation == self.generation
+    /// Takes back a request that was let through and ended with no outcome: its client
+    /// left.
+    pub fn abandon(&mut self, permit: CircuitPermit) {
+        if let Status::HalfOpen { admitted, .. } = &mut self.status
+            && permit.generation == self.generation
         {
             *admitted = admitted.saturating_sub(1);
         }
     }
 
-    /// What it does, without looking at the time: open until somebody asks again.
+    /// The state, without looking at the time: open until somebody asks again.
     pub fn state(&self) -> CircuitState {
-        match self.state {
+        match self.status {
             Status::Closed => CircuitState::Closed,
             Status::Open { .. } => CircuitState::Open,
             Status::HalfOpen { .. } => CircuitState::HalfOpen,
         }
     }
 
-    /// Counts an outcome; whether there were too many failures now.
+    /// Counts an outcome; true when there were too many failures now.
     fn trips(&mut self, policy: &CircuitBreaker, success: bool, now: Instant) -> bool {
-        self.consecutive = match success {
+        self.consecutive_failures = match success {
             true => 0,
-            false => self.consecutive.saturating_add(1),
+            false => self.consecutive_failures.saturating_add(1),
         };
         let counts = [u32::from(success), u32::from(!success)];
         self.window.add(counts, policy.window, now);
         let in_a_row = policy.consecutive_failures;
-        if !success && in_a_row.is_some_and(|most| self.consecutive >= most.max(1)) {
+        if !success && in_a_row.is_some_and(|most| self.consecutive_failures >= most.max(1)) {
             return true;
         }
         let sums = self.window.sums(policy.window, now);
@@ -160,18 +181,12 @@ impl CircuitBreakerState {
                 .is_some_and(|ratio| exceeds_failure_ratio(sums, ratio, policy.minimum_requests))
     }
 
-    fn enter(&mut self, state: Status) {
-        self.state = state;
+    fn enter(&mut self, status: Status) {
+        self.status = status;
         self.generation += 1;
-        self.consecutive = 0;
+        self.consecutive_failures = 0;
         self.window.clear();
     }
-}
-
-/// Whether the share of failures among enough requests is too great.
-pub(crate) fn exceeds_failure_ratio([good, bad]: [u32; 2], ratio: f64, minimum: u32) -> bool {
-    let all = good.saturating_add(bad);
-    all > 0 && all >= minimum && f64::from(bad) >= ratio * f64::from(all)
 }
 
 #[cfg(test)]
@@ -198,8 +213,8 @@ mod tests {
         success: bool,
         now: Instant,
     ) {
-        let ticket = breaker.admit(policy, now).unwrap();
-        breaker.record_outcome(policy, ticket, success, now);
+        let permit = breaker.admit(policy, now).unwrap();
+        breaker.record_outcome(policy, permit, success, now);
     }
 
     fn opened(now: Instant) -> CircuitBreakerState {
@@ -295,41 +310,41 @@ mod tests {
         ) {
             let (mut breaker, policy) = (CircuitBreakerState::default(), policy());
             let mut now = Instant::now();
-            let (mut tickets, mut probes) = (Vec::new(), 0u32);
+            let (mut permits, mut probes) = (Vec::new(), 0u32);
             for (wait, step) in steps {
                 now += Duration::from_millis(wait);
-                match (step, tickets.pop()) {
-                    (0, Some(ticket)) => {
-                        breaker.abandon(ticket);
+                match (step, permits.pop()) {
+                    (0, Some(permit)) => {
+                        breaker.abandon(permit);
                         probes = probes.saturating_sub(1);
                     }
-                    (1 | 2, Some(ticket)) => {
-                        let changed = breaker.record_outcome(&policy, ticket, step == 1, now);
+                    (1 | 2, Some(permit)) => {
+                        let changed = breaker.record_outcome(&policy, permit, step == 1, now);
                         if changed.is_some() {
-                            (probes, tickets) = (0, Vec::new());
+                            (probes, permits) = (0, Vec::new());
                         }
                     }
-                    (_, ticket) => {
-                        tickets.extend(ticket);
+                    (_, permit) => {
+                        permits.extend(permit);
                         let before = breaker.state();
-                        if let Ok(ticket) = breaker.admit(&policy, now) {
+                        if let Ok(permit) = breaker.admit(&policy, now) {
                             if before == CircuitState::Open {
-                                (probes, tickets) = (0, Vec::new());
+                                (probes, permits) = (0, Vec::new());
                             }
-                            tickets.push(ticket);
+                            permits.push(permit);
                             probes += u32::from(breaker.state() == CircuitState::HalfOpen);
                         }
                     }
                 }
                 prop_assert!(probes <= policy.probes);
             }
-            tickets.drain(..).for_each(|ticket| breaker.abandon(ticket));
+            permits.drain(..).for_each(|permit| breaker.abandon(permit));
             now += OPEN_FOR;
             for _ in 0..policy.probes {
-                let ticket = breaker.admit(&policy, now);
-                prop_assert!(ticket.is_ok() || breaker.state() == CircuitState::HalfOpen);
-                if let Ok(ticket) = ticket {
-                    breaker.record_outcome(&policy, ticket, true, now);
+                let permit = breaker.admit(&policy, now);
+                prop_assert!(permit.is_ok() || breaker.state() == CircuitState::HalfOpen);
+                if let Ok(permit) = permit {
+                    breaker.record_outcome(&policy, permit, true, now);
                 }
             }
         }

@@ -1,11 +1,13 @@
-//! What a TLS client says first (RFC 8446 section 4.1.2): the name that it asks for.
+//! The ClientHello of a TLS connection (RFC 8446 section 4.1.2), parsed for the server name.
 //!
-//! Only as much is looked at as it takes to find the name. Whoever ends the TLS checks
+//! Only as much is looked at as it takes to find the name. Whoever terminates the TLS checks
 //! the rest.
 
 use std::sync::Arc;
 
-/// The longest beginning of a connection that is looked at, in bytes. What browsers send
+use crate::host::normalize_host;
+
+/// Longest ClientHello that is parsed, with its record headers, in bytes. What browsers send
 /// with post-quantum key shares takes less than an eighth of it.
 pub const MAX_CLIENT_HELLO_LENGTH: usize = 16 * 1024;
 
@@ -17,14 +19,14 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
-/// What a client says first.
+/// The parts of a ClientHello that routing needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientHello {
-    /// The name that it asks for, in lower case; `None` when it names nobody.
+    /// Server name (SNI) in lower case; `None` when the client names none.
     pub server_name: Option<Arc<str>>,
 }
 
-/// Why bytes don't begin with a ClientHello.
+/// The reason why bytes don't begin with a ClientHello.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidClientHello {
     /// Another protocol.
@@ -40,13 +42,13 @@ pub enum InvalidClientHello {
 
 use InvalidClientHello::{Malformed, NotTls, TooLong};
 
-/// Reads the message that a connection begins with; `None` when more bytes are needed.
+/// Parses the ClientHello that a connection begins with; `None` when more bytes are needed.
 ///
 /// # Errors
 /// When it isn't a ClientHello, whatever bytes would follow.
 pub fn parse(first: &[u8]) -> Result<Option<ClientHello>, InvalidClientHello> {
-    let looked_at = &first[..first.len().min(MAX_CLIENT_HELLO_LENGTH)];
-    match handshake_message(looked_at)? {
+    let parsed = &first[..first.len().min(MAX_CLIENT_HELLO_LENGTH)];
+    match handshake_message(parsed)? {
         Some(message) => parse_body(&message).map(Some),
         None if first.len() >= MAX_CLIENT_HELLO_LENGTH => Err(TooLong),
         None => Ok(None),
@@ -116,7 +118,7 @@ fn parse_body(message: &[u8]) -> Result<ClientHello, InvalidClientHello> {
     Ok(ClientHello { server_name })
 }
 
-/// The name in an extension of that kind.
+/// The name in the content of a `server_name` extension.
 fn parse_server_name(content: &[u8]) -> Result<Arc<str>, InvalidClientHello> {
     let mut reader = Reader(content);
     let mut names = Reader(reader.read_u16_list()?);
@@ -125,17 +127,12 @@ fn parse_server_name(content: &[u8]) -> Result<Arc<str>, InvalidClientHello> {
     if kind != [HOST_NAME] || !names.0.is_empty() || !reader.0.is_empty() {
         return Err(Malformed("its server name is not one host name"));
     }
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
-    match std::str::from_utf8(name) {
-        Ok(text) if (1..=253).contains(&text.len()) && name.iter().all(fits) => {
-            Ok(text.to_ascii_lowercase().into())
-        }
-        _ => Err(Malformed("its server name is not a DNS name")),
-    }
+    let text = std::str::from_utf8(name).ok();
+    text.and_then(normalize_host)
+        .ok_or(Malformed("its server name is not a DNS name"))
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,41 +1,22 @@
 //! Consistent hashing by rendezvous ("highest random weight", Thaler and Ravishankar
-//! 1998; weights as by Schindelhauer and Schomaker 2005): each endpoint draws a number
-//! from the key, and the highest wins. When an endpoint comes or goes, only the keys
+//! 1998; weights as by Schindelhauer and Schomaker 2005): each endpoint gets a score from
+//! the key, and the highest wins. When an endpoint comes or goes, only the keys
 //! that are its own move.
 
-/// The hash of a key or of an endpoint's name: the same in every proxy and in every
-/// run of it, so that all of them agree on the endpoint. FNV-1a, then mixed, so that
-/// keys that differ in one bit share none.
-pub fn stable_hash(bytes: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01B3;
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
-    mix_bits(bytes.iter().fold(OFFSET, step))
-}
+use crate::hash::{mix_bits, unit_interval};
 
-/// What an endpoint draws for a key, the higher the greater its weight. Weights are
-/// above 0.
+/// Score of an endpoint for a key, the higher the greater its weight: the endpoint with the
+/// highest gets the key. Weights are above 0.
 pub(super) fn rendezvous_score(key: u64, endpoint: u64, weight: f64) -> f64 {
     // From a number that is even between 0 and 1 one that is distributed as the highest
     // of `weight` such numbers: compared with others, it wins in proportion.
     -weight / unit_interval(mix_bits(key ^ endpoint.rotate_left(32))).ln()
 }
 
-/// Between 0 and 1, neither of them.
-pub(super) fn unit_interval(bits: u64) -> f64 {
-    ((bits >> 12) as f64 + 0.5) / (1u64 << 52) as f64
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014).
-pub(super) fn mix_bits(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::stable_hash;
     use proptest::prelude::*;
 
     fn endpoint(number: usize) -> u64 {
@@ -50,14 +31,6 @@ mod tests {
             .iter()
             .max_by(|a, b| drawn(a).total_cmp(&drawn(b)));
         highest.unwrap().0
-    }
-
-    #[test]
-    fn the_hash_is_the_same_for_ever() {
-        // Proxies of different versions have to agree.
-        assert_eq!(stable_hash(b""), mix_bits(0xCBF2_9CE4_8422_2325));
-        assert_eq!(stable_hash(b"user-1"), stable_hash(b"user-1"));
-        assert_ne!(stable_hash(b"user-1"), stable_hash(b"user-2"));
     }
 
     #[test]

@@ -1,25 +1,20 @@
 //! Small resources for tests.
 
-use super::*;
 use crate::identity::SpiffeId;
-use crate::service::{ServiceKind, ServicePort};
-use crate::workload::{CaptureExclusions, WorkloadLabels};
+use crate::name::NamespacedName;
+use crate::route::key::{RouteKey, RouteKind};
+use crate::route::matching::RequestMatch;
+use crate::route::rule::{Parent, Route, Rule};
+use crate::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
+use crate::workload::{Enrolment, Workload, WorkloadUid};
 
 /// A captured, permissive pod.
 pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
+    let identity = SpiffeId::new("cluster.local".parse().unwrap(), "default", name).unwrap();
     Workload {
-        uid: WorkloadUid::from(name),
-        name: name.into(),
-        identity: SpiffeId::new("cluster.local".parse().unwrap(), "default", name).unwrap(),
         addresses: vec![address.parse().unwrap()],
-        node: node.into(),
         enrolment: Enrolment::Captured,
-        mtls_mode: MtlsMode::Permissive,
-        egress_mode: Default::default(),
-        exclusions: CaptureExclusions::default(),
-        locality: Default::default(),
-        network_namespace: "".into(),
-        labels: WorkloadLabels::default(),
+        ..Workload::new(WorkloadUid::from(name), identity, node)
     }
 }
 
@@ -59,24 +54,20 @@ pub(crate) fn endpoint(
 pub(crate) fn route(name: &str, service: &str) -> Route {
     Route {
         key: RouteKey {
-            kind: crate::route::RouteKind::Http,
+            kind: RouteKind::Http,
             name: NamespacedName::new("default", name),
         },
         created: 0,
-        parents: vec![crate::route::Parent {
+        parents: vec![Parent {
             service: NamespacedName::new("default", service),
             port: None,
             section: None,
         }],
         hostnames: Vec::new(),
-        rules: vec![crate::route::Rule {
+        rules: vec![Rule {
             name: name.into(),
-            matches: vec![crate::route::RequestMatch::default()],
-            filters: Vec::new(),
-            backends: Vec::new(),
-            timeouts: Default::default(),
-            retry: None,
-            session: None,
+            matches: vec![RequestMatch::default()],
+            ..Rule::default()
         }],
     }
 }

@@ -1,12 +1,58 @@
-//! What a rate limit service is asked about a request, and the limits it counts against
-//! (`envoy.service.ratelimit.v3`).
+//! Global rate limits: the descriptors that a rate limit service is asked about, and the
+//! limits that it counts against (`envoy.service.ratelimit.v3`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::identity::SpiffeId;
-use crate::traffic::{DescriptorEntry, GlobalRateLimit, LocalRateLimit};
+use crate::name::NamespacedName;
+use crate::traffic::token_bucket::LocalRateLimit;
+
+/// Global rate limit of a TrafficPolicy: what a rate limit service is asked before a request
+/// is sent (`envoy.service.ratelimit.v3`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GlobalRateLimit {
+    /// Rate limit service: a Service and its port; the control plane's own when `None`.
+    pub server: Option<(NamespacedName, u16)>,
+    /// Domain of the limits.
+    pub domain: Arc<str>,
+    /// Descriptors, a list of entries each; the request is refused when any of them is over
+    /// its limit. One is left out where the request lacks what an entry is made of.
+    pub descriptors: Vec<Vec<DescriptorEntry>>,
+    /// Limit of each descriptor that is sent along; the server's own when `None`.
+    pub limit: Option<LocalRateLimit>,
+    /// Time that the server may take.
+    pub timeout: Duration,
+    /// Whether requests are let through when the server doesn't answer.
+    pub fail_open: bool,
+}
+
+/// One entry of a descriptor: a key, and the source of its value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DescriptorEntry {
+    /// The same value for all requests.
+    Generic {
+        /// Key.
+        key: Arc<str>,
+        /// Value.
+        value: Arc<str>,
+    },
+    /// The value of a header.
+    Header {
+        /// Key.
+        key: Arc<str>,
+        /// Name of the header.
+        header: HeaderName,
+    },
+    /// `source_identity`: the client's SPIFFE ID, so that each client is counted by itself.
+    SourceIdentity,
+    /// `path`: the request's path, without query.
+    Path,
+    /// `method`: the request's method.
+    Method,
+}
 
 /// Key of [`DescriptorEntry::SourceIdentity`].
 pub const SOURCE_IDENTITY_KEY: &str = "source_identity";
@@ -15,34 +61,34 @@ pub const PATH_KEY: &str = "path";
 /// Key of [`DescriptorEntry::Method`].
 pub const METHOD_KEY: &str = "method";
 
-/// What of a request decides about its descriptors.
+/// The attributes of a request that descriptors are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestAttributes<'a> {
-    /// Whom it is from; `None` when nobody has proven to be somebody.
+    /// Identity of the client; `None` when it has proven none.
     pub source: Option<&'a SpiffeId>,
-    /// Its method.
+    /// Method.
     pub method: &'a Method,
-    /// Its path, with or without query.
+    /// Path, with or without query.
     pub path: &'a str,
-    /// Its headers.
+    /// Headers.
     pub headers: &'a HeaderMap,
 }
 
-/// What is counted: requests that share these pairs.
+/// Descriptor: the pairs of key and value that requests share which are counted together.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Descriptor {
     /// Keys and values, in order.
     pub entries: Vec<(String, String)>,
 }
 
-/// What a rate limit service shall be asked about a request; nothing when it lacks what
-/// each list is made of.
+/// The descriptors of a request that a rate limit service is asked about; none when the
+/// request lacks what each of them is made of.
 pub fn request_descriptors(
     limit: &GlobalRateLimit,
-    facts: &RequestAttributes<'_>,
+    request: &RequestAttributes<'_>,
 ) -> Vec<Descriptor> {
     let descriptor = |list: &Vec<DescriptorEntry>| {
-        let entries: Option<Vec<_>> = list.iter().map(|entry| pair(entry, facts)).collect();
+        let entries: Option<Vec<_>> = list.iter().map(|entry| pair(entry, request)).collect();
         entries
             .filter(|entries| !entries.is_empty())
             .map(|entries| Descriptor { entries })
@@ -50,13 +96,13 @@ pub fn request_descriptors(
     limit.descriptors.iter().filter_map(descriptor).collect()
 }
 
-fn pair(entry: &DescriptorEntry, facts: &RequestAttributes<'_>) -> Option<(String, String)> {
+fn pair(entry: &DescriptorEntry, request: &RequestAttributes<'_>) -> Option<(String, String)> {
     let (key, value) = match entry {
         DescriptorEntry::Generic { key, value } => (&**key, value.to_string()),
-        DescriptorEntry::Header { key, header } => (&**key, header_value(facts.headers, header)?),
-        DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY_KEY, facts.source?.to_string()),
-        DescriptorEntry::Path => (PATH_KEY, without_query(facts.path).to_owned()),
-        DescriptorEntry::Method => (METHOD_KEY, facts.method.to_string()),
+        DescriptorEntry::Header { key, header } => (&**key, header_value(request.headers, header)?),
+        DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY_KEY, request.source?.to_string()),
+        DescriptorEntry::Path => (PATH_KEY, without_query(request.path).to_owned()),
+        DescriptorEntry::Method => (METHOD_KEY, request.method.to_string()),
     };
     Some((key.to_owned(), value))
 }
@@ -76,7 +122,7 @@ fn without_query(path: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }
 
-/// The lengths of time that limits are counted in. A month has 30 days and a year 365, as
+/// Unit of time that limits are counted in. A month has 30 days and a year 365, as
 /// Envoy's own server counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum RateLimitUnit {
@@ -108,7 +154,7 @@ impl RateLimitUnit {
         Self::Year,
     ];
 
-    /// How long it is.
+    /// Length of the unit in seconds.
     pub fn seconds(self) -> u64 {
         match self {
             Self::Second => 1,
@@ -121,13 +167,13 @@ impl RateLimitUnit {
         }
     }
 
-    /// The unit that is just as long, if there is one.
+    /// The unit that is as long as the interval, if there is one.
     pub fn from_interval(interval: Duration) -> Option<Self> {
         let exact = |unit: &Self| Duration::from_secs(unit.seconds()) == interval;
         Self::ALL.into_iter().find(exact)
     }
 
-    /// Its name, such as `second`.
+    /// Name of the unit, such as `second`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Second => "second",
@@ -140,28 +186,28 @@ impl RateLimitUnit {
         }
     }
 
-    /// The window that a moment is in: when it began, in seconds since 1970.
+    /// Beginning of the window that a moment is in; both in seconds since 1970.
     pub fn window_start(self, now: u64) -> u64 {
         now - now % self.seconds()
     }
 
-    /// Seconds from a moment to the next window; at least 1.
+    /// Seconds from a moment (in seconds since 1970) to the next window; at least 1.
     pub fn seconds_until_reset(self, now: u64) -> u64 {
         self.seconds() - now % self.seconds()
     }
 }
 
-/// How many requests there may be in each unit of time.
+/// Limit of a descriptor: a number of requests in each unit of time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestLimit {
-    /// Requests.
+    /// Number of requests.
     pub requests: u32,
-    /// The unit.
+    /// Unit of time.
     pub unit: RateLimitUnit,
 }
 
 impl RequestLimit {
-    /// The limit as the protocol can say it. An interval that is no unit is counted in
+    /// The limit as the protocol can express it. An interval that is no unit is counted in
     /// the next longer one, at the same rate.
     pub fn from_local_limit(limit: &LocalRateLimit) -> Self {
         let longer = |unit: &RateLimitUnit| Duration::from_secs(unit.seconds()) >= limit.interval;
@@ -183,8 +229,6 @@ impl RequestLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http::HeaderValue;
     use proptest::prelude::*;
 
@@ -215,8 +259,11 @@ mod tests {
         }
     }
 
-    fn asked(limit: &GlobalRateLimit, facts: &RequestAttributes<'_>) -> Vec<Vec<(String, String)>> {
-        let all = request_descriptors(limit, facts).into_iter();
+    fn pairs_of(
+        limit: &GlobalRateLimit,
+        request: &RequestAttributes<'_>,
+    ) -> Vec<Vec<(String, String)>> {
+        let all = request_descriptors(limit, request).into_iter();
         all.map(|descriptor| descriptor.entries).collect()
     }
 
@@ -230,7 +277,7 @@ mod tests {
         let source = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-user", HeaderValue::from_static("ann"));
-        let facts = RequestAttributes {
+        let request = RequestAttributes {
             source: Some(&source),
             method: &Method::POST,
             path: "/buy?item=1",
@@ -249,13 +296,13 @@ mod tests {
             pairs(&[("method", "POST"), ("path", "/buy")]),
             pairs(&[("user", "ann")]),
         ];
-        assert_eq!(asked(&limit, &facts), expected);
+        assert_eq!(pairs_of(&limit, &request), expected);
     }
 
     #[test]
     fn a_list_that_the_request_lacks_something_for_is_left_out_alone() {
         let headers = HeaderMap::new();
-        let facts = RequestAttributes {
+        let request = RequestAttributes {
             source: None,
             method: &Method::GET,
             path: "/",
@@ -267,7 +314,7 @@ mod tests {
             vec![],
             vec![generic("a", "b")],
         ]);
-        assert_eq!(asked(&limit, &facts), vec![pairs(&[("a", "b")])]);
+        assert_eq!(pairs_of(&limit, &request), vec![pairs(&[("a", "b")])]);
     }
 
     #[test]
@@ -275,7 +322,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-user", HeaderValue::from_static("ann"));
         headers.append("x-user", HeaderValue::from_bytes(b"b\xff").unwrap());
-        let facts = RequestAttributes {
+        let request = RequestAttributes {
             source: None,
             method: &Method::GET,
             path: "/",
@@ -283,10 +330,10 @@ mod tests {
         };
         let limit = limit(vec![vec![header("user", "x-user")]]);
         let expected = vec![pairs(&[("user", "ann,b\u{fffd}")])];
-        assert_eq!(asked(&limit, &facts), expected);
+        assert_eq!(pairs_of(&limit, &request), expected);
     }
 
-    fn of(requests: u32, interval: Duration) -> (u32, RateLimitUnit) {
+    fn converted(requests: u32, interval: Duration) -> (u32, RateLimitUnit) {
         let limit = RequestLimit::from_local_limit(&LocalRateLimit {
             requests,
             interval,
@@ -298,14 +345,20 @@ mod tests {
     #[test]
     fn a_limit_keeps_its_rate_in_the_next_longer_unit() {
         let second = Duration::from_secs(1);
-        assert_eq!(of(5, second), (5, RateLimitUnit::Second));
-        assert_eq!(of(7, 60 * second), (7, RateLimitUnit::Minute));
-        assert_eq!(of(10, second / 10), (100, RateLimitUnit::Second));
-        assert_eq!(of(5, 2 * second), (150, RateLimitUnit::Minute));
-        assert_eq!(of(1, 7 * 86_400 * second), (1, RateLimitUnit::Week));
-        assert_eq!(of(4, 730 * 86_400 * second), (2, RateLimitUnit::Year));
-        assert_eq!(of(0, second), (0, RateLimitUnit::Second));
-        assert_eq!(of(u32::MAX, second / 10), (u32::MAX, RateLimitUnit::Second));
+        assert_eq!(converted(5, second), (5, RateLimitUnit::Second));
+        assert_eq!(converted(7, 60 * second), (7, RateLimitUnit::Minute));
+        assert_eq!(converted(10, second / 10), (100, RateLimitUnit::Second));
+        assert_eq!(converted(5, 2 * second), (150, RateLimitUnit::Minute));
+        assert_eq!(converted(1, 7 * 86_400 * second), (1, RateLimitUnit::Week));
+        assert_eq!(
+            converted(4, 730 * 86_400 * second),
+            (2, RateLimitUnit::Year)
+        );
+        assert_eq!(converted(0, second), (0, RateLimitUnit::Second));
+        assert_eq!(
+            converted(u32::MAX, second / 10),
+            (u32::MAX, RateLimitUnit::Second)
+        );
     }
 
     #[test]
@@ -334,7 +387,7 @@ mod tests {
 
         #[test]
         fn no_limit_but_zero_becomes_zero(requests in 1..u32::MAX, millis in 1..u64::from(u32::MAX)) {
-            let (scaled, unit) = of(requests, Duration::from_millis(millis));
+            let (scaled, unit) = converted(requests, Duration::from_millis(millis));
             let whole_rate = u128::from(requests) * u128::from(unit.seconds()) * 1000 / u128::from(millis);
             prop_assert!(scaled > 0 && u128::from(scaled) >= whole_rate.min(u128::from(u32::MAX)));
         }
@@ -343,8 +396,8 @@ mod tests {
         fn what_a_request_has_no_limit_asks_about_more_than_there_are_lists(values in proptest::collection::vec("[a-z]{1,8}", 0..5)) {
             let lists = values.iter().map(|value| vec![DescriptorEntry::Generic { key: Arc::from("k"), value: value.as_str().into() }]);
             let headers = HeaderMap::new();
-            let facts = RequestAttributes { source: None, method: &Method::GET, path: "/", headers: &headers };
-            let asked = asked(&limit(lists.collect()), &facts);
+            let request = RequestAttributes { source: None, method: &Method::GET, path: "/", headers: &headers };
+            let asked = pairs_of(&limit(lists.collect()), &request);
             let found: Vec<_> = asked.into_iter().flatten().map(|(_, value)| value).collect();
             prop_assert_eq!(found, values);
         }

@@ -1,16 +1,16 @@
-//! What an application speaks: what its Service declares, or what its client's first
-//! bytes say.
+//! Application protocols: declared by a Service's port, or detected in a client's first
+//! bytes.
 
 use crate::service::ServicePort;
 
-/// What is spoken on a port, as its Service declares it.
+/// Application protocol that a Service declares for a port.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DeclaredProtocol {
     /// HTTP; clients may use either version.
     Http,
     /// HTTP/2 without TLS (`kubernetes.io/h2c`, gRPC).
     Http2,
-    /// TLS, ended by the application itself.
+    /// TLS, terminated by the application itself.
     Tls,
     /// Anything else, not to be looked at.
     Opaque,
@@ -19,7 +19,7 @@ pub enum DeclaredProtocol {
 }
 
 impl DeclaredProtocol {
-    /// By `appProtocol` (KEP-1422 and Kubernetes' standard names), else by the port's
+    /// The protocol of a port, by `appProtocol` (KEP-1422 and Kubernetes' standard names), else by the port's
     /// name up to a dash, as other meshes do.
     pub fn from_port(port: &ServicePort) -> Self {
         match Self::from_name(&port.app_protocol) {
@@ -28,6 +28,20 @@ impl DeclaredProtocol {
                 Self::from_name(name)
             }
             declared => declared,
+        }
+    }
+
+    /// The protocol of a port that two Services have in common: opaque where one of them
+    /// declares that (a port that declares nothing is unknown, not opaque), else TLS, which
+    /// isn't looked into either, else HTTP of either version, else HTTP/2, else unknown.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Opaque, _) | (_, Self::Opaque) => Self::Opaque,
+            (Self::Tls, _) | (_, Self::Tls) => Self::Tls,
+            (Self::Http, _) | (_, Self::Http) => Self::Http,
+            (Self::Http2, _) | (_, Self::Http2) => Self::Http2,
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
         }
     }
 
@@ -43,7 +57,7 @@ impl DeclaredProtocol {
     }
 }
 
-/// What a client's first bytes say.
+/// Application protocol that a client's first bytes show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DetectedProtocol {
     /// HTTP/1.
@@ -56,13 +70,14 @@ pub enum DetectedProtocol {
     Opaque,
 }
 
-/// How an HTTP/2 connection begins (RFC 9113 section 3.4).
+/// Client connection preface of HTTP/2 (RFC 9113 section 3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest method that is recognized; `VERSION-CONTROL` and `BASELINE-CONTROL` of
 /// WebDAV are the longest of the IANA registry.
 const MAX_METHOD_LENGTH: usize = 24;
 
-/// What a connection speaks that begins with these bytes, `None` when more are needed.
+/// The protocol of a connection that begins with these bytes; `None` when more are needed.
+/// 1100 bytes always decide.
 pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
     if first.is_empty() {
         return None;
@@ -160,6 +175,18 @@ mod tests {
             DeclaredProtocol::from_port(&port("", "kubernetes.io/h2c")),
             DeclaredProtocol::Http2
         );
+    }
+
+    #[test]
+    fn of_two_declarations_the_one_that_looks_at_less_counts() {
+        use DeclaredProtocol::{Http, Http2, Opaque, Tls, Unknown};
+        let order = [Opaque, Tls, Http, Http2, Unknown];
+        for (index, first) in order.into_iter().enumerate() {
+            for second in order.into_iter().skip(index) {
+                assert_eq!(first.merge(second), first, "{first:?} {second:?}");
+                assert_eq!(second.merge(first), first, "{second:?} {first:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,38 +1,36 @@
-//! Whom a client asks for by its first bytes: by TLS' server name, or by HTTP/1's
+//! The host that a client asks for by its first bytes: by TLS' server name, or by HTTP/1's
 //! authority (RFC 9112 section 3.2).
 
 use std::sync::Arc;
 
-use crate::client_hello::{self, MAX_CLIENT_HELLO_LENGTH};
-use crate::external::HostSource;
-use crate::protocol::{DetectedProtocol, detect_protocol};
+use crate::detect::client_hello::{self, MAX_CLIENT_HELLO_LENGTH};
+use crate::detect::protocol::{DetectedProtocol, detect_protocol};
+use crate::host::{HostSource, RequestedHost, normalize_host};
 
-/// Headers of one request that are looked at.
+/// Header lines of one request that are looked at.
 const MAX_HEADERS: usize = 100;
 
-/// Whom the first bytes of a connection ask for. The outer `None` means that more bytes
-/// are needed, the inner one that they ask for nobody.
-pub fn requested_authority(first: &[u8]) -> Option<Option<(HostSource, Arc<str>)>> {
-    let all_there = first.len() >= MAX_CLIENT_HELLO_LENGTH;
+/// The host that the first bytes of a connection ask for. The outer `None` means that more
+/// bytes are needed, the inner one that they ask for none. [`MAX_CLIENT_HELLO_LENGTH`]
+/// bytes always decide.
+pub fn requested_authority(first: &[u8]) -> Option<Option<RequestedHost>> {
+    let requested = |source| move |name| RequestedHost { source, name };
     let decided = match detect_protocol(first) {
         None => None,
         Some(DetectedProtocol::Tls) => match client_hello::parse(first) {
             Ok(None) => None,
-            Ok(Some(hello)) => Some(hello.server_name.map(|name| (HostSource::ServerName, name))),
+            Ok(Some(hello)) => Some(hello.server_name.map(requested(HostSource::ServerName))),
             Err(_) => Some(None),
         },
         Some(DetectedProtocol::Http1) => {
             let end = first.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-            end.map(|end| {
-                http1_authority(&first[..end]).map(|name| (HostSource::HttpAuthority, name))
-            })
+            end.map(|end| http1_authority(&first[..end]).map(requested(HostSource::HttpAuthority)))
         }
         Some(DetectedProtocol::Http2 | DetectedProtocol::Opaque) => Some(None),
     };
-    if all_there {
-        decided.or(Some(None))
-    } else {
-        decided
+    match first.len() >= MAX_CLIENT_HELLO_LENGTH {
+        true => decided.or(Some(None)),
+        false => decided,
     }
 }
 
@@ -63,10 +61,7 @@ fn http1_authority(head: &[u8]) -> Option<Arc<str>> {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let is_name = (1..=253).contains(&name.len()) && name.bytes().all(fits);
-    is_name.then(|| name.to_ascii_lowercase().into())
+    normalize_host(name)
 }
 
 #[cfg(test)]
@@ -76,10 +71,10 @@ mod tests {
     use super::*;
 
     fn host(text: &str) -> Option<String> {
-        let asked = requested_authority(text.as_bytes()).expect("more bytes needed");
-        asked.map(|(by, name)| {
-            assert_eq!(by, HostSource::HttpAuthority);
-            name.to_string()
+        let requested = requested_authority(text.as_bytes()).expect("more bytes needed");
+        requested.map(|requested| {
+            assert_eq!(requested.source, HostSource::HttpAuthority);
+            requested.name.to_string()
         })
     }
 

@@ -1,15 +1,24 @@
-//! How often something may happen: a token bucket, counted as a virtual schedule
-//! (the "generic cell rate algorithm" of ATM's traffic management).
+//! Local rate limits: token buckets, counted as a virtual schedule (the "generic cell rate
+//! algorithm" of ATM's traffic management).
 
 use std::time::{Duration, Instant};
 
-use crate::traffic::LocalRateLimit;
+/// Local rate limit of a TrafficPolicy: the size and the rate of a token bucket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalRateLimit {
+    /// Number of requests in each interval.
+    pub requests: u32,
+    /// Length of the interval.
+    pub interval: Duration,
+    /// Number of requests that may come at once.
+    pub burst: u32,
+}
 
 /// A bucket of tokens. The limit is given with each call, so that it may change without
 /// anybody getting a full bucket anew.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
-    /// When the bucket will be full again; full when `None`.
+    /// The moment that the bucket will be full again at; it is full when `None`.
     full_at: Option<Instant>,
 }
 

@@ -1,8 +1,7 @@
-use proptest::prelude::*;
-
-use super::fixtures::route;
-use super::fixtures::{endpoint, service, workload};
 use super::*;
+use crate::fixtures::{endpoint, service, workload};
+use crate::mesh::change::Change;
+use crate::workload::WorkloadUid;
 
 fn to(text: &str) -> OriginalDestination {
     OriginalDestination::new(text.parse().unwrap())
@@ -140,21 +139,6 @@ fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
 }
 
 #[test]
-fn a_reused_address_belongs_to_the_new_pod_whatever_the_order_of_changes() {
-    let old = workload("old", "10.0.1.5", "node-1");
-    let new = workload("new", "10.0.1.5", "node-2");
-    let mesh = mesh([
-        Change::Workload(old.clone()),
-        Change::Workload(new),
-        Change::WorkloadRemoved(old.uid),
-    ]);
-    let owner = mesh
-        .workload_by_address("10.0.1.5".parse().unwrap())
-        .unwrap();
-    assert_eq!(&*owner.name, "new");
-}
-
-#[test]
 fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a_tunnel() {
     let mut mesh = shop();
     mesh.apply(Change::WorkloadRemoved(WorkloadUid::from("web-2")));
@@ -169,63 +153,4 @@ fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a
         .map(|w| &*w.name)
         .collect();
     assert!(!names.contains(&"intruder"), "{names:?}");
-}
-
-fn any_change() -> impl Strategy<Value = Change> {
-    let name = "[ab]";
-    let address = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]);
-    prop_oneof![
-        (name, address.clone()).prop_map(|(n, a)| Change::Workload(workload(&n, a, "node-1"))),
-        name.prop_map(|n| Change::WorkloadRemoved(WorkloadUid::from(n.as_str()))),
-        (name, address.clone()).prop_map(|(n, a)| Change::Service(service(&n, a, 80))),
-        name.prop_map(|n| Change::ServiceRemoved(NamespacedName::new("default", &n))),
-        (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
-            &s,
-            a,
-            Some(&w),
-            (80, 8080)
-        ))),
-        (name, address)
-            .prop_map(|(s, a)| Change::EndpointRemoved(endpoint(&s, a, None, (80, 80)).key)),
-        (name, name).prop_map(|(n, s)| Change::Route(route(&n, &s))),
-        name.prop_map(|n| Change::RouteRemoved(route(&n, "a").key)),
-    ]
-}
-
-proptest! {
-    /// Every index points at a resource that exists, whatever happened before.
-    #[test]
-    fn indexes_never_outlive_their_resources(changes in prop::collection::vec(any_change(), 0..40)) {
-        let mesh = mesh(changes);
-        for (address, workload) in &mesh.workloads_by_address {
-            prop_assert!(workload.has_address(*address));
-            prop_assert!(Arc::ptr_eq(workload, &mesh.workloads[&workload.uid]));
-        }
-        for (address, service) in &mesh.services_by_address {
-            prop_assert!(service.addresses().contains(address));
-            prop_assert!(Arc::ptr_eq(service, &mesh.services[&service.key]));
-        }
-        for list in mesh.endpoints.values() {
-            prop_assert!(!list.is_empty());
-            prop_assert!(list.windows(2).all(|pair| pair[0].key.address < pair[1].key.address));
-        }
-        for name in ["a", "b"] {
-            let (service, parent) = (NamespacedName::new("default", name), route(name, name));
-            let mut routes = ["a", "b"].into_iter().filter_map(|r| mesh.route(&route(r, name).key));
-            let attached = routes.any(|route| route.parents == parent.parents);
-            let holds = mesh.route_table(&service, 80, "any").is_some();
-            prop_assert_eq!(holds, attached && mesh.service(&service).is_some());
-        }
-    }
-
-    /// A change applied twice is the same as once, so a stream may repeat itself.
-    #[test]
-    fn repeating_the_last_change_changes_nothing(changes in prop::collection::vec(any_change(), 1..20)) {
-        let once = mesh(changes.clone());
-        let mut twice = once.clone();
-        twice.apply(changes.last().unwrap().clone());
-        for address in ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"] {
-            prop_assert_eq!(once.resolve("node-1", to(address)), twice.resolve("node-1", to(address)));
-        }
-    }
 }

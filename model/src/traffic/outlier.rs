@@ -1,28 +1,45 @@
-//! Outlier detection: an endpoint that fails where others don't gets no requests for a
-//! while, for longer each time.
+//! Outlier detection: an endpoint that fails where others don't is ejected, so that it gets no
+//! requests for a while, for longer each time.
 
 use std::time::{Duration, Instant};
 
-use crate::breaker::exceeds_failure_ratio;
-use crate::traffic::OutlierDetection;
-use crate::window::SlidingWindow;
+use crate::traffic::window::{SlidingWindow, exceeds_failure_ratio};
 
-/// What was seen of one endpoint. Its policy is given with each call, so that it may
+/// Outlier detection of a TrafficPolicy: when an endpoint is ejected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OutlierDetection {
+    /// Number of failures in a row that ejects it; not looked at when `None`.
+    pub consecutive_failures: Option<u32>,
+    /// Share of failures in the window that ejects it, 0 to 1; not looked at when `None`.
+    pub failure_ratio: Option<f64>,
+    /// Number of requests that a window needs before its ratio counts.
+    pub minimum_requests: u32,
+    /// Length of the window of the ratio.
+    pub window: Duration,
+    /// Length of the first ejection; each further one is longer by as much.
+    pub base_ejection: Duration,
+    /// Length of the longest ejection.
+    pub max_ejection: Duration,
+    /// Share of the endpoints that may be ejected at once, in percent.
+    pub max_ejected_percent: u8,
+}
+
+/// Outlier state of one endpoint. Its policy is given with each call, so that it may
 /// change without what was seen being lost.
 #[derive(Clone, Debug, Default)]
 pub struct OutlierState {
-    consecutive: u32,
+    consecutive_failures: u32,
     /// Successes and failures.
     window: SlidingWindow,
-    /// Until when it was ejected the last time.
-    until: Option<Instant>,
-    /// How many of its ejections count for the length of the next one.
-    times: u32,
+    /// End of its last ejection.
+    ejected_until: Option<Instant>,
+    /// Number of its ejections that count for the length of the next one.
+    counted_ejections: u32,
 }
 
 impl OutlierState {
-    /// Counts an outcome; whether the endpoint deserves to be ejected for it. What comes
-    /// in late from an endpoint that is ejected doesn't count.
+    /// Counts the outcome of a request; true when the endpoint should be ejected for it.
+    /// What comes in late from an endpoint that is ejected doesn't count.
     pub fn record_outcome(
         &mut self,
         policy: &OutlierDetection,
@@ -32,51 +49,56 @@ impl OutlierState {
         if self.is_ejected(now) {
             return false;
         }
-        self.consecutive = match success {
+        self.consecutive_failures = match success {
             true => 0,
-            false => self.consecutive.saturating_add(1),
+            false => self.consecutive_failures.saturating_add(1),
         };
         let counts = [u32::from(success), u32::from(!success)];
         self.window.add(counts, policy.window, now);
         let sums = self.window.sums(policy.window, now);
         let in_a_row = policy.consecutive_failures;
-        let in_a_row = in_a_row.is_some_and(|most| self.consecutive >= most.max(1));
+        let in_a_row = in_a_row.is_some_and(|most| self.consecutive_failures >= most.max(1));
         let ratio = policy.failure_ratio;
         let ratio =
             ratio.is_some_and(|ratio| exceeds_failure_ratio(sums, ratio, policy.minimum_requests));
         !success && (in_a_row || ratio)
     }
 
-    /// Ejects it; for how long. Each `base_ejection` that it was well since the last time
-    /// takes one back of what it grew by.
+    /// Ejects it and gives the length of the ejection. Each `base_ejection` that it was well
+    /// for since the last one takes one ejection back from those that count.
     pub fn eject(&mut self, policy: &OutlierDetection, now: Instant) -> Duration {
-        let well = self.until.map(|until| now.saturating_duration_since(until));
+        let well = self
+            .ejected_until
+            .map(|until| now.saturating_duration_since(until));
         let base = policy.base_ejection.as_nanos().max(1);
         let forgiven = well.unwrap_or_default().as_nanos() / base;
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
-        self.times = self.times.saturating_sub(forgiven).saturating_add(1);
-        let length = policy.base_ejection.saturating_mul(self.times);
+        self.counted_ejections = self
+            .counted_ejections
+            .saturating_sub(forgiven)
+            .saturating_add(1);
+        let length = policy.base_ejection.saturating_mul(self.counted_ejections);
         let length = length.min(policy.max_ejection.max(policy.base_ejection));
-        self.until = Some(now + length);
-        self.consecutive = 0;
+        self.ejected_until = Some(now + length);
+        self.consecutive_failures = 0;
         self.window.clear();
         length
     }
 
     /// Whether it is ejected.
     pub fn is_ejected(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.ejected_until.is_some_and(|until| now < until)
     }
 
-    /// Since when it is back; `None` when it never was ejected or still is.
+    /// The moment that it came back at; `None` when it never was ejected or still is.
     pub fn returned_at(&self, now: Instant) -> Option<Instant> {
-        self.until.filter(|until| *until <= now)
+        self.ejected_until.filter(|until| *until <= now)
     }
 }
 
-/// Whether one more may be ejected when `ejected` of `all` are already. One may always
-/// where the policy lets any, as a share of few endpoints is often less than one; a
-/// Service's only endpoint never is, as there is no other.
+/// Whether one more endpoint may be ejected when `ejected` of `all` are already. One may
+/// always be where the policy lets any, as a share of few endpoints is often less than one;
+/// a Service's only endpoint never is, as there is no other.
 pub fn may_eject(policy: &OutlierDetection, ejected: usize, all: usize) -> bool {
     if all <= 1 || policy.max_ejected_percent == 0 {
         return false;

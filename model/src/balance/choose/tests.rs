@@ -3,7 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::traffic::HashKey;
+use crate::balance::load::Ewma;
+use crate::hash::stable_hash;
+use crate::traffic::policy::HashKey;
 
 fn rng() -> impl FnMut() -> u64 {
     let mut random = fastrand::Rng::with_seed(7);
@@ -11,11 +13,11 @@ fn rng() -> impl FnMut() -> u64 {
 }
 
 fn equal(count: usize) -> Vec<EndpointView> {
-    let contender = |index: usize| EndpointView {
-        hash: hash::stable_hash(&index.to_be_bytes()),
+    let view = |index: usize| EndpointView {
+        hash: stable_hash(&index.to_be_bytes()),
         ..EndpointView::default()
     };
-    (0..count).map(contender).collect()
+    (0..count).map(view).collect()
 }
 
 fn latency(micros: u64) -> Load {
@@ -42,15 +44,15 @@ fn balancers() -> [Balancer; 5] {
 /// How often each was chosen.
 fn counts(
     balancer: &Balancer,
-    contenders: &[EndpointView],
+    endpoints: &[EndpointView],
     choices: usize,
     key: Option<u64>,
 ) -> Vec<usize> {
-    let mut contenders = contenders.to_vec();
-    let (mut counts, mut random) = (vec![0; contenders.len()], rng());
+    let mut endpoints = endpoints.to_vec();
+    let (mut counts, mut random) = (vec![0; endpoints.len()], rng());
     for turn in 1..=choices {
-        let chosen = choose(balancer, &contenders, key, &mut random).unwrap();
-        contenders[chosen].last_chosen = turn as u64;
+        let chosen = choose(balancer, &endpoints, key, &mut random).unwrap();
+        endpoints[chosen].last_chosen = turn as u64;
         counts[chosen] += 1;
     }
     counts
@@ -58,29 +60,29 @@ fn counts(
 
 #[test]
 fn fixed_latencies_below_a_millisecond_share_the_work() {
-    let mut contenders = equal(2);
-    contenders[0].load = latency(50);
-    contenders[1].load = latency(400);
-    let counts = counts(&Balancer::Ewma, &contenders, 1000, None);
+    let mut endpoints = equal(2);
+    endpoints[0].load = latency(50);
+    endpoints[1].load = latency(400);
+    let counts = counts(&Balancer::Ewma, &endpoints, 1000, None);
     assert!(counts.iter().all(|n| (450..=550).contains(n)), "{counts:?}");
 }
 
 #[test]
 fn a_slow_endpoint_loses_against_every_other() {
-    let mut contenders = equal(5);
-    contenders[2].load = latency(50_000);
-    assert_eq!(counts(&Balancer::Ewma, &contenders, 1000, None)[2], 0);
+    let mut endpoints = equal(5);
+    endpoints[2].load = latency(50_000);
+    assert_eq!(counts(&Balancer::Ewma, &endpoints, 1000, None)[2], 0);
 }
 
 #[test]
 fn work_spreads_evenly_over_equal_endpoints() {
     for balancer in [Balancer::Ewma, Balancer::LeastRequest] {
-        let (mut contenders, mut random) = (equal(5), rng());
+        let (mut endpoints, mut random) = (equal(5), rng());
         for _ in 0..1000 {
-            let chosen = choose(&balancer, &contenders, None, &mut random).unwrap();
-            contenders[chosen].load.in_flight += 1;
+            let chosen = choose(&balancer, &endpoints, None, &mut random).unwrap();
+            endpoints[chosen].load.in_flight += 1;
         }
-        let counts: Vec<_> = contenders.iter().map(|c| c.load.in_flight).collect();
+        let counts: Vec<_> = endpoints.iter().map(|c| c.load.in_flight).collect();
         // Two choices keep the spread at log log n; one choice would miss by tens.
         assert!(
             counts.iter().all(|n| (195..=205).contains(n)),
@@ -93,14 +95,14 @@ fn work_spreads_evenly_over_equal_endpoints() {
 fn round_robin_gives_everybody_the_same_whoever_comes_and_goes() {
     let counts = counts(&Balancer::RoundRobin, &equal(3), 300, None);
     assert_eq!(counts, [100, 100, 100]);
-    let (mut contenders, mut random) = (equal(3), rng());
+    let (mut endpoints, mut random) = (equal(3), rng());
     for (index, turn) in [(0, 7), (1, 9), (2, 8)] {
-        contenders[index].last_chosen = turn;
+        endpoints[index].last_chosen = turn;
     }
-    let next = choose(&Balancer::RoundRobin, &contenders, None, &mut random);
+    let next = choose(&Balancer::RoundRobin, &endpoints, None, &mut random);
     assert_eq!(next, Some(0));
-    contenders[0].ejected = true;
-    let next = choose(&Balancer::RoundRobin, &contenders, None, &mut random);
+    endpoints[0].ejected = true;
+    let next = choose(&Balancer::RoundRobin, &endpoints, None, &mut random);
     assert_eq!(next, Some(2));
 }
 
@@ -116,14 +118,14 @@ fn random_is_even() {
 #[test]
 fn a_new_endpoint_gets_less_whatever_the_balancer() {
     for balancer in balancers() {
-        let mut contenders = equal(2);
-        contenders[1].weight = 0.1;
+        let mut endpoints = equal(2);
+        endpoints[1].weight = 0.1;
         let mut random = rng();
         let mut of_new = 0;
         for turn in 1..=2000 {
-            let key = Some(hash::stable_hash(&[turn as u8, (turn >> 8) as u8]));
-            let chosen = choose(&balancer, &contenders, key, &mut random).unwrap();
-            contenders[chosen].last_chosen = turn;
+            let key = Some(stable_hash(&[turn as u8, (turn >> 8) as u8]));
+            let chosen = choose(&balancer, &endpoints, key, &mut random).unwrap();
+            endpoints[chosen].last_chosen = turn;
             of_new += usize::from(chosen == 1);
         }
         assert!((60..=260).contains(&of_new), "{balancer:?} {of_new}");
@@ -138,29 +140,29 @@ fn a_request_without_a_key_goes_anywhere() {
 
 #[test]
 fn a_retry_goes_elsewhere_and_to_the_same_when_there_is_no_other() {
-    let (mut contenders, mut random) = (equal(2), rng());
-    contenders[0].tried = true;
+    let (mut endpoints, mut random) = (equal(2), rng());
+    endpoints[0].tried = true;
     for balancer in balancers() {
-        let chosen = choose(&balancer, &contenders, Some(1), &mut random);
+        let chosen = choose(&balancer, &endpoints, Some(1), &mut random);
         assert_eq!(chosen, Some(1), "{balancer:?}");
-        let alone = choose(&balancer, &contenders[..1], Some(1), &mut random);
+        let alone = choose(&balancer, &endpoints[..1], Some(1), &mut random);
         assert_eq!(alone, Some(0), "{balancer:?}");
     }
 }
 
 #[test]
 fn a_retry_leaves_the_zone_when_all_of_it_were_tried() {
-    let (mut contenders, mut random) = (equal(3), rng());
-    contenders[0].tried = true;
-    contenders[1].distance = 2;
-    contenders[2].distance = 1;
+    let (mut endpoints, mut random) = (equal(3), rng());
+    endpoints[0].tried = true;
+    endpoints[1].distance = 2;
+    endpoints[2].distance = 1;
     for balancer in balancers() {
-        let chosen = choose(&balancer, &contenders, Some(1), &mut random);
+        let chosen = choose(&balancer, &endpoints, Some(1), &mut random);
         assert_eq!(chosen, Some(2), "{balancer:?}");
     }
 }
 
-fn any_contender() -> impl Strategy<Value = EndpointView> {
+fn any_view() -> impl Strategy<Value = EndpointView> {
     (
         (0.0f64..1.0, 0u32..100),
         0u8..4,
@@ -197,8 +199,8 @@ proptest! {
         match chosen {
             None => prop_assert!(costs.is_empty()),
             Some(index) if costs.len() > 1 => {
-                let first = below(costs.len(), drawn[0]);
-                let other = below(costs.len() - 1, drawn[1]);
+                let first = number_below(costs.len(), drawn[0]);
+                let other = number_below(costs.len() - 1, drawn[1]);
                 let second = if other >= first { other + 1 } else { other };
                 prop_assert_ne!(first, second);
                 prop_assert_eq!(costs[index], costs[first].min(costs[second]));
@@ -211,17 +213,17 @@ proptest! {
     /// is ejected or was tried while there is something better.
     #[test]
     fn what_is_chosen_is_as_good_as_there_is(
-        contenders in prop::collection::vec(any_contender(), 0..12),
+        endpoints in prop::collection::vec(any_view(), 0..12),
         key in prop::option::of(any::<u64>()), seed: u64,
     ) {
         for balancer in balancers() {
             let mut random = fastrand::Rng::with_seed(seed);
-            let chosen = choose(&balancer, &contenders, key, || random.u64(..));
-            prop_assert_eq!(chosen.is_some(), !contenders.is_empty());
-            if let Some(chosen) = chosen.and_then(|index| contenders.get(index)) {
+            let chosen = choose(&balancer, &endpoints, key, || random.u64(..));
+            prop_assert_eq!(chosen.is_some(), !endpoints.is_empty());
+            if let Some(chosen) = chosen.and_then(|index| endpoints.get(index)) {
                 let good = |c: &EndpointView| !c.ejected && !c.tried;
-                prop_assert!(good(chosen) || !contenders.iter().any(good));
-                prop_assert!(!chosen.tried || contenders.iter().all(|c| c.tried));
+                prop_assert!(good(chosen) || !endpoints.iter().any(good));
+                prop_assert!(!chosen.tried || endpoints.iter().all(|c| c.tried));
             }
         }
     }
@@ -229,15 +231,15 @@ proptest! {
     /// While nothing is ejected and nothing was tried, nothing leaves the nearest place.
     #[test]
     fn the_nearest_keep_everything_while_they_are_well(
-        contenders in prop::collection::vec(any_contender(), 1..12), seed: u64,
+        endpoints in prop::collection::vec(any_view(), 1..12), seed: u64,
     ) {
         let well = |c: EndpointView| EndpointView { ejected: false, tried: false, ..c };
-        let contenders: Vec<_> = contenders.into_iter().map(well).collect();
-        let nearest = contenders.iter().map(|c| c.distance).min();
+        let endpoints: Vec<_> = endpoints.into_iter().map(well).collect();
+        let nearest = endpoints.iter().map(|c| c.distance).min();
         for balancer in balancers() {
             let mut random = fastrand::Rng::with_seed(seed);
-            let chosen = choose(&balancer, &contenders, Some(seed), || random.u64(..));
-            prop_assert_eq!(chosen.map(|index| contenders[index].distance), nearest);
+            let chosen = choose(&balancer, &endpoints, Some(seed), || random.u64(..));
+            prop_assert_eq!(chosen.map(|index| endpoints[index].distance), nearest);
         }
     }
 
@@ -245,17 +247,17 @@ proptest! {
     /// endpoint's ejection changes nothing for it.
     #[test]
     fn a_key_stays_where_it_is(count in 2usize..12, key: u64, seed: u64, other: prop::sample::Index) {
-        let contenders = equal(count);
-        let chosen = |contenders: &[EndpointView]| {
+        let endpoints = equal(count);
+        let chosen = |endpoints: &[EndpointView]| {
             let mut random = fastrand::Rng::with_seed(seed);
-            let index = choose(&by_hash(), contenders, Some(key), || random.u64(..)).unwrap();
-            contenders[index].hash
+            let index = choose(&by_hash(), endpoints, Some(key), || random.u64(..)).unwrap();
+            endpoints[index].hash
         };
-        let before = chosen(&contenders);
-        let mut reversed = contenders.clone();
+        let before = chosen(&endpoints);
+        let mut reversed = endpoints.clone();
         reversed.reverse();
         prop_assert_eq!(chosen(&reversed), before);
-        let mut fewer = contenders;
+        let mut fewer = endpoints;
         let other = other.index(count);
         if fewer[other].hash != before {
             fewer[other].ejected = true;

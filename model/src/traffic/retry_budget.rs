@@ -1,30 +1,51 @@
-//! How many of the requests may be retries (GEP-3388), so that retries don't keep a
+//! Retry budgets: only a share of the requests may be retries, so that retries don't keep a
 //! Service down that has too much to do already.
 
 use std::time::{Duration, Instant};
 
-use crate::traffic::RetryBudget;
-use crate::window::SlidingWindow;
+use crate::traffic::window::SlidingWindow;
 
-/// What the least rate of retries is measured over.
+/// Retry budget of a TrafficPolicy (GEP-3388).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RetryBudget {
+    /// Retries for the requests of the last interval, in percent of these.
+    pub percent: u8,
+    /// Length of the interval.
+    pub interval: Duration,
+    /// Number of retries a second that are always allowed.
+    pub minimum_per_second: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            percent: 20,
+            interval: Duration::from_secs(10),
+            minimum_per_second: 10,
+        }
+    }
+}
+
+/// Window of the least rate of retries.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Requests and retries of the last interval.
+/// State of a retry budget. Its policy is given with each call, so that it may change
+/// without what was counted being lost.
 #[derive(Clone, Debug, Default)]
 pub struct RetryBudgetState {
-    /// Requests, and retries of them.
+    /// Requests and retries of the last interval.
     interval: SlidingWindow,
-    /// Nothing, and retries.
+    /// Retries of the last second, as the second count.
     second: SlidingWindow,
 }
 
 impl RetryBudgetState {
-    /// A request begins; its retries aren't told here.
+    /// Counts a request, without its retries.
     pub fn record_request(&mut self, policy: &RetryBudget, now: Instant) {
         self.interval.add([1, 0], policy.interval, now);
     }
 
-    /// Whether there may be one more retry now; it is counted when there may.
+    /// Counts one more retry, if the budget has one left: true when it may be made.
     pub fn try_retry(&mut self, policy: &RetryBudget, now: Instant) -> bool {
         let [requests, retries] = self.interval.sums(policy.interval, now);
         let [_, of_second] = self.second.sums(SECOND, now);

@@ -1,9 +1,9 @@
-//! Two counts over the time that has just passed.
+//! Sliding windows: two counts over the time that has just passed.
 
 use std::time::{Duration, Instant};
 
-/// Parts of a window. What is counted is forgotten part by part, so a count is of a
-/// window that is up to a tenth shorter than it should be, never longer.
+/// Number of parts of a window. What is counted is forgotten part by part, so a count is of
+/// a window that is up to a tenth shorter than it should be, never longer.
 const PARTS: u64 = 10;
 
 /// Two counts over a sliding window. Its length is given with each call, so that it may
@@ -27,7 +27,7 @@ impl SlidingWindow {
         }
     }
 
-    /// Both counts.
+    /// Both counts over the window that ends now.
     pub fn sums(&mut self, length: Duration, now: Instant) -> [u32; 2] {
         self.advance(length, now);
         let add =
@@ -35,7 +35,7 @@ impl SlidingWindow {
         self.parts.iter().fold([0; 2], add)
     }
 
-    /// Begins anew.
+    /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -70,6 +70,17 @@ impl SlidingWindow {
         let index = usize::try_from(number % PARTS).ok()?;
         self.parts.get_mut(index)
     }
+}
+
+/// Whether failures make up `ratio` (0 to 1) of the outcomes or more, among at least
+/// `minimum` of them.
+pub(crate) fn exceeds_failure_ratio(
+    [successes, failures]: [u32; 2],
+    ratio: f64,
+    minimum: u32,
+) -> bool {
+    let all = successes.saturating_add(failures);
+    all > 0 && all >= minimum && f64::from(failures) >= ratio * f64::from(all)
 }
 
 #[cfg(test)]
