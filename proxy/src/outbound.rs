@@ -346,12 +346,12 @@ pub(crate) fn describe(
 ) -> Connection {
     let original = original.map(OriginalDestination::address);
     let party = Party::workload(source, Some(client));
-    let workload = candidate.and_then(|candidate| candidate.workload.as_ref());
+    let workload = candidate.and_then(Candidate::workload);
     let (path, security) = match candidate.map(|candidate| &candidate.transport) {
         Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
-        Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
+        Some(Transport::SameNode { .. }) => (Path::SameNode, Security::SameNode),
         Some(Transport::Tls { .. }) => (Path::Outside, Security::Tls),
-        Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
+        Some(Transport::Plaintext { .. }) | None => (Path::Outside, Security::Plaintext),
     };
     let address = candidate.map(|candidate| candidate.address).or(original);
     let destination = match address {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::external::TlsOrigination;
-use crate::identity::SpiffeId;
 use crate::name::NamespacedName;
 use crate::route::key::RouteKey;
 use crate::service::Service;
@@ -13,22 +12,31 @@ use crate::workload::{Workload, WorkloadUid};
 /// Transport of a connection to its destination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Transport {
-    /// As the application sent it: the destination is outside the mesh.
-    Plaintext,
-    /// Inside an HBONE tunnel to the workload's own proxy.
-    Tunnel {
-        /// Address of the peer's HBONE port.
-        gateway: SocketAddr,
-        /// The identity that the peer must prove.
-        identity: SpiffeId,
+    /// Plaintext, as the application sent it: the destination is not captured.
+    Plaintext {
+        /// Pod that has the address, when the mesh knows one.
+        workload: Option<Arc<Workload>>,
     },
-    /// Straight to the peer's inbound side: it is served by this same process.
-    SameNode,
-    /// By TLS that begins here: the destination is an external service.
+    /// An HBONE tunnel to the workload's own proxy.
+    Tunnel {
+        /// Pod at the other end, whose identity the peer has to prove.
+        workload: Arc<Workload>,
+        /// Address of the pod's HBONE port.
+        gateway: SocketAddr,
+    },
+    /// Straight to the workload's inbound side, which is served on this node.
+    SameNode {
+        /// Pod at the other end.
+        workload: Arc<Workload>,
+        /// Address of the pod's HBONE port, for when this process doesn't serve it (any
+        /// more). The peer has to prove the pod's identity there.
+        gateway: SocketAddr,
+    },
+    /// TLS that begins here: the destination is an external service.
     Tls {
-        /// What is asked of the server.
+        /// Server name and certificate to demand of the server.
         origination: Arc<TlsOrigination>,
-        /// Who it has to be.
+        /// Server name to ask for.
         server_name: Arc<str>,
     },
 }
@@ -38,10 +46,47 @@ pub enum Transport {
 pub struct Candidate {
     /// Address and port of the endpoint.
     pub address: SocketAddr,
-    /// The pod behind it, when the mesh knows one.
-    pub workload: Option<Arc<Workload>>,
-    /// How to get there.
+    /// Transport to it.
     pub transport: Transport,
+}
+
+impl Candidate {
+    /// An address that belongs to no pod that the mesh knows.
+    pub fn outside_mesh(address: SocketAddr) -> Self {
+        let transport = Transport::Plaintext { workload: None };
+        Self { address, transport }
+    }
+
+    /// The pod behind the address, when the mesh knows one.
+    pub fn workload(&self) -> Option<&Arc<Workload>> {
+        match &self.transport {
+            Transport::Plaintext { workload } => workload.as_ref(),
+            Transport::Tunnel { workload, .. } | Transport::SameNode { workload, .. } => {
+                Some(workload)
+            }
+            Transport::Tls { .. } => None,
+        }
+    }
+
+    /// Whether a connection that was made to one is as good as one to the other: the same
+    /// peer at the same address, over the same transport. Its labels, for example, may
+    /// differ.
+    pub fn reaches_same_peer(&self, other: &Self) -> bool {
+        use Transport::{Plaintext, SameNode, Tls, Tunnel};
+        let same_workload = match (self.workload(), other.workload()) {
+            (Some(a), Some(b)) => a.uid == b.uid && a.identity == b.identity,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let same_transport = match (&self.transport, &other.transport) {
+            (Plaintext { .. }, Plaintext { .. }) => true,
+            (Tunnel { gateway: a, .. }, Tunnel { gateway: b, .. })
+            | (SameNode { gateway: a, .. }, SameNode { gateway: b, .. }) => a == b,
+            (tls @ Tls { .. }, other) => tls == other,
+            (Plaintext { .. } | Tunnel { .. } | SameNode { .. }, _) => false,
+        };
+        self.address == other.address && same_workload && same_transport
+    }
 }
 
 /// The answer to where a connection may go.

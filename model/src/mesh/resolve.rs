@@ -117,29 +117,35 @@ fn candidate(
     workload: Option<&Arc<Workload>>,
 ) -> Result<Candidate, Unroutable> {
     let transport = match workload {
-        None => Transport::Plaintext,
+        None => Transport::Plaintext { workload: None },
         Some(workload) => transport(node, workload, address.ip())?,
     };
-    Ok(Candidate {
-        address,
-        workload: workload.cloned(),
-        transport,
-    })
+    Ok(Candidate { address, transport })
 }
 
 /// The transport to a workload at one of its addresses.
-fn transport(node: &str, workload: &Workload, address: IpAddr) -> Result<Transport, Unroutable> {
+fn transport(
+    node: &str,
+    workload: &Arc<Workload>,
+    address: IpAddr,
+) -> Result<Transport, Unroutable> {
+    let gateway = SocketAddr::new(address, HBONE_PORT);
+    let known = Arc::clone(workload);
     match (workload.enrolment, workload.mtls_mode) {
         (Enrolment::Outside, _) | (Enrolment::Pending, MtlsMode::Permissive) => {
-            Ok(Transport::Plaintext)
+            let workload = Some(known);
+            Ok(Transport::Plaintext { workload })
         }
         (Enrolment::Pending, MtlsMode::Strict) => Err(Unroutable::NotCapturedYet {
             workload: workload.uid.clone(),
         }),
-        (Enrolment::Captured, _) if *workload.node == *node => Ok(Transport::SameNode),
+        (Enrolment::Captured, _) if *workload.node == *node => Ok(Transport::SameNode {
+            workload: known,
+            gateway,
+        }),
         (Enrolment::Captured, _) => Ok(Transport::Tunnel {
-            gateway: SocketAddr::new(address, HBONE_PORT),
-            identity: workload.identity.clone(),
+            workload: known,
+            gateway,
         }),
     }
 }

@@ -47,14 +47,9 @@ pub(super) async fn find<N>(
     if is_unregistered && source.egress_mode == EgressMode::RegisteredOnly {
         return Err(OutboundError::EgressDenied(address));
     }
-    let outside = Candidate {
-        address,
-        workload: None,
-        transport: Transport::Plaintext,
-    };
     Ok(Destination {
         is_unregistered,
-        ..Destination::at(outside)
+        ..Destination::at(Candidate::outside_mesh(address))
     })
 }
 
@@ -104,7 +99,7 @@ async fn candidates<N>(
     let mut candidates = Vec::new();
     for address in addresses {
         let candidate = mesh.candidate_for_address(&shared.node, address)?;
-        candidates.push(match (external.tls_origination(), &candidate.workload) {
+        candidates.push(match (external.tls_origination(), candidate.workload()) {
             (Some((origination, server_name)), None) => Candidate {
                 transport: Transport::Tls {
                     origination: Arc::clone(origination),

@@ -12,7 +12,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use weft_model::NamespacedName;
-use weft_model::mesh::Transport;
 use weft_model::traffic::{DescriptorEntry, LocalRateLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Overall;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
@@ -130,11 +129,7 @@ impl Pod {
     }
 
     async fn ask(&self, limit: &GlobalRateLimit, servers: &[SocketAddr]) -> Verdict {
-        let candidate = |address: &SocketAddr| Candidate {
-            address: *address,
-            workload: None,
-            transport: Transport::Plaintext,
-        };
+        let candidate = |address: &SocketAddr| Candidate::outside_mesh(*address);
         let servers: Vec<_> = servers.iter().map(candidate).collect();
         let facts = RequestAttributes {
             source: None,

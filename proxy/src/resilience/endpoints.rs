@@ -163,7 +163,7 @@ impl Known {
     }
 
     fn contender(&self, asked: &Asked<'_>, candidate: &Candidate) -> EndpointView {
-        let place = candidate.workload.as_deref().map(Location::from);
+        let place = candidate.workload().map(|pod| Location::from(&**pod));
         // Who comes back is as cold as who is new.
         let since = self.outlier.returned_at(asked.now).max(self.came);
         let weight = match (asked.policy.slow_start, since) {

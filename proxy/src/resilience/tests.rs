@@ -69,11 +69,7 @@ impl Bed {
 }
 
 fn candidates(count: u8) -> Vec<Candidate> {
-    let candidate = |i: u8| Candidate {
-        address: SocketAddr::from(([10, 0, 0, i], 8080)),
-        workload: None,
-        transport: Transport::Plaintext,
-    };
+    let candidate = |i: u8| Candidate::outside_mesh(SocketAddr::from(([10, 0, 0, i], 8080)));
     (1..=count).map(candidate).collect()
 }
 
@@ -329,7 +325,8 @@ fn endpoints_of_the_clients_zone_come_first_and_others_when_these_are_gone() {
     });
     let mut three = candidates(3);
     for (candidate, zone) in three.iter_mut().zip(["b", "a", "a"]) {
-        candidate.workload = Some(workload("web", zone));
+        let workload = Some(workload("web", zone));
+        candidate.transport = Transport::Plaintext { workload };
     }
     let found = shares(&bed, &three, 200);
     assert!(found[0] == 0 && found[1] > 0 && found[2] > 0, "{found:?}");

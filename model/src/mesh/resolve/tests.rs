@@ -41,13 +41,14 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
         .iter()
         .map(|c| (c.address.to_string(), &c.transport))
         .collect();
-    assert_eq!(found[0], ("10.0.1.1:8080".to_owned(), &Transport::SameNode));
+    assert_eq!(found[0].0, "10.0.1.1:8080");
+    assert!(matches!(found[0].1, Transport::SameNode { .. }));
     assert_eq!(found[1].0, "10.0.2.1:8080");
-    let Transport::Tunnel { gateway, identity } = found[1].1 else {
+    let Transport::Tunnel { gateway, workload } = found[1].1 else {
         panic!("no tunnel")
     };
     assert_eq!(gateway.to_string(), "10.0.2.1:15008");
-    assert_eq!(identity.service_account(), "web-2");
+    assert_eq!(workload.identity.service_account(), "web-2");
 }
 
 #[test]
@@ -90,7 +91,10 @@ fn what_is_outside_the_mesh_goes_as_it_was_sent() {
     let Ok(Resolution::Workload(old)) = mesh.resolve("node-1", to("10.0.2.9:80")) else {
         panic!("not a workload")
     };
-    assert_eq!(old.transport, Transport::Plaintext);
+    assert!(matches!(
+        &old.transport,
+        Transport::Plaintext { workload: Some(pod) } if *pod.name == *"old"
+    ));
     let unknown = mesh.resolve("node-1", to("192.0.2.1:443"));
     assert_eq!(
         unknown,
@@ -135,7 +139,7 @@ fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
     let Ok(Resolution::Workload(candidate)) = mesh.resolve("node-1", to("10.0.2.3:80")) else {
         panic!("not a workload")
     };
-    assert_eq!(candidate.transport, Transport::Plaintext);
+    assert!(matches!(candidate.transport, Transport::Plaintext { .. }));
 }
 
 #[test]
@@ -149,8 +153,31 @@ fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a
     };
     let names: Vec<_> = candidates
         .iter()
-        .filter_map(|c| c.workload.as_ref())
+        .filter_map(Candidate::workload)
         .map(|w| &*w.name)
         .collect();
     assert!(!names.contains(&"intruder"), "{names:?}");
+}
+
+#[test]
+fn a_connection_is_kept_for_the_same_peer_whatever_its_labels() {
+    let candidate = |mesh: &Mesh| {
+        let address = "10.0.2.1:8080".parse().unwrap();
+        mesh.candidate_for_address("node-1", address).unwrap()
+    };
+    let mut mesh = shop();
+    let before = candidate(&mesh);
+    let labelled = |enrolment, uid: &str| {
+        let mut pod = workload(uid, "10.0.2.1", "node-2");
+        pod.labels.version = "v2".into();
+        Change::Workload(Workload { enrolment, ..pod })
+    };
+    mesh.apply(labelled(Enrolment::Captured, "web-2"));
+    assert!(candidate(&mesh).reaches_same_peer(&before));
+    mesh.apply(labelled(Enrolment::Outside, "web-2"));
+    assert!(!candidate(&mesh).reaches_same_peer(&before), "in the clear");
+    mesh.apply(labelled(Enrolment::Captured, "successor"));
+    assert!(!candidate(&mesh).reaches_same_peer(&before), "someone else");
+    let outside = Candidate::outside_mesh(before.address);
+    assert!(!outside.reaches_same_peer(&before) && outside.reaches_same_peer(&outside));
 }
