@@ -11,6 +11,7 @@ pub mod change;
 pub mod connections;
 mod endpoint_index;
 pub mod external_services;
+mod protocol_index;
 pub mod resolution;
 pub mod resolve;
 mod route_index;

@@ -30,6 +30,12 @@ impl EndpointIndex {
         endpoints.map_or(&[], |endpoints| endpoints.as_slice())
     }
 
+    /// All endpoints, in no particular order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.by_service.values().flat_map(|list| list.iter())
+    }
+
     /// Whether any endpoint has a canonical address.
     pub(super) fn has_address(&self, address: IpAddr) -> bool {
         self.by_address.contains_key(&address)

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::canonical_ip;
+use crate::detect::protocol::DeclaredProtocol;
 use crate::external::ExternalService;
 use crate::mesh::change::Change;
 use crate::mesh::endpoint_index::EndpointIndex;
+use crate::mesh::protocol_index::ProtocolIndex;
 use crate::mesh::route_index::RouteIndex;
 use crate::mesh::service_index::ServiceIndex;
 use crate::mesh::workload_index::WorkloadIndex;
@@ -15,7 +17,7 @@ use crate::name::NamespacedName;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::route::table::{CompiledRule, RouteTable};
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, EndpointKey, Service};
 use crate::traffic::policy::TrafficPolicy;
 use crate::workload::{Workload, WorkloadUid};
 
@@ -64,6 +66,7 @@ pub struct Mesh {
     pub(super) workloads: WorkloadIndex,
     pub(super) services: ServiceIndex,
     pub(super) endpoints: EndpointIndex,
+    protocols: ProtocolIndex,
     routes: RouteIndex,
     traffic_policies: HashMap<NamespacedName, Arc<TrafficPolicy>>,
     /// External services by name.
@@ -80,18 +83,14 @@ impl Mesh {
             Change::Service(service) => {
                 let key = service.key.clone();
                 self.services.insert(Arc::new(service));
-                self.routes.compile(&key, &self.services);
+                self.compile_service(&key);
             }
             Change::ServiceRemoved(key) => {
                 self.services.remove(&key);
-                self.routes.compile(&key, &self.services);
+                self.compile_service(&key);
             }
-            Change::Endpoint(endpoint) => {
-                self.endpoints.insert(Arc::new(endpoint));
-            }
-            Change::EndpointRemoved(key) => {
-                self.endpoints.remove(&key);
-            }
+            Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
+            Change::EndpointRemoved(key) => self.remove_endpoint(&key),
             Change::Route(route) => self.routes.insert(Arc::new(route), &self.services),
             Change::RouteRemoved(key) => self.routes.remove(&key, &self.services),
             Change::TrafficPolicy(policy) => {
@@ -109,6 +108,27 @@ impl Mesh {
                 self.external_services.remove(&key);
             }
         }
+    }
+
+    /// Compiles anew what follows from a Service, which is new, different or removed.
+    fn compile_service(&mut self, key: &NamespacedName) {
+        self.routes.compile(key, &self.services);
+        let of_service = self.endpoints.of_service(key);
+        self.protocols
+            .update_service(of_service, &self.services, &self.endpoints);
+    }
+
+    fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {
+        let replaced = self.endpoints.insert(Arc::clone(&endpoint));
+        let (old, new) = (replaced.as_deref(), Some(&*endpoint));
+        self.protocols
+            .update_endpoint(old, new, &self.services, &self.endpoints);
+    }
+
+    fn remove_endpoint(&mut self, key: &EndpointKey) {
+        let removed = self.endpoints.remove(key);
+        self.protocols
+            .update_endpoint(removed.as_deref(), None, &self.services, &self.endpoints);
     }
 
     /// The workload of that UID.
@@ -149,6 +169,17 @@ impl Mesh {
     /// Whether some Service has an endpoint at that address.
     pub fn is_endpoint_address(&self, address: IpAddr) -> bool {
         self.endpoints.has_address(canonical_ip(address))
+    }
+
+    /// The protocol of a port of a workload, as the Services declare it that the workload is
+    /// an endpoint of, ready or not, and whose target port that is; unknown where there are
+    /// none.
+    ///
+    /// Where several disagree, the one counts that lets the proxy look at less: opaque
+    /// where one of them declares it, else TLS, else HTTP, and unknown only where none
+    /// declares anything ([`DeclaredProtocol::merge`]).
+    pub fn declared_protocol(&self, workload: &WorkloadUid, port: u16) -> DeclaredProtocol {
+        self.protocols.get(workload, port)
     }
 
     /// The route of that key.
