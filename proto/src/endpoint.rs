@@ -4,10 +4,10 @@ use weft_model::NamespacedName;
 use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::WorkloadUid;
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not an endpoint.
+/// The reason why a message is not an endpoint.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// A field that must not be empty is.
@@ -33,7 +33,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
                 return Err(InvalidEndpoint::Missing(field));
             }
         }
-        let checked = |number| port(number).ok_or(InvalidEndpoint::Port(number));
+        let checked = |number| parse_port(number).ok_or(InvalidEndpoint::Port(number));
         let ports = message
             .ports
             .into_iter()
@@ -42,7 +42,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
         Ok(Self {
             key: EndpointKey {
                 service: NamespacedName::new(&message.service_namespace, &message.service_name),
-                address: address(&message.address)?,
+                address: parse_address(&message.address)?,
             },
             workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
             ports: ports.collect::<Result<_, InvalidEndpoint>>()?,
@@ -64,7 +64,7 @@ impl From<&Endpoint> for v1::Endpoint {
         Self {
             service_namespace: service.namespace.to_string(),
             service_name: service.name.to_string(),
-            address: octets(address),
+            address: address_bytes(address),
             workload_uid: endpoint
                 .workload
                 .as_ref()

@@ -6,10 +6,10 @@ use weft_model::NamespacedName;
 use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
 use weft_model::host::InvalidHostPattern;
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not an external service.
+/// The reason why a message is not an external service.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidExternalService {
     /// A field that must not be empty is.
@@ -55,8 +55,8 @@ impl TryFrom<v1::ExternalService> for ExternalService {
             block.map_err(|error| Address("addresses", error))
         });
         let endpoints = message.endpoints.iter();
-        let endpoints =
-            endpoints.map(|bytes| address(bytes).map_err(|error| Address("endpoints", error)));
+        let endpoints = endpoints
+            .map(|bytes| parse_address(bytes).map_err(|error| Address("endpoints", error)));
         Ok(Self {
             key: NamespacedName::new(&message.namespace, &message.name),
             is_mesh_wide: message.mesh_wide,
@@ -81,7 +81,7 @@ fn external_port(message: v1::ExternalPort) -> Result<ExternalPort, InvalidExter
         v1::ExternalProtocol::Tcp => ExternalProtocol::Tcp,
         v1::ExternalProtocol::Unspecified => return Err(Protocol(message.protocol)),
     };
-    let checked = |number| port(number).ok_or(Port(number));
+    let checked = |number| parse_port(number).ok_or(Port(number));
     Ok(ExternalPort {
         name: message.name.into(),
         number: checked(message.number)?,
@@ -105,7 +105,7 @@ impl From<v1::TlsOrigination> for TlsOrigination {
 impl From<&ExternalService> for v1::ExternalService {
     fn from(service: &ExternalService) -> Self {
         let addresses = service.addresses.iter().map(|block| v1::ExternalBlock {
-            network: octets(&block.network()),
+            network: address_bytes(&block.network()),
             prefix_length: block.prefix_length().into(),
         });
         let ports = service.ports.iter().map(|port| v1::ExternalPort {
@@ -136,7 +136,7 @@ impl From<&ExternalService> for v1::ExternalService {
             hosts: service.hosts.iter().map(ToString::to_string).collect(),
             addresses: addresses.collect(),
             ports: ports.collect(),
-            endpoints: service.endpoints.iter().map(octets).collect(),
+            endpoints: service.endpoints.iter().map(address_bytes).collect(),
             tls,
         }
     }

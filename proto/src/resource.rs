@@ -5,13 +5,15 @@ use weft_model::name::InvalidNamespacedName;
 use weft_model::route::InvalidRouteKey;
 use weft_model::workload::WorkloadUid;
 
+use crate::endpoint::InvalidEndpoint;
+use crate::external_service::InvalidExternalService;
+use crate::route::error::InvalidRoute;
+use crate::service::InvalidService;
+use crate::traffic_policy::InvalidTrafficPolicy;
 use crate::v1::{self, ResourceKind};
-use crate::{
-    InvalidEndpoint, InvalidExternalService, InvalidRoute, InvalidService, InvalidTrafficPolicy,
-    InvalidWorkload,
-};
+use crate::workload::InvalidWorkload;
 
-/// Why a resource can't be used.
+/// The reason why a resource can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidResource {
     /// It carries nothing that this version knows.
@@ -51,7 +53,7 @@ pub enum InvalidResource {
     TrafficPolicy(#[from] InvalidTrafficPolicy),
 }
 
-/// The kind and the name of what a change is about, as the wire knows them.
+/// Kind and name of the resource that a change is about.
 pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
     match change {
         Change::Workload(workload) => (ResourceKind::Workload, workload.uid.to_string()),
@@ -101,11 +103,11 @@ impl TryFrom<v1::Resource> for Change {
     }
 }
 
-/// The change that takes a named resource away.
+/// The change that removes a named resource.
 ///
 /// # Errors
 /// When the kind is unknown or the name is not one of that kind.
-pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
+pub fn removal(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
     match kind {
         ResourceKind::Workload => Ok(Change::WorkloadRemoved(WorkloadUid::from(name))),
         ResourceKind::Service => Ok(Change::ServiceRemoved(name.parse()?)),
@@ -153,11 +155,11 @@ mod tests {
             (ResourceKind::ExternalService, "shop/web"),
             (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
-            let change = gone(kind, name).unwrap();
+            let change = removal(kind, name).unwrap();
             assert_eq!(kind_and_name(&change), (kind, name.to_owned()));
         }
-        assert!(gone(ResourceKind::Service, "no-namespace").is_err());
-        assert!(gone(ResourceKind::Unspecified, "x").is_err());
+        assert!(removal(ResourceKind::Service, "no-namespace").is_err());
+        assert!(removal(ResourceKind::Unspecified, "x").is_err());
     }
 
     proptest! {

@@ -3,10 +3,10 @@
 use weft_model::NamespacedName;
 use weft_model::service::{Service, ServiceKind, ServicePort};
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not a service.
+/// The reason why a message is not a service.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidService {
     /// A field that must not be empty is.
@@ -31,7 +31,7 @@ impl TryFrom<v1::Service> for Service {
         }
         let kind = match message.kind.ok_or(InvalidService::Missing("kind"))? {
             v1::service::Kind::ClusterIp(v1::ClusterIp { addresses }) => {
-                let addresses = addresses.iter().map(|bytes| address(bytes));
+                let addresses = addresses.iter().map(|bytes| parse_address(bytes));
                 ServiceKind::ClusterIp(addresses.collect::<Result<_, _>>()?)
             }
             v1::service::Kind::Headless(v1::Headless {}) => ServiceKind::Headless,
@@ -40,7 +40,7 @@ impl TryFrom<v1::Service> for Service {
             }
         };
         let ports = message.ports.into_iter().map(|message| {
-            let port = port(message.port).ok_or(InvalidService::Port(message.port))?;
+            let port = parse_port(message.port).ok_or(InvalidService::Port(message.port))?;
             let (name, app_protocol) = (message.name.into(), message.app_protocol.into());
             Ok(ServicePort {
                 name,
@@ -61,7 +61,7 @@ impl From<&Service> for v1::Service {
     fn from(service: &Service) -> Self {
         let kind = match &service.kind {
             ServiceKind::ClusterIp(addresses) => v1::service::Kind::ClusterIp(v1::ClusterIp {
-                addresses: addresses.iter().map(octets).collect(),
+                addresses: addresses.iter().map(address_bytes).collect(),
             }),
             ServiceKind::Headless => v1::service::Kind::Headless(v1::Headless {}),
             ServiceKind::External(hostname) => v1::service::Kind::External(v1::External {

@@ -9,15 +9,15 @@ use weft_model::traffic::{
     LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 
-use crate::route::filter::header_name;
-use crate::route::{InvalidRoute, key, micros, port_of, retry, status};
+use crate::route::error::InvalidRoute;
+use crate::route::field::{header_name, micros, namespaced_name, port_field, status_field};
 use crate::v1;
 use crate::v1::descriptor_entry::Entry;
 use crate::v1::fault::Kind as FaultMessage;
 use crate::v1::hash_key::Key;
 use crate::v1::load_balancer::Kind;
 
-/// Why a message is not a TrafficPolicy.
+/// The reason why a message is not a TrafficPolicy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidTrafficPolicy {
     /// A field that must not be empty is.
@@ -61,7 +61,7 @@ impl TryFrom<v1::TrafficPolicy> for TrafficPolicy {
         let limits = message.limits.unwrap_or_default();
         let faults = message.faults.into_iter().map(fault);
         Ok(Self {
-            service: key("name", &message.namespace, &message.name)?,
+            service: namespaced_name("name", &message.namespace, &message.name)?,
             balancer: balancer(message.load_balancer)?,
             locality,
             slow_start: message.slow_start_us.map(Duration::from_micros),
@@ -73,7 +73,7 @@ impl TryFrom<v1::TrafficPolicy> for TrafficPolicy {
             circuit_breaker: message.circuit_breaker.map(circuit_breaker).transpose()?,
             outlier_detection: message.outlier_detection.map(outliers).transpose()?,
             retry_budget: message.retry_budget.map(budget).transpose()?,
-            retry: message.retry.map(retry).transpose()?,
+            retry: message.retry.map(TryInto::try_into).transpose()?,
             timeouts: Timeouts {
                 request: message.request_timeout_us.map(Duration::from_micros),
                 backend_request: message
@@ -169,7 +169,7 @@ fn fault(message: v1::Fault) -> Result<Fault> {
     // What this version doesn't know must not turn into something else.
     let kind = match message.kind.ok_or(InvalidTrafficPolicy::Missing(FIELD))? {
         FaultMessage::DelayUs(delay) => FaultKind::Delay(Duration::from_micros(delay)),
-        FaultMessage::HttpStatus(code) => FaultKind::Abort(status(FIELD, code)?),
+        FaultMessage::HttpStatus(code) => FaultKind::Abort(status_field(FIELD, code)?),
         FaultMessage::GrpcStatus(code) => {
             let what = |_| InvalidTrafficPolicy::new(FIELD, format!("{code} is not a gRPC status"));
             FaultKind::AbortGrpc(u16::try_from(code).map_err(what)?)
@@ -192,8 +192,8 @@ impl From<v1::TokenBucket> for LocalRateLimit {
 fn global(message: v1::GlobalRateLimit) -> Result<GlobalRateLimit> {
     const SERVER: &str = "global_rate_limit.server";
     let server = message.server.map(|server| -> Result<_> {
-        let service = key(SERVER, &server.namespace, &server.name)?;
-        Ok((service, port_of(SERVER, server.port)?))
+        let service = namespaced_name(SERVER, &server.namespace, &server.name)?;
+        Ok((service, port_field(SERVER, server.port)?))
     });
     let descriptors = message.descriptors.into_iter().map(|descriptor| {
         let entries = descriptor.entries.into_iter();

@@ -23,7 +23,7 @@ use weft_model::traffic::GlobalRateLimit;
 use weft_model::traffic::rate_limit::{RequestAttributes, RequestLimit, request_descriptors};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use weft_proto::rate_limit::ask;
+use weft_proto::rate_limit::descriptor_message;
 
 use self::channels::Channels;
 use self::own::Own;
@@ -203,7 +203,9 @@ impl RateLimits {
 fn question(limit: &GlobalRateLimit, facts: &RequestAttributes<'_>) -> Option<RateLimitRequest> {
     let bound = limit.limit.as_ref().map(RequestLimit::from_local_limit);
     let descriptors = request_descriptors(limit, facts).into_iter();
-    let descriptors: Vec<_> = descriptors.map(|one| ask(one, bound)).collect();
+    let descriptors: Vec<_> = descriptors
+        .map(|one| descriptor_message(one, bound))
+        .collect();
     (!descriptors.is_empty()).then(|| RateLimitRequest {
         domain: limit.domain.to_string(),
         descriptors,

@@ -8,7 +8,7 @@ use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use weft_proto::rate_limit::ask;
+use weft_proto::rate_limit::descriptor_message;
 
 use super::Options;
 use super::redis::tests::RedisServer;
@@ -54,7 +54,7 @@ fn request(domain: &str, pairs: &[(&str, &str)], limit: Option<RequestLimit>) ->
     let entries = pairs.iter().map(owned).collect();
     RateLimitRequest {
         domain: domain.to_owned(),
-        descriptors: vec![ask(Descriptor { entries }, limit)],
+        descriptors: vec![descriptor_message(Descriptor { entries }, limit)],
         hits_addend: 0,
     }
 }

@@ -1,43 +1,13 @@
-//! Routes on the wire. What a proxy couldn't follow is refused here: a pattern that
-//! doesn't compile, a header that can't be sent.
-
-pub(crate) mod filter;
-mod matching;
+//! Routes and their rules on the wire.
 
 use std::time::Duration;
 
-use http::StatusCode;
-use weft_model::NamespacedName;
-use weft_model::route::{
-    Backend, BackendTarget, Parent, Retry, Route, RouteKey, RouteKind, Rule, SessionCarrier,
-    SessionPersistence, Timeouts,
-};
+use weft_model::route::{Backend, Parent, Route, RouteKey, RouteKind, Rule, Timeouts};
 
-use crate::address::port;
+use crate::route::backend::backend_target;
+use crate::route::error::InvalidRoute;
+use crate::route::field::{micros, namespaced_name, non_empty, port_field};
 use crate::v1;
-
-/// Why a message is not a route.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidRoute {
-    /// A field that must not be empty is.
-    #[error("field {0} is empty")]
-    Missing(&'static str),
-    /// A field has a value that it can't have.
-    #[error("field {field}: {message}")]
-    Field {
-        /// Its path in the message.
-        field: &'static str,
-        /// What is wrong.
-        message: String,
-    },
-}
-
-impl InvalidRoute {
-    pub(crate) fn new(field: &'static str, message: impl ToString) -> Self {
-        let message = message.to_string();
-        Self::Field { field, message }
-    }
-}
 
 impl TryFrom<v1::Route> for Route {
     type Error = InvalidRoute;
@@ -53,7 +23,7 @@ impl TryFrom<v1::Route> for Route {
                 return Err(InvalidRoute::new("kind", what));
             }
         };
-        let name = key("name", &message.namespace, &message.name)?;
+        let name = namespaced_name("name", &message.namespace, &message.name)?;
         let parents = message.parents.into_iter().map(parent);
         let rules = message.rules.into_iter().map(rule);
         Ok(Self {
@@ -66,36 +36,16 @@ impl TryFrom<v1::Route> for Route {
     }
 }
 
-pub(crate) fn key(
-    field: &'static str,
-    namespace: &str,
-    name: &str,
-) -> Result<NamespacedName, InvalidRoute> {
-    match namespace.is_empty() || name.is_empty() {
-        true => Err(InvalidRoute::Missing(field)),
-        false => Ok(NamespacedName::new(namespace, name)),
-    }
-}
-
 fn parent(message: v1::RouteParent) -> Result<Parent, InvalidRoute> {
     let port = match message.port {
         0 => None,
-        number => Some(port_of("parents.port", number)?),
+        number => Some(port_field("parents.port", number)?),
     };
     Ok(Parent {
-        service: key("parents.name", &message.namespace, &message.name)?,
+        service: namespaced_name("parents.name", &message.namespace, &message.name)?,
         port,
-        section: some(message.section),
+        section: non_empty(message.section),
     })
-}
-
-pub(crate) fn port_of(field: &'static str, number: u32) -> Result<u16, InvalidRoute> {
-    port(number).ok_or_else(|| InvalidRoute::new(field, format!("{number} is not a port")))
-}
-
-/// `None` for an empty text.
-fn some<T: From<String>>(text: String) -> Option<T> {
-    (!text.is_empty()).then(|| text.into())
 }
 
 fn rule(message: v1::RouteRule) -> Result<Rule, InvalidRoute> {
@@ -113,69 +63,18 @@ fn rule(message: v1::RouteRule) -> Result<Rule, InvalidRoute> {
                 .backend_request_timeout_us
                 .map(Duration::from_micros),
         },
-        retry: message.retry.map(retry).transpose()?,
-        session: message.session.map(session).transpose()?,
+        retry: message.retry.map(TryInto::try_into).transpose()?,
+        session: message.session.map(TryInto::try_into).transpose()?,
     })
 }
 
 fn backend(message: v1::RouteBackend) -> Result<Backend, InvalidRoute> {
     let filters = message.filters.into_iter().map(TryInto::try_into);
     Ok(Backend {
-        target: target(message.target)?,
+        target: backend_target(message.target)?,
         weight: message.weight,
         filters: filters.collect::<Result<_, _>>()?,
     })
-}
-
-fn target(message: Option<v1::BackendTarget>) -> Result<BackendTarget, InvalidRoute> {
-    const FIELD: &str = "target";
-    match message.and_then(|message| message.target) {
-        None => Err(InvalidRoute::Missing(FIELD)),
-        Some(v1::backend_target::Target::Invalid(reason)) => Ok(BackendTarget::Invalid {
-            reason: reason.into(),
-        }),
-        Some(v1::backend_target::Target::Service(message)) => Ok(BackendTarget::Service {
-            service: key(FIELD, &message.namespace, &message.name)?,
-            port: port_of(FIELD, message.port)?,
-        }),
-    }
-}
-
-pub(crate) fn retry(message: v1::RouteRetry) -> Result<Retry, InvalidRoute> {
-    let codes = message.codes.into_iter();
-    let codes = codes.map(|code| status("retry.codes", code));
-    Ok(Retry {
-        codes: codes.collect::<Result<_, _>>()?,
-        attempts: message.attempts,
-        backoff: Duration::from_micros(message.backoff_us),
-    })
-}
-
-pub(crate) fn status(field: &'static str, code: u32) -> Result<StatusCode, InvalidRoute> {
-    let status = u16::try_from(code).ok();
-    let status = status.and_then(|code| StatusCode::from_u16(code).ok());
-    status.ok_or_else(|| InvalidRoute::new(field, format!("{code} is not a status")))
-}
-
-fn session(message: v1::SessionPersistence) -> Result<SessionPersistence, InvalidRoute> {
-    let carrier = match message.carrier {
-        None => return Err(InvalidRoute::Missing("session.carrier")),
-        Some(v1::session_persistence::Carrier::Header(v1::SessionHeader {})) => {
-            // What can't be a header's name is refused now, not for each request.
-            filter::header_name("session.name", &message.name)?;
-            SessionCarrier::Header
-        }
-        Some(v1::session_persistence::Carrier::Cookie(cookie)) => SessionCarrier::Cookie {
-            lifetime: cookie.lifetime_seconds.map(Duration::from_secs),
-        },
-    };
-    match message.name.is_empty() {
-        true => Err(InvalidRoute::Missing("session.name")),
-        false => Ok(SessionPersistence {
-            name: message.name.into(),
-            carrier,
-        }),
-    }
 }
 
 impl From<&Route> for v1::Route {
@@ -206,19 +105,6 @@ impl From<&Route> for v1::Route {
 
 impl From<&Rule> for v1::RouteRule {
     fn from(rule: &Rule) -> Self {
-        let session = rule.session.as_ref().map(|session| v1::SessionPersistence {
-            name: session.name.to_string(),
-            carrier: Some(match &session.carrier {
-                SessionCarrier::Header => {
-                    v1::session_persistence::Carrier::Header(v1::SessionHeader {})
-                }
-                SessionCarrier::Cookie { lifetime } => {
-                    let lifetime_seconds = lifetime.map(|lifetime| lifetime.as_secs());
-                    let cookie = v1::SessionCookie { lifetime_seconds };
-                    v1::session_persistence::Carrier::Cookie(cookie)
-                }
-            }),
-        });
         let backends = rule.backends.iter().map(|backend| v1::RouteBackend {
             target: Some((&backend.target).into()),
             weight: backend.weight,
@@ -232,44 +118,9 @@ impl From<&Rule> for v1::RouteRule {
             request_timeout_us: rule.timeouts.request.map(micros),
             backend_request_timeout_us: rule.timeouts.backend_request.map(micros),
             retry: rule.retry.as_ref().map(Into::into),
-            session,
+            session: rule.session.as_ref().map(Into::into),
         }
     }
-}
-
-impl From<&Retry> for v1::RouteRetry {
-    fn from(retry: &Retry) -> Self {
-        let codes = retry.codes.iter().map(|code| code.as_u16().into());
-        Self {
-            codes: codes.collect(),
-            attempts: retry.attempts,
-            backoff_us: micros(retry.backoff),
-        }
-    }
-}
-
-impl From<&BackendTarget> for v1::BackendTarget {
-    fn from(target: &BackendTarget) -> Self {
-        let target = match target {
-            BackendTarget::Invalid { reason } => {
-                v1::backend_target::Target::Invalid(reason.to_string())
-            }
-            BackendTarget::Service { service, port } => {
-                v1::backend_target::Target::Service(v1::BackendService {
-                    namespace: service.namespace.to_string(),
-                    name: service.name.to_string(),
-                    port: (*port).into(),
-                })
-            }
-        };
-        Self {
-            target: Some(target),
-        }
-    }
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Held {
     /// Nothing to do when it isn't held: the control plane may not know that.
     fn remove(&mut self, removed: v1::ResourceVersion) -> Result<Option<Change>, v1::Rejection> {
         let kind = ResourceKind::try_from(removed.kind).unwrap_or(ResourceKind::Unspecified);
-        match weft_proto::gone(kind, &removed.name) {
+        match weft_proto::removal(kind, &removed.name) {
             Ok(change) => {
                 self.rejected
                     .remove(&(kind.as_str_name(), removed.name.clone()));

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use weft_proto::envoy::config::core::v3::HeaderValue as Added;
 use weft_proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
-use weft_proto::rate_limit::{duration, unit};
+use weft_proto::rate_limit::{parse_duration, parse_unit};
 
 use super::{RateLimitError, Verdict};
 
@@ -78,7 +78,7 @@ pub(super) fn of(response: RateLimitResponse) -> Verdict {
             // All of them have to be under their limits again.
             let retry_after = over
                 .filter_map(|status| status.duration_until_reset.as_ref())
-                .map(|left| Duration::from_secs(whole_seconds(duration(left)).max(1)))
+                .map(|left| Duration::from_secs(whole_seconds(parse_duration(left)).max(1)))
                 .max();
             if let Some(after) = retry_after {
                 headers
@@ -120,7 +120,7 @@ fn added(headers: &[Added]) -> HeaderMap {
 fn name_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
     let limited = statuses.iter().filter_map(|status| {
         let limit = status.current_limit.as_ref()?;
-        Some((status, limit, unit(limit.unit).ok()?))
+        Some((status, limit, parse_unit(limit.unit).ok()?))
     });
     let limited: Vec<_> = limited.collect();
     let first = limited
@@ -143,7 +143,7 @@ fn name_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
     let remaining = status.limit_remaining;
     headers.entry(REMAINING).or_insert_with(|| remaining.into());
     if let Some(left) = &status.duration_until_reset {
-        let seconds = whole_seconds(duration(left));
+        let seconds = whole_seconds(parse_duration(left));
         headers.entry(RESET).or_insert_with(|| seconds.into());
     }
 }
@@ -157,7 +157,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
-    use weft_proto::rate_limit::{seconds, told};
+    use weft_proto::rate_limit::{duration_message, limit_message};
 
     use super::*;
 
@@ -170,9 +170,9 @@ mod tests {
     ) -> DescriptorStatus {
         DescriptorStatus {
             code: code.into(),
-            current_limit: Some(told(RequestLimit { requests, unit }, "")),
+            current_limit: Some(limit_message(RequestLimit { requests, unit }, "")),
             limit_remaining: remaining,
-            duration_until_reset: Some(seconds(reset)),
+            duration_until_reset: Some(duration_message(reset)),
         }
     }
 

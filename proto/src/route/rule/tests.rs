@@ -1,10 +1,13 @@
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, StatusCode};
 use proptest::option;
 use proptest::prelude::*;
+use weft_model::NamespacedName;
 use weft_model::route::cors::Cors;
 use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 use weft_model::route::matching::{PathMatch, Pattern, ValueMatch};
-use weft_model::route::{Filter, RequestMatch};
+use weft_model::route::{
+    BackendTarget, Filter, RequestMatch, Retry, SessionCarrier, SessionPersistence,
+};
 
 use super::*;
 
