@@ -175,7 +175,7 @@ impl Mesh {
     /// an endpoint of, ready or not, and whose target port that is; unknown where there are
     /// none.
     ///
-    /// Where several disagree, the one counts that lets the proxy look at less: opaque
+    /// Of several that disagree, the one counts that lets the proxy look at less: opaque
     /// where one of them declares it, else TLS, else HTTP, and unknown only where none
     /// declares anything ([`DeclaredProtocol::merge`]).
     pub fn declared_protocol(&self, workload: &WorkloadUid, port: u16) -> DeclaredProtocol {
