@@ -9,14 +9,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use weft_http_guard::{Guarded, LARGEST_HEAD};
 
 use super::Downstream;
 use super::exchange::exchange;
-use super::guard::{self, Guarded};
 use crate::net::Net;
 
 /// Bytes of a request's head.
-const HEAD: usize = guard::LARGEST_HEAD;
+const HEAD: usize = LARGEST_HEAD;
 /// Fields of a request.
 const FIELDS: usize = 256;
 /// Requests that a client may have under way on one connection.

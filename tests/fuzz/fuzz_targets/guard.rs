@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_proxy::http::guard::{Guard, Refusal};
+use weft_http_guard::{Guard, Refusal};
 
 /// Feeds up to the first refusal; an upgrade that is asked for is refused.
 fn verdict<'a>(reads: impl Iterator<Item = &'a [u8]>) -> Result<u64, Refusal> {

@@ -2,14 +2,14 @@
 
 use memchr::{memchr, memchr2};
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Capacity that is kept between heads.
 const KEPT: usize = 4 * 1024;
 
 /// Puts lines together. A line that lies within one read is not copied.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     /// The partial line was completed and given away.
     given: bool,
@@ -17,19 +17,19 @@ pub(super) struct Lines {
 
 /// What a read began with.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The line without its CRLF.
-    pub(super) text: &'a [u8],
+    pub(crate) text: &'a [u8],
     /// Bytes that it has in all, with its CRLF.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// How many of them are of this read.
-    pub(super) used: usize,
+    pub(crate) used: usize,
 }
 
 impl Lines {
     /// The line that ends in `bytes`, or `None` after taking all of them as the
     /// beginning of one. A line of more than `room` bytes is refused with `too_long`.
-    pub(super) fn next<'a>(
+    pub(crate) fn next<'a>(
         &'a mut self,
         bytes: &'a [u8],
         room: usize,

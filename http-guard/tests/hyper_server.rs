@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::super::{GuardHandle, Guarded, LARGEST_HEAD, LONGEST_REQUEST_LINE, Refusal};
+use weft_http_guard::{GuardHandle, Guarded, LARGEST_HEAD, LONGEST_REQUEST_LINE, Refusal};
 
 /// A server that answers with the path, or the body's length; 101 and tunnels echo.
 struct Server {

@@ -2,14 +2,14 @@
 
 use memchr::memchr3;
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Longest line of a chunk: its size with extensions.
 const LONGEST_LINE: usize = 4 * 1024;
 
 /// Where in a chunked body the stream is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     part: Part,
     /// The size as far as it was read, then what is left of the chunk.
     size: u64,
@@ -32,7 +32,7 @@ enum Part {
 impl Chunks {
     /// Follows chunks; gives back how many bytes it took, and whether the last chunk's
     /// line was among them. Trailers follow then.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
         let mut used = 0;
         while let Some(byte) = bytes.get(used) {
             match self.part {

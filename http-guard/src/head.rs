@@ -1,11 +1,11 @@
 //! A request's head, line by line: only what decides where the request ends and whom it
 //! is for.
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Where a request's body ends (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// There is none.
     Empty,
     /// After so many bytes.
@@ -19,7 +19,7 @@ const LARGEST_LENGTH: u64 = u64::MAX - 2;
 
 /// What is known of a head so far.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub(crate) struct Head {
     http10: bool,
     connect: bool,
     upgrade: bool,
@@ -34,7 +34,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads a request line, and forgets the head before it.
-    pub(super) fn begin(&mut self, line: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn begin(&mut self, line: &[u8]) -> Result<(), Refusal> {
         let mut authority = std::mem::take(&mut self.authority);
         authority.clear();
         *self = Self {
@@ -93,7 +93,7 @@ impl Head {
     }
 
     /// Reads a header field.
-    pub(super) fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn field(&mut self, line: &[u8]) -> Result<(), Refusal> {
         let (name, value) = split_field(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
@@ -147,7 +147,7 @@ impl Head {
     }
 
     /// The head is complete: where its body ends.
-    pub(super) fn end(&self) -> Result<Framing, Refusal> {
+    pub(crate) fn end(&self) -> Result<Framing, Refusal> {
         if !self.host && !self.http10 {
             return Err(Refusal::HostMissing);
         }
@@ -165,18 +165,18 @@ impl Head {
     }
 
     /// Whether the bytes behind the request may be of another protocol.
-    pub(super) fn asks_for_upgrade(&self) -> bool {
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.connect || (self.upgrade && !self.http10)
     }
 
     /// Whether it asks for a tunnel.
-    pub(super) fn is_connect(&self) -> bool {
+    pub(crate) fn is_connect(&self) -> bool {
         self.connect
     }
 }
 
 /// Checks a trailer field.
-pub(super) fn trailer(line: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn trailer(line: &[u8]) -> Result<(), Refusal> {
     let (name, _) = split_field(line)?;
     let forbidden: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
     if forbidden

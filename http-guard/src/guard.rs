@@ -1,30 +1,12 @@
-//! The guard in front of the HTTP/1 parser: no request passes that two parsers might
-//! read differently.
-//!
-//! Request smuggling lives on tolerance: one server of a chain takes a request's end
-//! from one field, or a line's end from one byte, and the next server from another. A
-//! parser that repairs such input and passes on what it understood has hidden the
-//! difference. So [`Guard`] reads the raw bytes of every request on a connection before
-//! the parser does, follows where each one ends, and refuses whatever has more than one
-//! reading (RFC 9112 sections 2.2, 3.2, 5.1, 5.2, 6.1, 6.3, 7.1). What is merely wrong, such as a
-//! control character in a value, it leaves to the parser.
-//!
-//! [`Guarded`] puts a guard around a connection.
+//! Which bytes of a connection belong to which request, and whether they pass.
 
-mod chunks;
-mod head;
-mod lines;
-mod refusal;
-mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use refusal::Refusal;
-pub use stream::{GuardHandle, Guarded};
-
-use chunks::Chunks;
-use head::{Framing, Head};
-use lines::Lines;
+use crate::chunks::Chunks;
+use crate::head::{self, Framing, Head};
+use crate::lines::Lines;
+use crate::refusal::Refusal;
 
 /// Longest request line, its CRLF included.
 pub const LONGEST_REQUEST_LINE: usize = 32 * 1024;

@@ -1,7 +1,5 @@
 //! Shapes that are refused, shapes that are not, and what holds for all of them.
 
-mod hyper_server;
-
 use std::convert::Infallible;
 
 use bytes::Bytes;

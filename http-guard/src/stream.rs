@@ -10,7 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Guard, Refusal, Refused};
+use crate::guard::{Guard, Refused};
+use crate::refusal::Refusal;
 
 /// Bytes that wait for the answer to an upgrade, at most.
 const LARGEST_HELD: usize = 16 * 1024;
