@@ -4,9 +4,6 @@ use memchr::memchr3;
 
 use crate::refusal::Refusal;
 
-/// Longest line of a chunk: its size with extensions.
-const LONGEST_LINE: usize = 4 * 1024;
-
 /// Where in a chunked body the stream is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Chunks {
@@ -32,7 +29,11 @@ enum Part {
 impl Chunks {
     /// Follows chunks; gives back how many bytes it took, and whether the last chunk's
     /// line was among them. Trailers follow then.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        longest_line: usize,
+    ) -> Result<(usize, bool), Refusal> {
         let mut used = 0;
         while let Some(byte) = bytes.get(used) {
             match self.part {
@@ -47,10 +48,10 @@ impl Chunks {
                     continue;
                 }
                 Part::Extension => {
-                    used += self.extension(&bytes[used..])?;
+                    used += self.extension(&bytes[used..], longest_line)?;
                     continue;
                 }
-                Part::FirstDigit | Part::Size => self.digit(*byte)?,
+                Part::FirstDigit | Part::Size => self.digit(*byte, longest_line)?,
                 Part::LineEnd if *byte != b'\n' => return Err(Refusal::ChunkLine),
                 Part::LineEnd if self.size == 0 => return Ok((used + 1, true)),
                 Part::LineEnd => self.part = Part::Data,
@@ -63,7 +64,7 @@ impl Chunks {
         Ok((used, false))
     }
 
-    fn digit(&mut self, byte: u8) -> Result<(), Refusal> {
+    fn digit(&mut self, byte: u8, longest_line: usize) -> Result<(), Refusal> {
         self.line += 1;
         self.part = match (char::from(byte).to_digit(16), byte) {
             (Some(_), _) if self.size >> 60 != 0 => return Err(Refusal::ChunkSize),
@@ -76,14 +77,14 @@ impl Chunks {
             (None, b'\r') => Part::LineEnd,
             (None, _) => return Err(Refusal::ChunkSize),
         };
-        self.check_line()
+        self.check_line(longest_line)
     }
 
-    fn extension(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn extension(&mut self, bytes: &[u8], longest_line: usize) -> Result<usize, Refusal> {
         let end = memchr3(b'\r', b'\n', b'\0', bytes);
         let used = end.map_or(bytes.len(), |end| end + 1);
         self.line = self.line.saturating_add(used);
-        self.check_line()?;
+        self.check_line(longest_line)?;
         match end.map(|end| bytes[end]) {
             None => {}
             Some(b'\r') => self.part = Part::LineEnd,
@@ -93,8 +94,8 @@ impl Chunks {
     }
 
     /// Leading zeros are digits too: they may not go on forever.
-    fn check_line(&self) -> Result<(), Refusal> {
-        if self.line > LONGEST_LINE {
+    fn check_line(&self, longest_line: usize) -> Result<(), Refusal> {
+        if self.line > longest_line {
             return Err(Refusal::ChunkLine);
         }
         Ok(())

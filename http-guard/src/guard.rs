@@ -5,25 +5,22 @@ mod tests;
 
 use crate::chunks::Chunks;
 use crate::head::{self, Framing, Head};
+use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::refusal::Refusal;
-
-/// Longest request line, its CRLF included.
-pub const LONGEST_REQUEST_LINE: usize = 32 * 1024;
-/// Largest head: everything before the body.
-pub const LARGEST_HEAD: usize = 64 * 1024;
-/// Largest trailer section.
-pub const LARGEST_TRAILERS: usize = 16 * 1024;
 
 /// Follows the requests of one connection. Feed it every byte, in reads of any size:
 /// the verdict does not depend on where they were cut.
 #[derive(Debug, Default)]
 pub struct Guard {
+    limits: Limits,
     stage: Stage,
     lines: Lines,
     head: Head,
     /// Bytes of this head, or of these trailers, so far.
     length: usize,
+    /// Field lines of this section so far.
+    fields: usize,
     requests: u64,
 }
 
@@ -51,6 +48,15 @@ pub struct Refused {
 }
 
 impl Guard {
+    /// A guard of a connection on which nothing was read yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// Looks at the next bytes of the connection and gives back how many it took: all,
     /// unless a request for an upgrade ended among them. What is behind it must wait
     /// until its answer is known.
@@ -127,9 +133,9 @@ impl Guard {
                 Ok(part)
             }
             Stage::Chunks(chunks) => {
-                let (used, last) = chunks.feed(bytes)?;
+                let (used, last) = chunks.feed(bytes, self.limits.chunk_line_bytes)?;
                 if last {
-                    (self.stage, self.length) = (Stage::Trailers, 0);
+                    (self.stage, self.length, self.fields) = (Stage::Trailers, 0, 0);
                 }
                 Ok(used)
             }
@@ -141,7 +147,7 @@ impl Guard {
     }
 
     fn request_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = LONGEST_REQUEST_LINE - self.length.min(LONGEST_REQUEST_LINE);
+        let room = self.limits.request_line_bytes.saturating_sub(self.length);
         let line = self.lines.next(bytes, room, Refusal::RequestLineTooLong)?;
         let Some(line) = line else {
             return Ok(bytes.len());
@@ -150,13 +156,13 @@ impl Guard {
         // Empty lines before a request are skipped (RFC 9112 section 2.2).
         if !line.text.is_empty() {
             self.head.begin(line.text)?;
-            self.stage = Stage::Fields;
+            (self.stage, self.fields) = (Stage::Fields, 0);
         }
         Ok(line.used)
     }
 
     fn field(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = LARGEST_HEAD - self.length.min(LARGEST_HEAD);
+        let room = self.limits.head_bytes.saturating_sub(self.length);
         let line = self.lines.next(bytes, room, Refusal::HeadTooLarge)?;
         let Some(line) = line else {
             return Ok(bytes.len());
@@ -164,6 +170,10 @@ impl Guard {
         self.length += line.length;
         let used = line.used;
         if !line.text.is_empty() {
+            self.fields += 1;
+            if self.fields > self.limits.fields {
+                return Err(Refusal::TooManyFields);
+            }
             self.head.field(line.text)?;
             return Ok(used);
         }
@@ -178,7 +188,10 @@ impl Guard {
     }
 
     fn trailer(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = LARGEST_TRAILERS - self.length.min(LARGEST_TRAILERS);
+        let room = self
+            .limits
+            .trailer_section_bytes
+            .saturating_sub(self.length);
         let line = self.lines.next(bytes, room, Refusal::TrailersTooLarge)?;
         let Some(line) = line else {
             return Ok(bytes.len());
@@ -188,6 +201,10 @@ impl Guard {
         if line.text.is_empty() {
             self.end_message();
         } else {
+            self.fields += 1;
+            if self.fields > self.limits.fields {
+                return Err(Refusal::TrailersTooLarge);
+            }
             head::trailer(line.text)?;
         }
         Ok(used)

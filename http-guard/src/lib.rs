@@ -9,15 +9,17 @@
 //! reading (RFC 9112 sections 2.2, 3.2, 5.1, 5.2, 6.1, 6.3, 7.1). What is merely wrong, such as a
 //! control character in a value, it leaves to the parser.
 //!
-//! [`Guarded`] puts a guard around a connection.
+//! [`GuardedStream`] puts a guard around a connection.
 
 mod chunks;
 mod guard;
 mod head;
+mod limits;
 mod lines;
 mod refusal;
 mod stream;
 
-pub use guard::{Guard, LARGEST_HEAD, LARGEST_TRAILERS, LONGEST_REQUEST_LINE, Refused};
-pub use refusal::Refusal;
-pub use stream::{GuardHandle, Guarded};
+pub use guard::{Guard, Refused};
+pub use limits::Limits;
+pub use refusal::{Refusal, RefusalKind};
+pub use stream::{GuardHandle, GuardedStream};

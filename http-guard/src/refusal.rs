@@ -86,6 +86,9 @@ pub enum Refusal {
     /// More bytes before the body than are read.
     #[error("the header section is too large")]
     HeadTooLarge,
+    /// More field lines before the body than are read.
+    #[error("the header section has too many fields")]
+    TooManyFields,
     /// Bytes behind a request for an upgrade that was not granted: the client takes them
     /// for another protocol, a server would take them for a request.
     #[error("bytes were sent ahead of the answer to an upgrade that was refused")]
@@ -98,20 +101,21 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::RequestLineTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// The short word for metrics and the access log.
+    /// The kind of refusal, for metrics and logs.
     #[must_use]
-    pub fn flag(self) -> &'static str {
+    pub fn kind(self) -> RefusalKind {
         match self {
-            Self::RequestLineTooLong | Self::HeadTooLarge | Self::TrailersTooLarge => {
-                "REQUEST_TOO_LARGE"
-            }
+            Self::RequestLineTooLong
+            | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::TrailersTooLarge => RefusalKind::TooLarge,
             Self::HostMissing | Self::HostRepeated | Self::HostInvalid | Self::HostDiffers => {
-                "REQUEST_HOST"
+                RefusalKind::Host
             }
             Self::LengthInvalid
             | Self::LengthRepeated
@@ -123,7 +127,7 @@ impl Refusal {
             | Self::ChunkLine
             | Self::ChunkEnd
             | Self::TrailerField
-            | Self::AheadOfUpgrade => "REQUEST_FRAMING",
+            | Self::AheadOfUpgrade => RefusalKind::Framing,
             Self::BareLf
             | Self::BareCr
             | Self::Nul
@@ -132,7 +136,33 @@ impl Refusal {
             | Self::FieldName
             | Self::RequestLine
             | Self::Version
-            | Self::Target => "REQUEST_SYNTAX",
+            | Self::Target => RefusalKind::Syntax,
+        }
+    }
+}
+
+/// Refusals by what of a request they are about: few enough to count each.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum RefusalKind {
+    /// A line of the head is not as the grammar has it.
+    Syntax,
+    /// It isn't clear whom the request is for.
+    Host,
+    /// It isn't clear where the request ends.
+    Framing,
+    /// A part of it is larger than its limit.
+    TooLarge,
+}
+
+impl RefusalKind {
+    /// A stable word for it: `syntax`, `host`, `framing` or `too_large`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Host => "host",
+            Self::Framing => "framing",
+            Self::TooLarge => "too_large",
         }
     }
 }

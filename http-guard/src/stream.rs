@@ -11,10 +11,9 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::guard::{Guard, Refused};
+use crate::limits::Limits;
 use crate::refusal::Refusal;
 
-/// Bytes that wait for the answer to an upgrade, at most.
-const LARGEST_HELD: usize = 16 * 1024;
 /// Bytes of a refused client that are read and forgotten before its connection closes.
 const LARGEST_DISCARD: usize = 256 * 1024;
 
@@ -34,12 +33,13 @@ const PARSERS_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request";
 /// Not for a server with hyper's `pipeline_flush`: it writes nothing while unread bytes
 /// are there, neither the refusal's answer nor those before it.
 #[derive(Debug)]
-pub struct Guarded<S> {
+pub struct GuardedStream<S> {
     inner: S,
     guard: Guard,
     mode: Mode,
     /// Read, but not to be given away before an upgrade is decided.
     held: BytesMut,
+    ahead_of_upgrade_bytes: usize,
     shared: Arc<Shared>,
 }
 
@@ -91,7 +91,7 @@ impl GuardHandle {
 
     /// To be called once for each request's final answer, before the server gets it.
     /// After 101, or a success to CONNECT, bytes are not looked at any more.
-    pub fn answered(&self, status: StatusCode) {
+    pub fn response_decided(&self, status: StatusCode) {
         self.shared
             .last_status
             .store(status.as_u16(), Ordering::Relaxed);
@@ -107,13 +107,14 @@ impl GuardHandle {
     }
 }
 
-impl<S> Guarded<S> {
+impl<S> GuardedStream<S> {
     /// Puts a guard around a connection on which nothing was read yet.
-    pub fn new(inner: S) -> (Self, GuardHandle) {
+    pub fn new(inner: S, limits: Limits) -> (Self, GuardHandle) {
         let shared = Arc::new(Shared::default());
         let guarded = Self {
             inner,
-            guard: Guard::default(),
+            guard: Guard::new(limits),
+            ahead_of_upgrade_bytes: limits.ahead_of_upgrade_bytes,
             mode: Mode::Checking,
             held: BytesMut::new(),
             shared: Arc::clone(&shared),
@@ -193,7 +194,7 @@ fn failure(refusal: Refusal) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, refusal)
 }
 
-impl<S: AsyncRead + Unpin> Guarded<S> {
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
     /// Waits for the answer to an upgrade. What arrives is held, so that a client that
     /// leaves is still noticed.
     fn poll_undecided(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Undecided>> {
@@ -219,7 +220,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             }
             None => {}
         }
-        while self.held.len() < LARGEST_HELD {
+        while self.held.len() < self.ahead_of_upgrade_bytes {
             let mut part = [0; 1024];
             let mut buffer = ReadBuf::new(&mut part);
             ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
@@ -250,7 +251,7 @@ enum Undecided {
     End,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -283,7 +284,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Guarded<S> {
+impl<S: AsyncWrite + Unpin> GuardedStream<S> {
     /// Writes another status line in place of the parser's; ready with how many bytes of
     /// `bytes` that was for, or with `None` when `bytes` are to be written themselves.
     fn poll_answer(
@@ -311,7 +312,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Guarded<S> {
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
     /// Forgets what has arrived from a refused client: a close with unread bytes is a
     /// reset, which may overtake the answer (RFC 9112 section 9.6).
     fn discard(&mut self, context: &mut Context<'_>) {
@@ -328,7 +329,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

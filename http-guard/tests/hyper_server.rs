@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use weft_http_guard::{GuardHandle, Guarded, LARGEST_HEAD, LONGEST_REQUEST_LINE, Refusal};
+use weft_http_guard::{GuardHandle, GuardedStream, Limits, Refusal};
 
 /// A server that answers with the path, or the body's length; 101 and tunnels echo.
 struct Server {
@@ -23,7 +23,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let (client, server) = tokio::io::duplex(1024 * 1024);
-        let (guarded, handle) = Guarded::new(server);
+        let (guarded, handle) = GuardedStream::new(server, Limits::DEFAULT);
         let requests = Arc::new(AtomicUsize::new(0));
         let (seen, of_service) = (Arc::clone(&requests), handle.clone());
         let service = service_fn(move |request| {
@@ -93,13 +93,13 @@ async fn answer(
     } else {
         let body = request.into_body().collect().await;
         if body.is_err() {
-            handle.answered(StatusCode::BAD_REQUEST);
+            handle.response_decided(StatusCode::BAD_REQUEST);
             let mut refused = Response::new(Full::new(Bytes::from("bad body")));
             *refused.status_mut() = StatusCode::BAD_REQUEST;
             return Ok(refused);
         }
     }
-    handle.answered(status);
+    handle.response_decided(status);
     let mut response = Response::new(Full::new(Bytes::from(path)));
     *response.status_mut() = status;
     if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -162,10 +162,10 @@ async fn a_head_is_refused_wherever_it_was_cut() {
 
 #[tokio::test]
 async fn heads_that_are_too_large_have_statuses_of_their_own() {
-    let long = "a".repeat(LARGEST_HEAD);
+    let long = "a".repeat(Limits::DEFAULT.head_bytes);
     let line = format!(
         "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
-        &long[..LONGEST_REQUEST_LINE]
+        &long[..Limits::DEFAULT.request_line_bytes]
     );
     let answer = Server::start().exchange(line.as_bytes()).await;
     assert!(

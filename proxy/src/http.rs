@@ -39,7 +39,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use weft_http_guard::Refusal;
+use weft_http_guard::{Refusal, RefusalKind};
 use weft_model::OriginalDestination;
 use weft_model::mesh::Candidate;
 use weft_model::protocol::{Declared, Detected};
@@ -165,6 +165,16 @@ pub(crate) async fn serve<N: Net>(
     }
 }
 
+/// The response flag of requests that the guard refused.
+fn flag_of_refusal(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Syntax => "REQUEST_SYNTAX",
+        RefusalKind::Host => "REQUEST_HOST",
+        RefusalKind::Framing => "REQUEST_FRAMING",
+        RefusalKind::TooLarge => "REQUEST_TOO_LARGE",
+    }
+}
+
 impl<N> Downstream<N> {
     /// A connection of `client` to a service.
     pub(crate) fn new(
@@ -189,7 +199,7 @@ impl<N> Downstream<N> {
         let connection = self.describe(None, &self.service.key);
         let (shared, uid) = (&self.shared, &self.pod.started_as.uid);
         let (nothing, began) = (Progress::default(), Instant::now());
-        let outcome = Outcome::failed(refusal.flag(), &refusal);
+        let outcome = Outcome::failed(flag_of_refusal(refusal.kind()), &refusal);
         record::closed(&shared.metrics, uid, &connection, &nothing, &outcome, began);
     }
 

@@ -311,23 +311,71 @@ fn trailers_are_checked_like_a_head_and_change_no_framing() {
         Err(Refusal::SpaceBeforeColon)
     );
     assert_eq!(chunked("0\r\n\n"), Err(Refusal::BareLf));
-    let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(LARGEST_TRAILERS));
+    let large = format!(
+        "0\r\na: {}\r\n\r\n",
+        "b".repeat(Limits::DEFAULT.trailer_section_bytes)
+    );
     assert_eq!(chunked(&large), Err(Refusal::TrailersTooLarge));
 }
 
 #[test]
 fn heads_have_a_largest_size_and_tell_by_status() {
-    let long = format!("GET /{} HTTP/1.1", "a".repeat(LONGEST_REQUEST_LINE));
+    let long = format!(
+        "GET /{} HTTP/1.1",
+        "a".repeat(Limits::DEFAULT.request_line_bytes)
+    );
     assert_eq!(line(&long), Err(Refusal::RequestLineTooLong));
     let one = format!("a: {}\r\n", "b".repeat(1000));
     assert_eq!(with(&one.repeat(60)), Ok(1));
     assert_eq!(with(&one.repeat(70)), Err(Refusal::HeadTooLarge));
     // Without an end, too.
-    let endless = format!("GET / HTTP/1.1\r\n{}", "a".repeat(LARGEST_HEAD));
+    let endless = format!(
+        "GET / HTTP/1.1\r\n{}",
+        "a".repeat(Limits::DEFAULT.head_bytes)
+    );
     assert_eq!(verdict(endless.as_bytes()), Err(Refusal::HeadTooLarge));
+    let fields = |count: usize| "a: b\r\n".repeat(count);
+    // Host is one of them.
+    let most = Limits::DEFAULT.fields;
+    assert_eq!(with(&fields(most - 1)), Ok(1));
+    assert_eq!(with(&fields(most)), Err(Refusal::TooManyFields));
+    let trailers = |count: usize| format!("0\r\n{}\r\n", fields(count));
+    assert_eq!(chunked(&trailers(most)), Ok(1));
+    assert_eq!(chunked(&trailers(most + 1)), Err(Refusal::TrailersTooLarge));
     assert_eq!(Refusal::RequestLineTooLong.status(), 414);
     assert_eq!(Refusal::HeadTooLarge.status(), 431);
+    assert_eq!(Refusal::TooManyFields.status(), 431);
     assert_eq!(Refusal::LengthAndEncoding.status(), 400);
+}
+
+#[test]
+fn limits_can_be_other_ones() {
+    let limits = Limits {
+        request_line_bytes: 20,
+        head_bytes: 40,
+        fields: 2,
+        ..Limits::DEFAULT
+    };
+    let verdict = |input: &str| {
+        let mut guard = Guard::new(limits);
+        let fed = guard.feed(input.as_bytes());
+        fed.map_err(|refused| refused.refusal)
+    };
+    let line = "GET /123 HTTP/1.1\r\n";
+    let fits = format!("{line}Host: a\r\n\r\n");
+    assert_eq!(verdict(&fits), Ok(fits.len()));
+    assert_eq!(
+        verdict("GET /12345 HTTP/1.1\r\n"),
+        Err(Refusal::RequestLineTooLong)
+    );
+    assert_eq!(
+        verdict(&format!("{line}Host: a\r\nName: value\r\n\r\n")),
+        Err(Refusal::HeadTooLarge)
+    );
+    assert_eq!(
+        verdict(&format!("{line}a:\r\nb:\r\nc:\r\n\r\n")),
+        Err(Refusal::TooManyFields)
+    );
 }
 
 #[test]
