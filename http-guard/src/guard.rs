@@ -1,49 +1,69 @@
-//! Which bytes of a connection belong to which request, and whether they pass.
+//! Follows the requests of one connection: which bytes belong to which request, and
+//! whether they pass (RFC 9112 sections 2.1 and 6.3).
 
-#[cfg(test)]
-mod tests;
+use http::StatusCode;
 
-use crate::chunks::Chunks;
-use crate::head::{self, Framing, Head};
+use crate::chunked::ChunkedBody;
+use crate::framing::BodyLength;
+use crate::head::{RequestHead, check_trailer_line};
 use crate::limits::Limits;
-use crate::lines::Lines;
+use crate::line::LineReader;
 use crate::refusal::Refusal;
+use crate::request_line::RequestLine;
 
-/// Follows the requests of one connection. Feed it every byte, in reads of any size:
-/// the verdict does not depend on where they were cut.
+/// Inspects the requests of one connection. Give it every byte that the client sends, in
+/// reads of any size: what it says does not depend on where they were cut.
+///
+/// ```
+/// use weft_http_guard::{Guard, Refusal};
+///
+/// let mut guard = Guard::default();
+/// let request = b"POST /cart HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\nok";
+/// assert_eq!(guard.inspect(request), Ok(request.len()));
+/// assert_eq!(guard.requests(), 1);
+///
+/// // One server takes the first length, the next one the other: what is two requests for
+/// // the one is three for the other.
+/// let smuggling = b"POST /cart HTTP/1.1\r\nHost: shop\r\n\
+///     Content-Length: 0\r\nContent-Length: 36\r\n\r\n\
+///     GET /admin HTTP/1.1\r\nHost: shop\r\n\r\n";
+/// let refused = guard.inspect(smuggling).unwrap_err();
+/// assert_eq!(refused.refusal, Refusal::ContentLengthRepeated);
+/// assert_eq!(refused.refusal.status(), 400);
+/// ```
 #[derive(Debug, Default)]
 pub struct Guard {
     limits: Limits,
-    stage: Stage,
-    lines: Lines,
-    head: Head,
-    /// Bytes of this head, or of these trailers, so far.
-    length: usize,
+    position: Position,
+    lines: LineReader,
     /// Field lines of this section so far.
     fields: usize,
+    head: RequestHead,
     requests: u64,
 }
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, Default)]
-enum Stage {
+enum Position {
     #[default]
     RequestLine,
-    Fields,
+    HeaderSection,
+    /// A body of which so many bytes are to come.
     Body(u64),
-    Chunks(Chunks),
-    Trailers,
-    /// Of whatever protocol the answer to an upgrade decides.
-    Undecided,
+    ChunkedBody(ChunkedBody),
+    TrailerSection,
+    /// Whatever the answer to an upgrade decides.
+    BehindUpgrade,
     Refused(Refusal),
 }
 
-/// A refusal, and how much came before it.
+/// A refusal, and where it begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refused {
-    /// How many of the bytes fed belong to requests that are complete.
+    /// How many of the inspected bytes belong to requests that are complete, and pass. What
+    /// is behind them is refused.
     pub complete: usize,
-    /// Why what follows them is refused.
+    /// Why it is.
     pub refusal: Refusal,
 }
 
@@ -57,30 +77,30 @@ impl Guard {
         }
     }
 
-    /// Looks at the next bytes of the connection and gives back how many it took: all,
-    /// unless a request for an upgrade ended among them. What is behind it must wait
-    /// until its answer is known.
+    /// Inspects the next bytes of the connection. Gives back how many it took: all, unless a
+    /// request for an upgrade ended among them ([`Guard::awaits_upgrade`]). What is behind it
+    /// must wait until its answer is known.
     ///
     /// # Errors
-    /// When they are refused; everything that follows is refused too.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
-        let (mut used, mut complete) = (0, 0);
-        while used < bytes.len() && !matches!(self.stage, Stage::Undecided) {
-            match self.step(&bytes[used..]) {
-                Ok(step) => used += step,
+    /// When they are refused. Everything that follows is refused, too.
+    pub fn inspect(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let (mut taken, mut complete) = (0, 0);
+        while taken < bytes.len() && !self.awaits_upgrade() {
+            match self.read_part(&bytes[taken..]) {
+                Ok(part) => taken += part,
                 Err(refusal) => {
-                    self.stage = Stage::Refused(refusal);
+                    self.position = Position::Refused(refusal);
                     return Err(Refused { complete, refusal });
                 }
             }
             if self.is_between_requests() {
-                complete = used;
+                complete = taken;
             }
         }
-        Ok(used)
+        Ok(taken)
     }
 
-    /// How many heads were complete so far.
+    /// Number of requests whose heads were complete so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests
@@ -90,132 +110,145 @@ impl Guard {
     #[must_use]
     pub fn is_in_body(&self) -> bool {
         matches!(
-            self.stage,
-            Stage::Body(_) | Stage::Chunks(_) | Stage::Trailers
+            self.position,
+            Position::Body(_) | Position::ChunkedBody(_) | Position::TrailerSection
         )
     }
 
-    /// Whether the last request asked for an upgrade, so that nothing more is taken
-    /// until [`Guard::upgrade_refused`].
+    /// Whether the last request asked for an upgrade, so that nothing more is inspected
+    /// until [`Guard::deny_upgrade`].
     #[must_use]
-    pub fn is_undecided(&self) -> bool {
-        matches!(self.stage, Stage::Undecided)
+    pub fn awaits_upgrade(&self) -> bool {
+        matches!(self.position, Position::BehindUpgrade)
     }
 
-    /// Whether the upgrade that the last request asked for is a tunnel.
+    /// Whether a final response with this status grants the upgrade that the last request
+    /// asked for: the bytes behind it are of another protocol then, and none of a request.
     #[must_use]
-    pub fn asked_for_tunnel(&self) -> bool {
-        self.head.is_connect()
+    pub fn is_upgraded_by(&self, status: StatusCode) -> bool {
+        match self.head.is_connect() {
+            true => status.is_success(),
+            false => status == StatusCode::SWITCHING_PROTOCOLS,
+        }
     }
 
     /// The upgrade was not granted: requests follow.
-    pub fn upgrade_refused(&mut self) {
-        if self.is_undecided() {
-            self.stage = Stage::RequestLine;
+    pub fn deny_upgrade(&mut self) {
+        if self.awaits_upgrade() {
+            self.position = Position::RequestLine;
         }
     }
 
     fn is_between_requests(&self) -> bool {
-        self.is_undecided() || (matches!(self.stage, Stage::RequestLine) && self.length == 0)
+        match self.position {
+            Position::RequestLine => self.lines.is_at_start(),
+            Position::BehindUpgrade => true,
+            _ => false,
+        }
     }
 
-    /// Takes some of the bytes, at least one.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        match &mut self.stage {
-            Stage::RequestLine => self.request_line(bytes),
-            Stage::Fields => self.field(bytes),
-            Stage::Body(left) => {
+    /// Reads some of the bytes, at least one, and says how many.
+    fn read_part(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        match &mut self.position {
+            Position::RequestLine => self.read_request_line(bytes),
+            Position::HeaderSection => self.read_field_line(bytes),
+            Position::Body(left) => {
                 let part = usize::try_from(*left).map_or(bytes.len(), |n| n.min(bytes.len()));
                 *left -= part as u64;
                 if *left == 0 {
-                    self.end_message();
+                    self.end_request();
                 }
                 Ok(part)
             }
-            Stage::Chunks(chunks) => {
-                let (used, last) = chunks.feed(bytes, self.limits.chunk_line_bytes)?;
-                if last {
-                    (self.stage, self.length, self.fields) = (Stage::Trailers, 0, 0);
+            Position::ChunkedBody(body) => {
+                let read = body.read(bytes, self.limits.chunk_line_bytes)?;
+                if read.was_last {
+                    self.position = Position::TrailerSection;
+                    self.start_section();
                 }
-                Ok(used)
+                Ok(read.taken)
             }
-            Stage::Trailers => self.trailer(bytes),
-            // Never asked, but a length of zero would never end.
-            Stage::Undecided => Ok(bytes.len()),
-            Stage::Refused(refusal) => Err(*refusal),
+            Position::TrailerSection => self.read_trailer_line(bytes),
+            // Not asked for, as nothing is inspected there; no part would never end.
+            Position::BehindUpgrade => Ok(bytes.len()),
+            Position::Refused(refusal) => Err(*refusal),
         }
     }
 
-    fn request_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = self.limits.request_line_bytes.saturating_sub(self.length);
-        let line = self.lines.next(bytes, room, Refusal::RequestLineTooLong)?;
-        let Some(line) = line else {
+    fn read_request_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let (limit, too_large) = (self.limits.request_line_bytes, Refusal::RequestLineTooLong);
+        let Some(line) = self.lines.next_line(bytes, limit, too_large)? else {
             return Ok(bytes.len());
         };
-        self.length += line.length;
         // Empty lines before a request are skipped (RFC 9112 section 2.2).
         if !line.text.is_empty() {
-            self.head.begin(line.text)?;
-            (self.stage, self.fields) = (Stage::Fields, 0);
+            self.head.begin(&RequestLine::parse(line.text)?);
+            self.position = Position::HeaderSection;
         }
-        Ok(line.used)
+        Ok(line.taken)
     }
 
-    fn field(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = self.limits.head_bytes.saturating_sub(self.length);
-        let line = self.lines.next(bytes, room, Refusal::HeadTooLarge)?;
-        let Some(line) = line else {
+    fn read_field_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let (limit, too_large) = (self.limits.head_bytes, Refusal::HeadTooLarge);
+        let Some(line) = self.lines.next_line(bytes, limit, too_large)? else {
             return Ok(bytes.len());
         };
-        self.length += line.length;
-        let used = line.used;
-        if !line.text.is_empty() {
-            self.fields += 1;
-            if self.fields > self.limits.fields {
-                return Err(Refusal::TooManyFields);
-            }
-            self.head.field(line.text)?;
-            return Ok(used);
-        }
-        let framing = self.head.end()?;
-        self.requests += 1;
-        match framing {
-            Framing::Empty => self.end_message(),
-            Framing::Length(length) => self.stage = Stage::Body(length),
-            Framing::Chunked => self.stage = Stage::Chunks(Chunks::default()),
-        }
-        Ok(used)
-    }
-
-    fn trailer(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let room = self
-            .limits
-            .trailer_section_bytes
-            .saturating_sub(self.length);
-        let line = self.lines.next(bytes, room, Refusal::TrailersTooLarge)?;
-        let Some(line) = line else {
-            return Ok(bytes.len());
-        };
-        self.length += line.length;
-        let used = line.used;
+        let taken = line.taken;
         if line.text.is_empty() {
-            self.end_message();
-        } else {
-            self.fields += 1;
-            if self.fields > self.limits.fields {
-                return Err(Refusal::TrailersTooLarge);
-            }
-            head::trailer(line.text)?;
+            self.end_head()?;
+            return Ok(taken);
         }
-        Ok(used)
+        self.fields += 1;
+        if self.fields > self.limits.fields {
+            return Err(Refusal::TooManyFields);
+        }
+        self.head.read_field_line(line.text)?;
+        Ok(taken)
     }
 
-    fn end_message(&mut self) {
-        self.length = 0;
-        self.stage = if self.head.asks_for_upgrade() {
-            Stage::Undecided
-        } else {
-            Stage::RequestLine
+    fn read_trailer_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let (limit, too_large) = (
+            self.limits.trailer_section_bytes,
+            Refusal::TrailerSectionTooLarge,
+        );
+        let Some(line) = self.lines.next_line(bytes, limit, too_large)? else {
+            return Ok(bytes.len());
         };
+        let taken = line.taken;
+        if line.text.is_empty() {
+            self.end_request();
+            return Ok(taken);
+        }
+        self.fields += 1;
+        if self.fields > self.limits.fields {
+            return Err(Refusal::TrailerSectionTooLarge);
+        }
+        check_trailer_line(line.text)?;
+        Ok(taken)
+    }
+
+    fn end_head(&mut self) -> Result<(), Refusal> {
+        let body = self.head.end()?;
+        self.requests += 1;
+        match body {
+            BodyLength::Empty => self.end_request(),
+            BodyLength::Bytes(length) => self.position = Position::Body(length),
+            BodyLength::Chunked => self.position = Position::ChunkedBody(ChunkedBody::default()),
+        }
+        Ok(())
+    }
+
+    fn end_request(&mut self) {
+        self.start_section();
+        self.position = if self.head.asks_for_upgrade() {
+            Position::BehindUpgrade
+        } else {
+            Position::RequestLine
+        };
+    }
+
+    fn start_section(&mut self) {
+        self.lines.start_section();
+        self.fields = 0;
     }
 }
