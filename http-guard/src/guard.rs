@@ -22,10 +22,10 @@ use crate::request_line::RequestLine;
 /// assert_eq!(guard.inspect(request), Ok(request.len()));
 /// assert_eq!(guard.requests(), 1);
 ///
-/// // One server takes the first length, the next one the other: what is two requests for
-/// // the one is three for the other.
+/// // One server takes the first length, the next one the other: what is one request for this
+/// // one is two for that one.
 /// let smuggling = b"POST /cart HTTP/1.1\r\nHost: shop\r\n\
-///     Content-Length: 0\r\nContent-Length: 36\r\n\r\n\
+///     Content-Length: 0\r\nContent-Length: 35\r\n\r\n\
 ///     GET /admin HTTP/1.1\r\nHost: shop\r\n\r\n";
 /// let refused = guard.inspect(smuggling).unwrap_err();
 /// assert_eq!(refused.refusal, Refusal::ContentLengthRepeated);

@@ -34,9 +34,9 @@ impl GuardHandle {
     }
 
     /// To be called once for each request, with the status of its final response, before
-    /// the server gets it. What the client sends behind a request for an upgrade is not read
-    /// before; if the response grants it (101, or a success to CONNECT), the connection is
-    /// not looked at any more.
+    /// the server gets it. Only then does the server read what follows a request for an
+    /// upgrade. If the response grants it (101, or a success to CONNECT), that is of another
+    /// protocol, and nothing is inspected any more.
     pub fn response_decided(&self, status: StatusCode) {
         let waiting = {
             let mut state = self.lock();

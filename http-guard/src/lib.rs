@@ -12,7 +12,7 @@
 //! ```text
 //! POST /cart HTTP/1.1
 //! Host: shop
-//! Content-Length: 37            <- the proxy goes by this: one request
+//! Content-Length: 40            <- the proxy goes by this: one request
 //! Transfer-Encoding: chunked    <- the application by this: it ends with the chunk of 0 bytes
 //!
 //! 0
