@@ -4,6 +4,7 @@
 //! `inbound`; both read top-down as a short list of phases. Everything else serves
 //! these two:
 //!
+//! * [`settings`]: limits and times
 //! * [`net`]: where sockets live, the one trait
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
@@ -34,6 +35,7 @@ pub mod rate_limit;
 pub mod record;
 mod relay;
 pub mod resilience;
+pub mod settings;
 pub mod shared;
 mod sniff;
 pub mod store;
@@ -41,5 +43,5 @@ pub mod tls;
 pub mod workers;
 
 pub use proxy::PodProxy;
-pub use relay::IdleTimeouts;
-pub use shared::{Settings, Shared};
+pub use settings::{IdleTimeouts, Settings};
+pub use shared::Shared;

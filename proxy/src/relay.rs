@@ -10,8 +10,8 @@ mod stream;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+pub(crate) use crate::settings::IdleTimeouts;
 pub(crate) use duplex::relay_duplex;
 pub(crate) use plain::relay_plain;
 pub(crate) use plain::reset_on_close;
@@ -33,15 +33,6 @@ pub(crate) enum End {
     UpstreamReset,
     /// Nothing moved for too long.
     Idle,
-}
-
-/// How long a connection may be silent.
-#[derive(Clone, Copy, Debug)]
-pub struct IdleTimeouts {
-    /// While both directions are open.
-    pub open: Duration,
-    /// Once one direction has ended.
-    pub half_closed: Duration,
 }
 
 /// Bytes carried so far; readable while the relay runs.
@@ -112,6 +103,8 @@ fn would_block(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 

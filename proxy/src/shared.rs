@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weft_model::Mesh;
 use weft_model::service::ServiceKey;
@@ -16,49 +16,11 @@ use crate::hbone::pool::Pool;
 use crate::http::PodHttp;
 use crate::identity::CertificateStore;
 use crate::metrics::Metrics;
-use crate::relay::IdleTimeouts;
 use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
 use crate::tls::originate::Originations;
 
-/// Limits and times of the data path.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Connections that one pod may have through the proxy, both directions together.
-    pub connections_per_pod: usize,
-    /// How long a connection to a destination or an application may take.
-    pub connect_timeout: Duration,
-    /// How long a client may take for its TLS handshake.
-    pub handshake_timeout: Duration,
-    /// How long a connection may be silent.
-    pub idle: IdleTimeouts,
-    /// How long a pooled tunnel connection lives unused.
-    pub pool_idle: Duration,
-    /// How long a connection for requests is kept for the next one.
-    pub http_idle: Duration,
-    /// Endpoints of a service that are tried before a connection fails.
-    pub attempts: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connections_per_pod: 32_768,
-            connect_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
-            // Silent for an hour is what L4 proxies of the field cut, too; once one
-            // direction has ended, the rest should follow soon.
-            idle: IdleTimeouts {
-                open: Duration::from_secs(3600),
-                half_closed: Duration::from_secs(300),
-            },
-            pool_idle: Duration::from_secs(300),
-            // Shorter than what servers of the field allow, so that theirs seldom end first.
-            http_idle: Duration::from_secs(50),
-            attempts: 3,
-        }
-    }
-}
+pub use crate::settings::Settings;
 
 /// What all pods of a node share.
 #[derive(Debug)]
