@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::record::{Connection, Direction, Outcome, Path, RequestRecord, Security};
+use crate::record::{Connection, Outcome, RequestRecord};
 
 /// Writes the line of a connection.
 pub(crate) fn write(
@@ -20,9 +20,9 @@ pub(crate) fn write(
     } = connection;
     tracing::info!(
         target: "access",
-        direction = direction(connection.direction),
-        path = path(connection.path),
-        security = security(connection.security),
+        direction = connection.direction.as_str(),
+        path = connection.hop.as_str(),
+        security = connection.security.as_str(),
         source.address = text(source.address.as_ref()),
         source.workload = source.pod.as_deref().unwrap_or("-"),
         source.namespace = source.namespace.as_deref().unwrap_or("-"),
@@ -37,7 +37,7 @@ pub(crate) fn write(
         bytes_received = received,
         duration_us = micros(duration),
         connect_us = outcome.connect.map(micros),
-        flags = outcome.flag,
+        flags = outcome.flag.as_str(),
         error = outcome.error.as_deref(),
         "connection"
     );
@@ -52,9 +52,9 @@ pub(crate) fn write_request(connection: &Connection, request: &RequestRecord<'_>
     } = connection;
     tracing::info!(
         target: "access",
-        direction = direction(connection.direction),
-        path = path(connection.path),
-        security = security(connection.security),
+        direction = connection.direction.as_str(),
+        path = connection.hop.as_str(),
+        security = connection.security.as_str(),
         source.address = text(source.address.as_ref()),
         source.workload = source.pod.as_deref().unwrap_or("-"),
         source.namespace = source.namespace.as_deref().unwrap_or("-"),
@@ -76,7 +76,7 @@ pub(crate) fn write_request(connection: &Connection, request: &RequestRecord<'_>
         bytes_sent = request.sent,
         bytes_received = request.received,
         duration_us = micros(request.duration),
-        flags = request.flag,
+        flags = request.flag.as_str(),
         "request"
     );
 }
@@ -87,28 +87,4 @@ fn text(value: Option<&impl Display>) -> String {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Outbound => "outbound",
-        Direction::Inbound => "inbound",
-    }
-}
-
-fn path(path: Path) -> &'static str {
-    match path {
-        Path::CrossNode => "cross-node",
-        Path::SameNode => "same-node",
-        Path::Outside => "outside",
-    }
-}
-
-fn security(security: Security) -> &'static str {
-    match security {
-        Security::MutualTls => "mutual_tls",
-        Security::SameNode => "same_node",
-        Security::Tls => "tls",
-        Security::Plaintext => "plaintext",
-    }
 }

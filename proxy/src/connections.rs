@@ -147,10 +147,13 @@ impl ConnectionTable {
         let mut ids: Vec<_> = open.keys().copied().collect();
         ids.sort_unstable();
         let entry = |id| {
-            open.get(id).map(|open| OpenConnection {
-                connection: Arc::clone(&open.connection),
-                bytes_sent: open.progress.sent.load(Ordering::Relaxed),
-                bytes_received: open.progress.received.load(Ordering::Relaxed),
+            open.get(id).map(|open| {
+                let bytes = open.progress.bytes();
+                OpenConnection {
+                    connection: Arc::clone(&open.connection),
+                    bytes_sent: bytes.sent,
+                    bytes_received: bytes.received,
+                }
             })
         };
         ids.iter().filter_map(entry).collect()

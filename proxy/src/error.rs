@@ -12,6 +12,7 @@ use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
 use crate::resilience::Refused;
 pub use crate::sniff::SniffError;
+use crate::telemetry::flag::ResponseFlag;
 use crate::tls::InvalidPeer;
 pub use crate::tls::originate::OriginationError;
 
@@ -105,13 +106,13 @@ pub(crate) fn tls_reason(error: &io::Error) -> String {
 }
 
 /// The short word for metrics and the access log.
-pub(crate) fn unroutable_flag(error: &Unroutable) -> &'static str {
+pub(crate) fn unroutable_flag(error: &Unroutable) -> ResponseFlag {
     match error {
-        Unroutable::NoSuchPort { .. } => "NO_ROUTE",
-        Unroutable::NoEndpoints { .. } => "NO_ENDPOINT",
-        Unroutable::NotCapturedYet { .. } => "PEER_NOT_CAPTURED",
-        Unroutable::NoRule { .. } => "NO_MATCHING_SNI",
-        Unroutable::InvalidBackend { .. } => "NO_BACKEND",
+        Unroutable::NoSuchPort { .. } => ResponseFlag::NoRoute,
+        Unroutable::NoEndpoints { .. } => ResponseFlag::NoEndpoint,
+        Unroutable::NotCapturedYet { .. } => ResponseFlag::PeerNotCaptured,
+        Unroutable::NoRule { .. } => ResponseFlag::NoMatchingSni,
+        Unroutable::InvalidBackend { .. } => ResponseFlag::NoBackend,
     }
 }
 
@@ -150,27 +151,29 @@ impl OutboundError {
     }
 
     /// The short word for metrics and the access log.
-    pub fn flag(&self) -> &'static str {
+    pub fn flag(&self) -> ResponseFlag {
         match self {
-            Self::NotCaptured(_) => "NOT_CAPTURED",
+            Self::NotCaptured(_) => ResponseFlag::NotCaptured,
             Self::Unroutable(error) => unroutable_flag(error),
-            Self::Sniff(SniffError::ClientHello(_)) => "BAD_CLIENT_HELLO",
-            Self::Sniff(SniffError::Timeout) => "CLIENT_HELLO_TIMEOUT",
-            Self::Sniff(SniffError::Ended | SniffError::Io(_)) => "DOWNSTREAM_RESET",
-            Self::EgressDenied(_) => "EGRESS_DENIED",
-            Self::Resolve(..) => "DNS_FAILURE",
-            Self::Origination(_) => "TLS_FAILURE",
+            Self::Sniff(SniffError::ClientHello(_)) => ResponseFlag::BadClientHello,
+            Self::Sniff(SniffError::Timeout) => ResponseFlag::ClientHelloTimeout,
+            Self::Sniff(SniffError::Ended | SniffError::Io(_)) => ResponseFlag::DownstreamReset,
+            Self::EgressDenied(_) => ResponseFlag::EgressDenied,
+            Self::Resolve(..) => ResponseFlag::DnsFailure,
+            Self::Origination(_) => ResponseFlag::TlsFailure,
             Self::Refused(refused) => refused.reason(),
-            Self::Connect(_) | Self::Http(_) => "CONNECT",
+            Self::Connect(_) | Self::Http(_) => ResponseFlag::Connect,
             Self::Tunnel(error) => match error {
-                TunnelError::Tls(_) => "TLS_FAILURE",
-                TunnelError::Http2(_) => "H2_HANDSHAKE_FAILURE",
-                TunnelError::NoCertificate | TunnelError::Certificate(_) => "IDENTITY_ERROR",
-                TunnelError::Refused(status) if status.as_u16() == 401 => "DENY",
+                TunnelError::Tls(_) => ResponseFlag::TlsFailure,
+                TunnelError::Http2(_) => ResponseFlag::H2HandshakeFailure,
+                TunnelError::NoCertificate | TunnelError::Certificate(_) => {
+                    ResponseFlag::IdentityError
+                }
+                TunnelError::Refused(status) if status.as_u16() == 401 => ResponseFlag::Deny,
                 TunnelError::Connect(_)
                 | TunnelError::Refused(_)
                 | TunnelError::Request(_)
-                | TunnelError::Timeout => "CONNECT",
+                | TunnelError::Timeout => ResponseFlag::Connect,
             },
             Self::SameNode(error) => error.flag(),
         }
@@ -179,15 +182,15 @@ impl OutboundError {
 
 impl InboundError {
     /// The short word for metrics and the access log.
-    pub fn flag(&self) -> &'static str {
+    pub fn flag(&self) -> ResponseFlag {
         match self {
-            Self::Plaintext(_) | Self::Tunnel(_) => "DENY",
-            Self::Tls(_) | Self::TlsTimeout => "TLS_FAILURE",
-            Self::NoCertificate | Self::Peer(_) => "IDENTITY_ERROR",
-            Self::Http2(_) => "H2_HANDSHAKE_FAILURE",
-            Self::Request(_) => "BAD_REQUEST",
-            Self::Connect(_) | Self::ConnectTimeout => "CONNECT",
-            Self::TooMany => "LIMIT",
+            Self::Plaintext(_) | Self::Tunnel(_) => ResponseFlag::Deny,
+            Self::Tls(_) | Self::TlsTimeout => ResponseFlag::TlsFailure,
+            Self::NoCertificate | Self::Peer(_) => ResponseFlag::IdentityError,
+            Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
+            Self::Request(_) => ResponseFlag::BadRequest,
+            Self::Connect(_) | Self::ConnectTimeout => ResponseFlag::Connect,
+            Self::TooMany => ResponseFlag::Limit,
         }
     }
 }

@@ -52,11 +52,11 @@ use self::guard::Refusal;
 use self::pool::HttpPool;
 use crate::config::control_plane::ControlPlane;
 use crate::net::Net;
-use crate::outbound::describe;
 use crate::rate_limit::RateLimits;
 use crate::record::{self, Connection, Outcome};
 use crate::relay::Progress;
 use crate::shared::{LocalPod, Shared};
+use crate::telemetry::flag::ResponseFlag;
 
 /// Copies of requests that a pod may have under way.
 const MIRRORS: usize = 256;
@@ -168,6 +168,16 @@ pub(crate) async fn serve<N: Net>(
     }
 }
 
+/// The response flag of what the guard refused.
+fn flag_of(refusal: Refusal) -> ResponseFlag {
+    match refusal.flag() {
+        "REQUEST_TOO_LARGE" => ResponseFlag::RequestTooLarge,
+        "REQUEST_HOST" => ResponseFlag::RequestHost,
+        "REQUEST_FRAMING" => ResponseFlag::RequestFraming,
+        _ => ResponseFlag::RequestSyntax,
+    }
+}
+
 impl<N> Downstream<N> {
     /// A connection of `client` to a service.
     pub(crate) fn new(
@@ -192,7 +202,7 @@ impl<N> Downstream<N> {
         let connection = self.describe(None, &self.service.key);
         let (shared, uid) = (&self.shared, &self.pod.started_as.uid);
         let (nothing, began) = (Progress::default(), Instant::now());
-        let outcome = Outcome::failed(refusal.flag(), &refusal);
+        let outcome = Outcome::failed(flag_of(refusal), &refusal);
         record::closed(&shared.metrics, uid, &connection, &nothing, &outcome, began);
     }
 
@@ -210,7 +220,8 @@ impl<N> Downstream<N> {
         let mesh = self.shared.store.snapshot();
         let service_now = mesh.service(service).unwrap_or(&self.service);
         let (original, client) = (Some(self.original), self.client);
-        let description = describe(&workload, client, original, candidate, Some(service_now));
+        let description =
+            Connection::outbound(&workload, client, original, candidate, Some(service_now));
         let description = Arc::new(description);
         if known.len() >= DESCRIPTIONS {
             known.clear();

@@ -7,15 +7,13 @@ pub(crate) mod plaintext;
 pub(crate) mod same_node;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use weft_model::workload::Workload;
 
 use crate::error::InboundError;
 use crate::net::{Net, Purpose};
-use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
+use crate::record::{self, Connection, Outcome};
 use crate::relay::Progress;
 use crate::shared::{LocalPod, Shared};
 
@@ -31,31 +29,6 @@ async fn connect<N: Net>(
     let connected = tokio::time::timeout(shared.settings.connect_timeout, connecting).await;
     let stream = connected.map_err(|_| InboundError::ConnectTimeout)?;
     Ok((stream.map_err(InboundError::Connect)?, began.elapsed()))
-}
-
-/// An inbound connection from what is known of its client.
-fn describe(
-    workload: &Arc<Workload>,
-    source: Party,
-    to: SocketAddr,
-    security: Security,
-    path: Path,
-) -> Connection {
-    let destination = Party::workload(workload, Some(to));
-    let destination = match security {
-        Security::Plaintext | Security::Tls => destination,
-        Security::MutualTls | Security::SameNode => destination.proven(workload.identity.clone()),
-    };
-    Connection {
-        direction: Direction::Inbound,
-        path,
-        security,
-        source,
-        destination,
-        service: None,
-        service_hostname: None,
-        original_destination: Some(to),
-    }
 }
 
 /// Records a connection that was refused or failed before its first byte.

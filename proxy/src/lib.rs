@@ -12,7 +12,7 @@
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `sniff`: what a client sends first
-//! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`telemetry`], `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
@@ -39,6 +39,7 @@ pub mod settings;
 pub mod shared;
 mod sniff;
 pub mod store;
+pub mod telemetry;
 pub mod tls;
 pub mod workers;
 

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use weft_model::workload::WorkloadUid;
 
 use crate::record::{Connection, Outcome, RequestRecord};
+use crate::telemetry::flag::ResponseFlag;
 pub(crate) use labels::PodLabels;
 use labels::{ConnectionLabels, FailureLabels};
 pub(crate) use policies::{ClientLabels, PolicyMetrics};
@@ -146,7 +147,7 @@ impl Metrics {
     }
 
     pub(crate) fn opened(&self, pod: &WorkloadUid, connection: &Connection) {
-        let labels = ConnectionLabels::new(connection, "-");
+        let labels = ConnectionLabels::new(connection, ResponseFlag::None);
         self.opened.get_or_create(&labels).inc();
         self.remember(pod, |series| series.connections.insert(labels));
     }

@@ -15,9 +15,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::OriginalDestination;
 use weft_model::external::EgressMode;
-use weft_model::mesh::{Candidate, Transport};
+use weft_model::mesh::Candidate;
 use weft_model::protocol::Detected;
-use weft_model::service::Service;
 use weft_model::workload::Workload;
 
 use self::destination::Destination;
@@ -27,7 +26,7 @@ use crate::connections::StillAllowed;
 use crate::error::OutboundError;
 use crate::http;
 use crate::net::Net;
-use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
+use crate::record::{self, Connection, Outcome};
 use crate::relay::{self, End, Progress};
 use crate::resilience::{Attempt, Permit, Upstream as Way};
 use crate::shared::{LocalPod, Shared};
@@ -72,7 +71,7 @@ pub(crate) async fn serve<N: Net>(
     let original = match pod.net.original_destination(&accepted) {
         Ok(original) => original,
         Err(error) => {
-            let connection = describe(&workload, peer, None, None, None);
+            let connection = Connection::outbound(&workload, peer, None, None, None);
             refuse(
                 &shared,
                 &pod,
@@ -111,7 +110,8 @@ pub(crate) async fn serve<N: Net>(
     match connected {
         Ok(connected) => {
             let candidate = Some(&connected.candidate);
-            let connection = describe(&workload, client, Some(original), candidate, service);
+            let connection =
+                Connection::outbound(&workload, client, Some(original), candidate, service);
             let connection = Arc::new(connection);
             record::opened(&shared.metrics, uid, &connection);
             let allowed = plan.as_ref().and_then(Plan::still_allowed);
@@ -140,9 +140,9 @@ pub(crate) async fn serve<N: Net>(
         }
         Err((error, candidate)) => {
             let candidate = candidate.as_ref();
-            let mut connection = describe(&workload, client, Some(original), candidate, service);
-            // Whoever it was meant for, nobody has proven to be it.
-            connection.destination.identity = None;
+            let connection =
+                Connection::outbound(&workload, client, Some(original), candidate, service);
+            let connection = connection.without_proof();
             refuse(&shared, &pod, accepted, &connection, &error, began);
         }
     }
@@ -332,48 +332,6 @@ async fn connect<N: Net>(
             }
         }
     }
-}
-
-/// A connection of a pod, as far as it is known.
-pub(crate) fn describe(
-    source: &Arc<Workload>,
-    client: SocketAddr,
-    original: Option<OriginalDestination>,
-    candidate: Option<&Candidate>,
-    service: Option<&Service>,
-) -> Connection {
-    let original = original.map(OriginalDestination::address);
-    let party = Party::workload(source, Some(client));
-    let workload = candidate.and_then(|candidate| candidate.workload.as_ref());
-    let (path, security) = match candidate.map(|candidate| &candidate.transport) {
-        Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
-        Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
-        Some(Transport::Tls { .. }) => (Path::Outside, Security::Tls),
-        Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
-    };
-    let address = candidate.map(|candidate| candidate.address).or(original);
-    let destination = match address {
-        Some(address) => Party::known(workload, address),
-        None => Party::default(),
-    };
-    let (source, destination) = match (security, workload) {
-        (Security::Plaintext | Security::Tls, _) | (_, None) => (party, destination),
-        (_, Some(to)) => (
-            party.proven(source.identity.clone()),
-            destination.proven(to.identity.clone()),
-        ),
-    };
-    Connection {
-        direction: Direction::Outbound,
-        path,
-        security,
-        source,
-        destination,
-        service: None,
-        service_hostname: None,
-        original_destination: original,
-    }
-    .of_service(service)
 }
 
 /// The application learns of a failure by a reset, as from an unreachable server.

@@ -1,147 +1,25 @@
 //! The one place where connections end: what they were, and how it went, for
 //! metrics and the access log.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use weft_model::SpiffeId;
 use weft_model::route::table::TableRule;
-use weft_model::service::{Service, ServiceKey};
-use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::workload::WorkloadUid;
 
 use crate::metrics::Metrics;
 use crate::relay::{End, Progress};
+use crate::telemetry::flag::ResponseFlag;
+use crate::telemetry::progress::ByteCount;
 
-/// Which side of a pod a connection is on.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The pod's application opened it.
-    Outbound,
-    /// It came to the pod.
-    Inbound,
-}
-
-/// Where a connection goes, seen from the node.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Path {
-    /// Both ends are in the mesh, on different nodes.
-    CrossNode,
-    /// Both ends are in the mesh, on this node.
-    SameNode,
-    /// One end is outside the mesh.
-    Outside,
-}
-
-/// What protects a connection.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Security {
-    /// Mutual TLS between the proxies.
-    MutualTls,
-    /// Nothing on a wire: handed over inside this process, both identities known.
-    SameNode,
-    /// TLS to an external service that has proven its name.
-    Tls,
-    /// Nothing.
-    Plaintext,
-}
-
-/// One end of a connection, as far as it is known.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Party {
-    /// Its address.
-    pub address: Option<SocketAddr>,
-    /// The identity that it proved, or that this process vouches for.
-    #[serde(serialize_with = "as_text")]
-    pub identity: Option<SpiffeId>,
-    /// The pod.
-    #[serde(skip)]
-    pub workload: Option<Arc<Workload>>,
-    /// The pod's name.
-    pub pod: Option<Arc<str>>,
-    /// The pod's namespace.
-    pub namespace: Option<String>,
-}
-
-impl Party {
-    /// An end that is a pod.
-    pub(crate) fn workload(workload: &Arc<Workload>, address: Option<SocketAddr>) -> Self {
-        Self {
-            address,
-            identity: None,
-            pod: Some(Arc::clone(&workload.name)),
-            namespace: Some(workload.namespace().to_owned()),
-            workload: Some(Arc::clone(workload)),
-        }
-    }
-
-    /// An end that may be a pod.
-    pub(crate) fn known(workload: Option<&Arc<Workload>>, address: SocketAddr) -> Self {
-        match workload {
-            Some(workload) => Self::workload(workload, Some(address)),
-            None => Self {
-                address: Some(address),
-                ..Self::default()
-            },
-        }
-    }
-
-    /// The same, with its proven identity.
-    #[must_use]
-    pub(crate) fn proven(self, identity: SpiffeId) -> Self {
-        Self {
-            identity: Some(identity),
-            ..self
-        }
-    }
-}
-
-/// What a connection is: decided before its first byte.
-#[derive(Clone, Debug, Serialize)]
-pub struct Connection {
-    /// Which side of the local pod.
-    pub direction: Direction,
-    /// Where to.
-    pub path: Path,
-    /// What protects it.
-    pub security: Security,
-    /// Who opened it.
-    pub source: Party,
-    /// Who serves it.
-    pub destination: Party,
-    /// The service that was asked for.
-    #[serde(serialize_with = "as_text")]
-    pub service: Option<ServiceKey>,
-    /// Its DNS name.
-    pub service_hostname: Option<Arc<str>>,
-    /// What the application dialled.
-    pub original_destination: Option<SocketAddr>,
-}
-
-impl Connection {
-    /// The same for a service.
-    #[must_use]
-    pub(crate) fn of_service(self, service: Option<&Service>) -> Self {
-        let key = service.map(|service| service.key.clone());
-        let hostname = service.map(|service| Arc::clone(&service.hostname));
-        Self {
-            service: key,
-            service_hostname: hostname,
-            ..self
-        }
-    }
-}
+pub use crate::telemetry::info::{
+    ConnectionInfo as Connection, Direction, Hop as Path, Peer as Party, Security,
+};
 
 /// How a connection went.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// `-`, or a short word for what went wrong.
-    pub(crate) flag: &'static str,
+    /// What became of it, as one word.
+    pub(crate) flag: ResponseFlag,
     /// The error in words.
     pub(crate) error: Option<String>,
     /// Time until the destination was connected.
@@ -151,14 +29,8 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// It carried bytes and ended like this.
     pub(crate) fn ended(end: End, connect: Duration) -> Self {
-        let flag = match end {
-            End::Finished => "-",
-            End::DownstreamReset => "DOWNSTREAM_RESET",
-            End::UpstreamReset => "UPSTREAM_RESET",
-            End::Idle => "IDLE_TIMEOUT",
-        };
         Self {
-            flag,
+            flag: end.flag(),
             error: None,
             connect: Some(connect),
         }
@@ -168,14 +40,14 @@ impl Outcome {
     pub(crate) fn cut(connect: Duration) -> Self {
         let error = Some("cut: the connection is not allowed any more".to_owned());
         Self {
-            flag: "POLICY_CHANGED",
+            flag: ResponseFlag::PolicyChanged,
             error,
             connect: Some(connect),
         }
     }
 
     /// It never carried a byte.
-    pub(crate) fn failed(flag: &'static str, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn failed(flag: ResponseFlag, error: &dyn std::error::Error) -> Self {
         Self {
             flag,
             error: Some(error.to_string()),
@@ -197,8 +69,8 @@ pub(crate) struct RequestRecord<'a> {
     /// `None` when the client got no answer.
     pub(crate) status: Option<http::StatusCode>,
     pub(crate) grpc_status: Option<u16>,
-    /// `-`, or a short word for what went wrong.
-    pub(crate) flag: &'static str,
+    /// What became of it, as one word.
+    pub(crate) flag: ResponseFlag,
     pub(crate) attempts: u32,
     /// Bytes of the request's body.
     pub(crate) sent: u64,
@@ -232,18 +104,7 @@ pub(crate) fn closed(
     outcome: &Outcome,
     began: Instant,
 ) {
-    let sent = progress.sent.load(Ordering::Relaxed);
-    let received = progress.received.load(Ordering::Relaxed);
+    let ByteCount { sent, received } = progress.bytes();
     metrics.closed(pod, connection, outcome, sent, received);
     crate::access_log::write(connection, outcome, sent, received, began.elapsed());
-}
-
-fn as_text<T: std::fmt::Display, S: serde::Serializer>(
-    value: &Option<T>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
 }

@@ -9,9 +9,11 @@ mod plain;
 mod stream;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use crate::settings::IdleTimeouts;
+pub(crate) use crate::telemetry::outcome::CloseReason as End;
+use crate::telemetry::progress::DirectionProgress;
+pub(crate) use crate::telemetry::progress::Progress;
 pub(crate) use duplex::relay_duplex;
 pub(crate) use plain::relay_plain;
 pub(crate) use plain::reset_on_close;
@@ -21,58 +23,6 @@ pub(crate) use stream::{TcpSide, relay_stream};
 const SMALLEST_BUFFER: usize = 8 * 1024;
 /// Largest buffer of a direction, in bytes.
 const LARGEST_BUFFER: usize = 64 * 1024;
-
-/// How a relay ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum End {
-    /// Both sides finished in order.
-    Finished,
-    /// The side that opened the connection reset it.
-    DownstreamReset,
-    /// The side that was connected to reset it.
-    UpstreamReset,
-    /// Nothing moved for too long.
-    Idle,
-}
-
-/// Bytes carried so far; readable while the relay runs.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// From the side that opened the connection to the other.
-    pub(crate) sent: AtomicU64,
-    /// Back.
-    pub(crate) received: AtomicU64,
-    /// Directions that have ended.
-    ended: AtomicU64,
-}
-
-impl Progress {
-    fn moved(&self) -> u64 {
-        self.sent
-            .load(Ordering::Relaxed)
-            .wrapping_add(self.received.load(Ordering::Relaxed))
-    }
-
-    /// Resolves when nothing has moved for the time that applies. It looks once per
-    /// such time, so a silent connection lives at most twice as long.
-    async fn idle(&self, timeouts: IdleTimeouts) {
-        let (mut seen, mut ended) = (self.moved(), 0);
-        loop {
-            let half_closed = self.ended.load(Ordering::Relaxed);
-            let wait = if half_closed == 0 {
-                timeouts.open
-            } else {
-                timeouts.half_closed
-            };
-            tokio::time::sleep(wait).await;
-            let (now, ended_now) = (self.moved(), self.ended.load(Ordering::Relaxed));
-            if now == seen && ended_now == ended && half_closed == ended_now {
-                return;
-            }
-            (seen, ended) = (now, ended_now);
-        }
-    }
-}
 
 /// Which end broke a direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,8 +53,6 @@ fn would_block(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use proptest::prelude::*;
 
@@ -117,27 +65,5 @@ mod tests {
                 prop_assert!((SMALLEST_BUFFER..=LARGEST_BUFFER).contains(&size));
             }
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_ends_and_a_busy_one_does_not() {
-        let timeouts = IdleTimeouts {
-            open: Duration::from_secs(10),
-            half_closed: Duration::from_secs(1),
-        };
-        let progress = Progress::default();
-        let busy = async {
-            for _ in 0..30 {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                progress.sent.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        tokio::select! {
-            () = progress.idle(timeouts) => panic!("ended a busy connection"),
-            () = busy => {}
-        }
-        tokio::time::timeout(Duration::from_secs(21), progress.idle(timeouts))
-            .await
-            .unwrap();
     }
 }

@@ -37,6 +37,7 @@ pub(crate) use self::client::Permit;
 use self::endpoints::Endpoints;
 use self::loads::{EndpointLoad, InFlight, Loads};
 use crate::metrics::{Metrics, PodLabels};
+use crate::telemetry::flag::ResponseFlag;
 
 /// How long the state of a Service that nobody uses is remembered. Longer than any
 /// sensible ejection, so that an endpoint doesn't come back by being forgotten.
@@ -72,26 +73,15 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Every word that [`Refused::reason`] gives.
-    pub(crate) const REASONS: [&'static str; 6] = [
-        "CIRCUIT_OPEN",
-        "TOO_MANY_CONNECTIONS",
-        "TOO_MANY_REQUESTS",
-        "TOO_MANY_PENDING",
-        "RATE_LIMITED",
-        "RETRY_BUDGET",
-    ];
-
     /// The short word for metrics, the access log and the header `x-weft-reason`.
-    pub fn reason(self) -> &'static str {
-        let [circuit, connections, requests, pending, rate, budget] = Self::REASONS;
+    pub fn reason(self) -> ResponseFlag {
         match self {
-            Self::CircuitOpen { .. } => circuit,
-            Self::TooManyConnections => connections,
-            Self::TooManyRequests => requests,
-            Self::TooManyPending => pending,
-            Self::RateLimited { .. } => rate,
-            Self::RetryBudget => budget,
+            Self::CircuitOpen { .. } => ResponseFlag::CircuitOpen,
+            Self::TooManyConnections => ResponseFlag::TooManyConnections,
+            Self::TooManyRequests => ResponseFlag::TooManyRequests,
+            Self::TooManyPending => ResponseFlag::TooManyPending,
+            Self::RateLimited { .. } => ResponseFlag::RateLimited,
+            Self::RetryBudget => ResponseFlag::RetryBudget,
         }
     }
 

@@ -10,6 +10,7 @@ use weft_model::mesh::Unroutable;
 use super::response::ResponseBody;
 use crate::error::unroutable_flag;
 use crate::resilience::Refused;
+use crate::telemetry::flag::ResponseFlag;
 
 /// Says in a response of the proxy itself why it is none of the application.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
@@ -41,7 +42,7 @@ pub(crate) enum Answer {
     /// No endpoint took a connection.
     Unreachable {
         /// The short word of the last failure.
-        flag: &'static str,
+        flag: ResponseFlag,
     },
     /// The connection broke before an answer.
     Broken,
@@ -72,20 +73,20 @@ pub(crate) struct TooOften {
 
 impl Answer {
     /// The short word for metrics, the access log and the header.
-    pub(crate) fn flag(&self) -> &'static str {
+    pub(crate) fn flag(&self) -> ResponseFlag {
         match self {
-            Self::Redirect { .. } | Self::Preflight(_) => "-",
-            Self::NoRule => "NO_ROUTE",
-            Self::NoBackend | Self::InvalidBackend => "NO_BACKEND",
+            Self::Redirect { .. } | Self::Preflight(_) => ResponseFlag::None,
+            Self::NoRule => ResponseFlag::NoRoute,
+            Self::NoBackend | Self::InvalidBackend => ResponseFlag::NoBackend,
             Self::Unroutable(error) => unroutable_flag(error),
-            Self::BadRequest(_) => "BAD_REQUEST",
-            Self::Unreachable { flag } => flag,
+            Self::BadRequest(_) => ResponseFlag::BadRequest,
+            Self::Unreachable { flag } => *flag,
             Self::Refused(refused) => refused.reason(),
-            Self::RateLimitUnavailable => "RATE_LIMIT_UNAVAILABLE",
-            Self::Broken => "UPSTREAM_RESET",
-            Self::Timeout => "TIMEOUT",
-            Self::RateLimited(_) => "RATE_LIMITED",
-            Self::Fault(_) | Self::GrpcFault(_) => "FAULT",
+            Self::RateLimitUnavailable => ResponseFlag::RateLimitUnavailable,
+            Self::Broken => ResponseFlag::UpstreamReset,
+            Self::Timeout => ResponseFlag::Timeout,
+            Self::RateLimited(_) => ResponseFlag::RateLimited,
+            Self::Fault(_) | Self::GrpcFault(_) => ResponseFlag::Fault,
         }
     }
 
@@ -165,8 +166,8 @@ impl Answer {
         let flag = self.flag();
         let mut response = Response::new(ResponseBody::local(Bytes::new()));
         let headers = response.headers_mut();
-        if flag != "-" {
-            headers.insert(REASON, HeaderValue::from_static(flag));
+        if flag != ResponseFlag::None {
+            headers.insert(REASON, HeaderValue::from_static(flag.as_str()));
         }
         let as_grpc = self.is_grpc_status(grpc);
         if as_grpc {
@@ -240,7 +241,7 @@ mod tests {
             let flag = answer.flag();
             let response = answer.clone().into_response(false);
             assert_eq!(response.status().as_u16(), http, "{answer:?}");
-            assert_eq!(response.headers()[REASON], flag);
+            assert_eq!(response.headers()[REASON], flag.as_str());
             let response = answer.into_response(true);
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()[GRPC_STATUS], grpc.to_string());

@@ -22,6 +22,7 @@ use super::session;
 use crate::error::OutboundError;
 use crate::net::Net;
 use crate::resilience::{Refused, Upstream};
+use crate::telemetry::flag::ResponseFlag;
 
 /// Longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
@@ -85,7 +86,9 @@ pub(super) async fn forward<N: Net>(
     let mut tried = Vec::new();
     loop {
         let chosen = choose_endpoint(policies, destination, key, &tried);
-        let candidate = chosen.ok_or(Answer::Unreachable { flag: "CONNECT" })?;
+        let candidate = chosen.ok_or(Answer::Unreachable {
+            flag: ResponseFlag::Connect,
+        })?;
         recorder.connection = downstream.describe(Some(candidate), &destination.service);
         recorder.attempts += 1;
         let deadline = attempt_deadline(patience);

@@ -17,6 +17,7 @@ use super::message::Asked;
 use super::policy::Policies;
 use super::recorder::{Described, Recorder};
 use crate::net::Net;
+use crate::telemetry::flag::ResponseFlag;
 
 /// How long a copy may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -78,9 +79,9 @@ async fn copy<N: Net>(
     let mut recorder = Recorder::new(metrics, pod, connection, request);
     let mesh = downstream.shared.store.snapshot();
     let policies = Policies::new(downstream, &mesh, destination);
-    let Ok(permits) = policies.admit() else {
-        recorder.fail("TOO_MUCH");
-        return;
+    let permits = match policies.admit() {
+        Ok(permits) => permits,
+        Err(answer) => return recorder.fail(answer.flag()),
     };
     let patience = Patience {
         deadline: None,
@@ -110,7 +111,7 @@ async fn copy<N: Net>(
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else {
-                    recorder.fail("UPSTREAM_RESET");
+                    recorder.fail(ResponseFlag::UpstreamReset);
                     return;
                 };
                 recorder.received(frame.data_ref().map_or(0, bytes::Bytes::len));

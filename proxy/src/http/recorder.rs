@@ -11,6 +11,7 @@ use weft_model::workload::WorkloadUid;
 
 use crate::metrics::Metrics;
 use crate::record::{Connection, RequestRecord};
+use crate::telemetry::flag::ResponseFlag;
 
 /// What a request was; decided before it is sent.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct Recorder {
     pub(crate) attempts: u32,
     status: Option<StatusCode>,
     grpc_status: Option<u16>,
-    flag: &'static str,
+    flag: ResponseFlag,
     finished: Option<Duration>,
 }
 
@@ -67,7 +68,7 @@ impl Recorder {
             status: None,
             grpc_status: None,
             // Stays when the client goes away before there is an answer.
-            flag: "DOWNSTREAM_RESET",
+            flag: ResponseFlag::DownstreamReset,
             finished: None,
         }
     }
@@ -90,7 +91,7 @@ impl Recorder {
         &mut self,
         status: StatusCode,
         grpc_status: Option<u16>,
-        flag: &'static str,
+        flag: ResponseFlag,
     ) {
         self.status = Some(status);
         self.grpc_status = grpc_status;
@@ -114,12 +115,12 @@ impl Recorder {
     pub(crate) fn finish(&mut self) {
         if self.finished.is_none() {
             self.finished = Some(self.began.elapsed());
-            self.flag = "-";
+            self.flag = ResponseFlag::None;
         }
     }
 
     /// The response broke.
-    pub(crate) fn fail(&mut self, flag: &'static str) {
+    pub(crate) fn fail(&mut self, flag: ResponseFlag) {
         if self.finished.is_none() {
             self.finished = Some(self.began.elapsed());
             self.flag = flag;

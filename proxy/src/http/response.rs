@@ -13,6 +13,7 @@ use super::body::BodyError;
 use super::policy::Outcome;
 use super::pool::Lease;
 use super::recorder::Recorder;
+use crate::telemetry::flag::ResponseFlag;
 
 /// A response took longer than its route allows.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,7 @@ impl UpstreamBody {
         let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
-                self.recorder.fail("TIMEOUT");
+                self.recorder.fail(ResponseFlag::Timeout);
                 self.outcome.broke();
                 return Poll::Ready(Some(Err(TooLong.into())));
             }
@@ -96,7 +97,7 @@ impl UpstreamBody {
                 self.finish_if_ended();
             }
             Some(Err(_)) => {
-                self.recorder.fail("UPSTREAM_RESET");
+                self.recorder.fail(ResponseFlag::UpstreamReset);
                 self.outcome.broke();
             }
             None => self.finish(),

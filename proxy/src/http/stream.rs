@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -86,8 +85,7 @@ impl UpstreamStream {
 
     fn wrote(&self, written: &io::Result<usize>) {
         if let (Held::SameNode(carried), Ok(written)) = (&self.held, written) {
-            let sent = &carried.progress().sent;
-            sent.fetch_add(*written as u64, Ordering::Relaxed);
+            carried.progress().add_sent(*written);
         }
     }
 }
@@ -111,8 +109,7 @@ impl AsyncRead for UpstreamStream {
         })?;
         let read = buffer.filled().len() - before;
         if let Held::SameNode(carried) = &self.held {
-            let received = &carried.progress().received;
-            received.fetch_add(read as u64, Ordering::Relaxed);
+            carried.progress().add_received(read);
         }
         Poll::Ready(Ok(()))
     }

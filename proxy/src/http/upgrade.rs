@@ -12,6 +12,7 @@ use super::message::{Asked, restore_upgrade};
 use super::policy::Outcome;
 use super::recorder::Recorder;
 use super::response::ResponseBody;
+use crate::telemetry::flag::ResponseFlag;
 
 /// Passes the change on, and carries bytes between both ends once both have changed.
 pub(super) fn carry(
@@ -33,7 +34,7 @@ pub(super) fn carry(
             Ok(both) => both,
             Err(error) => {
                 tracing::debug!(%error, "the protocol was not changed after all");
-                recorder.fail("UPGRADE");
+                recorder.fail(ResponseFlag::UpgradeFailed);
                 return;
             }
         };
@@ -46,7 +47,7 @@ pub(super) fn carry(
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection of another protocol broke");
-                recorder.fail("UPSTREAM_RESET");
+                recorder.fail(ResponseFlag::UpstreamReset);
             }
         }
     });

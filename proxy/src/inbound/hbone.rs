@@ -18,7 +18,7 @@ use weft_model::address::canonical;
 use weft_model::policy::{TunnelRefused, admit_tunnel};
 use weft_model::workload::Workload;
 
-use super::{connect, describe, refused};
+use super::{connect, refused};
 use crate::connections::StillAllowed;
 use crate::error::InboundError;
 use crate::hbone::{
@@ -26,7 +26,7 @@ use crate::hbone::{
     keepalive,
 };
 use crate::net::Net;
-use crate::record::{self, Outcome, Party, Path, Security};
+use crate::record::{self, Connection, Outcome, Party, Path, Security};
 use crate::relay::{self, TcpSide};
 use crate::shared::{LocalPod, Shared};
 use crate::tls;
@@ -60,10 +60,11 @@ pub(crate) async fn serve<N: Net>(
     let (tls, identity) = match handshake.unwrap_or(Err(InboundError::TlsTimeout)) {
         Ok(finished) => finished,
         Err(error) => {
-            let source = Party::known(None, peer);
+            let source = Party::from_address(None, peer);
             let workload = pod.workload(&shared);
             let path = Path::CrossNode;
-            let connection = describe(&workload, source, local, Security::MutualTls, path);
+            let connection =
+                Connection::inbound(&workload, source, local, Security::MutualTls, path);
             refused(&shared, &pod, &connection, &error, began);
             return;
         }
@@ -163,10 +164,11 @@ async fn serve_tunnel<N: Net>(
         .snapshot()
         .workload_at(client.address.ip())
         .map(Arc::clone);
-    let source = Party::known(known.as_ref(), address).proven(client.identity.clone());
+    let source =
+        Party::from_address(known.as_ref(), address).with_identity(client.identity.clone());
     let shown = to.as_ref().map_or(client.local, |to| *to);
     let path = Path::CrossNode;
-    let connection = Arc::new(describe(
+    let connection = Arc::new(Connection::inbound(
         &workload,
         source,
         shown,

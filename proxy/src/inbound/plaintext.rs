@@ -9,10 +9,10 @@ use weft_model::address::canonical;
 use weft_model::policy::{PlaintextOrigin, admit_plaintext};
 use weft_model::workload::Workload;
 
-use super::{connect, describe, refused};
+use super::{connect, refused};
 use crate::connections::StillAllowed;
 use crate::net::Net;
-use crate::record::{self, Outcome, Party, Path, Security};
+use crate::record::{self, Connection, Outcome, Party, Path, Security};
 use crate::relay;
 use crate::shared::{LocalPod, Shared};
 
@@ -43,8 +43,8 @@ pub(crate) async fn serve<N: Net>(
         .snapshot()
         .workload_at(peer.ip())
         .map(Arc::clone);
-    let source = Party::known(known.as_ref(), peer);
-    let connection = Arc::new(describe(
+    let source = Party::from_address(known.as_ref(), peer);
+    let connection = Arc::new(Connection::inbound(
         &workload,
         source,
         to,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use weft_model::policy::admit_tunnel;
 use weft_model::workload::{Workload, WorkloadUid};
 
-use super::{connect, describe, refused};
+use super::{connect, refused};
 use crate::connections::{Entry, StillAllowed};
 use crate::error::InboundError;
 use crate::metrics::Metrics;
@@ -43,8 +43,8 @@ pub(crate) async fn hand_over<N: Net>(
 ) -> Result<HandedOver<N>, InboundError> {
     let began = Instant::now();
     let workload = pod.workload(shared);
-    let party = Party::workload(&source, Some(client)).proven(source.identity.clone());
-    let connection = Arc::new(describe(
+    let party = Party::from_workload(&source, Some(client)).with_identity(source.identity.clone());
+    let connection = Arc::new(Connection::inbound(
         &workload,
         party,
         to,

@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use weft_model::workload::Workload;
 
 use crate::record::{Connection, Direction, Party, RequestRecord, Security};
+use crate::telemetry::flag::ResponseFlag;
 
 /// Istio's value for what isn't known.
 const UNKNOWN: &str = "unknown";
@@ -153,7 +154,7 @@ impl End {
 }
 
 impl ConnectionLabels {
-    pub(crate) fn new(connection: &Connection, flag: &'static str) -> Self {
+    pub(crate) fn new(connection: &Connection, flag: ResponseFlag) -> Self {
         let source = End::new(&connection.source);
         let destination = End::new(&connection.destination);
         let service = connection.service.as_ref();
@@ -181,7 +182,7 @@ impl ConnectionLabels {
             destination_service_namespace: service
                 .map_or_else(unknown, |key| Arc::clone(&key.namespace)),
             request_protocol: "tcp",
-            response_flags: flag,
+            response_flags: flag.as_str(),
             connection_security_policy: match connection.security {
                 // Both identities were checked, which is what this label is read for.
                 Security::MutualTls | Security::SameNode => "mutual_tls",
@@ -193,7 +194,7 @@ impl ConnectionLabels {
 }
 
 impl FailureLabels {
-    pub(crate) fn new(connection: &Connection, flag: &'static str) -> Self {
+    pub(crate) fn new(connection: &Connection, flag: ResponseFlag) -> Self {
         let source = End::new(&connection.source);
         let destination = End::new(&connection.destination);
         let unknown = || Arc::<str>::from(UNKNOWN);
@@ -204,7 +205,7 @@ impl FailureLabels {
             destination_workload: destination.workload,
             destination_workload_namespace: destination.namespace,
             destination_service: connection.service_hostname.clone().unwrap_or_else(unknown),
-            response_flags: flag,
+            response_flags: flag.as_str(),
         }
     }
 }

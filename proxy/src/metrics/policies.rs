@@ -12,7 +12,7 @@ use weft_model::service::ServiceKey;
 use weft_model::workload::WorkloadUid;
 
 use super::PodLabels;
-use crate::resilience::Refused;
+use crate::telemetry::flag::ResponseFlag;
 
 /// Sorts of faults that are injected.
 const FAULTS: [&str; 2] = ["delay", "abort"];
@@ -107,9 +107,10 @@ impl PolicyMetrics {
     }
 
     /// Something of a pod was refused.
-    pub(crate) fn refused(&self, pod: &WorkloadUid, client: &ClientLabels, reason: &'static str) {
+    pub(crate) fn refused(&self, pod: &WorkloadUid, client: &ClientLabels, reason: ResponseFlag) {
         self.remember(pod, client);
         let client = client.clone();
+        let reason = reason.as_str();
         let labels = RefusedLabels { client, reason };
         self.refused.get_or_create(&labels).inc();
     }
@@ -145,7 +146,7 @@ impl PolicyMetrics {
         };
         for client in &clients {
             let client = || client.clone();
-            for reason in Refused::REASONS {
+            for reason in ResponseFlag::ALL.map(ResponseFlag::as_str) {
                 let client = client();
                 self.refused.remove(&RefusedLabels { client, reason });
             }

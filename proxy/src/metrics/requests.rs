@@ -13,6 +13,7 @@ use weft_model::workload::WorkloadUid;
 
 use super::labels::RequestLabels;
 use crate::record::{Connection, RequestRecord};
+use crate::telemetry::flag::ResponseFlag;
 
 /// Upper bounds of the buckets of durations, in milliseconds.
 const MILLISECONDS: [f64; 14] = [
@@ -59,7 +60,7 @@ struct Seen {
     status: u16,
     grpc: bool,
     grpc_status: Option<u16>,
-    flag: &'static str,
+    flag: ResponseFlag,
     identified: bool,
 }
 

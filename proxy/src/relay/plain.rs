@@ -1,14 +1,16 @@
 //! Between two TCP connections.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::{Broken, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer, would_block};
+use super::{
+    Broken, DirectionProgress, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer,
+    would_block,
+};
 
 /// Carries bytes between `downstream` and `upstream` until both directions ended.
 /// A reset of one is a reset of the other.
@@ -21,21 +23,11 @@ pub(crate) async fn relay_plain(
     let end = {
         let (from_downstream, to_downstream) = downstream.split();
         let (from_upstream, to_upstream) = upstream.split();
-        let sent = carry(
-            from_downstream,
-            to_upstream,
-            &progress.sent,
-            &progress.ended,
-        );
-        let received = carry(
-            from_upstream,
-            to_downstream,
-            &progress.received,
-            &progress.ended,
-        );
+        let sent = carry(from_downstream, to_upstream, progress.sending());
+        let received = carry(from_upstream, to_downstream, progress.receiving());
         tokio::select! {
             result = both(sent, received) => result,
-            () = progress.idle(timeouts) => End::Idle,
+            () = progress.idle(timeouts) => End::IdleTimeout,
         }
     };
     if end != End::Finished {
@@ -79,8 +71,7 @@ pub(super) async fn both(
 async fn carry(
     source: ReadHalf<'_>,
     mut sink: WriteHalf<'_>,
-    counter: &AtomicU64,
-    ended: &AtomicU64,
+    progress: DirectionProgress<'_>,
 ) -> Result<(), Broken> {
     let mut size = SMALLEST_BUFFER;
     let mut buffer = Vec::new();
@@ -99,10 +90,10 @@ async fn carry(
             break;
         }
         sink.write_all(&buffer).await.map_err(|_| Broken::Sink)?;
-        counter.fetch_add(read as u64, Ordering::Relaxed);
+        progress.add(read);
         size = next_buffer(size, read);
     }
-    ended.fetch_add(1, Ordering::Relaxed);
+    progress.end();
     finish(&mut sink).await
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,7 +12,10 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::plain::reset_on_close;
-use super::{Broken, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer, would_block};
+use super::{
+    Broken, DirectionProgress, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer,
+    would_block,
+};
 
 /// Bytes taken from the tunnel before they are written to the socket, at most. One
 /// system call then serves several frames.
@@ -40,8 +42,8 @@ pub(crate) async fn relay_stream(
     timeouts: IdleTimeouts,
 ) -> End {
     let (into_tunnel, out_of_tunnel) = match side {
-        TcpSide::Downstream => (&progress.sent, &progress.received),
-        TcpSide::Upstream => (&progress.received, &progress.sent),
+        TcpSide::Downstream => (progress.sending(), progress.receiving()),
+        TcpSide::Upstream => (progress.receiving(), progress.sending()),
     };
     let (tcp_reset, tunnel_reset) = match side {
         TcpSide::Downstream => (End::DownstreamReset, End::UpstreamReset),
@@ -50,14 +52,14 @@ pub(crate) async fn relay_stream(
     let end = {
         let (source, sink) = tcp.split();
         let up = async {
-            let result = to_tunnel(source, &mut send, into_tunnel, &progress.ended).await;
+            let result = to_tunnel(source, &mut send, into_tunnel).await;
             result.map_err(|broken| match broken {
                 Broken::Source => tcp_reset,
                 Broken::Sink => tunnel_reset,
             })
         };
         let down = async {
-            let result = from_tunnel(&mut receive, sink, out_of_tunnel, &progress.ended).await;
+            let result = from_tunnel(&mut receive, sink, out_of_tunnel).await;
             result.map_err(|broken| match broken {
                 Broken::Source => tunnel_reset,
                 Broken::Sink => tcp_reset,
@@ -68,7 +70,7 @@ pub(crate) async fn relay_stream(
                 Ok(_) => End::Finished,
                 Err(end) => end,
             },
-            () = progress.idle(timeouts) => End::Idle,
+            () = progress.idle(timeouts) => End::IdleTimeout,
         }
     };
     if end != End::Finished {
@@ -81,8 +83,7 @@ pub(crate) async fn relay_stream(
 async fn to_tunnel(
     source: ReadHalf<'_>,
     tunnel: &mut SendStream<Bytes>,
-    counter: &AtomicU64,
-    ended: &AtomicU64,
+    progress: DirectionProgress<'_>,
 ) -> Result<(), Broken> {
     let mut size = SMALLEST_BUFFER;
     let mut buffer = BytesMut::new();
@@ -105,10 +106,10 @@ async fn to_tunnel(
             break;
         }
         send_all(tunnel, buffer.split().freeze()).await?;
-        counter.fetch_add(read as u64, Ordering::Relaxed);
+        progress.add(read);
         size = next_buffer(size, read);
     }
-    ended.fetch_add(1, Ordering::Relaxed);
+    progress.end();
     tunnel
         .send_data(Bytes::new(), true)
         .map_err(|_| Broken::Sink)
@@ -133,15 +134,14 @@ async fn send_all(tunnel: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(),
 async fn from_tunnel(
     tunnel: &mut RecvStream,
     mut sink: WriteHalf<'_>,
-    counter: &AtomicU64,
-    ended: &AtomicU64,
+    progress: DirectionProgress<'_>,
 ) -> Result<(), Broken> {
     let mut queue = VecDeque::new();
     loop {
         let more = gather(tunnel, &mut queue).await?;
         let gathered: usize = queue.iter().map(Bytes::len).sum();
         write_all(&mut sink, &mut queue).await?;
-        counter.fetch_add(gathered as u64, Ordering::Relaxed);
+        progress.add(gathered);
         // The window opens only as far as the application has read: back-pressure.
         if gathered > 0 && tunnel.flow_control().release_capacity(gathered).is_err() {
             return Err(Broken::Source);
@@ -150,7 +150,7 @@ async fn from_tunnel(
             break;
         }
     }
-    ended.fetch_add(1, Ordering::Relaxed);
+    progress.end();
     // The application may have closed already, after it sent all it had.
     let _ = sink.shutdown().await;
     Ok(())

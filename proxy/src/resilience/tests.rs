@@ -121,14 +121,14 @@ fn limits_hold_for_each_kind_and_places_are_given_back() {
     let first = way.admit_request(now).unwrap();
     let _second = way.admit_request(now).unwrap();
     let third = bed.way().admit_request(now).unwrap_err();
-    assert_eq!(third.reason(), "TOO_MANY_REQUESTS");
+    assert_eq!(third.reason(), ResponseFlag::TooManyRequests);
     drop(first);
     assert!(way.admit_request(now).is_ok());
     let _connection = way.admit_connection(now).unwrap();
     let more = way.admit_connection(now).unwrap_err();
-    assert_eq!(more.reason(), "TOO_MANY_CONNECTIONS");
+    assert_eq!(more.reason(), ResponseFlag::TooManyConnections);
     let pending = way.admit_pending().unwrap_err();
-    assert_eq!(pending.reason(), "TOO_MANY_PENDING");
+    assert_eq!(pending.reason(), ResponseFlag::TooManyPending);
     assert!(
         bed.counted(
             "weft_refused_total{namespace=\"shop\",pod=\"client\",\
@@ -165,7 +165,7 @@ fn the_breaker_opens_probes_and_closes_and_a_new_policy_finds_it_so() {
         permit.settle(false, bed.now);
     }
     let open = bed.way().admit_request(bed.now).unwrap_err();
-    assert_eq!(open.reason(), "CIRCUIT_OPEN");
+    assert_eq!(open.reason(), ResponseFlag::CircuitOpen);
     assert_eq!(open.retry_after(), Some(Duration::from_secs(5)));
     bed.set(|policy| TrafficPolicy {
         circuit_breaker: Some(CircuitBreaker {
@@ -220,7 +220,7 @@ fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_place() {
         ..policy
     });
     let refused = bed.way().admit_request(bed.now).unwrap_err();
-    assert_eq!(refused.reason(), "RATE_LIMITED");
+    assert_eq!(refused.reason(), ResponseFlag::RateLimited);
     bed.set(|policy| TrafficPolicy {
         circuit_breaker: Some(breaker()),
         limits: Limits {
