@@ -16,9 +16,9 @@ use weft_proxy::config::captures::CaptureReports;
 use weft_proxy::config::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
 use weft_proxy::config::remote::{self, DiscoveryOptions, DiscoveryStatus};
 use weft_proxy::identity::{CertificateManager, CertificateStore};
-use weft_proxy::metrics::Metrics;
 use weft_proxy::shared::{Settings, Shared};
 use weft_proxy::store::Store;
+use weft_proxy::telemetry::Metrics;
 use weft_proxy::workers::Workers;
 
 use crate::agent::Agent;

@@ -7,7 +7,7 @@ use weft_admin::Answer;
 pub use weft_admin::{Pages, Readiness, serve};
 
 use crate::connections::ConnectionTable;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// What a proxy shows to whoever reaches its node: nothing about traffic.
 pub fn monitoring(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Pages {

@@ -7,6 +7,7 @@ pub(crate) mod plaintext;
 pub(crate) mod same_node;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -35,7 +36,7 @@ async fn connect<N: Net>(
 fn refused<N>(
     shared: &Shared<N>,
     pod: &LocalPod<N>,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     error: &InboundError,
     began: Instant,
 ) {

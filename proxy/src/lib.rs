@@ -12,13 +12,12 @@
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `sniff`: what a client sends first
-//! * [`telemetry`], `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
+//! * [`telemetry`], `record`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
 //! * [`config`], [`identity`], [`store`]: what the control plane tells
 //! * [`admin`]: what an operator asks
 
 mod accept;
-mod access_log;
 pub mod admin;
 pub mod config;
 pub mod connections;
@@ -27,7 +26,6 @@ pub mod hbone;
 pub mod http;
 pub mod identity;
 mod inbound;
-pub mod metrics;
 pub mod net;
 mod outbound;
 pub mod proxy;

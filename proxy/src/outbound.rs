@@ -71,7 +71,7 @@ pub(crate) async fn serve<N: Net>(
     let original = match pod.net.original_destination(&accepted) {
         Ok(original) => original,
         Err(error) => {
-            let connection = Connection::outbound(&workload, peer, None, None, None);
+            let connection = Arc::new(Connection::outbound(&workload, peer, None, None, None));
             refuse(
                 &shared,
                 &pod,
@@ -142,7 +142,7 @@ pub(crate) async fn serve<N: Net>(
             let candidate = candidate.as_ref();
             let connection =
                 Connection::outbound(&workload, client, Some(original), candidate, service);
-            let connection = connection.without_proof();
+            let connection = Arc::new(connection.without_proof());
             refuse(&shared, &pod, accepted, &connection, &error, began);
         }
     }
@@ -339,7 +339,7 @@ fn refuse<N>(
     shared: &Shared<N>,
     pod: &LocalPod<N>,
     accepted: TcpStream,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     error: &OutboundError,
     began: Instant,
 ) {

@@ -13,7 +13,6 @@ use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::accept::accept;
-use crate::metrics::PodLabels;
 use crate::net::Net;
 use crate::shared::{LocalPod, Shared};
 use crate::{inbound, outbound};
@@ -178,7 +177,7 @@ impl<N: Net> Drop for PodProxy<N> {
         self.tasks.iter().for_each(JoinHandle::abort);
         self.shared.connections.cut_proxy(self.pod.proxy);
         if self.shared.pods.get(self.uid()).is_none() {
-            self.shared.metrics.forget(self.uid());
+            self.shared.metrics.forget_pod(self.uid());
         }
     }
 }
@@ -225,7 +224,6 @@ impl Listener {
 /// not allowed any more are cut, and pooled connections to gone peers forgotten.
 async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
     let mut changes = shared.store.subscribe();
-    let labels = PodLabels::new(&pod.started_as);
     loop {
         let changed = tokio::time::timeout(HOUSEKEEPING, changes.changed()).await;
         match changed {
@@ -244,10 +242,9 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
                     let known = mesh.workload(&peer.workload);
                     known.is_some_and(|workload| workload.identity == peer.identity)
                 });
-                let uid = &pod.started_as.uid;
-                shared
-                    .metrics
-                    .set_tunnel_connections(uid, labels.clone(), pod.pool.len());
+                if let Some(metrics) = shared.metrics.pod(&pod.started_as.uid) {
+                    metrics.set_tunnel_connections(pod.pool.len());
+                }
             }
         }
     }

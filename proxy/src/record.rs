@@ -1,15 +1,16 @@
 //! The one place where connections end: what they were, and how it went, for
 //! metrics and the access log.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_model::route::table::TableRule;
 use weft_model::workload::WorkloadUid;
 
-use crate::metrics::Metrics;
 use crate::relay::{End, Progress};
 use crate::telemetry::flag::ResponseFlag;
-use crate::telemetry::progress::ByteCount;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::outcome::RequestOutcome;
+use crate::telemetry::{self, access_log};
 
 pub use crate::telemetry::info::{
     ConnectionInfo as Connection, Direction, Hop as Path, Peer as Party, Security,
@@ -56,55 +57,52 @@ impl Outcome {
     }
 }
 
-/// How a request went.
-#[derive(Debug)]
-pub(crate) struct RequestRecord<'a> {
-    pub(crate) method: &'a http::Method,
-    /// Without query.
-    pub(crate) path: &'a str,
-    pub(crate) authority: &'a str,
-    /// The rule that took it.
-    pub(crate) rule: Option<&'a TableRule>,
-    pub(crate) grpc: bool,
-    /// `None` when the client got no answer.
-    pub(crate) status: Option<http::StatusCode>,
-    pub(crate) grpc_status: Option<u16>,
-    /// What became of it, as one word.
-    pub(crate) flag: ResponseFlag,
-    pub(crate) attempts: u32,
-    /// Bytes of the request's body.
-    pub(crate) sent: u64,
-    /// Bytes of the response's body.
-    pub(crate) received: u64,
-    pub(crate) duration: Duration,
-}
-
 /// Records a request's end. Every request that a proxy read passes here exactly once.
 pub(crate) fn requested(
     metrics: &Metrics,
     pod: &WorkloadUid,
-    connection: &Connection,
-    request: &RequestRecord<'_>,
+    connection: &Arc<Connection>,
+    request: &RequestOutcome<'_>,
 ) {
-    metrics.requested(pod, connection, request);
-    crate::access_log::write_request(connection, request);
+    if let Some(metrics) = metrics.pod(pod) {
+        metrics.count_request(connection, request);
+    }
+    access_log::write_request(connection, request);
 }
 
 /// Records a connection's start. Every one that carries bytes passes here once.
-pub(crate) fn opened(metrics: &Metrics, pod: &WorkloadUid, connection: &Connection) {
-    metrics.opened(pod, connection);
+pub(crate) fn opened(metrics: &Metrics, pod: &WorkloadUid, connection: &Arc<Connection>) {
+    if let Some(metrics) = metrics.pod(pod) {
+        metrics.connection(connection).opened();
+    }
 }
 
 /// Records a connection's end. Every accepted connection passes here exactly once.
 pub(crate) fn closed(
     metrics: &Metrics,
     pod: &WorkloadUid,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     progress: &Progress,
     outcome: &Outcome,
     began: Instant,
 ) {
-    let ByteCount { sent, received } = progress.bytes();
-    metrics.closed(pod, connection, outcome, sent, received);
-    crate::access_log::write(connection, outcome, sent, received, began.elapsed());
+    let bytes = progress.bytes();
+    if let Some(metrics) = metrics.pod(pod) {
+        match (outcome.connect, outcome.flag) {
+            (None, flag) => metrics.count_failed_connection(connection, flag),
+            (Some(_), flag) => {
+                let series = metrics.connection(connection);
+                series.carried(bytes);
+                match flag {
+                    ResponseFlag::None => series.closed(),
+                    flag => metrics.count_broken_connection(connection, flag),
+                }
+            }
+        }
+    }
+    let ended = telemetry::outcome::Outcome {
+        flag: outcome.flag,
+        error: outcome.error.clone(),
+    };
+    access_log::write_connection(connection, &ended, bytes, outcome.connect, began.elapsed());
 }

@@ -36,8 +36,8 @@ use self::client::Client;
 pub(crate) use self::client::Permit;
 use self::endpoints::Endpoints;
 use self::loads::{EndpointLoad, InFlight, Loads};
-use crate::metrics::{Metrics, PodLabels};
 use crate::telemetry::flag::ResponseFlag;
+use crate::telemetry::metrics::Metrics;
 
 /// How long the state of a Service that nobody uses is remembered. Longer than any
 /// sensible ejection, so that an endpoint doesn't come back by being forgotten.
@@ -110,7 +110,6 @@ pub(crate) struct Resilience {
 #[derive(Debug)]
 pub(crate) struct Clients {
     pod: Arc<Workload>,
-    labels: PodLabels,
     place: Place,
     services: Mutex<HashMap<ServiceKey, Arc<Client>>>,
 }
@@ -135,7 +134,7 @@ impl Resilience {
         endpoints.retain(|_, known| Arc::strong_count(known) > 1 || !known.is_unused(now));
         for service in before {
             if !endpoints.keys().any(|(left, _)| *left == service) {
-                self.metrics.policies.forget_service(&service);
+                self.metrics.forget_service(&service);
             }
         }
     }
@@ -156,7 +155,6 @@ impl Clients {
     /// Of a pod that has used nothing yet.
     pub(crate) fn new(pod: Arc<Workload>) -> Self {
         Self {
-            labels: PodLabels::new(&pod),
             place: Place::from(&*pod),
             pod,
             services: Mutex::default(),
@@ -196,9 +194,8 @@ impl Clients {
         if let Some(client) = services.get(service) {
             return Arc::clone(client);
         }
-        let (uid, metrics) = (self.pod.uid.clone(), Arc::clone(&node.metrics));
-        let client = Client::new(uid, self.labels.clone(), service, metrics, now);
-        let client = Arc::new(client);
+        let (uid, metrics) = (self.pod.uid.clone(), node.metrics.for_pod(&self.pod));
+        let client = Arc::new(Client::new(uid, service, metrics, now));
         services.insert(service.clone(), Arc::clone(&client));
         client
     }

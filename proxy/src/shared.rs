@@ -15,9 +15,9 @@ use crate::connections::{ConnectionTable, ProxyId};
 use crate::hbone::pool::Pool;
 use crate::http::PodHttp;
 use crate::identity::CertificateStore;
-use crate::metrics::Metrics;
 use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
 use crate::tls::originate::Originations;
 
 pub use crate::settings::Settings;
@@ -118,6 +118,7 @@ impl<N> LocalPod<N> {
             shared.settings.pool_idle,
         );
         let limit = shared.settings.connections_per_pod;
+        shared.metrics.for_pod(&workload);
         Self {
             clients: Clients::new(Arc::clone(&workload)),
             started_as: workload,

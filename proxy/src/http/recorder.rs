@@ -9,9 +9,10 @@ use http::{HeaderMap, StatusCode};
 use weft_model::route::table::TableRule;
 use weft_model::workload::WorkloadUid;
 
-use crate::metrics::Metrics;
-use crate::record::{Connection, RequestRecord};
+use crate::record::Connection;
 use crate::telemetry::flag::ResponseFlag;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::outcome::RequestOutcome;
 
 /// What a request was; decided before it is sent.
 #[derive(Clone, Debug)]
@@ -130,7 +131,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let record = RequestRecord {
+        let record = RequestOutcome {
             method: &self.request.method,
             path: &self.request.path,
             authority: &self.request.authority,

@@ -65,6 +65,7 @@ pub(crate) async fn serve<N: Net>(
             let path = Path::CrossNode;
             let connection =
                 Connection::inbound(&workload, source, local, Security::MutualTls, path);
+            let connection = Arc::new(connection);
             refused(&shared, &pod, &connection, &error, began);
             return;
         }

@@ -15,11 +15,11 @@ use weft_model::workload::{Workload, WorkloadUid};
 use super::{connect, refused};
 use crate::connections::{Entry, StillAllowed};
 use crate::error::InboundError;
-use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::record::{self, Connection, Outcome, Party, Path, Security};
 use crate::relay::{self, End, Progress};
 use crate::shared::{Admission, LocalPod, Shared};
+use crate::telemetry::metrics::Metrics;
 
 /// A connection that the destination pod's inbound side has accepted and connected.
 pub(crate) struct HandedOver<N> {

@@ -12,15 +12,14 @@ use weft_model::traffic::{Injected, TrafficPolicy};
 use weft_model::workload::WorkloadUid;
 
 use super::{REMEMBERED, Refused, lock};
-use crate::metrics::{ClientLabels, Metrics, PodLabels};
+use crate::telemetry::metrics::pod::PodMetrics;
 
 /// What one pod has under way to one Service, and how that went lately.
 #[derive(Debug)]
 pub(super) struct Client {
     pod: WorkloadUid,
     service: ServiceKey,
-    labels: ClientLabels,
-    metrics: Arc<Metrics>,
+    metrics: Arc<PodMetrics>,
     connections: AtomicU32,
     requests: AtomicU32,
     pending: AtomicU32,
@@ -58,14 +57,12 @@ struct Held {
 impl Client {
     pub(super) fn new(
         pod: WorkloadUid,
-        labels: PodLabels,
         service: &ServiceKey,
-        metrics: Arc<Metrics>,
+        metrics: Arc<PodMetrics>,
         now: Instant,
     ) -> Self {
         Self {
             pod,
-            labels: ClientLabels::new(labels, service),
             service: service.clone(),
             metrics,
             connections: AtomicU32::new(0),
@@ -134,13 +131,7 @@ impl Client {
     }
 
     pub(super) fn count_faults(&self, injected: Injected) {
-        let policies = &self.metrics.policies;
-        if injected.delay.is_some() {
-            policies.fault(&self.pod, &self.labels, "delay");
-        }
-        if injected.abort.is_some() {
-            policies.fault(&self.pod, &self.labels, "abort");
-        }
+        self.metrics.count_faults(&self.service, injected);
     }
 
     /// A place under a limit.
@@ -229,14 +220,13 @@ impl Client {
     }
 
     fn count(&self, refused: Refused) {
-        let policies = &self.metrics.policies;
-        policies.refused(&self.pod, &self.labels, refused.reason());
+        self.metrics.count_refused(&self.service, refused.reason());
     }
 
     fn breaker_is(&self, phase: Phase) {
         tracing::info!(pod = %self.pod, service = %self.service, ?phase, "circuit breaker");
-        let policies = &self.metrics.policies;
-        policies.breaker(&self.pod, &self.labels, phase);
+        self.metrics
+            .count_circuit_breaker_change(&self.service, phase);
     }
 }
 

@@ -16,7 +16,7 @@ use weft_model::traffic::{OutlierDetection, TrafficPolicy};
 
 use super::loads::{EndpointLoad, Loads};
 use super::{REMEMBERED, lock};
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Endpoints that are gone and remembered, beside as many as there are.
 const GONE: usize = 16;
@@ -145,7 +145,7 @@ impl Endpoints {
             let length = known.outlier.eject(policy, now);
             drop(state);
             tracing::info!(service = %self.service, %endpoint, ?length, "endpoint ejected");
-            self.metrics.policies.ejected(&self.service);
+            self.metrics.count_ejection(&self.service);
         }
     }
 }

@@ -400,7 +400,7 @@ fn faults_are_injected_and_counted() {
          destination_service_namespace=\"shop\",destination_service_name=\"web\",\
          fault=\"delay\"} 1"
     ));
-    bed.metrics.forget(&WorkloadUid::from("client"));
+    bed.metrics.forget_pod(&WorkloadUid::from("client"));
     let left = bed.metrics.encode().unwrap();
     assert!(!left.contains("weft_faults_injected_total{"), "{left}");
 }

@@ -24,9 +24,9 @@ use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey, ServiceKin
 use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
 use weft_model::{Change, OriginalDestination, SpiffeId};
 use weft_proxy::identity::{Certificate, CertificateStore};
-use weft_proxy::metrics::Metrics;
 use weft_proxy::net::{Net, Purpose};
 use weft_proxy::store::Store;
+use weft_proxy::telemetry::Metrics;
 use weft_proxy::workers::Workers;
 use weft_proxy::{IdleTimeouts, PodProxy, Settings, Shared};
 

@@ -1,19 +1,22 @@
-//! One structured line per connection and per request, with the target `access`.
+//! One structured line for each connection and each request, with the target `access`.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::record::{Connection, Outcome, RequestRecord};
+use super::info::ConnectionInfo;
+use super::outcome::{Outcome, RequestOutcome};
+use super::progress::ByteCount;
 
-/// Writes the line of a connection.
-pub(crate) fn write(
-    connection: &Connection,
+/// Writes the line of a connection. `connect_time` is `None` when the destination was
+/// never connected.
+pub(crate) fn write_connection(
+    connection: &ConnectionInfo,
     outcome: &Outcome,
-    sent: u64,
-    received: u64,
+    bytes: ByteCount,
+    connect_time: Option<Duration>,
     duration: Duration,
 ) {
-    let Connection {
+    let ConnectionInfo {
         source,
         destination,
         ..
@@ -33,10 +36,10 @@ pub(crate) fn write(
         destination.identity = text(destination.identity.as_ref()),
         destination.service = text(connection.service.as_ref()),
         original_destination = text(connection.original_destination.as_ref()),
-        bytes_sent = sent,
-        bytes_received = received,
+        bytes_sent = bytes.sent,
+        bytes_received = bytes.received,
         duration_us = micros(duration),
-        connect_us = outcome.connect.map(micros),
+        connect_us = connect_time.map(micros),
         flags = outcome.flag.as_str(),
         error = outcome.error.as_deref(),
         "connection"
@@ -44,8 +47,8 @@ pub(crate) fn write(
 }
 
 /// Writes the line of a request.
-pub(crate) fn write_request(connection: &Connection, request: &RequestRecord<'_>) {
-    let Connection {
+pub(crate) fn write_request(connection: &ConnectionInfo, request: &RequestOutcome<'_>) {
+    let ConnectionInfo {
         source,
         destination,
         ..
