@@ -23,6 +23,18 @@ pub(crate) struct ByteCount {
     pub(crate) received: u64,
 }
 
+impl std::ops::Sub for ByteCount {
+    type Output = Self;
+
+    /// Bytes that were carried since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_sub(earlier.sent),
+            received: self.received.saturating_sub(earlier.received),
+        }
+    }
+}
+
 /// Counts one direction of a connection, for whoever copies it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DirectionProgress<'a> {
