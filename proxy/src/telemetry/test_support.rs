@@ -1,9 +1,10 @@
 //! What the tests of records have in common: pods, connections, and readers of metrics and
 //! access log.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -95,11 +96,20 @@ pub(super) fn counted(telemetry: &Telemetry, name: &str, labels: &[&str]) -> Opt
 /// A line of the access log: its message and its fields as text.
 pub(super) type AccessLine = Vec<(&'static str, String)>;
 
+thread_local! {
+    /// Lines that this thread has written.
+    static LINES: RefCell<Vec<AccessLine>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The access log's lines that `act` writes.
 pub(super) fn access_lines(act: impl FnOnce()) -> Vec<AccessLine> {
-    let lines = Arc::<Mutex<Vec<AccessLine>>>::default();
-    tracing::subscriber::with_default(AccessLog(Arc::clone(&lines)), act);
-    std::mem::take(&mut *lines.lock().unwrap())
+    // One for all threads: what one thread's alone would want depends on which of them
+    // came first to a line.
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| tracing::subscriber::set_global_default(AccessLog).unwrap());
+    LINES.take();
+    act();
+    LINES.take()
 }
 
 /// One field of a line.
@@ -108,7 +118,7 @@ pub(super) fn field<'a>(line: &'a AccessLine, name: &str) -> &'a str {
     field.map_or("absent", |(_, value)| value)
 }
 
-struct AccessLog(Arc<Mutex<Vec<AccessLine>>>);
+struct AccessLog;
 
 impl Subscriber for AccessLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -126,7 +136,7 @@ impl Subscriber for AccessLog {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields(Vec::new());
         event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0);
+        LINES.with_borrow_mut(|lines| lines.push(fields.0));
     }
 
     fn enter(&self, _: &Id) {}

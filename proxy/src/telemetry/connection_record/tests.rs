@@ -271,8 +271,8 @@ fn no_byte_is_lost_or_counted_twice_while_scrapes_and_ends_race() {
                 for _ in 0..PIECES {
                     record.progress().add_sent(3);
                     record.progress().add_received(2);
-                    thread::yield_now();
                 }
+                thread::yield_now();
                 record.close(CloseReason::Finished);
             }
         };
