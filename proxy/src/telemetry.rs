@@ -30,6 +30,8 @@ pub(crate) mod request_record;
 pub(crate) mod table;
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod tests;
 
 pub use flag::ResponseFlag;
 pub use metrics::Metrics;

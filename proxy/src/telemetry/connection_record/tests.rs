@@ -68,12 +68,12 @@ fn error() -> io::Error {
     io::Error::other("nobody listens")
 }
 
-/// An exit, the flag that it is recorded with, and the error of its line.
-type Exit = (fn(ConnectionRecord), &'static str, &'static str);
+/// A way for a record to end.
+type Exit = fn(ConnectionRecord);
 
 #[test]
 fn each_exit_is_recorded_once_in_metrics_and_access_log() {
-    let exits: [Exit; 8] = [
+    let exits: [(Exit, &str, &str); 8] = [
         (|record| record.close(CloseReason::Finished), "-", "absent"),
         (
             |record| record.close(CloseReason::DownstreamReset),
@@ -134,7 +134,7 @@ fn each_exit_is_recorded_once_in_metrics_and_access_log() {
 
 #[test]
 fn what_ends_before_it_is_opened_is_a_failure() {
-    let exits: [(fn(ConnectionRecord), &str); 3] = [
+    let exits: [(Exit, &str); 3] = [
         (
             |record| record.fail(ResponseFlag::Connect, &error()),
             "CONNECT",
@@ -341,89 +341,6 @@ async fn what_was_decided_before_a_change_and_opened_after_it_is_cut_at_once() {
     assert_eq!(bed.open().cut().await, CutReason::ProxyStopped);
     // The reason that came first stays.
     assert_eq!(late.cut().await, CutReason::PolicyChanged);
-}
-
-#[test]
-fn the_series_of_a_pod_go_with_it_though_a_connection_is_still_open() {
-    let bed = Bed::new();
-    let (open, mut http) = (bed.open(), bed.start());
-    http.opened_for_requests(None);
-    open.progress().add_sent(1);
-    assert_eq!(bed.total(SENT), 1);
-    bed.pod.retire();
-    let gone = || {
-        let text = bed.telemetry.encode().unwrap();
-        assert!(!text.contains("client"), "{text}");
-    };
-    gone();
-    open.progress().add_sent(1);
-    gone();
-    open.close(CloseReason::UpstreamReset);
-    http.fail(ResponseFlag::RequestSyntax, &error());
-    bed.start().fail(ResponseFlag::Connect, &error());
-    bed.open().close(CloseReason::Finished);
-    gone();
-}
-
-#[test]
-fn a_pod_that_goes_takes_nothing_from_another_of_the_same_deployment() {
-    let bed = Bed::new();
-    let sibling = bed.telemetry.for_pod(&pod("client-2", "client"));
-    let info = outbound(&pod("client-2", "client"), &bed.server);
-    let mut other = ConnectionRecord::start(&sibling, info, Instant::now());
-    other.opened(Duration::ZERO, None);
-    other.progress().add_sent(5);
-    bed.open().close(CloseReason::Finished);
-    assert_eq!((bed.total(OPENED), bed.total(SENT)), (2, 5));
-    bed.pod.retire();
-    assert_eq!((bed.total(OPENED), bed.total(SENT)), (2, 5));
-    other.progress().add_sent(5);
-    other.close(CloseReason::Finished);
-    assert_eq!((bed.total(CLOSED), bed.total(SENT)), (2, 10));
-    drop(sibling);
-    assert_eq!(bed.counted(OPENED, &[]), None);
-}
-
-#[test]
-fn a_later_run_of_a_pods_proxy_keeps_its_series() {
-    let bed = Bed::new();
-    bed.open().close(CloseReason::Finished);
-    let successor = bed.telemetry.for_pod(&bed.client);
-    bed.pod.retire();
-    bed.pod.retire();
-    assert_eq!(bed.total(CLOSED), 1);
-    let info = outbound(&bed.client, &bed.server);
-    let mut record = ConnectionRecord::start(&successor, info, Instant::now());
-    record.opened(Duration::ZERO, None);
-    record.close(CloseReason::Finished);
-    assert_eq!(bed.total(CLOSED), 2);
-    drop(successor);
-    assert_eq!(bed.counted(CLOSED, &[]), None);
-}
-
-#[test]
-fn open_connections_are_listed_oldest_first_and_leave_when_they_end() {
-    let bed = Bed::new();
-    let server = bed.telemetry.for_pod(&bed.server);
-    let first = bed.open();
-    first.progress().add_received(4);
-    let info = inbound(&bed.server, &bed.client);
-    let mut second = ConnectionRecord::start(&server, info, Instant::now());
-    second.opened(Duration::ZERO, None);
-    let listed = serde_json::to_value(bed.telemetry.connections().list()).unwrap();
-    assert_eq!(listed[0]["direction"], "outbound");
-    assert_eq!(listed[0]["path"], "cross-node");
-    assert_eq!(listed[0]["security"], "mutual_tls");
-    assert_eq!(listed[0]["bytes_received"], 4);
-    assert_eq!(listed[0]["service"], "shop/web");
-    assert_eq!(
-        listed[0]["destination"]["identity"],
-        "spiffe://cluster.local/ns/shop/sa/server"
-    );
-    assert_eq!(listed[1]["direction"], "inbound");
-    assert_eq!(bed.telemetry.connections().len(), 2);
-    drop((first, second));
-    assert!(bed.telemetry.connections().is_empty());
 }
 
 #[test]
