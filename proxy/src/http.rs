@@ -5,13 +5,11 @@
 //! backend and an endpoint, send it, try again where that is wanted, take the steps back,
 //! record once.
 //!
-//! * [`guard`]: what is refused before anything parses it
 //! * [`detect`]: what a connection speaks
-//! * [`serve`]: the client's connection
+//! * [`serve`]: the client's connection, HTTP/1 behind the guard of `weft-http-guard`
 //! * [`exchange`], [`forward`]: a request, and one attempt of it
 //! * [`filters`], [`answer`], [`message`]: what is done to messages; pure
 //! * [`policy`]: what TrafficPolicies say of a request
-//! * [`guard`]: what two parsers may read differently is refused
 //! * [`mirror`], [`upgrade`], [`session`]: copies, other protocols, sticky endpoints
 //! * [`pool`], [`connect`], [`stream`], [`endpoints`]: the connections to endpoints
 //! * [`body`], [`response`], [`recorder`]: bodies on their way, and the record at the end
@@ -24,7 +22,6 @@ mod endpoints;
 mod exchange;
 mod filters;
 mod forward;
-pub mod guard;
 mod message;
 mod mirror;
 mod policy;
@@ -42,13 +39,13 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use weft_http_guard::{Refusal, RefusalKind};
 use weft_model::detect::protocol::{DeclaredProtocol, DetectedProtocol};
 use weft_model::mesh::Candidate;
 use weft_model::service::Service;
 use weft_model::{NamespacedName, OriginalDestination};
 
 use self::endpoints::EndpointCache;
-use self::guard::Refusal;
 use self::pool::HttpPool;
 use crate::config::control_plane::ControlPlane;
 use crate::net::Net;
@@ -172,6 +169,16 @@ pub(crate) async fn serve<N: Net>(
     }
 }
 
+/// The response flag of requests that the guard refused.
+fn flag_of_refusal(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Syntax => "REQUEST_SYNTAX",
+        RefusalKind::Host => "REQUEST_HOST",
+        RefusalKind::Framing => "REQUEST_FRAMING",
+        RefusalKind::TooLarge => "REQUEST_TOO_LARGE",
+    }
+}
+
 impl<N> Downstream<N> {
     /// A connection of `client` to a service.
     pub(crate) fn new(
@@ -196,7 +203,7 @@ impl<N> Downstream<N> {
         let connection = self.describe(None, &self.service.key);
         let (shared, uid) = (&self.shared, &self.pod.started_as.uid);
         let (nothing, began) = (Progress::default(), Instant::now());
-        let outcome = Outcome::failed(refusal.flag(), &refusal);
+        let outcome = Outcome::failed(flag_of_refusal(refusal.kind()), &refusal);
         record::closed(&shared.metrics, uid, &connection, &nothing, &outcome, began);
     }
 

@@ -10,27 +10,43 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::Notify;
 
-use super::super::{GuardHandle, Guarded, LARGEST_HEAD, LONGEST_REQUEST_LINE, Refusal};
+use weft_http_guard::{GuardHandle, GuardedStream, Limits, Refusal};
 
 /// A server that answers with the path, or the body's length; 101 and tunnels echo.
 struct Server {
     client: DuplexStream,
     handle: GuardHandle,
     requests: Arc<AtomicUsize>,
+    /// What requests with `x-wait` wait for.
+    release: Arc<Notify>,
 }
 
 impl Server {
     fn start() -> Self {
+        Self::with_limits(Limits::DEFAULT)
+    }
+
+    fn with_limits(limits: Limits) -> Self {
         let (client, server) = tokio::io::duplex(1024 * 1024);
-        let (guarded, handle) = Guarded::new(server);
+        let (guarded, handle) = GuardedStream::new(server, limits);
         let requests = Arc::new(AtomicUsize::new(0));
-        let (seen, of_service) = (Arc::clone(&requests), handle.clone());
-        let service = service_fn(move |request| {
+        let release = Arc::new(Notify::new());
+        let (seen, of_service, released) =
+            (Arc::clone(&requests), handle.clone(), Arc::clone(&release));
+        let service = service_fn(move |request: Request<Incoming>| {
             seen.fetch_add(1, Ordering::Relaxed);
-            answer(request, of_service.clone())
+            let (handle, released) = (of_service.clone(), Arc::clone(&released));
+            async move {
+                if request.headers().contains_key("x-wait") {
+                    released.notified().await;
+                }
+                answer(request, handle).await
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
+            .half_close(true)
             .serve_connection(TokioIo::new(guarded), service)
             .with_upgrades();
         tokio::spawn(connection);
@@ -38,6 +54,7 @@ impl Server {
             client,
             handle,
             requests,
+            release,
         }
     }
 
@@ -68,6 +85,12 @@ impl Server {
     }
 }
 
+/// The statuses of several responses.
+fn statuses(answer: &str) -> Vec<&str> {
+    let lines = answer.match_indices("HTTP/1.1 ");
+    lines.map(|(at, _)| &answer[at + 9..at + 12]).collect()
+}
+
 async fn answer(
     request: Request<Incoming>,
     handle: GuardHandle,
@@ -78,6 +101,9 @@ async fn answer(
         (true, _) => StatusCode::SWITCHING_PROTOCOLS,
         (false, _) => StatusCode::OK,
     };
+    let asked = request.headers().get("x-status");
+    let asked = asked.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
+    let status = asked.unwrap_or(status);
     let status = if !upgrades && request.method() == Method::CONNECT {
         StatusCode::FORBIDDEN
     } else {
@@ -93,13 +119,13 @@ async fn answer(
     } else {
         let body = request.into_body().collect().await;
         if body.is_err() {
-            handle.answered(StatusCode::BAD_REQUEST);
+            handle.response_decided(StatusCode::BAD_REQUEST);
             let mut refused = Response::new(Full::new(Bytes::from("bad body")));
             *refused.status_mut() = StatusCode::BAD_REQUEST;
             return Ok(refused);
         }
     }
-    handle.answered(status);
+    handle.response_decided(status);
     let mut response = Response::new(Full::new(Bytes::from(path)));
     *response.status_mut() = status;
     if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -121,7 +147,10 @@ async fn a_refused_request_is_answered_and_the_connection_closed() {
         "{answer}"
     );
     assert!(answer.contains("connection: close\r\n"), "{answer}");
-    assert_eq!(server.handle.refusal(), Some(Refusal::LengthAndEncoding));
+    assert_eq!(
+        server.handle.refusal(),
+        Some(Refusal::ContentLengthWithTransferEncoding)
+    );
     assert_eq!(server.requests(), 0);
 }
 
@@ -136,11 +165,7 @@ async fn requests_before_a_refused_one_are_answered_first() {
         good("/4")
     );
     let answer = server.exchange(input.as_bytes()).await;
-    let statuses: Vec<_> = answer
-        .match_indices("HTTP/1.1 ")
-        .map(|(at, _)| &answer[at + 9..at + 12])
-        .collect();
-    assert_eq!(statuses, ["200", "200", "400"], "{answer}");
+    assert_eq!(statuses(&answer), ["200", "200", "400"], "{answer}");
     assert_eq!(server.requests(), 2);
 }
 
@@ -162,10 +187,10 @@ async fn a_head_is_refused_wherever_it_was_cut() {
 
 #[tokio::test]
 async fn heads_that_are_too_large_have_statuses_of_their_own() {
-    let long = "a".repeat(LARGEST_HEAD);
+    let long = "a".repeat(Limits::DEFAULT.head_bytes);
     let line = format!(
         "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
-        &long[..LONGEST_REQUEST_LINE]
+        &long[..Limits::DEFAULT.request_line_bytes]
     );
     let answer = Server::start().exchange(line.as_bytes()).await;
     assert!(
@@ -178,6 +203,20 @@ async fn heads_that_are_too_large_have_statuses_of_their_own() {
         answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn the_status_of_a_refusal_replaces_no_other_response() {
+    let mut server = Server::with_limits(Limits {
+        head_bytes: 100,
+        ..Limits::DEFAULT
+    });
+    let own = "GET / HTTP/1.1\r\nHost: a\r\nX-Status: 400\r\n\r\n";
+    let long = "a".repeat(100);
+    let input = format!("{own}{own}GET / HTTP/1.1\r\nHost: a\r\nname: {long}\r\n\r\n");
+    let answer = server.exchange(input.as_bytes()).await;
+    assert_eq!(statuses(&answer), ["400", "400", "431"], "{answer}");
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
@@ -249,4 +288,41 @@ async fn bytes_sent_ahead_of_a_refused_upgrade_are_no_request() {
     );
     assert_eq!(server.handle.refusal(), Some(Refusal::AheadOfUpgrade));
     assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn bytes_that_arrive_before_an_upgrade_is_refused_are_no_request() {
+    let tunnel = "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nX-Wait: 1\r\n\r\n";
+    let websocket = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\nX-Wait: 1\r\n\r\n";
+    for head in [tunnel, websocket] {
+        let mut server = Server::start();
+        server.client.write_all(head.as_bytes()).await.unwrap();
+        while server.requests() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let hidden = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        server.client.write_all(hidden).await.unwrap();
+        server.release.notify_one();
+        let answer = server.until("HTTP/1.1 400 ").await;
+        assert!(!answer.contains("/hidden"), "{answer}");
+        assert_eq!(server.handle.refusal(), Some(Refusal::AheadOfUpgrade));
+        assert_eq!(server.requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_arrive_before_an_upgrade_is_granted_belong_to_it() {
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Grant: 1\r\nUpgrade: echo\r\n\
+                Connection: upgrade\r\nX-Wait: 1\r\n\r\n";
+    let mut server = Server::start();
+    server.client.write_all(head.as_bytes()).await.unwrap();
+    while server.requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.client.write_all(b"early\0\n").await.unwrap();
+    server.release.notify_one();
+    server.until("early\0\n").await;
+    server.client.write_all(b"late").await.unwrap();
+    server.until("late").await;
+    assert_eq!(server.handle.refusal(), None);
 }
