@@ -11,6 +11,7 @@
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
+//! * `traffic_split`: the shares of a rule's backends
 //! * `sniff`: what a client sends first
 //! * [`telemetry`], `record`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
@@ -39,8 +40,10 @@ mod sniff;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+mod traffic_split;
 pub mod workers;
 
 pub use proxy::PodProxy;
 pub use settings::{IdleTimeouts, Settings};
 pub use shared::Shared;
+pub use traffic_split::RuleSequences;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use weft_model::OriginalDestination;
-use weft_model::policy::PlaintextOrigin;
+use weft_model::authorization::PlaintextOrigin;
 
 /// What a connection that the proxy itself opens is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::OriginalDestination;
-use weft_model::external::EgressMode;
+use weft_model::detect::protocol::DetectedProtocol;
+use weft_model::egress::EgressMode;
 use weft_model::mesh::Candidate;
-use weft_model::protocol::Detected;
 use weft_model::workload::Workload;
 
 use self::destination::Destination;
@@ -209,9 +209,11 @@ async fn requests<N: Net>(
         }
     };
     let is_http2 = match detected {
-        Ok(Detected::Http1) => false,
-        Ok(Detected::Http2) => true,
-        Ok(Detected::Tls | Detected::Opaque) | Err(_) => return Spoken::Opaque(accepted),
+        Ok(DetectedProtocol::Http1) => false,
+        Ok(DetectedProtocol::Http2) => true,
+        Ok(DetectedProtocol::Tls | DetectedProtocol::Opaque) | Err(_) => {
+            return Spoken::Opaque(accepted);
+        }
     };
     let (shared, pod) = (Arc::clone(shared), Arc::clone(pod));
     let downstream = http::Downstream::new(shared, pod, client, original, service);

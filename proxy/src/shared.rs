@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use weft_model::Mesh;
-use weft_model::service::ServiceKey;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{Mesh, NamespacedName};
 
 use crate::config::control_plane::ControlPlane;
 use crate::connections::{ConnectionTable, ProxyId};
@@ -19,6 +18,7 @@ use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::originate::Originations;
+use crate::traffic_split::RuleSequences;
 
 pub use crate::settings::Settings;
 
@@ -39,6 +39,8 @@ pub struct Shared<N> {
     pub pods: LocalPods<N>,
     /// What is known of endpoints.
     pub(crate) resilience: Resilience,
+    /// Where the draws between backends stand.
+    pub(crate) rule_sequences: RuleSequences,
     /// TLS to external services.
     pub(crate) originations: Originations,
     /// Limits and times.
@@ -64,6 +66,7 @@ impl<N> Shared<N> {
             metrics,
             connections: Arc::default(),
             pods: LocalPods::default(),
+            rule_sequences: RuleSequences::default(),
             originations: Originations::default(),
             settings,
             control_plane: None,
@@ -144,7 +147,7 @@ impl<N> LocalPod<N> {
         &self,
         shared: &Shared<N>,
         mesh: &Mesh,
-        service: Option<(&ServiceKey, u16)>,
+        service: Option<(&NamespacedName, u16)>,
         now: Instant,
     ) -> Upstream {
         self.clients

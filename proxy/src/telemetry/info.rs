@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
+use weft_model::NamespacedName;
 use weft_model::mesh::{Candidate, Transport};
-use weft_model::service::{Service, ServiceKey};
+use weft_model::service::Service;
 use weft_model::workload::Workload;
 use weft_model::{OriginalDestination, SpiffeId};
 
@@ -157,7 +158,7 @@ pub struct ConnectionInfo {
     pub destination: Peer,
     /// The service that was asked for.
     #[serde(serialize_with = "as_text")]
-    pub service: Option<ServiceKey>,
+    pub service: Option<NamespacedName>,
     /// The service's DNS name.
     pub service_hostname: Option<Arc<str>>,
     /// The address that the application dialled.
@@ -175,12 +176,12 @@ impl ConnectionInfo {
         service: Option<&Service>,
     ) -> Self {
         let original = original.map(OriginalDestination::address);
-        let workload = candidate.and_then(|candidate| candidate.workload.as_ref());
+        let workload = candidate.and_then(Candidate::workload);
         let (hop, security) = match candidate.map(|candidate| &candidate.transport) {
             Some(Transport::Tunnel { .. }) => (Hop::CrossNode, Security::MutualTls),
-            Some(Transport::SameNode) => (Hop::SameNode, Security::SameNode),
+            Some(Transport::SameNode { .. }) => (Hop::SameNode, Security::SameNode),
             Some(Transport::Tls { .. }) => (Hop::Outside, Security::Tls),
-            Some(Transport::Plaintext) | None => (Hop::Outside, Security::Plaintext),
+            Some(Transport::Plaintext { .. }) | None => (Hop::Outside, Security::Plaintext),
         };
         let mut from = Peer::from_workload(source, Some(client));
         let address = candidate.map(|candidate| candidate.address).or(original);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use weft_model::route::table::TableRule;
+use weft_model::route::table::CompiledRule;
 
 use super::flag::ResponseFlag;
 
@@ -106,7 +106,7 @@ pub(crate) struct RequestOutcome<'a> {
     /// Its `host` or `host:port`.
     pub(crate) authority: &'a str,
     /// The rule that matched it.
-    pub(crate) rule: Option<&'a TableRule>,
+    pub(crate) rule: Option<&'a CompiledRule>,
     /// Whether it is gRPC.
     pub(crate) grpc: bool,
     /// `None` when the client got no answer.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
 use tracing::Span;
-use weft_model::route::table::TableRule;
+use weft_model::route::table::CompiledRule;
 
 use super::access_log;
 use super::flag::ResponseFlag;
@@ -27,7 +27,7 @@ pub(crate) struct RequestDescription {
     /// Whether it is gRPC.
     pub(crate) grpc: bool,
     /// The rule that matched it.
-    pub(crate) rule: Option<Arc<TableRule>>,
+    pub(crate) rule: Option<Arc<CompiledRule>>,
 }
 
 /// The record of one request. It is recorded when it is dropped: with the client that

@@ -9,9 +9,10 @@ use std::sync::{Arc, Once};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use weft_model::NamespacedName;
 use weft_model::OriginalDestination;
 use weft_model::mesh::{Candidate, Transport};
-use weft_model::service::{Service, ServiceKey, ServiceKind};
+use weft_model::service::{Service, ServiceKind};
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
 };
@@ -50,17 +51,16 @@ fn address(last: u8, port: u16) -> SocketAddr {
 /// A connection of `from` to the service `web`, which `to` serves through a tunnel.
 pub(super) fn outbound(from: &Arc<Workload>, to: &Arc<Workload>) -> Arc<ConnectionInfo> {
     let service = Service {
-        key: ServiceKey::new("shop", "web"),
+        key: NamespacedName::new("shop", "web"),
         hostname: "web.shop.svc.cluster.local".into(),
         kind: ServiceKind::ClusterIp(Vec::new()),
         ports: Vec::new(),
     };
     let candidate = Candidate {
         address: address(3, 8080),
-        workload: Some(Arc::clone(to)),
         transport: Transport::Tunnel {
             gateway: address(3, 15008),
-            identity: to.identity.clone(),
+            workload: Arc::clone(to),
         },
     };
     Arc::new(ConnectionInfo::outbound(

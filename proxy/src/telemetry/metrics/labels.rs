@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::workload::Workload;
 
 use super::key::workload_name;
@@ -130,7 +130,7 @@ pub(crate) struct ServiceLabels {
 }
 
 impl ServiceLabels {
-    pub(super) fn new(service: &ServiceKey) -> Self {
+    pub(super) fn new(service: &NamespacedName) -> Self {
         Self {
             destination_service_namespace: Arc::clone(&service.namespace),
             destination_service_name: Arc::clone(&service.name),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
-use weft_model::breaker::Phase;
-use weft_model::service::ServiceKey;
-use weft_model::traffic::Injected;
+use weft_model::NamespacedName;
+use weft_model::traffic::InjectedFault;
+use weft_model::traffic::circuit_breaker::CircuitState;
 use weft_model::workload::Workload;
 
 use super::connections::{ConnectionSeries, PodConnectionSeries};
@@ -111,19 +111,19 @@ impl PodMetrics {
     }
 
     /// Counts what the policy of a Service refused.
-    pub(crate) fn count_refused(&self, service: &ServiceKey, reason: ResponseFlag) {
+    pub(crate) fn count_refused(&self, service: &NamespacedName, reason: ResponseFlag) {
         let (all, client) = (&self.families.policies, self.client_of(service));
         self.count(|pod| pod.policies.count_refused(all, client, reason));
     }
 
     /// Counts a circuit breaker's turn to another state.
-    pub(crate) fn count_circuit_breaker_change(&self, service: &ServiceKey, to: Phase) {
+    pub(crate) fn count_circuit_breaker_change(&self, service: &NamespacedName, to: CircuitState) {
         let (all, client) = (&self.families.policies, self.client_of(service));
         self.count(|pod| pod.policies.count_breaker(all, client, to));
     }
 
     /// Counts the faults that were injected into one request.
-    pub(crate) fn count_faults(&self, service: &ServiceKey, injected: Injected) {
+    pub(crate) fn count_faults(&self, service: &NamespacedName, injected: InjectedFault) {
         let (all, client) = (&self.families.policies, self.client_of(service));
         self.count(|pod| pod.policies.count_faults(all, &client, injected));
     }
@@ -137,7 +137,7 @@ impl PodMetrics {
         });
     }
 
-    fn client_of(&self, service: &ServiceKey) -> ClientLabels {
+    fn client_of(&self, service: &NamespacedName) -> ClientLabels {
         ClientLabels::new(&self.labels, service)
     }
 

@@ -4,9 +4,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use weft_model::breaker::Phase;
-use weft_model::service::ServiceKey;
-use weft_model::traffic::Injected;
+use weft_model::NamespacedName;
+use weft_model::traffic::InjectedFault;
+use weft_model::traffic::circuit_breaker::CircuitState;
 
 use super::labels::{PodLabels, ServiceLabels};
 use super::shared_series::{AllLabels, SeriesCache, SharedSeries};
@@ -22,7 +22,7 @@ pub(super) struct ClientLabels {
 }
 
 impl ClientLabels {
-    pub(super) fn new(pod: &PodLabels, service: &ServiceKey) -> Self {
+    pub(super) fn new(pod: &PodLabels, service: &NamespacedName) -> Self {
         Self {
             pod: pod.clone(),
             service: ServiceLabels::new(service),
@@ -86,13 +86,13 @@ impl PolicyMetrics {
     }
 
     /// Counts an ejection of an endpoint of a Service.
-    pub(super) fn count_ejection(&self, service: &ServiceKey) {
+    pub(super) fn count_ejection(&self, service: &NamespacedName) {
         let labels = ServiceLabels::new(service);
         self.ejections.get_or_create(&labels).inc();
     }
 
     /// Drops the series of a Service's endpoints.
-    pub(super) fn forget_service(&self, service: &ServiceKey) {
+    pub(super) fn forget_service(&self, service: &NamespacedName) {
         self.ejections.remove(&ServiceLabels::new(service));
     }
 }
@@ -120,11 +120,16 @@ impl PodPolicySeries {
     }
 
     /// Counts a circuit breaker's turn to another state.
-    pub(super) fn count_breaker(&mut self, all: &PolicyMetrics, client: ClientLabels, to: Phase) {
+    pub(super) fn count_breaker(
+        &mut self,
+        all: &PolicyMetrics,
+        client: ClientLabels,
+        to: CircuitState,
+    ) {
         let to = match to {
-            Phase::Closed => "closed",
-            Phase::Open => "open",
-            Phase::HalfOpen => "half_open",
+            CircuitState::Closed => "closed",
+            CircuitState::Open => "open",
+            CircuitState::HalfOpen => "half_open",
         };
         let labels = BreakerLabels { client, to };
         self.breakers
@@ -137,7 +142,7 @@ impl PodPolicySeries {
         &mut self,
         all: &PolicyMetrics,
         client: &ClientLabels,
-        injected: Injected,
+        injected: InjectedFault,
     ) {
         let faults = [
             ("delay", injected.delay.is_some()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use super::families::Families;
@@ -78,12 +78,12 @@ impl Metrics {
     }
 
     /// Counts an ejection of an endpoint of a Service.
-    pub(crate) fn count_ejection(&self, service: &ServiceKey) {
+    pub(crate) fn count_ejection(&self, service: &NamespacedName) {
         self.families.policies.count_ejection(service);
     }
 
     /// Drops the series of a Service's endpoints.
-    pub(crate) fn forget_service(&self, service: &ServiceKey) {
+    pub(crate) fn forget_service(&self, service: &NamespacedName) {
         self.families.policies.forget_service(service);
     }
 
