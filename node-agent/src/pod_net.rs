@@ -1,5 +1,5 @@
-//! The sockets of one pod, opened from the node: what [`weft_proxy::net::Net`] is on a
-//! node.
+//! The sockets of one pod, opened from the node: what
+//! [`weft_proxy::sockets::Sockets`] is on a node.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
 use weft_model::policy::PlaintextOrigin;
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::{Purpose, Sockets};
 
 use crate::netns::NetworkNamespace;
 use crate::redirect::SocketMaps;
@@ -38,7 +38,7 @@ impl PodNet {
     }
 
     /// A socket in the namespace. Everything but its creation can be done from outside.
-    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+    fn open(&self, address: SocketAddr) -> io::Result<Socket> {
         let create = || {
             let kind = Type::STREAM.nonblocking().cloexec();
             Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
@@ -47,9 +47,9 @@ impl PodNet {
     }
 }
 
-impl Net for PodNet {
+impl Sockets for PodNet {
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = self.socket(address)?;
+        let socket = self.open(address)?;
         // A connection given to this listener takes a local port that it never bound; without
         // this option the application could not bind that port any more.
         socket.set_reuse_address(true)?;
@@ -61,22 +61,22 @@ impl Net for PodNet {
         Ok(socket.into())
     }
 
-    async fn connect(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
-        let socket = self.socket(to)?;
+    fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket> {
+        let socket = self.open(to)?;
         match purpose {
             Purpose::Upstream => self.sockets.mark_upstream(socket.as_fd())?,
             Purpose::Application { client } => {
                 self.sockets.mark_application(socket.as_fd(), client)?;
             }
         }
-        TcpSocket::from_std_stream(socket.into()).connect(to).await
+        Ok(TcpSocket::from_std_stream(socket.into()))
     }
 
     fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
         self.sockets.original_destination(accepted.as_fd())
     }
 
-    fn origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
+    fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
         self.sockets.origin(accepted.as_fd())
     }
 }

@@ -13,11 +13,10 @@ use tokio::sync::watch;
 
 use crate::relay;
 use crate::shared::LocalPod;
+use crate::sockets::set_data_path_options;
 
 /// Wait after the kernel had no descriptor or memory for another connection.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// Silence after which the kernel asks whether the peer is still there.
-const KEEPALIVE: Duration = Duration::from_secs(180);
 
 /// How long a connection has to end and to be recorded once its proxy is gone.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -47,7 +46,7 @@ pub(crate) async fn accept<N, F>(
                     tracing::warn!(pod = %pod.started_as.name, "connection limit reached");
                     continue;
                 };
-                prepare(&stream);
+                set_data_path_options(&stream);
                 let (serving, proxy) = (serve(stream, peer), draining.clone());
                 tokio::spawn(async move {
                     let mut serving = pin!(serving);
@@ -73,21 +72,6 @@ pub(crate) async fn accept<N, F>(
 /// Resolves when the sender is.
 async fn gone(mut proxy: watch::Receiver<bool>) {
     while proxy.changed().await.is_ok() {}
-}
-
-/// Options of every connection of the data path. Failing to set one is no reason to
-/// refuse the connection.
-pub(crate) fn prepare(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
-    let set = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        tracing::debug!(%error, "socket options");
-    }
 }
 
 /// Whether an error concerns just the connection that would have been accepted

@@ -4,7 +4,7 @@
 //! `inbound`; both read top-down as a short list of phases. Everything else serves
 //! these two:
 //!
-//! * [`net`]: where sockets live, the one trait
+//! * [`sockets`]: the sockets of one pod, the one trait; [`net`] connects them
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
 //! * [`tls`], [`hbone`]: the tunnel
 //! * [`http`]: requests, matched and changed as routes say
@@ -36,6 +36,7 @@ mod relay;
 pub mod resilience;
 pub mod shared;
 mod sniff;
+pub mod sockets;
 pub mod store;
 pub mod tls;
 pub mod workers;

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use weft_model::policy::{HBONE_PORT, MtlsMode};
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::redirect::PodCapture;
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::Purpose;
 
-use crate::lab::{Captured, Lab, accept, address, block_on, dial, isolated};
+use crate::lab::{Captured, Lab, accept, address, dial, isolated};
 
 const PERMISSIVE: MtlsMode = MtlsMode::Permissive;
 const STRICT: MtlsMode = MtlsMode::Strict;
@@ -54,7 +54,7 @@ fn the_application_sees_its_client() {
             let purpose = Purpose::Application {
                 client: address(client),
             };
-            let stream = block_on(captured.net.connect(to, purpose)).unwrap();
+            let stream = captured.connect(to, purpose).unwrap();
             let (accepted, from) = application.accept().unwrap();
             assert_eq!(from, address(client), "accept()");
             assert_eq!(
@@ -78,7 +78,7 @@ fn an_application_for_both_families_sees_an_ipv4_client_mapped() {
         let purpose = Purpose::Application {
             client: address("10.9.0.20:4444"),
         };
-        let _stream = block_on(captured.net.connect(to, purpose)).unwrap();
+        let _stream = captured.connect(to, purpose).unwrap();
         let (accepted, from) = application.accept().unwrap();
         assert_eq!(from, address("[::ffff:10.9.0.20]:4444"));
         assert_eq!(accepted.peer_addr().unwrap(), from);
@@ -98,7 +98,7 @@ fn an_ipv4_application_keeps_the_true_peer_of_an_ipv6_client() {
             client: address("[fd09::14]:4444"),
         };
         let to = address("10.9.0.10:8080");
-        let _stream = block_on(captured.net.connect(to, purpose)).unwrap();
+        let _stream = captured.connect(to, purpose).unwrap();
         let (_, from) = application.accept().unwrap();
         assert_eq!(from.ip(), captured.pod.v4());
     });
@@ -117,7 +117,9 @@ fn the_proxy_reaches_the_application_also_from_another_address_of_the_pod() {
         let purpose = Purpose::Application {
             client: address("10.9.0.20:4444"),
         };
-        block_on(captured.net.connect(address("10.9.0.11:8080"), purpose)).unwrap();
+        captured
+            .connect(address("10.9.0.11:8080"), purpose)
+            .unwrap();
         assert_eq!(application.accept().unwrap().1, address("10.9.0.20:4444"));
     });
 }

@@ -22,7 +22,7 @@ use weft_node_agent::redirect::{
     CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectOptions, SocketMaps,
     UnknownPods,
 };
-use weft_proxy::net::Net;
+use weft_proxy::sockets::{self, Purpose, Sockets};
 
 /// Tells the process of a test where its cgroup is.
 const CGROUP: &str = "WEFT_KERNEL_TEST_CGROUP";
@@ -403,6 +403,15 @@ impl Captured {
             captured,
             sockets: redirect.sockets(),
         }
+    }
+
+    /// Connects as the proxy does.
+    pub(crate) fn connect(
+        &self,
+        to: SocketAddr,
+        purpose: Purpose,
+    ) -> io::Result<tokio::net::TcpStream> {
+        block_on(sockets::connect(&self.net, to, purpose, PATIENCE))
     }
 
     pub(crate) fn update(&mut self, mtls_mode: MtlsMode, excluded: &[&str]) {

@@ -37,7 +37,7 @@ pub(crate) async fn serve<N: Net>(
         relay::reset_on_close(&accepted);
         return;
     };
-    let origin = pod.net.origin(&accepted);
+    let origin = pod.net.plaintext_origin(&accepted);
     let known = shared
         .store
         .snapshot()

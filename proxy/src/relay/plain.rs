@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+pub(crate) use crate::sockets::reset_on_close;
 
 use super::{Broken, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer, would_block};
 
@@ -43,14 +44,6 @@ pub(crate) async fn relay_plain(
         reset_on_close(&upstream);
     }
     end
-}
-
-/// Closing this connection shall tell the peer that it broke, not that it ended.
-pub(crate) fn reset_on_close(stream: &TcpStream) {
-    let linger = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-    if let Err(error) = linger {
-        tracing::debug!(%error, "a broken connection will end by FIN instead of RST");
-    }
 }
 
 /// Runs both directions to their ends; a break of either ends both.

@@ -25,7 +25,7 @@ use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabel
 use weft_model::{Change, OriginalDestination, SpiffeId};
 use weft_proxy::identity::{Certificate, CertificateStore};
 use weft_proxy::metrics::Metrics;
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::{Purpose, Sockets};
 use weft_proxy::store::Store;
 use weft_proxy::workers::Workers;
 use weft_proxy::{IdleTimeouts, PodProxy, Settings, Shared};
@@ -147,7 +147,7 @@ pub(crate) struct HostNet {
     pub(crate) shown: Mutex<Vec<SocketAddr>>,
 }
 
-impl Net for HostNet {
+impl Sockets for HostNet {
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         if address.is_ipv6() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
@@ -157,14 +157,14 @@ impl Net for HostNet {
         Ok(listener)
     }
 
-    async fn connect(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
+    fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket> {
         *self.dials.lock().unwrap().entry(to.port()).or_default() += 1;
         if let Purpose::Application { client } = purpose {
             self.shown.lock().unwrap().push(client);
         }
         let socket = TcpSocket::new_v4()?;
         socket.bind((self.address, 0).into())?;
-        socket.connect(to).await
+        Ok(socket)
     }
 
     fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
@@ -178,7 +178,7 @@ impl Net for HostNet {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
+    fn plaintext_origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
         PlaintextOrigin::Network
     }
 }
