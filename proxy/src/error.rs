@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::CertificateError;
 use weft_model::mesh::Unroutable;
 use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
@@ -12,8 +11,8 @@ use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
 use crate::resilience::Refused;
 pub use crate::sniff::SniffError;
-use crate::tls::InvalidPeer;
 pub use crate::tls::originate::OriginationError;
+use crate::tls::{InvalidPeer, handshake_failure};
 
 /// Why an outbound connection failed before its first byte.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +61,7 @@ pub enum InboundError {
     #[error(transparent)]
     Plaintext(#[from] PlaintextRefused),
     /// The handshake failed.
-    #[error("TLS with the client: {}", tls_reason(.0))]
+    #[error("TLS with the client: {}", handshake_failure(.0))]
     Tls(io::Error),
     /// The handshake took too long.
     #[error("the client did not finish its TLS handshake in time")]
@@ -91,17 +90,6 @@ pub enum InboundError {
     /// The pod has all the connections that it may have.
     #[error("the pod has reached its limit of connections through the proxy")]
     TooMany,
-}
-
-/// Our own verifiers' words, which rustls would print as a structure.
-pub(crate) fn tls_reason(error: &io::Error) -> String {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    match cause {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(ours))) => {
-            ours.0.to_string()
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// The short word for metrics and the access log.

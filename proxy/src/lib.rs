@@ -39,6 +39,8 @@ mod sniff;
 pub mod sockets;
 pub mod store;
 pub mod tls;
+#[allow(dead_code, unused_imports, reason = "until the walks use it")]
+pub mod tunnel;
 pub mod workers;
 
 pub use proxy::PodProxy;

@@ -1,6 +1,7 @@
 //! Mutual TLS between proxies: TLS 1.3 only, post-quantum key exchange preferred,
 //! peers verified by SPIFFE ID. To services outside the mesh, see [`originate`].
 
+pub(crate) mod handshake;
 pub mod originate;
 mod verify;
 
@@ -16,6 +17,7 @@ use rustls::{ClientConfig, ServerConfig};
 use weft_model::SpiffeId;
 
 use crate::identity::Certificate;
+pub(crate) use handshake::handshake_failure;
 pub use verify::{InvalidPeer, spiffe_id};
 use verify::{PeerVerifier, VerifyClient, VerifyServer};
 

@@ -1,7 +1,6 @@
 //! One outgoing HBONE connection: dialled, then shared by many tunnels.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,13 +11,12 @@ use h2::{RecvStream, SendStream};
 use http::Request;
 use http::StatusCode;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::{
     CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
     keepalive,
 };
+use crate::tls::handshake::{self, ClientTls};
 
 /// How long TCP, TLS and HTTP/2 may take to be ready.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +28,7 @@ pub enum TunnelError {
     #[error("connecting to the peer's proxy: {0}")]
     Connect(io::Error),
     /// The handshake failed, or the peer is not who it should be.
-    #[error("TLS with the peer's proxy: {}", crate::error::tls_reason(.0))]
+    #[error("TLS with the peer's proxy: {}", crate::tls::handshake_failure(.0))]
     Tls(io::Error),
     /// Our own certificate is not there yet.
     #[error(
@@ -99,14 +97,9 @@ impl Connection {
         config: Arc<rustls::ClientConfig>,
         idle: Duration,
     ) -> Result<Self, TunnelError> {
-        tcp.set_nodelay(true).map_err(TunnelError::Connect)?;
-        // The certificate is verified by SPIFFE ID; there is no host name to check.
-        let name = IpAddr::from(Ipv4Addr::UNSPECIFIED).into();
-        let mut tls = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(TunnelError::Tls)?;
-        tls.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
+        crate::sockets::set_data_path_options(&tcp);
+        let tls = handshake::connect(tcp, config).await;
+        let tls = tls.map_err(TunnelError::Tls)?;
         let (requests, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -204,7 +197,7 @@ impl TunnelError {
 
 /// Runs the connection until the peer ends it, stops answering, or nobody uses it.
 async fn drive(
-    mut connection: H2Connection<TlsStream<TcpStream>, Bytes>,
+    mut connection: H2Connection<ClientTls, Bytes>,
     tunnels: &AtomicUsize,
     idle: Duration,
 ) {

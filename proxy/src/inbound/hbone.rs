@@ -11,8 +11,6 @@ use h2::server::SendResponse;
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use weft_model::SpiffeId;
 use weft_model::address::canonical;
 use weft_model::policy::{TunnelRefused, admit_tunnel};
@@ -30,6 +28,7 @@ use crate::record::{self, Outcome, Party, Path, Security};
 use crate::relay::{self, TcpSide};
 use crate::shared::{LocalPod, Shared};
 use crate::tls;
+use crate::tls::handshake::ServerTls;
 
 /// The client at the other end of a tunnel connection.
 #[derive(Clone)]
@@ -82,14 +81,12 @@ async fn handshake<N>(
     shared: &Shared<N>,
     pod: &LocalPod<N>,
     accepted: TcpStream,
-) -> Result<(TlsStream<TcpStream>, SpiffeId), InboundError> {
-    accepted.set_nodelay(true).map_err(InboundError::Tls)?;
+) -> Result<(ServerTls, SpiffeId), InboundError> {
     let certificate = shared.certificates.current(&pod.started_as.identity);
     let certificate = certificate.ok_or(InboundError::NoCertificate)?;
     let config = tls::server_config(&certificate).map_err(|_| InboundError::NoCertificate)?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let mut tls = acceptor.accept(accepted).await.map_err(InboundError::Tls)?;
-    tls.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
+    let tls = tls::handshake::accept(accepted, Arc::new(config)).await;
+    let tls = tls.map_err(InboundError::Tls)?;
     let identity = tls::peer_identity(tls.get_ref().1.peer_certificates())?;
     Ok((tls, identity))
 }
@@ -97,7 +94,7 @@ async fn handshake<N>(
 async fn serve_tunnels<N: Net>(
     shared: &Arc<Shared<N>>,
     pod: &Arc<LocalPod<N>>,
-    tls: TlsStream<TcpStream>,
+    tls: ServerTls,
     client: &Client,
     mut draining: watch::Receiver<bool>,
 ) -> Result<(), h2::Error> {
