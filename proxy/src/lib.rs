@@ -21,6 +21,8 @@ mod access_log;
 pub mod admin;
 pub mod config;
 pub mod connections;
+#[allow(dead_code, unused_imports, reason = "until the walks use it")]
+mod detect;
 pub mod error;
 pub mod hbone;
 pub mod http;
@@ -38,6 +40,8 @@ pub mod shared;
 mod sniff;
 pub mod sockets;
 pub mod store;
+#[allow(dead_code, reason = "until the walks use it")]
+mod stream;
 pub mod tls;
 #[allow(dead_code, unused_imports, reason = "until the walks use it")]
 pub mod tunnel;
