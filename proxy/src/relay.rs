@@ -3,19 +3,137 @@
 //! Half-closes and resets are passed on as what they are: a FIN on one side becomes
 //! a FIN (or END_STREAM) on the other, a reset becomes a reset. Buffers are bounded,
 //! grow only while they fill, and are given back when a connection idles.
+//!
+//! * `tcp`, `tunnel`, `duplex`: one direction, by what it is between
+//! * `buffer`: the buffer of a direction
+//! * `meter`, `error`: what a direction tells while it runs, and when it breaks
 
+mod buffer;
 mod duplex;
+mod error;
+mod meter;
+mod old_duplex;
 mod plain;
 mod stream;
+mod tcp;
+mod tunnel;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(crate) use duplex::relay_duplex;
+pub(crate) use old_duplex::relay_duplex;
 pub(crate) use plain::relay_plain;
 pub(crate) use plain::reset_on_close;
 pub(crate) use stream::{TcpSide, relay_stream};
+
+use self::End as CloseReason;
+use self::duplex::duplex;
+use self::error::RelayError;
+use self::meter::Meter;
+use self::tcp::tcp_to_tcp;
+use self::tunnel::{tcp_to_tunnel, tunnel_to_tcp};
+use crate::detect::PrefixedStream;
+use crate::stream::Stream;
+
+/// Carries bytes between two ends until both directions ended, beginning with what was
+/// read of either already. Dropped before, it cuts both, and so does a break of either.
+#[allow(dead_code, reason = "until the walks use it")]
+pub(crate) async fn relay(
+    downstream: PrefixedStream,
+    upstream: PrefixedStream,
+    progress: &Progress,
+    timeouts: IdleTimeouts,
+) -> CloseReason {
+    let mut ends = Ends {
+        downstream,
+        upstream,
+        is_finished: false,
+    };
+    tokio::select! {
+        result = ends.carry(progress) => match result {
+            Ok(()) => {
+                ends.is_finished = true;
+                CloseReason::Finished
+            }
+            Err((reason, error)) => {
+                tracing::debug!(%error, ?reason, "a connection broke");
+                reason
+            }
+        },
+        () = progress.idle(timeouts) => CloseReason::Idle,
+    }
+}
+
+/// Both ends of a relay; cut when dropped before they have finished.
+#[derive(Debug)]
+struct Ends {
+    downstream: PrefixedStream,
+    upstream: PrefixedStream,
+    is_finished: bool,
+}
+
+impl Ends {
+    /// Runs both directions to their ends; a break of either ends both.
+    async fn carry(&mut self, progress: &Progress) -> Result<(), (CloseReason, RelayError)> {
+        let first_sent = self.downstream.take_first();
+        let first_received = self.upstream.take_first();
+        let (sent, received) = (Meter::Sent(progress), Meter::Received(progress));
+        match (self.downstream.stream_mut(), self.upstream.stream_mut()) {
+            (Stream::Tcp(downstream), Stream::Tcp(upstream)) => {
+                let (from_downstream, to_downstream) = downstream.split();
+                let (from_upstream, to_upstream) = upstream.split();
+                let sending = tcp_to_tcp(first_sent, from_downstream, to_upstream, sent);
+                let receiving = tcp_to_tcp(first_received, from_upstream, to_downstream, received);
+                both(sending, receiving).await
+            }
+            (Stream::Tcp(downstream), Stream::Tunnel(upstream)) => {
+                let (from_downstream, to_downstream) = downstream.split();
+                let (from_upstream, to_upstream) = upstream.split();
+                let sending = tcp_to_tunnel(first_sent, from_downstream, to_upstream, sent);
+                let receiving =
+                    tunnel_to_tcp(first_received, from_upstream, to_downstream, received);
+                both(sending, receiving).await
+            }
+            (Stream::Tunnel(downstream), Stream::Tcp(upstream)) => {
+                let (from_downstream, to_downstream) = downstream.split();
+                let (from_upstream, to_upstream) = upstream.split();
+                let sending = tunnel_to_tcp(first_sent, from_downstream, to_upstream, sent);
+                let receiving =
+                    tcp_to_tunnel(first_received, from_upstream, to_downstream, received);
+                both(sending, receiving).await
+            }
+            (downstream, upstream) => {
+                let (downstream, upstream) = ((first_sent, downstream), (first_received, upstream));
+                duplex(downstream, upstream, progress).await
+            }
+        }
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.downstream.stream_mut().reset_on_close();
+            self.upstream.stream_mut().reset_on_close();
+        }
+    }
+}
+
+async fn both(
+    sending: impl Future<Output = Result<(), RelayError>>,
+    receiving: impl Future<Output = Result<(), RelayError>>,
+) -> Result<(), (CloseReason, RelayError)> {
+    let sending = async {
+        let sent = sending.await;
+        sent.map_err(|error| (error.close_reason_when_sending(), error))
+    };
+    let receiving = async {
+        let received = receiving.await;
+        received.map_err(|error| (error.close_reason_when_receiving(), error))
+    };
+    tokio::try_join!(sending, receiving).map(|_| ())
+}
 
 /// First buffer of a direction, in bytes: enough for most requests.
 const SMALLEST_BUFFER: usize = 8 * 1024;
