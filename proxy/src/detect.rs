@@ -19,3 +19,6 @@ pub(crate) use client_hello::read_client_hello;
 pub(crate) use error::DetectError;
 pub(crate) use prefixed::{FirstBytes, PrefixedStream};
 pub(crate) use protocol::{detect_protocol, detect_protocol_within};
+
+#[cfg(test)]
+mod tests;

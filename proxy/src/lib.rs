@@ -24,6 +24,8 @@ pub mod connections;
 #[allow(dead_code, unused_imports, reason = "until the walks use it")]
 mod detect;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod hbone;
 pub mod http;
 pub mod identity;

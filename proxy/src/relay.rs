@@ -229,7 +229,7 @@ fn would_block(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod old_tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -266,3 +266,6 @@ mod tests {
             .unwrap();
     }
 }
+
+#[cfg(test)]
+mod tests;

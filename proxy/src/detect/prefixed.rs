@@ -198,3 +198,6 @@ impl AsyncWrite for PrefixedStream {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,6 @@ impl PeerConnections {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,8 +97,8 @@ impl TunnelStream {
 }
 
 impl TunnelReceiver {
-    /// The next bytes as they arrived; `None` when the peer has finished. They count
-    /// against the window until they are given to [`TunnelReceiver::release`].
+    /// The next bytes as they arrived, at least one; `None` when the peer has finished.
+    /// They count against the window until they are given to [`TunnelReceiver::release`].
     pub(crate) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
@@ -106,8 +106,14 @@ impl TunnelReceiver {
         if !self.unread.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.unread))));
         }
-        match &mut self.half {
-            ReceiverHalf::Hbone(half) => half.poll_receive(context),
+        loop {
+            let received = match &mut self.half {
+                ReceiverHalf::Hbone(half) => ready!(half.poll_receive(context)),
+            };
+            // A frame may be empty, such as the one that says that nothing follows.
+            if !matches!(&received, Some(Ok(data)) if data.is_empty()) {
+                return Poll::Ready(received);
+            }
         }
     }
 
@@ -127,12 +133,10 @@ impl TunnelReceiver {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.unread.is_empty() {
-            match ready!(self.poll_receive(context)) {
-                Some(Ok(data)) => self.unread = data,
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Ok(())),
-            }
+        match ready!(self.poll_receive(context)) {
+            Some(Ok(data)) => self.unread = data,
+            Some(Err(error)) => return Poll::Ready(Err(error)),
+            None => return Poll::Ready(Ok(())),
         }
         let part = self.unread.len().min(buffer.remaining());
         buffer.put_slice(&self.unread[..part]);
@@ -257,3 +261,6 @@ impl AsyncWrite for TunnelStream {
         Poll::Ready(self.sender.finish())
     }
 }
+
+#[cfg(test)]
+mod tests;

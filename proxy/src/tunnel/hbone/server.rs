@@ -132,3 +132,6 @@ impl TunnelRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
