@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weft_model::SpiffeId;
 use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
 use weft_model::route::{Route, RouteKey};
-use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey};
+use weft_model::service::{Endpoint, EndpointKey, Service};
 use weft_model::traffic::TrafficPolicy;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{NamespacedName, SpiffeId};
 
 use crate::manifest::{Kind, Object, ObjectKey, PodObject};
 use crate::source::{Event, Origin};
@@ -99,7 +99,7 @@ enum Claim {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Claimant {
     created: Reverse<i64>,
-    pod: ServiceKey,
+    pod: NamespacedName,
 }
 
 impl Claimant {
@@ -115,21 +115,21 @@ impl Claimant {
 #[derive(Debug, Default)]
 struct Told {
     /// By pod.
-    workloads: HashMap<ServiceKey, Workload>,
-    services: HashMap<ServiceKey, Service>,
-    endpoints: HashMap<ServiceKey, BTreeMap<IpAddr, Endpoint>>,
-    externals: HashMap<ServiceKey, ExternalService>,
+    workloads: HashMap<NamespacedName, Workload>,
+    services: HashMap<NamespacedName, Service>,
+    endpoints: HashMap<NamespacedName, BTreeMap<IpAddr, Endpoint>>,
+    externals: HashMap<NamespacedName, ExternalService>,
     /// Pods that had to be left out.
-    left_out: BTreeMap<ServiceKey, Conflict>,
+    left_out: BTreeMap<NamespacedName, Conflict>,
     /// How many enrolled pods of a node have an identity.
     identities: HashMap<(Arc<str>, SpiffeId), usize>,
     /// Which pod has a UID.
-    pods: HashMap<WorkloadUid, ServiceKey>,
+    pods: HashMap<WorkloadUid, NamespacedName>,
     /// By the Service that follows it.
-    policies: HashMap<ServiceKey, TrafficPolicy>,
+    policies: HashMap<NamespacedName, TrafficPolicy>,
     policy_verdicts: Arc<PolicyVerdicts>,
     /// Policies that nobody follows.
-    policy_conflicts: BTreeMap<ServiceKey, Conflict>,
+    policy_conflicts: BTreeMap<NamespacedName, Conflict>,
     routes: HashMap<RouteKey, Route>,
     judgements: HashMap<RouteKey, Arc<Judgement>>,
     /// Routes that are not in force as they should be.
@@ -230,7 +230,7 @@ impl Index {
         if !self.told.identities.contains_key(&key) {
             return Err(Uncertified::NoPod);
         }
-        let account = ServiceKey::new(identity.namespace(), identity.service_account());
+        let account = NamespacedName::new(identity.namespace(), identity.service_account());
         let exists = self.objects.service_accounts.get(&account).is_some();
         match exists || !self.lists_service_accounts {
             true => Ok(()),
@@ -267,7 +267,7 @@ impl Index {
         }
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
-            Change::WorkloadGone(uid) => self.told.pods.contains_key(uid),
+            Change::WorkloadRemoved(uid) => self.told.pods.contains_key(uid),
             _ => false,
         };
         gone.retain(|change| !still_there(change));
@@ -358,7 +358,7 @@ impl Index {
     }
 
     /// The workload that a pod is now, or why it is none.
-    fn compute_pod(&self, name: &ServiceKey) -> Option<Result<Workload, Conflict>> {
+    fn compute_pod(&self, name: &NamespacedName) -> Option<Result<Workload, Conflict>> {
         let (origin, pod) = self.objects.pods.entry(name)?;
         if !is_workload(pod) {
             return None;
@@ -377,7 +377,12 @@ impl Index {
         }))
     }
 
-    fn update_pod(&mut self, name: &ServiceKey, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
+    fn update_pod(
+        &mut self,
+        name: &NamespacedName,
+        changes: &mut Vec<Change>,
+        gone: &mut Vec<Change>,
+    ) {
         let new = match self.compute_pod(name) {
             Some(Ok(workload)) => {
                 self.told.left_out.remove(name);
@@ -407,7 +412,7 @@ impl Index {
                 if self.told.pods.get(&old.uid) == Some(name) {
                     self.told.pods.remove(&old.uid);
                 }
-                gone.push(Change::WorkloadGone(old.uid.clone()));
+                gone.push(Change::WorkloadRemoved(old.uid.clone()));
             }
         }
         if let Some(old) = &old {
@@ -425,7 +430,7 @@ impl Index {
 
     fn update_service(
         &mut self,
-        name: &ServiceKey,
+        name: &NamespacedName,
         changes: &mut Vec<Change>,
         gone: &mut Vec<Change>,
     ) {
@@ -439,7 +444,7 @@ impl Index {
             }
             None => {
                 if self.told.services.remove(name).is_some() {
-                    gone.push(Change::ServiceGone(name.clone()));
+                    gone.push(Change::ServiceRemoved(name.clone()));
                 }
             }
         }
@@ -447,7 +452,7 @@ impl Index {
 
     fn update_endpoints(
         &mut self,
-        name: &ServiceKey,
+        name: &NamespacedName,
         changes: &mut Vec<Change>,
         gone: &mut Vec<Change>,
     ) {
@@ -460,7 +465,7 @@ impl Index {
             }
         }
         for address in old.keys().filter(|address| !new.contains_key(*address)) {
-            gone.push(Change::EndpointGone(EndpointKey {
+            gone.push(Change::EndpointRemoved(EndpointKey {
                 service: name.clone(),
                 address: *address,
             }));

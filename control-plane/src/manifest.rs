@@ -17,8 +17,8 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::NamespacedName;
 use weft_model::route::RouteKind;
-use weft_model::service::ServiceKey;
 
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use external_service::ExternalServiceObject;
@@ -96,7 +96,7 @@ impl fmt::Display for Kind {
 pub(crate) struct ObjectKey {
     pub(crate) kind: Kind,
     /// Namespace and name.
-    pub(crate) name: ServiceKey,
+    pub(crate) name: NamespacedName,
 }
 
 impl Object {
@@ -106,11 +106,13 @@ impl Object {
             Self::Pod(pod) => (Kind::Pod, pod.key.clone()),
             Self::Service(service) => (Kind::Service, service.service.key.clone()),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.key.clone()),
-            Self::Namespace(namespace) => (Kind::Namespace, ServiceKey::new("", &namespace.name)),
-            Self::Node(node) => (Kind::Node, ServiceKey::new("", &node.name)),
+            Self::Namespace(namespace) => {
+                (Kind::Namespace, NamespacedName::new("", &namespace.name))
+            }
+            Self::Node(node) => (Kind::Node, NamespacedName::new("", &node.name)),
             Self::ServiceAccount(account) => (Kind::ServiceAccount, account.key.clone()),
             // There is one, whatever its name.
-            Self::MeshConfig(_) => (Kind::MeshConfig, ServiceKey::new("", "default")),
+            Self::MeshConfig(_) => (Kind::MeshConfig, NamespacedName::new("", "default")),
             Self::ExternalService(object) => (Kind::ExternalService, object.service.key.clone()),
             Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
             Self::Route(route) => (Kind::Route(route.key.kind), route.key.name.clone()),

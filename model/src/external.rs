@@ -1,97 +1,14 @@
-//! Services outside the cluster that the mesh was told of: by which names and addresses
-//! clients reach them, and what is done on the way.
+//! External services: those outside the cluster that are registered with the mesh, by which
+//! names and addresses clients reach them, and what is done on the way.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::address::AddressBlock;
-use crate::route::table::specificity;
-use crate::service::ServiceKey;
+use crate::host::{HostPattern, HostSource, RequestedHost};
+use crate::name::NamespacedName;
 
-/// What becomes of a workload's connections to what nobody has registered.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum EgressMode {
-    /// They go where the application asked.
-    #[default]
-    AllowAny,
-    /// They are refused: only services, pods and external services are reached.
-    RegisteredOnly,
-}
-
-/// A text that is no egress mode.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not an egress mode; use `AllowAny` or `RegisteredOnly`")]
-pub struct InvalidEgressMode(String);
-
-impl FromStr for EgressMode {
-    type Err = InvalidEgressMode;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "AllowAny" => Ok(Self::AllowAny),
-            "RegisteredOnly" => Ok(Self::RegisteredOnly),
-            _ => Err(InvalidEgressMode(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for EgressMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AllowAny => "AllowAny",
-            Self::RegisteredOnly => "RegisteredOnly",
-        })
-    }
-}
-
-/// A DNS name in lower case, or `*.` and a name: any name below that one.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct HostPattern(Arc<str>);
-
-/// A text that is no host.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not a DNS name in lower case, nor `*.` and one")]
-pub struct InvalidHostPattern(String);
-
-impl FromStr for HostPattern {
-    type Err = InvalidHostPattern;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_label = |label: &str| {
-            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-            (1..=63).contains(&label.len()) && label.chars().all(fits)
-        };
-        let name = text.strip_prefix("*.").unwrap_or(text);
-        let fits = name.len() <= 253 && name.split('.').all(is_label);
-        // An address would never match: clients don't ask for one by name.
-        match fits && text.parse::<IpAddr>().is_err() {
-            true => Ok(Self(text.into())),
-            false => Err(InvalidHostPattern(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl HostPattern {
-    /// The one name that it stands for, `None` for many.
-    pub fn exact(&self) -> Option<&Arc<str>> {
-        (!self.0.starts_with("*.")).then_some(&self.0)
-    }
-
-    /// How closely it fits a name, when it does.
-    fn fits(&self, name: &str) -> Option<usize> {
-        specificity(&self.0, name)
-    }
-}
-
-/// What is spoken on a port of an external service.
+/// Application protocol of an external service's port.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ExternalProtocol {
     /// HTTP without TLS, as the application sends it.
@@ -105,225 +22,233 @@ pub enum ExternalProtocol {
 }
 
 impl ExternalProtocol {
-    /// How clients say whom they want.
-    pub fn named_by(self) -> Option<NamedBy> {
+    /// The part of the first bytes by which clients of this protocol name their host;
+    /// `None` where nothing does.
+    pub fn host_source(self) -> Option<HostSource> {
         match self {
-            Self::Http => Some(NamedBy::Host),
-            Self::Https | Self::Tls => Some(NamedBy::ServerName),
+            Self::Http => Some(HostSource::HttpAuthority),
+            Self::Https | Self::Tls => Some(HostSource::ServerName),
             Self::Tcp => None,
         }
     }
 }
 
-/// How a client says whom it wants.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum NamedBy {
-    /// By the authority of its HTTP requests.
-    Host,
-    /// By the server name of its ClientHello.
-    ServerName,
-}
-
 /// A port of an external service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExternalPort {
-    /// Its name; may be empty.
+    /// Name of the port; may be empty.
     pub name: Arc<str>,
-    /// The port that clients use.
+    /// Port number that clients use.
     pub number: u16,
-    /// What they speak.
+    /// Protocol that they speak.
     pub protocol: ExternalProtocol,
-    /// The port at the other end.
+    /// Port number that the service listens on.
     pub target_port: u16,
 }
 
-/// TLS that the proxy speaks for an application that doesn't.
+/// TLS origination: TLS that the proxy speaks for an application that doesn't.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TlsOrigination {
-    /// Whom to ask for; the name that the client asked for when `None`.
+    /// Server name (SNI) to send; the name that the client asked for when `None`.
     pub server_name: Option<Arc<str>>,
-    /// Names of which the server's certificate has to have one; the one that was asked for
-    /// when empty.
+    /// Names of which the server's certificate has to have one; the server name when empty.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// Roots (X.509, DER) that it has to be from; the platform's when empty.
+    /// Root certificates (X.509, DER) that the server's has to be issued under; the
+    /// platform's when empty.
     pub roots: Vec<Arc<[u8]>>,
 }
 
 /// A service outside the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExternalService {
-    /// Its name.
-    pub key: ServiceKey,
-    /// Whether it is there for every namespace, not for its own only: nobody shall be able
+    /// Namespace and name of the ExternalService object.
+    pub key: NamespacedName,
+    /// Whether it is visible to every namespace, not to its own only: nobody shall be able
     /// to lead the clients of others astray.
     pub is_mesh_wide: bool,
-    /// What clients ask for. At least one.
+    /// Host names that clients ask for. At least one.
     pub hosts: Vec<HostPattern>,
-    /// Where clients connect to. Found by name when empty.
+    /// Address blocks that clients connect to. When empty, it is found by host name.
     pub addresses: Vec<AddressBlock>,
-    /// Its ports.
+    /// Ports.
     pub ports: Vec<ExternalPort>,
-    /// Where it is; where the client connects to, or what DNS says, when empty.
+    /// Addresses of its servers. When empty, those that the client connects to, or that DNS
+    /// has for the host name.
     pub endpoints: Vec<IpAddr>,
-    /// TLS from the proxy on.
+    /// TLS from the proxy to the server, where the application speaks none.
     pub tls: Option<Arc<TlsOrigination>>,
 }
 
 /// An external service that a connection is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct External {
-    /// The service.
+pub struct MatchedExternalService {
+    /// The external service.
     pub service: Arc<ExternalService>,
-    /// The port of it.
+    /// Its port that the connection is for.
     pub port: ExternalPort,
-    /// The name by which it was found, `None` when by address.
-    pub asked: Option<Arc<str>>,
-    dialled: SocketAddr,
+    /// Host name by which it was found, in lower case; `None` when by address.
+    pub requested_host: Option<Arc<str>>,
+    /// Address that the client connected to.
+    original_destination: SocketAddr,
 }
 
-/// Where an external service is.
+/// The address of an external service.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
-    /// At one of these.
+pub enum ExternalAddress {
+    /// One of these addresses.
     Addresses(Vec<SocketAddr>),
-    /// Where DNS says that this name is.
-    Name(Arc<str>, u16),
+    /// An address that DNS has for a name.
+    DnsName {
+        /// Name to look up.
+        name: Arc<str>,
+        /// Port at that address.
+        port: u16,
+    },
 }
 
 impl ExternalService {
-    /// Whether it is there for clients of a namespace.
-    fn is_for(&self, client_namespace: &str) -> bool {
+    fn is_visible_to(&self, client_namespace: &str) -> bool {
         self.is_mesh_wide || *self.key.namespace == *client_namespace
     }
 
-    fn port(&self, number: u16) -> impl Iterator<Item = &ExternalPort> {
+    fn ports_with_number(&self, number: u16) -> impl Iterator<Item = &ExternalPort> {
         self.ports.iter().filter(move |port| port.number == number)
+    }
+
+    /// Whether clients find that port of it by a host name from that source.
+    fn is_found_by(&self, port: &ExternalPort, source: HostSource) -> bool {
+        self.addresses.is_empty() && port.protocol.host_source() == Some(source)
     }
 }
 
-impl External {
-    /// Where it is.
-    pub fn place(&self) -> Place {
+impl MatchedExternalService {
+    /// The address to connect to.
+    pub fn address(&self) -> ExternalAddress {
         let port = self.port.target_port;
         let endpoints = &self.service.endpoints;
-        let dialled = self.dialled;
+        let destination = self.original_destination;
         if !endpoints.is_empty() {
-            let of_family = |endpoint: &&IpAddr| endpoint.is_ipv4() == dialled.is_ipv4();
-            let mut chosen: Vec<_> = endpoints.iter().filter(of_family).collect();
+            let same_family = |endpoint: &&IpAddr| endpoint.is_ipv4() == destination.is_ipv4();
+            let mut chosen: Vec<_> = endpoints.iter().filter(same_family).collect();
             if chosen.is_empty() {
                 chosen.extend(endpoints);
             }
-            let at = chosen.into_iter().map(|endpoint| (*endpoint, port).into());
-            return Place::Addresses(at.collect());
+            let addresses = chosen.into_iter().map(|ip| (*ip, port).into());
+            return ExternalAddress::Addresses(addresses.collect());
         }
-        match &self.asked {
+        match &self.requested_host {
             // Whoever asks for a good name at a bad address gets to the good one.
-            Some(name) => Place::Name(Arc::clone(name), port),
-            None => Place::Addresses(vec![(dialled.ip(), port).into()]),
+            Some(name) => ExternalAddress::DnsName {
+                name: Arc::clone(name),
+                port,
+            },
+            None => ExternalAddress::Addresses(vec![(destination.ip(), port).into()]),
         }
     }
 
-    /// The TLS that the proxy has to speak, and to whom.
-    pub fn origination(&self) -> Option<(&Arc<TlsOrigination>, Arc<str>)> {
+    /// The TLS that the proxy has to speak, and the server name to send; `None` where it
+    /// has to speak none.
+    pub fn tls_origination(&self) -> Option<(&Arc<TlsOrigination>, Arc<str>)> {
         let tls = self.service.tls.as_ref()?;
         let server_name = tls.server_name.clone().unwrap_or_else(|| self.hostname());
         Some((tls, server_name))
     }
 
-    /// What it is called.
+    /// Its host name: the requested one, else the first exact one that it has, else its
+    /// first wildcard.
     pub fn hostname(&self) -> Arc<str> {
         let hosts = &self.service.hosts;
         let first = || {
-            let exact = hosts.iter().find_map(HostPattern::exact);
+            let exact = hosts.iter().find_map(HostPattern::exact_name);
             exact.cloned().unwrap_or_else(|| {
                 let wildcard = hosts.first().map(ToString::to_string);
                 wildcard.unwrap_or_default().into()
             })
         };
-        self.asked.clone().unwrap_or_else(first)
+        self.requested_host.clone().unwrap_or_else(first)
     }
 }
 
-/// The external services for a client that dials an address.
+/// A look-up of the external service that a client connects to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialled<'a> {
-    /// The client's namespace.
-    pub(crate) namespace: &'a str,
-    /// The address.
-    pub(crate) address: SocketAddr,
+pub(crate) struct ExternalLookup<'a> {
+    /// Namespace of the client.
+    pub(crate) client_namespace: &'a str,
+    /// Address that the client connected to.
+    pub(crate) destination: SocketAddr,
 }
 
-impl Dialled<'_> {
-    /// The one whose addresses are the closest around the address.
+impl ExternalLookup<'_> {
+    /// The service whose address block is the closest around the destination.
     pub(crate) fn by_address<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
-    ) -> Option<External> {
-        self.best(services, |service, _| {
+    ) -> Option<MatchedExternalService> {
+        self.best_match(services, |service, _| {
             let blocks = service.addresses.iter();
-            let blocks = blocks.filter(|block| block.contains(self.address.ip()));
+            let blocks = blocks.filter(|block| block.contains(self.destination.ip()));
             blocks.map(|block| block.prefix_length().into()).max()
         })
     }
 
-    /// The one whose name is the closest to that which the client asks for.
-    pub(crate) fn by_name<'s>(
+    /// The service whose host pattern is the closest to the host that the client asks for.
+    pub(crate) fn by_host<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
-        by: NamedBy,
-        name: &str,
-    ) -> Option<External> {
-        let found = self.best(services, |service, port| {
-            let hosts = service.hosts.iter();
-            is_named(service, port, by).then(|| hosts.filter_map(|host| host.fits(name)).max())?
+        requested: &RequestedHost,
+    ) -> Option<MatchedExternalService> {
+        let found = self.best_match(services, |service, port| {
+            let specificities = || {
+                let hosts = service.hosts.iter();
+                hosts.filter_map(|pattern| pattern.specificity_for(&requested.name))
+            };
+            service
+                .is_found_by(port, requested.source)
+                .then(|| specificities().max())?
         })?;
-        Some(External {
-            asked: Some(name.to_ascii_lowercase().into()),
+        Some(MatchedExternalService {
+            requested_host: Some(Arc::clone(&requested.name)),
             ..found
         })
     }
 
-    /// Whether there is any that clients find by such a name.
-    pub(crate) fn any_by_name<'s>(
+    /// Whether there is any that clients find by a host name.
+    pub(crate) fn any_by_host<'s>(
         self,
         mut services: impl Iterator<Item = &'s Arc<ExternalService>>,
     ) -> bool {
         services.any(|service| {
-            let mut ports = service.port(self.address.port());
-            service.is_for(self.namespace)
+            let mut ports = service.ports_with_number(self.destination.port());
+            service.is_visible_to(self.client_namespace)
                 && service.addresses.is_empty()
-                && ports.any(|port| port.protocol.named_by().is_some())
+                && ports.any(|port| port.protocol.host_source().is_some())
         })
     }
 
-    /// The client's own namespace counts first, then what fits best; of equals, the first
-    /// by name.
-    fn best<'s>(
+    /// The client's own namespace counts first, then the higher specificity; of equals,
+    /// the first by name.
+    fn best_match<'s>(
         self,
         services: impl Iterator<Item = &'s Arc<ExternalService>>,
-        fits: impl Fn(&ExternalService, &ExternalPort) -> Option<usize>,
-    ) -> Option<External> {
-        let services = services.filter(|service| service.is_for(self.namespace));
-        let fits = &fits;
+        specificity: impl Fn(&ExternalService, &ExternalPort) -> Option<usize>,
+    ) -> Option<MatchedExternalService> {
+        let services = services.filter(|service| service.is_visible_to(self.client_namespace));
+        let specificity = &specificity;
         let fitting = services.flat_map(|service| {
-            let ports = service.port(self.address.port());
+            let ports = service.ports_with_number(self.destination.port());
             ports.filter_map(move |port| {
-                let is_own = *service.key.namespace == *self.namespace;
-                Some(((is_own, fits(service, port)?), service, port))
+                let is_own = *service.key.namespace == *self.client_namespace;
+                Some(((is_own, specificity(service, port)?), service, port))
             })
         });
         let best = fitting.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        best.map(|(_, service, port)| External {
+        best.map(|(_, service, port)| MatchedExternalService {
             service: Arc::clone(service),
             port: port.clone(),
-            asked: None,
-            dialled: self.address,
+            requested_host: None,
+            original_destination: self.destination,
         })
     }
-}
-
-fn is_named(service: &ExternalService, port: &ExternalPort, by: NamedBy) -> bool {
-    service.addresses.is_empty() && port.protocol.named_by() == Some(by)
 }
 
 #[cfg(test)]

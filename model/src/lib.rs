@@ -1,47 +1,48 @@
 //! The domain of the mesh: what runs where, who may talk to whom, and where a
 //! connection goes.
 //!
-//! Everything here is pure: no I/O, no clock, no async runtime. The data plane
-//! asks this crate what to do with a connection and then does it; the control
-//! plane fills it from Kubernetes objects; both are tested without either.
+//! Everything here is pure: no I/O, no clock, no randomness, no shared state, no async
+//! runtime. Whoever needs a choice passes the time and the random numbers in. The data plane
+//! asks this crate what to do with a connection and then does it; the control plane fills it
+//! from Kubernetes objects; both are tested without either.
 //!
-//! * [`address`]: original destinations and address blocks
-//! * [`identity`]: SPIFFE IDs and trust domains
-//! * [`workload`]: a pod, as the mesh sees it
-//! * [`service`]: a Service and its endpoints
-//! * [`policy`]: who may connect, and how
-//! * [`balance`]: which endpoint a connection or a request goes to
-//! * [`client_hello`]: the name that a TLS client asks for
-//! * [`external`]: services outside the cluster, and who may leave it
-//! * [`greeting`]: whom a client asks for by its first bytes
-//! * [`protocol`]: what is spoken on a connection
-//! * [`route`]: routes of the Gateway API, and what they say of a request
-//! * [`traffic`]: what a TrafficPolicy says of a Service
-//! * [`rate_limit`]: what a rate limit service is asked about a request
-//! * [`breaker`], [`ejection`], [`budget`], [`bucket`], [`window`]: what a
-//!   TrafficPolicy counts
-//! * [`mesh`]: the immutable snapshot that ties them together
+//! What there is:
+//! * [`name`], [`address`], [`host`], [`identity`]: names, original destinations and address
+//!   blocks, host patterns, SPIFFE IDs
+//! * [`workload`], [`service`], [`external`]: pods, Services and their endpoints, services
+//!   outside the cluster
+//! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
+//!
+//! What is decided:
+//! * [`mesh`]: the immutable snapshot that ties resources together: where a connection goes
+//! * [`authorization`]: whether a connection may reach a workload
+//! * [`detect`]: which protocol and which host the first bytes of a connection show
+//! * [`route`]: what routes of the Gateway API mean for a request
+//! * [`traffic`]: what a TrafficPolicy means for it: breakers, budgets, limits, faults
+//! * [`balance`]: which endpoint it goes to
+//! * [`hash`]: the hash that all proxies share
 
 pub mod address;
+pub mod authorization;
 pub mod balance;
-pub mod breaker;
-pub mod bucket;
-pub mod budget;
-pub mod client_hello;
-pub mod ejection;
+pub mod detect;
+pub mod egress;
 pub mod external;
-pub mod greeting;
+#[cfg(test)]
+mod fixtures;
+pub mod hash;
+pub mod host;
 pub mod identity;
 pub mod mesh;
-pub mod policy;
-pub mod protocol;
-pub mod rate_limit;
+pub mod mtls;
+pub mod name;
+pub mod ports;
 pub mod route;
 pub mod service;
 pub mod traffic;
-pub mod window;
 pub mod workload;
 
 pub use address::{AddressBlock, OriginalDestination};
 pub use identity::{SpiffeId, TrustDomain};
 pub use mesh::{Change, Mesh};
+pub use name::NamespacedName;

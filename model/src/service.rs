@@ -5,59 +5,15 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::name::{InvalidNamespacedName, NamespacedName};
 use crate::workload::WorkloadUid;
 
-/// Names a Service: namespace and name.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServiceKey {
-    /// Kubernetes namespace.
-    pub namespace: Arc<str>,
-    /// Name of the Service object.
-    pub name: Arc<str>,
-}
-
-impl ServiceKey {
-    /// A key from its parts.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// A text that is not `namespace/name`.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is not of the form namespace/name")]
-pub struct InvalidServiceKey(String);
-
-impl FromStr for ServiceKey {
-    type Err = InvalidServiceKey;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('/') {
-            Some((namespace, name))
-                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
-            {
-                Ok(Self::new(namespace, name))
-            }
-            _ => Err(InvalidServiceKey(text.to_owned())),
-        }
-    }
-}
-
-/// How clients reach a Service.
+/// Kind of a Service: how its clients reach it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ServiceKind {
-    /// By virtual addresses; the mesh chooses the endpoint.
+    /// By these virtual addresses; the mesh chooses the endpoint.
     ClusterIp(Vec<IpAddr>),
-    /// By the addresses of its pods, which DNS gives out; the client chooses.
+    /// By the addresses of its pods, which DNS answers with; the client chooses.
     Headless,
     /// A DNS name outside the cluster (`spec.externalName`).
     External(Arc<str>),
@@ -66,9 +22,9 @@ pub enum ServiceKind {
 /// One port of a Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServicePort {
-    /// Its name; empty where the Service has just one and leaves it out.
+    /// Name of the port; empty where the Service has just one and leaves it out.
     pub name: Arc<str>,
-    /// The port that clients use.
+    /// Port number that clients use.
     pub port: u16,
     /// `appProtocol`; empty where it is not declared.
     pub app_protocol: Arc<str>,
@@ -77,13 +33,13 @@ pub struct ServicePort {
 /// A Kubernetes Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
-    /// Its name.
-    pub key: ServiceKey,
-    /// Its DNS name, such as `web.shop.svc.cluster.local`.
+    /// Namespace and name of the Service object.
+    pub key: NamespacedName,
+    /// DNS name, such as `web.shop.svc.cluster.local`.
     pub hostname: Arc<str>,
-    /// How clients reach it.
+    /// Kind: how clients reach it.
     pub kind: ServiceKind,
-    /// Its TCP ports.
+    /// TCP ports.
     pub ports: Vec<ServicePort>,
 }
 
@@ -102,12 +58,13 @@ impl Service {
     }
 }
 
-/// Names an endpoint: its service and its address.
+/// Key of an endpoint: its Service and its address. Its text is
+/// `namespace/service/address`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EndpointKey {
-    /// The service that it serves.
-    pub service: ServiceKey,
-    /// Its canonical address.
+    /// Service that it serves.
+    pub service: NamespacedName,
+    /// Canonical address.
     pub address: IpAddr,
 }
 
@@ -118,10 +75,10 @@ impl fmt::Display for EndpointKey {
 }
 
 impl FromStr for EndpointKey {
-    type Err = InvalidServiceKey;
+    type Err = InvalidNamespacedName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidServiceKey(text.to_owned());
+        let invalid = || InvalidNamespacedName(text.to_owned());
         let (service, address) = text.rsplit_once('/').ok_or_else(invalid)?;
         let address = address.parse().map_err(|_| invalid())?;
         Ok(Self {
@@ -136,9 +93,9 @@ impl FromStr for EndpointKey {
 pub struct Endpoint {
     /// Service and address.
     pub key: EndpointKey,
-    /// The pod behind the address, when there is one.
+    /// Pod behind the address, when there is one.
     pub workload: Option<WorkloadUid>,
-    /// Pairs of service port and port on this address.
+    /// Pairs of service port and target port, which is the one on this address.
     pub ports: Vec<(u16, u16)>,
     /// Whether it takes new connections. Kept when it doesn't, so that the
     /// mesh can tell "no endpoints" from "none ready".
@@ -160,15 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_round_trip_as_text() {
+    fn endpoint_keys_round_trip_as_text() {
         let key = EndpointKey {
-            service: ServiceKey::new("shop", "web"),
+            service: NamespacedName::new("shop", "web"),
             address: "fd00::1".parse().unwrap(),
         };
         assert_eq!(key.to_string().parse::<EndpointKey>().unwrap(), key);
-        for text in ["web", "/web", "shop/", "a/b/c"] {
-            assert!(text.parse::<ServiceKey>().is_err(), "{text}");
-        }
         assert!("shop/web/no-address".parse::<EndpointKey>().is_err());
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::address::AddressBlock;
-use crate::external::EgressMode;
+use crate::address::{AddressBlock, canonical_ip};
+use crate::egress::EgressMode;
 use crate::identity::SpiffeId;
-use crate::policy::MtlsMode;
+use crate::mtls::MtlsMode;
 
-/// Names a workload for as long as it lives: the Kubernetes pod UID, or
+/// Identifier of a workload for as long as it lives: the Kubernetes pod UID, or
 /// `namespace/name` where a manifest directory gives none. Never reused for
 /// another pod, unlike an address.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -34,7 +34,7 @@ impl fmt::Display for WorkloadUid {
     }
 }
 
-/// How far a pod is into the mesh.
+/// Enrolment state of a pod: how far it is into the mesh.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Enrolment {
     /// Not opted in: its traffic is left alone.
@@ -54,7 +54,7 @@ impl Enrolment {
     }
 }
 
-/// What of a pod's own outbound traffic is left alone even though it is enrolled.
+/// The part of an enrolled pod's outbound traffic that is not captured.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CaptureExclusions {
     /// Destination ports.
@@ -66,36 +66,36 @@ pub struct CaptureExclusions {
 /// One pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Workload {
-    /// What names it for as long as it lives.
+    /// Identifier for as long as it lives.
     pub uid: WorkloadUid,
     /// Pod name.
     pub name: Arc<str>,
-    /// Its certificate's identity; also holds its namespace and service account.
+    /// SPIFFE ID of its certificate; also holds its namespace and service account.
     pub identity: SpiffeId,
-    /// Its addresses, canonical; the first is the primary one. None before kubelet has
-    /// told them: the agent of its node asks the pod itself.
+    /// Canonical addresses, the primary one first. Empty before kubelet has reported
+    /// them: the agent of its node asks the pod itself.
     pub addresses: Vec<IpAddr>,
     /// Name of the node that it runs on.
     pub node: Arc<str>,
-    /// Where that node is.
+    /// Region and zone of that node.
     pub locality: Locality,
-    /// How far it is into the mesh.
+    /// Enrolment state.
     pub enrolment: Enrolment,
-    /// What its inbound side asks of clients.
+    /// Mutual TLS mode of its inbound side.
     pub mtls_mode: MtlsMode,
-    /// What becomes of its connections to what nobody has registered.
+    /// Policy for its connections to unregistered destinations.
     pub egress_mode: EgressMode,
-    /// Outbound traffic left alone.
+    /// Outbound traffic that is not captured.
     pub exclusions: CaptureExclusions,
     /// Name under `/run/netns` of its network namespace; empty where the node
     /// finds it by the pod's UID.
     pub network_namespace: Arc<str>,
-    /// Names that metrics and access logs use.
+    /// Labels of its metrics and access log entries.
     pub labels: WorkloadLabels,
 }
 
-/// Where a node is: `topology.kubernetes.io/region` and `topology.kubernetes.io/zone` of
-/// the Node; empty where it doesn't say.
+/// Topology of a node: the labels `topology.kubernetes.io/region` and
+/// `topology.kubernetes.io/zone` of the Node; empty where it lacks them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Locality {
     /// Region, such as `eu-west-1`.
@@ -104,10 +104,10 @@ pub struct Locality {
     pub zone: Arc<str>,
 }
 
-/// The names under which telemetry knows a workload.
+/// Labels that telemetry gives a workload.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct WorkloadLabels {
-    /// Owner's name (Deployment, StatefulSet, Job ...), or the pod's own.
+    /// Name of the owner (Deployment, StatefulSet, Job ...), or the pod's own.
     pub workload: Arc<str>,
     /// `app.kubernetes.io/name`, else `app`.
     pub app: Arc<str>,
@@ -116,6 +116,25 @@ pub struct WorkloadLabels {
 }
 
 impl Workload {
+    /// A pod that is not enrolled and of which nothing else is known: it has the name of its
+    /// UID, no addresses, the default modes and no labels.
+    pub fn new(uid: WorkloadUid, identity: SpiffeId, node: &str) -> Self {
+        Self {
+            name: Arc::clone(&uid.0),
+            uid,
+            identity,
+            addresses: Vec::new(),
+            node: node.into(),
+            locality: Locality::default(),
+            enrolment: Enrolment::default(),
+            mtls_mode: MtlsMode::default(),
+            egress_mode: EgressMode::default(),
+            exclusions: CaptureExclusions::default(),
+            network_namespace: "".into(),
+            labels: WorkloadLabels::default(),
+        }
+    }
+
     /// The Kubernetes namespace.
     pub fn namespace(&self) -> &str {
         self.identity.namespace()
@@ -123,7 +142,6 @@ impl Workload {
 
     /// Whether the address is one of this pod's.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses
-            .contains(&crate::address::canonical_ip(address))
+        self.addresses.contains(&canonical_ip(address))
     }
 }

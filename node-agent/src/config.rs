@@ -36,7 +36,7 @@ pub(crate) fn describe(capturer: &Capturer, discovery: &DiscoveryStatus) -> Valu
         "certificates": certificates.collect::<Vec<_>>(),
         "workloads": sorted(mesh.workloads().map(|one| (one.uid.to_string(), workload(one)))),
         "services": sorted(mesh.services().map(|one| (one.key.to_string(), service(one, &mesh)))),
-        "external_services": sorted(mesh.externals().map(|one| (one.key.to_string(), external(one)))),
+        "external_services": sorted(mesh.external_services().map(|one| (one.key.to_string(), external(one)))),
     })
 }
 

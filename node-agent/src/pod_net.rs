@@ -9,7 +9,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
-use weft_model::policy::PlaintextOrigin;
+use weft_model::authorization::PlaintextOrigin;
 use weft_proxy::sockets::{Purpose, Sockets};
 
 use crate::netns::NetworkNamespace;

@@ -6,7 +6,7 @@ use weft_model::address::{AddressBlock, InvalidAddressBlock, canonical_ip};
 
 use crate::v1;
 
-/// Why bytes are not an address.
+/// The reason why a message is not an address or an address block.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidAddress {
     /// Neither IPv4 nor IPv6.
@@ -20,7 +20,8 @@ pub enum InvalidAddress {
     PrefixLength(u32),
 }
 
-pub(crate) fn address(bytes: &[u8]) -> Result<IpAddr, InvalidAddress> {
+/// An address from its bytes.
+pub(crate) fn parse_address(bytes: &[u8]) -> Result<IpAddr, InvalidAddress> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Ok(IpAddr::from(v4));
     }
@@ -30,7 +31,8 @@ pub(crate) fn address(bytes: &[u8]) -> Result<IpAddr, InvalidAddress> {
     }
 }
 
-pub(crate) fn octets(address: &IpAddr) -> Vec<u8> {
+/// The bytes of an address.
+pub(crate) fn address_bytes(address: &IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -43,20 +45,20 @@ impl TryFrom<v1::AddressBlock> for AddressBlock {
     fn try_from(message: v1::AddressBlock) -> Result<Self, Self::Error> {
         let length = u8::try_from(message.prefix_length)
             .map_err(|_| InvalidAddress::PrefixLength(message.prefix_length))?;
-        Ok(AddressBlock::new(address(&message.network)?, length)?)
+        Ok(AddressBlock::new(parse_address(&message.network)?, length)?)
     }
 }
 
 impl From<&AddressBlock> for v1::AddressBlock {
     fn from(block: &AddressBlock) -> Self {
         Self {
-            network: octets(&block.network()),
+            network: address_bytes(&block.network()),
             prefix_length: u32::from(block.prefix_length()),
         }
     }
 }
 
-/// A port that a connection can go to.
-pub(crate) fn port(number: u32) -> Option<u16> {
+/// A port number that a connection can go to; `None` for 0 and what is too large.
+pub(crate) fn parse_port(number: u32) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
 }

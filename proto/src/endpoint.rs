@@ -1,12 +1,13 @@
 //! Endpoints on the wire.
 
-use weft_model::service::{Endpoint, EndpointKey, ServiceKey};
+use weft_model::NamespacedName;
+use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::WorkloadUid;
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not an endpoint.
+/// The reason why a message is not an endpoint.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// A field that must not be empty is.
@@ -32,7 +33,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
                 return Err(InvalidEndpoint::Missing(field));
             }
         }
-        let checked = |number| port(number).ok_or(InvalidEndpoint::Port(number));
+        let checked = |number| parse_port(number).ok_or(InvalidEndpoint::Port(number));
         let ports = message
             .ports
             .into_iter()
@@ -40,8 +41,8 @@ impl TryFrom<v1::Endpoint> for Endpoint {
         let uid = message.workload_uid.as_str();
         Ok(Self {
             key: EndpointKey {
-                service: ServiceKey::new(&message.service_namespace, &message.service_name),
-                address: address(&message.address)?,
+                service: NamespacedName::new(&message.service_namespace, &message.service_name),
+                address: parse_address(&message.address)?,
             },
             workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
             ports: ports.collect::<Result<_, InvalidEndpoint>>()?,
@@ -63,7 +64,7 @@ impl From<&Endpoint> for v1::Endpoint {
         Self {
             service_namespace: service.namespace.to_string(),
             service_name: service.name.to_string(),
-            address: octets(address),
+            address: address_bytes(address),
             workload_uid: endpoint
                 .workload
                 .as_ref()
@@ -89,7 +90,7 @@ mod tests {
             ports in prop::collection::vec((1u16.., 1u16..), 0..4),
             ready: bool,
         ) {
-            let service = ServiceKey::new("shop", &name);
+            let service = NamespacedName::new("shop", &name);
             let endpoint = Endpoint {
                 key: EndpointKey { service, address: octets.into() },
                 workload: uid.map(|uid| WorkloadUid::from(uid.as_str())),

@@ -1,8 +1,8 @@
-//! Limits and descriptors as Envoy's rate limit service spells them.
+//! Descriptors and limits of Envoy's rate limit service.
 
 use std::time::Duration;
 
-use weft_model::rate_limit::{Descriptor, RequestLimit, Unit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 
 use crate::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
@@ -11,7 +11,7 @@ use crate::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
 use crate::envoy::service::ratelimit::v3::rate_limit_response::RateLimit;
 use crate::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit as WireUnit;
 
-/// Why a descriptor can't be counted.
+/// The reason why a descriptor can't be counted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidDescriptor {
     /// It has no pairs.
@@ -25,50 +25,55 @@ pub enum InvalidDescriptor {
     Unit(i32),
 }
 
-/// A unit by its number; requests and responses number them alike.
+/// The unit of a number on the wire; requests and responses number units alike.
 ///
 /// # Errors
 /// When it is none.
-pub fn unit(number: i32) -> Result<Unit, InvalidDescriptor> {
+pub fn parse_unit(number: i32) -> Result<RateLimitUnit, InvalidDescriptor> {
     match WireUnit::try_from(number) {
-        Ok(WireUnit::Second) => Ok(Unit::Second),
-        Ok(WireUnit::Minute) => Ok(Unit::Minute),
-        Ok(WireUnit::Hour) => Ok(Unit::Hour),
-        Ok(WireUnit::Day) => Ok(Unit::Day),
-        Ok(WireUnit::Week) => Ok(Unit::Week),
-        Ok(WireUnit::Month) => Ok(Unit::Month),
-        Ok(WireUnit::Year) => Ok(Unit::Year),
+        Ok(WireUnit::Second) => Ok(RateLimitUnit::Second),
+        Ok(WireUnit::Minute) => Ok(RateLimitUnit::Minute),
+        Ok(WireUnit::Hour) => Ok(RateLimitUnit::Hour),
+        Ok(WireUnit::Day) => Ok(RateLimitUnit::Day),
+        Ok(WireUnit::Week) => Ok(RateLimitUnit::Week),
+        Ok(WireUnit::Month) => Ok(RateLimitUnit::Month),
+        Ok(WireUnit::Year) => Ok(RateLimitUnit::Year),
         Ok(WireUnit::Unknown) | Err(_) => Err(InvalidDescriptor::Unit(number)),
     }
 }
 
-fn number(unit: Unit) -> i32 {
+/// The number of a unit on the wire.
+fn unit_number(unit: RateLimitUnit) -> i32 {
     let unit = match unit {
-        Unit::Second => WireUnit::Second,
-        Unit::Minute => WireUnit::Minute,
-        Unit::Hour => WireUnit::Hour,
-        Unit::Day => WireUnit::Day,
-        Unit::Week => WireUnit::Week,
-        Unit::Month => WireUnit::Month,
-        Unit::Year => WireUnit::Year,
+        RateLimitUnit::Second => WireUnit::Second,
+        RateLimitUnit::Minute => WireUnit::Minute,
+        RateLimitUnit::Hour => WireUnit::Hour,
+        RateLimitUnit::Day => WireUnit::Day,
+        RateLimitUnit::Week => WireUnit::Week,
+        RateLimitUnit::Month => WireUnit::Month,
+        RateLimitUnit::Year => WireUnit::Year,
     };
     unit.into()
 }
 
-/// A descriptor to ask about, with its limit where the server need not know it.
+/// The message for a descriptor to ask about, with its limit where the server need not know
+/// it.
 ///
 /// A limit for each week goes as one for each day: servers know weeks in their answers
 /// only.
-pub fn ask(descriptor: Descriptor, limit: Option<RequestLimit>) -> RateLimitDescriptor {
+pub fn descriptor_message(
+    descriptor: Descriptor,
+    limit: Option<RequestLimit>,
+) -> RateLimitDescriptor {
     let entry = |(key, value)| Entry { key, value };
     let limit = limit.map(|limit| match limit.unit {
-        Unit::Week => RateLimitOverride {
+        RateLimitUnit::Week => RateLimitOverride {
             requests_per_unit: limit.requests.div_ceil(7),
-            unit: number(Unit::Day),
+            unit: unit_number(RateLimitUnit::Day),
         },
         unit => RateLimitOverride {
             requests_per_unit: limit.requests,
-            unit: number(unit),
+            unit: unit_number(unit),
         },
     });
     RateLimitDescriptor {
@@ -78,11 +83,11 @@ pub fn ask(descriptor: Descriptor, limit: Option<RequestLimit>) -> RateLimitDesc
     }
 }
 
-/// What a descriptor asks about, and the limit that it brings along.
+/// The descriptor of a message, and the limit that it brings along.
 ///
 /// # Errors
 /// When it can't be counted.
-pub fn asked(
+pub fn parse_descriptor(
     descriptor: &RateLimitDescriptor,
 ) -> Result<(Descriptor, Option<RequestLimit>), InvalidDescriptor> {
     if descriptor.entries.is_empty() {
@@ -96,32 +101,32 @@ pub fn asked(
     let limit = match &descriptor.limit {
         Some(limit) => Some(RequestLimit {
             requests: limit.requests_per_unit,
-            unit: unit(limit.unit)?,
+            unit: parse_unit(limit.unit)?,
         }),
         None => None,
     };
     Ok((Descriptor { entries }, limit))
 }
 
-/// A limit, to tell whoever asked.
-pub fn told(limit: RequestLimit, name: &str) -> RateLimit {
+/// The message for a limit, as a response carries it.
+pub fn limit_message(limit: RequestLimit, name: &str) -> RateLimit {
     RateLimit {
         requests_per_unit: limit.requests,
-        unit: number(limit.unit),
+        unit: unit_number(limit.unit),
         name: name.to_owned(),
     }
 }
 
-/// A time in whole seconds.
-pub fn seconds(seconds: u64) -> prost_types::Duration {
+/// The message for a time in whole seconds.
+pub fn duration_message(seconds: u64) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
         nanos: 0,
     }
 }
 
-/// A time that a message says; none when it is negative.
-pub fn duration(duration: &prost_types::Duration) -> Duration {
+/// The time of a message; zero when it is negative.
+pub fn parse_duration(duration: &prost_types::Duration) -> Duration {
     let nanos = u32::try_from(duration.nanos).unwrap_or_default();
     let seconds = u64::try_from(duration.seconds).unwrap_or_default();
     Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))

@@ -1,17 +1,19 @@
 //! Resources of any kind: what a discovery response carries.
 
 use weft_model::mesh::Change;
+use weft_model::name::InvalidNamespacedName;
 use weft_model::route::InvalidRouteKey;
-use weft_model::service::InvalidServiceKey;
 use weft_model::workload::WorkloadUid;
 
+use crate::endpoint::InvalidEndpoint;
+use crate::external_service::InvalidExternalService;
+use crate::route::error::InvalidRoute;
+use crate::service::InvalidService;
+use crate::traffic_policy::InvalidTrafficPolicy;
 use crate::v1::{self, ResourceKind};
-use crate::{
-    InvalidEndpoint, InvalidExternalService, InvalidRoute, InvalidService, InvalidTrafficPolicy,
-    InvalidWorkload,
-};
+use crate::workload::InvalidWorkload;
 
-/// Why a resource can't be used.
+/// The reason why a resource can't be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidResource {
     /// It carries nothing that this version knows.
@@ -27,7 +29,7 @@ pub enum InvalidResource {
     },
     /// A name that doesn't parse.
     #[error(transparent)]
-    Key(#[from] InvalidServiceKey),
+    Key(#[from] InvalidNamespacedName),
     /// A route's name that doesn't parse.
     #[error(transparent)]
     RouteKey(#[from] InvalidRouteKey),
@@ -51,24 +53,26 @@ pub enum InvalidResource {
     TrafficPolicy(#[from] InvalidTrafficPolicy),
 }
 
-/// The kind and the name of what a change is about, as the wire knows them.
+/// Kind and name of the resource that a change is about.
 pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
     match change {
         Change::Workload(workload) => (ResourceKind::Workload, workload.uid.to_string()),
-        Change::WorkloadGone(uid) => (ResourceKind::Workload, uid.to_string()),
+        Change::WorkloadRemoved(uid) => (ResourceKind::Workload, uid.to_string()),
         Change::Service(service) => (ResourceKind::Service, service.key.to_string()),
-        Change::ServiceGone(key) => (ResourceKind::Service, key.to_string()),
+        Change::ServiceRemoved(key) => (ResourceKind::Service, key.to_string()),
         Change::Endpoint(endpoint) => (ResourceKind::Endpoint, endpoint.key.to_string()),
-        Change::EndpointGone(key) => (ResourceKind::Endpoint, key.to_string()),
+        Change::EndpointRemoved(key) => (ResourceKind::Endpoint, key.to_string()),
         Change::Route(route) => (ResourceKind::Route, route.key.to_string()),
-        Change::RouteGone(key) => (ResourceKind::Route, key.to_string()),
-        Change::External(service) => (ResourceKind::ExternalService, service.key.to_string()),
-        Change::ExternalGone(key) => (ResourceKind::ExternalService, key.to_string()),
+        Change::RouteRemoved(key) => (ResourceKind::Route, key.to_string()),
+        Change::ExternalService(service) => {
+            (ResourceKind::ExternalService, service.key.to_string())
+        }
+        Change::ExternalServiceRemoved(key) => (ResourceKind::ExternalService, key.to_string()),
         Change::TrafficPolicy(policy) => {
             let name = policy.service.to_string();
             (ResourceKind::TrafficPolicy, name)
         }
-        Change::TrafficPolicyGone(key) => (ResourceKind::TrafficPolicy, key.to_string()),
+        Change::TrafficPolicyRemoved(key) => (ResourceKind::TrafficPolicy, key.to_string()),
     }
 }
 
@@ -82,7 +86,7 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::Endpoint(endpoint) => Change::Endpoint(endpoint.try_into()?),
             v1::resource::Resource::Route(route) => Change::Route(route.try_into()?),
             v1::resource::Resource::ExternalService(service) => {
-                Change::External(service.try_into()?)
+                Change::ExternalService(service.try_into()?)
             }
             v1::resource::Resource::TrafficPolicy(policy) => {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
@@ -99,18 +103,18 @@ impl TryFrom<v1::Resource> for Change {
     }
 }
 
-/// The change that takes a named resource away.
+/// The change that removes a named resource.
 ///
 /// # Errors
 /// When the kind is unknown or the name is not one of that kind.
-pub fn gone(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
+pub fn removal(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource> {
     match kind {
-        ResourceKind::Workload => Ok(Change::WorkloadGone(WorkloadUid::from(name))),
-        ResourceKind::Service => Ok(Change::ServiceGone(name.parse()?)),
-        ResourceKind::Endpoint => Ok(Change::EndpointGone(name.parse()?)),
-        ResourceKind::Route => Ok(Change::RouteGone(name.parse()?)),
-        ResourceKind::ExternalService => Ok(Change::ExternalGone(name.parse()?)),
-        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyGone(name.parse()?)),
+        ResourceKind::Workload => Ok(Change::WorkloadRemoved(WorkloadUid::from(name))),
+        ResourceKind::Service => Ok(Change::ServiceRemoved(name.parse()?)),
+        ResourceKind::Endpoint => Ok(Change::EndpointRemoved(name.parse()?)),
+        ResourceKind::Route => Ok(Change::RouteRemoved(name.parse()?)),
+        ResourceKind::ExternalService => Ok(Change::ExternalServiceRemoved(name.parse()?)),
+        ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyRemoved(name.parse()?)),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }
@@ -151,11 +155,11 @@ mod tests {
             (ResourceKind::ExternalService, "shop/web"),
             (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
-            let change = gone(kind, name).unwrap();
+            let change = removal(kind, name).unwrap();
             assert_eq!(kind_and_name(&change), (kind, name.to_owned()));
         }
-        assert!(gone(ResourceKind::Service, "no-namespace").is_err());
-        assert!(gone(ResourceKind::Unspecified, "x").is_err());
+        assert!(removal(ResourceKind::Service, "no-namespace").is_err());
+        assert!(removal(ResourceKind::Unspecified, "x").is_err());
     }
 
     proptest! {

@@ -1,11 +1,12 @@
 //! Services on the wire.
 
-use weft_model::service::{Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::NamespacedName;
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not a service.
+/// The reason why a message is not a service.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidService {
     /// A field that must not be empty is.
@@ -30,7 +31,7 @@ impl TryFrom<v1::Service> for Service {
         }
         let kind = match message.kind.ok_or(InvalidService::Missing("kind"))? {
             v1::service::Kind::ClusterIp(v1::ClusterIp { addresses }) => {
-                let addresses = addresses.iter().map(|bytes| address(bytes));
+                let addresses = addresses.iter().map(|bytes| parse_address(bytes));
                 ServiceKind::ClusterIp(addresses.collect::<Result<_, _>>()?)
             }
             v1::service::Kind::Headless(v1::Headless {}) => ServiceKind::Headless,
@@ -39,7 +40,7 @@ impl TryFrom<v1::Service> for Service {
             }
         };
         let ports = message.ports.into_iter().map(|message| {
-            let port = port(message.port).ok_or(InvalidService::Port(message.port))?;
+            let port = parse_port(message.port).ok_or(InvalidService::Port(message.port))?;
             let (name, app_protocol) = (message.name.into(), message.app_protocol.into());
             Ok(ServicePort {
                 name,
@@ -48,7 +49,7 @@ impl TryFrom<v1::Service> for Service {
             })
         });
         Ok(Self {
-            key: ServiceKey::new(&message.namespace, &message.name),
+            key: NamespacedName::new(&message.namespace, &message.name),
             hostname: message.hostname.into(),
             kind,
             ports: ports.collect::<Result<_, InvalidService>>()?,
@@ -60,7 +61,7 @@ impl From<&Service> for v1::Service {
     fn from(service: &Service) -> Self {
         let kind = match &service.kind {
             ServiceKind::ClusterIp(addresses) => v1::service::Kind::ClusterIp(v1::ClusterIp {
-                addresses: addresses.iter().map(octets).collect(),
+                addresses: addresses.iter().map(address_bytes).collect(),
             }),
             ServiceKind::Headless => v1::service::Kind::Headless(v1::Headless {}),
             ServiceKind::External(hostname) => v1::service::Kind::External(v1::External {
@@ -108,7 +109,7 @@ mod tests {
                 port,
                 app_protocol: app_protocol.into(),
             });
-            let key = ServiceKey::new("shop", &name);
+            let key = NamespacedName::new("shop", &name);
             let hostname = format!("{name}.shop.svc").into();
             let service = Service { key, hostname, kind, ports: ports.collect() };
             prop_assert_eq!(Service::try_from(v1::Service::from(&service)), Ok(service));

@@ -1,16 +1,16 @@
 //! Workloads on the wire.
 
-use weft_model::external::EgressMode;
+use weft_model::egress::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
 };
 
-use crate::address::{InvalidAddress, address, octets, port};
+use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::v1;
 
-/// Why a message is not a workload.
+/// The reason why a message is not a workload.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidWorkload {
     /// A field that must not be empty is.
@@ -48,7 +48,7 @@ impl TryFrom<v1::Workload> for Workload {
                 return Err(InvalidWorkload::Missing(field));
             }
         }
-        let addresses = message.addresses.iter().map(|bytes| address(bytes));
+        let addresses = message.addresses.iter().map(|bytes| parse_address(bytes));
         let addresses = addresses
             .collect::<Result<Vec<_>, _>>()
             .map_err(InvalidWorkload::Address)?;
@@ -91,7 +91,7 @@ impl From<&Workload> for v1::Workload {
             namespace: identity.namespace().to_owned(),
             service_account: identity.service_account().to_owned(),
             trust_domain: identity.trust_domain().to_string(),
-            addresses: workload.addresses.iter().map(octets).collect(),
+            addresses: workload.addresses.iter().map(address_bytes).collect(),
             node: workload.node.to_string(),
             enrolment: match workload.enrolment {
                 Enrolment::Outside => v1::Enrolment::Outside,
@@ -167,7 +167,7 @@ fn exclusions(message: v1::CaptureExclusions) -> Result<CaptureExclusions, Inval
     let ports = message
         .ports
         .iter()
-        .map(|n| port(*n).ok_or(InvalidWorkload::Port(*n)));
+        .map(|n| parse_port(*n).ok_or(InvalidWorkload::Port(*n)));
     let blocks = message.blocks.into_iter().map(TryInto::try_into);
     Ok(CaptureExclusions {
         ports: ports.collect::<Result<_, _>>()?,

@@ -5,7 +5,7 @@
 //! * `prefixed`: a stream with its first bytes
 //! * `protocol`: HTTP/1, HTTP/2, TLS, or something else
 //! * `client_hello`: the server name of TLS
-//! * `authority`: the name that a client asks for, by TLS or by HTTP
+//! * `authority`: the host that a client asks for, by TLS or by HTTP
 //! * `error`: why first bytes tell nothing
 
 mod authority;
@@ -14,11 +14,11 @@ mod error;
 mod prefixed;
 mod protocol;
 
-pub(crate) use authority::requested_authority;
+pub(crate) use authority::read_requested_host;
 pub(crate) use client_hello::read_client_hello;
 pub(crate) use error::DetectError;
 pub(crate) use prefixed::{FirstBytes, PrefixedStream};
-pub(crate) use protocol::{detect_protocol, detect_protocol_within};
+pub(crate) use protocol::{read_protocol, read_protocol_within};
 
 #[cfg(test)]
 mod tests;

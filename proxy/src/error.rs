@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use weft_model::authorization::{PlaintextDenied, TunnelDenied};
 use weft_model::mesh::Unroutable;
-use weft_model::policy::{PlaintextRefused, TunnelRefused};
 
 use crate::hbone::InvalidTunnelRequest;
 pub use crate::hbone::client::TunnelError;
@@ -59,7 +59,7 @@ pub enum OutboundError {
 pub enum InboundError {
     /// Plaintext to a strict workload.
     #[error(transparent)]
-    Plaintext(#[from] PlaintextRefused),
+    Plaintext(#[from] PlaintextDenied),
     /// The handshake failed.
     #[error("TLS with the client: {}", handshake_failure(.0))]
     Tls(io::Error),
@@ -80,7 +80,7 @@ pub enum InboundError {
     Request(#[from] InvalidTunnelRequest),
     /// A tunnel that may not be opened.
     #[error(transparent)]
-    Tunnel(#[from] TunnelRefused),
+    Tunnel(#[from] TunnelDenied),
     /// The application did not take the connection.
     #[error("connecting to the application: {0}")]
     Connect(io::Error),

@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::policy::PlaintextOrigin;
+use weft_model::authorization::PlaintextOrigin;
 use weft_model::{OriginalDestination, SpiffeId};
 
 use crate::identity::{Certificate, CertificateStore};

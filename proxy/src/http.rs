@@ -5,13 +5,11 @@
 //! backend and an endpoint, send it, try again where that is wanted, take the steps back,
 //! record once.
 //!
-//! * [`guard`]: what is refused before anything parses it
 //! * [`detect`]: what a connection speaks
-//! * [`serve`]: the client's connection
+//! * [`serve`]: the client's connection, HTTP/1 behind the guard of `weft-http-guard`
 //! * [`exchange`], [`forward`]: a request, and one attempt of it
 //! * [`filters`], [`answer`], [`message`]: what is done to messages; pure
 //! * [`policy`]: what TrafficPolicies say of a request
-//! * [`guard`]: what two parsers may read differently is refused
 //! * [`mirror`], [`upgrade`], [`session`]: copies, other protocols, sticky endpoints
 //! * [`pool`], [`connect`], [`stream`], [`endpoints`]: the connections to endpoints
 //! * [`body`], [`response`], [`recorder`]: bodies on their way, and the record at the end
@@ -24,7 +22,6 @@ mod endpoints;
 mod exchange;
 mod filters;
 mod forward;
-pub mod guard;
 mod message;
 mod mirror;
 mod policy;
@@ -42,13 +39,13 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use weft_model::OriginalDestination;
+use weft_http_guard::{Refusal, RefusalKind};
+use weft_model::detect::protocol::{DeclaredProtocol, DetectedProtocol};
 use weft_model::mesh::Candidate;
-use weft_model::protocol::{Declared, Detected};
-use weft_model::service::{Service, ServiceKey};
+use weft_model::service::Service;
+use weft_model::{NamespacedName, OriginalDestination};
 
 use self::endpoints::EndpointCache;
-use self::guard::Refusal;
 use self::pool::HttpPool;
 use crate::config::control_plane::ControlPlane;
 use crate::net::Net;
@@ -101,7 +98,7 @@ pub(crate) struct Downstream<N> {
 }
 
 /// An endpoint of a service, and a connection to it for the record.
-type Description = (Option<Candidate>, ServiceKey, Arc<Connection>);
+type Description = (Option<Candidate>, NamespacedName, Arc<Connection>);
 
 /// Whether a connection to that destination may carry requests that the mesh looks at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,24 +120,28 @@ pub(crate) fn expected<N>(
 ) -> Expected {
     let address = original.address();
     let mesh = shared.store.snapshot();
-    let Some(service) = mesh.service_at(address.ip()) else {
+    let Some(service) = mesh.service_by_address(address.ip()) else {
         return Expected::Opaque;
     };
     let Some(port) = service.port(address.port()) else {
         return Expected::Opaque;
     };
     let namespace = pod.started_as.namespace();
-    let routes = mesh.routes_of(&service.key, port.port, namespace);
-    let routed = routes.map(|table| table.kind().is_of_requests());
+    let routes = mesh.route_table(&service.key, port.port, namespace);
+    let routed = routes.map(|table| table.kind().routes_requests());
     // A TCPRoute or a TLSRoute is about connections, whatever is declared.
     if routed == Some(false) {
         return Expected::Opaque;
     }
     let routed = routed.is_some();
-    match Declared::of(port) {
-        Declared::Http | Declared::Http2 => Expected::Http(Arc::clone(service)),
-        Declared::Unknown | Declared::Opaque if routed => Expected::Perhaps(Arc::clone(service)),
-        Declared::Unknown | Declared::Opaque | Declared::Tls => Expected::Opaque,
+    match DeclaredProtocol::from_port(port) {
+        DeclaredProtocol::Http | DeclaredProtocol::Http2 => Expected::Http(Arc::clone(service)),
+        DeclaredProtocol::Unknown | DeclaredProtocol::Opaque if routed => {
+            Expected::Perhaps(Arc::clone(service))
+        }
+        DeclaredProtocol::Unknown | DeclaredProtocol::Opaque | DeclaredProtocol::Tls => {
+            Expected::Opaque
+        }
     }
 }
 
@@ -148,7 +149,7 @@ pub(crate) fn expected<N>(
 ///
 /// # Errors
 /// When the connection breaks.
-pub(crate) async fn first_bytes(stream: &TcpStream) -> std::io::Result<Detected> {
+pub(crate) async fn first_bytes(stream: &TcpStream) -> std::io::Result<DetectedProtocol> {
     detect::first_bytes(stream).await
 }
 
@@ -165,6 +166,16 @@ pub(crate) async fn serve<N: Net>(
     match is_http2 {
         true => serve::http2(downstream, stream, draining).await,
         false => serve::http1(downstream, stream, draining).await,
+    }
+}
+
+/// The response flag of requests that the guard refused.
+fn flag_of_refusal(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Syntax => "REQUEST_SYNTAX",
+        RefusalKind::Host => "REQUEST_HOST",
+        RefusalKind::Framing => "REQUEST_FRAMING",
+        RefusalKind::TooLarge => "REQUEST_TOO_LARGE",
     }
 }
 
@@ -192,12 +203,12 @@ impl<N> Downstream<N> {
         let connection = self.describe(None, &self.service.key);
         let (shared, uid) = (&self.shared, &self.pod.started_as.uid);
         let (nothing, began) = (Progress::default(), Instant::now());
-        let outcome = Outcome::failed(refusal.flag(), &refusal);
+        let outcome = Outcome::failed(flag_of_refusal(refusal.kind()), &refusal);
         record::closed(&shared.metrics, uid, &connection, &nothing, &outcome, began);
     }
 
     /// What a request to an endpoint is, for its record.
-    fn describe(&self, candidate: Option<&Candidate>, service: &ServiceKey) -> Arc<Connection> {
+    fn describe(&self, candidate: Option<&Candidate>, service: &NamespacedName) -> Arc<Connection> {
         let mut known = self
             .descriptions
             .lock()

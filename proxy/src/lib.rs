@@ -10,6 +10,7 @@
 //! * [`http`]: requests, matched and changed as routes say
 //! * `relay`: bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
+//! * `traffic_split`: the shares of a rule's backends
 //! * `sniff`: what a client sends first
 //! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
 //! * [`rate_limit`]: asking a rate limit service
@@ -45,6 +46,7 @@ pub mod store;
 #[allow(dead_code, reason = "until the walks use it")]
 mod stream;
 pub mod tls;
+mod traffic_split;
 #[allow(dead_code, unused_imports, reason = "until the walks use it")]
 pub mod tunnel;
 pub mod workers;
@@ -52,3 +54,4 @@ pub mod workers;
 pub use proxy::PodProxy;
 pub use relay::IdleTimeouts;
 pub use shared::{Settings, Shared};
+pub use traffic_split::RuleSequences;

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::OriginalDestination;
-use weft_model::external::EgressMode;
+use weft_model::detect::protocol::DetectedProtocol;
+use weft_model::egress::EgressMode;
 use weft_model::mesh::{Candidate, Transport};
-use weft_model::protocol::Detected;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 
@@ -209,9 +209,11 @@ async fn requests<N: Net>(
         }
     };
     let is_http2 = match detected {
-        Ok(Detected::Http1) => false,
-        Ok(Detected::Http2) => true,
-        Ok(Detected::Tls | Detected::Opaque) | Err(_) => return Spoken::Opaque(accepted),
+        Ok(DetectedProtocol::Http1) => false,
+        Ok(DetectedProtocol::Http2) => true,
+        Ok(DetectedProtocol::Tls | DetectedProtocol::Opaque) | Err(_) => {
+            return Spoken::Opaque(accepted);
+        }
     };
     let (shared, pod) = (Arc::clone(shared), Arc::clone(pod));
     let downstream = http::Downstream::new(shared, pod, client, original, service);
@@ -344,12 +346,12 @@ pub(crate) fn describe(
 ) -> Connection {
     let original = original.map(OriginalDestination::address);
     let party = Party::workload(source, Some(client));
-    let workload = candidate.and_then(|candidate| candidate.workload.as_ref());
+    let workload = candidate.and_then(Candidate::workload);
     let (path, security) = match candidate.map(|candidate| &candidate.transport) {
         Some(Transport::Tunnel { .. }) => (Path::CrossNode, Security::MutualTls),
-        Some(Transport::SameNode) => (Path::SameNode, Security::SameNode),
+        Some(Transport::SameNode { .. }) => (Path::SameNode, Security::SameNode),
         Some(Transport::Tls { .. }) => (Path::Outside, Security::Tls),
-        Some(Transport::Plaintext) | None => (Path::Outside, Security::Plaintext),
+        Some(Transport::Plaintext { .. }) | None => (Path::Outside, Security::Plaintext),
     };
     let address = candidate.map(|candidate| candidate.address).or(original);
     let destination = match address {

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::accept::accept;
@@ -240,6 +240,7 @@ async fn follow_changes<N: Net>(shared: Arc<Shared<N>>, pod: Arc<LocalPod<N>>) {
                 pod.clients.forget_unused(now);
                 shared.resilience.forget_unused(now);
                 let mesh = shared.store.snapshot();
+                shared.rule_sequences.forget_removed(&mesh);
                 pod.pool.retain(|peer| {
                     let known = mesh.workload(&peer.workload);
                     known.is_some_and(|workload| workload.identity == peer.identity)

@@ -19,11 +19,11 @@ use tokio::sync::Semaphore;
 use tonic::Code;
 use tonic::client::GrpcService;
 use weft_model::mesh::Candidate;
-use weft_model::rate_limit::{Facts, RequestLimit, descriptors};
 use weft_model::traffic::GlobalRateLimit;
+use weft_model::traffic::rate_limit::{RequestAttributes, RequestLimit, request_descriptors};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use weft_proto::rate_limit::ask;
+use weft_proto::rate_limit::descriptor_message;
 
 use self::channels::Channels;
 use self::own::Own;
@@ -97,7 +97,7 @@ impl RateLimits {
     pub async fn check<C, F, S>(
         &self,
         limit: &GlobalRateLimit,
-        facts: &Facts<'_>,
+        facts: &RequestAttributes<'_>,
         servers: &[Candidate],
         connect: C,
     ) -> Verdict
@@ -200,10 +200,12 @@ impl RateLimits {
 }
 
 /// What is asked; nothing when no descriptor fits the request.
-fn question(limit: &GlobalRateLimit, facts: &Facts<'_>) -> Option<RateLimitRequest> {
-    let bound = limit.limit.as_ref().map(RequestLimit::of);
-    let descriptors = descriptors(limit, facts).into_iter();
-    let descriptors: Vec<_> = descriptors.map(|one| ask(one, bound)).collect();
+fn question(limit: &GlobalRateLimit, facts: &RequestAttributes<'_>) -> Option<RateLimitRequest> {
+    let bound = limit.limit.as_ref().map(RequestLimit::from_local_limit);
+    let descriptors = request_descriptors(limit, facts).into_iter();
+    let descriptors: Vec<_> = descriptors
+        .map(|one| descriptor_message(one, bound))
+        .collect();
     (!descriptors.is_empty()).then(|| RateLimitRequest {
         domain: limit.domain.to_string(),
         descriptors,

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use weft_model::SpiffeId;
-use weft_model::route::table::TableRule;
-use weft_model::service::{Service, ServiceKey};
+use weft_model::route::table::CompiledRule;
+use weft_model::service::Service;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{NamespacedName, SpiffeId};
 
 use crate::metrics::Metrics;
 use crate::relay::{End, Progress};
@@ -116,7 +116,7 @@ pub struct Connection {
     pub destination: Party,
     /// The service that was asked for.
     #[serde(serialize_with = "as_text")]
-    pub service: Option<ServiceKey>,
+    pub service: Option<NamespacedName>,
     /// Its DNS name.
     pub service_hostname: Option<Arc<str>>,
     /// What the application dialled.
@@ -192,7 +192,7 @@ pub(crate) struct RequestRecord<'a> {
     pub(crate) path: &'a str,
     pub(crate) authority: &'a str,
     /// The rule that took it.
-    pub(crate) rule: Option<&'a TableRule>,
+    pub(crate) rule: Option<&'a CompiledRule>,
     pub(crate) grpc: bool,
     /// `None` when the client got no answer.
     pub(crate) status: Option<http::StatusCode>,

@@ -21,16 +21,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use weft_model::Mesh;
-use weft_model::balance::better_of_two;
-use weft_model::balance::hash::hash_of;
-use weft_model::balance::locality::Place;
+use weft_model::balance::locality::Location;
+use weft_model::balance::power_of_two_choices;
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
-use weft_model::service::ServiceKey;
+use weft_model::traffic::fault::draw_faults;
 use weft_model::traffic::{
-    Balancer, HashKey, Injected, LocalityPreference, OutlierDetection, TrafficPolicy,
+    Balancer, HashKey, InjectedFault, LocalityPreference, OutlierDetection, TrafficPolicy,
 };
 use weft_model::workload::Workload;
+use weft_model::{Mesh, NamespacedName};
 
 use self::client::Client;
 pub(crate) use self::client::Permit;
@@ -112,7 +112,7 @@ impl Refused {
 #[derive(Debug)]
 pub(crate) struct Resilience {
     loads: Arc<Loads>,
-    endpoints: Mutex<HashMap<(ServiceKey, u16), Arc<Endpoints>>>,
+    endpoints: Mutex<HashMap<(NamespacedName, u16), Arc<Endpoints>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,8 +121,8 @@ pub(crate) struct Resilience {
 pub(crate) struct Clients {
     pod: Arc<Workload>,
     labels: PodLabels,
-    place: Place,
-    services: Mutex<HashMap<ServiceKey, Arc<Client>>>,
+    place: Location,
+    services: Mutex<HashMap<NamespacedName, Arc<Client>>>,
 }
 
 impl Resilience {
@@ -151,7 +151,7 @@ impl Resilience {
     }
 
     /// What is known of the endpoints of a port of a Service.
-    fn endpoints(&self, service: &ServiceKey, port: u16, now: Instant) -> Arc<Endpoints> {
+    fn endpoints(&self, service: &NamespacedName, port: u16, now: Instant) -> Arc<Endpoints> {
         let mut endpoints = lock(&self.endpoints);
         let known = endpoints.entry((service.clone(), port));
         let new = || {
@@ -167,7 +167,7 @@ impl Clients {
     pub(crate) fn new(pod: Arc<Workload>) -> Self {
         Self {
             labels: PodLabels::new(&pod),
-            place: Place::from(&*pod),
+            place: Location::from(&*pod),
             pod,
             services: Mutex::default(),
         }
@@ -179,7 +179,7 @@ impl Clients {
         &self,
         node: &Resilience,
         mesh: &Mesh,
-        service: Option<(&ServiceKey, u16)>,
+        service: Option<(&NamespacedName, u16)>,
         now: Instant,
     ) -> Upstream {
         let to = service.map(|(key, port)| To {
@@ -201,7 +201,7 @@ impl Clients {
     }
 
     /// What the pod has under way to a Service.
-    fn client(&self, node: &Resilience, service: &ServiceKey, now: Instant) -> Arc<Client> {
+    fn client(&self, node: &Resilience, service: &NamespacedName, now: Instant) -> Arc<Client> {
         let mut services = lock(&self.services);
         if let Some(client) = services.get(service) {
             return Arc::clone(client);
@@ -220,7 +220,7 @@ pub(crate) struct Upstream {
     policy: Option<Arc<TrafficPolicy>>,
     /// `None` for a destination that is no Service: nothing is limited there.
     to: Option<To>,
-    place: Place,
+    place: Location,
     loads: Arc<Loads>,
 }
 
@@ -288,14 +288,14 @@ impl Upstream {
     }
 
     /// What happens to one request on purpose; counted as having happened.
-    pub(crate) fn inject(&self) -> Injected {
+    pub(crate) fn inject(&self) -> InjectedFault {
         match (&self.policy, &self.to) {
             (Some(policy), Some(to)) if !policy.faults.is_empty() => {
-                let injected = policy.inject(fastrand::f64);
+                let injected = draw_faults(&policy.faults, fastrand::f64);
                 to.client.count_faults(injected);
                 injected
             }
-            _ => Injected::default(),
+            _ => InjectedFault::default(),
         }
     }
 
@@ -312,7 +312,7 @@ impl Upstream {
     /// The key of a client's address, where that is what decides.
     pub(crate) fn key_of_source(&self, client: IpAddr) -> Option<u64> {
         match self.hash_key()? {
-            HashKey::Source => Some(hash_of(client.to_string().as_bytes())),
+            HashKey::Source => Some(stable_hash(client.to_string().as_bytes())),
             HashKey::Header(_) | HashKey::Cookie { .. } => None,
         }
     }
@@ -353,7 +353,7 @@ impl Upstream {
             let load = candidate.map(|candidate| self.loads.of(candidate.address).load(now));
             load.unwrap_or_default().cost()
         };
-        better_of_two(candidates.len(), cost, || fastrand::u64(..))
+        power_of_two_choices(candidates.len(), cost, || fastrand::u64(..))
     }
 
     /// Whether an endpoint is ejected, for who means to go there whatever is chosen.

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use weft_model::Mesh;
-use weft_model::service::ServiceKey;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{Mesh, NamespacedName};
 
 use crate::config::control_plane::ControlPlane;
 use crate::connections::{ConnectionTable, ProxyId};
@@ -20,6 +19,7 @@ use crate::relay::IdleTimeouts;
 use crate::resilience::{Clients, Resilience, Upstream};
 use crate::store::Store;
 use crate::tls::originate::Originations;
+use crate::traffic_split::RuleSequences;
 
 /// Limits and times of the data path.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,8 @@ pub struct Shared<N> {
     pub pods: LocalPods<N>,
     /// What is known of endpoints.
     pub(crate) resilience: Resilience,
+    /// Where the draws between backends stand.
+    pub(crate) rule_sequences: RuleSequences,
     /// TLS to external services.
     pub(crate) originations: Originations,
     /// Limits and times.
@@ -102,6 +104,7 @@ impl<N> Shared<N> {
             metrics,
             connections: Arc::default(),
             pods: LocalPods::default(),
+            rule_sequences: RuleSequences::default(),
             originations: Originations::default(),
             settings,
             control_plane: None,
@@ -181,7 +184,7 @@ impl<N> LocalPod<N> {
         &self,
         shared: &Shared<N>,
         mesh: &Mesh,
-        service: Option<(&ServiceKey, u16)>,
+        service: Option<(&NamespacedName, u16)>,
         now: Instant,
     ) -> Upstream {
         self.clients

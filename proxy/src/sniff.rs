@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use weft_model::client_hello::{self, ClientHello, InvalidClientHello};
+use weft_model::detect::client_hello::{self, ClientHello, InvalidClientHello};
 
 /// Bytes of the first look; most first flights fit.
 const FIRST_LOOK: usize = 2048;
@@ -38,7 +38,7 @@ pub(crate) async fn client_hello(
     stream: &TcpStream,
     limit: Duration,
 ) -> Result<ClientHello, SniffError> {
-    let read = peek(stream, client_hello::LONGEST, |bytes| {
+    let read = peek(stream, client_hello::MAX_CLIENT_HELLO_LENGTH, |bytes| {
         client_hello::parse(bytes).transpose()
     });
     let parsed = tokio::time::timeout(limit, read).await;

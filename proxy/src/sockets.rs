@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
-use weft_model::policy::PlaintextOrigin;
+use weft_model::authorization::PlaintextOrigin;
 
 /// Silence after which the kernel asks whether a peer is still there, and the time
 /// between two such probes (tcp(7), TCP_KEEPIDLE and TCP_KEEPINTVL).

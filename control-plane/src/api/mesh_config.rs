@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use weft_model::external::EgressMode;
-use weft_model::policy::MtlsMode;
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
 
 /// What holds for the whole mesh. A cluster has one, named `default`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use weft_model::identity::InvalidIdentity;
-use weft_model::policy::MtlsMode;
-use weft_model::service::{Endpoint, EndpointKey, ServiceKey};
+use weft_model::mtls::MtlsMode;
+use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::{Enrolment, Workload};
-use weft_model::{SpiffeId, TrustDomain};
+use weft_model::{NamespacedName, SpiffeId, TrustDomain};
 
 use super::Captured;
 use super::objects::Objects;
@@ -33,9 +33,9 @@ pub(super) fn workload(
         Some(trust_domain) => trust_domain,
         None => DEFAULT_TRUST_DOMAIN.parse::<TrustDomain>()?,
     };
-    let namespace = ServiceKey::new("", &pod.key.namespace);
+    let namespace = NamespacedName::new("", &pod.key.namespace);
     let namespace = objects.namespaces.get(&namespace);
-    let node = objects.nodes.get(&ServiceKey::new("", &pod.node));
+    let node = objects.nodes.get(&NamespacedName::new("", &pod.node));
     let opted_in = pod
         .mesh
         .or_else(|| namespace.and_then(|namespace| namespace.mesh));
@@ -74,7 +74,7 @@ pub(super) fn workload(
 /// The endpoints of a service: those of its slices; of its selector where it has no
 /// slices, as in a directory. `listed` says which pods agents know.
 pub(super) fn endpoints(
-    service: &ServiceKey,
+    service: &NamespacedName,
     objects: &Objects,
     listed: impl Fn(&PodObject) -> bool,
 ) -> Endpoints {
@@ -158,7 +158,7 @@ fn from_slice(
     let ports: Vec<_> = ports.collect();
     for endpoint in &slice.endpoints {
         let pod = endpoint.pod.as_ref().and_then(|name| {
-            let name = ServiceKey::new(&service.key.namespace, name);
+            let name = NamespacedName::new(&service.key.namespace, name);
             objects.pods.get(&name)
         });
         let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());

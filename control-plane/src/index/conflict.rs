@@ -1,8 +1,8 @@
 //! Objects that can't take effect because of others.
 
+use weft_model::NamespacedName;
 use weft_model::identity::InvalidIdentity;
 use weft_model::route::RouteKey;
-use weft_model::service::ServiceKey;
 
 use super::Claim;
 
@@ -26,13 +26,13 @@ pub(crate) enum Conflict {
     )]
     Address {
         /// The pod that is left out.
-        pod: ServiceKey,
+        pod: NamespacedName,
         /// Its file.
         origin: String,
         /// The address.
         address: String,
         /// The pod that has it.
-        first: ServiceKey,
+        first: NamespacedName,
     },
     /// Two pods with the same UID.
     #[error(
@@ -41,19 +41,19 @@ pub(crate) enum Conflict {
     )]
     Uid {
         /// The pod that is left out.
-        pod: ServiceKey,
+        pod: NamespacedName,
         /// Its file.
         origin: String,
         /// The UID.
         uid: String,
         /// The pod that has it.
-        first: ServiceKey,
+        first: NamespacedName,
     },
     /// A namespace or service account that can't be part of an identity.
     #[error("{}Pod {pod}: {error}", prefix(origin))]
     Identity {
         /// The pod that is left out.
-        pod: ServiceKey,
+        pod: NamespacedName,
         /// Its file.
         origin: String,
         /// Why.
@@ -63,7 +63,7 @@ pub(crate) enum Conflict {
     #[error("{}TrafficPolicy {policy}: {message}", prefix(origin))]
     Policy {
         /// The policy.
-        policy: ServiceKey,
+        policy: NamespacedName,
         /// Its file.
         origin: String,
         /// Why.
@@ -83,7 +83,12 @@ pub(crate) enum Conflict {
 
 impl Conflict {
     /// A pod claims what another has.
-    pub(super) fn taken(pod: &ServiceKey, origin: &str, claim: &Claim, first: &ServiceKey) -> Self {
+    pub(super) fn taken(
+        pod: &NamespacedName,
+        origin: &str,
+        claim: &Claim,
+        first: &NamespacedName,
+    ) -> Self {
         let (pod, origin, first) = (pod.clone(), origin.to_owned(), first.clone());
         match claim {
             Claim::Address(address) => Self::Address {

@@ -11,7 +11,7 @@ impl Index {
         for name in std::mem::take(&mut self.dirty_externals) {
             let Some(object) = self.objects.externals.get(&name) else {
                 if self.told.externals.remove(&name).is_some() {
-                    gone.push(Change::ExternalGone(name));
+                    gone.push(Change::ExternalServiceRemoved(name));
                 }
                 continue;
             };
@@ -20,7 +20,7 @@ impl Index {
                 ..object.service.clone()
             };
             if self.told.externals.get(&name) != Some(&new) {
-                changes.push(Change::External(new.clone()));
+                changes.push(Change::ExternalService(new.clone()));
                 self.told.externals.insert(name, new);
             }
         }

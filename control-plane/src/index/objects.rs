@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::ServiceKey;
 
 use super::Conflict;
 use crate::manifest::{
@@ -16,7 +16,7 @@ use crate::source::Origin;
 /// counts.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    by_name: BTreeMap<ServiceKey, BTreeMap<Origin, T>>,
+    by_name: BTreeMap<NamespacedName, BTreeMap<Origin, T>>,
 }
 
 impl<T> Default for Table<T> {
@@ -29,25 +29,28 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     /// The one that counts.
-    pub(super) fn get(&self, name: &ServiceKey) -> Option<&T> {
+    pub(super) fn get(&self, name: &NamespacedName) -> Option<&T> {
         self.entry(name).map(|(_, object)| object)
     }
 
     /// The one that counts, with its origin.
-    pub(super) fn entry(&self, name: &ServiceKey) -> Option<(&Origin, &T)> {
+    pub(super) fn entry(&self, name: &NamespacedName) -> Option<(&Origin, &T)> {
         self.by_name.get(name)?.first_key_value()
     }
 
     /// All that count, by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ServiceKey, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NamespacedName, &T)> {
         self.by_name
             .iter()
             .filter_map(|(name, origins)| Some((name, origins.first_key_value()?.1)))
     }
 
     /// Those of one namespace that count, by name.
-    pub(super) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (&ServiceKey, &T)> {
-        let first = ServiceKey::new(namespace, "");
+    pub(super) fn in_namespace(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&NamespacedName, &T)> {
+        let first = NamespacedName::new(namespace, "");
         let of_namespace = first.namespace.clone();
         self.by_name
             .range(first..)
@@ -56,20 +59,20 @@ impl<T> Table<T> {
     }
 
     /// The one of that origin, whether it counts or not.
-    fn of(&self, name: &ServiceKey, origin: &Origin) -> Option<&T> {
+    fn of(&self, name: &NamespacedName, origin: &Origin) -> Option<&T> {
         self.by_name.get(name)?.get(origin)
     }
 
     /// The origins that all say they have that object.
-    fn origins(&self, name: &ServiceKey) -> impl Iterator<Item = &Origin> {
+    fn origins(&self, name: &NamespacedName) -> impl Iterator<Item = &Origin> {
         self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
     }
 
-    fn insert(&mut self, name: ServiceKey, origin: Origin, object: T) {
+    fn insert(&mut self, name: NamespacedName, origin: Origin, object: T) {
         self.by_name.entry(name).or_default().insert(origin, object);
     }
 
-    fn remove(&mut self, name: &ServiceKey, origin: &Origin) {
+    fn remove(&mut self, name: &NamespacedName, origin: &Origin) {
         if let Some(origins) = self.by_name.get_mut(name) {
             origins.remove(origin);
             if origins.is_empty() {
@@ -78,7 +81,7 @@ impl<T> Table<T> {
         }
     }
 
-    fn origins_of_all(&self) -> Vec<(ServiceKey, Origin)> {
+    fn origins_of_all(&self) -> Vec<(NamespacedName, Origin)> {
         let all = self.by_name.iter();
         all.flat_map(|(name, origins)| origins.keys().map(|origin| (name.clone(), origin.clone())))
             .collect()
@@ -237,7 +240,7 @@ impl Objects {
         self.duplicates.values().flatten()
     }
 
-    fn link_slice(&mut self, name: &ServiceKey) {
+    fn link_slice(&mut self, name: &NamespacedName) {
         let Some(slice) = self.slices.get(name) else {
             return;
         };
@@ -247,7 +250,7 @@ impl Objects {
         }
     }
 
-    fn unlink_slice(&mut self, name: &ServiceKey) {
+    fn unlink_slice(&mut self, name: &NamespacedName) {
         let Some(slice) = self.slices.get(name) else {
             return;
         };
@@ -257,14 +260,14 @@ impl Objects {
         }
     }
 
-    fn link_policy(&mut self, name: &ServiceKey) {
+    fn link_policy(&mut self, name: &NamespacedName) {
         let policy = self.policies.get(name);
         if let Some(target) = policy.and_then(|policy| policy.target.clone()) {
             self.policies_of.add(target, name.clone());
         }
     }
 
-    fn unlink_policy(&mut self, name: &ServiceKey) {
+    fn unlink_policy(&mut self, name: &NamespacedName) {
         let policy = self.policies.get(name);
         if let Some(target) = policy.and_then(|policy| policy.target.as_ref()) {
             self.policies_of.remove(target, name);
@@ -327,8 +330,8 @@ impl Objects {
 
 /// Who refers to a name. Counted, because two slices of one Service may name one pod.
 #[derive(Debug)]
-pub(super) struct Links<R = ServiceKey> {
-    by_name: HashMap<ServiceKey, BTreeMap<R, usize>>,
+pub(super) struct Links<R = NamespacedName> {
+    by_name: HashMap<NamespacedName, BTreeMap<R, usize>>,
 }
 
 impl<R> Default for Links<R> {
@@ -341,11 +344,11 @@ impl<R> Default for Links<R> {
 
 impl<R: Ord> Links<R> {
     /// Those that refer to a name.
-    pub(super) fn of(&self, name: &ServiceKey) -> impl Iterator<Item = &R> {
+    pub(super) fn of(&self, name: &NamespacedName) -> impl Iterator<Item = &R> {
         self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
     }
 
-    fn add(&mut self, name: ServiceKey, referrer: R) {
+    fn add(&mut self, name: NamespacedName, referrer: R) {
         *self
             .by_name
             .entry(name)
@@ -354,7 +357,7 @@ impl<R: Ord> Links<R> {
             .or_default() += 1;
     }
 
-    fn remove(&mut self, name: &ServiceKey, referrer: &R) {
+    fn remove(&mut self, name: &NamespacedName, referrer: &R) {
         let Some(referrers) = self.by_name.get_mut(name) else {
             return;
         };
@@ -371,4 +374,4 @@ impl<R: Ord> Links<R> {
 }
 
 /// Names of objects.
-pub(super) type Names = BTreeSet<ServiceKey>;
+pub(super) type Names = BTreeSet<NamespacedName>;

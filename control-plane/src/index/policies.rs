@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::service::{ServiceKey, ServiceKind};
+use weft_model::service::ServiceKind;
 use weft_model::traffic::TrafficPolicy;
 
 use super::objects::Objects;
@@ -28,19 +29,19 @@ pub(crate) struct PolicyVerdict {
 }
 
 /// What is thought of all TrafficPolicies, by their names.
-pub(crate) type PolicyVerdicts = BTreeMap<ServiceKey, PolicyVerdict>;
+pub(crate) type PolicyVerdicts = BTreeMap<NamespacedName, PolicyVerdict>;
 
 /// The policy that a Service follows, and what is thought of all that are of it.
 fn judge(
-    service: &ServiceKey,
+    service: &NamespacedName,
     objects: &Objects,
-) -> (Option<TrafficPolicy>, Vec<(ServiceKey, PolicyVerdict)>) {
+) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyVerdict)>) {
     let policies = objects.policies_of.of(service);
     let policies = policies.filter_map(|name| objects.policies.get(name));
     let mut policies: Vec<_> = policies.collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
     let unusable = unusable(service, objects);
-    let mut first: Option<(&ServiceKey, &TrafficPolicy)> = None;
+    let mut first: Option<(&NamespacedName, &TrafficPolicy)> = None;
     let mut verdicts = Vec::new();
     for policy in policies {
         let verdict = match (&policy.content, &unusable, first) {
@@ -64,7 +65,7 @@ fn judge(
 }
 
 /// Why a Service can follow no policy.
-fn unusable(service: &ServiceKey, objects: &Objects) -> Option<(&'static str, String)> {
+fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str, String)> {
     let Some(object) = objects.services.get(service) else {
         return Some(("TargetNotFound", format!("there is no Service {service}")));
     };
@@ -97,7 +98,7 @@ impl Index {
     }
 
     /// A TrafficPolicy, or what it is of, is about to be or was just changed.
-    pub(super) fn touch_policy(&mut self, name: &ServiceKey) {
+    pub(super) fn touch_policy(&mut self, name: &NamespacedName) {
         self.dirty_policies.insert(name.clone());
         let policy = self.objects.policies.get(name);
         let target = policy.and_then(|policy| policy.target.clone());
@@ -133,7 +134,7 @@ impl Index {
                 Some(_) => {}
                 None => {
                     if self.told.policies.remove(service).is_some() {
-                        gone.push(Change::TrafficPolicyGone(service.clone()));
+                        gone.push(Change::TrafficPolicyRemoved(service.clone()));
                     }
                 }
             }
@@ -161,7 +162,7 @@ impl Index {
 }
 
 impl super::Told {
-    fn judge_policy(&mut self, name: &ServiceKey, verdict: Option<PolicyVerdict>) {
+    fn judge_policy(&mut self, name: &NamespacedName, verdict: Option<PolicyVerdict>) {
         if self.policy_verdicts.get(name) == verdict.as_ref() {
             return;
         }
@@ -211,14 +212,16 @@ mod tests {
     }
 
     fn delete(index: &mut Index, kind: Kind, name: &str) -> Vec<Change> {
-        let name = ServiceKey::new("shop", name);
+        let name = NamespacedName::new("shop", name);
         let key = ObjectKey { kind, name };
         index.take(Event::Deleted(Origin::new(), key));
         index.changes()
     }
 
     fn reason(index: &Index, name: &str) -> &'static str {
-        let verdict = index.policy_verdicts().get(&ServiceKey::new("shop", name));
+        let verdict = index
+            .policy_verdicts()
+            .get(&NamespacedName::new("shop", name));
         verdict.map_or("none", |verdict| verdict.reason)
     }
 
@@ -243,9 +246,9 @@ mod tests {
             ("Accepted", "none")
         );
         assert_eq!(index.conflicts().count(), 0);
-        let web = ServiceKey::new("shop", "web");
+        let web = NamespacedName::new("shop", "web");
         let changes = delete(&mut index, Kind::TrafficPolicy, "young");
-        assert_eq!(changes, [Change::TrafficPolicyGone(web)]);
+        assert_eq!(changes, [Change::TrafficPolicyRemoved(web)]);
     }
 
     #[test]
@@ -261,7 +264,7 @@ mod tests {
         let changes = delete(&mut index, Kind::Service, "web");
         assert!(matches!(
             changes.as_slice(),
-            [Change::TrafficPolicyGone(_), Change::ServiceGone(_)]
+            [Change::TrafficPolicyRemoved(_), Change::ServiceRemoved(_)]
         ));
         assert_eq!(reason(&index, "web"), "TargetNotFound");
     }
@@ -295,7 +298,10 @@ mod tests {
         apply(&mut index, policy("web", "01", of_web()));
         let other = json!({ "targetRef": { "kind": "Service", "name": "api" } });
         let changes = apply(&mut index, policy("web", "01", other));
-        assert!(matches!(changes.as_slice(), [Change::TrafficPolicyGone(_)]));
+        assert!(matches!(
+            changes.as_slice(),
+            [Change::TrafficPolicyRemoved(_)]
+        ));
         assert_eq!(reason(&index, "web"), "TargetNotFound");
     }
 }

@@ -111,13 +111,13 @@ impl Versioned {
             Change::Endpoint(endpoint) => resource::Resource::Endpoint(endpoint.into()),
             Change::Route(route) => resource::Resource::Route(route.into()),
             Change::TrafficPolicy(policy) => resource::Resource::TrafficPolicy((&**policy).into()),
-            Change::External(service) => resource::Resource::ExternalService(service.into()),
-            Change::WorkloadGone(_)
-            | Change::ServiceGone(_)
-            | Change::EndpointGone(_)
-            | Change::RouteGone(_)
-            | Change::TrafficPolicyGone(_)
-            | Change::ExternalGone(_) => return None,
+            Change::ExternalService(service) => resource::Resource::ExternalService(service.into()),
+            Change::WorkloadRemoved(_)
+            | Change::ServiceRemoved(_)
+            | Change::EndpointRemoved(_)
+            | Change::RouteRemoved(_)
+            | Change::TrafficPolicyRemoved(_)
+            | Change::ExternalServiceRemoved(_) => return None,
         };
         let mut message = Resource {
             name,
@@ -145,17 +145,17 @@ fn version(content: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::service::ServiceKey;
+    use weft_model::NamespacedName;
 
     use super::*;
 
     fn gone(name: &str) -> Change {
-        Change::ServiceGone(ServiceKey::new("shop", name))
+        Change::ServiceRemoved(NamespacedName::new("shop", name))
     }
 
     fn service(name: &str, host: &str) -> Change {
         Change::Service(weft_model::service::Service {
-            key: ServiceKey::new("shop", name),
+            key: NamespacedName::new("shop", name),
             hostname: host.into(),
             kind: weft_model::service::ServiceKind::Headless,
             ports: Vec::new(),

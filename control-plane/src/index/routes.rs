@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
 use weft_model::route::{BackendTarget, Parent, Route, RouteKey, Rule};
-use weft_model::service::{Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
 use super::objects::Objects;
 use super::{Conflict, Index};
@@ -122,7 +123,9 @@ fn attach<'a>(
     }
     let ports: Vec<_> = service.ports.iter().collect();
     let meant = ports.iter().copied();
-    let meant: Vec<_> = meant.filter(|port| parent.is(service, port)).collect();
+    let meant: Vec<_> = meant
+        .filter(|port| parent.attaches_to(service, port))
+        .collect();
     match (meant.is_empty(), parent.port, &parent.section) {
         (false, _, _) => Ok((service, meant)),
         (true, Some(port), None) => Err(format!("Service {key} has no TCP port {port}")),
@@ -152,7 +155,7 @@ fn precedence(
     for port in ports {
         let mut here = attached.iter().filter(|other| {
             let mut parents = other.parents.iter();
-            parents.any(|parent| parent.is(service, port))
+            parents.any(|parent| parent.attaches_to(service, port))
         });
         if let Some(winner) = here.next() {
             lost.push(port.port.to_string());
@@ -195,7 +198,7 @@ fn resolve(content: &RouteContent, objects: &Objects) -> (Vec<Rule>, Vec<Invalid
 }
 
 fn exists(
-    key: &ServiceKey,
+    key: &NamespacedName,
     port: u16,
     objects: &Objects,
 ) -> Result<(), (ReferenceProblem, String)> {
@@ -246,7 +249,7 @@ impl Index {
     }
 
     /// A Service is different: what is attached to it or leads there may be, too.
-    pub(super) fn touch_routes_of(&mut self, service: &ServiceKey) {
+    pub(super) fn touch_routes_of(&mut self, service: &NamespacedName) {
         let routes = self.objects.routes_of.of(service).cloned();
         self.dirty_routes.extend(routes);
     }
@@ -301,7 +304,7 @@ impl Index {
             }
             None => {
                 if self.told.routes.remove(key).is_some() {
-                    gone.push(Change::RouteGone(key.clone()));
+                    gone.push(Change::RouteRemoved(key.clone()));
                 }
             }
         }

@@ -2,7 +2,7 @@ mod routes;
 
 use proptest::prelude::*;
 use weft_model::mesh::Change;
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::service::Endpoint;
 use weft_model::workload::{Enrolment, Workload};
 
@@ -138,7 +138,7 @@ fn an_identity_ends_with_its_service_account_where_all_of_them_are_listed() {
         .take(Event::Replaced(Kind::ServiceAccount, vec![]));
     assert_eq!(may(&bed), Err(Uncertified::NoServiceAccount));
     let account = Object::ServiceAccount(ServiceAccountObject {
-        key: ServiceKey::new("shop", "web"),
+        key: NamespacedName::new("shop", "web"),
     });
     let applied = Event::Applied(Origin::new(), account.clone());
     bed.index.take(applied);
@@ -304,7 +304,7 @@ fn a_relist_takes_away_what_is_gone_and_says_nothing_of_the_rest() {
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert_eq!(
         changes[1],
-        Change::WorkloadGone(WorkloadUid::from("shop/p2"))
+        Change::WorkloadRemoved(WorkloadUid::from("shop/p2"))
     );
 }
 
@@ -366,7 +366,9 @@ const PAY: &str = "---\napiVersion: weft.dev/v1alpha1\nkind: ExternalService\nme
 fn external_services_come_change_and_go_and_those_of_the_mesh_are_for_everybody() {
     let told = |bed: &Bed| {
         let externals = bed.changes().into_iter().filter_map(|change| match change {
-            Change::External(service) => Some((service.key.to_string(), service.is_mesh_wide)),
+            Change::ExternalService(service) => {
+                Some((service.key.to_string(), service.is_mesh_wide))
+            }
             _ => None,
         });
         externals.collect::<Vec<_>>()
@@ -390,7 +392,7 @@ fn external_services_come_change_and_go_and_those_of_the_mesh_are_for_everybody(
 
 #[test]
 fn a_namespace_overrides_what_workloads_may_reach_outside() {
-    use weft_model::external::EgressMode::{AllowAny, RegisteredOnly};
+    use weft_model::egress::EgressMode::{AllowAny, RegisteredOnly};
     let mode = |bed: &Bed| bed.workloads()[0].egress_mode;
     let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     assert_eq!(mode(&bed), AllowAny);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use weft_model::external::EgressMode;
-use weft_model::policy::MtlsMode;
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 
 use super::FieldError;

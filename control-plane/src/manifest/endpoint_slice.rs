@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::service::ServiceKey;
 
 use super::FieldError;
 
@@ -15,9 +15,9 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceObject {
     /// Namespace and name of its own.
-    pub(crate) key: ServiceKey,
+    pub(crate) key: NamespacedName,
     /// The Service whose endpoints it lists.
-    pub(crate) service: ServiceKey,
+    pub(crate) service: NamespacedName,
     /// Port name (as in the Service) and number on the endpoints.
     pub(crate) ports: Vec<(String, u16)>,
     pub(crate) endpoints: Vec<SliceEndpoint>,
@@ -34,12 +34,12 @@ pub(crate) struct SliceEndpoint {
 
 impl SliceObject {
     /// Names of the pods behind its endpoints.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = ServiceKey> {
+    pub(crate) fn pods(&self) -> impl Iterator<Item = NamespacedName> {
         let named = self
             .endpoints
             .iter()
             .filter_map(|endpoint| endpoint.pod.as_deref());
-        named.map(|name| ServiceKey::new(&self.service.namespace, name))
+        named.map(|name| NamespacedName::new(&self.service.namespace, name))
     }
 
     pub(crate) fn parse(slice: EndpointSlice) -> Result<Self, FieldError> {
@@ -86,8 +86,8 @@ impl SliceObject {
         }
         let name = slice.metadata.name.unwrap_or_default();
         Ok(Self {
-            key: ServiceKey::new(&namespace, &name),
-            service: ServiceKey::new(&namespace, service),
+            key: NamespacedName::new(&namespace, &name),
+            service: NamespacedName::new(&namespace, service),
             ports,
             endpoints,
         })

@@ -8,11 +8,10 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::external::{
-    ExternalPort, ExternalProtocol, ExternalService, HostPattern, TlsOrigination,
-};
-use weft_model::service::ServiceKey;
+use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
+use weft_model::host::HostPattern;
 
 use super::FieldError;
 use crate::api::{ExternalPortSpec, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec};
@@ -49,7 +48,7 @@ impl ExternalServiceObject {
             return Err(FieldError::missing("spec.hosts", why));
         }
         let service = ExternalService {
-            key: ServiceKey::new(&namespace, &name),
+            key: NamespacedName::new(&namespace, &name),
             is_mesh_wide: false,
             addresses: each("spec.addresses", &spec.addresses, |block| block.parse())?,
             ports: ports(&spec)?,
@@ -162,7 +161,7 @@ fn origination(
     let server_name = tls.server_name.as_ref().map(is_name).transpose();
     let server_name =
         server_name.map_err(|message| FieldError::new("spec.tls.serverName", message))?;
-    let any_exact = hosts.iter().any(|host| host.exact().is_some());
+    let any_exact = hosts.iter().any(|host| host.exact_name().is_some());
     if server_name.is_none() && !any_exact && !spec.addresses.is_empty() {
         let why = "whom to ask for can't be told from spec.hosts, which are wildcards, nor from the client, which is recognized by spec.addresses";
         return Err(FieldError::missing("spec.tls.serverName", why));
@@ -240,7 +239,7 @@ mod tests {
             });
         }))
         .unwrap();
-        assert_eq!(service.key, ServiceKey::new("shop", "pay"));
+        assert_eq!(service.key, NamespacedName::new("shop", "pay"));
         assert_eq!((service.addresses.len(), service.endpoints.len()), (2, 1));
         assert_eq!(
             (service.ports[0].number, service.ports[0].target_port),

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use weft_model::TrustDomain;
-use weft_model::external::EgressMode;
-use weft_model::policy::MtlsMode;
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
 
 use super::FieldError;
 use crate::api::{MeshConfigSpec, MtlsSpec};

@@ -1,8 +1,8 @@
 //! Namespaces: what they ask for all of their pods.
 
 use k8s_openapi::api::core::v1::Namespace;
-use weft_model::external::EgressMode;
-use weft_model::policy::MtlsMode;
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
 
 use super::annotations::or_note;
 use super::{FieldError, annotations};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::policy::MtlsMode;
-use weft_model::service::ServiceKey;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
 use super::FieldError;
@@ -17,7 +17,7 @@ use super::annotations::{self, Texts, or_note};
 pub(crate) struct PodObject {
     pub(crate) uid: WorkloadUid,
     /// Namespace and name.
-    pub(crate) key: ServiceKey,
+    pub(crate) key: NamespacedName,
     pub(crate) node: String,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) service_account: String,
@@ -105,7 +105,7 @@ impl PodObject {
         let namespace = metadata.namespace.unwrap_or_else(|| "default".to_owned());
         let annotations = metadata.annotations.unwrap_or_default();
         let labels = metadata.labels.unwrap_or_default();
-        let key = ServiceKey::new(&namespace, &name);
+        let key = NamespacedName::new(&namespace, &name);
         let uid = metadata.uid.unwrap_or_else(|| key.to_string());
         let phase = status.phase.as_deref().unwrap_or_default();
         let ended = matches!(phase, "Succeeded" | "Failed");

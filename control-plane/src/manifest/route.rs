@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use weft_model::NamespacedName;
 use weft_model::route::{BackendTarget, Filter, Parent, RouteKey, RouteKind, Rule};
-use weft_model::service::ServiceKey;
 
 use super::FieldError;
 use document::{Document, Envelope, GROUP, ParentReference, Spec};
@@ -48,7 +48,7 @@ pub(crate) struct RouteContent {
     /// References that lead nowhere, whatever exists.
     pub(crate) invalid: Vec<InvalidReference>,
     /// The Services that rules send to.
-    pub(crate) targets: BTreeSet<ServiceKey>,
+    pub(crate) targets: BTreeSet<NamespacedName>,
 }
 
 /// A reference that leads nowhere.
@@ -123,7 +123,7 @@ impl RouteObject {
         let created = metadata.creation_timestamp;
         let key = RouteKey {
             kind,
-            name: ServiceKey::new(&namespace, &name),
+            name: NamespacedName::new(&namespace, &name),
         };
         Ok(Some(Self {
             content: content(&key, spec),
@@ -140,7 +140,7 @@ impl RouteObject {
     }
 
     /// The Services that it has to do with.
-    pub(crate) fn services(&self) -> BTreeSet<&ServiceKey> {
+    pub(crate) fn services(&self) -> BTreeSet<&NamespacedName> {
         let parents = self.parents.iter().map(|parent| &parent.service);
         let targets = self.content.iter().flat_map(|content| &content.targets);
         parents.chain(targets).collect()
@@ -171,7 +171,7 @@ impl ParentReference {
         let own = named(&self.namespace);
         let port = self.port.map(|number| port(of("port"), number));
         Ok(Parent {
-            service: ServiceKey::new(own.as_deref().unwrap_or(namespace), &self.name),
+            service: NamespacedName::new(own.as_deref().unwrap_or(namespace), &self.name),
             port: port.transpose()?,
             section: named(&self.section_name).map(Into::into),
         })
@@ -252,7 +252,7 @@ fn read_hostnames(reader: &mut Reader<'_>, names: Vec<String>) -> Vec<Arc<str>> 
     names.into_iter().map(Into::into).collect()
 }
 
-fn targets(rules: &[Rule]) -> BTreeSet<ServiceKey> {
+fn targets(rules: &[Rule]) -> BTreeSet<NamespacedName> {
     let mut rules = rules.to_vec();
     let targets = targets_mut(&mut rules).into_iter();
     let services = targets.filter_map(|(_, target)| match target {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort as KubernetesPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::service::{Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::service::{Service, ServiceKind, ServicePort};
 
 use super::FieldError;
 
@@ -65,7 +66,7 @@ impl ServiceObject {
             _ => cluster_ip(spec.cluster_ip.as_deref(), spec.cluster_ips.as_deref())?,
         };
         let hostname = format!("{name}.{namespace}.svc.cluster.local").into();
-        let key = ServiceKey::new(&namespace, &name);
+        let key = NamespacedName::new(&namespace, &name);
         Ok(Self {
             service: Service {
                 key,

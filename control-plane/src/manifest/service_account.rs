@@ -1,7 +1,7 @@
 //! ServiceAccounts: that they exist.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 
 use super::FieldError;
 
@@ -9,7 +9,7 @@ use super::FieldError;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServiceAccountObject {
     /// Namespace and name.
-    pub(crate) key: ServiceKey,
+    pub(crate) key: NamespacedName,
 }
 
 impl ServiceAccountObject {
@@ -24,7 +24,7 @@ impl ServiceAccountObject {
             name.ok_or_else(|| FieldError::missing("metadata.name", "every object has one"))?;
         let namespace = metadata.namespace.unwrap_or_else(|| "default".to_owned());
         Ok(Self {
-            key: ServiceKey::new(&namespace, &name),
+            key: NamespacedName::new(&namespace, &name),
         })
     }
 }

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::service::ServiceKind;
 
 use super::*;

@@ -7,7 +7,7 @@ mod tests;
 
 use serde::Deserialize;
 use serde_json::Value;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::traffic::TrafficPolicy;
 
 use super::{FieldError, typed};
@@ -16,7 +16,7 @@ use crate::api::TrafficPolicySpec;
 /// A TrafficPolicy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TrafficPolicyObject {
-    pub(crate) key: ServiceKey,
+    pub(crate) key: NamespacedName,
     /// Seconds since 1970: of several of one Service the oldest counts.
     pub(crate) created: i64,
     /// What names it for as long as it is there.
@@ -24,7 +24,7 @@ pub(crate) struct TrafficPolicyObject {
     /// Which state of the object this is.
     pub(crate) generation: Option<i64>,
     /// The Service that it is of, as far as that can be read.
-    pub(crate) target: Option<ServiceKey>,
+    pub(crate) target: Option<NamespacedName>,
     /// What it says, or why it can't be followed.
     pub(crate) content: Result<TrafficPolicy, FieldError>,
 }
@@ -79,11 +79,11 @@ impl TrafficPolicyObject {
         let target = target.and_then(Value::as_str);
         let spec = typed::<WithSpec>(document.clone());
         Ok(Self {
-            key: ServiceKey::new(namespace, &name),
+            key: NamespacedName::new(namespace, &name),
             created: metadata.creation_timestamp.map_or(0, |t| t.as_second()),
             uid: metadata.uid,
             generation: metadata.generation,
-            target: target.map(|name| ServiceKey::new(namespace, name)),
+            target: target.map(|name| NamespacedName::new(namespace, name)),
             content: spec.and_then(|document| parse::policy(namespace, document.spec)),
         })
     }

@@ -1,7 +1,7 @@
 //! Where hits are counted.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use weft_model::rate_limit::{Descriptor, Unit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit};
 
 use super::memory::Memory;
 use super::redis::{Redis, RedisError};
@@ -17,7 +17,7 @@ pub(super) struct Hit {
     /// What is counted, unit included, but not the window.
     pub(super) key: String,
     /// The length of its windows.
-    pub(super) unit: Unit,
+    pub(super) unit: RateLimitUnit,
     /// How much to add; 0 only asks.
     pub(super) hits: u32,
 }
@@ -45,7 +45,7 @@ impl Counters {
 }
 
 /// What a descriptor is counted under: different for all that differ, and never long.
-pub(super) fn key(domain: &str, descriptor: &Descriptor, unit: Unit) -> String {
+pub(super) fn key(domain: &str, descriptor: &Descriptor, unit: RateLimitUnit) -> String {
     let mut key = String::new();
     let mut add = |text: &str| {
         // With its length, so that no text runs into the next one.
@@ -55,7 +55,7 @@ pub(super) fn key(domain: &str, descriptor: &Descriptor, unit: Unit) -> String {
         key.push(',');
     };
     add(domain);
-    add(unit.name());
+    add(unit.as_str());
     for (name, value) in &descriptor.entries {
         add(name);
         add(value);
@@ -92,7 +92,11 @@ mod tests {
     fn a_long_key_is_cut_and_still_its_own() {
         let long = |last: &str| {
             let value = "ä".repeat(9000) + last;
-            key("shop", &descriptor(&[("path".into(), value)]), Unit::Day)
+            key(
+                "shop",
+                &descriptor(&[("path".into(), value)]),
+                RateLimitUnit::Day,
+            )
         };
         assert!(long("a").len() <= LONGEST_KEY);
         assert!(long("a").starts_with("4:shop,3:day,4:path,"));
@@ -105,7 +109,7 @@ mod tests {
         fn different_things_have_different_keys(all in proptest::collection::vec(("[a:,1]{0,3}", proptest::collection::vec(("[a:,1]{0,3}", "[a:,1]{0,3}"), 0..3), 0..7_usize), 0..40)) {
             let mut known = HashMap::new();
             for (domain, entries, unit) in all {
-                let key = key(&domain, &descriptor(&entries), Unit::ALL[unit]);
+                let key = key(&domain, &descriptor(&entries), RateLimitUnit::ALL[unit]);
                 let this = (domain, entries, unit);
                 prop_assert_eq!(known.entry(key).or_insert_with(|| this.clone()), &this);
             }

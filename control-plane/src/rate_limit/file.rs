@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use weft_model::rate_limit::{RequestLimit, Unit};
+use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
 
 use super::limits::{Branches, Limits, Node, Rule};
 use crate::changes::Changes;
@@ -259,9 +259,9 @@ fn node(configured: Configured, field: &str, depth: usize) -> Result<Node, Wrong
 }
 
 fn rule(limit: Limit, shadow: bool) -> Result<Rule, Wrong> {
-    let unit = Unit::ALL
+    let unit = RateLimitUnit::ALL
         .into_iter()
-        .find(|unit| unit.name().eq_ignore_ascii_case(&limit.unit));
+        .find(|unit| unit.as_str().eq_ignore_ascii_case(&limit.unit));
     let requests = limit.requests_per_unit;
     let counted = match (limit.unlimited, unit) {
         (true, None) if limit.unit.is_empty() => None,
@@ -273,7 +273,7 @@ fn rule(limit: Limit, shadow: bool) -> Result<Rule, Wrong> {
         }
         (false, Some(unit)) => Some(RequestLimit { requests, unit }),
         (false, None) => {
-            let names = Unit::ALL.map(Unit::name).join(", ");
+            let names = RateLimitUnit::ALL.map(RateLimitUnit::as_str).join(", ");
             let message = format!("`{}` is none; use one of {names}", limit.unit);
             return Err(("unit".to_owned(), message));
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use weft_model::rate_limit::{Descriptor, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RequestLimit};
 
 /// All configured limits, by domain.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,7 +155,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use weft_model::rate_limit::Unit;
+    use weft_model::traffic::rate_limit::RateLimitUnit;
 
     use super::*;
     use crate::rate_limit::file::parse;
@@ -192,7 +192,7 @@ descriptors:
         rate_limit: { unit: week, requests_per_unit: 9 }
 ";
 
-    fn found(pairs: &[(&str, &str)]) -> Option<(u32, Unit)> {
+    fn found(pairs: &[(&str, &str)]) -> Option<(u32, RateLimitUnit)> {
         let limits = parse(LIMITS).unwrap();
         let found = limits.find("shop", &descriptor(pairs))?;
         let limit = found.rule.limit.unwrap();
@@ -201,17 +201,20 @@ descriptors:
 
     #[test]
     fn the_most_specific_branch_is_taken() {
-        assert_eq!(found(&[("user", "ann")]), Some((3, Unit::Minute)));
-        assert_eq!(found(&[("user", "bob")]), Some((10, Unit::Second)));
-        assert_eq!(found(&[("user", "")]), Some((10, Unit::Second)));
-        assert_eq!(found(&[("path", "/api/1/admin")]), Some((8, Unit::Day)));
+        assert_eq!(found(&[("user", "ann")]), Some((3, RateLimitUnit::Minute)));
+        assert_eq!(found(&[("user", "bob")]), Some((10, RateLimitUnit::Second)));
+        assert_eq!(found(&[("user", "")]), Some((10, RateLimitUnit::Second)));
+        assert_eq!(
+            found(&[("path", "/api/1/admin")]),
+            Some((8, RateLimitUnit::Day))
+        );
         assert_eq!(
             found(&[("user", "ann"), ("path", "/buy")]),
-            Some((1, Unit::Hour))
+            Some((1, RateLimitUnit::Hour))
         );
         assert_eq!(
             found(&[("path", "/x"), ("method", "GET")]),
-            Some((9, Unit::Week))
+            Some((9, RateLimitUnit::Week))
         );
     }
 

@@ -65,7 +65,7 @@ impl Windows {
     }
 
     fn add(&mut self, hit: &Hit, now: u64, most: usize, stats: &Stats) -> u64 {
-        let ends = now + hit.unit.until_reset(now);
+        let ends = now + hit.unit.seconds_until_reset(now);
         if let Some(window) = self.counts.get_mut(&*hit.key) {
             // A clock that was set back finds a later window: it is counted in that one.
             debug_assert!(window.ends >= ends);
@@ -92,7 +92,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use proptest::prelude::*;
-    use weft_model::rate_limit::Unit;
+    use weft_model::traffic::rate_limit::RateLimitUnit;
 
     use super::*;
 
@@ -100,7 +100,7 @@ mod tests {
         Memory::new(most, Arc::default())
     }
 
-    fn hit(key: &str, unit: Unit, hits: u32) -> Hit {
+    fn hit(key: &str, unit: RateLimitUnit, hits: u32) -> Hit {
         Hit {
             key: key.to_owned(),
             unit,
@@ -111,25 +111,37 @@ mod tests {
     #[test]
     fn hits_add_up_within_a_window_and_begin_again_in_the_next() {
         let memory = memory(10);
-        let count = |hits, now| memory.count(&[hit("a", Unit::Minute, hits)], now);
+        let count = |hits, now| memory.count(&[hit("a", RateLimitUnit::Minute, hits)], now);
         assert_eq!(count(1, 60), [1]);
         assert_eq!(count(2, 119), [3]);
         assert_eq!(count(0, 119), [3], "asking counts nothing");
         assert_eq!(count(0, 120), [0]);
         assert_eq!(count(5, 120), [5]);
-        let both = [hit("b", Unit::Second, 1), hit("b", Unit::Second, 1)];
+        let both = [
+            hit("b", RateLimitUnit::Second, 1),
+            hit("b", RateLimitUnit::Second, 1),
+        ];
         assert_eq!(memory.count(&both, 130), [1, 2]);
     }
 
     #[test]
     fn windows_that_are_over_soonest_make_room() {
         let memory = memory(2);
-        memory.count(&[hit("day", Unit::Day, 7)], 1000);
-        memory.count(&[hit("minute", Unit::Minute, 7)], 1000);
-        memory.count(&[hit("hour", Unit::Hour, 7)], 1000);
-        assert_eq!(memory.count(&[hit("day", Unit::Day, 0)], 1000), [7]);
-        assert_eq!(memory.count(&[hit("hour", Unit::Hour, 0)], 1000), [7]);
-        assert_eq!(memory.count(&[hit("minute", Unit::Minute, 0)], 1000), [0]);
+        memory.count(&[hit("day", RateLimitUnit::Day, 7)], 1000);
+        memory.count(&[hit("minute", RateLimitUnit::Minute, 7)], 1000);
+        memory.count(&[hit("hour", RateLimitUnit::Hour, 7)], 1000);
+        assert_eq!(
+            memory.count(&[hit("day", RateLimitUnit::Day, 0)], 1000),
+            [7]
+        );
+        assert_eq!(
+            memory.count(&[hit("hour", RateLimitUnit::Hour, 0)], 1000),
+            [7]
+        );
+        assert_eq!(
+            memory.count(&[hit("minute", RateLimitUnit::Minute, 0)], 1000),
+            [0]
+        );
         assert_eq!(memory.stats.forgotten.load(Ordering::Relaxed), 1);
     }
 
@@ -142,10 +154,10 @@ mod tests {
             let mut log: Vec<(String, u64, u64)> = Vec::new();
             for (which, hits, passed) in steps {
                 now += passed;
-                let unit = Unit::ALL[which % 2];
+                let unit = RateLimitUnit::ALL[which % 2];
                 let hit = hit(&format!("{which}"), unit, hits);
-                log.push((hit.key.clone(), unit.window(now), hits.into()));
-                let same = log.iter().filter(|(key, window, _)| *key == hit.key && *window == unit.window(now));
+                log.push((hit.key.clone(), unit.window_start(now), hits.into()));
+                let same = log.iter().filter(|(key, window, _)| *key == hit.key && *window == unit.window_start(now));
                 let expected: u64 = same.map(|(_, _, hits)| hits).sum();
                 prop_assert_eq!(roomy.count(std::slice::from_ref(&hit), now), [expected]);
                 prop_assert!(memory.count(&[hit], now)[0] <= expected, "room is made by forgetting, never by adding");

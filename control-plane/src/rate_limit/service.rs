@@ -6,14 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tonic::{Request, Response, Status};
-use weft_model::rate_limit::{Descriptor, RequestLimit};
+use weft_model::traffic::rate_limit::{Descriptor, RequestLimit};
 use weft_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService as Protocol, RateLimitServiceServer,
 };
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use weft_proto::rate_limit::{asked, seconds, told};
+use weft_proto::rate_limit::{duration_message, limit_message, parse_descriptor};
 
 use super::callers::Callers;
 use super::counters::{self, Counters, Hit};
@@ -146,8 +146,8 @@ fn plan_one(
         let message = format!("more than {MOST_ENTRIES} entries in a descriptor");
         return Err(Status::invalid_argument(message));
     }
-    let (asked, limit) =
-        asked(descriptor).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let (asked, limit) = parse_descriptor(descriptor)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let hit = |counted: &Descriptor, unit| Hit {
         key: counters::key(domain, counted, unit),
         unit,
@@ -206,9 +206,9 @@ fn respond(plans: &[Plan], counts: &[u64], now: u64) -> RateLimitResponse {
             let remaining = u32::try_from(most.saturating_sub(count)).unwrap_or(u32::MAX);
             DescriptorStatus {
                 code: code.into(),
-                current_limit: Some(told(*limit, name)),
+                current_limit: Some(limit_message(*limit, name)),
                 limit_remaining: remaining,
-                duration_until_reset: Some(seconds(hit.unit.until_reset(now))),
+                duration_until_reset: Some(duration_message(hit.unit.seconds_until_reset(now))),
             }
         }
     };

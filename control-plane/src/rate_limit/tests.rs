@@ -4,11 +4,11 @@ use std::path::Path;
 
 use tonic::transport::Channel;
 use tonic::{Code as Failure, Status};
-use weft_model::rate_limit::{Descriptor, RequestLimit, Unit};
+use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit, RequestLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use weft_proto::rate_limit::ask;
+use weft_proto::rate_limit::descriptor_message;
 
 use super::Options;
 use super::redis::tests::RedisServer;
@@ -45,7 +45,7 @@ impl Client {
 
 /// A year has an end that no test meets by chance.
 fn a_year(requests: u32) -> Option<RequestLimit> {
-    let unit = Unit::Year;
+    let unit = RateLimitUnit::Year;
     Some(RequestLimit { requests, unit })
 }
 
@@ -54,7 +54,7 @@ fn request(domain: &str, pairs: &[(&str, &str)], limit: Option<RequestLimit>) ->
     let entries = pairs.iter().map(owned).collect();
     RateLimitRequest {
         domain: domain.to_owned(),
-        descriptors: vec![ask(Descriptor { entries }, limit)],
+        descriptors: vec![descriptor_message(Descriptor { entries }, limit)],
         hits_addend: 0,
     }
 }

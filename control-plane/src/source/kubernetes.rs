@@ -21,8 +21,8 @@ use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use weft_model::NamespacedName;
 use weft_model::route::RouteKind;
-use weft_model::service::ServiceKey;
 
 use super::{Event, Origin};
 use crate::api::{ExternalService, TrafficPolicy};
@@ -256,8 +256,8 @@ impl Source {
         let namespace = object.namespace().unwrap_or_default();
         let name = match self.kind {
             // There is one, whatever its name.
-            Kind::MeshConfig => ServiceKey::new("", "default"),
-            _ => ServiceKey::new(&namespace, &object.name_any()),
+            Kind::MeshConfig => NamespacedName::new("", "default"),
+            _ => NamespacedName::new(&namespace, &object.name_any()),
         };
         ObjectKey {
             kind: self.kind,

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::{FIELD_MANAGER, Notice, Notices};
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What a node says of one of its pods.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PodCapture {
-    pub(crate) pod: ServiceKey,
+    pub(crate) pod: NamespacedName,
     pub(crate) uid: WorkloadUid,
     pub(crate) captured: Captured,
 }
@@ -202,7 +202,7 @@ mod tests {
 
     fn capture(captured: Captured) -> PodCapture {
         PodCapture {
-            pod: ServiceKey::new("shop", "web"),
+            pod: NamespacedName::new("shop", "web"),
             uid: WorkloadUid::from("1"),
             captured,
         }

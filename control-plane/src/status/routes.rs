@@ -18,8 +18,8 @@ use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::ServiceKey;
 
 use super::FIELD_MANAGER;
 use crate::index::{Judgement, Verdict};
@@ -66,9 +66,9 @@ struct Writer {
     kind: RouteKind,
     resource: ApiResource,
     /// As they were last seen.
-    routes: HashMap<ServiceKey, DynamicObject>,
+    routes: HashMap<NamespacedName, DynamicObject>,
     /// Routes whose status could not be written.
-    unwritten: BTreeSet<ServiceKey>,
+    unwritten: BTreeSet<NamespacedName>,
 }
 
 impl Writer {
@@ -112,7 +112,7 @@ impl Writer {
 
     /// Takes in what became of routes; the name of the one whose status is to be looked
     /// at.
-    fn see(&mut self, event: watcher::Event<DynamicObject>) -> Option<ServiceKey> {
+    fn see(&mut self, event: watcher::Event<DynamicObject>) -> Option<NamespacedName> {
         match event {
             watcher::Event::Apply(route) | watcher::Event::InitApply(route) => {
                 let name = name_of(&route);
@@ -133,7 +133,7 @@ impl Writer {
 
     /// Writes what is thought of a route, when its status says something else. The list
     /// has one writer at a time, by the version of what was read.
-    async fn write(&mut self, name: ServiceKey) {
+    async fn write(&mut self, name: NamespacedName) {
         let key = RouteKey {
             kind: self.kind,
             name,
@@ -171,8 +171,8 @@ impl Writer {
     }
 }
 
-fn name_of(route: &DynamicObject) -> ServiceKey {
-    ServiceKey::new(&route.namespace().unwrap_or_default(), &route.name_any())
+fn name_of(route: &DynamicObject) -> NamespacedName {
+    NamespacedName::new(&route.namespace().unwrap_or_default(), &route.name_any())
 }
 
 /// `status.parents` as it should be, when it is different.
@@ -396,7 +396,7 @@ mod tests {
     fn a_route_waits_once_until_it_is_taken_or_gone() {
         let key = |name: &str| RouteKey {
             kind: RouteKind::Http,
-            name: ServiceKey::new("shop", name),
+            name: NamespacedName::new("shop", name),
         };
         let news = RouteNews::default();
         let mut told = news.subscribe();

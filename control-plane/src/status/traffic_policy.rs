@@ -9,7 +9,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 
 use super::FIELD_MANAGER;
 use crate::api::{ACCEPTED, TrafficPolicy, TrafficPolicyStatus};
@@ -24,7 +24,7 @@ pub(crate) async fn keep_traffic_policy_status(
     client: Client,
     mut verdicts: watch::Receiver<Arc<PolicyVerdicts>>,
 ) {
-    let mut written: HashMap<ServiceKey, PolicyVerdict> = HashMap::new();
+    let mut written: HashMap<NamespacedName, PolicyVerdict> = HashMap::new();
     loop {
         let now = Arc::clone(&verdicts.borrow_and_update());
         written.retain(|name, _| now.contains_key(name));
@@ -54,7 +54,7 @@ pub(crate) async fn keep_traffic_policy_status(
 
 async fn write(
     client: &Client,
-    name: &ServiceKey,
+    name: &NamespacedName,
     verdict: &PolicyVerdict,
 ) -> Result<(), kube::Error> {
     let resource = ApiResource::erase::<TrafficPolicy>(&());

@@ -1,15 +1,15 @@
-//! What an endpoint costs: exponentially weighted latency, peak-sensitive as in Finagle,
-//! times the work in flight.
+//! Load of an endpoint: exponentially weighted latency, peak-sensitive as in Finagle, times
+//! the work in flight.
 
 use std::time::Duration;
 
 /// Time after which an old measurement counts for about a third.
 const DECAY: Duration = Duration::from_secs(10);
-/// What an endpoint that was never measured is taken to cost: low enough to be
+/// Latency that an endpoint is taken to have before it was measured: low enough to be
 /// tried soon, high enough that it isn't flooded before its first answer.
 const UNKNOWN: Duration = Duration::from_millis(1);
 
-/// A moving average of how long an endpoint takes, in seconds.
+/// Exponentially weighted moving average of an endpoint's latency, in seconds.
 ///
 /// It rises to a slow answer at once and falls back slowly, so that an endpoint
 /// that stalls is avoided after one request, not after many.
@@ -31,7 +31,7 @@ impl Ewma {
         Self(Some(average * weight + sample * (1.0 - weight)))
     }
 
-    /// What the average is still worth after some time without a measurement. An
+    /// The average after some time without a measurement, lower the longer it was. An
     /// endpoint that was slow once is tried again by and by, not avoided for ever.
     #[must_use]
     pub fn faded(self, since_last: Duration) -> Self {
@@ -45,17 +45,17 @@ impl Ewma {
     }
 }
 
-/// What is known of one endpoint when a choice is made.
+/// Load of one endpoint when a choice is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
-    /// How long it takes.
+    /// Moving average of its latency.
     pub latency: Ewma,
-    /// Connections or requests that it is serving for us now.
+    /// Number of connections or requests that it is serving for this node now.
     pub in_flight: u32,
 }
 
 impl Load {
-    /// The expected wait behind what is already in flight: what is compared. Below a
+    /// Cost of one more request: the expected wait behind what is already in flight. Below a
     /// millisecond endpoints are equally good: which of them is nearer must not decide
     /// who gets all the work.
     pub fn cost(&self) -> f64 {

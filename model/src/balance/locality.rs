@@ -1,26 +1,24 @@
-//! Which endpoints are preferred for where they are, and how much goes elsewhere when
-//! some of them are ejected.
+//! Locality: how near endpoints are, and how much goes farther when near ones are ejected.
 
 use std::sync::Arc;
 
-use crate::traffic::LocalityPreference;
+use crate::traffic::policy::LocalityPreference;
 use crate::workload::{Locality, Workload};
 
-/// What a preferred place may lack before anything goes elsewhere: with this factor, it
-/// keeps all of the work until more than two of seven endpoints are ejected (the factor
-/// that Envoy's users know).
-const OVERPROVISIONED: f64 = 1.4;
+/// Overprovisioning factor: the endpoints of a distance keep all of the work until more than
+/// two of seven are ejected (the factor that Envoy's users know).
+const OVERPROVISIONING: f64 = 1.4;
 
-/// Where a client or an endpoint is.
+/// Location of a client or of an endpoint.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Place {
+pub struct Location {
     /// Name of its node.
     pub node: Arc<str>,
-    /// Where that is.
+    /// Region and zone of the node.
     pub locality: Locality,
 }
 
-impl From<&Workload> for Place {
+impl From<&Workload> for Location {
     fn from(workload: &Workload) -> Self {
         Self {
             node: Arc::clone(&workload.node),
@@ -29,20 +27,24 @@ impl From<&Workload> for Place {
     }
 }
 
-/// How far away an endpoint is for that preference, 0 the nearest. What isn't known to
-/// be near is far.
-pub fn distance(preference: LocalityPreference, client: &Place, endpoint: Option<&Place>) -> u8 {
+/// Distance of an endpoint from a client by that preference, 0 the nearest. What isn't known
+/// to be near is far.
+pub fn distance(
+    preference: LocalityPreference,
+    client: &Location,
+    endpoint: Option<&Location>,
+) -> u8 {
     let known = |text: &Arc<str>| !text.is_empty();
-    let same = |of: fn(&Place) -> &Arc<str>| {
-        let there = endpoint.map(of);
-        there.is_some_and(|there| known(there) && there == of(client))
+    let same = |part: fn(&Location) -> &Arc<str>| {
+        let there = endpoint.map(part);
+        there.is_some_and(|there| known(there) && there == part(client))
     };
-    let region = same(|place| &place.locality.region);
+    let region = same(|location| &location.locality.region);
     // A zone's name means something in its region only; where no regions are known,
     // names of zones have to be enough.
     let regions = known(&client.locality.region);
-    let zone = same(|place| &place.locality.zone) && (region || !regions);
-    let node = same(|place| &place.node);
+    let zone = same(|location| &location.locality.zone) && (region || !regions);
+    let node = same(|location| &location.node);
     match preference {
         LocalityPreference::Any => 0,
         LocalityPreference::Node if node => 0,
@@ -55,23 +57,26 @@ pub fn distance(preference: LocalityPreference, client: &Place, endpoint: Option
     }
 }
 
-/// Which distance to go, drawn between 0 and 1: the nearest that has endpoints, unless so
-/// many of them are ejected that a share of the work goes farther. `standing` has for each
-/// endpoint its distance, and whether it is ejected.
-pub(super) fn choose(standing: impl Iterator<Item = (u8, bool)> + Clone, mut draw: f64) -> u8 {
-    let mut distances: Vec<u8> = standing.clone().map(|(distance, _)| distance).collect();
+/// The distance to go, for a number from 0 up to 1 that is drawn: the nearest that has
+/// endpoints, unless so many of them are ejected that a share of the work goes farther.
+/// `ejections` has for each endpoint its distance, and whether it is ejected.
+pub(crate) fn choose_distance(
+    ejections: impl Iterator<Item = (u8, bool)> + Clone,
+    mut draw: f64,
+) -> u8 {
+    let mut distances: Vec<u8> = ejections.clone().map(|(distance, _)| distance).collect();
     distances.sort_unstable();
     distances.dedup();
     let mut nearest = None;
     for distance in distances.iter().copied() {
-        let here = standing.clone().filter(|(of, _)| *of == distance);
+        let here = ejections.clone().filter(|(other, _)| *other == distance);
         let all = here.clone().count();
         let healthy = here.filter(|(_, ejected)| !ejected).count();
         if healthy == 0 {
             continue;
         }
         nearest = nearest.or(Some(distance));
-        let capacity = healthy as f64 / all as f64 * OVERPROVISIONED;
+        let capacity = healthy as f64 / all as f64 * OVERPROVISIONING;
         if draw < capacity {
             return distance;
         }
@@ -87,8 +92,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(node: &str, zone: &str, region: &str) -> Place {
-        Place {
+    fn location(node: &str, zone: &str, region: &str) -> Location {
+        Location {
             node: node.into(),
             locality: Locality {
                 region: region.into(),
@@ -99,12 +104,12 @@ mod tests {
 
     #[test]
     fn nearer_is_nearer() {
-        let client = place("n1", "a", "eu");
+        let client = location("n1", "a", "eu");
         let there = [
-            place("n1", "a", "eu"),
-            place("n2", "a", "eu"),
-            place("n3", "b", "eu"),
-            place("n4", "a", "us"),
+            location("n1", "a", "eu"),
+            location("n2", "a", "eu"),
+            location("n3", "b", "eu"),
+            location("n4", "a", "us"),
         ];
         let distances =
             |preference| [0, 1, 2, 3].map(|i: usize| distance(preference, &client, there.get(i)));
@@ -116,10 +121,10 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_near() {
-        let nowhere = Place::default();
+        let nowhere = Location::default();
         let far = distance(LocalityPreference::Node, &nowhere, Some(&nowhere));
         assert_eq!(far, 3);
-        let (here, there) = (place("n1", "a", ""), place("n2", "a", ""));
+        let (here, there) = (location("n1", "a", ""), location("n2", "a", ""));
         assert_eq!(distance(LocalityPreference::Zone, &here, Some(&there)), 0);
     }
 
@@ -131,7 +136,7 @@ mod tests {
             let standing = near.chain((0..10).map(|_| (2u8, false)));
             let draws = (0..1000).map(|i| f64::from(i) / 1000.0);
             draws
-                .filter(|draw| choose(standing.clone(), *draw) == 2)
+                .filter(|draw| choose_distance(standing.clone(), *draw) == 2)
                 .count()
         };
         assert_eq!(far_share(0), 0);
@@ -145,7 +150,7 @@ mod tests {
         fn the_distance_is_one_with_healthy_endpoints_where_there_is_any(
             standing in prop::collection::vec((0u8..4, any::<bool>()), 1..20), draw in 0.0f64..1.0,
         ) {
-            let chosen = choose(standing.iter().copied(), draw);
+            let chosen = choose_distance(standing.iter().copied(), draw);
             prop_assert!(standing.iter().any(|(distance, _)| *distance == chosen));
             if standing.iter().any(|(_, ejected)| !ejected) {
                 prop_assert!(standing.contains(&(chosen, false)));

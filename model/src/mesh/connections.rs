@@ -1,44 +1,46 @@
-//! Where connections go that a TCPRoute or a TLSRoute is for.
+//! Routes for connections: where a TCPRoute or a TLSRoute leads them.
 
 use std::sync::Arc;
 
-use super::{Candidate, Mesh, Unroutable};
 use crate::address::OriginalDestination;
-use crate::route::table::{Table, TableRule};
-use crate::route::{BackendTarget, RouteKind};
+use crate::mesh::resolution::{Candidate, Unroutable};
+use crate::mesh::snapshot::Mesh;
+use crate::route::backend::BackendTarget;
+use crate::route::key::RouteKind;
+use crate::route::table::{CompiledRule, RouteTable, RuleId};
 use crate::service::Service;
 
-/// The rules that hold for a connection, before it is known which of them counts.
+/// The routes for a connection, before it is known which of their rules is for it.
 #[derive(Clone, Debug)]
 pub struct ConnectionRoutes {
-    /// The service that was asked for.
+    /// Service that was asked for.
     pub service: Arc<Service>,
     port: u16,
     is_ipv4: bool,
-    table: Arc<Table>,
+    table: Arc<RouteTable>,
 }
 
-/// Where a route leads a connection.
+/// A connection that a route leads somewhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Routed {
-    /// The backend's service.
+pub struct RoutedConnection {
+    /// Service of the backend.
     pub service: Arc<Service>,
-    /// The port of it.
+    /// Port of that Service.
     pub port: u16,
-    /// Where it may go. At least one.
+    /// Endpoints that it may go to. At least one.
     pub candidates: Vec<Candidate>,
 }
 
 impl ConnectionRoutes {
-    /// Whether the name counts that the client asks for by TLS.
-    pub fn by_server_name(&self) -> bool {
+    /// Whether the server name decides that the client asks for by TLS.
+    pub fn matches_server_name(&self) -> bool {
         self.table.kind() == RouteKind::Tls
     }
 
-    fn rule(&self, server_name: Option<&str>) -> Result<&Arc<TableRule>, Unroutable> {
-        let rule = match self.by_server_name() {
-            true => self.table.of_tls(server_name),
-            false => self.table.of_connection(),
+    fn rule(&self, server_name: Option<&str>) -> Result<&Arc<CompiledRule>, Unroutable> {
+        let rule = match self.matches_server_name() {
+            true => self.table.match_server_name(server_name),
+            false => self.table.connection_rule(),
         };
         rule.ok_or_else(|| Unroutable::NoRule {
             service: self.service.key.clone(),
@@ -49,17 +51,17 @@ impl ConnectionRoutes {
 }
 
 impl Mesh {
-    /// The routes that hold for a connection from a namespace to a service's address;
-    /// `None` where there are none, or those that there are route requests.
+    /// The routes for a connection from a namespace to a Service's address; `None` where
+    /// there are none, or those that there are route requests.
     pub fn connection_routes(
         &self,
         client_namespace: &str,
         destination: OriginalDestination,
     ) -> Option<ConnectionRoutes> {
         let address = destination.address();
-        let service = self.service_at(address.ip())?;
-        let table = self.routes_of(&service.key, address.port(), client_namespace)?;
-        (!table.kind().is_of_requests()).then(|| ConnectionRoutes {
+        let service = self.service_by_address(address.ip())?;
+        let table = self.route_table(&service.key, address.port(), client_namespace)?;
+        (!table.kind().routes_requests()).then(|| ConnectionRoutes {
             service: Arc::clone(service),
             port: address.port(),
             is_ipv4: address.is_ipv4(),
@@ -67,23 +69,26 @@ impl Mesh {
         })
     }
 
-    /// Where such a connection goes, from a pod on `node`: to the backend whose turn it
-    /// is. `server_name` is what the client asks for by TLS.
+    /// Routes such a connection of a pod on `node` to one of its rule's backends.
+    /// `server_name` is the one that the client asks for by TLS; `draw` gives a number from
+    /// 0 up to 1 for a rule that has several backends.
     ///
     /// # Errors
-    /// When no rule is for it, or its backend can't take it.
+    /// When no rule is for the connection, or its backend can't take it.
     pub fn route_connection(
         &self,
         node: &str,
         routes: &ConnectionRoutes,
         server_name: Option<&str>,
-    ) -> Result<Routed, Unroutable> {
+        draw: impl FnOnce(RuleId) -> f64,
+    ) -> Result<RoutedConnection, Unroutable> {
         let rule = routes.rule(server_name)?;
         let invalid = |reason: &str| Unroutable::InvalidBackend {
             route: rule.route.clone(),
             reason: reason.into(),
         };
-        let backend = rule.backend().ok_or_else(|| invalid("none has a weight"))?;
+        let backend = rule.backend(|| draw(rule.id));
+        let backend = backend.ok_or_else(|| invalid("none has a weight"))?;
         let (service, port) = match &backend.target {
             BackendTarget::Service { service, port } => (service, *port),
             BackendTarget::Invalid { reason } => return Err(invalid(reason)),
@@ -91,8 +96,8 @@ impl Mesh {
         let service = self
             .service(service)
             .ok_or_else(|| invalid(&format!("there is no service {service}")))?;
-        let candidates = self.candidates(node, service, port, routes.is_ipv4)?;
-        Ok(Routed {
+        let candidates = self.service_candidates(node, service, port, routes.is_ipv4)?;
+        Ok(RoutedConnection {
             service: Arc::clone(service),
             port,
             candidates,
@@ -102,16 +107,17 @@ impl Mesh {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{endpoint, route, service, workload};
     use super::*;
-    use crate::mesh::Change;
-    use crate::route::{Backend, Route};
-    use crate::service::ServiceKey;
+    use crate::fixtures::{endpoint, route, service, workload};
+    use crate::mesh::change::Change;
+    use crate::name::NamespacedName;
+    use crate::route::rule::{Backend, Route};
+    use crate::route::split::LowDiscrepancySequence;
 
     fn backend(name: Option<&str>, weight: u32) -> Backend {
         let target = match name {
             Some(name) => BackendTarget::Service {
-                service: ServiceKey::new("default", name),
+                service: NamespacedName::new("default", name),
                 port: 80,
             },
             None => BackendTarget::Invalid {
@@ -125,7 +131,7 @@ mod tests {
         }
     }
 
-    fn of_connections(
+    fn connection_route(
         kind: RouteKind,
         name: &str,
         hostnames: &[&str],
@@ -160,10 +166,11 @@ mod tests {
         mesh
     }
 
-    fn go(mesh: &Mesh, server_name: Option<&str>) -> Result<String, Unroutable> {
+    /// The Service that a connection is routed to.
+    fn routed_to(mesh: &Mesh, server_name: Option<&str>, draw: f64) -> Result<String, Unroutable> {
         let destination = OriginalDestination::new("10.96.0.9:80".parse().unwrap());
         let routes = mesh.connection_routes("default", destination).unwrap();
-        let routed = mesh.route_connection("node-1", &routes, server_name)?;
+        let routed = mesh.route_connection("node-1", &routes, server_name, |_| draw)?;
         Ok(routed.service.key.name.to_string())
     }
 
@@ -174,11 +181,13 @@ mod tests {
             backend(Some("b"), 2),
             backend(None, 1),
         ];
-        let mesh = mesh([of_connections(RouteKind::Tcp, "r", &[], backends)]);
-        let gone: Vec<_> = (0..10_000).map(|_| go(&mesh, None)).collect();
-        let count = |name: &str| gone.iter().filter(|to| to.as_deref() == Ok(name)).count();
+        let mesh = mesh([connection_route(RouteKind::Tcp, "r", &[], backends)]);
+        let mut draws = LowDiscrepancySequence::starting_at(7);
+        let routed = (0..10_000).map(|_| routed_to(&mesh, None, draws.next_number()));
+        let routed: Vec<_> = routed.collect();
+        let count = |name: &str| routed.iter().filter(|to| to.as_deref() == Ok(name)).count();
         let refused = |to: &&Result<_, _>| matches!(to, Err(Unroutable::InvalidBackend { .. }));
-        let refused = gone.iter().filter(refused).count();
+        let refused = routed.iter().filter(refused).count();
         for (count, share) in [(count("a"), 7000), (count("b"), 2000), (refused, 1000)] {
             assert!(count.abs_diff(share) <= 10, "{count} of {share}");
         }
@@ -188,13 +197,13 @@ mod tests {
     fn the_closest_server_name_counts_and_none_that_fits_is_refused() {
         let to = |name| vec![backend(Some(name), 1)];
         let mesh = mesh([
-            of_connections(RouteKind::Tls, "r", &["*.example.org"], to("a")),
-            of_connections(RouteKind::Tls, "s", &["b.example.org"], to("b")),
+            connection_route(RouteKind::Tls, "r", &["*.example.org"], to("a")),
+            connection_route(RouteKind::Tls, "s", &["b.example.org"], to("b")),
         ]);
-        assert_eq!(go(&mesh, Some("x.example.org")).unwrap(), "a");
-        assert_eq!(go(&mesh, Some("B.example.org")).unwrap(), "b");
+        assert_eq!(routed_to(&mesh, Some("x.example.org"), 0.0).unwrap(), "a");
+        assert_eq!(routed_to(&mesh, Some("B.example.org"), 0.0).unwrap(), "b");
         for name in [None, Some("example.org"), Some("elsewhere")] {
-            let error = go(&mesh, name).unwrap_err();
+            let error = routed_to(&mesh, name, 0.0).unwrap_err();
             assert!(matches!(error, Unroutable::NoRule { .. }), "{error}");
         }
     }
@@ -206,8 +215,8 @@ mod tests {
             vec![backend(Some("a"), 0)],
             vec![],
         ] {
-            let mesh = mesh([of_connections(RouteKind::Tcp, "r", &[], backends)]);
-            let error = go(&mesh, None).unwrap_err();
+            let mesh = mesh([connection_route(RouteKind::Tcp, "r", &[], backends)]);
+            let error = routed_to(&mesh, None, 0.5).unwrap_err();
             assert!(
                 matches!(error, Unroutable::InvalidBackend { .. }),
                 "{error}"
@@ -222,11 +231,11 @@ mod tests {
         assert!(none.connection_routes("default", to).is_none());
         let of_requests = mesh([
             Change::Route(route("h", "front")),
-            of_connections(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)]),
+            connection_route(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)]),
         ]);
         assert!(of_requests.connection_routes("default", to).is_none());
         let Change::Route(consumer) =
-            of_connections(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)])
+            connection_route(RouteKind::Tcp, "r", &[], vec![backend(Some("a"), 1)])
         else {
             panic!("no route")
         };

@@ -1,4 +1,4 @@
-//! What a rule is for, and which of several rules comes first.
+//! Matches: which requests a rule is for, and which of several matches counts.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 
-/// What of a request decides about its way.
+/// The parts of a request that matches look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Its method.
+    /// Method.
     pub method: &'a Method,
-    /// Its path as it was sent, without the query.
+    /// Path as it was sent, without the query.
     pub path: &'a str,
-    /// Its query, without the `?`.
+    /// Query, without the `?`.
     pub query: Option<&'a str>,
-    /// Its headers.
+    /// Headers.
     pub headers: &'a HeaderMap,
 }
 
-/// A pattern, anchored at both ends: it matches the whole value, as in every mesh that
-/// follows RE2. It takes linear time, whatever the value.
+/// A regular expression, anchored at both ends: it matches the whole value, as in every
+/// mesh that follows RE2. It takes linear time, whatever the value.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: Arc<str>,
@@ -37,7 +37,7 @@ pub struct InvalidPattern {
 }
 
 /// The most memory that one compiled pattern may take, in bytes.
-const PATTERN_SIZE: usize = 1024 * 1024;
+const MAX_PATTERN_SIZE: usize = 1024 * 1024;
 
 impl Pattern {
     /// The pattern of that text.
@@ -52,7 +52,7 @@ impl Pattern {
         // On its own first: `a)(b` must not become valid by what is put around it.
         Regex::new(text).map_err(invalid)?;
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(PATTERN_SIZE)
+            .size_limit(MAX_PATTERN_SIZE)
             .build();
         Ok(Self {
             text: text.into(),
@@ -60,7 +60,7 @@ impl Pattern {
         })
     }
 
-    /// As it was written.
+    /// The text of the pattern, without the anchors.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -78,14 +78,14 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// What a path has to be.
+/// Condition on a request's path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PathMatch {
-    /// Exactly this.
+    /// The whole path.
     Exact(Arc<str>),
-    /// This, or something below it: elements are compared as a whole.
+    /// A prefix of the path, of which elements are compared as a whole.
     Prefix(Arc<str>),
-    /// A pattern.
+    /// A pattern of the whole path.
     Regex(Pattern),
     /// `/service/method` of gRPC, exactly; any where `None`.
     Grpc {
@@ -96,32 +96,32 @@ pub enum PathMatch {
     },
     /// `/service/method` of gRPC, by patterns; any where `None`.
     GrpcRegex {
-        /// Of the service.
+        /// Pattern of the service.
         service: Option<Pattern>,
-        /// Of the method.
+        /// Pattern of the method.
         method: Option<Pattern>,
     },
 }
 
-/// What a value has to be.
+/// Condition on the value of a header or of a query parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValueMatch {
-    /// Exactly this.
+    /// The whole value.
     Exact(Arc<str>),
-    /// A pattern.
+    /// A pattern of the whole value.
     Regex(Pattern),
 }
 
-/// What a request has to look like: all of it.
+/// A match: conditions that a request has to fulfil all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestMatch {
-    /// Its path.
+    /// Condition on the path.
     pub path: PathMatch,
-    /// Its method; any when `None`.
+    /// Method; any when `None`.
     pub method: Option<Method>,
-    /// Headers that it has.
+    /// Headers that it has to have, with conditions on their values.
     pub headers: Vec<(HeaderName, ValueMatch)>,
-    /// Query parameters that it has.
+    /// Query parameters that it has to have, with conditions on their values.
     pub query: Vec<(Arc<str>, ValueMatch)>,
 }
 
@@ -138,19 +138,25 @@ impl Default for RequestMatch {
 }
 
 impl RequestMatch {
-    /// Whether the request looks like that.
+    /// Whether the request fulfils all conditions.
     pub fn matches(&self, request: &RequestHead<'_>) -> bool {
         let method = self.method.as_ref();
         method.is_none_or(|method| method == request.method)
             && self.path.matches(request.path)
-            && self.headers.iter().all(|header| has(request, header))
-            && self.query.iter().all(|parameter| asks(request, parameter))
+            && self
+                .headers
+                .iter()
+                .all(|header| has_header(request, header))
+            && self
+                .query
+                .iter()
+                .all(|parameter| has_query_parameter(request, parameter))
     }
 
     /// How two matches that one request fulfils compare: the one that is `Less` comes
     /// first (HTTPRouteRule and GRPCRouteRule in the Gateway API). Ties are left to the
     /// age of the routes.
-    pub fn precedence(&self, other: &Self) -> Ordering {
+    pub fn compare_precedence(&self, other: &Self) -> Ordering {
         let rank = |of: &Self| {
             let method = u8::from(of.method.is_some());
             let counts = (method, of.headers.len(), of.query.len());
@@ -164,20 +170,20 @@ impl PathMatch {
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *path,
-            Self::Prefix(prefix) => below(path, prefix).is_some(),
+            Self::Prefix(prefix) => strip_path_prefix(path, prefix).is_some(),
             Self::Regex(pattern) => pattern.matches(path),
             Self::Grpc { service, method } => {
                 let is = |expected: &Option<Arc<str>>, part: &str| {
                     expected.as_ref().is_none_or(|expected| **expected == *part)
                 };
-                let call = call(path);
+                let call = split_grpc_path(path);
                 call.is_some_and(|(s, m)| is(service, s) && is(method, m))
             }
             Self::GrpcRegex { service, method } => {
                 let is = |pattern: &Option<Pattern>, part: &str| {
                     pattern.as_ref().is_none_or(|pattern| pattern.matches(part))
                 };
-                let call = call(path);
+                let call = split_grpc_path(path);
                 call.is_some_and(|(s, m)| is(service, s) && is(method, m))
             }
         }
@@ -212,9 +218,9 @@ impl ValueMatch {
     }
 }
 
-/// What of a path lies below a prefix, when it does: `/a/b` is below `/a` and below
+/// The rest of a path below a prefix, when it lies there: `/a/b` is below `/a` and below
 /// `/a/`, `/ab` is not.
-pub(super) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+pub(super) fn strip_path_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if prefix.is_empty() {
         return Some(path);
@@ -224,13 +230,13 @@ pub(super) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 /// Service and method of a gRPC request's path.
-fn call(path: &str) -> Option<(&str, &str)> {
+fn split_grpc_path(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix('/')?.rsplit_once('/')
 }
 
 /// Whether a request has a header. Several lines of one name count as one value
 /// (RFC 9110 section 5.3), as whoever sends them may join them.
-fn has(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMatch)) -> bool {
+fn has_header(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMatch)) -> bool {
     let mut values = request.headers.get_all(name).iter();
     let Some(first) = values.next() else {
         return false;
@@ -252,18 +258,21 @@ fn has(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMatch)) -
 }
 
 /// Whether a request's query has a parameter. Of several of one name, the first counts.
-fn asks(request: &RequestHead<'_>, (name, expected): &(Arc<str>, ValueMatch)) -> bool {
+fn has_query_parameter(
+    request: &RequestHead<'_>,
+    (name, expected): &(Arc<str>, ValueMatch),
+) -> bool {
     let mut pairs = request.query.unwrap_or_default().split('&');
     let found = pairs.find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(key) == **name).then_some(value)
+        (decode_query_component(key) == **name).then_some(value)
     });
-    found.is_some_and(|value| expected.matches(&decoded(value)))
+    found.is_some_and(|value| expected.matches(&decode_query_component(value)))
 }
 
 /// The value of a part of a query: `%41` is `A`, `+` is a space
 /// (application/x-www-form-urlencoded). What is no such sequence stands for itself.
-fn decoded(text: &str) -> Cow<'_, str> {
+fn decode_query_component(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }
@@ -390,7 +399,7 @@ mod tests {
         ];
         for (index, first) in order.iter().enumerate() {
             for (other, second) in order.iter().enumerate() {
-                assert_eq!(first.precedence(second), index.cmp(&other));
+                assert_eq!(first.compare_precedence(second), index.cmp(&other));
             }
         }
     }
@@ -399,13 +408,13 @@ mod tests {
         #[test]
         fn decoding_never_panics_and_plain_text_stays(text in any::<String>()) {
             let plain: String = text.chars().filter(|c| !"%+".contains(*c)).collect();
-            prop_assert_eq!(decoded(&plain), plain.as_str());
-            let _ = decoded(&text);
+            prop_assert_eq!(decode_query_component(&plain), plain.as_str());
+            let _ = decode_query_component(&text);
         }
 
         #[test]
         fn below_a_prefix_is_what_follows_it(prefix in "(/[a-c]{1,2}){0,2}/?", path in "(/[a-c]{1,2}){0,4}") {
-            if let Some(rest) = below(&path, &prefix) {
+            if let Some(rest) = strip_path_prefix(&path, &prefix) {
                 let shared = prefix.strip_suffix('/').unwrap_or(&prefix);
                 prop_assert_eq!(format!("{shared}{rest}"), path);
             }

@@ -1,80 +1,133 @@
-//! Which routes hold for whom, compiled for one port of a Service.
+//! The routes of a Service, compiled for each of its ports and each group of clients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
-use super::matching::{RequestHead, RequestMatch};
-use super::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
+use crate::hash::stable_hash;
+use crate::host::specificity;
+use crate::route::key::{RouteKey, RouteKind};
+use crate::route::matching::{RequestHead, RequestMatch};
+use crate::route::rule::{Backend, Route, Rule};
+use crate::route::split::backend_at;
 use crate::service::{Service, ServicePort};
 
 /// The routes of a Service, for each of its ports and for each group of clients.
 #[derive(Debug, Default)]
 pub struct ServiceRoutes {
-    /// Of its own namespace, for everybody else.
-    producer: BTreeMap<u16, Arc<Table>>,
-    /// Of clients' namespaces, for these clients instead (GEP-1294, "consumer routes").
-    consumers: BTreeMap<Arc<str>, BTreeMap<u16, Arc<Table>>>,
+    /// Tables by port, from routes of the Service's own namespace: for everybody else.
+    producer: BTreeMap<u16, Arc<RouteTable>>,
+    /// Tables by port, from routes of clients' namespaces: for these clients instead
+    /// (GEP-1294, "consumer routes").
+    consumers: BTreeMap<Arc<str>, BTreeMap<u16, Arc<RouteTable>>>,
 }
 
 /// The rules for one port of a Service and one group of clients.
+///
+/// ```
+/// use std::sync::Arc;
+/// use http::{HeaderMap, Method};
+/// use weft_model::NamespacedName;
+/// use weft_model::route::matching::{PathMatch, RequestHead};
+/// use weft_model::route::table::ServiceRoutes;
+/// use weft_model::route::{Backend, BackendTarget, Parent, RequestMatch, Route, RouteKey};
+/// use weft_model::route::{RouteKind, Rule};
+/// use weft_model::service::{Service, ServiceKind, ServicePort};
+///
+/// let web = NamespacedName::new("shop", "web");
+/// let service = Service {
+///     key: web.clone(),
+///     hostname: "web.shop.svc.cluster.local".into(),
+///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
+///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
+/// };
+/// let rule = |prefix: &str, backend: &str| Rule {
+///     matches: vec![RequestMatch {
+///         path: PathMatch::Prefix(prefix.into()),
+///         ..RequestMatch::default()
+///     }],
+///     backends: vec![Backend {
+///         target: BackendTarget::Service {
+///             service: NamespacedName::new("shop", backend),
+///             port: 80,
+///         },
+///         weight: 1,
+///         filters: Vec::new(),
+///     }],
+///     ..Rule::default()
+/// };
+/// let route = Route {
+///     key: RouteKey { kind: RouteKind::Http, name: web.clone() },
+///     created: 0,
+///     parents: vec![Parent { service: web, port: None, section: None }],
+///     hostnames: Vec::new(),
+///     rules: vec![rule("/", "web-v1"), rule("/beta", "web-v2")],
+/// };
+///
+/// let routes = ServiceRoutes::new(&service, &[Arc::new(route)]);
+/// let table = routes.table("client-namespace", 80).ok_or("no routes")?;
+/// let request = RequestHead {
+///     method: &Method::GET,
+///     path: "/beta/cart",
+///     query: None,
+///     headers: &HeaderMap::new(),
+/// };
+/// let (rule, matched) = table.match_request(&request).ok_or("no rule")?;
+/// assert_eq!(matched.path, PathMatch::Prefix("/beta".into()));
+/// let only_backend = rule.backend(|| unreachable!("nothing to draw")).ok_or("no backend")?;
+/// assert!(matches!(
+///     &only_backend.target,
+///     BackendTarget::Service { service, .. } if *service.name == *"web-v2"
+/// ));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub struct Table {
+pub struct RouteTable {
     kind: RouteKind,
-    rules: Vec<Arc<TableRule>>,
-    /// The matches of all rules, the one that counts first first; with its rule.
+    rules: Vec<Arc<CompiledRule>>,
+    /// Matches of all rules, the one that counts first first; with the index of its rule.
     matches: Vec<(RequestMatch, usize)>,
+}
+
+/// Identity of a rule in a table. It stays the same when routes are compiled anew, so that
+/// whoever keeps something for a rule finds it again.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RuleId(pub u64);
+
+impl RuleId {
+    /// The identity of a route's rule, by its index, for a port of a Service.
+    fn new(service: &Service, port: &ServicePort, route: &RouteKey, rule: usize) -> Self {
+        let name = format!("{}:{} {route} {rule}", service.key, port.port);
+        Self(stable_hash(name.as_bytes()))
+    }
 }
 
 /// A rule in a table.
 #[derive(Debug)]
-pub struct TableRule {
-    /// The route that it is of.
+pub struct CompiledRule {
+    /// Identity.
+    pub id: RuleId,
+    /// Key of the route that the rule is of.
     pub route: RouteKey,
-    /// What it says.
+    /// The rule itself.
     pub rule: Rule,
-    /// Names to which a TLSRoute's rule is bound; all when empty.
+    /// Server names to which a TLSRoute's rule is bound; all when empty.
     hostnames: Vec<Arc<str>>,
-    draws: Draws,
-}
-
-/// Numbers between 0 and 1 that are spread evenly over any stretch of them (multiples
-/// of the golden ratio), so that shares are exact in the long run and never far off
-/// before.
-#[derive(Debug)]
-pub struct Draws(AtomicU64);
-
-impl Draws {
-    /// Begins anywhere, so that many proxies don't all begin with the same backend.
-    fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-
-    /// The next number.
-    pub fn draw(&self) -> f64 {
-        // 2^64 divided by the golden ratio; addition wraps as numbers mod 1 do.
-        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        let drawn = self.0.fetch_add(STEP, Atomic::Relaxed).wrapping_add(STEP);
-        // 53 bits are what the type holds exactly.
-        (drawn >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 impl ServiceRoutes {
-    /// What routes mean for a Service that they are attached to. `seed` begins the draw
-    /// between backends.
-    pub fn new(service: &Service, attached: &[Arc<Route>], mut seed: impl FnMut() -> u64) -> Self {
+    /// Compiles the routes that are attached to a Service.
+    pub fn new(service: &Service, attached: &[Arc<Route>]) -> Self {
         let mut routes = Self::default();
         let own = &service.key.namespace;
         let mut namespaces: Vec<_> = attached.iter().map(|r| &r.key.name.namespace).collect();
         namespaces.sort();
         namespaces.dedup();
         for namespace in namespaces {
-            let of_namespace = attached.iter();
-            let of_namespace = of_namespace.filter(|r| r.key.name.namespace == *namespace);
-            let of_namespace: Vec<_> = of_namespace.map(AsRef::as_ref).collect();
+            let in_namespace = attached.iter();
+            let in_namespace = in_namespace.filter(|r| r.key.name.namespace == *namespace);
+            let in_namespace: Vec<_> = in_namespace.map(AsRef::as_ref).collect();
             let ports = service.ports.iter().filter_map(|port| {
-                let table = Table::new(service, port, &of_namespace, &mut seed)?;
+                let table = RouteTable::new(service, port, &in_namespace)?;
                 Some((port.port, Arc::new(table)))
             });
             let ports: BTreeMap<_, _> = ports.collect();
@@ -87,57 +140,49 @@ impl ServiceRoutes {
         routes
     }
 
-    /// The rules for a client of that namespace, `None` when there are none.
-    pub fn table(&self, client_namespace: &str, port: u16) -> Option<&Arc<Table>> {
+    /// The rules for what a client of that namespace sends to a port; `None` when there
+    /// are none.
+    pub fn table(&self, client_namespace: &str, port: u16) -> Option<&Arc<RouteTable>> {
         let consumer = self.consumers.get(client_namespace);
         let consumer = consumer.and_then(|ports| ports.get(&port));
         consumer.or_else(|| self.producer.get(&port))
     }
-}
 
-impl Parent {
-    /// Whether that port of the Service is meant.
-    pub fn is(&self, service: &Service, port: &ServicePort) -> bool {
-        self.service == service.key
-            && self.port.is_none_or(|number| number == port.port)
-            && self.section.as_ref().is_none_or(|name| *name == port.name)
+    /// The rules of all tables.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
+        let groups = self.consumers.values().chain([&self.producer]);
+        groups
+            .flat_map(BTreeMap::values)
+            .flat_map(|table| &table.rules)
     }
 }
 
-impl Table {
+impl RouteTable {
     /// The rules of one group of routes for a port: those of the kind that counts.
-    fn new(
-        service: &Service,
-        port: &ServicePort,
-        routes: &[&Route],
-        seed: &mut impl FnMut() -> u64,
-    ) -> Option<Self> {
-        let attached = |route: &&&Route| {
+    fn new(service: &Service, port: &ServicePort, routes: &[&Route]) -> Option<Self> {
+        let is_attached = |route: &&&Route| {
             let mut parents = route.parents.iter();
-            parents.any(|parent| parent.is(service, port))
+            parents.any(|parent| parent.attaches_to(service, port))
         };
-        let mut attached: Vec<_> = routes.iter().filter(attached).collect();
+        let mut attached: Vec<_> = routes.iter().filter(is_attached).collect();
         let kind = attached.iter().map(|route| route.key.kind).min()?;
         attached.retain(|route| route.key.kind == kind);
         attached.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
         let (mut rules, mut matches) = (Vec::new(), Vec::new());
         for route in attached {
-            for rule in &route.rules {
-                let of_rule = rule
-                    .matches
-                    .iter()
-                    .map(|matching| (matching.clone(), rules.len()));
-                matches.extend(of_rule);
-                rules.push(Arc::new(TableRule {
+            for (index, rule) in route.rules.iter().enumerate() {
+                let matches_of_rule = rule.matches.iter();
+                matches.extend(matches_of_rule.map(|matching| (matching.clone(), rules.len())));
+                rules.push(Arc::new(CompiledRule {
+                    id: RuleId::new(service, port, &route.key, index),
                     route: route.key.clone(),
                     rule: rule.clone(),
                     hostnames: route.hostnames.clone(),
-                    draws: Draws::new(seed()),
                 }));
             }
         }
         // Stable: of equals, that of the older route and of the earlier rule stays first.
-        matches.sort_by(|(a, _), (b, _)| a.precedence(b));
+        matches.sort_by(|(a, _), (b, _)| a.compare_precedence(b));
         Some(Self {
             kind,
             rules,
@@ -151,18 +196,18 @@ impl Table {
     }
 
     /// The rule for a request, with the match because of which.
-    pub fn of_request(
+    pub fn match_request(
         &self,
         request: &RequestHead<'_>,
-    ) -> Option<(&Arc<TableRule>, &RequestMatch)> {
+    ) -> Option<(&Arc<CompiledRule>, &RequestMatch)> {
         let mut matches = self.matches.iter();
-        let (matching, rule) = matches.find(|(matching, _)| matching.matches(request))?;
-        Some((self.rules.get(*rule)?, matching))
+        let (matched, rule) = matches.find(|(matching, _)| matching.matches(request))?;
+        Some((self.rules.get(*rule)?, matched))
     }
 
-    /// The rule for a connection that begins with TLS to that name, or with none. The
-    /// most specific name counts.
-    pub fn of_tls(&self, server_name: Option<&str>) -> Option<&Arc<TableRule>> {
+    /// The rule for a connection that begins with TLS to that server name, or with none.
+    /// The most specific name counts.
+    pub fn match_server_name(&self, server_name: Option<&str>) -> Option<&Arc<CompiledRule>> {
         let fitting = self.rules.iter().filter_map(|rule| {
             if rule.hostnames.is_empty() {
                 return Some((0, rule));
@@ -179,59 +224,23 @@ impl Table {
         best.map(|(_, rule)| rule)
     }
 
-    /// The rule for any connection.
-    pub fn of_connection(&self) -> Option<&Arc<TableRule>> {
+    /// The rule for every connection, whatever it begins with.
+    pub fn connection_rule(&self) -> Option<&Arc<CompiledRule>> {
         self.rules.first()
     }
 }
 
-/// How closely a name of a route fits, when it does: its length, exact before wildcard.
-pub(crate) fn specificity(name: &str, asked: &str) -> Option<usize> {
-    let asked = asked.to_ascii_lowercase();
-    match name.strip_prefix("*.") {
-        None => (*name == asked).then_some(name.len() * 2 + 1),
-        Some(domain) => {
-            let label = asked.strip_suffix(domain)?.strip_suffix('.')?;
-            (!label.is_empty()).then_some(domain.len() * 2)
-        }
-    }
-}
-
-impl TableRule {
-    /// The next number for a draw of this rule.
-    pub fn draw(&self) -> f64 {
-        self.draws.draw()
-    }
-
-    /// The backend whose turn it is; `None` when the rule has none with a weight.
-    pub fn backend(&self) -> Option<&Backend> {
-        let backends = &self.rule.backends;
-        match backends.as_slice() {
+impl CompiledRule {
+    /// The backend for one request or connection; `None` when none has a weight. `draw`
+    /// gives a number from 0 up to 1; it isn't called where there is nothing to choose.
+    /// The shares of the backends are as even as the numbers are
+    /// ([`LowDiscrepancySequence`](crate::route::split::LowDiscrepancySequence)).
+    pub fn backend(&self, draw: impl FnOnce() -> f64) -> Option<&Backend> {
+        match self.rule.backends.as_slice() {
             [only] if only.weight > 0 => Some(only),
-            _ => choose(backends, self.draw()),
+            backends => backend_at(backends, draw()),
         }
     }
-
-    /// The Services that it sends to, with their ports.
-    pub fn targets(&self) -> impl Iterator<Item = &BackendTarget> {
-        self.rule.backends.iter().map(|backend| &backend.target)
-    }
-}
-
-/// The backend at a place between 0 and 1, each as wide as its share.
-fn choose(backends: &[Backend], draw: f64) -> Option<&Backend> {
-    let sum: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
-    let mut left = draw * sum as f64;
-    let weighted = backends.iter().filter(|backend| backend.weight > 0);
-    let mut last = None;
-    for backend in weighted {
-        last = Some(backend);
-        left -= f64::from(backend.weight);
-        if left < 0.0 {
-            break;
-        }
-    }
-    last
 }
 
 #[cfg(test)]

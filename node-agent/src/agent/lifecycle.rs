@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::Workload;
 use weft_node_agent::netns::NamespaceIdentity;
 

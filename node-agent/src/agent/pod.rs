@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_model::SpiffeId;
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_node_agent::netns::{NamespaceIdentity, NetworkNamespace};
 use weft_proxy::config::backoff::Backoff;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 
 use super::RedirectError;
 use super::cgroup::Cgroup;

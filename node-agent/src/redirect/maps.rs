@@ -17,8 +17,8 @@ use weft_model::workload::CaptureExclusions;
 use super::blocks::{TrieKey, trie_entries};
 use super::{Counter, PodListeners, RedirectError};
 
-const _: () = assert!(weft_ebpf_common::OUTBOUND_PORT == weft_model::policy::OUTBOUND_PORT);
-const _: () = assert!(weft_ebpf_common::HBONE_PORT == weft_model::policy::HBONE_PORT);
+const _: () = assert!(weft_ebpf_common::OUTBOUND_PORT == weft_model::ports::OUTBOUND_PORT);
+const _: () = assert!(weft_ebpf_common::HBONE_PORT == weft_model::ports::HBONE_PORT);
 
 type Hash<K, V> = maps::HashMap<MapData, K, V>;
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use weft_ebpf_common::{NamespaceEntry, NamespaceRole};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 
 use super::attach::{self, Attached};

@@ -10,7 +10,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, MapError, SkStorage};
 use weft_ebpf_common::{OwnSocket, StoredDestination, map};
 use weft_model::OriginalDestination;
-use weft_model::policy::PlaintextOrigin;
+use weft_model::authorization::PlaintextOrigin;
 
 use super::RedirectError;
 use super::maps::take;

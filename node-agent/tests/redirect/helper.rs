@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_node_agent::netns::NetworkNamespace;
 use weft_node_agent::redirect::{PodCapture, Redirect, RedirectOptions};
 

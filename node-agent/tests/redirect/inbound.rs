@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-use weft_model::policy::{HBONE_PORT, MtlsMode};
+use weft_model::mtls::MtlsMode;
+use weft_model::ports::HBONE_PORT;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::redirect::PodCapture;
 use weft_proxy::sockets::Purpose;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::netns::NetworkNamespace;
 use weft_node_agent::pod_net::PodNet;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 
 use crate::lab::{Captured, Lab, dial, isolated};
 

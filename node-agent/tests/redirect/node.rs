@@ -3,7 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
-use weft_model::policy::{MtlsMode, PlaintextOrigin};
+use weft_model::authorization::PlaintextOrigin;
+use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{Redirect, RedirectOptions};
 use weft_proxy::sockets::{Purpose, Sockets};
 

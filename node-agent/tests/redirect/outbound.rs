@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{Redirect, RedirectOptions, UnknownPods};
 use weft_proxy::sockets::Purpose;
 

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{PinsError, Redirect, RedirectError, RedirectOptions};
 
 use crate::lab::{Captured, Lab, Pod, accept, address, dial, eventually, isolated};

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
-use weft_model::policy::{MtlsMode, PlaintextOrigin};
+use weft_model::authorization::PlaintextOrigin;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::netns::NetworkNamespace;
 use weft_node_agent::redirect::{

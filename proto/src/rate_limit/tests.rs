@@ -28,16 +28,19 @@ fn descriptor(pairs: &[(&str, &str)]) -> Descriptor {
 fn requests_are_byte_for_byte_those_of_envoys_types() {
     let limit = RequestLimit {
         requests: 300,
-        unit: Unit::Minute,
+        unit: RateLimitUnit::Minute,
     };
-    let mut first = ask(
+    let mut first = descriptor_message(
         descriptor(&[("path", "/buy"), ("user", "ann")]),
         Some(limit),
     );
     first.hits_addend = Some(2);
     let request = RateLimitRequest {
         domain: "shop".into(),
-        descriptors: vec![first, ask(descriptor(&[("user", "bob")]), None)],
+        descriptors: vec![
+            first,
+            descriptor_message(descriptor(&[("user", "bob")]), None),
+        ],
         hits_addend: 5,
     };
     assert_eq!(request.encode_to_vec(), bytes(REQUEST));
@@ -53,13 +56,13 @@ fn answers_of_envoys_types_are_understood_and_unknown_fields_passed_over() {
     };
     let weekly = RequestLimit {
         requests: 300,
-        unit: Unit::Week,
+        unit: RateLimitUnit::Week,
     };
     let over = DescriptorStatus {
         code: Code::OverLimit.into(),
-        current_limit: Some(told(weekly, "weekly")),
+        current_limit: Some(limit_message(weekly, "weekly")),
         limit_remaining: 0,
-        duration_until_reset: Some(seconds(42)),
+        duration_until_reset: Some(duration_message(42)),
     };
     let within = DescriptorStatus {
         code: Code::Ok.into(),
@@ -84,12 +87,12 @@ fn descriptors_that_can_not_be_counted_are_refused() {
     let refused = |change: fn(&mut RateLimitDescriptor)| {
         let limit = RequestLimit {
             requests: 1,
-            unit: Unit::Day,
+            unit: RateLimitUnit::Day,
         };
-        let mut wire = ask(descriptor(&[("a", "b"), ("c", "")]), Some(limit));
-        assert!(asked(&wire).is_ok());
+        let mut wire = descriptor_message(descriptor(&[("a", "b"), ("c", "")]), Some(limit));
+        assert!(parse_descriptor(&wire).is_ok());
         change(&mut wire);
-        asked(&wire).unwrap_err()
+        parse_descriptor(&wire).unwrap_err()
     };
     assert_eq!(
         refused(|wire| wire.entries.clear()),
@@ -113,12 +116,13 @@ fn descriptors_that_can_not_be_counted_are_refused() {
 fn a_week_is_asked_for_by_days() {
     let limit = RequestLimit {
         requests: 15,
-        unit: Unit::Week,
+        unit: RateLimitUnit::Week,
     };
-    let (_, limit) = asked(&ask(descriptor(&[("a", "b")]), Some(limit))).unwrap();
+    let (_, limit) =
+        parse_descriptor(&descriptor_message(descriptor(&[("a", "b")]), Some(limit))).unwrap();
     let expected = RequestLimit {
         requests: 3,
-        unit: Unit::Day,
+        unit: RateLimitUnit::Day,
     };
     assert_eq!(limit, Some(expected));
 }
@@ -129,9 +133,9 @@ fn odd_times_are_none() {
         seconds: -5,
         nanos: -1,
     };
-    assert_eq!(duration(&odd), Duration::ZERO);
+    assert_eq!(parse_duration(&odd), Duration::ZERO);
     assert_eq!(
-        duration(&seconds(u64::MAX)),
+        parse_duration(&duration_message(u64::MAX)),
         Duration::from_secs(i64::MAX.unsigned_abs())
     );
 }
@@ -139,12 +143,12 @@ fn odd_times_are_none() {
 proptest! {
     #[test]
     fn what_is_asked_arrives(entries in proptest::collection::vec((".{1,9}", ".{0,9}"), 1..5), requests: u32, unit in 0..7_usize) {
-        let limit = RequestLimit { requests, unit: Unit::ALL[unit] };
+        let limit = RequestLimit { requests, unit: RateLimitUnit::ALL[unit] };
         let descriptor = Descriptor { entries };
-        let wire = ask(descriptor.clone(), Some(limit)).encode_to_vec();
-        let (arrived, arrived_limit) = asked(&RateLimitDescriptor::decode(&*wire).unwrap()).unwrap();
+        let wire = descriptor_message(descriptor.clone(), Some(limit)).encode_to_vec();
+        let (arrived, arrived_limit) = parse_descriptor(&RateLimitDescriptor::decode(&*wire).unwrap()).unwrap();
         prop_assert_eq!(arrived, descriptor);
-        if limit.unit != Unit::Week {
+        if limit.unit != RateLimitUnit::Week {
             prop_assert_eq!(arrived_limit, Some(limit));
         }
     }
@@ -153,7 +157,7 @@ proptest! {
     fn no_bytes_are_too_odd(bytes: Vec<u8>) {
         if let Ok(request) = RateLimitRequest::decode(&*bytes) {
             for descriptor in &request.descriptors {
-                let _ = asked(descriptor);
+                let _ = parse_descriptor(descriptor);
             }
         }
     }

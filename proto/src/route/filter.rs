@@ -1,13 +1,16 @@
-//! What a rule does, on the wire.
+//! Filters on the wire.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use weft_model::route::Filter;
-use weft_model::route::filter::{Cors, HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
+use weft_model::route::cors::Cors;
+use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Redirect, Rewrite};
 
-use super::{InvalidRoute, port_of, some, status, target};
+use crate::route::backend::backend_target;
+use crate::route::error::InvalidRoute;
+use crate::route::field::{header_name, header_value, non_empty, port_field, status_field};
 use crate::v1;
 use crate::v1::path_modifier::Path;
 use crate::v1::route_filter::Filter as Message;
@@ -29,16 +32,6 @@ impl TryFrom<v1::RouteFilter> for Filter {
             Message::Cors(message) => Ok(Self::Cors(cors(message))),
         }
     }
-}
-
-pub(crate) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, InvalidRoute> {
-    let invalid = |_| InvalidRoute::new(field, format!("`{name}` is not a header's name"));
-    HeaderName::from_bytes(name.as_bytes()).map_err(invalid)
-}
-
-fn header_value(field: &'static str, value: &str) -> Result<HeaderValue, InvalidRoute> {
-    let invalid = |_| InvalidRoute::new(field, format!("`{value}` is not a header's value"));
-    HeaderValue::from_str(value).map_err(invalid)
 }
 
 fn modifier(message: v1::HeaderModifier) -> Result<HeaderModifier, InvalidRoute> {
@@ -73,14 +66,14 @@ fn path(message: Option<v1::PathModifier>) -> Option<PathModifier> {
 fn redirect(message: v1::Redirect) -> Result<Redirect, InvalidRoute> {
     let port = match message.port {
         0 => None,
-        number => Some(port_of("filters.redirect.port", number)?),
+        number => Some(port_field("filters.redirect.port", number)?),
     };
     Ok(Redirect {
-        scheme: some(message.scheme),
-        hostname: some(message.hostname),
+        scheme: non_empty(message.scheme),
+        hostname: non_empty(message.hostname),
         path: path(message.path),
         port,
-        status: status("filters.redirect.status", message.status)?,
+        status: status_field("filters.redirect.status", message.status)?,
     })
 }
 
@@ -97,7 +90,7 @@ fn mirror(message: v1::Mirror) -> Result<Mirror, InvalidRoute> {
     match message.denominator {
         0 => Err(InvalidRoute::Missing("filters.mirror.denominator")),
         denominator => Ok(Mirror {
-            target: target(message.target)?,
+            target: backend_target(message.target)?,
             numerator: message.numerator,
             denominator,
         }),

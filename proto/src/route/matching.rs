@@ -1,11 +1,11 @@
-//! What a rule is for, on the wire.
+//! Matches on the wire.
 
 use http::Method;
 use weft_model::route::RequestMatch;
 use weft_model::route::matching::{PathMatch, Pattern, ValueMatch};
 
-use super::filter::header_name;
-use super::{InvalidRoute, some};
+use crate::route::error::InvalidRoute;
+use crate::route::field::{header_name, non_empty};
 use crate::v1;
 use crate::v1::named_match::Value;
 use crate::v1::request_match::Path;
@@ -24,8 +24,8 @@ impl TryFrom<v1::RequestMatch> for RequestMatch {
             Path::Prefix(prefix) => PathMatch::Prefix(prefix.into()),
             Path::Regex(text) => PathMatch::Regex(pattern(PATH, &text)?),
             Path::Grpc(v1::GrpcMatch { service, method }) => PathMatch::Grpc {
-                service: some(service),
-                method: some(method),
+                service: non_empty(service),
+                method: non_empty(method),
             },
             Path::GrpcRegex(v1::GrpcMatch { service, method }) => PathMatch::GrpcRegex {
                 service: optional(service)?,

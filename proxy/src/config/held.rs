@@ -97,7 +97,7 @@ impl Held {
     /// Nothing to do when it isn't held: the control plane may not know that.
     fn remove(&mut self, removed: v1::ResourceVersion) -> Result<Option<Change>, v1::Rejection> {
         let kind = ResourceKind::try_from(removed.kind).unwrap_or(ResourceKind::Unspecified);
-        match weft_proto::gone(kind, &removed.name) {
+        match weft_proto::removal(kind, &removed.name) {
             Ok(change) => {
                 self.rejected
                     .remove(&(kind.as_str_name(), removed.name.clone()));
@@ -129,7 +129,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weft_model::service::ServiceKey;
+    use weft_model::NamespacedName;
 
     fn service(name: &str, version: &str, port: u32) -> v1::Resource {
         v1::Resource {
@@ -256,7 +256,7 @@ mod tests {
                 let versions = held.versions();
                 prop_assert_eq!(versions.len(), mesh.services().count());
                 for version in versions {
-                    let key: ServiceKey = version.name.parse().unwrap();
+                    let key: NamespacedName = version.name.parse().unwrap();
                     prop_assert!(mesh.service(&key).is_some());
                 }
             }

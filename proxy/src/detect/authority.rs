@@ -1,26 +1,30 @@
-//! The name that a client asks for: TLS' server name, or HTTP's host.
+//! The host that a client asks for, by TLS' server name or by HTTP's authority.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weft_model::client_hello::LONGEST;
-use weft_model::external::NamedBy;
-use weft_model::greeting::asked_for;
+use weft_model::detect::authority::requested_authority;
+use weft_model::detect::client_hello::MAX_CLIENT_HELLO_LENGTH;
+use weft_model::host::RequestedHost;
 
 use super::error::DetectError;
 use super::prefixed::PrefixedStream;
 
-/// Listens to a client, for as long as `limit`, for the name that it asks for; `None` when
-/// it names nobody, ends, or says nothing in that time.
+/// Listens to a client, for as long as `limit`, for the host that it asks for; `None` when
+/// it asks for none, ends, or says nothing in that time.
 ///
 /// # Errors
 /// When the connection breaks.
-pub(crate) async fn requested_authority(
+pub(crate) async fn read_requested_host(
     stream: &mut PrefixedStream,
     limit: Duration,
-) -> Result<Option<(NamedBy, Arc<str>)>, DetectError> {
-    match timeout(limit, stream.read_until(LONGEST, asked_for)).await {
+) -> Result<Option<RequestedHost>, DetectError> {
+    match timeout(
+        limit,
+        stream.read_until(MAX_CLIENT_HELLO_LENGTH, requested_authority),
+    )
+    .await
+    {
         Ok(requested) => Ok(requested?.flatten()),
         Err(_) => Ok(None),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weft_model::client_hello::{ClientHello, LONGEST, parse};
+use weft_model::detect::client_hello::{ClientHello, MAX_CLIENT_HELLO_LENGTH, parse};
 
 use super::error::DetectError;
 use super::prefixed::PrefixedStream;
@@ -16,7 +16,7 @@ pub(crate) async fn read_client_hello(
     stream: &mut PrefixedStream,
     limit: Duration,
 ) -> Result<ClientHello, DetectError> {
-    let reading = stream.read_until(LONGEST, |bytes| parse(bytes).transpose());
+    let reading = stream.read_until(MAX_CLIENT_HELLO_LENGTH, |bytes| parse(bytes).transpose());
     let parsed = timeout(limit, reading)
         .await
         .map_err(|_| DetectError::Timeout)??;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use weft_model::client_hello::InvalidClientHello;
+use weft_model::detect::client_hello::InvalidClientHello;
 
 /// Why a client's first bytes tell nothing.
 #[derive(Debug, thiserror::Error)]

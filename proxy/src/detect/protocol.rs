@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weft_model::protocol::{Detected, detect};
+use weft_model::detect::protocol::{DetectedProtocol, detect_protocol};
 
 use super::error::DetectError;
 use super::prefixed::PrefixedStream;
@@ -16,20 +16,22 @@ const LONGEST: usize = 2048;
 ///
 /// # Errors
 /// When the connection breaks.
-pub(crate) async fn detect_protocol(stream: &mut PrefixedStream) -> Result<Detected, DetectError> {
-    let detected = stream.read_until(LONGEST, detect).await?;
-    Ok(detected.unwrap_or(Detected::Opaque))
+pub(crate) async fn read_protocol(
+    stream: &mut PrefixedStream,
+) -> Result<DetectedProtocol, DetectError> {
+    let detected = stream.read_until(LONGEST, detect_protocol).await?;
+    Ok(detected.unwrap_or(DetectedProtocol::Opaque))
 }
 
 /// The same, for as long as `silence`; `None` when nothing decides in that time.
 ///
 /// # Errors
 /// When the connection breaks.
-pub(crate) async fn detect_protocol_within(
+pub(crate) async fn read_protocol_within(
     stream: &mut PrefixedStream,
     silence: Duration,
-) -> Result<Option<Detected>, DetectError> {
-    match timeout(silence, detect_protocol(stream)).await {
+) -> Result<Option<DetectedProtocol>, DetectError> {
+    match timeout(silence, read_protocol(stream)).await {
         Ok(detected) => detected.map(Some),
         Err(_) => Ok(None),
     }

@@ -5,9 +5,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weft_model::client_hello::InvalidClientHello;
-use weft_model::external::NamedBy;
-use weft_model::protocol::Detected;
+use weft_model::detect::client_hello::InvalidClientHello;
+use weft_model::detect::protocol::DetectedProtocol;
+use weft_model::host::{HostSource, RequestedHost};
 
 use super::*;
 use crate::fixtures::{in_time, tcp_pair};
@@ -53,14 +53,14 @@ async fn assert_unread(mut stream: PrefixedStream, bytes: &[u8]) {
 #[tokio::test]
 async fn first_bytes_decide_in_whatever_pieces_they_come_and_stay_unread() {
     for (bytes, expected) in [
-        (&b"GET / HTTP/1.1\r\n"[..], Detected::Http1),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Detected::Http2),
-        (b"\x16\x03\x01", Detected::Tls),
-        (b"hello", Detected::Opaque),
+        (&b"GET / HTTP/1.1\r\n"[..], DetectedProtocol::Http1),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", DetectedProtocol::Http2),
+        (b"\x16\x03\x01", DetectedProtocol::Tls),
+        (b"hello", DetectedProtocol::Opaque),
     ] {
         for size in [1, 5, 1000] {
             let (mut client, mut stream) = pair().await;
-            let detecting = detect_protocol(&mut stream);
+            let detecting = read_protocol(&mut stream);
             let writing = write_in_pieces(&mut client, bytes, size);
             let (detected, ()) = in_time(async { tokio::join!(detecting, writing) }).await;
             assert_eq!(detected.unwrap(), expected, "{bytes:?} by {size}");
@@ -75,8 +75,8 @@ async fn a_client_that_ends_early_speaks_nothing_known() {
         let (mut client, mut stream) = pair().await;
         client.write_all(begin.as_bytes()).await.unwrap();
         drop(client);
-        let detected = in_time(detect_protocol(&mut stream)).await;
-        assert_eq!(detected.unwrap(), Detected::Opaque);
+        let detected = in_time(read_protocol(&mut stream)).await;
+        assert_eq!(detected.unwrap(), DetectedProtocol::Opaque);
     }
 }
 
@@ -85,12 +85,12 @@ async fn a_silent_client_can_be_listened_to_again() {
     let (mut client, mut stream) = pair().await;
     for begin in ["", "GET / "] {
         client.write_all(begin.as_bytes()).await.unwrap();
-        let detected = detect_protocol_within(&mut stream, SILENCE).await;
+        let detected = read_protocol_within(&mut stream, SILENCE).await;
         assert_eq!(detected.unwrap(), None);
     }
     client.write_all(b"HTTP/1.1\r\n").await.unwrap();
-    let detected = detect_protocol_within(&mut stream, LIMIT).await;
-    assert_eq!(detected.unwrap(), Some(Detected::Http1));
+    let detected = read_protocol_within(&mut stream, LIMIT).await;
+    assert_eq!(detected.unwrap(), Some(DetectedProtocol::Http1));
     assert_unread(stream, b"GET / HTTP/1.1\r\n").await;
 }
 
@@ -145,16 +145,17 @@ async fn half_a_hello_is_awaited_for_as_long_as_that_and_no_longer_than_its_clie
 async fn the_name_that_is_asked_for_is_told_whatever_protocol_names_it() {
     let by_tls = hello("shop.example.org");
     let by_http = b"GET / HTTP/1.1\r\nHost: Shop.example.org\r\n\r\n";
-    for (bytes, named_by) in [
-        (by_tls.as_slice(), NamedBy::ServerName),
-        (by_http, NamedBy::Host),
+    for (bytes, source) in [
+        (by_tls.as_slice(), HostSource::ServerName),
+        (by_http, HostSource::HttpAuthority),
     ] {
         for size in [7, 10_000] {
             let (mut client, mut stream) = pair().await;
-            let listening = requested_authority(&mut stream, LIMIT);
+            let listening = read_requested_host(&mut stream, LIMIT);
             let writing = write_in_pieces(&mut client, bytes, size);
             let (requested, ()) = in_time(async { tokio::join!(listening, writing) }).await;
-            let expected = (named_by, Arc::from("shop.example.org"));
+            let name = "shop.example.org".into();
+            let expected = RequestedHost { source, name };
             assert_eq!(requested.unwrap(), Some(expected));
             assert_unread(stream, bytes).await;
         }
@@ -173,7 +174,7 @@ async fn a_client_that_names_nobody_goes_on_unnamed() {
         if is_over {
             client.shutdown().await.unwrap();
         }
-        let requested = requested_authority(&mut stream, SILENCE).await;
+        let requested = read_requested_host(&mut stream, SILENCE).await;
         assert_eq!(requested.unwrap(), None);
         assert_unread(stream, bytes).await;
     }
@@ -184,11 +185,11 @@ async fn a_client_that_breaks_is_not_taken_for_one_that_says_nothing() {
     let (client, mut stream) = pair().await;
     client.set_zero_linger().unwrap();
     drop(client);
-    let error = in_time(detect_protocol(&mut stream)).await.unwrap_err();
+    let error = in_time(read_protocol(&mut stream)).await.unwrap_err();
     assert!(matches!(error, DetectError::Io(_)), "{error}");
     // Not even by whoever asks again, after the socket has told its error.
     for _ in 0..2 {
-        let requested = requested_authority(&mut stream, LIMIT).await;
+        let requested = read_requested_host(&mut stream, LIMIT).await;
         assert!(matches!(requested, Err(DetectError::Io(_))));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use weft_model::protocol::{Detected, detect};
+use weft_model::detect::protocol::{DetectedProtocol, detect_protocol};
 
 /// Bytes that decide at the most; the model has decided long before.
 const LONGEST: usize = 2048;
@@ -17,7 +17,7 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// When the connection breaks. An end before any byte is no error: nothing is spoken.
-pub(super) async fn first_bytes(stream: &TcpStream) -> io::Result<Detected> {
+pub(super) async fn first_bytes(stream: &TcpStream) -> io::Result<DetectedProtocol> {
     let mut buffer = [0; LONGEST];
     let mut known = 0;
     let result = loop {
@@ -26,12 +26,12 @@ pub(super) async fn first_bytes(stream: &TcpStream) -> io::Result<Detected> {
             Ok(seen) => seen,
             Err(error) => break Err(error),
         };
-        if let Some(detected) = detect(&buffer[..seen]) {
+        if let Some(detected) = detect_protocol(&buffer[..seen]) {
             break Ok(detected);
         }
         // No more will come, or no more will help.
         if seen == known || seen == LONGEST {
-            break Ok(Detected::Opaque);
+            break Ok(DetectedProtocol::Opaque);
         }
         known = seen;
         wait_for_more_than(stream, known)?;
@@ -82,14 +82,17 @@ mod tests {
     #[tokio::test]
     async fn first_bytes_decide_in_whatever_pieces_they_come_and_stay_unread() {
         for (pieces, expected) in [
-            (vec!["GET / HTTP/1.1\r\n"], Detected::Http1),
-            (vec!["G", "ET ", "/ HT", "TP/1.1\r", "\n"], Detected::Http1),
+            (vec!["GET / HTTP/1.1\r\n"], DetectedProtocol::Http1),
+            (
+                vec!["G", "ET ", "/ HT", "TP/1.1\r", "\n"],
+                DetectedProtocol::Http1,
+            ),
             (
                 vec!["PRI * HTTP/2.0\r\n", "\r\nSM\r\n\r\n"],
-                Detected::Http2,
+                DetectedProtocol::Http2,
             ),
-            (vec!["\u{16}", "\u{3}\u{1}"], Detected::Tls),
-            (vec!["hello"], Detected::Opaque),
+            (vec!["\u{16}", "\u{3}\u{1}"], DetectedProtocol::Tls),
+            (vec!["hello"], DetectedProtocol::Opaque),
         ] {
             let (mut client, mut server) = pair().await;
             let all = pieces.concat();
@@ -114,7 +117,7 @@ mod tests {
             client.write_all(begin.as_bytes()).await.unwrap();
             drop(client);
             let detected = tokio::time::timeout(Duration::from_secs(10), first_bytes(&server));
-            assert_eq!(detected.await.unwrap().unwrap(), Detected::Opaque);
+            assert_eq!(detected.await.unwrap().unwrap(), DetectedProtocol::Opaque);
         }
     }
 }

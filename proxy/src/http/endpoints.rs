@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use weft_model::Mesh;
 use weft_model::mesh::{Candidate, Unroutable};
-use weft_model::service::ServiceKey;
+use weft_model::{Mesh, NamespacedName};
 
 type Found = Result<Arc<[Candidate]>, Unroutable>;
 
@@ -17,7 +16,7 @@ pub(crate) struct EndpointCache(Mutex<Cached>);
 struct Cached {
     /// Of which snapshot; not kept alive by this.
     mesh: Weak<Mesh>,
-    found: HashMap<(ServiceKey, u16, bool), Found>,
+    found: HashMap<(NamespacedName, u16, bool), Found>,
 }
 
 impl EndpointCache {
@@ -29,7 +28,7 @@ impl EndpointCache {
         &self,
         mesh: &Arc<Mesh>,
         node: &str,
-        (service, port): (&ServiceKey, u16),
+        (service, port): (&NamespacedName, u16),
         is_ipv4: bool,
     ) -> Found {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +42,7 @@ impl EndpointCache {
         }
         let found = match mesh.service(service) {
             Some(known) => mesh
-                .candidates(node, known, port, is_ipv4)
+                .service_candidates(node, known, port, is_ipv4)
                 .map(Arc::<[Candidate]>::from),
             None => Err(Unroutable::NoSuchPort {
                 service: service.clone(),

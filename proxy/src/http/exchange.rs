@@ -9,13 +9,12 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use weft_model::Mesh;
+use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::Candidate;
-use weft_model::protocol::Declared;
 use weft_model::route::matching::{PathMatch, RequestHead};
-use weft_model::route::table::TableRule;
+use weft_model::route::table::CompiledRule;
 use weft_model::route::{Backend, BackendTarget, Filter, Retry, Timeouts};
-use weft_model::service::ServiceKey;
+use weft_model::{Mesh, NamespacedName};
 
 use super::Downstream;
 use super::answer::Answer;
@@ -31,13 +30,13 @@ use crate::net::Net;
 
 /// The rule for a request, and the path because of which it is.
 struct Found {
-    rule: Option<Arc<TableRule>>,
+    rule: Option<Arc<CompiledRule>>,
     matched: PathMatch,
 }
 
 /// Where a request goes.
 pub(super) struct Destination {
-    pub(super) service: ServiceKey,
+    pub(super) service: NamespacedName,
     pub(super) port: u16,
     pub(super) candidates: Arc<[Candidate]>,
     /// The endpoint that the request's session is bound to.
@@ -127,10 +126,11 @@ async fn send<'a, N: Net>(
     if let OutgoingBody::Unread(source) = std::mem::take(body) {
         *body = outgoing_body(asked, source, &patience, filters, recorder);
     }
+    let sequences = &downstream.shared.rule_sequences;
     for copied in filters.into_iter().flat_map(filters::mirrors) {
-        let draw = rule.map_or(1.0, |rule| rule.draw());
+        let draw = rule.map_or(1.0, |rule| sequences.next_number(rule.id));
         // What follows a change of protocol is no request that could be copied.
-        if copied.takes(draw) && !asked.changes_protocol() {
+        if copied.selects(draw) && !asked.changes_protocol() {
             let to = &copied.target;
             mirror::send(downstream, mesh, to, asked, &outgoing, body);
         }
@@ -220,8 +220,8 @@ fn find<N>(downstream: &Downstream<N>, mesh: &Mesh, request: &Request<Incoming>)
         downstream.original.address().port(),
     );
     let namespace = downstream.pod.started_as.namespace();
-    let table = mesh.routes_of(service, port, namespace);
-    let Some(table) = table.filter(|table| table.kind().is_of_requests()) else {
+    let table = mesh.route_table(service, port, namespace);
+    let Some(table) = table.filter(|table| table.kind().routes_requests()) else {
         return Some(Found {
             rule: None,
             matched: everything,
@@ -233,7 +233,7 @@ fn find<N>(downstream: &Downstream<N>, mesh: &Mesh, request: &Request<Incoming>)
         query: request.uri().query(),
         headers: request.headers(),
     };
-    let (rule, matching) = table.of_request(&head)?;
+    let (rule, matching) = table.match_request(&head)?;
     Some(Found {
         rule: Some(Arc::clone(rule)),
         matched: matching.path.clone(),
@@ -325,7 +325,8 @@ fn prepare<'a, N: Net>(
     let (destination, backend) = match bound {
         Some(bound) => bound,
         None => {
-            let backend = rule.backend().ok_or(Answer::NoBackend)?;
+            let draw = || downstream.shared.rule_sequences.next_number(rule.id);
+            let backend = rule.backend(draw).ok_or(Answer::NoBackend)?;
             (look_up(backend)?, backend)
         }
     };
@@ -339,7 +340,7 @@ pub(super) fn destination<N: Net>(
     downstream: &Downstream<N>,
     mesh: &Arc<Mesh>,
     asked: &Asked,
-    service: &ServiceKey,
+    service: &NamespacedName,
     port: u16,
 ) -> Result<Destination, Answer> {
     let is_ipv4 = downstream.original.address().is_ipv4();
@@ -348,14 +349,14 @@ pub(super) fn destination<N: Net>(
         .candidates(mesh, node, (service, port), is_ipv4)
         .map_err(Answer::Unroutable)?;
     let declared = mesh.service(service).and_then(|known| known.port(port));
-    let declared = declared.map_or(Declared::Unknown, Declared::of);
+    let declared = declared.map_or(DeclaredProtocol::Unknown, DeclaredProtocol::from_port);
     Ok(Destination {
         service: service.clone(),
         port,
         candidates,
         bound: None,
         // Only HTTP/1 changes its protocol by Upgrade (RFC 9113 section 8.6).
-        http2: asked.upgrade.is_none() && (asked.http2 || declared == Declared::Http2),
+        http2: asked.upgrade.is_none() && (asked.http2 || declared == DeclaredProtocol::Http2),
     })
 }
 
@@ -376,7 +377,7 @@ async fn admit<N: Net>(
 /// What the route says counts, then what the policies say.
 fn patience<'a>(
     began: Instant,
-    rule: Option<&'a Arc<TableRule>>,
+    rule: Option<&'a Arc<CompiledRule>>,
     policies: &'a Policies,
 ) -> Patience<'a> {
     let routed = rule.map(|rule| rule.rule.timeouts).unwrap_or_default();

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use hyper::ext::Protocol;
 use weft_model::route::Filter;
-use weft_model::route::filter::{Asked as AskedFor, Mirror, Redirect, Rewrite};
+use weft_model::route::filter::{Mirror, Redirect, RequestTarget as AskedFor, Rewrite};
 use weft_model::route::matching::PathMatch;
 
 use super::answer::Answer;

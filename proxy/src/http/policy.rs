@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 use weft_model::Mesh;
-use weft_model::balance::hash::hash_of;
-use weft_model::rate_limit::Facts;
+use weft_model::hash::stable_hash;
 use weft_model::route::{Retry, Timeouts};
-use weft_model::traffic::{Abort, GlobalRateLimit, HashKey, Injected};
+use weft_model::traffic::rate_limit::RequestAttributes;
+use weft_model::traffic::{GlobalRateLimit, HashKey, InjectedAbort, InjectedFault};
 
 use super::answer::{Answer, TooOften};
 use super::exchange::Destination;
@@ -67,13 +67,13 @@ impl Policies {
     /// The answer, where it is answered on purpose.
     pub(super) async fn inject_faults(&self) -> Result<(), Answer> {
         for way in self.all() {
-            let Injected { delay, abort } = way.inject();
+            let InjectedFault { delay, abort } = way.inject();
             if let Some(delay) = delay {
                 tokio::time::sleep(delay).await;
             }
             match abort {
-                Some(Abort::Http(status)) => return Err(Answer::Fault(status)),
-                Some(Abort::Grpc(status)) => return Err(Answer::GrpcFault(status)),
+                Some(InjectedAbort::Http(status)) => return Err(Answer::Fault(status)),
+                Some(InjectedAbort::Grpc(status)) => return Err(Answer::GrpcFault(status)),
                 None => {}
             }
         }
@@ -147,14 +147,14 @@ impl Policies {
             Some(HashKey::Source) => (way.key_of_source(downstream.client.ip()), None),
             Some(HashKey::Header(name)) => {
                 let value = outgoing.headers.get(name);
-                (value.map(|value| hash_of(value.as_bytes())), None)
+                (value.map(|value| stable_hash(value.as_bytes())), None)
             }
             Some(HashKey::Cookie { name, lifetime }) => {
                 match session::cookie(&outgoing.headers, name) {
-                    Some(value) => (Some(hash_of(value.as_bytes())), None),
+                    Some(value) => (Some(stable_hash(value.as_bytes())), None),
                     None => {
                         let value = format!("{:016x}", fastrand::u64(..));
-                        let key = hash_of(value.as_bytes());
+                        let key = stable_hash(value.as_bytes());
                         let (name, lifetime) = (Arc::clone(name), *lifetime);
                         let cookie = session::Cookie {
                             name,
@@ -182,7 +182,7 @@ async fn ask<N: Net>(
         let servers = endpoints.candidates(mesh, &shared.node, (service, *port), is_ipv4);
         servers.ok()
     });
-    let facts = Facts {
+    let facts = RequestAttributes {
         source: Some(&pod.started_as.identity),
         method: &outgoing.method,
         path: outgoing.target.path(),

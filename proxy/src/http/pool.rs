@@ -15,9 +15,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::sync::Semaphore;
-use weft_model::Mesh;
 use weft_model::mesh::Candidate;
-use weft_model::service::ServiceKey;
+use weft_model::{Mesh, NamespacedName};
 
 use super::body::RequestBody;
 use super::connect::{connect, handshake_http1, handshake_http2};
@@ -32,7 +31,7 @@ const IDLE_PER_ENDPOINT: usize = 256;
 /// Where a connection leads, and what it speaks.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct EndpointId {
-    service: ServiceKey,
+    service: NamespacedName,
     port: u16,
     address: SocketAddr,
     http2: bool,
@@ -42,7 +41,7 @@ struct EndpointId {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     /// The service that it is for.
-    pub(crate) service: &'a ServiceKey,
+    pub(crate) service: &'a NamespacedName,
     /// Its port.
     pub(crate) port: u16,
     /// The endpoint.
@@ -200,7 +199,8 @@ impl HttpPool {
             let service = mesh.service(&id.service);
             let candidates = service.and_then(|service| {
                 let is_ipv4 = id.address.is_ipv4();
-                mesh.candidates(node, service, id.port, is_ipv4).ok()
+                mesh.service_candidates(node, service, id.port, is_ipv4)
+                    .ok()
             });
             let known =
                 candidates.is_some_and(|candidates| candidates.contains(&connections.candidate));

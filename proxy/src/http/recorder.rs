@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
-use weft_model::route::table::TableRule;
+use weft_model::route::table::CompiledRule;
 use weft_model::workload::WorkloadUid;
 
 use crate::metrics::Metrics;
@@ -24,7 +24,7 @@ pub(crate) struct Described {
     /// Whether it is gRPC.
     pub(crate) grpc: bool,
     /// The rule that took it.
-    pub(crate) rule: Option<Arc<TableRule>>,
+    pub(crate) rule: Option<Arc<CompiledRule>>,
 }
 
 /// Records one request when it is dropped, however it ends.

@@ -9,16 +9,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use weft_http_guard::{GuardedStream, Limits};
 
 use super::Downstream;
 use super::exchange::exchange;
-use super::guard::{self, Guarded};
 use crate::net::Net;
 
-/// Bytes of a request's head.
-const HEAD: usize = guard::LARGEST_HEAD;
-/// Fields of a request.
-const FIELDS: usize = 256;
+/// How large the parts of a request may be.
+const LIMITS: Limits = Limits::DEFAULT;
 /// Requests that a client may have under way on one connection.
 const STREAMS: u32 = 1000;
 /// Windows of HTTP/2 in bytes: what one request, and all of a connection, may have
@@ -36,12 +34,12 @@ pub(super) async fn http1<N: Net>(
     mut draining: watch::Receiver<bool>,
 ) {
     let idle = downstream.shared.settings.idle.open;
-    let (stream, guard) = Guarded::new(stream);
+    let (stream, guard) = GuardedStream::new(stream, LIMITS);
     let service = service_fn(|request| {
         let (downstream, guard) = (Arc::clone(&downstream), guard.clone());
         async move {
             let response = exchange(&downstream, request).await;
-            guard.answered(response.status());
+            guard.response_decided(response.status());
             Ok::<_, Infallible>(response)
         }
     });
@@ -49,8 +47,8 @@ pub(super) async fn http1<N: Net>(
         .timer(TokioTimer::new())
         // Counts from the end of the last response: how long a client may be silent.
         .header_read_timeout(idle)
-        .max_headers(FIELDS)
-        .max_header_size(HEAD)
+        .max_headers(LIMITS.fields)
+        .max_header_size(LIMITS.head_bytes)
         .half_close(true)
         // The application says when it answered.
         .auto_date_header(false)
@@ -88,7 +86,7 @@ pub(super) async fn http2<N: Net>(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(LIMITS.head_bytes).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use weft_model::balance::hash::hash_of;
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
 use weft_model::route::{SessionCarrier, SessionPersistence};
 
@@ -92,23 +92,17 @@ pub(super) fn remember(
 /// What stands for an endpoint: the pod and the address, without telling either. Whoever
 /// makes one up reaches an endpoint that is open to it anyway.
 fn token_of(candidate: &Candidate) -> String {
-    let pod = candidate.workload.as_ref().map(|pod| pod.uid.to_string());
+    let pod = candidate.workload().map(|pod| pod.uid.to_string());
     let text = format!("{} {}", pod.unwrap_or_default(), candidate.address);
-    format!("{:016x}", hash_of(text.as_bytes()))
+    format!("{:016x}", stable_hash(text.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use weft_model::mesh::Transport;
-
     use super::*;
 
     fn candidate(address: &str) -> Candidate {
-        Candidate {
-            address: address.parse().unwrap(),
-            workload: None,
-            transport: Transport::Plaintext,
-        }
+        Candidate::outside_mesh(address.parse().unwrap())
     }
 
     fn session(carrier: SessionCarrier) -> SessionPersistence {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weft_model::SpiffeId;
 use weft_model::address::canonical;
-use weft_model::policy::{TunnelRefused, admit_tunnel};
+use weft_model::authorization::{TunnelDenied, authorize_tunnel};
 use weft_model::workload::Workload;
 
 use super::{connect, describe, refused};
@@ -158,7 +158,7 @@ async fn serve_tunnel<N: Net>(
     let known = shared
         .store
         .snapshot()
-        .workload_at(client.address.ip())
+        .workload_by_address(client.address.ip())
         .map(Arc::clone);
     let source = Party::known(known.as_ref(), address).proven(client.identity.clone());
     let shown = to.as_ref().map_or(client.local, |to| *to);
@@ -172,7 +172,7 @@ async fn serve_tunnel<N: Net>(
     ));
     let taken = async {
         let to = canonical(to?);
-        admit_tunnel(&workload, &client.identity, to, client.local)?;
+        authorize_tunnel(&workload, &client.identity, to, client.local)?;
         let admission = pod.admit().ok_or(InboundError::TooMany)?;
         let (application, took) = connect(shared, pod, to, address).await?;
         Ok((to, application, took, admission))
@@ -218,7 +218,9 @@ async fn serve_tunnel<N: Net>(
 }
 
 fn still_allowed(client: Client, to: SocketAddr) -> StillAllowed {
-    Box::new(move |now: &Workload| admit_tunnel(now, &client.identity, to, client.local).is_ok())
+    Box::new(move |now: &Workload| {
+        authorize_tunnel(now, &client.identity, to, client.local).is_ok()
+    })
 }
 
 fn answer(status: StatusCode) -> Response<()> {
@@ -230,13 +232,13 @@ fn answer(status: StatusCode) -> Response<()> {
 /// The status that ztunnel would answer.
 fn status(error: &InboundError) -> StatusCode {
     match error {
-        InboundError::Tunnel(TunnelRefused::TrustDomain { .. }) | InboundError::Plaintext(_) => {
+        InboundError::Tunnel(TunnelDenied::TrustDomain { .. }) | InboundError::Plaintext(_) => {
             StatusCode::UNAUTHORIZED
         }
         InboundError::Request(_)
-        | InboundError::Tunnel(
-            TunnelRefused::NotThisWorkload { .. } | TunnelRefused::ProxyPort(_),
-        ) => StatusCode::BAD_REQUEST,
+        | InboundError::Tunnel(TunnelDenied::NotThisWorkload { .. } | TunnelDenied::ProxyPort(_)) => {
+            StatusCode::BAD_REQUEST
+        }
         InboundError::Connect(_)
         | InboundError::ConnectTimeout
         | InboundError::TooMany

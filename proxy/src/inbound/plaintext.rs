@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use weft_model::address::canonical;
-use weft_model::policy::{PlaintextOrigin, admit_plaintext};
+use weft_model::authorization::{PlaintextOrigin, authorize_plaintext};
 use weft_model::workload::Workload;
 
 use super::{connect, describe, refused};
@@ -41,7 +41,7 @@ pub(crate) async fn serve<N: Net>(
     let known = shared
         .store
         .snapshot()
-        .workload_at(peer.ip())
+        .workload_by_address(peer.ip())
         .map(Arc::clone);
     let source = Party::known(known.as_ref(), peer);
     let connection = Arc::new(describe(
@@ -51,7 +51,7 @@ pub(crate) async fn serve<N: Net>(
         Security::Plaintext,
         Path::Outside,
     ));
-    let connected = match admit_plaintext(workload.mtls_mode, origin) {
+    let connected = match authorize_plaintext(workload.mtls_mode, origin) {
         Ok(()) => connect(&shared, &pod, to, peer).await,
         Err(error) => Err(error.into()),
     };
@@ -89,5 +89,5 @@ pub(crate) async fn serve<N: Net>(
 
 /// A workload may turn strict while the connection lasts.
 fn still_allowed(origin: PlaintextOrigin) -> StillAllowed {
-    Box::new(move |now: &Workload| admit_plaintext(now.mtls_mode, origin).is_ok())
+    Box::new(move |now: &Workload| authorize_plaintext(now.mtls_mode, origin).is_ok())
 }

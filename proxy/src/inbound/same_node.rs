@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use weft_model::policy::admit_tunnel;
+use weft_model::authorization::authorize_tunnel;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use super::{connect, describe, refused};
@@ -52,7 +52,7 @@ pub(crate) async fn hand_over<N: Net>(
         Path::SameNode,
     ));
     let taken = async {
-        admit_tunnel(&workload, &source.identity, to, to)?;
+        authorize_tunnel(&workload, &source.identity, to, to)?;
         let admission = pod.admit().ok_or(InboundError::TooMany)?;
         let (application, took) = connect(shared, &pod, to, client).await?;
         Ok((application, took, admission))
@@ -200,5 +200,5 @@ impl Drop for Carried {
 }
 
 fn still_allowed(source: Arc<Workload>, to: SocketAddr) -> StillAllowed {
-    Box::new(move |now: &Workload| admit_tunnel(now, &source.identity, to, to).is_ok())
+    Box::new(move |now: &Workload| authorize_tunnel(now, &source.identity, to, to).is_ok())
 }

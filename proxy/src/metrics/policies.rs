@@ -7,8 +7,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use weft_model::breaker::Phase;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
+use weft_model::traffic::circuit_breaker::CircuitState;
 use weft_model::workload::WorkloadUid;
 
 use super::PodLabels;
@@ -17,7 +17,11 @@ use crate::resilience::Refused;
 /// Sorts of faults that are injected.
 const FAULTS: [&str; 2] = ["delay", "abort"];
 /// What circuit breakers turn to.
-const PHASES: [Phase; 3] = [Phase::Closed, Phase::Open, Phase::HalfOpen];
+const PHASES: [CircuitState; 3] = [
+    CircuitState::Closed,
+    CircuitState::Open,
+    CircuitState::HalfOpen,
+];
 
 /// One pod as a client of one Service.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -67,14 +71,14 @@ pub(crate) struct PolicyMetrics {
 }
 
 impl ClientLabels {
-    pub(crate) fn new(pod: PodLabels, service: &ServiceKey) -> Self {
+    pub(crate) fn new(pod: PodLabels, service: &NamespacedName) -> Self {
         let service = ServiceLabels::new(service);
         Self { pod, service }
     }
 }
 
 impl ServiceLabels {
-    fn new(service: &ServiceKey) -> Self {
+    fn new(service: &NamespacedName) -> Self {
         Self {
             destination_service_namespace: Arc::clone(&service.namespace),
             destination_service_name: Arc::clone(&service.name),
@@ -115,7 +119,7 @@ impl PolicyMetrics {
     }
 
     /// A circuit breaker of a pod turned to another phase.
-    pub(crate) fn breaker(&self, pod: &WorkloadUid, client: &ClientLabels, to: Phase) {
+    pub(crate) fn breaker(&self, pod: &WorkloadUid, client: &ClientLabels, to: CircuitState) {
         self.remember(pod, client);
         let (client, to) = (client.clone(), phase(to));
         let labels = BreakerLabels { client, to };
@@ -131,7 +135,7 @@ impl PolicyMetrics {
     }
 
     /// An endpoint of a Service was ejected.
-    pub(crate) fn ejected(&self, service: &ServiceKey) {
+    pub(crate) fn ejected(&self, service: &NamespacedName) {
         self.ejected
             .get_or_create(&ServiceLabels::new(service))
             .inc();
@@ -161,7 +165,7 @@ impl PolicyMetrics {
     }
 
     /// Drops the series of a Service's endpoints.
-    pub(crate) fn forget_service(&self, service: &ServiceKey) {
+    pub(crate) fn forget_service(&self, service: &NamespacedName) {
         self.ejected.remove(&ServiceLabels::new(service));
     }
 
@@ -174,10 +178,10 @@ impl PolicyMetrics {
     }
 }
 
-fn phase(phase: Phase) -> &'static str {
+fn phase(phase: CircuitState) -> &'static str {
     match phase {
-        Phase::Closed => "closed",
-        Phase::Open => "open",
-        Phase::HalfOpen => "half_open",
+        CircuitState::Closed => "closed",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half_open",
     }
 }

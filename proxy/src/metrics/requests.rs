@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::labels::RequestLabels;
@@ -55,7 +55,7 @@ pub(super) struct Requests {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Seen {
     peer: Option<WorkloadUid>,
-    service: Option<ServiceKey>,
+    service: Option<NamespacedName>,
     status: u16,
     grpc: bool,
     grpc_status: Option<u16>,

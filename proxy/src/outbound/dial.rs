@@ -33,40 +33,34 @@ pub(crate) async fn dial<N: Net>(
     candidate: &Candidate,
     client: SocketAddr,
 ) -> Result<Upstream<N>, OutboundError> {
-    match (&candidate.transport, &candidate.workload) {
-        (Transport::SameNode, Some(workload)) => match shared.pods.get(&workload.uid) {
+    let address = candidate.address;
+    match &candidate.transport {
+        Transport::Plaintext { .. } => plain(shared, pod, address).await.map(Upstream::Plain),
+        Transport::SameNode { workload, gateway } => match shared.pods.get(&workload.uid) {
             Some(destination) => {
                 let source = pod.workload(shared);
-                let to = candidate.address;
-                let handed = same_node::hand_over(shared, destination, source, client, to).await?;
+                let handed =
+                    same_node::hand_over(shared, destination, source, client, address).await?;
                 Ok(Upstream::SameNode(handed))
             }
             // Captured, but not by this process (any more): whoever has the pod now
             // answers at its HBONE port.
-            None => tunnel(pod, candidate, workload, client)
+            None => tunnel(pod, workload, *gateway, address, client)
                 .await
                 .map(Upstream::Tunnel),
         },
-        (Transport::Tunnel { .. }, Some(workload)) => tunnel(pod, candidate, workload, client)
+        Transport::Tunnel { workload, gateway } => tunnel(pod, workload, *gateway, address, client)
             .await
             .map(Upstream::Tunnel),
-        (
-            Transport::Tls {
-                origination,
-                server_name,
-            },
-            _,
-        ) => {
-            let stream = plain(shared, pod, candidate.address).await?;
+        Transport::Tls {
+            origination,
+            server_name,
+        } => {
+            let stream = plain(shared, pod, address).await?;
             let limit = shared.settings.handshake_timeout;
             let tls = &shared.originations;
             let stream = tls.connect(origination, server_name, &[], stream, limit);
             Ok(Upstream::Tls(Box::new(stream.await?)))
-        }
-        (Transport::Plaintext | Transport::SameNode | Transport::Tunnel { .. }, _) => {
-            plain(shared, pod, candidate.address)
-                .await
-                .map(Upstream::Plain)
         }
     }
 }
@@ -85,18 +79,17 @@ async fn plain<N: Net>(
 
 async fn tunnel<N: Net>(
     pod: &LocalPod<N>,
-    candidate: &Candidate,
     workload: &Workload,
+    gateway: SocketAddr,
+    address: SocketAddr,
     client: SocketAddr,
 ) -> Result<Tunnel, OutboundError> {
-    let gateway = SocketAddr::new(candidate.address.ip(), weft_model::policy::HBONE_PORT);
-    let (identity, uid) = (workload.identity.clone(), workload.uid.clone());
     let peer = Peer {
-        identity,
+        identity: workload.identity.clone(),
         gateway,
-        workload: uid,
+        workload: workload.uid.clone(),
     };
-    let request = hbone::request(candidate.address, client).map_err(TunnelError::from)?;
+    let request = hbone::request(address, client).map_err(TunnelError::from)?;
     Ok(pod.pool.open(&*pod.net, &peer, &request).await?)
 }
 

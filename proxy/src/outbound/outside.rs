@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use weft_model::client_hello::LONGEST;
-use weft_model::external::{EgressMode, External, Place};
-use weft_model::greeting::asked_for;
+use weft_model::detect::authority::requested_authority;
+use weft_model::detect::client_hello::MAX_CLIENT_HELLO_LENGTH;
+use weft_model::egress::EgressMode;
+use weft_model::external::{ExternalAddress, MatchedExternalService};
 use weft_model::mesh::{Candidate, Mesh, Transport};
 use weft_model::service::{Service, ServiceKind};
 use weft_model::workload::Workload;
@@ -30,7 +31,7 @@ pub(super) async fn find<N>(
     address: SocketAddr,
 ) -> Result<Destination, OutboundError> {
     let mesh = shared.store.snapshot();
-    let found = match mesh.external_at(source.namespace(), address) {
+    let found = match mesh.external_service_by_address(source.namespace(), address) {
         Some(external) => Some(external),
         None => by_name(shared, &mesh, source, accepted, address).await?,
     };
@@ -42,18 +43,13 @@ pub(super) async fn find<N>(
             is_unregistered: false,
         });
     }
-    let is_unregistered = !mesh.is_endpoint(address.ip());
+    let is_unregistered = !mesh.is_endpoint_address(address.ip());
     if is_unregistered && source.egress_mode == EgressMode::RegisteredOnly {
         return Err(OutboundError::EgressDenied(address));
     }
-    let outside = Candidate {
-        address,
-        workload: None,
-        transport: Transport::Plaintext,
-    };
     Ok(Destination {
         is_unregistered,
-        ..Destination::at(outside)
+        ..Destination::at(Candidate::outside_mesh(address))
     })
 }
 
@@ -65,34 +61,34 @@ async fn by_name<N>(
     source: &Workload,
     accepted: &TcpStream,
     address: SocketAddr,
-) -> Result<Option<External>, OutboundError> {
+) -> Result<Option<MatchedExternalService>, OutboundError> {
     let namespace = source.namespace();
-    if !mesh.may_be_external(namespace, address) {
+    if !mesh.has_external_service_by_host(namespace, address) {
         return Ok(None);
     }
     let limit = match source.egress_mode {
         EgressMode::AllowAny => FIRST_WORD,
         EgressMode::RegisteredOnly => shared.settings.handshake_timeout,
     };
-    let heard = sniff::peek(accepted, LONGEST, asked_for);
+    let heard = sniff::peek(accepted, MAX_CLIENT_HELLO_LENGTH, requested_authority);
     let Ok(heard) = tokio::time::timeout(limit, heard).await else {
         return Ok(None);
     };
-    let Some((by, name)) = heard.map_err(sniff::SniffError::Io)?.flatten() else {
+    let Some(requested) = heard.map_err(sniff::SniffError::Io)?.flatten() else {
         return Ok(None);
     };
-    Ok(mesh.external_named(namespace, address, by, &name))
+    Ok(mesh.external_service_by_host(namespace, address, &requested))
 }
 
 /// The places where an external service is.
 async fn candidates<N>(
     shared: &Shared<N>,
     mesh: &Mesh,
-    external: &External,
+    external: &MatchedExternalService,
 ) -> Result<Vec<Candidate>, OutboundError> {
-    let addresses = match external.place() {
-        Place::Addresses(addresses) => addresses,
-        Place::Name(name, port) => {
+    let addresses = match external.address() {
+        ExternalAddress::Addresses(addresses) => addresses,
+        ExternalAddress::DnsName { name, port } => {
             let failed = |error| OutboundError::Resolve(Arc::clone(&name), error);
             let limit = shared.settings.connect_timeout;
             let looked_up = tokio::time::timeout(limit, lookup_host((&*name, port))).await;
@@ -102,8 +98,8 @@ async fn candidates<N>(
     };
     let mut candidates = Vec::new();
     for address in addresses {
-        let candidate = mesh.candidate_at(&shared.node, address)?;
-        candidates.push(match (external.origination(), &candidate.workload) {
+        let candidate = mesh.candidate_for_address(&shared.node, address)?;
+        candidates.push(match (external.tls_origination(), candidate.workload()) {
             (Some((origination, server_name)), None) => Candidate {
                 transport: Transport::Tls {
                     origination: Arc::clone(origination),
@@ -119,7 +115,7 @@ async fn candidates<N>(
 }
 
 /// As metrics and the access log know it.
-fn as_service(external: &External) -> Service {
+fn as_service(external: &MatchedExternalService) -> Service {
     let hostname = external.hostname();
     Service {
         key: external.service.key.clone(),

@@ -15,7 +15,7 @@ pub(super) async fn find<N>(
     accepted: &TcpStream,
     routes: &ConnectionRoutes,
 ) -> Result<Destination, OutboundError> {
-    let server_name = match routes.by_server_name() {
+    let server_name = match routes.matches_server_name() {
         true => {
             let limit = shared.settings.handshake_timeout;
             sniff::client_hello(accepted, limit).await?.server_name
@@ -23,7 +23,9 @@ pub(super) async fn find<N>(
         false => None,
     };
     let mesh = shared.store.snapshot();
-    let routed = mesh.route_connection(&shared.node, routes, server_name.as_deref())?;
+    let routed = mesh.route_connection(&shared.node, routes, server_name.as_deref(), |rule| {
+        shared.rule_sequences.next_number(rule)
+    })?;
     Ok(Destination::of(
         routed.service,
         routed.port,

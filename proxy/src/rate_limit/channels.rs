@@ -2,7 +2,6 @@
 //! needed, again after it broke, and forgotten when nobody asks over it any more.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,8 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
-use weft_model::mesh::{Candidate, Transport};
-use weft_model::workload::WorkloadUid;
+use weft_model::mesh::Candidate;
 
 /// Endpoints that a pod stays connected to.
 const MOST: usize = 16;
@@ -33,11 +31,9 @@ pub(super) struct Channels(Mutex<Vec<Held>>);
 /// A connection to an endpoint as it was then.
 #[derive(Debug)]
 struct Held {
-    address: SocketAddr,
-    /// A successor on the same address is someone else.
-    workload: Option<WorkloadUid>,
-    /// One that is captured meanwhile is reached another way.
-    transport: Transport,
+    /// A successor on the same address is someone else, and one that is captured meanwhile
+    /// is reached another way.
+    server: Candidate,
     channel: Channel,
     used: Instant,
     failed: Option<Instant>,
@@ -46,10 +42,7 @@ struct Held {
 
 impl Held {
     fn is_to(&self, candidate: &Candidate) -> bool {
-        let workload = candidate.workload.as_ref().map(|workload| &workload.uid);
-        self.address == candidate.address
-            && self.workload.as_ref() == workload
-            && self.transport == candidate.transport
+        self.server.reaches_same_peer(candidate)
     }
 
     fn is_avoided(&self) -> bool {
@@ -169,12 +162,7 @@ where
     // The address is a name only: `dial` connects.
     let origin = Uri::from_static("http://rate-limit-service");
     held.push(Held {
-        address: server.address,
-        workload: server
-            .workload
-            .as_ref()
-            .map(|workload| workload.uid.clone()),
-        transport: server.transport.clone(),
+        server: server.clone(),
         channel: Endpoint::from(origin).connect_with_connector_lazy(dial),
         used: Instant::now(),
         failed: None,

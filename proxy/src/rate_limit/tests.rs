@@ -11,8 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
-use weft_model::mesh::Transport;
-use weft_model::service::ServiceKey;
+use weft_model::NamespacedName;
 use weft_model::traffic::{DescriptorEntry, LocalRateLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Overall;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
@@ -130,13 +129,9 @@ impl Pod {
     }
 
     async fn ask(&self, limit: &GlobalRateLimit, servers: &[SocketAddr]) -> Verdict {
-        let candidate = |address: &SocketAddr| Candidate {
-            address: *address,
-            workload: None,
-            transport: Transport::Plaintext,
-        };
+        let candidate = |address: &SocketAddr| Candidate::outside_mesh(*address);
         let servers: Vec<_> = servers.iter().map(candidate).collect();
-        let facts = Facts {
+        let facts = RequestAttributes {
             source: None,
             method: &self.method,
             path: "/buy",
@@ -172,7 +167,7 @@ impl Pod {
 
 fn limit() -> GlobalRateLimit {
     GlobalRateLimit {
-        server: Some((ServiceKey::new("shop", "limits"), 8081)),
+        server: Some((NamespacedName::new("shop", "limits"), 8081)),
         domain: "shop".into(),
         descriptors: vec![vec![DescriptorEntry::Path]],
         limit: Some(LocalRateLimit {

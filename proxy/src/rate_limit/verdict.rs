@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use weft_proto::envoy::config::core::v3::HeaderValue as Added;
 use weft_proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
-use weft_proto::rate_limit::{duration, unit};
+use weft_proto::rate_limit::{parse_duration, parse_unit};
 
 use super::{RateLimitError, Verdict};
 
@@ -78,7 +78,7 @@ pub(super) fn of(response: RateLimitResponse) -> Verdict {
             // All of them have to be under their limits again.
             let retry_after = over
                 .filter_map(|status| status.duration_until_reset.as_ref())
-                .map(|left| Duration::from_secs(whole_seconds(duration(left)).max(1)))
+                .map(|left| Duration::from_secs(whole_seconds(parse_duration(left)).max(1)))
                 .max();
             if let Some(after) = retry_after {
                 headers
@@ -120,7 +120,7 @@ fn added(headers: &[Added]) -> HeaderMap {
 fn name_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
     let limited = statuses.iter().filter_map(|status| {
         let limit = status.current_limit.as_ref()?;
-        Some((status, limit, unit(limit.unit).ok()?))
+        Some((status, limit, parse_unit(limit.unit).ok()?))
     });
     let limited: Vec<_> = limited.collect();
     let first = limited
@@ -143,7 +143,7 @@ fn name_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
     let remaining = status.limit_remaining;
     headers.entry(REMAINING).or_insert_with(|| remaining.into());
     if let Some(left) = &status.duration_until_reset {
-        let seconds = whole_seconds(duration(left));
+        let seconds = whole_seconds(parse_duration(left));
         headers.entry(RESET).or_insert_with(|| seconds.into());
     }
 }
@@ -156,23 +156,23 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::rate_limit::{RequestLimit, Unit};
-    use weft_proto::rate_limit::{seconds, told};
+    use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
+    use weft_proto::rate_limit::{duration_message, limit_message};
 
     use super::*;
 
     fn status(
         code: Code,
         requests: u32,
-        unit: Unit,
+        unit: RateLimitUnit,
         remaining: u32,
         reset: u64,
     ) -> DescriptorStatus {
         DescriptorStatus {
             code: code.into(),
-            current_limit: Some(told(RequestLimit { requests, unit }, "")),
+            current_limit: Some(limit_message(RequestLimit { requests, unit }, "")),
             limit_remaining: remaining,
-            duration_until_reset: Some(seconds(reset)),
+            duration_until_reset: Some(duration_message(reset)),
         }
     }
 
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn who_is_over_a_limit_is_told_which_and_when_to_come_again() {
-        let mut named = status(Code::OverLimit, 100, Unit::Hour, 0, 1800);
+        let mut named = status(Code::OverLimit, 100, RateLimitUnit::Hour, 0, 1800);
         named.current_limit.as_mut().unwrap().name = "hourly".to_owned();
         let verdict = of(RateLimitResponse {
             overall_code: Code::OverLimit.into(),
             statuses: vec![
-                status(Code::Ok, 3, Unit::Second, 0, 1),
+                status(Code::Ok, 3, RateLimitUnit::Second, 0, 1),
                 named,
-                status(Code::OverLimit, 10, Unit::Minute, 0, 20),
+                status(Code::OverLimit, 10, RateLimitUnit::Minute, 0, 20),
             ],
             response_headers_to_add: vec![header("x-why", "busy")],
             raw_body: b"later".to_vec(),
@@ -230,8 +230,8 @@ mod tests {
         let verdict = of(RateLimitResponse {
             overall_code: Code::Ok.into(),
             statuses: vec![
-                status(Code::Ok, 100, Unit::Day, 60, 5000),
-                status(Code::Ok, 10, Unit::Minute, 4, 20),
+                status(Code::Ok, 100, RateLimitUnit::Day, 60, 5000),
+                status(Code::Ok, 10, RateLimitUnit::Minute, 4, 20),
                 DescriptorStatus::default(),
             ],
             request_headers_to_add: vec![header("x-tenant", "ann")],
@@ -253,7 +253,7 @@ mod tests {
     fn what_the_service_says_of_limits_is_kept_and_what_it_must_not_say_left_out() {
         let verdict = of(RateLimitResponse {
             overall_code: Code::OverLimit.into(),
-            statuses: vec![status(Code::OverLimit, 10, Unit::Minute, 0, 20)],
+            statuses: vec![status(Code::OverLimit, 10, RateLimitUnit::Minute, 0, 20)],
             response_headers_to_add: vec![
                 header("X-RateLimit-Limit", "ten"),
                 header("retry-after", "7"),

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use weft_model::breaker::{Breaker, Open, Phase, Ticket};
-use weft_model::bucket::Bucket;
-use weft_model::budget::Budget;
-use weft_model::service::ServiceKey;
-use weft_model::traffic::{Injected, TrafficPolicy};
+use weft_model::NamespacedName;
+use weft_model::traffic::circuit_breaker::{
+    CircuitBreakerState, CircuitOpen, CircuitPermit, CircuitState,
+};
+use weft_model::traffic::retry_budget::RetryBudgetState;
+use weft_model::traffic::token_bucket::TokenBucket;
+use weft_model::traffic::{InjectedFault, TrafficPolicy};
 use weft_model::workload::WorkloadUid;
 
 use super::{REMEMBERED, Refused, lock};
@@ -18,7 +20,7 @@ use crate::metrics::{ClientLabels, Metrics, PodLabels};
 #[derive(Debug)]
 pub(super) struct Client {
     pod: WorkloadUid,
-    service: ServiceKey,
+    service: NamespacedName,
     labels: ClientLabels,
     metrics: Arc<Metrics>,
     connections: AtomicU32,
@@ -29,9 +31,9 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct Lately {
-    breaker: Breaker,
-    bucket: Bucket,
-    budget: Budget,
+    breaker: CircuitBreakerState,
+    bucket: TokenBucket,
+    budget: RetryBudgetState,
     used: Instant,
 }
 
@@ -52,14 +54,14 @@ struct Held {
     client: Arc<Client>,
     whose: For,
     /// What the circuit breaker wants to be told, and by which policy.
-    probe: Option<(Ticket, Arc<TrafficPolicy>)>,
+    probe: Option<(CircuitPermit, Arc<TrafficPolicy>)>,
 }
 
 impl Client {
     pub(super) fn new(
         pod: WorkloadUid,
         labels: PodLabels,
-        service: &ServiceKey,
+        service: &NamespacedName,
         metrics: Arc<Metrics>,
         now: Instant,
     ) -> Self {
@@ -72,15 +74,15 @@ impl Client {
             requests: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             lately: Mutex::new(Lately {
-                breaker: Breaker::default(),
-                bucket: Bucket::default(),
-                budget: Budget::default(),
+                breaker: CircuitBreakerState::default(),
+                bucket: TokenBucket::default(),
+                budget: RetryBudgetState::default(),
                 used: now,
             }),
         }
     }
 
-    pub(super) fn service(&self) -> &ServiceKey {
+    pub(super) fn service(&self) -> &NamespacedName {
         &self.service
     }
 
@@ -126,14 +128,14 @@ impl Client {
         let budget = policy.and_then(|policy| policy.retry_budget);
         let allowed = lock(&self.lately)
             .budget
-            .retry(&budget.unwrap_or_default(), now);
+            .try_retry(&budget.unwrap_or_default(), now);
         if !allowed {
             self.count(Refused::RetryBudget);
         }
         allowed
     }
 
-    pub(super) fn count_faults(&self, injected: Injected) {
+    pub(super) fn count_faults(&self, injected: InjectedFault) {
         let policies = &self.metrics.policies;
         if injected.delay.is_some() {
             policies.fault(&self.pod, &self.labels, "delay");
@@ -177,9 +179,9 @@ impl Client {
         let Some((policy, circuit_breaker)) = of_policy else {
             return Ok(permit);
         };
-        let before = lately.breaker.phase();
+        let before = lately.breaker.state();
         let admitted = lately.breaker.admit(&circuit_breaker, now);
-        let after = lately.breaker.phase();
+        let after = lately.breaker.state();
         // A permit that is dropped below locks this itself.
         drop(lately);
         if before != after {
@@ -188,7 +190,7 @@ impl Client {
         match (admitted, &mut permit.0) {
             (Ok(ticket), Some(held)) => held.probe = Some((ticket, Arc::clone(policy))),
             (Ok(_), None) => {}
-            (Err(Open { remaining }), _) => {
+            (Err(CircuitOpen { remaining }), _) => {
                 let retry_after = remaining;
                 return Err(Refused::CircuitOpen { retry_after });
             }
@@ -205,12 +207,14 @@ impl Client {
     ) -> Result<Permit, Refused> {
         let mut lately = lock(&self.lately);
         let taken = match policy.and_then(|policy| policy.local_rate_limit) {
-            Some(limit) => lately.bucket.take(&limit, now),
+            Some(limit) => lately.bucket.try_acquire(&limit, now),
             None => Ok(()),
         };
         if taken.is_ok() {
             let budget = policy.and_then(|policy| policy.retry_budget);
-            lately.budget.request(&budget.unwrap_or_default(), now);
+            lately
+                .budget
+                .record_request(&budget.unwrap_or_default(), now);
         }
         // A permit that is dropped locks this itself.
         drop(lately);
@@ -233,7 +237,7 @@ impl Client {
         policies.refused(&self.pod, &self.labels, refused.reason());
     }
 
-    fn breaker_is(&self, phase: Phase) {
+    fn breaker_is(&self, phase: CircuitState) {
         tracing::info!(pod = %self.pod, service = %self.service, ?phase, "circuit breaker");
         let policies = &self.metrics.policies;
         policies.breaker(&self.pod, &self.labels, phase);
@@ -256,7 +260,7 @@ impl Permit {
         let client = &held.client;
         let mut lately = lock(&client.lately);
         let changed = match &policy.circuit_breaker {
-            Some(policy) => lately.breaker.record(policy, ticket, success, now),
+            Some(policy) => lately.breaker.record_outcome(policy, ticket, success, now),
             None => None,
         };
         drop(lately);

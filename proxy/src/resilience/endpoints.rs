@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use weft_model::balance::hash::hash_of;
-use weft_model::balance::locality::{Place, distance};
-use weft_model::balance::{Contender, choose, slow_start};
-use weft_model::ejection::{Outlier, may_eject};
+use weft_model::NamespacedName;
+use weft_model::balance::locality::{Location, distance};
+use weft_model::balance::{EndpointView, choose, slow_start_weight};
+use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
-use weft_model::service::ServiceKey;
+use weft_model::traffic::outlier::{OutlierState, may_eject};
 use weft_model::traffic::{OutlierDetection, TrafficPolicy};
 
 use super::loads::{EndpointLoad, Loads};
@@ -24,7 +24,7 @@ const GONE: usize = 16;
 /// The endpoints of one port of a Service.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    service: ServiceKey,
+    service: NamespacedName,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
@@ -43,7 +43,7 @@ struct State {
 struct Known {
     load: Arc<EndpointLoad>,
     hash: u64,
-    outlier: Outlier,
+    outlier: OutlierState,
     /// When it came; `None` when it was there before anybody looked.
     came: Option<Instant>,
     /// The choice that it was won by, and the one that it was there for, the last time.
@@ -54,14 +54,14 @@ struct Known {
 /// What is asked for when an endpoint is chosen.
 pub(super) struct Asked<'a> {
     pub(super) policy: &'a TrafficPolicy,
-    pub(super) place: &'a Place,
+    pub(super) place: &'a Location,
     pub(super) key: Option<u64>,
     pub(super) tried: &'a [SocketAddr],
     pub(super) now: Instant,
 }
 
 impl Endpoints {
-    pub(super) fn new(service: ServiceKey, metrics: Arc<Metrics>, now: Instant) -> Self {
+    pub(super) fn new(service: NamespacedName, metrics: Arc<Metrics>, now: Instant) -> Self {
         Self {
             service,
             metrics,
@@ -132,7 +132,7 @@ impl Endpoints {
         let Some(known) = state.known.get_mut(&endpoint) else {
             return;
         };
-        if !known.outlier.record(policy, success, now) {
+        if !known.outlier.record_outcome(policy, success, now) {
             return;
         }
         // Only those that the last choice was between count: others are gone.
@@ -154,30 +154,30 @@ impl Known {
     fn new(address: SocketAddr, came: Option<Instant>, loads: &Loads) -> Self {
         Self {
             load: loads.of(address),
-            hash: hash_of(address.to_string().as_bytes()),
-            outlier: Outlier::default(),
+            hash: stable_hash(address.to_string().as_bytes()),
+            outlier: OutlierState::default(),
             came,
             last_turn: 0,
             seen: 0,
         }
     }
 
-    fn contender(&self, asked: &Asked<'_>, candidate: &Candidate) -> Contender {
-        let place = candidate.workload.as_deref().map(Place::from);
+    fn contender(&self, asked: &Asked<'_>, candidate: &Candidate) -> EndpointView {
+        let place = candidate.workload().map(|pod| Location::from(&**pod));
         // Who comes back is as cold as who is new.
-        let since = self.outlier.back_since(asked.now).max(self.came);
+        let since = self.outlier.returned_at(asked.now).max(self.came);
         let weight = match (asked.policy.slow_start, since) {
             (Some(window), Some(since)) => {
-                slow_start::weight(window, asked.now.saturating_duration_since(since))
+                slow_start_weight(window, asked.now.saturating_duration_since(since))
             }
             _ => 1.0,
         };
-        Contender {
+        EndpointView {
             load: self.load.load(asked.now),
             distance: distance(asked.policy.locality, asked.place, place.as_ref()),
             weight,
             hash: self.hash,
-            last_turn: self.last_turn,
+            last_chosen: self.last_turn,
             ejected: asked.policy.outlier_detection.is_some() && self.outlier.is_ejected(asked.now),
             tried: asked.tried.contains(&candidate.address),
         }

@@ -14,8 +14,8 @@ struct Bed {
     now: Instant,
 }
 
-fn web() -> ServiceKey {
-    ServiceKey::new("shop", "web")
+fn web() -> NamespacedName {
+    NamespacedName::new("shop", "web")
 }
 
 fn workload(name: &str, zone: &str) -> Arc<Workload> {
@@ -69,11 +69,7 @@ impl Bed {
 }
 
 fn candidates(count: u8) -> Vec<Candidate> {
-    let candidate = |i: u8| Candidate {
-        address: SocketAddr::from(([10, 0, 0, i], 8080)),
-        workload: None,
-        transport: Transport::Plaintext,
-    };
+    let candidate = |i: u8| Candidate::outside_mesh(SocketAddr::from(([10, 0, 0, i], 8080)));
     (1..=count).map(candidate).collect()
 }
 
@@ -254,7 +250,7 @@ fn the_rate_of_a_workload_is_limited_and_says_when_to_come_back() {
 #[test]
 fn retries_have_a_budget_even_where_no_policy_says_so() {
     let mut bed = Bed::new(|policy| policy);
-    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    bed.mesh.apply(Change::TrafficPolicyRemoved(web()));
     let allowed = |bed: &Bed| {
         (0..100)
             .filter(|_| bed.way().retry_allowed(bed.now))
@@ -329,7 +325,8 @@ fn endpoints_of_the_clients_zone_come_first_and_others_when_these_are_gone() {
     });
     let mut three = candidates(3);
     for (candidate, zone) in three.iter_mut().zip(["b", "a", "a"]) {
-        candidate.workload = Some(workload("web", zone));
+        let workload = Some(workload("web", zone));
+        candidate.transport = Transport::Plaintext { workload };
     }
     let found = shares(&bed, &three, 200);
     assert!(found[0] == 0 && found[1] > 0 && found[2] > 0, "{found:?}");
@@ -375,7 +372,7 @@ fn a_source_stays_with_its_endpoint() {
 #[test]
 fn without_a_policy_another_attempt_goes_elsewhere() {
     let mut bed = Bed::new(|policy| policy);
-    bed.mesh.apply(Change::TrafficPolicyGone(web()));
+    bed.mesh.apply(Change::TrafficPolicyRemoved(web()));
     let two = candidates(2);
     for _ in 0..20 {
         let chosen = bed.way().choose(&two, None, &[two[0].address], bed.now);

@@ -19,10 +19,12 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpSocket, TcpStream};
-use weft_model::policy::{MtlsMode, OUTBOUND_PORT, PlaintextOrigin};
-use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKey, ServiceKind, ServicePort};
+use weft_model::authorization::PlaintextOrigin;
+use weft_model::mtls::MtlsMode;
+use weft_model::ports::OUTBOUND_PORT;
+use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
 use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
-use weft_model::{Change, OriginalDestination, SpiffeId};
+use weft_model::{Change, NamespacedName, OriginalDestination, SpiffeId};
 use weft_proxy::identity::{Certificate, CertificateStore};
 use weft_proxy::metrics::Metrics;
 use weft_proxy::sockets::{Purpose, Sockets};
@@ -337,7 +339,7 @@ impl Bed {
         endpoints: &[(IpAddr, Option<&Pod>)],
     ) -> SocketAddr {
         let (key, address) = (
-            ServiceKey::new("default", name),
+            NamespacedName::new("default", name),
             IpAddr::from(fresh_address()),
         );
         self.tell(&Change::Service(Service {

@@ -8,9 +8,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::Change;
 use weft_model::route::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
-use weft_model::service::ServiceKey;
+use weft_model::{Change, NamespacedName};
 
 use crate::application;
 use crate::bed::{Bed, DEADLINE, Pod, wait_until};
@@ -22,7 +21,7 @@ fn route(kind: RouteKind, name: &str, hostnames: &[&str], shares: &[Share]) -> C
     let backends = shares.iter().map(|(service, weight)| Backend {
         target: match service {
             Some(service) => BackendTarget::Service {
-                service: ServiceKey::new("default", service),
+                service: NamespacedName::new("default", service),
                 port: 80,
             },
             None => BackendTarget::Invalid {
@@ -44,11 +43,11 @@ fn route(kind: RouteKind, name: &str, hostnames: &[&str], shares: &[Share]) -> C
     Change::Route(Route {
         key: RouteKey {
             kind,
-            name: ServiceKey::new("default", name),
+            name: NamespacedName::new("default", name),
         },
         created: 0,
         parents: vec![Parent {
-            service: ServiceKey::new("default", "front"),
+            service: NamespacedName::new("default", "front"),
             port: None,
             section: None,
         }],

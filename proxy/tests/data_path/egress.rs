@@ -7,12 +7,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::Change;
-use weft_model::external::{
-    EgressMode, ExternalPort, ExternalProtocol, ExternalService, TlsOrigination,
-};
-use weft_model::service::ServiceKey;
+use weft_model::egress::EgressMode;
+use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
 use weft_model::workload::Workload;
+use weft_model::{Change, NamespacedName};
 
 use crate::bed::{Authority, Bed, DEADLINE, Pod, fresh_address, wait_until};
 use crate::{echo, exchange};
@@ -50,7 +48,7 @@ async fn outside_by_tls(authority: &Authority, name: &str) -> SocketAddr {
 /// An external service with one port, for the clients of these tests.
 fn external(host: &str, port: u16, protocol: ExternalProtocol, to: SocketAddr) -> ExternalService {
     ExternalService {
-        key: ServiceKey::new("default", "external"),
+        key: NamespacedName::new("default", "external"),
         is_mesh_wide: false,
         hosts: vec![host.parse().unwrap()],
         addresses: Vec::new(),
@@ -105,7 +103,7 @@ async fn plaintext_to_an_external_service_leaves_as_tls() {
         server,
         external("pay.example", 80, ExternalProtocol::Tcp, server),
     );
-    bed.tell(&Change::External(ExternalService {
+    bed.tell(&Change::ExternalService(ExternalService {
         tls: Some(Arc::new(TlsOrigination {
             roots: vec![bed.authority.root()],
             ..Default::default()
@@ -140,7 +138,7 @@ async fn bulk_goes_through_originated_tls_whole() {
         roots,
         ..Default::default()
     }));
-    bed.tell(&Change::External(ExternalService { tls, ..service }));
+    bed.tell(&Change::ExternalService(ExternalService { tls, ..service }));
     let stream = client.connect((server.ip(), 80).into()).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     let sent: Vec<u8> = (0..SIZE)
@@ -187,7 +185,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
             server,
             external("pay.example", 80, ExternalProtocol::Tcp, server),
         );
-        bed.tell(&Change::External(ExternalService {
+        bed.tell(&Change::ExternalService(ExternalService {
             tls: Some(Arc::new(TlsOrigination {
                 server_name: None,
                 subject_alt_names: names.into_iter().map(Into::into).collect(),
@@ -212,7 +210,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
             roots,
             ..Default::default()
         }));
-        bed.tell(&Change::External(ExternalService { tls, ..service }));
+        bed.tell(&Change::ExternalService(ExternalService { tls, ..service }));
         assert!(is_refused(&client, (server.ip(), 80).into()).await);
         refused += 1;
     }
@@ -238,7 +236,7 @@ async fn what_is_not_registered_is_refused_where_only_that_may_be_reached() {
         known,
         external("known.example", known.port(), ExternalProtocol::Tcp, known),
     );
-    bed.tell(&Change::External(service));
+    bed.tell(&Change::ExternalService(service));
     let web = bed.service("web", endpoint.port(), &[(endpoint.ip(), None)]);
     // At first whatever it wants.
     let mut before = client.connect(unknown).await.unwrap();
@@ -289,7 +287,7 @@ async fn an_external_service_is_known_by_its_server_name_and_is_where_it_says() 
     let server = outside_by_tls(&bed.authority, "a.pay.example").await;
     // Nobody is there: whoever asks for the name doesn't need the address.
     let dialled = SocketAddr::from((fresh_address(), 443));
-    bed.tell(&Change::External(ExternalService {
+    bed.tell(&Change::ExternalService(ExternalService {
         endpoints: vec![server.ip()],
         ..external("*.pay.example", 443, ExternalProtocol::Tls, server)
     }));
@@ -315,7 +313,7 @@ async fn an_external_service_without_endpoints_is_where_dns_says() {
         let (mut read, mut write) = tokio::io::split(stream);
         let _ = tokio::io::copy(&mut read, &mut write).await;
     });
-    bed.tell(&Change::External(external(
+    bed.tell(&Change::ExternalService(external(
         "localhost",
         443,
         ExternalProtocol::Https,
@@ -336,7 +334,7 @@ async fn a_plaintext_request_is_known_by_its_host_and_leaves_as_tls() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
     let server = outside_by_tls(&bed.authority, "pay.example").await;
-    bed.tell(&Change::External(ExternalService {
+    bed.tell(&Change::ExternalService(ExternalService {
         endpoints: vec![server.ip()],
         tls: Some(Arc::new(TlsOrigination {
             roots: vec![bed.authority.root()],
@@ -368,7 +366,7 @@ async fn a_server_that_speaks_first_is_heard_where_clients_of_others_do() {
     })
     .await;
     let nobody = SocketAddr::from((IpAddr::from(fresh_address()), 443));
-    bed.tell(&Change::External(external(
+    bed.tell(&Change::ExternalService(external(
         "pay.example",
         server.port(),
         ExternalProtocol::Tls,

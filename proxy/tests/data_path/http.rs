@@ -22,14 +22,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weft_model::Change;
 use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Rewrite};
 use weft_model::route::matching::{PathMatch, RequestMatch};
 use weft_model::route::{
     Backend, BackendTarget, Filter, Parent, Retry, Route, RouteKey, RouteKind, Rule,
     SessionCarrier, SessionPersistence, Timeouts,
 };
-use weft_model::service::ServiceKey;
+use weft_model::{Change, NamespacedName};
 
 use super::bed::{Bed, DEADLINE, Pod, wait_until};
 
@@ -124,7 +123,7 @@ fn service(bed: &Bed, name: &str, web: &Web, pod: &Pod) -> SocketAddr {
 fn backend(service: &str, weight: u32) -> Backend {
     Backend {
         target: BackendTarget::Service {
-            service: ServiceKey::new("default", service),
+            service: NamespacedName::new("default", service),
             port: 80,
         },
         weight,
@@ -155,14 +154,14 @@ fn below(path: &str, rule: Rule) -> Rule {
 /// Attaches rules to a service.
 fn route(bed: &Bed, kind: RouteKind, service: &str, rules: Vec<Rule>) {
     let parent = Parent {
-        service: ServiceKey::new("default", service),
+        service: NamespacedName::new("default", service),
         port: None,
         section: None,
     };
     bed.tell(&Change::Route(Route {
         key: RouteKey {
             kind,
-            name: ServiceKey::new("default", service),
+            name: NamespacedName::new("default", service),
         },
         created: 0,
         parents: vec![parent],
@@ -773,8 +772,8 @@ async fn connections_end_with_their_endpoint() {
     assert_eq!(near.proxy.open_connections(), 1);
     assert_eq!(far.proxy.open_connections(), 1);
     for (name, web) in [("v1", &web_near), ("v2", &web_far), ("web", &web_near)] {
-        bed.tell(&Change::EndpointGone(weft_model::service::EndpointKey {
-            service: ServiceKey::new("default", name),
+        bed.tell(&Change::EndpointRemoved(weft_model::service::EndpointKey {
+            service: NamespacedName::new("default", name),
             address: web.address.ip(),
         }));
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bed::{Bed, Counter, DEADLINE, Pod, fresh_address, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weft_model::policy::HBONE_PORT;
+use weft_model::ports::HBONE_PORT;
 
 /// An application in a pod: what it does with each connection.
 async fn application<F>(pod: &Pod, serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr

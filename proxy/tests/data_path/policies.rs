@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weft_model::Change;
-use weft_model::service::ServiceKey;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, HashKey, Limits, OutlierDetection, TrafficPolicy,
 };
+use weft_model::{Change, NamespacedName};
 
 use crate::bed::{Bed, DEADLINE, Pod, fresh_address, wait_until};
 use crate::{application, echo, exchange};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
-    let policy = TrafficPolicy::new(ServiceKey::new("default", "web"));
+    let policy = TrafficPolicy::new(NamespacedName::new("default", "web"));
     bed.tell(&Change::TrafficPolicy(Box::new(change(policy))));
 }
 

@@ -13,7 +13,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProt
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::Change;
-use weft_model::policy::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, MtlsMode, OUTBOUND_PORT};
+use weft_model::mtls::MtlsMode;
+use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use weft_model::workload::Workload;
 
 use crate::bed::{Authority, Bed, DEADLINE, Pod, identity, wait_until};

@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_model::client_hello::{LONGEST, parse};
+use weft_model::detect::client_hello::{MAX_CLIENT_HELLO_LENGTH, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let decided = parse(bytes);
-    if bytes.len() >= LONGEST {
+    if bytes.len() >= MAX_CLIENT_HELLO_LENGTH {
         assert_ne!(decided, Ok(None), "for ever undecided");
     }
     if let Ok(Some(hello)) = &decided {

@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for removed in &response.removed {
-        if let Ok(change) = weft_proto::gone(removed.kind(), &removed.name) {
+        if let Ok(change) = weft_proto::removal(removed.kind(), &removed.name) {
             mesh.apply(change);
         }
     }

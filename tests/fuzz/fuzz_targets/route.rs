@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderValue, Method, header};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
-use weft_model::route::filter::Asked;
+use weft_model::route::filter::RequestTarget;
 use weft_model::route::matching::RequestHead;
 use weft_model::route::{Filter, Route};
 use weft_proto::v1;
@@ -21,13 +21,13 @@ fuzz_target!(|input: (&[u8], &str, Option<&str>, &[u8])| {
     }
     let method = Method::OPTIONS;
     let request = RequestHead { method: &method, path, query, headers: &headers };
-    let asked = Asked { host: "shop", port: 80, path, query };
+    let target = RequestTarget { host: "shop", port: 80, path, query };
     for rule in &route.rules {
         for matched in rule.matches.iter().filter(|matched| matched.matches(&request)) {
             for filter in &rule.filters {
                 match filter {
                     Filter::Redirect(redirect) => {
-                        let location = redirect.location(&asked, &matched.path);
+                        let location = redirect.location(&target, &matched.path);
                         assert!(location.contains("://"));
                     }
                     Filter::Rewrite(rewrite) => {
@@ -40,7 +40,7 @@ fuzz_target!(|input: (&[u8], &str, Option<&str>, &[u8])| {
                     Filter::RequestHeaders(change) | Filter::ResponseHeaders(change) => {
                         change.apply(&mut headers.clone());
                     }
-                    Filter::Mirror(mirror) => assert!(!mirror.takes(1.0) || mirror.numerator > 0),
+                    Filter::Mirror(mirror) => assert!(!mirror.selects(1.0) || mirror.numerator > 0),
                 }
             }
         }

@@ -29,7 +29,7 @@ fn route(kind: &str, name: &str, parent: &str, backend: &str) -> String {
 
 fn key(kind: RouteKind, name: &str) -> RouteKey {
     let (namespace, name) = name.split_once('/').unwrap_or(("shop", name));
-    let name = ServiceKey::new(namespace, name);
+    let name = NamespacedName::new(namespace, name);
     RouteKey { kind, name }
 }
 
@@ -98,7 +98,7 @@ fn what_a_route_sends_to_has_to_exist() {
     };
     assert_eq!(&*reason, "there is no Service shop/api");
     bed.apply("api.yaml", &service("api", "10.96.0.2"));
-    let service = ServiceKey::new("shop", "api");
+    let service = NamespacedName::new("shop", "api");
     assert_eq!(target(&bed), BackendTarget::Service { service, port: 80 });
     assert_eq!(bed.verdicts(&key)[1], (Some(true), "ResolvedRefs"));
     for (backend, reason) in [
@@ -279,7 +279,7 @@ fn only_what_a_change_concerns_is_looked_at_again() {
             .index
             .objects
             .services
-            .get(&ServiceKey::new("shop", service));
+            .get(&NamespacedName::new("shop", service));
         let mut object = object.unwrap().clone();
         object.selector.insert("app".to_owned(), "x".to_owned());
         let origin = format!("{service}.yaml");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::route::filter::Cors;
+use weft_model::route::cors::Cors;
 
 use super::super::FieldError;
 use super::document;

@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue};
+use weft_model::NamespacedName;
 use weft_model::route::matching::Pattern;
 use weft_model::route::{BackendTarget, RouteKey};
-use weft_model::service::ServiceKey;
 
 use super::super::FieldError;
 use super::{InvalidReference, ReferenceProblem, document};
@@ -36,7 +36,7 @@ impl Reader<'_> {
     pub(super) fn target(&mut self, field: &str, reference: document::Reference) -> BackendTarget {
         let namespace = reference.namespace.as_deref();
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
-        let service = ServiceKey::new(
+        let service = NamespacedName::new(
             namespace.unwrap_or(&self.route.name.namespace),
             &reference.name,
         );

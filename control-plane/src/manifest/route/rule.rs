@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use weft_model::NamespacedName;
 use weft_model::route::{
     Backend, Filter, RequestMatch, Retry, Rule, SessionCarrier, SessionPersistence, Timeouts,
 };
-use weft_model::service::ServiceKey;
 
 use super::super::FieldError;
 use super::reader::{Reader, header_name, number, unknown};
@@ -121,7 +121,7 @@ impl Reader<'_> {
     ) -> Option<SessionPersistence> {
         let field = format!("spec.rules[{index}].sessionPersistence");
         // Of its own, or two rules would take each other's sessions for theirs.
-        let ServiceKey { namespace, name } = &self.route.name;
+        let NamespacedName { namespace, name } = &self.route.name;
         let default = format!("weft-session-{namespace}-{name}-{index}");
         let session = self::session(&field, session?, default);
         self.take(session)

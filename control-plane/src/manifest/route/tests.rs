@@ -73,9 +73,9 @@ fn only_services_as_parents_make_a_route_the_meshs_business() {
     let [web, api] = route.parents.as_slice() else {
         panic!("{route:?}")
     };
-    assert_eq!(web.service, ServiceKey::new("default", "web"));
+    assert_eq!(web.service, NamespacedName::new("default", "web"));
     assert_eq!((web.port, &web.section), (Some(80), &None));
-    assert_eq!(api.service, ServiceKey::new("bank", "api"));
+    assert_eq!(api.service, NamespacedName::new("bank", "api"));
     assert_eq!(api.section.as_deref(), Some("http"));
     // As the schema has it: one rule, for everything.
     let rules = route.content.unwrap().rules;

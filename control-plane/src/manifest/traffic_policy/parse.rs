@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
+use weft_model::NamespacedName;
 use weft_model::route::{Retry, Timeouts};
-use weft_model::service::ServiceKey;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, DescriptorEntry, Fault, FaultKind, GlobalRateLimit, HashKey, Limits,
     LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,
@@ -47,7 +47,7 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
     let rate_limit = spec.rate_limit.unwrap_or_default();
     let global = rate_limit.global;
     Ok(TrafficPolicy {
-        service: ServiceKey::new(namespace, &target.name),
+        service: NamespacedName::new(namespace, &target.name),
         balancer: spec.load_balancer.map_or(Ok(Balancer::Ewma), balancer)?,
         locality: match spec.locality.map(|locality| locality.prefer) {
             None | Some(Prefer::Any) => LocalityPreference::Any,
@@ -315,7 +315,7 @@ fn global_limit(namespace: &str, spec: GlobalRateLimitSpec) -> Result<GlobalRate
         let at = At("spec.rateLimit.global.server.port");
         let port = at.within(server.port, 1, u16::MAX.into())?;
         let namespace = server.namespace.as_deref().unwrap_or(namespace);
-        let service = ServiceKey::new(namespace, &server.name);
+        let service = NamespacedName::new(namespace, &server.name);
         Ok((service, u16::try_from(port).unwrap_or_default()))
     });
     let limit = spec.limit.map(|limit| -> Result<_> {

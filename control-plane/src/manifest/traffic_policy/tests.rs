@@ -24,7 +24,7 @@ fn object(spec: Value) -> TrafficPolicyObject {
 #[test]
 fn what_is_left_out_says_nothing() {
     let object = object(json!({}));
-    let web = ServiceKey::new("shop", "web");
+    let web = NamespacedName::new("shop", "web");
     assert_eq!(object.content, Ok(TrafficPolicy::new(web.clone())));
     assert_eq!(object.target, Some(web));
     assert_eq!(
@@ -87,7 +87,10 @@ fn everything_that_can_be_said_is_understood() {
     assert_eq!(policy.faults[1].kind, FaultKind::AbortGrpc(14));
     assert_eq!(policy.local_rate_limit.unwrap().burst, 20);
     let global = policy.global_rate_limit.unwrap();
-    assert_eq!(global.server.unwrap().0, ServiceKey::new("tools", "limits"));
+    assert_eq!(
+        global.server.unwrap().0,
+        NamespacedName::new("tools", "limits")
+    );
     assert_eq!(global.timeout, Duration::from_millis(100));
     let [descriptor] = global.descriptors.as_slice() else {
         panic!("{:?}", global.descriptors)

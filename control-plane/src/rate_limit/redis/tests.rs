@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weft_model::rate_limit::Unit;
+use weft_model::traffic::rate_limit::RateLimitUnit;
 
 use super::wire::{Reply, reply};
 use super::*;
@@ -88,7 +88,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn hit(key: &str, unit: Unit, hits: u32) -> Hit {
+fn hit(key: &str, unit: RateLimitUnit, hits: u32) -> Hit {
     Hit {
         key: key.to_owned(),
         unit,
@@ -105,9 +105,9 @@ async fn hits_add_up_in_their_window_and_every_key_has_an_end() {
     let server = RedisServer::start(&[]).await;
     let redis = redis(&server.address("", ""));
     let hits = [
-        hit("a,", Unit::Day, 2),
-        hit("b,", Unit::Minute, 0),
-        hit("a,", Unit::Day, 3),
+        hit("a,", RateLimitUnit::Day, 2),
+        hit("b,", RateLimitUnit::Minute, 0),
+        hit("a,", RateLimitUnit::Day, 3),
     ];
     assert_eq!(redis.count(&hits, 86_400).await, Ok(vec![2, 0, 5]));
     assert_eq!(redis.count(&hits[..1], 86_400 + 86_399).await, Ok(vec![7]));
@@ -129,7 +129,7 @@ async fn many_at_once_are_each_counted_once() {
     let tasks: Vec<_> = (0..1000)
         .map(|_| {
             let redis = Arc::clone(&redis);
-            tokio::spawn(async move { redis.count(&[hit("k", Unit::Year, 1)], 0).await })
+            tokio::spawn(async move { redis.count(&[hit("k", RateLimitUnit::Year, 1)], 0).await })
         })
         .collect();
     let mut counts = Vec::new();
@@ -145,7 +145,7 @@ async fn a_connection_that_was_closed_meanwhile_is_made_again() {
     let server = RedisServer::start(&[]).await;
     let redis = redis(&server.address("", ""));
     for count in 1..4 {
-        let counted = redis.count(&[hit("k", Unit::Year, 1)], 0).await;
+        let counted = redis.count(&[hit("k", RateLimitUnit::Year, 1)], 0).await;
         assert_eq!(counted, Ok(vec![count]));
         let killed = server.ask("CLIENT KILL TYPE normal").await;
         assert!(killed.starts_with(':'), "{killed}");
@@ -155,7 +155,7 @@ async fn a_connection_that_was_closed_meanwhile_is_made_again() {
 #[tokio::test]
 async fn a_wrong_password_a_missing_database_and_a_full_memory_are_named() {
     let server = RedisServer::start(&["--requirepass", "right"]).await;
-    let hits = [hit("k", Unit::Year, 1)];
+    let hits = [hit("k", RateLimitUnit::Year, 1)];
     for (login, database, expected) in [
         (":wrong@", "", "WRONGPASS"),
         ("nobody:right@", "", "WRONGPASS"),
@@ -176,7 +176,7 @@ async fn a_wrong_password_a_missing_database_and_a_full_memory_are_named() {
 async fn nobody_there_and_nobody_who_answers_are_told_from_each_other() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
-    let hits = [hit("k", Unit::Year, 1)];
+    let hits = [hit("k", RateLimitUnit::Year, 1)];
     let silent = redis(&address);
     let began = Instant::now();
     let error = silent.count(&hits, 0).await.unwrap_err();

@@ -28,7 +28,7 @@ pub(super) fn transaction(hits: &[Hit], now: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     command(&mut bytes, &["MULTI"]);
     for hit in hits {
-        let key = format!("weft:ratelimit:{}{}", hit.key, hit.unit.window(now));
+        let key = format!("weft:ratelimit:{}{}", hit.key, hit.unit.window_start(now));
         command(&mut bytes, &["INCRBY", &key, &hit.hits.to_string()]);
         // A whole unit is more than is left of it: other replicas' clocks may be late.
         let seconds = hit.unit.seconds() + 1;

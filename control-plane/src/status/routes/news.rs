@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
-use weft_model::service::ServiceKey;
 
 /// Routes whose status may have to be written, each once however often it changes. They
 /// wait until somebody takes them: whoever holds the lease.
 #[derive(Debug)]
 pub(crate) struct RouteNews {
-    waiting: Mutex<BTreeMap<RouteKind, BTreeSet<ServiceKey>>>,
+    waiting: Mutex<BTreeMap<RouteKind, BTreeSet<NamespacedName>>>,
     told: watch::Sender<()>,
 }
 
@@ -41,7 +41,7 @@ impl RouteNews {
     }
 
     /// Those of a kind that wait; they don't afterwards.
-    pub(super) fn take(&self, kind: RouteKind) -> BTreeSet<ServiceKey> {
+    pub(super) fn take(&self, kind: RouteKind) -> BTreeSet<NamespacedName> {
         self.lock().remove(&kind).unwrap_or_default()
     }
 
@@ -50,7 +50,7 @@ impl RouteNews {
         self.told.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RouteKind, BTreeSet<ServiceKey>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RouteKind, BTreeSet<NamespacedName>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

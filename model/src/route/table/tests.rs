@@ -2,15 +2,16 @@ use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::fixtures::service;
-use crate::route::Timeouts;
+use crate::fixtures::service;
+use crate::name::NamespacedName;
+use crate::route::backend::BackendTarget;
 use crate::route::matching::PathMatch;
-use crate::service::ServiceKey;
+use crate::route::rule::Parent;
 
 fn backend(name: &str, weight: u32) -> Backend {
     Backend {
         target: BackendTarget::Service {
-            service: ServiceKey::new("default", name),
+            service: NamespacedName::new("default", name),
             port: 80,
         },
         weight,
@@ -22,11 +23,8 @@ fn rule(name: &str, matches: Vec<RequestMatch>) -> Rule {
     Rule {
         name: name.into(),
         matches,
-        filters: Vec::new(),
         backends: vec![backend(name, 1)],
-        timeouts: Timeouts::default(),
-        retry: None,
-        session: None,
+        ..Rule::default()
     }
 }
 
@@ -42,11 +40,11 @@ fn route(kind: RouteKind, name: &str, rules: Vec<Rule>) -> Route {
     Route {
         key: RouteKey {
             kind,
-            name: ServiceKey::new(namespace, name),
+            name: NamespacedName::new(namespace, name),
         },
         created: 0,
         parents: vec![Parent {
-            service: ServiceKey::new("default", "web"),
+            service: NamespacedName::new("default", "web"),
             port: None,
             section: None,
         }],
@@ -57,7 +55,7 @@ fn route(kind: RouteKind, name: &str, rules: Vec<Rule>) -> Route {
 
 fn compiled(routes: Vec<Route>) -> ServiceRoutes {
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
-    ServiceRoutes::new(&service("web", "10.0.0.1", 80), &routes, || 0)
+    ServiceRoutes::new(&service("web", "10.0.0.1", 80), &routes)
 }
 
 fn chosen(routes: &ServiceRoutes, client: &str, path: &str) -> Option<String> {
@@ -68,7 +66,7 @@ fn chosen(routes: &ServiceRoutes, client: &str, path: &str) -> Option<String> {
         query: None,
         headers: &headers,
     };
-    let (rule, _) = routes.table(client, 80)?.of_request(&head)?;
+    let (rule, _) = routes.table(client, 80)?.match_request(&head)?;
     Some(rule.rule.name.to_string())
 }
 
@@ -143,12 +141,12 @@ fn a_parent_may_be_one_port_by_number_or_by_name() {
     one.parents[0].port = Some(81);
     let mut other = route(RouteKind::Http, "other", vec![rule("other", all())]);
     other.parents[0].section = Some("http".into());
-    let routes = ServiceRoutes::new(&web, &[Arc::new(one), Arc::new(other)], || 0);
+    let routes = ServiceRoutes::new(&web, &[Arc::new(one), Arc::new(other)]);
     let name = |port| {
         routes
             .table("any", port)
             .unwrap()
-            .of_connection()
+            .connection_rule()
             .unwrap()
             .rule
             .name
@@ -169,48 +167,54 @@ fn the_closest_server_name_counts() {
         tls("exact", &["a.example.org"]),
     ]);
     let table = routes.table("x", 80).unwrap();
-    let name = |server_name| table.of_tls(server_name).unwrap().rule.name.to_string();
+    let name = |server_name| {
+        table
+            .match_server_name(server_name)
+            .unwrap()
+            .rule
+            .name
+            .to_string()
+    };
     assert_eq!(name(Some("A.example.org")), "exact");
     assert_eq!(name(Some("b.example.org")), "wild");
     assert_eq!(name(Some("x.b.example.org")), "wild");
     assert_eq!(name(Some("example.org")), "any");
     assert_eq!(name(None), "any");
     let bound = compiled(vec![tls("exact", &["a.example.org"])]);
-    assert!(bound.table("x", 80).unwrap().of_tls(None).is_none());
+    assert!(
+        bound
+            .table("x", 80)
+            .unwrap()
+            .match_server_name(None)
+            .is_none()
+    );
 }
 
 #[test]
-fn shares_are_exact_in_the_long_run_and_never_far_off() {
-    let backends = [backend("a", 80), backend("b", 20), backend("none", 0)];
-    for seed in [0, 1, u64::MAX / 3] {
-        let draws = Draws::new(seed);
-        let mut of_a = 0u32;
-        for n in 1..=10_000u32 {
-            let Some(Backend {
-                target: BackendTarget::Service { service, .. },
-                ..
-            }) = choose(&backends, draws.draw())
-            else {
-                panic!("no backend");
-            };
-            assert_ne!(&*service.name, "none");
-            of_a += u32::from(&*service.name == "a");
-            let off = (f64::from(of_a) - 0.8 * f64::from(n)).abs();
-            assert!(off < 8.0, "{off} off after {n}");
-        }
-    }
+fn a_rule_keeps_its_identity_and_shares_it_with_no_other() {
+    let rules = || vec![rule("a", all()), rule("b", vec![exact("/x")])];
+    let routes = || {
+        vec![
+            route(RouteKind::Http, "one", rules()),
+            route(RouteKind::Http, "client/two", rules()),
+        ]
+    };
+    let ids = |routes: Vec<Route>| -> Vec<_> {
+        let mut ids: Vec<_> = compiled(routes).rules().map(|rule| rule.id).collect();
+        ids.sort();
+        ids
+    };
+    let first = ids(routes());
+    let mut unique = first.clone();
+    unique.dedup();
+    assert_eq!(unique.len(), 4);
+    let mut changed = routes();
+    changed[0].created = 7;
+    changed[0].rules[0].backends[0].weight = 9;
+    assert_eq!(ids(changed), first);
 }
 
 proptest! {
-    #[test]
-    fn a_choice_has_weight(weights in prop::collection::vec(0u32..=1_000_000, 0..6), draw in 0.0f64..1.0) {
-        let backends: Vec<_> = weights.iter().map(|weight| backend("x", *weight)).collect();
-        match choose(&backends, draw) {
-            Some(backend) => prop_assert!(backend.weight > 0),
-            None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
-        }
-    }
-
     /// Whatever the rules are, the one that is chosen matches, and none that comes first
     /// does.
     #[test]
@@ -229,7 +233,7 @@ proptest! {
             Some(name) => {
                 let chosen = matching(&paths[name.parse::<usize>().unwrap()]);
                 prop_assert!(chosen.matches(&head));
-                prop_assert!(fitting.iter().all(|other| chosen.precedence(other).is_le()));
+                prop_assert!(fitting.iter().all(|other| chosen.compare_precedence(other).is_le()));
             }
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use weft_model::SpiffeId;
-use weft_model::policy::MtlsMode;
+use weft_model::mtls::MtlsMode;
 use weft_model::workload::{CaptureExclusions, Enrolment, WorkloadLabels, WorkloadUid};
 
 const FIRST: NamespaceIdentity = NamespaceIdentity {

@@ -52,6 +52,15 @@ fn shapes() -> Vec<(String, u16)> {
         ("GET /hidden HTTP/1.1 \r\nhost: web\r\n\r\n".to_owned(), 400),
         (format!("{chunked}10000000000000000\r\n"), 400),
         (
+            format!("{chunked}1;a=\"\r\nb\r\n0\r\n\r\n{smuggled}\"\r\n"),
+            400,
+        ),
+        (with("content_length: 40\r\n") + smuggled, 400),
+        (
+            "GET /hidden HTTP/1.1\r\nhost: web:80:81\r\n\r\n".to_owned(),
+            400,
+        ),
+        (
             format!("{chunked}0\r\ncontent-length: 5\r\n\r\n{smuggled}"),
             400,
         ),
@@ -60,6 +69,7 @@ fn shapes() -> Vec<(String, u16)> {
             414,
         ),
         (with(&format!("name: {}\r\n", "a".repeat(70_000))), 431),
+        (with(&"name:\r\n".repeat(300)), 431),
     ]
 }
 

@@ -1,0 +1,40 @@
+//! How much of a request is read before it is refused for its size.
+
+/// How large the parts of a request may be. [`Limits::DEFAULT`] is what servers of
+/// today commonly take, or somewhat more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of the request line, with its CRLF and empty lines before it. What is longer
+    /// is answered with 414.
+    pub request_line_bytes: usize,
+    /// Bytes of everything before the body: request line and header section. What is
+    /// longer is answered with 431.
+    pub head_bytes: usize,
+    /// Field lines of the header section, and of the trailer section. More in the header
+    /// section are answered with 431.
+    pub fields: usize,
+    /// Bytes of the trailer section behind a chunked body.
+    pub trailer_section_bytes: usize,
+    /// Bytes of the line before a chunk's data: its size and extensions.
+    pub chunk_line_bytes: usize,
+    /// Bytes behind a request for an upgrade that are read before its answer is known.
+    pub ahead_of_upgrade_bytes: usize,
+}
+
+impl Limits {
+    /// What is taken unless somebody asks for something else.
+    pub const DEFAULT: Self = Self {
+        request_line_bytes: 32 * 1024,
+        head_bytes: 64 * 1024,
+        fields: 256,
+        trailer_section_bytes: 16 * 1024,
+        chunk_line_bytes: 4 * 1024,
+        ahead_of_upgrade_bytes: 16 * 1024,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,0 +1,353 @@
+//! A client's connection with a guard around it, as a server of HTTP/1 reads it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::guard::{Guard, Refused};
+use crate::handle::GuardHandle;
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+use crate::status_line::{Next, StatusLine};
+
+/// What the server reads in place of a refused head. At no place of a head does NUL belong,
+/// and the empty line ends the head for whoever waits for its end.
+const NO_REQUEST: &[u8] = b"\0\r\n\r\n";
+/// Bytes of a refused client that are read and forgotten before its connection closes.
+const LARGEST_DISCARD: usize = 256 * 1024;
+
+/// A client's connection, of which a server of HTTP/1 reads only what the guard let pass.
+///
+/// Requests before a refused one are read, and answered, as if nothing had happened. Where
+/// the refused one begins the server reads bytes that are no request: it answers with the
+/// status of the refusal, and closes. A refusal inside a body that the server reads already
+/// fails its reads with an error that holds the [`Refusal`]; how that is answered is up to
+/// whoever reads the body.
+///
+/// The server must answer what is no request with 400, in its turn, and close, and it must
+/// not read on while a response is under way. hyper's does, with `half_close(true)`. With its
+/// `pipeline_flush` it doesn't: that writes nothing while unread bytes are there, neither the
+/// response to them nor those before it.
+#[derive(Debug)]
+pub struct GuardedStream<S> {
+    inner: S,
+    guard: Guard,
+    handle: GuardHandle,
+    reading: Reading,
+    /// Bytes of the client behind a request for an upgrade, which the server may not read
+    /// before its answer.
+    ahead: BytesMut,
+    /// How many of them are read at most.
+    longest_ahead: usize,
+    /// The status line of the response to a refused head, where it isn't the server's.
+    status_line: Option<StatusLine>,
+}
+
+/// What the server reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    /// What the guard lets pass.
+    Requests,
+    /// Another protocol: whatever the client sends.
+    Upgraded,
+    /// So much of [`NO_REQUEST`], as the head that follows, or has begun, is refused.
+    NoRequest(Refusal, &'static [u8]),
+    /// An error, as the rest of the body is refused.
+    Failure(Refusal),
+}
+
+impl<S> GuardedStream<S> {
+    /// Puts a guard around a connection on which nothing was read yet.
+    pub fn new(inner: S, limits: Limits) -> (Self, GuardHandle) {
+        let handle = GuardHandle::default();
+        let stream = Self {
+            inner,
+            guard: Guard::new(limits),
+            handle: handle.clone(),
+            reading: Reading::Requests,
+            ahead: BytesMut::new(),
+            longest_ahead: limits.ahead_of_upgrade_bytes,
+            status_line: None,
+        };
+        (stream, handle)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            let step = match this.reading {
+                Reading::Requests if this.guard.awaits_upgrade() => this.poll_upgrade(context),
+                Reading::Requests => this.poll_requests(context, buffer),
+                Reading::Upgraded => return this.poll_upgraded(context, buffer),
+                Reading::NoRequest(refusal, rest) => {
+                    this.give_no_request(buffer, refusal, rest);
+                    return Poll::Ready(Ok(()));
+                }
+                Reading::Failure(refusal) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, refusal);
+                    return Poll::Ready(Err(error));
+                }
+            };
+            if ready!(step)? == Step::Over {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// What a step of reading came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// The server's read is over, with bytes or with the client's end.
+    Over,
+    /// There is nothing for the server yet, but something else to look at.
+    Again,
+}
+
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
+    /// Reads what the guard lets pass, straight into the server's buffer.
+    fn poll_requests(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Step>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        let is_end = buffer.filled().len() == before;
+        self.inspect(buffer, before);
+        let is_something = buffer.filled().len() > before;
+        Poll::Ready(Ok(match is_end || is_something {
+            true => Step::Over,
+            false => Step::Again,
+        }))
+    }
+
+    /// Inspects what was read behind the first `before` bytes of `buffer`, and takes back
+    /// what the server may not have.
+    fn inspect(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        // The server has the head of this body already.
+        let is_in_body = self.guard.is_in_body();
+        let bytes = &buffer.filled()[before..];
+        match self.guard.inspect(bytes) {
+            Ok(taken) => {
+                self.ahead.extend_from_slice(&bytes[taken..]);
+                buffer.set_filled(before + taken);
+                self.decide_answered_upgrade();
+            }
+            Err(Refused { complete, refusal }) => {
+                buffer.set_filled(before + complete);
+                match is_in_body && complete == 0 {
+                    true => self.refuse_body(refusal),
+                    false => self.refuse_head(refusal),
+                }
+            }
+        }
+    }
+
+    fn refuse_head(&mut self, refusal: Refusal) {
+        self.handle.refuse(refusal);
+        self.reading = Reading::NoRequest(refusal, NO_REQUEST);
+    }
+
+    fn refuse_body(&mut self, refusal: Refusal) {
+        self.handle.refuse(refusal);
+        self.reading = Reading::Failure(refusal);
+    }
+
+    /// Gives the server what is left of [`NO_REQUEST`], in a read of its own: it looks at it
+    /// only when everything before is answered, and writes nothing else from then on.
+    fn give_no_request(&mut self, buffer: &mut ReadBuf<'_>, refusal: Refusal, rest: &'static [u8]) {
+        let (now, later) = rest.split_at(rest.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.reading = Reading::NoRequest(refusal, later);
+        if rest.len() == NO_REQUEST.len() {
+            self.status_line = StatusLine::instead_of_400(refusal.status());
+        }
+    }
+}
+
+/// Upgrades: what follows depends on the response.
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
+    /// Waits for the response to a request for an upgrade. Whatever arrives before it is
+    /// written was sent ahead of it; that is read, so that a client that leaves is noticed.
+    fn poll_upgrade(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let ahead = self.poll_ahead(context)?;
+        let requests = self.guard.requests();
+        if let Poll::Ready(status) = self.handle.poll_last_status(requests, context) {
+            self.decide_upgrade(status);
+            return Poll::Ready(Ok(Step::Again));
+        }
+        match ahead {
+            Poll::Ready(()) if self.ahead.is_empty() => Poll::Ready(Ok(Step::Over)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Reads what has arrived, up to a limit; ready at the client's end.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.len() < self.longest_ahead {
+            let mut bytes = [0; 1024];
+            let bytes = ready!(self.poll_inner(context, &mut bytes))?;
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.ahead.extend_from_slice(bytes);
+        }
+        Poll::Pending
+    }
+
+    /// Decides an upgrade whose response was decided before the request's body was complete:
+    /// what follows may be sent in knowledge of it.
+    fn decide_answered_upgrade(&mut self) {
+        if self.guard.awaits_upgrade()
+            && let Some(status) = self.handle.last_status(self.guard.requests())
+        {
+            self.decide_upgrade(status);
+        }
+    }
+
+    fn decide_upgrade(&mut self, status: StatusCode) {
+        if self.guard.is_upgraded_by(status) {
+            self.reading = Reading::Upgraded;
+            return;
+        }
+        self.guard.deny_upgrade();
+        if !self.ahead.is_empty() {
+            self.ahead.clear();
+            self.refuse_head(Refusal::AheadOfUpgrade);
+        }
+    }
+
+    /// Reads another protocol, from what was sent ahead on.
+    fn poll_upgraded(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(context, buffer);
+        }
+        let part = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(part));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_inner<'a>(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &'a mut [u8],
+    ) -> Poll<io::Result<&'a [u8]>> {
+        let mut buffer = ReadBuf::new(bytes);
+        ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
+        let length = buffer.filled().len();
+        Poll::Ready(Ok(&bytes[..length]))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.decide_before_response(context)?;
+        match this.status_line {
+            Some(line) => this.poll_write_last(context, bytes, line),
+            None => Pin::new(&mut this.inner).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.decide_before_response(context)?;
+        let Some(line) = this.status_line else {
+            return Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        };
+        // The line is in the last slice: those before it belong to other responses.
+        let mut slices = slices.iter().filter(|slice| !slice.is_empty());
+        let first = slices.next().map_or(&[][..], |slice| slice);
+        match slices.next() {
+            Some(_) => Pin::new(&mut this.inner).poll_write(context, first),
+            None => this.poll_write_last(context, first, line),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if matches!(this.reading, Reading::NoRequest(..) | Reading::Failure(_)) {
+            this.discard_arrived(context);
+        }
+        Pin::new(&mut this.inner).poll_shutdown(context)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
+    /// Decides an upgrade, if one is awaited, before its response is written.
+    fn decide_before_response(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.reading == Reading::Requests && self.guard.awaits_upgrade() {
+            let _ = self.poll_upgrade(context)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last bytes that the server has, with another status line in them.
+    fn poll_write_last(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+        mut line: StatusLine,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let (part, exchanged) = match line.next(bytes) {
+                Next::Write(part) => return Pin::new(&mut self.inner).poll_write(context, part),
+                Next::Exchange(part, exchanged) => (part, exchanged),
+            };
+            let written = ready!(Pin::new(&mut self.inner).poll_write(context, part))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if written == part.len() {
+                self.status_line = None;
+                return Poll::Ready(Ok(exchanged));
+            }
+            line.advance(written);
+            self.status_line = Some(line);
+        }
+    }
+
+    /// Forgets what has arrived from a refused client: a close with unread bytes is a
+    /// reset, which may overtake the response (RFC 9112 section 9.6).
+    fn discard_arrived(&mut self, context: &mut Context<'_>) {
+        let mut discarded = 0;
+        while discarded < LARGEST_DISCARD {
+            let mut bytes = [0; 4096];
+            match self.poll_inner(context, &mut bytes) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => discarded += bytes.len(),
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Authorization of connections to a workload: plaintext by its mutual TLS mode, tunnels
+//! by the client's identity and the address they are for. Decisions only: whoever asks
+//! also enforces.
+
+use std::net::SocketAddr;
+
+use crate::address::canonical_ip;
+use crate::identity::{SpiffeId, TrustDomain};
+use crate::mtls::MtlsMode;
+use crate::ports::is_mesh_port;
+use crate::workload::Workload;
+
+/// Proven origin of a plaintext connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PlaintextOrigin {
+    /// A process of this node, outside any pod: the kernel recorded its connect.
+    Node,
+    /// Anything else.
+    Network,
+}
+
+/// Denial of plaintext to a workload that demands mutual TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the workload accepts mutual TLS only (mode strict) and the connection is plaintext")]
+pub struct PlaintextDenied;
+
+/// Authorizes a plaintext connection to a workload of that mode.
+///
+/// # Errors
+/// When the workload is strict and the connection isn't the node's own.
+pub fn authorize_plaintext(mode: MtlsMode, origin: PlaintextOrigin) -> Result<(), PlaintextDenied> {
+    match (mode, origin) {
+        (MtlsMode::Permissive, _) | (MtlsMode::Strict, PlaintextOrigin::Node) => Ok(()),
+        (MtlsMode::Strict, PlaintextOrigin::Network) => Err(PlaintextDenied),
+    }
+}
+
+/// Denial of an HBONE tunnel.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TunnelDenied {
+    /// The CONNECT authority names another address than the connection was made to.
+    #[error("CONNECT names {authority}, but the connection was made to {connection}")]
+    NotThisWorkload {
+        /// Address that the request asks for.
+        authority: SocketAddr,
+        /// Address that the tunnel's connection was made to.
+        connection: SocketAddr,
+    },
+    /// The CONNECT authority names one of the proxy's own ports.
+    #[error("CONNECT names port {0}, which belongs to the mesh itself")]
+    ProxyPort(u16),
+    /// The client's identity is of a trust domain that this workload doesn't accept.
+    #[error("the client {client} is not of trust domain {expected}")]
+    TrustDomain {
+        /// Identity of the client.
+        client: SpiffeId,
+        /// Trust domain of the workload.
+        expected: TrustDomain,
+    },
+}
+
+/// Authorizes a tunnel to `authority`, which a client asks for on a connection that was
+/// made to `connection`.
+///
+/// # Errors
+/// When the authority isn't the workload itself, names one of the mesh's own ports, or the
+/// client is of another trust domain.
+///
+/// ```
+/// use weft_model::authorization::{TunnelDenied, authorize_tunnel};
+/// use weft_model::workload::{Workload, WorkloadUid};
+///
+/// let identity = "spiffe://cluster.local/ns/shop/sa/web".parse()?;
+/// let web = Workload {
+///     addresses: vec!["10.0.1.7".parse()?],
+///     ..Workload::new(WorkloadUid::from("web-1"), identity, "node-1")
+/// };
+/// let client = "spiffe://cluster.local/ns/shop/sa/cart".parse()?;
+/// let connection = "10.0.1.7:15008".parse()?;
+/// authorize_tunnel(&web, &client, "10.0.1.7:80".parse()?, connection)?;
+///
+/// let elsewhere = authorize_tunnel(&web, &client, "10.0.1.8:80".parse()?, connection);
+/// assert!(matches!(elsewhere, Err(TunnelDenied::NotThisWorkload { .. })));
+/// let stranger = "spiffe://example.org/ns/shop/sa/cart".parse()?;
+/// let foreign = authorize_tunnel(&web, &stranger, "10.0.1.7:80".parse()?, connection);
+/// assert!(matches!(foreign, Err(TunnelDenied::TrustDomain { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn authorize_tunnel(
+    workload: &Workload,
+    client: &SpiffeId,
+    authority: SocketAddr,
+    connection: SocketAddr,
+) -> Result<(), TunnelDenied> {
+    if client.trust_domain() != workload.identity.trust_domain() {
+        return Err(TunnelDenied::TrustDomain {
+            client: client.clone(),
+            expected: workload.identity.trust_domain().clone(),
+        });
+    }
+    let same_address = canonical_ip(authority.ip()) == canonical_ip(connection.ip());
+    if !same_address || !workload.has_address(authority.ip()) {
+        return Err(TunnelDenied::NotThisWorkload {
+            authority,
+            connection,
+        });
+    }
+    match authority.port() {
+        port if is_mesh_port(port) => Err(TunnelDenied::ProxyPort(port)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::workload;
+    use crate::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn strict_refuses_plaintext_from_the_network_but_not_from_the_node() {
+        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Network).is_err());
+        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Node).is_ok());
+        assert!(authorize_plaintext(MtlsMode::Permissive, PlaintextOrigin::Network).is_ok());
+    }
+
+    #[test]
+    fn a_tunnel_goes_only_to_the_workload_it_was_made_to() {
+        let web = workload("web", "10.0.0.1", "node-1");
+        let client = workload("client", "10.0.0.2", "node-2").identity;
+        let connection = address("10.0.0.1:15008");
+        let admit =
+            |authority: &str| authorize_tunnel(&web, &client, address(authority), connection);
+        assert!(admit("10.0.0.1:80").is_ok());
+        assert!(admit("[::ffff:10.0.0.1]:80").is_ok());
+        assert!(matches!(
+            admit("10.0.0.9:80"),
+            Err(TunnelDenied::NotThisWorkload { .. })
+        ));
+        assert!(matches!(
+            admit("127.0.0.1:80"),
+            Err(TunnelDenied::NotThisWorkload { .. })
+        ));
+        for port in [HBONE_PORT, OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT] {
+            assert_eq!(
+                admit(&format!("10.0.0.1:{port}")),
+                Err(TunnelDenied::ProxyPort(port))
+            );
+        }
+    }
+
+    #[test]
+    fn a_tunnel_from_another_trust_domain_is_refused() {
+        let web = workload("web", "10.0.0.1", "node-1");
+        let stranger = "spiffe://elsewhere/ns/default/sa/client".parse().unwrap();
+        let refused = authorize_tunnel(
+            &web,
+            &stranger,
+            address("10.0.0.1:80"),
+            address("10.0.0.1:15008"),
+        );
+        assert!(matches!(refused, Err(TunnelDenied::TrustDomain { .. })));
+    }
+}

@@ -1,0 +1,38 @@
+//! Changes of the mesh: what the control plane sends to a proxy.
+
+use crate::external::ExternalService;
+use crate::name::NamespacedName;
+use crate::route::key::RouteKey;
+use crate::route::rule::Route;
+use crate::service::{Endpoint, EndpointKey, Service};
+use crate::traffic::policy::TrafficPolicy;
+use crate::workload::{Workload, WorkloadUid};
+
+/// One step from a snapshot to the next: a resource is new or different, or removed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A workload is new or different.
+    Workload(Workload),
+    /// A workload is removed.
+    WorkloadRemoved(WorkloadUid),
+    /// A Service is new or different.
+    Service(Service),
+    /// A Service is removed.
+    ServiceRemoved(NamespacedName),
+    /// An endpoint is new or different.
+    Endpoint(Endpoint),
+    /// An endpoint is removed.
+    EndpointRemoved(EndpointKey),
+    /// A route is new or different.
+    Route(Route),
+    /// A route is removed.
+    RouteRemoved(RouteKey),
+    /// The TrafficPolicy of a Service is new or different.
+    TrafficPolicy(Box<TrafficPolicy>),
+    /// The TrafficPolicy of a Service is removed.
+    TrafficPolicyRemoved(NamespacedName),
+    /// An external service is new or different.
+    ExternalService(ExternalService),
+    /// An external service is removed.
+    ExternalServiceRemoved(NamespacedName),
+}

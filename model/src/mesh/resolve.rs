@@ -1,0 +1,154 @@
+//! The resolution of destinations: which endpoints a connection may go to, and by which
+//! transport each is reached.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::address::OriginalDestination;
+use crate::mesh::resolution::{Candidate, Resolution, Transport, Unroutable};
+use crate::mesh::snapshot::Mesh;
+use crate::mtls::MtlsMode;
+use crate::ports::HBONE_PORT;
+use crate::service::{Endpoint, Service};
+use crate::workload::{Enrolment, Workload};
+
+impl Mesh {
+    /// The endpoints that a connection of a pod on `node` to `destination` may go to.
+    ///
+    /// # Errors
+    /// When the destination is known to the mesh but nothing there can take it.
+    pub fn resolve(
+        &self,
+        node: &str,
+        destination: OriginalDestination,
+    ) -> Result<Resolution, Unroutable> {
+        let address = destination.address();
+        if let Some(service) = self.service_by_address(address.ip()) {
+            let (port, is_ipv4) = (address.port(), address.is_ipv4());
+            let candidates = self.service_candidates(node, service, port, is_ipv4)?;
+            let service = Arc::clone(service);
+            return Ok(Resolution::Service {
+                service,
+                candidates,
+            });
+        }
+        match self.workload_by_address(address.ip()) {
+            Some(workload) => candidate(node, address, Some(workload)).map(Resolution::Workload),
+            None => Ok(Resolution::Unknown(address)),
+        }
+    }
+
+    /// The candidate for an address, for a pod on `node`: a pod that wants mutual TLS is
+    /// never reached in the clear.
+    ///
+    /// # Errors
+    /// When the pod there can't be reached.
+    pub fn candidate_for_address(
+        &self,
+        node: &str,
+        address: SocketAddr,
+    ) -> Result<Candidate, Unroutable> {
+        candidate(node, address, self.workload_by_address(address.ip()))
+    }
+
+    /// The candidates for a port of a Service, for a pod on `node`; of the family that the
+    /// client uses where there is any. Never empty.
+    ///
+    /// # Errors
+    /// When the Service has no such port, or nothing there can take it.
+    pub fn service_candidates(
+        &self,
+        node: &str,
+        service: &Service,
+        port: u16,
+        is_ipv4: bool,
+    ) -> Result<Vec<Candidate>, Unroutable> {
+        if service.port(port).is_none() {
+            let service = service.key.clone();
+            return Err(Unroutable::NoSuchPort { service, port });
+        }
+        let endpoints = self.endpoints(&service.key).iter();
+        let mut candidates = Vec::new();
+        let mut not_captured = None;
+        for endpoint in endpoints.filter(|endpoint| endpoint.ready) {
+            match self.endpoint_candidate(node, endpoint, port) {
+                None => {}
+                Some(Ok(candidate)) => candidates.push(candidate),
+                Some(Err(error)) => not_captured = Some(error),
+            }
+        }
+        // As kube-proxy does: an application may listen in one family only, and its
+        // client's address has to be of the family that it is reached by.
+        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == is_ipv4;
+        if candidates.iter().any(same_family) {
+            candidates.retain(same_family);
+        }
+        if candidates.is_empty() {
+            let service = service.key.clone();
+            return Err(not_captured.unwrap_or(Unroutable::NoEndpoints { service, port }));
+        }
+        Ok(candidates)
+    }
+
+    /// The candidate for a port of a Service at one of its endpoints; `None` when the
+    /// endpoint doesn't serve that port, or its pod isn't known.
+    fn endpoint_candidate(
+        &self,
+        node: &str,
+        endpoint: &Endpoint,
+        port: u16,
+    ) -> Option<Result<Candidate, Unroutable>> {
+        let address = SocketAddr::new(endpoint.key.address, endpoint.target_port(port)?);
+        let workload = match &endpoint.workload {
+            None => self.workload_by_address(address.ip()),
+            // By UID, so that a reused address is never taken for its former owner; a pod
+            // that isn't known (any more) can't be trusted with plaintext either, so its
+            // endpoint waits.
+            Some(uid) => Some(self.workload(uid)?),
+        };
+        Some(candidate(node, address, workload))
+    }
+}
+
+/// The candidate for an address, with the workload there.
+fn candidate(
+    node: &str,
+    address: SocketAddr,
+    workload: Option<&Arc<Workload>>,
+) -> Result<Candidate, Unroutable> {
+    let transport = match workload {
+        None => Transport::Plaintext { workload: None },
+        Some(workload) => transport(node, workload, address.ip())?,
+    };
+    Ok(Candidate { address, transport })
+}
+
+/// The transport to a workload at one of its addresses.
+fn transport(
+    node: &str,
+    workload: &Arc<Workload>,
+    address: IpAddr,
+) -> Result<Transport, Unroutable> {
+    let gateway = SocketAddr::new(address, HBONE_PORT);
+    let known = Arc::clone(workload);
+    match (workload.enrolment, workload.mtls_mode) {
+        (Enrolment::Outside, _) | (Enrolment::Pending, MtlsMode::Permissive) => {
+            let workload = Some(known);
+            Ok(Transport::Plaintext { workload })
+        }
+        (Enrolment::Pending, MtlsMode::Strict) => Err(Unroutable::NotCapturedYet {
+            workload: workload.uid.clone(),
+        }),
+        (Enrolment::Captured, _) if *workload.node == *node => Ok(Transport::SameNode {
+            workload: known,
+            gateway,
+        }),
+        (Enrolment::Captured, _) => Ok(Transport::Tunnel {
+            workload: known,
+            gateway,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

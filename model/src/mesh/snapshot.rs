@@ -1,0 +1,214 @@
+//! The snapshot of the mesh: how changes are applied to it, and plain look-ups.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::address::canonical_ip;
+use crate::detect::protocol::DeclaredProtocol;
+use crate::external::ExternalService;
+use crate::mesh::change::Change;
+use crate::mesh::endpoint_index::EndpointIndex;
+use crate::mesh::protocol_index::ProtocolIndex;
+use crate::mesh::route_index::RouteIndex;
+use crate::mesh::service_index::ServiceIndex;
+use crate::mesh::workload_index::WorkloadIndex;
+use crate::name::NamespacedName;
+use crate::route::key::RouteKey;
+use crate::route::rule::Route;
+use crate::route::table::{CompiledRule, RouteTable};
+use crate::service::{Endpoint, EndpointKey, Service};
+use crate::traffic::policy::TrafficPolicy;
+use crate::workload::{Workload, WorkloadUid};
+
+/// Everything that the mesh consists of at one moment. It is plain data. Cloning is cheap in
+/// memory (entries are shared), so writers copy, change and publish; readers never wait.
+///
+/// ```
+/// use weft_model::mesh::{Change, Resolution, Transport};
+/// use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
+/// use weft_model::workload::{Enrolment, Workload, WorkloadUid};
+/// use weft_model::{Mesh, NamespacedName, OriginalDestination};
+///
+/// let web = NamespacedName::new("shop", "web");
+/// let uid = WorkloadUid::from("web-1");
+/// let identity = "spiffe://cluster.local/ns/shop/sa/web".parse()?;
+/// let mut mesh = Mesh::default();
+/// mesh.apply(Change::Service(Service {
+///     key: web.clone(),
+///     hostname: "web.shop.svc.cluster.local".into(),
+///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
+///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
+/// }));
+/// mesh.apply(Change::Workload(Workload {
+///     addresses: vec!["10.0.2.1".parse()?],
+///     enrolment: Enrolment::Captured,
+///     ..Workload::new(uid.clone(), identity, "node-2")
+/// }));
+/// mesh.apply(Change::Endpoint(Endpoint {
+///     key: EndpointKey { service: web, address: "10.0.2.1".parse()? },
+///     workload: Some(uid),
+///     ports: vec![(80, 8080)],
+///     ready: true,
+/// }));
+///
+/// // A pod on node-1 connects to the Service's address: its endpoint is reached by a tunnel.
+/// let destination = OriginalDestination::new("10.96.0.1:80".parse()?);
+/// let Resolution::Service { candidates, .. } = mesh.resolve("node-1", destination)? else {
+///     unreachable!("it is a Service's address")
+/// };
+/// assert_eq!(candidates[0].address, "10.0.2.1:8080".parse()?);
+/// assert!(matches!(candidates[0].transport, Transport::Tunnel { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    pub(super) workloads: WorkloadIndex,
+    pub(super) services: ServiceIndex,
+    pub(super) endpoints: EndpointIndex,
+    protocols: ProtocolIndex,
+    routes: RouteIndex,
+    traffic_policies: HashMap<NamespacedName, Arc<TrafficPolicy>>,
+    /// External services by name.
+    pub(super) external_services: BTreeMap<NamespacedName, Arc<ExternalService>>,
+}
+
+impl Mesh {
+    /// Turns the snapshot into the one after a change. Applying the same change twice is
+    /// harmless.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Workload(workload) => self.workloads.insert(Arc::new(workload)),
+            Change::WorkloadRemoved(uid) => self.workloads.remove(&uid),
+            Change::Service(service) => {
+                let key = service.key.clone();
+                self.services.insert(Arc::new(service));
+                self.compile_service(&key);
+            }
+            Change::ServiceRemoved(key) => {
+                self.services.remove(&key);
+                self.compile_service(&key);
+            }
+            Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
+            Change::EndpointRemoved(key) => self.remove_endpoint(&key),
+            Change::Route(route) => self.routes.insert(Arc::new(route), &self.services),
+            Change::RouteRemoved(key) => self.routes.remove(&key, &self.services),
+            Change::TrafficPolicy(policy) => {
+                let key = policy.service.clone();
+                self.traffic_policies.insert(key, Arc::from(policy));
+            }
+            Change::TrafficPolicyRemoved(key) => {
+                self.traffic_policies.remove(&key);
+            }
+            Change::ExternalService(service) => {
+                let key = service.key.clone();
+                self.external_services.insert(key, Arc::new(service));
+            }
+            Change::ExternalServiceRemoved(key) => {
+                self.external_services.remove(&key);
+            }
+        }
+    }
+
+    /// Compiles anew what follows from a Service, which is new, different or removed.
+    fn compile_service(&mut self, key: &NamespacedName) {
+        self.routes.compile(key, &self.services);
+        let of_service = self.endpoints.of_service(key);
+        self.protocols
+            .update_service(of_service, &self.services, &self.endpoints);
+    }
+
+    fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {
+        let replaced = self.endpoints.insert(Arc::clone(&endpoint));
+        let (old, new) = (replaced.as_deref(), Some(&*endpoint));
+        self.protocols
+            .update_endpoint(old, new, &self.services, &self.endpoints);
+    }
+
+    fn remove_endpoint(&mut self, key: &EndpointKey) {
+        let removed = self.endpoints.remove(key);
+        self.protocols
+            .update_endpoint(removed.as_deref(), None, &self.services, &self.endpoints);
+    }
+
+    /// The workload of that UID.
+    pub fn workload(&self, uid: &WorkloadUid) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload that has that address.
+    pub fn workload_by_address(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.by_address(canonical_ip(address))
+    }
+
+    /// All workloads, in no particular order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.iter()
+    }
+
+    /// All Services, in no particular order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.iter()
+    }
+
+    /// The Service of that name.
+    pub fn service(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// The Service that has that virtual address.
+    pub fn service_by_address(&self, address: IpAddr) -> Option<&Arc<Service>> {
+        self.services.by_address(canonical_ip(address))
+    }
+
+    /// The endpoints of a Service, ready or not.
+    pub fn endpoints(&self, service: &NamespacedName) -> &[Arc<Endpoint>] {
+        self.endpoints.of_service(service)
+    }
+
+    /// Whether some Service has an endpoint at that address.
+    pub fn is_endpoint_address(&self, address: IpAddr) -> bool {
+        self.endpoints.has_address(canonical_ip(address))
+    }
+
+    /// The protocol of a port of a workload, as the Services declare it that the workload is
+    /// an endpoint of, ready or not, and whose target port that is; unknown where there are
+    /// none.
+    ///
+    /// Where several disagree, the one counts that lets the proxy look at less: opaque
+    /// where one of them declares it, else TLS, else HTTP, and unknown only where none
+    /// declares anything ([`DeclaredProtocol::merge`]).
+    pub fn declared_protocol(&self, workload: &WorkloadUid, port: u16) -> DeclaredProtocol {
+        self.protocols.get(workload, port)
+    }
+
+    /// The route of that key.
+    pub fn route(&self, key: &RouteKey) -> Option<&Arc<Route>> {
+        self.routes.get(key)
+    }
+
+    /// The rules for what clients of a namespace send to a port of a Service; `None` where
+    /// no route is attached.
+    pub fn route_table(
+        &self,
+        service: &NamespacedName,
+        port: u16,
+        client_namespace: &str,
+    ) -> Option<&Arc<RouteTable>> {
+        let routes = self.routes.of_service(service)?;
+        routes.table(client_namespace, port)
+    }
+
+    /// The compiled rules of all routes.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
+        self.routes.compiled().flat_map(|routes| routes.rules())
+    }
+
+    /// The TrafficPolicy of a Service, `None` where it has none.
+    pub fn traffic_policy(&self, service: &NamespacedName) -> Option<&Arc<TrafficPolicy>> {
+        self.traffic_policies.get(service)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::OriginalDestination;
+use crate::fixtures::{endpoint, route, service, workload};
+
+fn mesh(changes: impl IntoIterator<Item = Change>) -> Mesh {
+    let mut mesh = Mesh::default();
+    changes.into_iter().for_each(|change| mesh.apply(change));
+    mesh
+}
+
+#[test]
+fn a_reused_address_belongs_to_the_new_pod_whatever_the_order_of_changes() {
+    let old = workload("old", "10.0.1.5", "node-1");
+    let new = workload("new", "10.0.1.5", "node-2");
+    let mesh = mesh([
+        Change::Workload(old.clone()),
+        Change::Workload(new),
+        Change::WorkloadRemoved(old.uid),
+    ]);
+    let owner = mesh
+        .workload_by_address("10.0.1.5".parse().unwrap())
+        .unwrap();
+    assert_eq!(&*owner.name, "new");
+}
+
+/// A Service of that name whose port 80 has a name, which declares a protocol.
+fn declaring(name: &str, port_name: &str) -> Change {
+    let mut service = service(name, "10.96.0.1", 80);
+    service.ports[0].name = port_name.into();
+    Change::Service(service)
+}
+
+#[test]
+fn a_port_of_a_workload_has_the_protocol_that_its_services_declare() {
+    use DeclaredProtocol::{Http, Http2, Opaque, Unknown};
+    let pod = WorkloadUid::from("pod");
+    let endpoint = |service: &str| endpoint(service, "10.0.1.1", Some("pod"), (80, 8080));
+    let mut mesh = mesh([
+        declaring("a", "http"),
+        Change::Endpoint(endpoint("a")),
+        // Declared when it is already an endpoint.
+        Change::Endpoint(endpoint("b")),
+    ]);
+    let declared = |mesh: &Mesh| mesh.declared_protocol(&pod, 8080);
+    assert_eq!(declared(&mesh), Http);
+    assert_eq!(mesh.declared_protocol(&pod, 80), Unknown, "no target port");
+    let other = WorkloadUid::from("other");
+    assert_eq!(mesh.declared_protocol(&other, 8080), Unknown);
+    for (port_name, expected) in [
+        ("grpc", Http),
+        ("", Http),
+        ("tcp-db", Opaque),
+        ("web", Http),
+        ("redis", Opaque),
+    ] {
+        mesh.apply(declaring("b", port_name));
+        assert_eq!(declared(&mesh), expected, "{port_name}");
+    }
+    mesh.apply(Change::ServiceRemoved(endpoint("b").key.service));
+    assert_eq!(declared(&mesh), Http);
+    mesh.apply(declaring("b", "grpc"));
+    mesh.apply(Change::EndpointRemoved(endpoint("a").key));
+    assert_eq!(declared(&mesh), Http2);
+    let not_ready = Endpoint {
+        ready: false,
+        ..endpoint("b")
+    };
+    mesh.apply(Change::Endpoint(not_ready));
+    assert_eq!(declared(&mesh), Http2, "ready or not");
+    mesh.apply(Change::EndpointRemoved(endpoint("b").key));
+    assert_eq!(declared(&mesh), Unknown);
+}
+
+#[test]
+fn the_protocol_of_an_address_follows_the_workload_that_has_it() {
+    let (old, new) = (WorkloadUid::from("old"), WorkloadUid::from("new"));
+    let endpoint = |pod| endpoint("a", "10.0.1.1", Some(pod), (80, 8080));
+    let mesh = mesh([
+        declaring("a", "http"),
+        Change::Endpoint(endpoint("old")),
+        Change::Endpoint(endpoint("new")),
+    ]);
+    assert_eq!(
+        mesh.declared_protocol(&old, 8080),
+        DeclaredProtocol::Unknown
+    );
+    assert_eq!(mesh.declared_protocol(&new, 8080), DeclaredProtocol::Http);
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let name = "[ab]";
+    let address = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]);
+    prop_oneof![
+        (name, address.clone()).prop_map(|(n, a)| Change::Workload(workload(&n, a, "node-1"))),
+        name.prop_map(|n| Change::WorkloadRemoved(WorkloadUid::from(n.as_str()))),
+        (name, address.clone()).prop_map(|(n, a)| Change::Service(service(&n, a, 80))),
+        (name, "http|tcp").prop_map(|(n, port)| declaring(&n, &port)),
+        name.prop_map(|n| Change::ServiceRemoved(NamespacedName::new("default", &n))),
+        (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
+            &s,
+            a,
+            Some(&w),
+            (80, 8080)
+        ))),
+        (name, address)
+            .prop_map(|(s, a)| Change::EndpointRemoved(endpoint(&s, a, None, (80, 80)).key)),
+        (name, name).prop_map(|(n, s)| Change::Route(route(&n, &s))),
+        name.prop_map(|n| Change::RouteRemoved(route(&n, "a").key)),
+    ]
+}
+
+proptest! {
+    /// Every index points at a resource that exists, whatever happened before.
+    #[test]
+    fn indexes_never_outlive_their_resources(changes in prop::collection::vec(any_change(), 0..40)) {
+        let mesh = mesh(changes);
+        mesh.workloads.assert_consistent();
+        mesh.services.assert_consistent();
+        mesh.endpoints.assert_consistent();
+        mesh.protocols.assert_consistent(&mesh.services, &mesh.endpoints);
+        for name in ["a", "b"] {
+            let (service, parent) = (NamespacedName::new("default", name), route(name, name));
+            let mut routes = ["a", "b"].into_iter().filter_map(|r| mesh.route(&route(r, name).key));
+            let attached = routes.any(|route| route.parents == parent.parents);
+            let holds = mesh.route_table(&service, 80, "any").is_some();
+            prop_assert_eq!(holds, attached && mesh.service(&service).is_some());
+        }
+    }
+
+    /// A change applied twice is the same as once, so a stream may repeat itself.
+    #[test]
+    fn repeating_the_last_change_changes_nothing(changes in prop::collection::vec(any_change(), 1..20)) {
+        let once = mesh(changes.clone());
+        let mut twice = once.clone();
+        twice.apply(changes.last().unwrap().clone());
+        for address in ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"] {
+            let destination = OriginalDestination::new(address.parse().unwrap());
+            prop_assert_eq!(once.resolve("node-1", destination), twice.resolve("node-1", destination));
+        }
+    }
+}
