@@ -8,6 +8,7 @@
 //! * `stream`: the two halves of one tunnel, and its place on the connection
 //! * `limits`, `keepalive`: what both sides have in common
 
+mod batch;
 pub(crate) mod client;
 mod keepalive;
 mod limits;

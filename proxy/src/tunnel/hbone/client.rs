@@ -9,12 +9,13 @@ use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
+use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
     CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
 };
 use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPlace, Streams};
-use crate::tls::handshake::{self, ClientTls};
+use crate::tls::handshake;
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
 
@@ -44,19 +45,20 @@ impl HboneClient {
         idle: Duration,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
-        let (requests, connection) = h2::client::Builder::new()
+        let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
+        let handshake = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME_SIZE)
             .max_header_list_size(HEADER_LIST)
             .max_send_buffer_size(SEND_BUFFER)
             .enable_push(false)
-            .handshake(tls.map_err(TunnelError::Tls)?)
-            .await?;
+            .handshake(tls.clone());
+        let (requests, connection) = tls.drive(handshake).await?;
         let streams = Arc::<Streams>::default();
         let driven = Arc::clone(&streams);
         tokio::spawn(async move {
-            drive(connection, &driven, idle).await;
+            drive(connection, &tls, &driven, idle).await;
             driven.close();
         });
         Ok(Self { requests, streams })
@@ -116,10 +118,15 @@ async fn exchange(
 }
 
 /// Runs the connection until the peer ends it, stops answering, or nobody uses it.
-async fn drive(mut connection: Connection<ClientTls, Bytes>, streams: &Streams, idle: Duration) {
+async fn drive(
+    mut connection: Connection<BatchedTls, Bytes>,
+    tls: &BatchedTls,
+    streams: &Streams,
+    idle: Duration,
+) {
     let unanswered = until_unanswered(connection.ping_pong());
     tokio::select! {
-        result = &mut connection => {
+        result = tls.drive(connection) => {
             if let Err(error) = result {
                 tracing::debug!(%error, "tunnel connection ended");
             }

@@ -9,6 +9,7 @@ use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
 use http::{Request, Response, StatusCode};
 
+use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
     CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
@@ -22,7 +23,8 @@ use crate::tunnel::stream::TunnelStream;
 /// An accepted connection. It moves only while [`HboneServer::accept`] is awaited, its
 /// streams too; dropped, it cuts them.
 pub(crate) struct HboneServer {
-    connection: Connection<ServerTls, Bytes>,
+    connection: Connection<BatchedTls, Bytes>,
+    tls: BatchedTls,
     /// Resolves when the peer does not answer pings any more.
     unanswered: Pin<Box<dyn Future<Output = ()> + Send>>,
     streams: Arc<Streams>,
@@ -43,18 +45,21 @@ impl HboneServer {
     /// # Errors
     /// When the client doesn't speak HTTP/2.
     pub(crate) async fn handshake(tls: ServerTls) -> Result<Self, TunnelError> {
-        let mut connection = Builder::new()
+        let tls = BatchedTls::new(tls.into());
+        let mut handshake = Builder::new();
+        let handshake = handshake
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME_SIZE)
             .max_header_list_size(HEADER_LIST)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buffer_size(SEND_BUFFER)
-            .handshake(tls)
-            .await?;
+            .handshake(tls.clone());
+        let mut connection = tls.drive(handshake).await?;
         let unanswered = Box::pin(until_unanswered(connection.ping_pong()));
         Ok(Self {
             connection,
+            tls,
             unanswered,
             streams: Arc::default(),
             has_ended: false,
@@ -71,7 +76,7 @@ impl HboneServer {
             return None;
         }
         let accepted = tokio::select! {
-            accepted = self.connection.accept() => accepted,
+            accepted = self.tls.drive(self.connection.accept()) => accepted,
             () = &mut self.unanswered => None,
         };
         self.has_ended = !matches!(accepted, Some(Ok(_)));
