@@ -4,13 +4,15 @@
 //! a FIN (or END_STREAM) on the other, a reset becomes a reset. Buffers are bounded,
 //! grow only while they fill, and are given back when a connection idles.
 //!
-//! * `tcp`, `tunnel`, `duplex`: one direction, by what it is between
-//! * `buffer`: the buffer of a direction
-//! * `meter`, `error`: what a direction tells while it runs, and when it breaks
+//! * `tcp`, `tunnel`, `duplex`: one half of a connection, by what it is between
+//! * `halves`: both halves at the same time
+//! * `buffer`: the buffer of a half
+//! * `meter`, `error`: what a half tells while it runs, and when it breaks
 
 mod buffer;
 mod duplex;
 mod error;
+mod halves;
 mod meter;
 mod old_duplex;
 mod plain;
@@ -19,6 +21,7 @@ mod tcp;
 mod tunnel;
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,38 +33,42 @@ pub(crate) use stream::{TcpSide, relay_stream};
 use self::End as CloseReason;
 use self::duplex::duplex;
 use self::error::RelayError;
+use self::halves::{Half, run_both};
 use self::meter::Meter;
 use self::tcp::tcp_to_tcp;
 use self::tunnel::{tcp_to_tunnel, tunnel_to_tcp};
 use crate::detect::PrefixedStream;
 use crate::stream::Stream;
 
-/// Carries bytes between two ends until both directions ended, beginning with what was
+/// Carries bytes between two ends until both halves ended, beginning with what was
 /// read of either already. Dropped before, it cuts both, and so does a break of either.
 #[allow(dead_code, reason = "until the walks use it")]
-pub(crate) async fn relay(
+pub(crate) fn relay(
     downstream: PrefixedStream,
     upstream: PrefixedStream,
     progress: &Progress,
     timeouts: IdleTimeouts,
-) -> CloseReason {
+) -> impl Future<Output = CloseReason> + Send {
+    // Built outside of the future, which would hold it twice: many wait at the same time.
     let mut ends = Ends {
         downstream,
         upstream,
         is_finished: false,
     };
-    tokio::select! {
-        result = ends.carry(progress) => match result {
-            Ok(()) => {
-                ends.is_finished = true;
-                CloseReason::Finished
-            }
-            Err((reason, error)) => {
-                tracing::debug!(%error, ?reason, "a connection broke");
-                reason
-            }
-        },
-        () = progress.idle(timeouts) => CloseReason::Idle,
+    async move {
+        tokio::select! {
+            result = ends.carry(progress) => match result {
+                Ok(()) => {
+                    ends.finish();
+                    CloseReason::Finished
+                }
+                Err((reason, error)) => {
+                    tracing::debug!(%error, ?reason, "a connection broke");
+                    reason
+                }
+            },
+            () = progress.idle(timeouts) => CloseReason::Idle,
+        }
     }
 }
 
@@ -74,18 +81,24 @@ struct Ends {
 }
 
 impl Ends {
-    /// Runs both directions to their ends; a break of either ends both.
+    /// They have finished in order: dropping them cuts nothing.
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
+
+    /// Runs both halves, with the code that fits what the two ends are.
     async fn carry(&mut self, progress: &Progress) -> Result<(), (CloseReason, RelayError)> {
         let first_sent = self.downstream.take_first();
         let first_received = self.upstream.take_first();
-        let (sent, received) = (Meter::Sent(progress), Meter::Received(progress));
+        let sent = Meter::new(Half::Sent, progress);
+        let received = Meter::new(Half::Received, progress);
         match (self.downstream.stream_mut(), self.upstream.stream_mut()) {
             (Stream::Tcp(downstream), Stream::Tcp(upstream)) => {
                 let (from_downstream, to_downstream) = downstream.split();
                 let (from_upstream, to_upstream) = upstream.split();
                 let sending = tcp_to_tcp(first_sent, from_downstream, to_upstream, sent);
                 let receiving = tcp_to_tcp(first_received, from_upstream, to_downstream, received);
-                both(sending, receiving).await
+                carry_both(pin!(sending), pin!(receiving)).await
             }
             (Stream::Tcp(downstream), Stream::Tunnel(upstream)) => {
                 let (from_downstream, to_downstream) = downstream.split();
@@ -93,7 +106,7 @@ impl Ends {
                 let sending = tcp_to_tunnel(first_sent, from_downstream, to_upstream, sent);
                 let receiving =
                     tunnel_to_tcp(first_received, from_upstream, to_downstream, received);
-                both(sending, receiving).await
+                carry_both(pin!(sending), pin!(receiving)).await
             }
             (Stream::Tunnel(downstream), Stream::Tcp(upstream)) => {
                 let (from_downstream, to_downstream) = downstream.split();
@@ -101,7 +114,7 @@ impl Ends {
                 let sending = tunnel_to_tcp(first_sent, from_downstream, to_upstream, sent);
                 let receiving =
                     tcp_to_tunnel(first_received, from_upstream, to_downstream, received);
-                both(sending, receiving).await
+                carry_both(pin!(sending), pin!(receiving)).await
             }
             (downstream, upstream) => {
                 let (downstream, upstream) = ((first_sent, downstream), (first_received, upstream));
@@ -111,6 +124,17 @@ impl Ends {
     }
 }
 
+async fn carry_both(
+    mut sending: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+    mut receiving: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+) -> Result<(), (CloseReason, RelayError)> {
+    run_both(|half, context| match half {
+        Half::Sent => sending.as_mut().poll(context),
+        Half::Received => receiving.as_mut().poll(context),
+    })
+    .await
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         if !self.is_finished {
@@ -118,21 +142,6 @@ impl Drop for Ends {
             self.upstream.stream_mut().reset_on_close();
         }
     }
-}
-
-async fn both(
-    sending: impl Future<Output = Result<(), RelayError>>,
-    receiving: impl Future<Output = Result<(), RelayError>>,
-) -> Result<(), (CloseReason, RelayError)> {
-    let sending = async {
-        let sent = sending.await;
-        sent.map_err(|error| (error.close_reason_when_sending(), error))
-    };
-    let receiving = async {
-        let received = receiving.await;
-        received.map_err(|error| (error.close_reason_when_receiving(), error))
-    };
-    tokio::try_join!(sending, receiving).map(|_| ())
 }
 
 /// First buffer of a direction, in bytes: enough for most requests.

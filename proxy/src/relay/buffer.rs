@@ -1,4 +1,4 @@
-//! The buffer of one direction: bounded, grown only while reads fill it, and given back
+//! The buffer of one half: bounded, grown only while reads fill it, and given back
 //! while nothing comes.
 
 use std::io;
@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Size of the first buffer of a direction, in bytes: enough for most requests.
+/// Size of the first buffer of a half, in bytes: enough for most requests.
 const SMALLEST: usize = 8 * 1024;
 /// Size of the largest, in bytes.
 const LARGEST: usize = 64 * 1024;
 
-/// The buffer of one direction.
+/// The buffer of one half.
 #[derive(Debug)]
 pub(super) struct ReadBuffer {
     /// The bytes that were read last, as far as nobody took them.

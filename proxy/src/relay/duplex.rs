@@ -1,6 +1,5 @@
 //! Between two ends of any kind, such as TLS that begins here.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,12 +9,13 @@ use tokio::io::AsyncWrite;
 
 use super::buffer::ReadBuffer;
 use super::error::RelayError;
+use super::halves::{Half, run_both};
 use super::meter::Meter;
 use super::{End as CloseReason, Progress};
 use crate::detect::FirstBytes;
 use crate::stream::Stream;
 
-/// Carries bytes between two ends of any kind until both directions ended. TLS that ends
+/// Carries bytes between two ends of any kind until both halves ended. TLS that ends
 /// without having said so (RFC 8446 section 6.1) was cut, which is a break.
 ///
 /// # Errors
@@ -25,22 +25,16 @@ pub(super) async fn duplex(
     (first_of_upstream, upstream): (FirstBytes, &mut Stream),
     progress: &Progress,
 ) -> Result<(), (CloseReason, RelayError)> {
-    let mut sending = Transfer::new(first_of_downstream, Meter::Sent(progress));
-    let mut receiving = Transfer::new(first_of_upstream, Meter::Received(progress));
-    poll_fn(|context| {
-        let sent = sending.poll(context, downstream, upstream);
-        let sent = sent.map_err(|error| (error.close_reason_when_sending(), error))?;
-        let received = receiving.poll(context, upstream, downstream);
-        let received = received.map_err(|error| (error.close_reason_when_receiving(), error))?;
-        match sent.is_ready() && received.is_ready() {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+    let mut sent = Transfer::new(first_of_downstream, Meter::new(Half::Sent, progress));
+    let mut received = Transfer::new(first_of_upstream, Meter::new(Half::Received, progress));
+    run_both(|half, context| match half {
+        Half::Sent => sent.poll(context, downstream, upstream),
+        Half::Received => received.poll(context, upstream, downstream),
     })
     .await
 }
 
-/// One direction.
+/// One half.
 #[derive(Debug)]
 struct Transfer<'a> {
     state: State,
@@ -52,7 +46,7 @@ struct Transfer<'a> {
     meter: Meter<'a>,
 }
 
-/// What a direction does next.
+/// What a half does next.
 #[derive(Debug)]
 enum State {
     Writing,
@@ -72,7 +66,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Carries as much as there is and fits; ready when the direction has ended.
+    /// Carries as much as there is and fits; ready when the half has ended.
     fn poll(
         &mut self,
         context: &mut Context<'_>,

@@ -1,31 +1,34 @@
-//! One direction's share of a connection's progress.
+//! One half's share of a connection's progress.
 
 use std::sync::atomic::Ordering;
 
 use super::Progress;
+use super::halves::Half;
 
-/// One direction's share of a connection's progress.
+/// Counts what one half carries.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Meter<'a> {
-    /// From downstream to upstream.
-    Sent(&'a Progress),
-    /// Back.
-    Received(&'a Progress),
+pub(super) struct Meter<'a> {
+    half: Half,
+    progress: &'a Progress,
 }
 
-impl Meter<'_> {
-    /// Counts bytes that were carried.
-    pub(super) fn add(self, count: usize) {
-        let (counter, count) = match self {
-            Self::Sent(progress) => (&progress.sent, count as u64),
-            Self::Received(progress) => (&progress.received, count as u64),
-        };
-        counter.fetch_add(count, Ordering::Relaxed);
+impl<'a> Meter<'a> {
+    /// For this half of a connection.
+    pub(super) fn new(half: Half, progress: &'a Progress) -> Self {
+        Self { half, progress }
     }
 
-    /// Notes that the direction has ended.
+    /// Counts bytes that were carried.
+    pub(super) fn add(self, count: usize) {
+        let counter = match self.half {
+            Half::Sent => &self.progress.sent,
+            Half::Received => &self.progress.received,
+        };
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that this half has ended.
     pub(super) fn ended(self) {
-        let (Self::Sent(progress) | Self::Received(progress)) = self;
-        progress.ended.fetch_add(1, Ordering::Relaxed);
+        self.progress.ended.fetch_add(1, Ordering::Relaxed);
     }
 }

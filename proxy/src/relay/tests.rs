@@ -115,7 +115,7 @@ async fn read_all(source: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     bytes
 }
 
-/// One direction's bytes: first ones that were read already, the rest, and how it is cut.
+/// One half's bytes: first ones that were read already, the rest, and how it is cut.
 type Traffic = (usize, usize, Vec<usize>);
 
 fn traffic() -> impl Strategy<Value = Traffic> {
@@ -132,7 +132,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Both directions at once; each ends when its sender does, whatever the other does.
+    /// Both halves at once; each ends when its sender does, whatever the other does.
     #[test]
     fn what_goes_in_comes_out_in_every_combination(up in traffic(), down in traffic()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
