@@ -7,7 +7,9 @@ pub(crate) mod keepalive;
 pub(crate) mod pool;
 
 pub(crate) use crate::tunnel::hbone::request::connect_request as request;
-pub use crate::tunnel::hbone::request::{InvalidTunnelRequest, destination, forwarded_client};
+pub(crate) use crate::tunnel::hbone::request::{
+    InvalidTunnelRequest, destination, forwarded_client,
+};
 
 /// Stream window in bytes (ztunnel: 4 MiB). It bounds what one connection can have
 /// buffered on the way.

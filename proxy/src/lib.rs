@@ -6,9 +6,9 @@
 //!
 //! * [`sockets`]: the sockets of one pod, the one trait; [`net`] connects them
 //! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
-//! * [`tls`], [`hbone`]: the tunnel
+//! * [`tls`], [`tunnel`], [`hbone`]: the tunnel
 //! * [`http`]: requests, matched and changed as routes say
-//! * `relay`: bytes both ways
+//! * `stream`, `detect`, `relay`: one end of a connection, its first bytes, and bytes both ways
 //! * [`resilience`]: what TrafficPolicies let through, and where to
 //! * `traffic_split`: the shares of a rule's backends
 //! * `sniff`: what a client sends first

@@ -120,7 +120,7 @@ impl<'a> Transfer<'a> {
                 return Poll::Ready(Ok(State::Writing));
             }
             self.buffer = ReadBuffer::new(BytesMut::new());
-            self.meter.ended();
+            self.meter.end();
             return Poll::Ready(Ok(State::Finishing));
         }
         if self.is_unflushed {

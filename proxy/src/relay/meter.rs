@@ -28,7 +28,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Notes that this half has ended.
-    pub(super) fn ended(self) {
+    pub(super) fn end(self) {
         self.progress.ended.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn tcp_to_tcp(
         }
         write_all(&mut sink, &buffer.bytes, meter).await?;
     }
-    meter.ended();
+    meter.end();
     finish(&mut sink).await;
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) async fn tcp_to_tunnel(
     while read_unless_reset(&mut source, &mut buffer, sink).await? > 0 {
         send(sink, &mut buffer, meter).await?;
     }
-    meter.ended();
+    meter.end();
     sink.finish().map_err(RelayError::Write)
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn tunnel_to_tcp(
             break;
         }
     }
-    meter.ended();
+    meter.end();
     finish(&mut sink).await;
     Ok(())
 }

@@ -6,7 +6,8 @@
 //! * `client`: an outgoing connection, shared by many tunnels
 //! * `server`: an accepted connection, and the requests that arrive on it
 //! * `stream`: the two halves of one tunnel, and its place on the connection
-//! * `limits`, `keepalive`: what both sides have in common
+//! * `batch`: the writes of one turn, gathered
+//! * `limits`, `keepalive`: what else both sides have in common
 
 mod batch;
 pub(crate) mod client;
