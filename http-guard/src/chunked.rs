@@ -60,16 +60,20 @@ impl ChunkedBody {
                 _ => {
                     self.line_bytes += 1;
                     self.next = self.read_line_byte(*byte)?;
+                    if self.next == Next::Data && self.size == 0 {
+                        return Ok(ChunksRead {
+                            taken: taken + 1,
+                            was_last: true,
+                        });
+                    }
                 }
             }
             taken += 1;
-            if self.next == Next::Data && self.size == 0 {
-                let was_last = true;
-                return Ok(ChunksRead { taken, was_last });
-            }
         }
-        let was_last = false;
-        Ok(ChunksRead { taken, was_last })
+        Ok(ChunksRead {
+            taken,
+            was_last: false,
+        })
     }
 
     fn skip_data(&mut self, available: usize) -> usize {
@@ -83,29 +87,33 @@ impl ChunkedBody {
 
     /// Reads a byte of the line before a chunk's data: `size [ extensions ] CRLF`.
     fn read_line_byte(&mut self, byte: u8) -> Result<Next, Refusal> {
-        match (self.next, byte) {
-            (Next::FirstDigit | Next::Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                self.add_digit(byte)?;
-                Ok(Next::Digit)
+        match self.next {
+            Next::FirstDigit | Next::Digit => self.read_size_byte(byte),
+            Next::Extension(extension) if byte == b'\r' && extension.may_end() => {
+                Ok(Next::LineFeed)
             }
-            (Next::Digit, b';') => Ok(Next::Extension(ChunkExtension::BeforeName)),
-            (Next::Digit, b'\r') => Ok(Next::LineFeed),
-            (Next::FirstDigit | Next::Digit, _) => Err(Refusal::ChunkSize),
-            (Next::Extension(extension), b'\r') if extension.may_end() => Ok(Next::LineFeed),
-            (Next::Extension(extension), _) => match extension.next(byte) {
+            Next::Extension(extension) => match extension.next(byte) {
                 Some(extension) => Ok(Next::Extension(extension)),
                 None => Err(Refusal::ChunkExtension),
             },
-            (Next::LineFeed, b'\n') => Ok(Next::Data),
+            Next::LineFeed if byte == b'\n' => Ok(Next::Data),
             _ => Err(Refusal::ChunkLineEnd),
         }
     }
 
-    fn add_digit(&mut self, byte: u8) -> Result<(), Refusal> {
-        let digit = char::from(byte).to_digit(16).map(u64::from);
-        let size = self.size.checked_mul(16).zip(digit);
-        let (high, low) = size.ok_or(Refusal::ChunkSize)?;
-        self.size = high | low;
-        Ok(())
+    fn read_size_byte(&mut self, byte: u8) -> Result<Next, Refusal> {
+        if let Some(digit) = char::from(byte).to_digit(16) {
+            // The highest digit would be lost.
+            if self.size >> 60 != 0 {
+                return Err(Refusal::ChunkSize);
+            }
+            self.size = self.size << 4 | u64::from(digit);
+            return Ok(Next::Digit);
+        }
+        match byte {
+            b';' if self.next == Next::Digit => Ok(Next::Extension(ChunkExtension::BeforeName)),
+            b'\r' if self.next == Next::Digit => Ok(Next::LineFeed),
+            _ => Err(Refusal::ChunkSize),
+        }
     }
 }

@@ -42,13 +42,25 @@ impl fmt::Display for OriginalDestination {
 /// A block of addresses in CIDR notation: `10.0.0.0/8`, `fd00::/8`, or a single
 /// address. Host bits must be zero, so that a typing error doesn't silently
 /// mean a larger block.
+///
+/// ```
+/// use weft_model::AddressBlock;
+///
+/// let block: AddressBlock = "10.0.0.0/8".parse()?;
+/// assert!(block.contains("10.1.2.3".parse()?));
+/// assert!(block.contains("::ffff:10.1.2.3".parse()?), "an IPv4 address, too");
+/// assert!(!block.contains("11.0.0.1".parse()?));
+/// let error = "10.0.0.1/8".parse::<AddressBlock>().unwrap_err();
+/// assert!(error.to_string().contains("did you mean 10.0.0.0/8?"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AddressBlock {
     network: IpAddr,
     prefix_length: u8,
 }
 
-/// Why a text is not an address block.
+/// The reason why a text is not an address block.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidAddressBlock {
     /// The part before the slash is no IP address.

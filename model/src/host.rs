@@ -41,7 +41,7 @@ impl HostPattern {
         (!self.0.starts_with("*.")).then_some(&self.0)
     }
 
-    /// How closely the pattern fits a host name; see [`specificity`].
+    /// Specificity of the pattern for a host name that it fits; see [`specificity`].
     pub fn specificity_for(&self, host: &str) -> Option<usize> {
         specificity(&self.0, host)
     }
@@ -71,9 +71,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// How closely a pattern (`name` or `*.name`, in lower case) fits a host name, the higher
-/// the closer: an exact name before any wildcard, a long wildcard before a short one.
-/// `None` when it doesn't fit. Host names are compared without regard to case.
+/// Specificity of a pattern (`name` or `*.name`, in lower case) for a host name, the higher
+/// the closer it fits: an exact name before any wildcard, a long wildcard before a short
+/// one. `None` when it doesn't fit. Host names are compared without regard to case.
 pub fn specificity(pattern: &str, host: &str) -> Option<usize> {
     let host = host.to_ascii_lowercase();
     match pattern.strip_prefix("*.") {

@@ -9,7 +9,7 @@ const LONGEST_ID: usize = 2048;
 /// Longest trust domain, in bytes (SPIFFE-ID section 2.1).
 const LONGEST_TRUST_DOMAIN: usize = 255;
 
-/// Why a text is not an identity.
+/// The reason why a text is not an identity.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidIdentity {
     /// Not `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
@@ -57,6 +57,16 @@ impl fmt::Display for TrustDomain {
 ///
 /// Its text is `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`, the
 /// form that Istio made common, so that certificates of either mesh are understood.
+///
+/// ```
+/// use weft_model::SpiffeId;
+///
+/// let id: SpiffeId = "spiffe://cluster.local/ns/shop/sa/cart".parse()?;
+/// assert_eq!((id.namespace(), id.service_account()), ("shop", "cart"));
+/// assert_eq!(id, SpiffeId::new("cluster.local".parse()?, "shop", "cart")?);
+/// assert!("spiffe://cluster.local/ns/shop/sa/cart/extra".parse::<SpiffeId>().is_err());
+/// # Ok::<(), weft_model::identity::InvalidIdentity>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SpiffeId {
     trust_domain: TrustDomain,

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use weft_model::Mesh;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_proxy::admin::Readiness;
-use weft_proxy::config::remote::DiscoveryStatus;
+use weft_proxy::discovery::DiscoveryStatus;
 
 use capture::Capturer;
 use lifecycle::Desired;
@@ -52,11 +52,9 @@ struct Pod {
 }
 
 impl Agent {
-    pub(crate) fn new(
-        capturer: Arc<Capturer>,
-        discovery: watch::Receiver<DiscoveryStatus>,
-        readiness: Arc<Readiness>,
-    ) -> Self {
+    pub(crate) fn new(capturer: Arc<Capturer>) -> Self {
+        let discovery = capturer.runtime.discovery();
+        let readiness = Arc::clone(&capturer.runtime.readiness);
         readiness.unmet(
             CONFIGURATION,
             "the control plane has not sent everything yet",
@@ -74,13 +72,13 @@ impl Agent {
     /// Reconciles until `stop` says to stop; then releases every pod and waits for
     /// their connections, no longer than the drain deadline.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut mesh = self.capturer.shared.store.subscribe();
+        let mut mesh = self.capturer.runtime.node.store.subscribe();
         let mut table = self.capturer.table.subscribe();
         loop {
             mesh.mark_unchanged();
             table.mark_unchanged();
             self.discovery.mark_unchanged();
-            let snapshot = self.capturer.shared.store.snapshot();
+            let snapshot = self.capturer.runtime.node.store.snapshot();
             self.reconcile(&snapshot);
             self.judge_readiness(&snapshot);
             // The senders of all four outlive this function.
@@ -96,7 +94,7 @@ impl Agent {
     }
 
     fn reconcile(&mut self, mesh: &Mesh) {
-        let node = &self.capturer.shared.node;
+        let node = &self.capturer.runtime.node.name;
         let local = mesh.workloads().filter(|workload| workload.node == *node);
         let local: HashMap<_, _> = local
             .map(|workload| (workload.uid.clone(), workload))
@@ -156,12 +154,12 @@ impl Agent {
             return;
         }
         self.readiness.met(CONFIGURATION);
-        if !every_pod_was_tried(mesh, &self.capturer.shared.node, &self.capturer.table) {
+        if !every_pod_was_tried(mesh, &self.capturer.runtime.node.name, &self.capturer.table) {
             return;
         }
         self.readiness.met(PODS);
         self.ready = true;
-        self.capturer.reports.complete();
+        self.capturer.runtime.captures.complete();
         if let Err(error) = self.capturer.redirect.collect_leftovers() {
             tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
         }

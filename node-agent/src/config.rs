@@ -8,23 +8,23 @@ use weft_model::Mesh;
 use weft_model::external::ExternalService;
 use weft_model::service::{Endpoint, Service, ServiceKind};
 use weft_model::workload::{Enrolment, Workload};
-use weft_proxy::config::remote::DiscoveryStatus;
+use weft_proxy::discovery::DiscoveryStatus;
 
 use crate::agent::capture::Capturer;
 
 pub(crate) fn describe(capturer: &Capturer, discovery: &DiscoveryStatus) -> Value {
-    let mesh = capturer.shared.store.snapshot();
+    let mesh = capturer.runtime.node.store.snapshot();
     let pods: serde_json::Map<_, _> = capturer
         .table
         .snapshot()
         .into_iter()
         .map(|(uid, state)| (uid.to_string(), json!(state)))
         .collect();
-    let certificates = capturer.certificates.expiries().into_iter().map(|(identity, expiry)| {
+    let certificates = capturer.runtime.certificates.expiries().into_iter().map(|(identity, expiry)| {
         json!({ "identity": identity.to_string(), "not_after": expiry.map(unix_seconds) })
     });
     json!({
-        "node": capturer.shared.node,
+        "node": capturer.runtime.node.name,
         "control_plane": {
             "connected": discovery.connected,
             "synchronized": discovery.synchronized,

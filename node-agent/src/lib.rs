@@ -3,6 +3,6 @@
 //! the kernel tests can use them as the agent does.
 
 pub mod netns;
-pub mod pod_net;
+pub mod pod_sockets;
 pub mod processes;
 pub mod redirect;

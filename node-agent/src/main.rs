@@ -1,6 +1,6 @@
 //! `weft-node-agent`: takes the opted-in pods of one node into the mesh.
 //!
-//! It follows the control plane ([`weft_proxy::config`]), and for each pod of its
+//! It follows the control plane ([`weft_proxy::discovery`]), and for each pod of its
 //! node that opted in it obtains a certificate, starts a proxy on sockets inside the
 //! pod's network namespace, and has the kernel hand it the pod's connections
 //! ([`agent`], [`weft_node_agent::redirect`]).

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
-use weft_proxy::config::remote::DiscoveryStatus;
+use weft_proxy::discovery::DiscoveryStatus;
 
 use crate::agent::capture::Capturer;
 use crate::agent::table::PodPhase;
@@ -18,8 +18,8 @@ use crate::agent::table::PodPhase;
 /// The agent's metrics, all named `weft_*`.
 #[derive(Debug)]
 pub(crate) struct AgentMetrics {
-    pub(crate) capturer: Arc<Capturer>,
-    pub(crate) discovery: watch::Receiver<DiscoveryStatus>,
+    capturer: Arc<Capturer>,
+    discovery: watch::Receiver<DiscoveryStatus>,
 }
 
 impl Collector for AgentMetrics {
@@ -32,6 +32,15 @@ impl Collector for AgentMetrics {
 }
 
 impl AgentMetrics {
+    /// What is measured of an agent.
+    pub(crate) fn new(capturer: Arc<Capturer>) -> Self {
+        let discovery = capturer.runtime.discovery();
+        Self {
+            capturer,
+            discovery,
+        }
+    }
+
     fn capture_states(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut metric = encoder.encode_descriptor(
             "weft_pod_capture_state",
@@ -79,7 +88,7 @@ impl AgentMetrics {
             None,
             MetricType::Gauge,
         )?;
-        for (identity, expiry) in self.capturer.certificates.expiries() {
+        for (identity, expiry) in self.capturer.runtime.certificates.expiries() {
             let labels = [("identity", identity.to_string())];
             ConstGauge::new(seconds(expiry)).encode(metric.encode_family(&labels)?)?;
         }

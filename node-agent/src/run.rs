@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,10 @@ use weft_node_agent::redirect::{
     CgroupError, PinsError, Redirect, RedirectError, RedirectOptions, UnknownPods,
     enter_node_namespace,
 };
-use weft_proxy::admin::{self, Pages, Readiness};
-use weft_proxy::config::captures::CaptureReports;
-use weft_proxy::config::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
-use weft_proxy::config::remote::{self, DiscoveryOptions, DiscoveryStatus};
-use weft_proxy::identity::{CertificateManager, CertificateStore};
-use weft_proxy::metrics::Metrics;
-use weft_proxy::shared::{Settings, Shared};
-use weft_proxy::store::Store;
-use weft_proxy::workers::Workers;
+use weft_proxy::Settings;
+use weft_proxy::admin::{self, Pages};
+use weft_proxy::control_plane::ControlPlaneOptions;
+use weft_proxy::runtime::{Runtime, RuntimeError, RuntimeOptions};
 
 use crate::agent::Agent;
 use crate::agent::capture::Capturer;
@@ -37,6 +33,8 @@ const STAND_BY: Duration = Duration::from_millis(50);
 pub(crate) enum RunError {
     #[error("can't start threads: {0}")]
     Threads(io::Error),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     #[error("can't catch signals: {0}")]
     Signals(io::Error),
     #[error("can't read the agent's own network namespace: {0}")]
@@ -47,8 +45,6 @@ pub(crate) enum RunError {
     Cgroup(CgroupError),
     #[error("{0}")]
     Redirect(#[from] RedirectError),
-    #[error("{0}")]
-    ControlPlane(#[from] ControlPlaneError),
     #[error("can't listen on {address}: {error}; choose another with {option}")]
     Listen {
         address: SocketAddr,
@@ -78,12 +74,6 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
         redirect = load_when_free(&arguments) => redirect?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let control_plane = ControlPlane::new(ControlPlaneOptions {
-        address: arguments.control_plane.clone(),
-        server_name: arguments.control_plane_name.clone(),
-        root_certificates: arguments.root_certificates.clone(),
-        token_file: arguments.token_file.clone(),
-    })?;
     let admin = listen(arguments.admin, "--admin").await?;
     if !arguments.admin.ip().is_loopback() {
         tracing::warn!(address = %arguments.admin, "the admin endpoint is open to the network, without authentication");
@@ -92,28 +82,23 @@ async fn serve(arguments: RunArguments) -> Result<(), RunError> {
         Some(address) => Some(listen(address, "--monitoring").await?),
         None => None,
     };
-    let (store, reports) = (Arc::new(Store::new()), CaptureReports::default());
-    let capturer = capturer(&arguments, redirect, &control_plane, &store, &reports)?;
-    let (status, discovery) = watch::channel(DiscoveryStatus::default());
-    let readiness = Arc::new(Readiness::default());
-    let agent = Agent::new(
-        Arc::clone(&capturer),
-        discovery.clone(),
-        Arc::clone(&readiness),
-    );
-    let (pages, all) = pages(&capturer, discovery, readiness);
+    let capturer = Arc::new(Capturer {
+        runtime: runtime(&arguments)?,
+        redirect,
+        namespaces: Namespaces::watch().map_err(RunError::OwnNamespace)?,
+        table: PodTable::default(),
+        drain_deadline: arguments.drain_deadline,
+        pinned: arguments.pin_directory.is_some(),
+        draining: watch::Sender::new(0),
+        ended: Notify::new(),
+    });
+    let agent = Agent::new(Arc::clone(&capturer));
+    let (pages, all) = pages(&capturer);
     tokio::spawn(admin::serve(admin, all));
     if let Some(listener) = monitoring {
         tokio::spawn(admin::serve(listener, pages));
     }
-    let node = Arc::clone(&capturer.shared.node);
-    let options = DiscoveryOptions {
-        node,
-        control_plane,
-        store,
-        captures: reports,
-    };
-    tokio::spawn(remote::run(options, status));
+    capturer.runtime.follow_control_plane();
     agent.run(stop).await;
     if arguments.pin_directory.is_some() {
         // What is dropped is detached; what is pinned shall stay.
@@ -169,69 +154,40 @@ async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener
     })
 }
 
-fn capturer(
-    arguments: &RunArguments,
-    redirect: Redirect,
-    control_plane: &ControlPlane,
-    store: &Arc<Store>,
-    reports: &CaptureReports,
-) -> Result<Arc<Capturer>, RunError> {
-    let workers = match arguments.workers {
-        Some(count) => count.get(),
-        None => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-    };
-    let workers = Workers::start(workers).map_err(RunError::Threads)?;
-    let certificates = Arc::new(CertificateStore::default());
-    let shared = Shared::new(
-        &arguments.node,
-        Arc::clone(store),
-        Arc::clone(&certificates),
-        Arc::new(Metrics::new()),
-        Settings::default(),
-    )
-    .with_control_plane(control_plane.clone());
+/// The proxy, with no pod yet.
+fn runtime(arguments: &RunArguments) -> Result<Runtime, RunError> {
+    let runtime = Runtime::new(RuntimeOptions {
+        node: arguments.node.clone(),
+        control_plane: ControlPlaneOptions {
+            address: arguments.control_plane.clone(),
+            server_name: arguments.control_plane_name.clone(),
+            root_certificates: arguments.root_certificates.clone(),
+            token_file: arguments.token_file.clone(),
+        },
+        workers: arguments.workers.map(NonZeroUsize::get),
+        settings: Settings::default(),
+    })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = arguments.node,
         control_plane = arguments.control_plane,
-        workers = workers.count(),
+        workers = runtime.workers(),
         admin = %arguments.admin,
         "starting",
     );
-    let runtime = tokio::runtime::Handle::current();
-    Ok(Arc::new(Capturer {
-        redirect,
-        shared: Arc::new(shared),
-        workers,
-        certificates: CertificateManager::new(control_plane.clone(), certificates, runtime),
-        namespaces: Namespaces::watch().map_err(RunError::OwnNamespace)?,
-        reports: reports.clone(),
-        table: PodTable::default(),
-        drain_deadline: arguments.drain_deadline,
-        pinned: arguments.pin_directory.is_some(),
-        draining: watch::Sender::new(0),
-        ended: Notify::new(),
-    }))
+    Ok(runtime)
 }
 
 /// The pages for monitoring, and all of them.
-fn pages(
-    capturer: &Arc<Capturer>,
-    discovery: watch::Receiver<DiscoveryStatus>,
-    readiness: Arc<Readiness>,
-) -> (Pages, Pages) {
-    let (metrics, connections) = (
-        Arc::clone(&capturer.shared.metrics),
-        Arc::clone(&capturer.shared.connections),
-    );
-    let own = AgentMetrics {
-        capturer: Arc::clone(capturer),
-        discovery: discovery.clone(),
-    };
-    metrics.register(|registry| registry.register_collector(Box::new(own)));
-    let monitoring = admin::monitoring(readiness, metrics);
-    let capturer = Arc::clone(capturer);
-    let config = move || config::describe(&capturer, &discovery.borrow());
-    let all = admin::all(monitoring.clone(), connections, config);
-    (monitoring, all)
+fn pages(capturer: &Arc<Capturer>) -> (Pages, Pages) {
+    let runtime = &capturer.runtime;
+    let own = AgentMetrics::new(Arc::clone(capturer));
+    runtime
+        .node
+        .telemetry
+        .metrics()
+        .register(|registry| registry.register_collector(Box::new(own)));
+    let (described, discovery) = (Arc::clone(capturer), runtime.discovery());
+    let config = move || config::describe(&described, &discovery.borrow());
+    (runtime.monitoring_pages(), runtime.admin_pages(config))
 }

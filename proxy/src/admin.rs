@@ -6,12 +6,12 @@ use http::StatusCode;
 use weft_admin::Answer;
 pub use weft_admin::{Pages, Readiness, serve};
 
-use crate::connections::ConnectionTable;
-use crate::metrics::Metrics;
+use crate::telemetry::Telemetry;
 
 /// What a proxy shows to whoever reaches its node: nothing about traffic.
-pub fn monitoring(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Pages {
-    Pages::new(readiness).with("/metrics", move || match metrics.encode() {
+pub fn monitoring(readiness: Arc<Readiness>, telemetry: &Telemetry) -> Pages {
+    let telemetry = telemetry.clone();
+    Pages::new(readiness).with("/metrics", move || match telemetry.encode() {
         Ok(metrics) => Answer::open_metrics(metrics),
         Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     })
@@ -20,10 +20,13 @@ pub fn monitoring(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Pages {
 /// Everything, for the operator on the node. `config` is asked at each request.
 pub fn all(
     monitoring: Pages,
-    connections: Arc<ConnectionTable>,
+    telemetry: &Telemetry,
     config: impl Fn() -> serde_json::Value + Send + Sync + 'static,
 ) -> Pages {
+    let telemetry = telemetry.clone();
     monitoring
         .with("/config", move || Answer::json(&config()))
-        .with("/connections", move || Answer::json(&connections.list()))
+        .with("/connections", move || {
+            Answer::json(&telemetry.connections().list())
+        })
 }

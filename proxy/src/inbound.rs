@@ -1,72 +1,21 @@
-//! The ways of a connection into a pod: through a tunnel, as plaintext, or handed
-//! over by another pod of the same node. Each asks the model whether it may, connects
-//! to the application, carries and records.
+//! The ways of a connection into a pod: through a tunnel, as plaintext, or handed over by
+//! another pod of the same node. Each becomes an [`arrival`]; what follows is the same for
+//! all: authorize, connect to the application, carry, record.
+//!
+//! * [`hbone`], [`plaintext`], [`same_node`]: the ways
+//! * [`arrival`]: what every phase needs to know of a connection
+//! * [`authorize`]: whether it may reach the pod
+//! * [`application`]: the pod's own application
+//! * [`deliver`]: carrying it there
+//! * [`http`]: its requests, on ports that are declared as HTTP
+//! * [`error`]: why it fails
 
+mod application;
+mod arrival;
+mod authorize;
+mod deliver;
+mod error;
 pub(crate) mod hbone;
+mod http;
 pub(crate) mod plaintext;
 pub(crate) mod same_node;
-
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::net::TcpStream;
-use weft_model::workload::Workload;
-
-use crate::error::InboundError;
-use crate::net::{Net, Purpose};
-use crate::record::{self, Connection, Direction, Outcome, Party, Path, Security};
-use crate::relay::Progress;
-use crate::shared::{LocalPod, Shared};
-
-/// Connects to the pod's own application, which will see `client` as its peer.
-async fn connect<N: Net>(
-    shared: &Shared<N>,
-    pod: &LocalPod<N>,
-    to: SocketAddr,
-    client: SocketAddr,
-) -> Result<(TcpStream, Duration), InboundError> {
-    let began = Instant::now();
-    let connecting = pod.net.connect(to, Purpose::Application { client });
-    let connected = tokio::time::timeout(shared.settings.connect_timeout, connecting).await;
-    let stream = connected.map_err(|_| InboundError::ConnectTimeout)?;
-    Ok((stream.map_err(InboundError::Connect)?, began.elapsed()))
-}
-
-/// An inbound connection from what is known of its client.
-fn describe(
-    workload: &Arc<Workload>,
-    source: Party,
-    to: SocketAddr,
-    security: Security,
-    path: Path,
-) -> Connection {
-    let destination = Party::workload(workload, Some(to));
-    let destination = match security {
-        Security::Plaintext | Security::Tls => destination,
-        Security::MutualTls | Security::SameNode => destination.proven(workload.identity.clone()),
-    };
-    Connection {
-        direction: Direction::Inbound,
-        path,
-        security,
-        source,
-        destination,
-        service: None,
-        service_hostname: None,
-        original_destination: Some(to),
-    }
-}
-
-/// Records a connection that was refused or failed before its first byte.
-fn refused<N>(
-    shared: &Shared<N>,
-    pod: &LocalPod<N>,
-    connection: &Connection,
-    error: &InboundError,
-    began: Instant,
-) {
-    let outcome = Outcome::failed(error.flag(), error);
-    let (uid, nothing) = (&pod.started_as.uid, Progress::default());
-    record::closed(&shared.metrics, uid, connection, &nothing, &outcome, began);
-}

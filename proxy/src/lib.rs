@@ -1,48 +1,49 @@
 //! The data plane, a library: the same proxy for the node's agent and for a sidecar.
 //!
-//! A connection out of a pod walks through `outbound`, one into a pod through
-//! `inbound`; both read top-down as a short list of phases. Everything else serves
-//! these two:
+//! A connection out of a pod walks through `outbound`, one into a pod through `inbound`; both
+//! read top-down as a short list of phases, and hand their requests to a folder `http` of
+//! their own. Everything else serves these two, here from the top down:
 //!
-//! * [`net`]: where sockets live, the one trait
-//! * [`proxy`], [`workers`]: one proxy per pod, on its home worker
-//! * [`tls`], [`hbone`]: the tunnel
-//! * [`http`]: requests, matched and changed as routes say
-//! * `relay`: bytes both ways
-//! * [`resilience`]: what TrafficPolicies let through, and where to
-//! * `traffic_split`: the shares of a rule's backends
-//! * `sniff`: what a client sends first
-//! * `record`, [`metrics`], `access_log`, [`connections`]: what is known afterwards
-//! * [`rate_limit`]: asking a rate limit service
-//! * [`config`], [`identity`], [`store`]: what the control plane tells
+//! * [`runtime`]: puts a proxy together: what a binary starts
+//! * [`listen`]: a pod's listeners, accept loops and drain; the only place that knows both
+//!   walks
+//! * [`node`], `pod`: what all pods share, and what belongs to one
+//! * `upstream`, `tunnel`: connections to endpoints, and what carries them between proxies
+//! * `http`: HTTP as a mechanism; `relay`, `stream`, `detect`: bytes as a mechanism
+//! * `traffic`, `rate_limit`: what TrafficPolicies and rate limit services let through
+//! * [`telemetry`]: what is known of connections and requests, while they last and afterwards
+//! * [`discovery`], [`identity`], [`control_plane`], [`store`]: what the control plane tells
+//! * [`sockets`]: where sockets live, the one trait
 //! * [`admin`]: what an operator asks
 
-mod accept;
-mod access_log;
 pub mod admin;
-pub mod config;
-pub mod connections;
-pub mod error;
-pub mod hbone;
-pub mod http;
+mod admission;
+pub mod control_plane;
+mod detect;
+pub mod discovery;
+#[cfg(test)]
+mod fixtures;
+mod http;
 pub mod identity;
 mod inbound;
-pub mod metrics;
-pub mod net;
+pub mod listen;
+pub mod node;
 mod outbound;
-pub mod proxy;
-pub mod rate_limit;
-pub mod record;
+mod pod;
+mod rate_limit;
 mod relay;
-pub mod resilience;
-pub mod shared;
-mod sniff;
+pub mod runtime;
+pub mod settings;
+pub mod sockets;
 pub mod store;
+mod stream;
+mod sync;
+pub mod telemetry;
 pub mod tls;
-mod traffic_split;
-pub mod workers;
+mod traffic;
+pub mod tunnel;
+mod upstream;
 
-pub use proxy::PodProxy;
-pub use relay::IdleTimeouts;
-pub use shared::{Settings, Shared};
-pub use traffic_split::RuleSequences;
+pub use self::listen::PodProxy;
+pub use self::node::Node;
+pub use self::settings::{IdleTimeouts, Settings};

@@ -203,7 +203,7 @@ mod tests {
             .collect()
     }
 
-    fn asked(bytes: &[u8]) -> Option<String> {
+    fn server_name_of(bytes: &[u8]) -> Option<String> {
         parse(bytes)
             .unwrap()
             .unwrap()
@@ -216,19 +216,19 @@ mod tests {
         let other = extension(0x33, &[5; 1200]);
         let all = [&other[..], &server_name("Shop.Example.ORG"), &other].concat();
         assert_eq!(
-            asked(&records(&hello(&all), 16384)).unwrap(),
+            server_name_of(&records(&hello(&all), 16384)).unwrap(),
             "shop.example.org"
         );
         assert_eq!(
-            asked(&records(&hello(&server_name("a.b.")), 16384)).unwrap(),
+            server_name_of(&records(&hello(&server_name("a.b.")), 16384)).unwrap(),
             "a.b"
         );
-        assert_eq!(asked(&records(&hello(&other), 16384)), None);
+        assert_eq!(server_name_of(&records(&hello(&other), 16384)), None);
         // As before TLS had extensions.
         let mut bare = hello(&[]);
         bare.truncate(bare.len() - 2);
         bare[3] -= 2;
-        assert_eq!(asked(&records(&bare, 16384)), None);
+        assert_eq!(server_name_of(&records(&bare, 16384)), None);
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
             let bytes = records(&hello(&extensions), size);
             let cut = cut % bytes.len();
             prop_assert_eq!(parse(&bytes[..cut]), Ok(None), "a part is never enough");
-            prop_assert_eq!(asked(&bytes), Some(name));
+            prop_assert_eq!(server_name_of(&bytes), Some(name));
         }
 
         /// What was told of the first bytes stays true when more follow.

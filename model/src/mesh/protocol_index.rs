@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::detect::protocol::DeclaredProtocol;
 use crate::mesh::endpoint_index::EndpointIndex;
 use crate::mesh::service_index::ServiceIndex;
+use crate::name::NamespacedName;
 use crate::service::{Endpoint, EndpointKey};
 use crate::workload::WorkloadUid;
 
@@ -31,6 +32,23 @@ impl ProtocolIndex {
         let ports = self.by_workload.get(workload);
         let protocol = ports.and_then(|ports| ports.protocols.get(&port));
         protocol.copied().unwrap_or(DeclaredProtocol::Unknown)
+    }
+
+    /// The Service whose target port that is, when exactly one has it.
+    pub(super) fn only_service<'a>(
+        &self,
+        workload: &WorkloadUid,
+        port: u16,
+        endpoints: &'a EndpointIndex,
+    ) -> Option<&'a NamespacedName> {
+        let keys = &self.by_workload.get(workload)?.endpoints;
+        let serves = |endpoint: &&Arc<Endpoint>| endpoint.ports.iter().any(|(_, to)| *to == port);
+        let of_workload = keys.iter().filter_map(|key| endpoints.get(key));
+        let mut services = of_workload
+            .filter(serves)
+            .map(|endpoint| &endpoint.key.service);
+        let first = services.next()?;
+        services.all(|service| service == first).then_some(first)
     }
 
     /// Follows the change of one endpoint from `old` to `new`, after the other indexes.

@@ -175,11 +175,18 @@ impl Mesh {
     /// an endpoint of, ready or not, and whose target port that is; unknown where there are
     /// none.
     ///
-    /// Where several disagree, the one counts that lets the proxy look at less: opaque
+    /// Of several that disagree, the one counts that lets the proxy look at less: opaque
     /// where one of them declares it, else TLS, else HTTP, and unknown only where none
     /// declares anything ([`DeclaredProtocol::merge`]).
     pub fn declared_protocol(&self, workload: &WorkloadUid, port: u16) -> DeclaredProtocol {
         self.protocols.get(workload, port)
+    }
+
+    /// The Service that a workload is an endpoint of on that target port, when there is
+    /// exactly one.
+    pub fn service_of_port(&self, workload: &WorkloadUid, port: u16) -> Option<&Arc<Service>> {
+        let only = self.protocols.only_service(workload, port, &self.endpoints);
+        self.services.get(only?)
     }
 
     /// The route of that key.

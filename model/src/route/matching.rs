@@ -153,14 +153,14 @@ impl RequestMatch {
                 .all(|parameter| has_query_parameter(request, parameter))
     }
 
-    /// How two matches that one request fulfils compare: the one that is `Less` comes
-    /// first (HTTPRouteRule and GRPCRouteRule in the Gateway API). Ties are left to the
-    /// age of the routes.
+    /// Order of two matches that one request fulfils: the one that is `Less` counts first
+    /// (HTTPRouteRule and GRPCRouteRule in the Gateway API). Ties are left to the age of the
+    /// routes.
     pub fn compare_precedence(&self, other: &Self) -> Ordering {
-        let rank = |of: &Self| {
-            let method = u8::from(of.method.is_some());
-            let counts = (method, of.headers.len(), of.query.len());
-            (of.path.rank(), counts)
+        let rank = |matching: &Self| {
+            let method = u8::from(matching.method.is_some());
+            let counts = (method, matching.headers.len(), matching.query.len());
+            (matching.path.rank(), counts)
         };
         rank(other).cmp(&rank(self))
     }

@@ -9,15 +9,14 @@ use tokio::sync::{Notify, watch};
 use weft_model::SpiffeId;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_node_agent::netns::{NamespaceIdentity, NetworkNamespace};
-use weft_node_agent::pod_net::PodNet;
+use weft_node_agent::pod_sockets::PodSockets;
 use weft_node_agent::redirect::{
     CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectError,
 };
-use weft_proxy::config::captures::CaptureReports;
-use weft_proxy::identity::{CertificateManager, IdentityInUse};
-use weft_proxy::proxy::PodProxy;
-use weft_proxy::shared::Shared;
-use weft_proxy::workers::Workers;
+use weft_proxy::PodProxy;
+use weft_proxy::identity::IdentityInUse;
+use weft_proxy::listen::Listener;
+use weft_proxy::runtime::Runtime;
 
 use super::namespaces::{Claim, NamespaceError, Namespaces, Place};
 use super::table::PodTable;
@@ -61,11 +60,8 @@ impl CaptureError {
 #[derive(Debug)]
 pub(crate) struct Capturer {
     pub(crate) redirect: Redirect,
-    pub(crate) shared: Arc<Shared<PodNet>>,
-    pub(crate) workers: Workers,
-    pub(crate) certificates: Arc<CertificateManager>,
+    pub(crate) runtime: Runtime,
     pub(crate) namespaces: Arc<Namespaces>,
-    pub(crate) reports: CaptureReports,
     pub(crate) table: PodTable,
     pub(crate) drain_deadline: Duration,
     /// What is attached outlives the agent.
@@ -81,8 +77,8 @@ pub(crate) struct Capturer {
 pub(crate) struct Captured {
     pub(crate) workload: Arc<Workload>,
     kernel: CapturedPod,
-    proxy: PodProxy<PodNet>,
-    net: Arc<PodNet>,
+    proxy: PodProxy,
+    sockets: Arc<PodSockets>,
     /// Keeps the certificate alive.
     identity: Arc<IdentityInUse>,
     /// Keeps the namespace to this pod.
@@ -91,7 +87,7 @@ pub(crate) struct Captured {
 
 impl Captured {
     pub(crate) fn namespace(&self) -> NamespaceIdentity {
-        self.net.namespace().identity()
+        self.sockets.namespace().identity()
     }
 
     /// Applies another mode, other exclusions or addresses.
@@ -99,9 +95,9 @@ impl Captured {
     /// # Errors
     /// When the kernel refuses; the pod then stays captured in its previous form.
     pub(crate) fn update(&mut self, workload: &Arc<Workload>) -> Result<(), CaptureError> {
-        let workload = with_addresses(workload, self.net.namespace())?;
+        let workload = with_addresses(workload, self.sockets.namespace())?;
         self.kernel
-            .update(&request(&workload, self.net.namespace(), &self.proxy))?;
+            .update(&request(&workload, self.sockets.namespace(), &self.proxy))?;
         self.workload = workload;
         Ok(())
     }
@@ -118,7 +114,7 @@ impl Captured {
 impl Capturer {
     /// Starts to use an identity, so that its certificate is there when it is needed.
     pub(crate) fn use_identity(&self, identity: &SpiffeId) -> Arc<IdentityInUse> {
-        Arc::new(self.certificates.use_identity(identity))
+        Arc::new(self.runtime.certificates.use_identity(identity))
     }
 
     /// Takes a pod in. Whatever fails, or when this is cancelled, nothing stays.
@@ -136,18 +132,18 @@ impl Capturer {
         let namespace = self.namespaces.open(&place, found)?;
         let workload = &with_addresses(workload, &namespace)?;
         self.await_certificate(workload, &identity).await?;
-        let net = Arc::new(PodNet::new(namespace, self.redirect.sockets()));
-        let (shared, worker) = (Arc::clone(&self.shared), self.workers.assign());
-        let proxy = PodProxy::start(shared, Arc::clone(workload), Arc::clone(&net), worker)
-            .map_err(CaptureError::Proxy)?;
+        let sockets = Arc::new(PodSockets::new(namespace, self.redirect.sockets()));
+        let shared = Arc::clone(&sockets);
+        let proxy = self.runtime.start_pod(Arc::clone(workload), shared);
+        let proxy = proxy.map_err(CaptureError::Proxy)?;
         let kernel = self
             .redirect
-            .capture(&request(workload, net.namespace(), &proxy))?;
+            .capture(&request(workload, sockets.namespace(), &proxy))?;
         Ok(Captured {
             workload: Arc::clone(workload),
             kernel,
             proxy,
-            net,
+            sockets,
             identity,
             claim,
         })
@@ -209,13 +205,13 @@ impl Capturer {
             workload,
             kernel,
             proxy,
-            net,
+            sockets,
             identity,
             claim,
         } = pod;
         part(&workload, kernel);
         let current = self.namespaces.find(&Place::of(&workload));
-        let deadline = match current == Some(net.namespace().identity()) {
+        let deadline = match current == Some(sockets.namespace().identity()) {
             true => self.drain_deadline,
             false => self.drain_deadline.min(NAMESPACE_GONE),
         };
@@ -227,7 +223,7 @@ impl Capturer {
             // The ports are free for a successor.
             drop(claim);
             proxy.drain(deadline).await;
-            drop((net, identity));
+            drop((sockets, identity));
             tracing::info!(
                 target: "agent",
                 pod = %workload.name,
@@ -264,7 +260,7 @@ impl Capturer {
 
     /// Forgets everything about a pod that is gone.
     pub(crate) fn forget_pod(&self, pod: &WorkloadUid) {
-        self.reports.release(pod);
+        self.runtime.captures.release(pod);
         self.table.remove(pod);
     }
 }
@@ -292,7 +288,7 @@ fn with_addresses(
 fn request<'a>(
     workload: &'a Workload,
     namespace: &'a NetworkNamespace,
-    proxy: &'a PodProxy<PodNet>,
+    proxy: &'a PodProxy,
 ) -> PodCapture<'a> {
     let listeners = proxy.listeners();
     PodCapture {
@@ -307,7 +303,7 @@ fn request<'a>(
     }
 }
 
-fn pair(listener: &weft_proxy::proxy::Listener) -> ListenerPair<'_> {
+fn pair(listener: &Listener) -> ListenerPair<'_> {
     ListenerPair {
         v4: listener.v4.as_fd(),
         v6: listener.v6.as_ref().map(AsFd::as_fd),

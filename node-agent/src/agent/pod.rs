@@ -8,8 +8,8 @@ use weft_model::SpiffeId;
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_node_agent::netns::{NamespaceIdentity, NetworkNamespace};
-use weft_proxy::config::backoff::Backoff;
-use weft_proxy::config::captures::PodCapture;
+use weft_proxy::control_plane::Backoff;
+use weft_proxy::discovery::PodCaptureState;
 use weft_proxy::identity::IdentityInUse;
 
 use super::capture::{CaptureError, Captured, Capturer};
@@ -126,7 +126,7 @@ impl PodTask {
             (Step::Release, Held::Captured(pod) | Held::Leaving(pod, _), _) => {
                 self.log("not captured any more");
                 self.capturer.release(*pod);
-                self.capturer.reports.release(&self.uid);
+                self.capturer.runtime.captures.release(&self.uid);
                 Ok(())
             }
             (Step::LeaveEnforced, Held::Captured(pod), _) => {
@@ -203,7 +203,10 @@ impl PodTask {
 
     /// Says that the pod is captured.
     fn captured(&self) {
-        self.capturer.reports.set(&self.uid, PodCapture::Captured);
+        self.capturer
+            .runtime
+            .captures
+            .set(&self.uid, PodCaptureState::Captured);
         self.capturer
             .table
             .set(&self.workload, PodPhase::Captured, None);
@@ -214,7 +217,7 @@ impl PodTask {
     /// doesn't let go of outbound connections does so at the release.
     fn stop_outbound(&mut self, mut pod: Box<Captured>) -> Result<(), CaptureError> {
         let result = pod.stop_outbound();
-        self.capturer.reports.release(&self.uid);
+        self.capturer.runtime.captures.release(&self.uid);
         self.capturer.table.set_phase(&self.uid, PodPhase::Leaving);
         self.held = Held::Leaving(pod, Instant::now() + INBOUND_GRACE);
         self.identity = None;
@@ -292,8 +295,9 @@ impl PodTask {
             .set(&self.workload, phase, Some(reason.into()));
         if phase == PodPhase::Failed {
             self.capturer
-                .reports
-                .set(&self.uid, PodCapture::Failed(reason.into()));
+                .runtime
+                .captures
+                .set(&self.uid, PodCaptureState::Failed(reason.into()));
         }
         let strict = self.workload.mtls_mode == MtlsMode::Strict;
         tracing::error!(

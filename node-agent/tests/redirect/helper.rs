@@ -36,7 +36,7 @@ fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
         let file = File::open(namespace).expect("the pod's namespace");
         NetworkNamespace::from_file(file, Path::new(namespace)).expect("a namespace")
     };
-    let net = weft_node_agent::pod_net::PodNet::new(open(), redirect.sockets());
+    let net = weft_node_agent::pod_sockets::PodSockets::new(open(), redirect.sockets());
     let listeners = Listeners::open(&net);
     let pod = PodCapture {
         namespace: &open(),

@@ -7,9 +7,9 @@ use weft_model::mtls::MtlsMode;
 use weft_model::ports::HBONE_PORT;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::redirect::PodCapture;
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::Purpose;
 
-use crate::lab::{Captured, Lab, accept, address, block_on, dial, isolated};
+use crate::lab::{Captured, Lab, accept, address, dial, isolated};
 
 const PERMISSIVE: MtlsMode = MtlsMode::Permissive;
 const STRICT: MtlsMode = MtlsMode::Strict;
@@ -55,7 +55,7 @@ fn the_application_sees_its_client() {
             let purpose = Purpose::Application {
                 client: address(client),
             };
-            let stream = block_on(captured.net.connect(to, purpose)).unwrap();
+            let stream = captured.connect(to, purpose).unwrap();
             let (accepted, from) = application.accept().unwrap();
             assert_eq!(from, address(client), "accept()");
             assert_eq!(
@@ -79,7 +79,7 @@ fn an_application_for_both_families_sees_an_ipv4_client_mapped() {
         let purpose = Purpose::Application {
             client: address("10.9.0.20:4444"),
         };
-        let _stream = block_on(captured.net.connect(to, purpose)).unwrap();
+        let _stream = captured.connect(to, purpose).unwrap();
         let (accepted, from) = application.accept().unwrap();
         assert_eq!(from, address("[::ffff:10.9.0.20]:4444"));
         assert_eq!(accepted.peer_addr().unwrap(), from);
@@ -99,7 +99,7 @@ fn an_ipv4_application_keeps_the_true_peer_of_an_ipv6_client() {
             client: address("[fd09::14]:4444"),
         };
         let to = address("10.9.0.10:8080");
-        let _stream = block_on(captured.net.connect(to, purpose)).unwrap();
+        let _stream = captured.connect(to, purpose).unwrap();
         let (_, from) = application.accept().unwrap();
         assert_eq!(from.ip(), captured.pod.v4());
     });
@@ -118,7 +118,9 @@ fn the_proxy_reaches_the_application_also_from_another_address_of_the_pod() {
         let purpose = Purpose::Application {
             client: address("10.9.0.20:4444"),
         };
-        block_on(captured.net.connect(address("10.9.0.11:8080"), purpose)).unwrap();
+        captured
+            .connect(address("10.9.0.11:8080"), purpose)
+            .unwrap();
         assert_eq!(application.accept().unwrap().1, address("10.9.0.20:4444"));
     });
 }

@@ -17,12 +17,12 @@ use nix::sched::{CloneFlags, unshare};
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::netns::NetworkNamespace;
-use weft_node_agent::pod_net::PodNet;
+use weft_node_agent::pod_sockets::PodSockets;
 use weft_node_agent::redirect::{
     CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectOptions, SocketMaps,
     UnknownPods,
 };
-use weft_proxy::net::Net;
+use weft_proxy::sockets::{self, Purpose, Sockets};
 
 /// Tells the process of a test where its cgroup is.
 const CGROUP: &str = "WEFT_KERNEL_TEST_CGROUP";
@@ -311,8 +311,8 @@ impl Pod {
         let _ = self.run(|| ip(arguments));
     }
 
-    pub(crate) fn net(&self, redirect: &Redirect) -> PodNet {
-        PodNet::new(self.reopened(), redirect.sockets())
+    pub(crate) fn net(&self, redirect: &Redirect) -> PodSockets {
+        PodSockets::new(self.reopened(), redirect.sockets())
     }
 
     /// The namespace once more.
@@ -334,7 +334,7 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(crate) fn open(net: &PodNet) -> Self {
+    pub(crate) fn open(net: &PodSockets) -> Self {
         let bind = |port: u16| {
             ["127.0.0.1", "::1"].map(|ip| {
                 let address = SocketAddr::new(ip.parse().expect("an address"), port);
@@ -371,7 +371,7 @@ fn pair([v4, v6]: &[TcpListener; 2]) -> ListenerPair<'_> {
 /// A pod with the proxy's listeners in it, captured.
 pub(crate) struct Captured {
     pub(crate) pod: Pod,
-    pub(crate) net: PodNet,
+    pub(crate) net: PodSockets,
     pub(crate) listeners: Listeners,
     pub(crate) captured: CapturedPod,
     pub(crate) sockets: Arc<SocketMaps>,
@@ -403,6 +403,15 @@ impl Captured {
             captured,
             sockets: redirect.sockets(),
         }
+    }
+
+    /// Connects as the proxy does.
+    pub(crate) fn connect(
+        &self,
+        to: SocketAddr,
+        purpose: Purpose,
+    ) -> io::Result<tokio::net::TcpStream> {
+        block_on(sockets::connect(&self.net, to, purpose, PATIENCE))
     }
 
     pub(crate) fn update(&mut self, mtls_mode: MtlsMode, excluded: &[&str]) {

@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{Redirect, RedirectOptions};
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::{Purpose, Sockets};
 
-use crate::lab::{Captured, Lab, accept, address, block_on, dial, eventually, isolated};
+use crate::lab::{Captured, Lab, accept, address, dial, eventually, isolated};
 
 const STRICT: MtlsMode = MtlsMode::Strict;
 
@@ -114,17 +114,16 @@ fn records_end_when_the_other_end_exists_or_the_attempt_fails() {
             client: client.local_addr().unwrap(),
         };
         let nobody = SocketAddr::new(captured.pod.v4(), 9);
-        block_on(captured.net.connect(nobody, purpose)).expect_err("nobody listens");
+        captured
+            .connect(nobody, purpose)
+            .expect_err("nobody listens");
         let application = captured
             .pod
             .run(|| TcpListener::bind("10.9.0.10:8080"))
             .unwrap();
-        let _own = block_on(
-            captured
-                .net
-                .connect(application.local_addr().unwrap(), purpose),
-        )
-        .unwrap();
+        let _own = captured
+            .connect(application.local_addr().unwrap(), purpose)
+            .unwrap();
         eventually("no record is left", || {
             let counts = redirect.record_counts();
             (

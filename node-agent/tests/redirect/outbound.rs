@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{Redirect, RedirectOptions, UnknownPods};
-use weft_proxy::net::{Net, Purpose};
+use weft_proxy::sockets::Purpose;
 
-use crate::lab::{Captured, Lab, accept, address, block_on, dial, isolated};
+use crate::lab::{Captured, Lab, accept, address, dial, isolated};
 
 const MODE: MtlsMode = MtlsMode::Permissive;
 
@@ -126,7 +126,7 @@ fn the_proxys_own_sockets_pass() {
             ("[fd09::1]:7000", captured.pod.v6()),
         ] {
             let server = TcpListener::bind(bound).unwrap();
-            let stream = block_on(captured.net.connect(address(bound), Purpose::Upstream)).unwrap();
+            let stream = captured.connect(address(bound), Purpose::Upstream).unwrap();
             let accepted = accept(&server);
             // From the pod's own address, so that network policies still apply.
             assert_eq!(accepted.peer_addr().unwrap().ip(), source);

@@ -1,4 +1,4 @@
-//! The HTTP connections of one pod to its destinations, kept for the next request.
+//! The HTTP connections of one pod to its endpoints, kept for the next request.
 //!
 //! A connection belongs to one pod and one endpoint, and thereby to one pair of
 //! identities: a request never travels on a connection of somebody else.
@@ -6,11 +6,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -19,28 +17,35 @@ use weft_model::mesh::Candidate;
 use weft_model::{Mesh, NamespacedName};
 
 use super::body::RequestBody;
-use super::connect::{connect, handshake_http1, handshake_http2};
-use crate::error::OutboundError;
-use crate::net::Net;
-use crate::shared::{LocalPod, Shared};
+use super::handshake::{handshake_http1, handshake_http2};
+use super::recorded_stream::RecordedStream;
+use crate::stream::StreamHealth;
+use crate::sync::lock;
+use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
 
 /// Requests that we put on one connection of HTTP/2 at once.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// Idle connections of HTTP/1 that are kept for one endpoint.
 const IDLE_PER_ENDPOINT: usize = 256;
-/// Where a connection leads, and what it speaks.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct EndpointId {
-    service: NamespacedName,
-    port: u16,
-    address: SocketAddr,
-    http2: bool,
+
+/// Why there is no connection for a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    /// The endpoint could not be connected to.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// HTTP could not be begun on the connection.
+    #[error("HTTP with the destination: {0}")]
+    Handshake(#[from] hyper::Error),
+    /// The connection ended as soon as it was there.
+    #[error("the destination closed the connection at once")]
+    Closed,
 }
 
-/// What a request is sent to.
+/// The endpoint that a request is sent to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target<'a> {
-    /// The service that it is for.
+pub(crate) struct PoolTarget<'a> {
+    /// The service that the request is for.
     pub(crate) service: &'a NamespacedName,
     /// Its port.
     pub(crate) port: u16,
@@ -50,160 +55,194 @@ pub(crate) struct Target<'a> {
     pub(crate) http2: bool,
 }
 
+/// The key of an endpoint's connections.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct EndpointId {
+    service: NamespacedName,
+    port: u16,
+    address: SocketAddr,
+    http2: bool,
+}
+
 /// The connections of one pod.
 #[derive(Debug, Default)]
-pub(crate) struct HttpPool(Mutex<HashMap<EndpointId, Arc<Connections>>>);
+pub(crate) struct HttpPool(Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>);
 
 /// The connections to one endpoint.
 #[derive(Debug)]
-struct Connections {
+struct EndpointConnections {
     candidate: Candidate,
     live: Mutex<Live>,
-    /// Of HTTP/2: one dials, the others wait for its result instead of dialling too.
+    /// For HTTP/2: one request dials, the others wait for its result.
     dialling: Semaphore,
-    /// The endpoint is none any more: nothing comes back.
+    /// The endpoint exists no more: nothing is given back.
     retired: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Live {
-    idle: Vec<Idle>,
+    idle: Vec<IdleConnection>,
     shared: Vec<SharedConnection>,
 }
 
 /// A connection of HTTP/1 that waits for a request.
 #[derive(Debug)]
-struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    tunnel: Option<h2::client::SendRequest<Bytes>>,
+struct IdleConnection {
+    connection: Http1Connection,
     since: Instant,
 }
 
-/// A connection of HTTP/2.
+/// A connection of HTTP/1, and what is known of what it runs on.
+#[derive(Debug)]
+struct Http1Connection {
+    sender: http1::SendRequest<RequestBody>,
+    health: StreamHealth,
+    receiver: Option<Arc<dyn RequestReceiver>>,
+}
+
+/// A connection of HTTP/2, which many requests share.
 #[derive(Clone, Debug)]
 struct SharedConnection {
     sender: http2::SendRequest<RequestBody>,
-    tunnel: Option<h2::client::SendRequest<Bytes>>,
+    health: StreamHealth,
+    receiver: Option<Arc<dyn RequestReceiver>>,
     streams: Arc<AtomicUsize>,
-    used: Arc<Mutex<Instant>>,
+    last_used: Arc<Mutex<Instant>>,
 }
 
-/// A connection, or a place on one, for one request.
+/// A connection, or a stream of one, for one request.
 #[derive(Debug)]
 pub(crate) struct Lease {
     sender: Sender,
-    home: Arc<Connections>,
+    home: Arc<EndpointConnections>,
     /// It was used before: the other end may have closed it just now.
     reused: bool,
 }
 
 #[derive(Debug)]
 enum Sender {
-    Http1(
-        http1::SendRequest<RequestBody>,
-        Option<h2::client::SendRequest<Bytes>>,
-    ),
+    Http1(Http1Connection),
     Http2(
         http2::SendRequest<RequestBody>,
-        #[allow(dead_code, reason = "held for its drop")] Place,
+        Option<Arc<dyn RequestReceiver>>,
+        #[allow(dead_code, reason = "held for its drop")] StreamSlot,
     ),
 }
 
-/// One request's place on a connection of HTTP/2; free again when dropped.
+/// One request's slot on a connection of HTTP/2; free again when dropped.
 #[derive(Debug)]
-struct Place {
+struct StreamSlot {
     streams: Arc<AtomicUsize>,
-    used: Arc<Mutex<Instant>>,
+    last_used: Arc<Mutex<Instant>>,
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.last_used) = Instant::now();
         self.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Lease {
-    /// Whether it was used before.
+    /// Whether the connection was used before.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Sends a request and waits for the head of its response. The request comes back
-    /// when no part of it was sent.
+    /// The receiving pod's inbound side, where this process serves that pod, too.
+    pub(crate) fn receiver(&self) -> Option<&Arc<dyn RequestReceiver>> {
+        match &self.sender {
+            Sender::Http1(connection) => connection.receiver.as_ref(),
+            Sender::Http2(_, receiver, _) => receiver.as_ref(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// When the connection broke; the request comes back when no part of it was sent.
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match &mut self.sender {
-            Sender::Http1(sender, _) => sender.try_send_request(request).await,
-            Sender::Http2(sender, _) => sender.try_send_request(request).await,
+            Sender::Http1(connection) => connection.sender.try_send_request(request).await,
+            Sender::Http2(sender, ..) => sender.try_send_request(request).await,
         }
     }
 
-    /// The response was read to its end: the connection is there for another request.
+    /// Keeps the connection for another request: the response was read to its end.
     pub(crate) fn give_back(self) {
-        let Sender::Http1(sender, tunnel) = self.sender else {
+        let Sender::Http1(connection) = self.sender else {
             return;
         };
-        if sender.is_closed() || self.home.retired.load(Ordering::Acquire) {
+        if connection.sender.is_closed() || self.home.retired.load(Ordering::Acquire) {
             return;
         }
-        let mut live = self.home.lock();
+        let mut live = lock(&self.home.live);
         if live.idle.len() < IDLE_PER_ENDPOINT {
             let since = Instant::now();
-            live.idle.push(Idle {
-                sender,
-                tunnel,
-                since,
-            });
+            live.idle.push(IdleConnection { connection, since });
         }
     }
 }
 
 impl HttpPool {
-    /// A connection to an endpoint, or a place on one, that is there.
-    pub(crate) fn waiting(&self, target: Target<'_>) -> Option<Lease> {
-        let connections = self.connections(target);
+    /// An idle connection to an endpoint, or a free stream of one.
+    pub(crate) fn reuse(&self, target: PoolTarget<'_>) -> Option<Lease> {
+        let connections = self.connections_to(target);
         match target.http2 {
-            true => connections.place(true),
+            true => connections.free_stream(true),
             false => connections.idle(),
         }
     }
 
-    /// The same, or a new one.
-    pub(crate) async fn lease<N: Net>(
+    /// The same, or a connection that `connect` opens to the endpoint.
+    ///
+    /// # Errors
+    /// When it can't be opened, or HTTP can't be begun on it.
+    pub(crate) async fn lease<F>(
         &self,
-        shared: &Arc<Shared<N>>,
-        pod: &Arc<LocalPod<N>>,
-        target: Target<'_>,
-        client: SocketAddr,
-    ) -> Result<Lease, OutboundError> {
-        let connections = self.connections(target);
+        target: PoolTarget<'_>,
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
+        let connections = self.connections_to(target);
         if target.http2 {
-            return connections.lease_http2(shared, pod, client).await;
+            return connections.lease_http2(connect).await;
         }
-        let (stream, tunnel) = connect(shared, pod, &connections.candidate, client).await?;
-        let sender = handshake_http1(stream).await?;
+        let connected = connect(connections.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let sender = handshake_http1(RecordedStream::of_connection(connected)).await?;
         Ok(Lease {
-            sender: Sender::Http1(sender, tunnel),
+            sender: Sender::Http1(Http1Connection {
+                sender,
+                health,
+                receiver,
+            }),
             home: connections,
             reused: false,
         })
     }
 
-    /// Drops what leads to endpoints that are none any more, and what waited too long.
-    /// Requests that are under way stay.
-    pub(crate) fn tidy(&self, mesh: &Mesh, node: &str, longest_idle: Duration) {
-        self.lock().retain(|id, connections| {
+    /// Drops what leads to endpoints that exist no more, and what was idle for longer than
+    /// `longest_idle`. Requests that are under way stay.
+    pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str, longest_idle: Duration) {
+        lock(&self.0).retain(|id, connections| {
             let service = mesh.service(&id.service);
             let candidates = service.and_then(|service| {
                 let is_ipv4 = id.address.is_ipv4();
                 mesh.service_candidates(node, service, id.port, is_ipv4)
                     .ok()
             });
-            let known =
-                candidates.is_some_and(|candidates| candidates.contains(&connections.candidate));
+            let known = candidates.is_some_and(|candidates| {
+                let known = &connections.candidate;
+                candidates
+                    .iter()
+                    .any(|candidate| candidate.reaches_same_peer(known))
+            });
             if !known {
                 connections.retire();
                 return false;
@@ -212,28 +251,28 @@ impl HttpPool {
         });
     }
 
-    /// Drops all that waits; nothing is kept from now on.
+    /// Drops all idle connections; nothing is kept from now on.
     pub(crate) fn close(&self) {
-        let connections = std::mem::take(&mut *self.lock());
+        let connections = std::mem::take(&mut *lock(&self.0));
         connections.values().for_each(|c| c.retire());
     }
 
-    fn connections(&self, target: Target<'_>) -> Arc<Connections> {
+    fn connections_to(&self, target: PoolTarget<'_>) -> Arc<EndpointConnections> {
         let id = EndpointId {
             service: target.service.clone(),
             port: target.port,
             address: target.candidate.address,
             http2: target.http2,
         };
-        let mut endpoints = self.lock();
+        let mut endpoints = lock(&self.0);
         if let Some(connections) = endpoints.get(&id) {
             // A successor on the same address is someone else.
-            if connections.candidate == *target.candidate {
+            if connections.candidate.reaches_same_peer(target.candidate) {
                 return Arc::clone(connections);
             }
             connections.retire();
         }
-        let connections = Arc::new(Connections {
+        let connections = Arc::new(EndpointConnections {
             candidate: target.candidate.clone(),
             live: Mutex::default(),
             dialling: Semaphore::new(1),
@@ -242,29 +281,21 @@ impl HttpPool {
         endpoints.insert(id, Arc::clone(&connections));
         connections
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Connections>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Connections {
-    fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl EndpointConnections {
     fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        *self.lock() = Live::default();
+        *lock(&self.live) = Live::default();
     }
 
     /// The connection that was used last: those behind it may become idle and go.
     fn idle(self: &Arc<Self>) -> Option<Lease> {
-        let mut live = self.lock();
-        while let Some(idle) = live.idle.pop() {
-            if idle.sender.is_ready() && is_open(idle.tunnel.as_ref()) {
+        let mut live = lock(&self.live);
+        while let Some(IdleConnection { connection, .. }) = live.idle.pop() {
+            if connection.sender.is_ready() && !connection.health.is_draining() {
                 return Some(Lease {
-                    sender: Sender::Http1(idle.sender, idle.tunnel),
+                    sender: Sender::Http1(connection),
                     home: Arc::clone(self),
                     reused: true,
                 });
@@ -273,79 +304,72 @@ impl Connections {
         None
     }
 
-    async fn lease_http2<N: Net>(
+    async fn lease_http2<F>(
         self: Arc<Self>,
-        shared: &Arc<Shared<N>>,
-        pod: &Arc<LocalPod<N>>,
-        client: SocketAddr,
-    ) -> Result<Lease, OutboundError> {
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
         let _turn = self.dialling.acquire().await;
-        // Whoever was before us may have dialled.
-        if let Some(lease) = self.place(true) {
+        // Another request may have dialled meanwhile.
+        if let Some(lease) = self.free_stream(true) {
             return Ok(lease);
         }
-        let (stream, tunnel) = connect(shared, pod, &self.candidate, client).await?;
-        let sender = handshake_http2(stream).await?;
-        self.lock().shared.push(SharedConnection {
+        let connected = connect(self.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let sender = handshake_http2(RecordedStream::of_connection(connected)).await?;
+        lock(&self.live).shared.push(SharedConnection {
             sender,
-            tunnel,
+            health,
+            receiver,
             streams: Arc::default(),
-            used: Arc::new(Mutex::new(Instant::now())),
+            last_used: Arc::new(Mutex::new(Instant::now())),
         });
-        let closed = || OutboundError::Connect(std::io::ErrorKind::ConnectionReset.into());
-        self.place(false).ok_or_else(closed)
+        self.free_stream(false).ok_or(LeaseError::Closed)
     }
 
-    /// A place on the connection of HTTP/2 that has one.
-    fn place(self: &Arc<Self>, reused: bool) -> Option<Lease> {
-        let mut live = self.lock();
-        let is_usable = |connection: &SharedConnection| {
-            !connection.sender.is_closed() && is_open(connection.tunnel.as_ref())
-        };
-        live.shared.retain(is_usable);
-        let places = live.shared.iter();
-        let mut free = places.filter(|connection| {
+    /// A stream of a connection of HTTP/2 that has one free.
+    fn free_stream(self: &Arc<Self>, reused: bool) -> Option<Lease> {
+        let mut live = lock(&self.live);
+        live.shared.retain(SharedConnection::is_usable);
+        let mut free = live.shared.iter().filter(|connection| {
             connection.streams.load(Ordering::Acquire) < STREAMS_PER_CONNECTION
         });
         let connection = free.next()?;
         connection.streams.fetch_add(1, Ordering::AcqRel);
-        let place = Place {
+        let slot = StreamSlot {
             streams: Arc::clone(&connection.streams),
-            used: Arc::clone(&connection.used),
+            last_used: Arc::clone(&connection.last_used),
         };
+        let (sender, receiver) = (connection.sender.clone(), connection.receiver.clone());
         Some(Lease {
-            sender: Sender::Http2(connection.sender.clone(), place),
+            sender: Sender::Http2(sender, receiver, slot),
             home: Arc::clone(self),
             reused,
         })
     }
 
-    /// Drops what has waited for longer, or can't be used any more; how many are left.
-    fn drop_unused(&self, longest: Duration) -> usize {
-        let mut live = self.lock();
-        live.idle.retain(|idle| {
-            let open = !idle.sender.is_closed() && is_open(idle.tunnel.as_ref());
-            open && idle.since.elapsed() < longest
+    /// Drops what was idle for longer, or can't be used any more; how many are left.
+    fn drop_unused(&self, longest_idle: Duration) -> usize {
+        let mut live = lock(&self.live);
+        live.idle.retain(|IdleConnection { connection, since }| {
+            let usable = !connection.sender.is_closed() && !connection.health.is_draining();
+            usable && since.elapsed() < longest_idle
         });
-        live.shared.retain(|connection| {
-            let open = !connection.sender.is_closed() && is_open(connection.tunnel.as_ref());
-            let used = connection.used.lock();
-            let used = *used.unwrap_or_else(PoisonError::into_inner);
-            let busy = connection.streams.load(Ordering::Acquire) > 0;
-            open && (busy || used.elapsed() < longest)
-        });
+        live.shared
+            .retain(|connection| connection.is_usable() && !connection.is_unused(longest_idle));
         live.idle.len() + live.shared.len()
     }
 }
 
-/// Whether the tunnel's connection takes further streams: a peer's proxy that is on its
-/// way out says so (GOAWAY), and what is idle then should go, too.
-fn is_open(tunnel: Option<&h2::client::SendRequest<Bytes>>) -> bool {
-    let Some(tunnel) = tunnel else {
-        return true;
-    };
-    let ready = tunnel
-        .clone()
-        .poll_ready(&mut Context::from_waker(Waker::noop()));
-    !matches!(ready, Poll::Ready(Err(_)))
+impl SharedConnection {
+    fn is_usable(&self) -> bool {
+        !self.sender.is_closed() && !self.health.is_draining()
+    }
+
+    fn is_unused(&self, longest_idle: Duration) -> bool {
+        let last_used = *lock(&self.last_used);
+        self.streams.load(Ordering::Acquire) == 0 && last_used.elapsed() >= longest_idle
+    }
 }

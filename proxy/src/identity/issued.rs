@@ -13,7 +13,7 @@ use weft_proto::v1;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Certificate;
+use super::certificate::Certificate;
 
 /// Why an issued certificate is not used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

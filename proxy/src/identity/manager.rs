@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use weft_model::SpiffeId;
 
+use super::certificate::Certificate;
 use super::signing::sign;
-use super::{Certificate, CertificateStore};
-use crate::config::backoff::Backoff;
-use crate::config::control_plane::ControlPlane;
+use super::store::CertificateStore;
+use crate::control_plane::{Backoff, ControlPlane};
 
 /// Shortest and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));

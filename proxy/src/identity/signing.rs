@@ -6,17 +6,17 @@ use weft_model::SpiffeId;
 use weft_proto::v1::SignRequest;
 use weft_proto::v1::certificates_client::CertificatesClient;
 
-use super::Certificate;
+use super::certificate::Certificate;
 use super::issued::{self, IssuedError};
 use super::request::{CertificateRequest, RequestError};
-use crate::config::control_plane::{ControlPlane, ControlPlaneError, explain};
+use crate::control_plane::{ControlPlane, ControlPlaneError, explain};
 
 /// How long the certificate authority may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum SigningError {
+pub(super) enum SigningError {
     /// No way to the control plane.
     #[error(transparent)]
     ControlPlane(#[from] ControlPlaneError),
@@ -45,7 +45,7 @@ fn status(status: &tonic::Status) -> String {
 ///
 /// # Errors
 /// When it can't be had or what came can't be used.
-pub async fn sign(
+pub(super) async fn sign(
     control_plane: &ControlPlane,
     identity: &SpiffeId,
 ) -> Result<Certificate, SigningError> {

@@ -2,92 +2,72 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use weft_model::address::canonical;
-use weft_model::authorization::{PlaintextOrigin, authorize_plaintext};
-use weft_model::workload::Workload;
 
-use super::{connect, describe, refused};
-use crate::connections::StillAllowed;
-use crate::net::Net;
-use crate::record::{self, Outcome, Party, Path, Security};
-use crate::relay;
-use crate::shared::{LocalPod, Shared};
+use super::application::admit_accepted;
+use super::arrival::Arrival;
+use super::authorize::Credentials;
+use super::deliver::deliver;
+use super::error::InboundError;
+use crate::pod::Pod;
+use crate::stream::Stream;
 
 /// Serves one plaintext connection to its end.
-pub(crate) async fn serve<N: Net>(
-    shared: Arc<Shared<N>>,
-    pod: Arc<LocalPod<N>>,
+pub(crate) async fn serve(
+    pod: Arc<Pod>,
     accepted: TcpStream,
     peer: SocketAddr,
+    draining: CancellationToken,
 ) {
-    let began = Instant::now();
-    let workload = pod.workload(&shared);
-    let (peer, uid) = (canonical(peer), &pod.started_as.uid);
-    // Steered connections keep the address that they were made to; others were made
-    // to the proxy's own port and lead nowhere.
-    let to = accepted
-        .local_addr()
-        .ok()
-        .map(canonical)
-        .filter(|to| workload.has_address(to.ip()));
-    let Some(to) = to else {
-        relay::reset_on_close(&accepted);
-        return;
-    };
-    let origin = pod.net.origin(&accepted);
-    let known = shared
-        .store
-        .snapshot()
-        .workload_by_address(peer.ip())
-        .map(Arc::clone);
-    let source = Party::known(known.as_ref(), peer);
-    let connection = Arc::new(describe(
-        &workload,
-        source,
-        to,
-        Security::Plaintext,
-        Path::Outside,
-    ));
-    let connected = match authorize_plaintext(workload.mtls_mode, origin) {
-        Ok(()) => connect(&shared, &pod, to, peer).await,
-        Err(error) => Err(error.into()),
-    };
-    let (application, took) = match connected {
-        Ok(connected) => connected,
-        Err(error) => {
-            relay::reset_on_close(&accepted);
-            drop(accepted);
-            refused(&shared, &pod, &connection, &error, began);
-            return;
-        }
-    };
-    record::opened(&shared.metrics, uid, &connection);
-    let allowed = still_allowed(origin);
-    let mut entry =
-        shared
-            .connections
-            .enter(Arc::clone(&connection), uid, pod.proxy, Some(allowed));
-    let progress = Arc::clone(&entry.progress);
-    let outcome = tokio::select! {
-        end = relay::relay_plain(accepted, application, &progress, shared.settings.idle) => {
-            Outcome::ended(end, took)
-        }
-        () = entry.cut() => Outcome::cut(took),
-    };
-    record::closed(
-        &shared.metrics,
-        uid,
-        &connection,
-        &progress,
-        &outcome,
-        began,
+    let (arrival, is_for_pod) = arrival(&pod, &accepted, peer);
+    let downstream = Stream::Tcp(accepted);
+    if !is_for_pod {
+        return refuse(&arrival, downstream, &InboundError::NotCaptured);
+    }
+    let span = tracing::debug_span!(
+        "inbound plaintext",
+        pod = %arrival.workload.name,
+        client = %arrival.client,
+        destination = %arrival.destination,
     );
+    async move {
+        match admit_accepted(&arrival).await {
+            Ok(admitted) => {
+                let record = arrival.record();
+                deliver(arrival, admitted, downstream, record, draining).await;
+            }
+            Err(error) => refuse(&arrival, downstream, &error),
+        }
+    }
+    .instrument(span)
+    .await;
 }
 
-/// A workload may turn strict while the connection lasts.
-fn still_allowed(origin: PlaintextOrigin) -> StillAllowed {
-    Box::new(move |now: &Workload| authorize_plaintext(now.mtls_mode, origin).is_ok())
+/// Refuses a plaintext connection because the pod has as many as it may.
+pub(crate) fn refuse_over_limit(pod: &Arc<Pod>, accepted: TcpStream, peer: SocketAddr) {
+    let (arrival, _) = arrival(pod, &accepted, peer);
+    let error = InboundError::TooManyConnections;
+    refuse(&arrival, Stream::Tcp(accepted), &error);
+}
+
+/// The arrival that an accepted connection is, and whether it is for the pod: steered
+/// connections keep the address that they were made to; others were made to the proxy's own
+/// port and lead nowhere.
+fn arrival(pod: &Arc<Pod>, accepted: &TcpStream, peer: SocketAddr) -> (Arrival, bool) {
+    let (peer, local) = (canonical(peer), accepted.local_addr().ok().map(canonical));
+    let origin = pod.sockets.plaintext_origin(accepted);
+    let credentials = Credentials::Plaintext { origin };
+    let arrival = Arrival::new(pod, credentials, peer, local.unwrap_or(peer));
+    let is_for_pod = local.is_some_and(|local| arrival.workload.has_address(local.ip()));
+    (arrival, is_for_pod)
+}
+
+/// The client learns of a refusal by a reset, as from a closed port.
+fn refuse(arrival: &Arrival, downstream: Stream, error: &InboundError) {
+    downstream.reset();
+    arrival.record().fail(error.flag(), error);
 }

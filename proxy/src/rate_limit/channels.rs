@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use weft_model::mesh::Candidate;
+
+use crate::sync::lock;
 
 /// Endpoints that a pod stays connected to.
 const MOST: usize = 16;
@@ -31,9 +33,9 @@ pub(super) struct Channels(Mutex<Vec<Held>>);
 /// A connection to an endpoint as it was then.
 #[derive(Debug)]
 struct Held {
-    /// A successor on the same address is someone else, and one that is captured meanwhile
-    /// is reached another way.
-    server: Candidate,
+    /// The endpoint: one that is captured meanwhile is reached another way, and a
+    /// successor on the same address is someone else.
+    candidate: Candidate,
     channel: Channel,
     used: Instant,
     failed: Option<Instant>,
@@ -42,7 +44,7 @@ struct Held {
 
 impl Held {
     fn is_to(&self, candidate: &Candidate) -> bool {
-        self.server.reaches_same_peer(candidate)
+        self.candidate.reaches_same_peer(candidate)
     }
 
     fn is_avoided(&self) -> bool {
@@ -63,7 +65,7 @@ impl Channels {
         F: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut held = self.lock();
+        let mut held = lock(&self.0);
         held.retain(|held| held.used.elapsed() < UNUSED);
         let of = |held: &[Held], server: &Candidate| held.iter().position(|h| h.is_to(server));
         let good = |index: &usize| held.get(*index).is_some_and(|held| !held.is_avoided());
@@ -106,7 +108,7 @@ impl Channels {
 
     /// The endpoint that was asked has not answered in time: the one used last.
     pub(super) fn late(&self, servers: &[Candidate]) {
-        let mut held = self.lock();
+        let mut held = lock(&self.0);
         let to_one = |held: &&mut Held| servers.iter().any(|server| held.is_to(server));
         if let Some(last) = held.iter_mut().filter(to_one).max_by_key(|held| held.used) {
             last.late += 1;
@@ -116,29 +118,25 @@ impl Channels {
     }
 
     pub(super) fn forget_unused(&self) {
-        self.lock().retain(|held| held.used.elapsed() < UNUSED);
+        lock(&self.0).retain(|held| held.used.elapsed() < UNUSED);
     }
 
     fn with(&self, server: &Candidate, change: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.lock().iter_mut().find(|held| held.is_to(server)) {
+        if let Some(held) = lock(&self.0).iter_mut().find(|held| held.is_to(server)) {
             change(held);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[cfg(test)]
     pub(super) fn age(&self, by: Duration) {
-        for held in self.lock().iter_mut() {
+        for held in lock(&self.0).iter_mut() {
             held.used = held.used.checked_sub(by).unwrap();
         }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        lock(&self.0).len()
     }
 }
 
@@ -162,7 +160,7 @@ where
     // The address is a name only: `dial` connects.
     let origin = Uri::from_static("http://rate-limit-service");
     held.push(Held {
-        server: server.clone(),
+        candidate: server.clone(),
         channel: Endpoint::from(origin).connect_with_connector_lazy(dial),
         used: Instant::now(),
         failed: None,

@@ -1,69 +1,135 @@
-//! Between a TCP connection and any other stream of bytes, such as TLS.
+//! Between two ends of any kind, such as TLS that begins here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
 
-use super::plain::{both, reset_on_close};
-use super::{Broken, End, IdleTimeouts, Progress, SMALLEST_BUFFER, next_buffer};
+use super::buffer::ReadBuffer;
+use super::error::RelayError;
+use super::halves::{Half, run_both};
 
-/// Carries bytes between `downstream` and `upstream` until both directions ended. A
-/// stream that ends without having said so (RFC 8446 section 6.1) was cut, and so is the
-/// other side.
-pub(crate) async fn relay_duplex<S: AsyncRead + AsyncWrite + Unpin>(
-    mut downstream: TcpStream,
-    upstream: S,
+use crate::detect::FirstBytes;
+use crate::stream::Stream;
+use crate::telemetry::{CloseReason, DirectionProgress, Progress};
+
+/// Carries bytes between two ends of any kind until both halves ended. TLS that ends
+/// without having said so (RFC 8446 section 6.1) was cut, which is a break.
+///
+/// # Errors
+/// When either end breaks.
+pub(super) async fn duplex(
+    (first_of_downstream, downstream): (FirstBytes, &mut Stream),
+    (first_of_upstream, upstream): (FirstBytes, &mut Stream),
     progress: &Progress,
-    timeouts: IdleTimeouts,
-) -> End {
-    let end = {
-        let (from_downstream, to_downstream) = downstream.split();
-        let (from_upstream, to_upstream) = tokio::io::split(upstream);
-        let ended = &progress.ended;
-        let sent = carry(from_downstream, to_upstream, &progress.sent, ended);
-        let received = carry(from_upstream, to_downstream, &progress.received, ended);
-        tokio::select! {
-            end = both(sent, received) => end,
-            () = progress.idle(timeouts) => End::Idle,
-        }
-    };
-    if end != End::Finished {
-        reset_on_close(&downstream);
-    }
-    end
+) -> Result<(), (CloseReason, RelayError)> {
+    let mut sent = Transfer::new(first_of_downstream, progress.sending());
+    let mut received = Transfer::new(first_of_upstream, progress.receiving());
+    run_both(|half, context| match half {
+        Half::Sent => sent.poll(context, downstream, upstream),
+        Half::Received => received.poll(context, upstream, downstream),
+    })
+    .await
 }
 
-async fn carry(
-    mut source: impl AsyncRead + Unpin,
-    mut sink: impl AsyncWrite + Unpin,
-    counter: &AtomicU64,
-    ended: &AtomicU64,
-) -> Result<(), Broken> {
-    let (mut size, mut buffer) = (SMALLEST_BUFFER, Vec::new());
-    loop {
-        buffer.clear();
-        buffer.reserve_exact(size);
-        let mut limited = (&mut source).take(size as u64);
-        let read = limited
-            .read_buf(&mut buffer)
-            .await
-            .map_err(|_| Broken::Source)?;
-        if read == 0 {
-            break;
+/// One half.
+#[derive(Debug)]
+struct Transfer<'a> {
+    state: State,
+    buffer: ReadBuffer,
+    /// The error that follows the first bytes.
+    error_of_first: Option<io::Error>,
+    /// Streams with buffers of their own keep what was written until they are flushed.
+    is_unflushed: bool,
+    progress: DirectionProgress<'a>,
+}
+
+/// What a half does next.
+#[derive(Debug)]
+enum State {
+    Writing,
+    Reading,
+    Finishing,
+    Finished,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(first: FirstBytes, progress: DirectionProgress<'a>) -> Self {
+        Self {
+            state: State::Writing,
+            buffer: ReadBuffer::new(first.bytes),
+            error_of_first: first.error,
+            is_unflushed: false,
+            progress,
         }
-        sink.write_all(&buffer).await.map_err(|_| Broken::Sink)?;
-        // Streams with buffers of their own would keep the rest until more comes.
-        sink.flush().await.map_err(|_| Broken::Sink)?;
-        counter.fetch_add(read as u64, Ordering::Relaxed);
-        let next = next_buffer(size, read);
-        if next < size {
-            buffer = Vec::new();
-        }
-        size = next;
     }
-    ended.fetch_add(1, Ordering::Relaxed);
-    // Whoever is there may have closed already, after it sent all it had.
-    let _ = sink.shutdown().await;
-    Ok(())
+
+    /// Carries as much as there is and fits; ready when the half has ended.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &mut Stream,
+        sink: &mut Stream,
+    ) -> Poll<Result<(), RelayError>> {
+        loop {
+            self.state = match self.state {
+                State::Writing => ready!(self.poll_write(context, sink))?,
+                State::Reading => ready!(self.poll_read(context, source, sink))?,
+                State::Finishing => {
+                    // Whoever is there may have closed already, after it sent all it had.
+                    let _ = ready!(Pin::new(&mut *sink).poll_shutdown(context));
+                    State::Finished
+                }
+                State::Finished => return Poll::Ready(Ok(())),
+            };
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut Stream,
+    ) -> Poll<Result<State, RelayError>> {
+        while !self.buffer.bytes.is_empty() {
+            let write = Pin::new(&mut *sink).poll_write(context, &self.buffer.bytes);
+            let written = ready!(write).map_err(RelayError::Write)?;
+            if written == 0 {
+                let error = io::ErrorKind::WriteZero.into();
+                return Poll::Ready(Err(RelayError::Write(error)));
+            }
+            self.buffer.bytes.advance(written);
+            self.progress.add(written);
+            self.is_unflushed = true;
+        }
+        match self.error_of_first.take() {
+            Some(error) => Poll::Ready(Err(RelayError::Read(error))),
+            None => Poll::Ready(Ok(State::Reading)),
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        source: &mut Stream,
+        sink: &mut Stream,
+    ) -> Poll<Result<State, RelayError>> {
+        if let Poll::Ready(read) = self.buffer.poll_fill(context, source) {
+            if read.map_err(RelayError::Read)? > 0 {
+                return Poll::Ready(Ok(State::Writing));
+            }
+            self.buffer = ReadBuffer::new(BytesMut::new());
+            self.progress.end();
+            return Poll::Ready(Ok(State::Finishing));
+        }
+        if self.is_unflushed {
+            let flushed = ready!(Pin::new(&mut *sink).poll_flush(context));
+            flushed.map_err(RelayError::Write)?;
+            self.is_unflushed = false;
+        }
+        // The sink may be cut while the source is silent.
+        sink.poll_reset(context)
+            .map(|error| Err(RelayError::Write(error)))
+    }
 }

@@ -25,12 +25,10 @@ use weft_model::ports::OUTBOUND_PORT;
 use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
 use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
 use weft_model::{Change, NamespacedName, OriginalDestination, SpiffeId};
-use weft_proxy::identity::{Certificate, CertificateStore};
-use weft_proxy::metrics::Metrics;
-use weft_proxy::net::{Net, Purpose};
-use weft_proxy::store::Store;
-use weft_proxy::workers::Workers;
-use weft_proxy::{IdleTimeouts, PodProxy, Settings, Shared};
+use weft_proxy::identity::Certificate;
+use weft_proxy::listen::workers::Workers;
+use weft_proxy::sockets::{Purpose, Sockets};
+use weft_proxy::{IdleTimeouts, Node, PodProxy, Settings};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -140,7 +138,7 @@ impl Authority {
 
 /// The sockets of one pod.
 #[derive(Debug)]
-pub(crate) struct HostNet {
+pub(crate) struct HostSockets {
     address: Ipv4Addr,
     originals: Mutex<HashMap<SocketAddr, SocketAddr>>,
     /// Connections that the proxy opened, by port.
@@ -149,7 +147,7 @@ pub(crate) struct HostNet {
     pub(crate) shown: Mutex<Vec<SocketAddr>>,
 }
 
-impl Net for HostNet {
+impl Sockets for HostSockets {
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         if address.is_ipv6() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
@@ -159,14 +157,14 @@ impl Net for HostNet {
         Ok(listener)
     }
 
-    async fn connect(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
+    fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket> {
         *self.dials.lock().unwrap().entry(to.port()).or_default() += 1;
         if let Purpose::Application { client } = purpose {
             self.shown.lock().unwrap().push(client);
         }
         let socket = TcpSocket::new_v4()?;
         socket.bind((self.address, 0).into())?;
-        socket.connect(to).await
+        Ok(socket)
     }
 
     fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
@@ -180,7 +178,7 @@ impl Net for HostNet {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
+    fn plaintext_origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
         PlaintextOrigin::Network
     }
 }
@@ -188,13 +186,13 @@ impl Net for HostNet {
 /// One pod with its proxy.
 pub(crate) struct Pod {
     pub(crate) workload: Arc<Workload>,
-    pub(crate) net: Arc<HostNet>,
-    pub(crate) proxy: PodProxy<HostNet>,
+    pub(crate) sockets: Arc<HostSockets>,
+    pub(crate) proxy: PodProxy,
 }
 
 impl Pod {
     pub(crate) fn address(&self) -> Ipv4Addr {
-        self.net.address
+        self.sockets.address
     }
 
     /// Where the pod's application listens.
@@ -207,7 +205,7 @@ impl Pod {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let client = socket.local_addr()?;
-        self.net
+        self.sockets
             .originals
             .lock()
             .unwrap()
@@ -216,7 +214,7 @@ impl Pod {
     }
 
     pub(crate) fn dials(&self, port: u16) -> usize {
-        self.net
+        self.sockets
             .dials
             .lock()
             .unwrap()
@@ -226,16 +224,16 @@ impl Pod {
     }
 }
 
-/// One node: what its pods' proxies share.
-pub(crate) struct Node {
-    pub(crate) shared: Arc<Shared<HostNet>>,
+/// One node, and the threads that serve its pods.
+pub(crate) struct TestNode {
+    pub(crate) node: Arc<Node>,
     workers: Workers,
 }
 
 /// A mesh of nodes that know the same.
 pub(crate) struct Bed {
     pub(crate) authority: Authority,
-    nodes: HashMap<&'static str, Node>,
+    nodes: HashMap<&'static str, TestNode>,
 }
 
 impl Bed {
@@ -246,7 +244,7 @@ impl Bed {
         }
     }
 
-    pub(crate) fn node(&mut self, name: &'static str) -> &Node {
+    pub(crate) fn node(&mut self, name: &'static str) -> &TestNode {
         self.nodes.entry(name).or_insert_with(|| {
             let settings = Settings {
                 connect_timeout: Duration::from_secs(2),
@@ -257,11 +255,8 @@ impl Bed {
                 },
                 ..Settings::default()
             };
-            let certificates = Arc::new(CertificateStore::default());
-            let (store, metrics) = (Arc::new(Store::new()), Arc::new(Metrics::new()));
-            let shared = Arc::new(Shared::new(name, store, certificates, metrics, settings));
-            Node {
-                shared,
+            TestNode {
+                node: Arc::new(Node::new(name, settings)),
                 workers: Workers::start(1).unwrap(),
             }
         })
@@ -271,7 +266,7 @@ impl Bed {
     pub(crate) fn tell(&self, change: &Change) {
         self.nodes
             .values()
-            .for_each(|node| node.shared.store.apply([change.clone()]));
+            .for_each(|node| node.node.store.apply([change.clone()]));
     }
 
     /// Starts a captured pod on a node with a good certificate.
@@ -303,10 +298,10 @@ impl Bed {
             labels: WorkloadLabels::default(),
         };
         self.node(node)
-            .shared
+            .node
             .certificates
             .publish(Arc::new(certificate));
-        let net = Arc::new(HostNet {
+        let sockets = Arc::new(HostSockets {
             address,
             originals: Mutex::default(),
             dials: Mutex::default(),
@@ -314,21 +309,27 @@ impl Bed {
         });
         self.tell(&Change::Workload(workload.clone()));
         let workload = Arc::new(workload);
-        let Node { shared, workers } = self.node(node);
-        let (shared, sockets) = (Arc::clone(shared), Arc::clone(&net));
-        let proxy = PodProxy::start(shared, Arc::clone(&workload), sockets, workers.assign());
+        let TestNode { node, workers } = self.node(node);
+        let of_pod = Arc::<HostSockets>::clone(&sockets);
+        let proxy = PodProxy::start(
+            Arc::clone(node),
+            Arc::clone(&workload),
+            of_pod,
+            workers.assign(),
+        );
         Pod {
             workload,
-            net,
+            sockets,
             proxy: proxy.unwrap(),
         }
     }
 
     /// Starts one more proxy for a pod whose first one ends.
-    pub(crate) fn again(&mut self, pod: &Workload, net: &Arc<HostNet>) -> PodProxy<HostNet> {
+    pub(crate) fn again(&mut self, pod: &Workload, sockets: &Arc<HostSockets>) -> PodProxy {
         let node = self.nodes.get(&*pod.node).unwrap();
-        let (shared, pod) = (Arc::clone(&node.shared), Arc::new(pod.clone()));
-        PodProxy::start(shared, pod, Arc::clone(net), node.workers.assign()).unwrap()
+        let (of_node, pod) = (Arc::clone(&node.node), Arc::new(pod.clone()));
+        let sockets = Arc::<HostSockets>::clone(sockets);
+        PodProxy::start(of_node, pod, sockets, node.workers.assign()).unwrap()
     }
 
     /// A service at a virtual address, with these endpoints on `port`.

@@ -82,9 +82,12 @@ async fn heard(connecting: std::io::Result<TcpStream>) -> String {
 }
 
 async fn wait_flags(bed: &mut Bed, flag: &str, count: usize) {
-    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    let node = Arc::clone(&bed.node("node-1").node);
     let wanted = format!("response_flags=\"{flag}\"}} {count}");
-    wait_until(&wanted, || metrics.encode().unwrap().contains(&wanted)).await;
+    wait_until(&wanted, || {
+        node.telemetry.encode().unwrap().contains(&wanted)
+    })
+    .await;
 }
 
 #[tokio::test]

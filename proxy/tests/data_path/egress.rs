@@ -90,8 +90,8 @@ async fn is_refused(client: &Pod, to: SocketAddr) -> bool {
 }
 
 async fn wait_metric(bed: &mut Bed, wanted: &str) {
-    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
-    wait_until(wanted, || metrics.encode().unwrap().contains(wanted)).await;
+    let node = Arc::clone(&bed.node("node-1").node);
+    wait_until(wanted, || node.telemetry.encode().unwrap().contains(wanted)).await;
 }
 
 #[tokio::test]
@@ -113,7 +113,8 @@ async fn plaintext_to_an_external_service_leaves_as_tls() {
     for _ in 0..2 {
         let mut stream = client.connect((server.ip(), 80).into()).await.unwrap();
         assert_eq!(exchange(&mut stream, "hello").await, "hello");
-        let open = serde_json::to_string(&bed.node("node-1").shared.connections.list()).unwrap();
+        let open =
+            serde_json::to_string(&bed.node("node-1").node.telemetry.connections().list()).unwrap();
         assert!(open.contains("\"security\":\"tls\""), "{open}");
         // The client's end reaches the server, and the server's the client.
         stream.shutdown().await.unwrap();

@@ -675,50 +675,84 @@ async fn a_connection_may_change_its_protocol() {
     assert_eq!(&read, b"hellothere");
 }
 
-#[tokio::test]
-async fn connect_and_an_upgrade_to_http2_lead_to_the_other_end() {
+/// Reads the head of a message, byte by byte.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(DEADLINE, stream.read_u8()).await;
+        head.push(byte.expect("no head in time").unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A service whose application sees bytes and grants every change of protocol, asked by
+/// `request`; its answer's head, and the connection, which lives as long as the rest.
+async fn change_protocol(request: &str) -> (String, TcpStream, [Pod; 2], Bed) {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
     let address = super::application(&server, async |mut stream: TcpStream| {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let answer: &[u8] = match head.starts_with(b"CONNECT other:80 HTTP/1.1\r\n") {
-            true => b"HTTP/1.1 200 OK\r\n\r\n",
-            false => {
-                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+        let head = read_head(&mut stream).await;
+        let mut body = vec![
+            0;
+            if head.contains("content-length: 4") {
+                4
+            } else {
+                0
             }
+        ];
+        stream.read_exact(&mut body).await.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        let answer = if head.starts_with("CONNECT other:80 HTTP/1.1\r\n") {
+            "HTTP/1.1 200 OK\r\n\r\n".to_owned()
+        } else if let Some((_, protocol)) = head.split_once("upgrade: ") {
+            let protocol = protocol.lines().next().unwrap();
+            format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                 upgrade: {protocol}\r\nx-body: {body}\r\n\r\n"
+            )
+        } else {
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-body: {body}\r\n\r\n")
         };
-        stream.write_all(answer).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
         super::echo(stream).await;
     })
     .await;
     let endpoints = [(address.ip(), Some(&server))];
     let address = bed.service("web", address.port(), &endpoints);
-    route(
-        &bed,
-        RouteKind::Http,
-        "web",
-        vec![rule(vec![backend("web", 1)])],
-    );
-    let upgrade = "GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\n\
-                   Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";
-    for (request, status) in [
-        ("CONNECT other:80 HTTP/1.1\r\nHost: other:80\r\n\r\n", "200"),
-        (upgrade, "101"),
-    ] {
-        let mut stream = client.connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let byte = tokio::time::timeout(DEADLINE, stream.read_u8()).await;
-            head.push(byte.expect("no answer in time").unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
-        assert_eq!(super::exchange(&mut stream, "PRI * x").await, "PRI * x");
-    }
+    let rules = vec![rule(vec![backend("web", 1)])];
+    route(&bed, RouteKind::Http, "web", rules);
+    let mut stream = client.connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    (head, stream, [client, server], bed)
+}
+
+#[tokio::test]
+async fn connect_leads_to_the_other_end() {
+    let request = "CONNECT other:80 HTTP/1.1\r\nHost: other:80\r\n\r\n";
+    let (head, mut stream, _pods, _bed) = change_protocol(request).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(super::exchange(&mut stream, "PRI * x").await, "PRI * x");
+}
+
+#[tokio::test]
+async fn the_body_of_a_request_for_another_protocol_arrives() {
+    let request = "POST /attach HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\n\
+                   Upgrade: tcp\r\nContent-Length: 4\r\n\r\n{\"\"}";
+    let (head, mut stream, _pods, _bed) = change_protocol(request).await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert!(head.contains("x-body: {\"\"}"), "{head}");
+    assert_eq!(super::exchange(&mut stream, "ls -l").await, "ls -l");
+}
+
+#[tokio::test]
+async fn an_upgrade_to_http2_is_not_passed_on() {
+    let request = "POST / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                   Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\
+                   Content-Length: 4\r\n\r\nbody";
+    let (head, _stream, _pods, _bed) = change_protocol(request).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.contains("x-body: body"), "{head}");
 }
 
 #[tokio::test]

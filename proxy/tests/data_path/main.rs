@@ -55,7 +55,7 @@ async fn exchange(stream: &mut TcpStream, text: &str) -> String {
 }
 
 fn metrics(bed: &mut Bed, node: &'static str) -> String {
-    bed.node(node).shared.metrics.encode().unwrap()
+    bed.node(node).node.telemetry.encode().unwrap()
 }
 
 #[tokio::test]
@@ -66,14 +66,15 @@ async fn a_connection_to_another_node_goes_through_a_tunnel_with_both_identities
     let mut stream = client.connect(address).await.unwrap();
     assert_eq!(exchange(&mut stream, "hello").await, "hello");
     assert_eq!(client.dials(HBONE_PORT), 1);
-    let shown = server.net.shown.lock().unwrap()[0];
+    let shown = server.sockets.shown.lock().unwrap()[0];
     assert_eq!(shown.ip(), client.address());
     assert_eq!(
         shown.port(),
         stream.local_addr().unwrap().port(),
         "the client's own port"
     );
-    let open = serde_json::to_string(&bed.node("node-2").shared.connections.list()).unwrap();
+    let open =
+        serde_json::to_string(&bed.node("node-2").node.telemetry.connections().list()).unwrap();
     assert!(
         open.contains("spiffe://cluster.local/ns/default/sa/client"),
         "{open}"
@@ -105,7 +106,10 @@ async fn a_connection_on_the_same_node_is_handed_over_without_a_tunnel() {
         (client.dials(HBONE_PORT), client.dials(address.port())),
         (0, 0)
     );
-    assert_eq!(server.net.shown.lock().unwrap()[0].ip(), client.address());
+    assert_eq!(
+        server.sockets.shown.lock().unwrap()[0].ip(),
+        client.address()
+    );
     assert_eq!(
         (
             client.proxy.open_connections(),
@@ -378,12 +382,12 @@ async fn a_pod_may_come_back_while_its_earlier_proxy_still_drains() {
 
     let Pod {
         workload,
-        net,
+        sockets,
         proxy,
     } = server;
     proxy.stop_accepting();
     let draining = tokio::spawn(proxy.drain(Duration::from_millis(500)));
-    let _later = bed.again(&workload, &net);
+    let _later = bed.again(&workload, &sockets);
     let mut new = neighbour.connect(address).await.unwrap();
     assert_eq!(exchange(&mut new, "new").await, "new");
     assert_eq!(exchange(&mut old, "still").await, "still");

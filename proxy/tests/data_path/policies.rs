@@ -33,8 +33,8 @@ async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
 
 /// A client hears of its connection's end before that is counted.
 async fn counts(bed: &mut Bed, series: &str) {
-    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
-    let there = || metrics.encode().unwrap().contains(series);
+    let node = Arc::clone(&bed.node("node-1").node);
+    let there = || node.telemetry.encode().unwrap().contains(series);
     wait_until(series, there).await;
 }
 
@@ -59,7 +59,7 @@ async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     // What is no Service isn't counted, nor limited.
     assert!(is_served(&client, address).await.is_some());
     drop(first);
-    let connections = Arc::clone(&bed.node("node-1").shared.connections);
+    let connections = Arc::clone(bed.node("node-1").node.telemetry.connections());
     wait_until("the first connection ended", || connections.is_empty()).await;
     assert!(is_served(&client, service).await.is_some());
 }

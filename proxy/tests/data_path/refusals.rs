@@ -214,9 +214,9 @@ async fn a_peer_that_is_someone_else_never_gets_a_byte() {
         assert_eq!(server.dials(to.port()), 0);
     }
     // The client sees the end before it is recorded.
-    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    let node = Arc::clone(&bed.node("node-1").node);
     wait_until("two TLS failures counted", || {
-        metrics
+        node.telemetry
             .encode()
             .unwrap()
             .contains("response_flags=\"TLS_FAILURE\"} 2")
@@ -240,15 +240,15 @@ async fn strict_refuses_plaintext() {
     };
     let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
-    let metrics = Arc::clone(&bed.node("node-1").shared.metrics);
+    let node = Arc::clone(&bed.node("node-1").node);
     wait_until("a refusal counted", || {
-        metrics
+        node.telemetry
             .encode()
             .unwrap()
             .contains("response_flags=\"DENY\"} 1")
     })
     .await;
-    assert_eq!(server.net.dials.lock().unwrap().len(), 0);
+    assert_eq!(server.sockets.dials.lock().unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::test_server::{Signing, TestServer};
+use crate::control_plane::test_server::{Signing, TestServer};
 
 struct Fixture {
     server: TestServer,

@@ -1,0 +1,13 @@
+//! The control plane as the proxy reaches it.
+//!
+//! * [`connection`]: the shared, authenticated connection
+//! * [`backoff`]: how long to wait before the next attempt
+
+mod backoff;
+mod connection;
+#[cfg(test)]
+pub(crate) mod test_server;
+
+pub use self::backoff::Backoff;
+pub(crate) use self::connection::explain;
+pub use self::connection::{ControlPlane, ControlPlaneError, ControlPlaneOptions};

@@ -1,0 +1,84 @@
+//! A request's body as one attempt sends it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::frame::BodyError;
+use super::mirror::MirrorBody;
+use super::replay::ReplayAttempt;
+
+/// The body that is sent upstream.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// No body.
+    Empty,
+    /// As it comes from the client.
+    Stream {
+        /// The client's body.
+        source: Incoming,
+        /// Bytes that went through.
+        sent: Arc<AtomicU64>,
+    },
+    /// As it comes from the client, kept for further attempts and copied for mirrors.
+    Replay(ReplayAttempt),
+    /// A copy of another request's body.
+    Mirror(MirrorBody),
+}
+
+impl RequestBody {
+    /// The body of a request that is sent once.
+    pub(crate) fn stream(source: Incoming, sent: Arc<AtomicU64>) -> Self {
+        match source.is_end_stream() {
+            true => Self::Empty,
+            false => Self::Stream { source, sent },
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream { source, sent } => {
+                let frame = ready!(Pin::new(source).poll_frame(context));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Replay(attempt) => attempt.poll_frame(context),
+            Self::Mirror(mirror) => mirror.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream { source, .. } => source.is_end_stream(),
+            Self::Replay(attempt) => attempt.is_end_stream(),
+            Self::Mirror(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream { source, .. } => source.size_hint(),
+            Self::Replay(attempt) => attempt.size_hint(),
+            Self::Mirror(mirror) => mirror.size_hint(),
+        }
+    }
+}

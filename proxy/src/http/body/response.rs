@@ -1,0 +1,193 @@
+//! A response's body on its way back: bounded in time, recorded when it ends, its
+//! connection given back when it was read to the end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Sleep;
+
+use super::frame::BodyError;
+use crate::http::pool::Lease;
+use crate::telemetry::{RequestRecord, ResponseFlag};
+use crate::traffic::OutcomeReport;
+
+/// A response that took longer than its route allows.
+#[derive(Debug, thiserror::Error)]
+#[error("the response took longer than its route allows")]
+struct ResponseTimeout;
+
+/// The body that is sent to the client.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Of a local reply.
+    Local(Full<Bytes>),
+    /// As it comes from upstream.
+    Upstream(Box<UpstreamBody>),
+}
+
+/// A body that comes from upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamBody {
+    source: Incoming,
+    /// Ends at the moment when all of it has to be there.
+    deadline: Option<Pin<Box<Sleep>>>,
+    record: RequestRecord,
+    completion: Completion,
+}
+
+/// What ends together with a response, beside its record.
+#[derive(Debug, Default)]
+pub(crate) struct Completion {
+    /// The connection that it came on: given back when all of it was read.
+    pub(crate) lease: Option<Lease>,
+    /// What traffic policies learn from it.
+    pub(crate) outcome: Option<OutcomeReport>,
+    /// The receiving pod's record, where this process serves that pod, too.
+    pub(crate) receiving: Option<RequestRecord>,
+}
+
+impl Completion {
+    pub(crate) fn body_bytes(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.receiving {
+            record.response_bytes(bytes);
+        }
+    }
+
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(outcome) = &mut self.outcome {
+            outcome.trailers(trailers);
+        }
+        if let Some(record) = &mut self.receiving {
+            record.trailers(trailers);
+        }
+    }
+
+    pub(crate) fn complete(&mut self) {
+        if let Some(record) = &mut self.receiving {
+            record.finish();
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    pub(crate) fn fail(&mut self, flag: ResponseFlag) {
+        if let Some(outcome) = &mut self.outcome {
+            outcome.response_broke();
+        }
+        if let Some(record) = &mut self.receiving {
+            record.fail(flag);
+        }
+    }
+}
+
+impl ResponseBody {
+    /// The body of a local reply.
+    pub(crate) fn local(text: Bytes) -> Self {
+        Self::Local(Full::new(text))
+    }
+
+    /// A body from upstream, which may be over already. `record` is finished with it.
+    pub(crate) fn upstream(
+        source: Incoming,
+        deadline: Option<Instant>,
+        record: RequestRecord,
+        completion: Completion,
+    ) -> Self {
+        let mut body = Box::new(UpstreamBody {
+            source,
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
+            record,
+            completion,
+        });
+        body.complete_if_ended();
+        Self::Upstream(body)
+    }
+}
+
+impl UpstreamBody {
+    /// A body without a frame, as that of a response to HEAD, is never polled.
+    fn complete_if_ended(&mut self) {
+        if self.source.is_end_stream() {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        self.record.finish();
+        self.completion.complete();
+    }
+
+    fn fail(&mut self, flag: ResponseFlag) {
+        self.record.fail(flag);
+        self.completion.fail(flag);
+    }
+
+    fn arrived(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.record.response_bytes(data.len());
+            self.completion.body_bytes(data.len());
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.record.trailers(trailers);
+            self.completion.trailers(trailers);
+        }
+        self.complete_if_ended();
+    }
+
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
+            if let Some(deadline) = &mut self.deadline {
+                ready!(deadline.as_mut().poll(context));
+                self.fail(ResponseFlag::Timeout);
+                return Poll::Ready(Some(Err(ResponseTimeout.into())));
+            }
+            return Poll::Pending;
+        };
+        match &frame {
+            Some(Ok(frame)) => self.arrived(frame),
+            Some(Err(_)) => self.fail(ResponseFlag::UpstreamReset),
+            None => self.complete(),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Local(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Upstream(body) => body.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Local(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.source.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Local(body) => body.size_hint(),
+            Self::Upstream(body) => body.source.size_hint(),
+        }
+    }
+}

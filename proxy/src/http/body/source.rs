@@ -1,0 +1,119 @@
+//! A request's body before it is sent, and what is left of it for another attempt.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use super::replay::ReplayBody;
+use super::request::RequestBody;
+
+/// Bytes of a request's body that are kept for another attempt.
+const REPLAY_BYTES: usize = 64 * 1024;
+/// Bytes of an unwanted body that are read and thrown away, and for how long.
+const DISCARDED_BYTES: usize = 256 * 1024;
+const DISCARDED_FOR: Duration = Duration::from_secs(1);
+
+/// Where the body for each attempt comes from.
+#[derive(Debug, Default)]
+pub(crate) enum RequestBodySource {
+    /// There is no body.
+    #[default]
+    Empty,
+    /// As it came, while nothing is decided about it.
+    Unread(Incoming),
+    /// For one attempt; `None` once that was begun.
+    Once(Option<RequestBody>),
+    /// For several attempts, or with copies.
+    Replay(ReplayBody),
+}
+
+impl RequestBodySource {
+    /// Decides about an unread body: what is kept of it for retries and mirrors. `sent`
+    /// counts its bytes.
+    pub(crate) fn prepare(&mut self, retried: bool, mirrored: bool, sent: Arc<AtomicU64>) {
+        let Self::Unread(source) = std::mem::take(self) else {
+            return;
+        };
+        if source.is_end_stream() {
+            return;
+        }
+        *self = match retried || mirrored {
+            false => Self::Once(Some(RequestBody::Stream { source, sent })),
+            true => {
+                let bound = if retried { REPLAY_BYTES } else { 0 };
+                Self::Replay(ReplayBody::new(source, bound, sent))
+            }
+        };
+    }
+
+    /// The body for the next attempt, `None` when it is lost.
+    pub(crate) fn next_attempt(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Empty | Self::Unread(_) => Some(RequestBody::Empty),
+            Self::Once(body) => body.take(),
+            Self::Replay(body) => Some(RequestBody::Replay(body.next_attempt())),
+        }
+    }
+
+    /// Puts back a body of which an attempt has sent nothing.
+    pub(crate) fn put_back(&mut self, unsent: RequestBody) {
+        if let Self::Once(body) = self {
+            *body = Some(unsent);
+        }
+    }
+
+    /// The body of a mirrored request. To be asked for before the first attempt.
+    pub(crate) fn mirror(&self) -> RequestBody {
+        match self {
+            Self::Replay(body) => body
+                .mirror()
+                .map_or(RequestBody::Empty, RequestBody::Mirror),
+            Self::Empty | Self::Unread(_) | Self::Once(_) => RequestBody::Empty,
+        }
+    }
+
+    /// Whether another attempt could send all of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty | Self::Unread(_) => true,
+            Self::Once(body) => body.is_some(),
+            Self::Replay(body) => body.is_whole(),
+        }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// Reads on for a while, as the request is answered without it: a client of HTTP/2
+    /// whose stream is reset while it still sends may take that for its answer (RFC 9113
+    /// section 8.1), one of HTTP/1 would lose its connection.
+    pub(crate) fn discard(mut self) {
+        let unread = match self {
+            Self::Unread(source) => Some(RequestBody::stream(source, Arc::default())),
+            _ => self.next_attempt(),
+        };
+        let Some(mut unread) = unread.filter(|unread| !unread.is_end_stream()) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let reading = async {
+                let mut left = DISCARDED_BYTES;
+                while let Some(Ok(frame)) = unread.frame().await {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    left = left.saturating_sub(length);
+                    if left == 0 {
+                        break;
+                    }
+                }
+            };
+            // A client that sends for longer has its answer by now.
+            let _ = tokio::time::timeout(DISCARDED_FOR, reading).await;
+        });
+    }
+}

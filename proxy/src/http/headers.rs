@@ -1,0 +1,142 @@
+//! Headers that concern one hop only, and what a message needs to be sent on to the next.
+
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+/// Fields that concern one connection (RFC 9110 section 7.6.1), beside those that
+/// `Connection` names.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The options of `Connection`, over all its lines (RFC 9110 section 7.6.1).
+pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(CONNECTION).into_iter();
+    let options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    options.map(<[u8]>::trim_ascii)
+}
+
+/// Removes what concerns the connection that the message came on.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<_> = connection_options(headers)
+            .filter_map(|option| HeaderName::from_bytes(option).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // gRPC asks by it whether trailers reach the client: they do.
+    let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
+    if !trailers {
+        headers.remove(TE);
+    }
+}
+
+/// Puts back the request for another protocol, which concerns every hop of its way.
+pub(crate) fn restore_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol.clone());
+}
+
+/// A request that can't be sent on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the request has no host that it could be sent on to by HTTP/2")]
+pub(crate) struct NoAuthority;
+
+/// Target and `Host` as the next hop's version of HTTP has them: HTTP/2 puts the host
+/// into the target (RFC 9113 section 8.3.1), HTTP/1 into a field (RFC 9112 section 3.2).
+///
+/// # Errors
+/// When there is no host, or none that a target can have.
+pub(crate) fn target_for_next_hop(
+    target: &Uri,
+    authority: &str,
+    connect: bool,
+    headers: &mut HeaderMap,
+    http2: bool,
+) -> Result<Uri, NoAuthority> {
+    let path = || {
+        let path = target.path_and_query().cloned();
+        path.unwrap_or_else(|| PathAndQuery::from_static("/"))
+    };
+    if http2 {
+        let authority = Authority::try_from(authority).map_err(|_| NoAuthority)?;
+        headers.remove(HOST);
+        let mut parts = http::uri::Parts::default();
+        parts.authority = Some(authority);
+        // Plain CONNECT has neither (RFC 9113 section 8.5).
+        if !connect || target.path_and_query().is_some() {
+            parts.scheme = Some(Scheme::HTTP);
+            parts.path_and_query = Some(path());
+        }
+        return Uri::from_parts(parts).map_err(|_| NoAuthority);
+    }
+    if !authority.is_empty() {
+        let host = HeaderValue::from_str(authority).map_err(|_| NoAuthority)?;
+        headers.insert(HOST, host);
+    }
+    if connect {
+        return Uri::try_from(authority).map_err(|_| NoAuthority);
+    }
+    Ok(Uri::from(path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn what_concerns_one_connection_goes_no_further() {
+        let mut all = headers(&[
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip"),
+            ("x-other", "2"),
+        ]);
+        strip_hop_by_hop(&mut all);
+        assert_eq!(all, headers(&[("x-other", "2")]));
+        let mut grpc = headers(&[("te", "trailers")]);
+        strip_hop_by_hop(&mut grpc);
+        assert!(grpc.contains_key(TE));
+    }
+
+    #[test]
+    fn the_host_is_where_each_version_of_http_has_it() {
+        let target: Uri = "/a?b=c".parse().unwrap();
+        let mut all = headers(&[("host", "web:8080")]);
+        let two = target_for_next_hop(&target, "web:8080", false, &mut all, true).unwrap();
+        assert_eq!(two.to_string(), "http://web:8080/a?b=c");
+        assert!(all.is_empty());
+        let one = target_for_next_hop(&two, "web:8080", false, &mut all, false).unwrap();
+        assert_eq!(one.to_string(), "/a?b=c");
+        assert_eq!(all["host"], "web:8080");
+        assert_eq!(
+            target_for_next_hop(&target, "", false, &mut all, true),
+            Err(NoAuthority)
+        );
+        let connect: Uri = "web:80".parse().unwrap();
+        let connect = target_for_next_hop(&connect, "web:80", true, &mut all, false).unwrap();
+        assert_eq!(connect.to_string(), "web:80");
+    }
+}

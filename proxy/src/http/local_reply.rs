@@ -1,0 +1,268 @@
+//! Replies of the proxy itself, to requests that it sends nowhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use weft_model::mesh::Unroutable;
+use weft_model::traffic::InjectedAbort;
+
+use super::body::ResponseBody;
+use crate::telemetry::ResponseFlag;
+use crate::traffic::PolicyRefusal;
+
+/// Header of a local reply with its [`ResponseFlag`], so that a client can tell it from an
+/// answer of the application.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Why the proxy replies itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum LocalReply {
+    /// A rule redirects.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+        /// Where to.
+        location: HeaderValue,
+    },
+    /// A browser asks whether it may send a request.
+    Preflight(Box<HeaderMap>),
+    /// No rule of the Service's routes matches the request.
+    NoRoute,
+    /// The rule has no backend with a weight.
+    NoBackend,
+    /// The backend that the rule chose doesn't exist.
+    InvalidBackend,
+    /// The Service has no such port or no endpoint for it.
+    Unroutable(Unroutable),
+    /// The request can't be sent on.
+    BadRequest(&'static str),
+    /// No endpoint took a connection; the flag of the last attempt.
+    ConnectFailed(ResponseFlag),
+    /// The connection broke before the endpoint responded.
+    UpstreamReset,
+    /// The endpoint did not respond in time.
+    Timeout,
+    /// A limit of the Service's TrafficPolicy.
+    PolicyRefused(PolicyRefusal),
+    /// More requests than a rate limit allows.
+    RateLimited(Box<RateLimitReply>),
+    /// The rate limit service did not respond, and the policy fails closed.
+    RateLimitUnavailable,
+    /// A fault that the policy injects.
+    InjectedAbort(InjectedAbort),
+}
+
+/// The parts of a reply to a client over its rate limit that the limiter chose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RateLimitReply {
+    /// Time after which another request may pass.
+    pub(crate) retry_after: Option<Duration>,
+    /// Headers that the rate limit service asked us to add to the response.
+    pub(crate) headers: HeaderMap,
+    /// Body that it asked for; empty where it gave none.
+    pub(crate) body: Bytes,
+}
+
+impl LocalReply {
+    /// The flag for metrics, the access log and the header.
+    pub(crate) fn flag(&self) -> ResponseFlag {
+        match self {
+            Self::Redirect { .. } | Self::Preflight(_) => ResponseFlag::None,
+            Self::NoRoute => ResponseFlag::NoRoute,
+            Self::NoBackend | Self::InvalidBackend => ResponseFlag::NoBackend,
+            Self::Unroutable(error) => error.into(),
+            Self::BadRequest(_) => ResponseFlag::BadRequest,
+            Self::ConnectFailed(flag) => *flag,
+            Self::PolicyRefused(refusal) => refusal.flag(),
+            Self::RateLimitUnavailable => ResponseFlag::RateLimitUnavailable,
+            Self::UpstreamReset => ResponseFlag::UpstreamReset,
+            Self::Timeout => ResponseFlag::Timeout,
+            Self::RateLimited(_) => ResponseFlag::RateLimited,
+            Self::InjectedAbort(_) => ResponseFlag::Fault,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Redirect { status, .. } | Self::InjectedAbort(InjectedAbort::Http(status)) => {
+                *status
+            }
+            Self::Preflight(_) | Self::InjectedAbort(InjectedAbort::Grpc(_)) => StatusCode::OK,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unroutable(_)
+            | Self::ConnectFailed(_)
+            | Self::UpstreamReset
+            | Self::RateLimitUnavailable
+            | Self::PolicyRefused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The gRPC status (doc/statuscodes.md of gRPC); for an HTTP status, what
+    /// doc/http-grpc-status-mapping.md makes of it.
+    fn grpc_status(&self) -> u16 {
+        match self {
+            Self::InjectedAbort(InjectedAbort::Grpc(status)) => *status,
+            Self::NoRoute => 12,
+            Self::Timeout => 4,
+            Self::RateLimited(_) => 8,
+            Self::BadRequest(_) => 13,
+            Self::InjectedAbort(InjectedAbort::Http(status)) => match status.as_u16() {
+                400 => 13,
+                401 => 16,
+                403 => 7,
+                404 => 12,
+                429 | 502 | 503 | 504 => 14,
+                _ => 2,
+            },
+            _ => 14,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Redirect { .. } | Self::Preflight(_) => String::new(),
+            Self::NoRoute => "no rule of the service's routes is for this request".into(),
+            Self::NoBackend => "the rule for this request has no backend with a weight".into(),
+            Self::InvalidBackend => {
+                "the backend of this request doesn't exist; see the route's status".into()
+            }
+            Self::Unroutable(error) => error.to_string(),
+            Self::BadRequest(what) => (*what).into(),
+            Self::ConnectFailed(_) => "no endpoint took a connection".into(),
+            Self::UpstreamReset => {
+                "the endpoint broke the connection off before it answered".into()
+            }
+            Self::Timeout => "the request took longer than its route allows".into(),
+            Self::PolicyRefused(refusal) => refusal.to_string(),
+            Self::RateLimitUnavailable => "the rate limit service did not answer".into(),
+            Self::RateLimited(_) => "too many requests".into(),
+            Self::InjectedAbort(_) => "fails on purpose".into(),
+        }
+    }
+
+    /// Whether the reply has gRPC's own form.
+    fn uses_grpc_status(&self, grpc: bool) -> bool {
+        let http = matches!(self, Self::Redirect { .. } | Self::Preflight(_));
+        let injected = matches!(self, Self::InjectedAbort(InjectedAbort::Grpc(_)));
+        injected || (grpc && !http)
+    }
+
+    /// The gRPC status that the reply carries, where it carries one.
+    pub(crate) fn carried_grpc_status(&self, grpc: bool) -> Option<u16> {
+        self.uses_grpc_status(grpc).then(|| self.grpc_status())
+    }
+
+    /// The response; to a gRPC call its own form of failure, without a body
+    /// ("Trailers-Only" in gRPC's PROTOCOL-HTTP2).
+    pub(crate) fn into_response(self, grpc: bool) -> Response<ResponseBody> {
+        let message = self.message();
+        let flag = self.flag();
+        let mut response = Response::new(ResponseBody::local(Bytes::new()));
+        let headers = response.headers_mut();
+        if flag != ResponseFlag::None {
+            headers.insert(REASON, HeaderValue::from_static(flag.as_str()));
+        }
+        let as_grpc = self.uses_grpc_status(grpc);
+        if as_grpc {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(GRPC_STATUS, HeaderValue::from(self.grpc_status()));
+            if let Ok(message) = HeaderValue::try_from(&message) {
+                headers.insert(GRPC_MESSAGE, message);
+            }
+        } else if !message.is_empty() {
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            headers.insert(CONTENT_TYPE, text);
+        }
+        let (status, mut body) = (self.status(), Bytes::new());
+        match self {
+            Self::Redirect { location, .. } => {
+                headers.insert(LOCATION, location);
+            }
+            Self::Preflight(allowed) => headers.extend(*allowed),
+            Self::RateLimited(reply) => {
+                headers.extend(reply.headers);
+                set_retry_after(headers, reply.retry_after);
+                body = reply.body;
+            }
+            Self::PolicyRefused(refusal) => set_retry_after(headers, refusal.retry_after()),
+            _ => {}
+        }
+        if !as_grpc {
+            *response.status_mut() = status;
+            if body.is_empty() && !message.is_empty() {
+                body = Bytes::from(format!("weft: {message}\n"));
+            }
+            *response.body_mut() = ResponseBody::local(body);
+        }
+        response
+    }
+}
+
+impl From<PolicyRefusal> for LocalReply {
+    fn from(refusal: PolicyRefusal) -> Self {
+        match refusal {
+            PolicyRefusal::RateLimited { retry_after } => {
+                Self::RateLimited(Box::new(RateLimitReply {
+                    retry_after: Some(retry_after),
+                    ..RateLimitReply::default()
+                }))
+            }
+            other => Self::PolicyRefused(other),
+        }
+    }
+}
+
+fn set_retry_after(headers: &mut HeaderMap, retry_after: Option<Duration>) {
+    if let Some(wait) = retry_after {
+        // A part of a second is too early.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_gets_a_status_and_grpc_its_own() {
+        for (reply, http, grpc) in [
+            (LocalReply::NoRoute, 404, 12),
+            (LocalReply::InvalidBackend, 500, 14),
+            (LocalReply::Timeout, 504, 4),
+            (LocalReply::UpstreamReset, 503, 14),
+            (
+                LocalReply::InjectedAbort(InjectedAbort::Http(StatusCode::IM_A_TEAPOT)),
+                418,
+                2,
+            ),
+        ] {
+            let flag = reply.flag();
+            let response = reply.clone().into_response(false);
+            assert_eq!(response.status().as_u16(), http, "{reply:?}");
+            assert_eq!(response.headers()[REASON], flag.as_str());
+            let response = reply.into_response(true);
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()[GRPC_STATUS], grpc.to_string());
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_to_wait_for_whole_seconds() {
+        let limited = LocalReply::RateLimited(Box::new(RateLimitReply {
+            retry_after: Some(Duration::from_millis(1200)),
+            ..RateLimitReply::default()
+        }));
+        let response = limited.into_response(false);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.status(), 429);
+    }
+}

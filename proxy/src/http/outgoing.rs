@@ -1,0 +1,70 @@
+//! A request on its way to the next hop, as routes change it.
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Uri};
+use hyper::ext::Protocol;
+
+use super::body::RequestBody;
+use super::headers::{NoAuthority, restore_upgrade, strip_hop_by_hop, target_for_next_hop};
+use super::request_info::RequestInfo;
+
+/// The head of a request on its way, without what concerned its last hop.
+#[derive(Clone, Debug)]
+pub(crate) struct OutgoingRequest {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Its target; only path and query are sent.
+    pub(crate) target: Uri,
+    /// `host` or `host:port`.
+    pub(crate) authority: String,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// The protocol of an extended CONNECT (RFC 8441).
+    pub(crate) protocol: Option<Protocol>,
+}
+
+impl OutgoingRequest {
+    /// Takes the head and the body of a request apart.
+    pub(crate) fn from_request<B>(request: Request<B>, info: &RequestInfo) -> (Self, B) {
+        let (mut parts, body) = request.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        if info.connect {
+            // It has no body (RFC 9110 section 9.3.6), whatever it says.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        let outgoing = Self {
+            method: parts.method,
+            target: parts.uri,
+            authority: info.authority.clone(),
+            headers: parts.headers,
+            protocol: parts.extensions.remove::<Protocol>(),
+        };
+        (outgoing, body)
+    }
+
+    /// The request as the next hop's version of HTTP has it.
+    ///
+    /// # Errors
+    /// When it has no host and the next hop needs one.
+    pub(crate) fn to_request(
+        &self,
+        info: &RequestInfo,
+        http2: bool,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, NoAuthority> {
+        let mut headers = self.headers.clone();
+        let (target, authority) = (&self.target, self.authority.as_str());
+        let target = target_for_next_hop(target, authority, info.connect, &mut headers, http2)?;
+        if let Some(protocol) = &info.upgrade {
+            restore_upgrade(&mut headers, protocol);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = target;
+        *request.headers_mut() = headers;
+        if let Some(protocol) = self.protocol.as_ref().filter(|_| http2) {
+            request.extensions_mut().insert(protocol.clone());
+        }
+        Ok(request)
+    }
+}

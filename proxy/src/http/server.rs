@@ -1,0 +1,130 @@
+//! Serving HTTP on a connection, until it ends or the proxy takes nothing new.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use weft_http_guard::{GuardedStream, Limits, Refusal};
+
+use super::body::ResponseBody;
+
+/// Bytes of a request's head, and its fields: what the guard lets through, no less.
+const LARGEST_HEAD: usize = Limits::DEFAULT.head_bytes;
+const MOST_FIELDS: usize = Limits::DEFAULT.fields;
+/// Requests that a client may have under way on one connection of HTTP/2.
+const MOST_STREAMS: u32 = 1000;
+/// Windows of HTTP/2 in bytes: what one request, and all of a connection, may have
+/// buffered here.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of a response that wait for HTTP/2's windows.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// Why a connection of HTTP was not served to an orderly end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The client sent what two servers may read differently.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The connection broke, or a response on it did.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+}
+
+/// A request whose client is to see a broken connection instead of a response, because
+/// that is what the server did.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the server broke the connection off before it responded")]
+pub(crate) struct ResetRequest;
+
+/// Serves HTTP/1. `idle` is how long a client may be silent between requests; once
+/// `draining` is cancelled the connection ends when no request is under way.
+///
+/// # Errors
+/// When a request is refused, or the connection breaks.
+pub(crate) async fn serve_http1<S, H, F>(
+    stream: S,
+    idle: Duration,
+    draining: CancellationToken,
+    handle: H,
+) -> Result<(), ServeError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<ResponseBody>, ResetRequest>>,
+{
+    let (stream, guard) = GuardedStream::new(stream, Limits::DEFAULT);
+    let service = service_fn(|request| {
+        let (response, guard) = (handle(request), guard.clone());
+        async move {
+            let response = response.await?;
+            guard.response_decided(response.status());
+            Ok::<_, ResetRequest>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Counts from the end of the last response.
+        .header_read_timeout(idle)
+        .max_headers(MOST_FIELDS)
+        .max_header_size(LARGEST_HEAD)
+        .half_close(true)
+        // The application says when it answered.
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    match guard.refusal() {
+        Some(refusal) => Err(ServeError::Refused(refusal)),
+        None => Ok(result?),
+    }
+}
+
+/// Serves HTTP/2 with prior knowledge; once `draining` is cancelled the connection takes
+/// no further requests (GOAWAY).
+///
+/// # Errors
+/// When the connection breaks.
+pub(crate) async fn serve_http2<S, H, F>(
+    stream: S,
+    draining: CancellationToken,
+    handle: H,
+) -> Result<(), ServeError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<ResponseBody>, ResetRequest>> + Send + 'static,
+{
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
+        .enable_connect_protocol()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service_fn(handle));
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    Ok(result?)
+}

@@ -1,0 +1,98 @@
+//! One connection that arrives for a pod, as the inbound walk hands it on from phase to
+//! phase.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_model::Mesh;
+use weft_model::detect::protocol::DeclaredProtocol;
+use weft_model::workload::Workload;
+
+use super::authorize::Credentials;
+use crate::pod::Pod;
+use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security};
+
+/// A connection that arrives: for which address of the pod, from whom.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    /// The pod.
+    pub(super) pod: Arc<Pod>,
+    /// The one snapshot that everything about this connection is decided by.
+    pub(super) mesh: Arc<Mesh>,
+    /// The pod as that snapshot knows it.
+    pub(super) workload: Arc<Workload>,
+    pub(super) credentials: Credentials,
+    /// The client, as the application will see it.
+    pub(super) client: SocketAddr,
+    /// The pod that the client is, where the mesh knows it.
+    pub(super) source: Option<Arc<Workload>>,
+    /// Address and port of the pod that it is for.
+    pub(super) destination: SocketAddr,
+    /// When it came.
+    pub(super) began: Instant,
+}
+
+impl Arrival {
+    /// A connection that arrives now. The source is found by its address.
+    pub(super) fn new(
+        pod: &Arc<Pod>,
+        credentials: Credentials,
+        client: SocketAddr,
+        destination: SocketAddr,
+    ) -> Self {
+        let mesh = pod.node.store.snapshot();
+        Self {
+            workload: pod.workload(&mesh),
+            source: mesh.workload_by_address(client.ip()).map(Arc::clone),
+            pod: Arc::clone(pod),
+            mesh,
+            credentials,
+            client,
+            destination,
+            began: Instant::now(),
+        }
+    }
+
+    /// Whether the services of that port declare it as HTTP.
+    pub(super) fn is_declared_http(&self) -> bool {
+        let declared = self
+            .mesh
+            .declared_protocol(&self.workload.uid, self.destination.port());
+        matches!(declared, DeclaredProtocol::Http | DeclaredProtocol::Http2)
+    }
+
+    /// What telemetry knows of it.
+    pub(super) fn info(&self) -> ConnectionInfo {
+        let (security, hop) = match &self.credentials {
+            Credentials::MutualTls { .. } => (Security::MutualTls, Hop::CrossNode),
+            Credentials::SameNode { .. } => (Security::SameNode, Hop::SameNode),
+            Credentials::Plaintext { .. } => (Security::Plaintext, Hop::Outside),
+        };
+        let source = Peer::from_address(self.source.as_ref(), self.client);
+        let source = match self.credentials.identity() {
+            Some(identity) => source.with_identity(identity.clone()),
+            None => source,
+        };
+        ConnectionInfo::inbound(&self.workload, source, self.destination, security, hop)
+    }
+
+    /// The record of a tunnel connection of whose client nothing is proven.
+    pub(super) fn unidentified(
+        pod: &Arc<Pod>,
+        peer: SocketAddr,
+        connection: SocketAddr,
+    ) -> ConnectionRecord {
+        let workload = pod.workload(&pod.node.store.snapshot());
+        let source = Peer::from_address(None, peer);
+        let (security, hop) = (Security::MutualTls, Hop::CrossNode);
+        let info = ConnectionInfo::inbound(&workload, source, connection, security, hop);
+        ConnectionRecord::start(&pod.telemetry, Arc::new(info), Instant::now())
+    }
+
+    /// Begins its record.
+    pub(super) fn record(&self) -> ConnectionRecord {
+        let info = Arc::new(self.info());
+        ConnectionRecord::start(&self.pod.telemetry, info, self.began)
+    }
+}

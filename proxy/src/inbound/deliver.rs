@@ -1,0 +1,74 @@
+//! The last phases of every way into a pod: find out whether requests arrive, carry to the
+//! application, record.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::application::Admitted;
+use super::arrival::Arrival;
+use super::error::InboundError;
+use super::http;
+use crate::detect::{PrefixedStream, read_protocol};
+use crate::http::version::HttpVersion;
+use crate::relay::relay;
+use crate::stream::Stream;
+use crate::telemetry::ConnectionRecord;
+
+/// Carries an admitted connection to its end. Requests on ports that are declared as HTTP
+/// are looked at; everything else is carried as it is.
+pub(super) async fn deliver(
+    arrival: Arrival,
+    admitted: Admitted,
+    downstream: Stream,
+    mut record: ConnectionRecord,
+    draining: CancellationToken,
+) {
+    let mut downstream = PrefixedStream::new(downstream);
+    let still_allowed = Some(arrival.credentials.still_allowed(arrival.destination));
+    if !arrival.is_declared_http() {
+        record.opened(admitted.connect_time, still_allowed);
+        return carry(arrival, admitted, downstream, record).await;
+    }
+    record.connected(still_allowed);
+    let detected = tokio::select! {
+        detected = read_protocol(&mut downstream) => detected,
+        cut = record.cut() => return record.cut_off(cut),
+    };
+    match detected.map(HttpVersion::from_detected) {
+        Ok(Some(version)) => {
+            record.opened_connected_for_requests();
+            http::serve(arrival, admitted, version, downstream, record, draining).await;
+        }
+        Ok(None) => {
+            record.opened_connected(admitted.connect_time);
+            carry(arrival, admitted, downstream, record).await;
+        }
+        Err(error) => {
+            let error = InboundError::from(error);
+            record.fail(error.flag(), &error);
+        }
+    }
+}
+
+async fn carry(
+    arrival: Arrival,
+    admitted: Admitted,
+    downstream: PrefixedStream,
+    record: ConnectionRecord,
+) {
+    let idle = arrival.pod.node.settings.idle;
+    // A connection of an hour keeps no snapshot alive.
+    drop(arrival);
+    let Admitted {
+        application,
+        admission: _admission,
+        ..
+    } = admitted;
+    let application = PrefixedStream::new(Stream::Tcp(application));
+    let progress = Arc::clone(record.progress());
+    tokio::select! {
+        reason = relay(downstream, application, &progress, idle) => record.close(reason),
+        cut = record.cut() => record.cut_off(cut),
+    }
+}

@@ -1,0 +1,89 @@
+//! Why an inbound connection fails before its first byte.
+
+use std::io;
+
+use weft_model::authorization::{PlaintextDenied, TunnelDenied};
+
+use crate::detect::DetectError;
+use crate::telemetry::ResponseFlag;
+use crate::tls::{InvalidPeer, handshake_failure};
+use crate::tunnel::TunnelError;
+use crate::tunnel::hbone::request::InvalidTunnelRequest;
+use crate::upstream::{ErrorSource, SameNodeRefusal};
+
+/// Why an inbound connection failed before its first byte.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InboundError {
+    /// It was made to the proxy's own port, not to one of the pod's.
+    #[error("the connection was made to the proxy's port itself")]
+    NotCaptured,
+    /// Plaintext to a strict workload.
+    #[error(transparent)]
+    Plaintext(#[from] PlaintextDenied),
+    /// The handshake failed.
+    #[error("TLS with the client: {}", handshake_failure(.0))]
+    Tls(io::Error),
+    /// The handshake took too long.
+    #[error("the client did not finish its TLS handshake in time")]
+    TlsTimeout,
+    /// Our own certificate is not there yet, or can't be used.
+    #[error("no usable certificate for this workload; see the agent's log")]
+    NoCertificate,
+    /// The client's certificate says nothing that we understand.
+    #[error(transparent)]
+    Peer(#[from] InvalidPeer),
+    /// The client broke the tunnel's protocol.
+    #[error(transparent)]
+    TunnelServer(#[from] TunnelError),
+    /// A request that opens no tunnel.
+    #[error(transparent)]
+    Request(#[from] InvalidTunnelRequest),
+    /// A tunnel that may not be opened.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelDenied),
+    /// The client broke the connection off within its first bytes.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The application did not take the connection.
+    #[error("connecting to the application: {0}")]
+    Connect(io::Error),
+    /// The application did not take it in time.
+    #[error("the application did not accept the connection in time")]
+    ConnectTimeout,
+    /// The pod has all the connections that it may have.
+    #[error("the pod has reached its limit of connections through the proxy")]
+    TooManyConnections,
+}
+
+impl InboundError {
+    /// The flag for metrics and the access log.
+    pub(crate) fn flag(&self) -> ResponseFlag {
+        match self {
+            Self::NotCaptured => ResponseFlag::NotCaptured,
+            Self::Plaintext(_) | Self::Tunnel(_) => ResponseFlag::Deny,
+            Self::Tls(_) | Self::TlsTimeout => ResponseFlag::TlsFailure,
+            Self::NoCertificate | Self::Peer(_) => ResponseFlag::IdentityError,
+            Self::TunnelServer(_) => ResponseFlag::H2HandshakeFailure,
+            Self::Request(_) => ResponseFlag::BadRequest,
+            Self::Detect(_) => ResponseFlag::DownstreamReset,
+            Self::Connect(_) | Self::ConnectTimeout => ResponseFlag::Connect,
+            Self::TooManyConnections => ResponseFlag::Limit,
+        }
+    }
+}
+
+impl From<&InboundError> for SameNodeRefusal {
+    fn from(error: &InboundError) -> Self {
+        let error_source = match error {
+            InboundError::Connect(_)
+            | InboundError::ConnectTimeout
+            | InboundError::TooManyConnections => ErrorSource::Upstream,
+            _ => ErrorSource::Local,
+        };
+        Self {
+            flag: error.flag(),
+            error_source,
+            message: error.to_string(),
+        }
+    }
+}

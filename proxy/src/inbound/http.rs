@@ -1,0 +1,15 @@
+//! Requests that arrive for a pod: each is parsed, forwarded to the application and recorded
+//! (`reporter="destination"`). Nothing of them is changed.
+//!
+//! * [`serve`]: a client's connection
+//! * [`requests`]: what all its requests share; also where neighbours' requests are received
+//! * [`exchange`]: the walk of a request
+//! * [`application`]: the HTTP connection to the application
+
+mod application;
+mod exchange;
+mod requests;
+mod serve;
+
+pub(super) use self::requests::InboundRequests;
+pub(super) use self::serve::serve;

@@ -1,0 +1,154 @@
+//! The HTTP connection from the proxy to the application, one for each connection that
+//! arrives: what a client's connection means to the application (a user who has logged in,
+//! an order of requests) stays its own.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::http::body::RequestBody;
+use crate::http::handshake::{handshake_http1, handshake_http2};
+use crate::http::version::HttpVersion;
+use crate::inbound::application::dial;
+use crate::inbound::arrival::Arrival;
+use crate::inbound::error::InboundError;
+use crate::pod::Pod;
+use crate::sync::lock;
+
+/// Attempts to send a request of which nothing was sent yet: the application may close a
+/// connection at any moment.
+const ATTEMPTS: usize = 2;
+
+/// Why the application did not respond.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplicationError {
+    /// It took no connection.
+    #[error(transparent)]
+    Connect(#[from] InboundError),
+    /// HTTP with it failed.
+    #[error("HTTP with the application: {0}")]
+    Http(#[from] hyper::Error),
+}
+
+/// The connection to the application; made anew when the application has closed it and
+/// another request comes.
+#[derive(Debug)]
+pub(super) struct ApplicationConnection {
+    pod: Arc<Pod>,
+    client: SocketAddr,
+    destination: SocketAddr,
+    version: HttpVersion,
+    /// `None` while a request of HTTP/1 has it: one is under way at a time.
+    sender: Mutex<Option<Sender>>,
+    /// One request connects, the others wait for its result.
+    connecting: Semaphore,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+impl ApplicationConnection {
+    /// Begins HTTP on a connection to the application.
+    ///
+    /// # Errors
+    /// When the connection broke meanwhile.
+    pub(super) async fn begin(
+        arrival: &Arrival,
+        version: HttpVersion,
+        application: TcpStream,
+    ) -> Result<Self, hyper::Error> {
+        let sender = Sender::begin(version, application).await?;
+        Ok(Self {
+            pod: Arc::clone(&arrival.pod),
+            client: arrival.client,
+            destination: arrival.destination,
+            version,
+            sender: Mutex::new(Some(sender)),
+            connecting: Semaphore::new(1),
+        })
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// When the application takes no connection, or breaks it off.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ApplicationError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let mut sender = self.ready_sender().await?;
+            let sent = match &mut sender {
+                Sender::Http1(sender) => sender.try_send_request(request).await,
+                Sender::Http2(sender) => sender.try_send_request(request).await,
+            };
+            match sent {
+                Ok(response) => {
+                    if let Sender::Http1(_) = sender {
+                        *lock(&self.sender) = Some(sender);
+                    }
+                    return Ok(response);
+                }
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if left > 0 => request = unsent,
+                    _ => return Err(error.into_error().into()),
+                },
+            }
+        }
+    }
+
+    /// The connection as it is, where the application hasn't closed it; else a new one.
+    async fn ready_sender(&self) -> Result<Sender, ApplicationError> {
+        if let Some(sender) = self.open_sender().await {
+            return Ok(sender);
+        }
+        let _turn = self.connecting.acquire().await;
+        // Another request may have connected meanwhile.
+        if let Some(sender) = self.open_sender().await {
+            return Ok(sender);
+        }
+        let application = dial(&self.pod, self.destination, self.client).await?;
+        let sender = Sender::begin(self.version, application).await?;
+        if let Sender::Http2(sender) = &sender {
+            *lock(&self.sender) = Some(Sender::Http2(sender.clone()));
+        }
+        Ok(sender)
+    }
+
+    async fn open_sender(&self) -> Option<Sender> {
+        let mut sender = {
+            let mut kept = lock(&self.sender);
+            match kept.take()? {
+                Sender::Http1(sender) => Sender::Http1(sender),
+                Sender::Http2(sender) => {
+                    *kept = Some(Sender::Http2(sender.clone()));
+                    Sender::Http2(sender)
+                }
+            }
+        };
+        let ready = match &mut sender {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(sender) => sender.ready().await,
+        };
+        ready.ok().map(|()| sender)
+    }
+}
+
+impl Sender {
+    async fn begin(version: HttpVersion, application: TcpStream) -> Result<Self, hyper::Error> {
+        Ok(match version {
+            HttpVersion::Http1 => Self::Http1(handshake_http1(application).await?),
+            HttpVersion::Http2 => Self::Http2(handshake_http2(application).await?),
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! The walk of a request into a pod: record, forward to the application, pass the response
+//! back.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tracing::Instrument;
+
+use super::application::ApplicationConnection;
+use super::requests::InboundRequests;
+use crate::http::body::{Completion, RequestBody, ResponseBody};
+use crate::http::request_info::RequestInfo;
+use crate::http::server::ResetRequest;
+use crate::http::upgrade::pass_upgrade;
+use crate::http::{restore_upgrade, strip_hop_by_hop};
+use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
+use crate::upstream::RequestReceiver;
+
+/// Answers a request with the application's response.
+///
+/// # Errors
+/// When the application broke off before it responded: the client sees the same.
+pub(super) async fn exchange(
+    requests: &InboundRequests,
+    application: &ApplicationConnection,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, ResetRequest> {
+    let info = RequestInfo::read(&request);
+    let record = requests.receive(RequestDescription {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        authority: info.authority.clone(),
+        grpc: info.grpc,
+        rule: None,
+    });
+    let span = record.span().clone();
+    forward(application, info, record, request)
+        .instrument(span)
+        .await
+}
+
+async fn forward(
+    application: &ApplicationConnection,
+    info: RequestInfo,
+    mut record: RequestRecord,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, ResetRequest> {
+    let client_upgrade = info
+        .wants_protocol_change()
+        .then(|| hyper::upgrade::on(&mut request));
+    let sent = record.request_bytes();
+    let mut request = request.map(|body| RequestBody::stream(body, sent));
+    strip_hop_by_hop(request.headers_mut());
+    if let Some(protocol) = &info.upgrade {
+        restore_upgrade(request.headers_mut(), protocol);
+    }
+    let mut response = application.send(request).await.map_err(|error| {
+        tracing::debug!(%error, "the application did not respond");
+        record.fail(ResponseFlag::UpstreamReset);
+        ResetRequest
+    })?;
+    record.response_started(response.status(), response.headers());
+    let upgraded = info.protocol_changes_with(response.status());
+    let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
+    let (mut head, source) = response.into_parts();
+    strip_hop_by_hop(&mut head.headers);
+    // The version is the client's connection's business.
+    head.version = http::Version::default();
+    let completion = Completion::default();
+    if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
+        return Ok(pass_upgrade(
+            &info, head, client, upstream, record, completion,
+        ));
+    }
+    let body = ResponseBody::upstream(source, None, record, completion);
+    Ok(Response::from_parts(head, body))
+}

@@ -1,0 +1,87 @@
+//! The sockets inside a pod's namespace on which its proxy takes connections.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener};
+
+use socket2::SockRef;
+use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+
+use crate::sockets::Sockets;
+
+/// A listener of one kind, in each family that the pod has.
+#[derive(Debug)]
+pub struct Listener {
+    /// On 127.0.0.1.
+    pub v4: TcpListener,
+    /// On ::1; `None` where the namespace has no IPv6.
+    pub v6: Option<TcpListener>,
+}
+
+/// The listeners inside a pod.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For the pod's own captured connections.
+    pub outbound: Listener,
+    /// For plaintext that arrives.
+    pub plaintext: Listener,
+    /// For tunnels that arrive.
+    pub hbone: Listener,
+}
+
+impl Listeners {
+    /// Opens the listeners; nothing reaches them until capture is set up.
+    ///
+    /// # Errors
+    /// When one can't be opened; IPv6 may be missing.
+    pub fn bind(sockets: &dyn Sockets) -> io::Result<Self> {
+        Ok(Self {
+            outbound: Listener::bind(sockets, OUTBOUND_PORT)?,
+            plaintext: Listener::bind(sockets, INBOUND_PLAINTEXT_PORT)?,
+            hbone: Listener::bind(sockets, HBONE_PORT)?,
+        })
+    }
+
+    /// Resets what was not accepted yet, and frees the ports for a successor.
+    pub(super) fn shut_down(&self) {
+        let kinds = [&self.outbound, &self.plaintext, &self.hbone];
+        let all = kinds
+            .into_iter()
+            .flat_map(|kind| std::iter::once(&kind.v4).chain(&kind.v6));
+        for listener in all {
+            // Closing wouldn't do: the accept loops hold the sockets, too.
+            if let Err(error) = SockRef::from(listener).shutdown(Shutdown::Read) {
+                tracing::debug!(%error, "shutting down a listener");
+            }
+        }
+    }
+}
+
+impl Listener {
+    fn bind(sockets: &dyn Sockets, port: u16) -> io::Result<Self> {
+        let v4 = sockets.bind((Ipv4Addr::LOCALHOST, port).into())?;
+        let v6 = match sockets.bind((Ipv6Addr::LOCALHOST, port).into()) {
+            Ok(listener) => Some(listener),
+            // No IPv6 in this namespace, or none on its loopback.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+                ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { v4, v6 })
+    }
+
+    /// The sockets, for the current runtime to accept from.
+    pub(super) fn accepting(&self) -> io::Result<Vec<tokio::net::TcpListener>> {
+        let socket =
+            |listener: &TcpListener| tokio::net::TcpListener::from_std(listener.try_clone()?);
+        std::iter::once(&self.v4)
+            .chain(&self.v6)
+            .map(socket)
+            .collect()
+    }
+}

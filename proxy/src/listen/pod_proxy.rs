@@ -1,0 +1,190 @@
+//! One pod's proxy, from its start to its drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use weft_model::workload::{Workload, WorkloadUid};
+
+use super::accept::{Lifetime, Serve, accept};
+use super::listeners::{Listener, Listeners};
+use super::upkeep::follow_changes;
+use crate::inbound::same_node::Inbox;
+use crate::node::Node;
+use crate::pod::Pod;
+use crate::sockets::Sockets;
+use crate::telemetry::CutReason;
+use crate::upstream::SameNodeInbound;
+use crate::{inbound, outbound};
+
+/// A running proxy of one pod. Dropped without [`PodProxy::drain`], it stops taking
+/// connections and cuts those it has.
+#[derive(Debug)]
+pub struct PodProxy {
+    pod: Arc<Pod>,
+    inbox: Arc<dyn SameNodeInbound>,
+    listeners: Listeners,
+    lifetime: Lifetime,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The kind of connections that a listener takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Outbound,
+    Plaintext,
+    Hbone,
+}
+
+/// Serves the connections of one listener.
+struct Server {
+    kind: Kind,
+    pod: Arc<Pod>,
+    lifetime: Lifetime,
+}
+
+impl Serve for Server {
+    fn serve(
+        &self,
+        accepted: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (kind, pod) = (self.kind, Arc::clone(&self.pod));
+        let draining = self.lifetime.draining.clone();
+        async move {
+            match kind {
+                Kind::Outbound => outbound::serve(pod, accepted, peer, draining).await,
+                Kind::Plaintext => inbound::plaintext::serve(pod, accepted, peer, draining).await,
+                Kind::Hbone => inbound::hbone::serve(pod, accepted, peer, draining).await,
+            }
+        }
+    }
+
+    fn refuse_over_limit(&self, accepted: TcpStream, peer: SocketAddr) {
+        match self.kind {
+            Kind::Outbound => outbound::refuse_over_limit(&self.pod, accepted, peer),
+            Kind::Plaintext => inbound::plaintext::refuse_over_limit(&self.pod, accepted, peer),
+            Kind::Hbone => inbound::hbone::refuse_over_limit(&self.pod, accepted, peer),
+        }
+    }
+}
+
+impl PodProxy {
+    /// Opens the listeners inside the pod's namespace and serves them on `worker`.
+    ///
+    /// # Errors
+    /// When a listener can't be opened; IPv6 may be missing.
+    pub fn start(
+        node: Arc<Node>,
+        workload: Arc<Workload>,
+        sockets: Arc<dyn Sockets>,
+        worker: &Handle,
+    ) -> io::Result<Self> {
+        let listeners = Listeners::bind(&*sockets)?;
+        Self::start_with(listeners, node, workload, sockets, worker)
+    }
+
+    /// Serves listeners that are there already, such as a predecessor's, on `worker`.
+    ///
+    /// # Errors
+    /// When the worker can't accept from them.
+    pub fn start_with(
+        listeners: Listeners,
+        node: Arc<Node>,
+        workload: Arc<Workload>,
+        sockets: Arc<dyn Sockets>,
+        worker: &Handle,
+    ) -> io::Result<Self> {
+        let pod = Arc::new(Pod::new(node, workload, sockets));
+        let mut proxy = Self {
+            inbox: Arc::new(Inbox(Arc::clone(&pod))),
+            pod,
+            listeners,
+            lifetime: Lifetime::default(),
+            tasks: Vec::new(),
+        };
+        let _runtime = worker.enter();
+        proxy.serve_all()?;
+        let (pod, inbox) = (&proxy.pod, Arc::clone(&proxy.inbox));
+        pod.node.neighbours.insert(pod.uid().clone(), inbox);
+        Ok(proxy)
+    }
+
+    /// The listeners, to steer connections to.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// The pod that it serves.
+    pub fn uid(&self) -> &WorkloadUid {
+        self.pod.uid()
+    }
+
+    /// Connections that it serves now.
+    pub fn open_connections(&self) -> usize {
+        self.pod.telemetry.connections().len()
+    }
+
+    /// Takes no new connections, from now on; connections that were not accepted yet are
+    /// reset, and the ports are free for a successor.
+    pub fn stop_accepting(&self) {
+        self.pod.node.neighbours.remove(self.uid(), &self.inbox);
+        self.pod.http_pool.close();
+        self.lifetime.draining.cancel();
+        self.listeners.shut_down();
+    }
+
+    /// Takes no new connections, tells tunnel clients so, serves what is open for up to
+    /// `deadline`, then cuts the rest.
+    pub async fn drain(self, deadline: Duration) {
+        self.stop_accepting();
+        let ended = self.pod.all_connections_ended();
+        if tokio::time::timeout(deadline, ended).await.is_err() {
+            let open = self.open_connections();
+            tracing::warn!(pod = %self.uid(), open, "cutting connections at the drain deadline");
+        }
+    }
+
+    fn serve_all(&mut self) -> io::Result<()> {
+        for kind in [Kind::Outbound, Kind::Plaintext, Kind::Hbone] {
+            for socket in self.listener(kind).accepting()? {
+                let (pod, lifetime) = (Arc::clone(&self.pod), self.lifetime.clone());
+                let server = Server {
+                    kind,
+                    pod: Arc::clone(&pod),
+                    lifetime: lifetime.clone(),
+                };
+                self.tasks
+                    .push(tokio::spawn(accept(socket, pod, lifetime, server)));
+            }
+        }
+        self.tasks
+            .push(tokio::spawn(follow_changes(Arc::clone(&self.pod))));
+        Ok(())
+    }
+
+    fn listener(&self, kind: Kind) -> &Listener {
+        match kind {
+            Kind::Outbound => &self.listeners.outbound,
+            Kind::Plaintext => &self.listeners.plaintext,
+            Kind::Hbone => &self.listeners.hbone,
+        }
+    }
+}
+
+impl Drop for PodProxy {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        self.lifetime.gone.cancel();
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.pod
+            .telemetry
+            .connections()
+            .cut_all(CutReason::ProxyStopped);
+        self.pod.telemetry.retire();
+    }
+}

@@ -1,0 +1,53 @@
+//! What a pod's proxy does beside serving: it follows the mesh, and forgets what nobody
+//! needs any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pod::Pod;
+
+/// How often pooled connections are counted and those of gone peers dropped.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Authorization is a subscription: whenever the mesh changes, connections that are not
+/// allowed any more are cut, and pooled connections to gone peers dropped.
+pub(super) async fn follow_changes(pod: Arc<Pod>) {
+    let mut changes = pod.node.store.subscribe();
+    loop {
+        match tokio::time::timeout(INTERVAL, changes.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) => {
+                let mesh = pod.node.store.snapshot();
+                pod.telemetry.connections().recheck(&pod.workload(&mesh));
+                drop_unused_http(&pod);
+            }
+            Err(_) => {
+                drop_unused_http(&pod);
+                forget_unused(&pod);
+            }
+        }
+    }
+}
+
+/// Connections for requests end when their endpoint does, or when nobody needs them.
+fn drop_unused_http(pod: &Pod) {
+    let (node, mesh) = (&pod.node, pod.node.store.snapshot());
+    pod.http_pool
+        .drop_unused(&mesh, &node.name, node.settings.http_idle);
+    pod.rate_limits.forget_unused();
+}
+
+fn forget_unused(pod: &Pod) {
+    let (node, mesh, now) = (&pod.node, pod.node.store.snapshot(), Instant::now());
+    pod.clients.forget_unused(now);
+    node.endpoints.forget_unused(now);
+    node.sequences.forget_removed(&mesh);
+    let tunnels = &pod.dialer.tunnels;
+    tunnels.retain(|peer| {
+        let known = mesh.workload(&peer.workload);
+        known.is_some_and(|workload| workload.identity == peer.identity)
+    });
+    pod.telemetry
+        .metrics()
+        .set_tunnel_connections(tunnels.len());
+}

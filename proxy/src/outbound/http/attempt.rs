@@ -1,0 +1,118 @@
+//! One attempt of a request: a connection to the endpoint, the request on it, and the head
+//! of the response.
+
+use std::sync::Arc;
+
+use http::Response;
+use hyper::body::Incoming;
+use weft_model::mesh::Candidate;
+
+use super::exchange::Exchange;
+use super::forward::PlannedRequest;
+use super::retry::AttemptError;
+use crate::http::body::RequestBodySource;
+use crate::http::pool::{Lease, PoolTarget};
+use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
+
+/// A response that began.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    /// The receiving pod's record, where this process serves that pod, too.
+    pub(super) receiving: Option<RequestRecord>,
+}
+
+/// Sends a request to an endpoint and waits for the head of its response.
+///
+/// # Errors
+/// When there is no connection, or it breaks first.
+pub(super) async fn attempt(
+    exchange: &Exchange,
+    request: &PlannedRequest<'_>,
+    candidate: &Candidate,
+    body: &mut RequestBodySource,
+) -> Result<Attempted, AttemptError> {
+    let mut lease = lease(exchange, request, candidate).await?;
+    let reused = lease.is_reused();
+    let lost = || AttemptError::Reset { reused: false };
+    let attempt_body = body.next_attempt().ok_or_else(lost)?;
+    let http2 = request.destination.http2;
+    let message = request
+        .outgoing
+        .to_request(&exchange.info, http2, attempt_body);
+    let message = message.map_err(|_| lost())?;
+    let mut receiving = receive(exchange, request, &lease);
+    match lease.send(message).await {
+        Ok(response) => {
+            if let Some(record) = &mut receiving {
+                record.response_started(response.status(), response.headers());
+            }
+            Ok(Attempted {
+                response,
+                lease,
+                receiving,
+            })
+        }
+        Err(mut error) => match error.take_message() {
+            Some(unsent) => {
+                if let Some(record) = receiving {
+                    record.discard();
+                }
+                body.put_back(unsent.into_body());
+                Err(AttemptError::Unsent)
+            }
+            None => {
+                if let Some(record) = &mut receiving {
+                    record.fail(ResponseFlag::UpstreamReset);
+                }
+                tracing::debug!(error = %error.error(), to = %candidate.address, "no response");
+                Err(AttemptError::Reset { reused })
+            }
+        },
+    }
+}
+
+/// An idle connection to the endpoint, or a new one.
+async fn lease(
+    exchange: &Exchange,
+    request: &PlannedRequest<'_>,
+    candidate: &Candidate,
+) -> Result<Lease, AttemptError> {
+    let connection = &exchange.connection;
+    let (pod, client) = (&connection.pod, connection.client);
+    let target = PoolTarget {
+        service: &request.destination.service,
+        port: request.destination.port,
+        candidate,
+        http2: request.destination.http2,
+    };
+    if let Some(lease) = pod.http_pool.reuse(target) {
+        return Ok(lease);
+    }
+    let pending = request.policies.endpoints().admit_pending();
+    let _pending = pending.map_err(AttemptError::Refused)?;
+    let (pod, source) = (Arc::clone(pod), pod.workload(&exchange.mesh));
+    let connect = |candidate| async move { pod.dialer.dial(&candidate, &source, client).await };
+    let leased = connection.pod.http_pool.lease(target, connect).await;
+    leased.map_err(AttemptError::Connect)
+}
+
+/// Begins the receiving pod's record of the request.
+fn receive(
+    exchange: &Exchange,
+    request: &PlannedRequest<'_>,
+    lease: &Lease,
+) -> Option<RequestRecord> {
+    let receiver = lease.receiver()?;
+    let outgoing = request.outgoing;
+    let mut record = receiver.receive(RequestDescription {
+        method: outgoing.method.clone(),
+        path: outgoing.target.path().to_owned(),
+        authority: outgoing.authority.clone(),
+        grpc: exchange.info.grpc,
+        rule: None,
+    });
+    record.share_request_bytes(exchange.record.request_bytes());
+    Some(record)
+}

@@ -1,0 +1,86 @@
+//! A client's connection that carries requests: what all its requests share.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use weft_model::mesh::Candidate;
+use weft_model::service::Service;
+use weft_model::{Mesh, NamespacedName, OriginalDestination};
+
+use crate::outbound::connection::OutboundConnection;
+use crate::pod::Pod;
+use crate::sync::lock;
+use crate::telemetry::ConnectionInfo;
+
+/// Endpoints whose [`ConnectionInfo`] is kept for a client's connection.
+const CACHED_INFOS: usize = 64;
+
+/// A client's connection that carries requests. It keeps no snapshot: each request takes
+/// its own.
+#[derive(Debug)]
+pub(super) struct ClientConnection {
+    pub(super) pod: Arc<Pod>,
+    /// The application's end, with the pod's address.
+    pub(super) client: SocketAddr,
+    /// The destination that it dialled.
+    pub(super) original: OriginalDestination,
+    /// The service of that address.
+    pub(super) service: Arc<Service>,
+    infos: Mutex<Vec<CachedInfo>>,
+}
+
+/// An endpoint of a service, and what telemetry knows of requests to it.
+#[derive(Debug)]
+struct CachedInfo {
+    candidate: Option<Candidate>,
+    service: NamespacedName,
+    info: Arc<ConnectionInfo>,
+}
+
+impl ClientConnection {
+    /// A connection to a service, of which no request was read yet.
+    pub(super) fn new(connection: OutboundConnection, service: Arc<Service>) -> Self {
+        Self {
+            pod: connection.pod,
+            client: connection.client,
+            original: connection.original,
+            service,
+            infos: Mutex::default(),
+        }
+    }
+
+    /// The port that the client dialled.
+    pub(super) fn port(&self) -> u16 {
+        self.original.address().port()
+    }
+
+    /// What telemetry knows of a request to an endpoint of a service.
+    pub(super) fn info(
+        &self,
+        mesh: &Mesh,
+        candidate: Option<&Candidate>,
+        service: &NamespacedName,
+    ) -> Arc<ConnectionInfo> {
+        let mut infos = lock(&self.infos);
+        let is_it = |cached: &&CachedInfo| {
+            cached.candidate.as_ref() == candidate && cached.service == *service
+        };
+        if let Some(cached) = infos.iter().find(is_it) {
+            return Arc::clone(&cached.info);
+        }
+        let workload = self.pod.workload(mesh);
+        let known = mesh.service(service).unwrap_or(&self.service);
+        let (client, original) = (self.client, Some(self.original));
+        let info = ConnectionInfo::outbound(&workload, client, original, candidate, Some(known));
+        let info = Arc::new(info);
+        if infos.len() >= CACHED_INFOS {
+            infos.clear();
+        }
+        infos.push(CachedInfo {
+            candidate: candidate.cloned(),
+            service: service.clone(),
+            info: Arc::clone(&info),
+        });
+        info
+    }
+}

@@ -1,0 +1,211 @@
+//! Sending a request: endpoint after endpoint, attempt after attempt, as far as it is safe
+//! and wanted.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use http::Response;
+use hyper::body::Incoming;
+use weft_model::mesh::Candidate;
+use weft_model::route::Retry;
+
+use super::attempt::{Attempted, attempt};
+use super::exchange::Exchange;
+use super::policy::RequestPolicies;
+use super::retry::{AttemptBudget, AttemptError, AttemptPolicy, RetryDecision, backoff};
+use super::route::Destination;
+use super::session::Cookie;
+use crate::http::body::{Completion, RequestBodySource};
+use crate::http::local_reply::LocalReply;
+use crate::http::outgoing::OutgoingRequest;
+use crate::telemetry::ResponseFlag;
+use crate::traffic::{EndpointAttempt, OutcomeReport, PolicyRefusal, RequestPermits};
+use crate::upstream::ErrorSource;
+
+/// A request of which everything is decided but the endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlannedRequest<'a> {
+    pub(super) outgoing: &'a OutgoingRequest,
+    pub(super) destination: &'a Destination,
+    pub(super) policies: &'a RequestPolicies,
+    pub(super) attempts: &'a AttemptPolicy<'a>,
+}
+
+/// A response that began.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    pub(super) response: Response<Incoming>,
+    /// The endpoint that answered.
+    pub(super) candidate: Candidate,
+    /// The cookie that brings the client back to it.
+    pub(super) cookie: Option<Cookie>,
+    /// When all of the response has to be there.
+    pub(super) deadline: Option<Instant>,
+    /// What ends together with the response.
+    pub(super) completion: Completion,
+}
+
+/// Sends a request until there is a response that counts.
+///
+/// # Errors
+/// The reply that the client gets instead.
+pub(super) async fn forward(
+    exchange: &mut Exchange,
+    request: &PlannedRequest<'_>,
+    body: &mut RequestBodySource,
+    mut permits: RequestPermits,
+) -> Result<Forwarded, LocalReply> {
+    let (policies, destination) = (request.policies, request.destination);
+    let connect_attempts = exchange.connection.pod.node.settings.connect_attempts;
+    let mut budget = AttemptBudget::new(request.attempts.retry, connect_attempts);
+    let (key, cookie) = policies.hash_key(exchange, request.outgoing);
+    let mut tried = Vec::new();
+    loop {
+        let chosen = choose_endpoint(policies, destination, key, &tried);
+        let candidate = chosen.ok_or(LocalReply::ConnectFailed(ResponseFlag::Connect))?;
+        let info = exchange
+            .connection
+            .info(&exchange.mesh, Some(candidate), &destination.service);
+        exchange.record.attempt_started(info);
+        let began = Instant::now();
+        let deadline = request.attempts.attempt_deadline(began);
+        let at_endpoint = policies.endpoints().begin_attempt(candidate.address, began);
+        let result = within(deadline, attempt(exchange, request, candidate, body)).await;
+        let decision = match result {
+            Ok(attempted) if is_final(&attempted, request.attempts.retry, &budget, body) => {
+                let (candidate, grpc) = (candidate.clone(), exchange.info.grpc);
+                let (response, completion) = accept(attempted, permits, at_endpoint, grpc);
+                return Ok(Forwarded {
+                    response,
+                    candidate,
+                    cookie,
+                    deadline,
+                    completion,
+                });
+            }
+            Ok(attempted) => {
+                let success = !attempted.response.status().is_server_error();
+                at_endpoint.record_result(success, Instant::now());
+                RetryDecision::IfAllowed(LocalReply::UpstreamReset)
+            }
+            Err(error) => {
+                if error.error_source() == ErrorSource::Upstream {
+                    at_endpoint.record_result(false, Instant::now());
+                }
+                tracing::debug!(?error, to = %candidate.address, "an attempt failed");
+                budget.after(&error, &request.outgoing.method, !body.is_empty())
+            }
+        };
+        drop(at_endpoint);
+        tried.push(candidate.address);
+        before_next_attempt(decision, request, &mut budget, body, &mut permits).await?;
+    }
+}
+
+/// Whether a response counts: it isn't one that is worth another attempt, or there is none.
+fn is_final(
+    attempted: &Attempted,
+    retry: Option<&Retry>,
+    budget: &AttemptBudget,
+    body: &RequestBodySource,
+) -> bool {
+    let status = attempted.response.status();
+    let retried = retry.is_some_and(|retry| retry.codes.contains(&status));
+    !retried || budget.retries == 0 || !body.is_whole()
+}
+
+/// The response that counts, with what ends together with it.
+fn accept(
+    attempted: Attempted,
+    permits: RequestPermits,
+    at_endpoint: EndpointAttempt,
+    grpc: bool,
+) -> (Response<Incoming>, Completion) {
+    let Attempted {
+        response,
+        lease,
+        receiving,
+    } = attempted;
+    let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
+    outcome.response_started(response.status(), response.headers());
+    let completion = Completion {
+        lease: Some(lease),
+        outcome: Some(outcome),
+        receiving,
+    };
+    (response, completion)
+}
+
+/// Waits before the next attempt, where there is to be one.
+///
+/// # Errors
+/// The reply to the client, where there is none: the request has failed.
+async fn before_next_attempt(
+    decision: RetryDecision,
+    request: &PlannedRequest<'_>,
+    budget: &mut AttemptBudget,
+    body: &RequestBodySource,
+    permits: &mut RequestPermits,
+) -> Result<(), LocalReply> {
+    let retried = match decision {
+        RetryDecision::AtOnce => return Ok(()),
+        RetryDecision::Never(reply) => return Err(reply),
+        RetryDecision::IfAllowed(reply) if budget.retries == 0 || !body.is_whole() => Err(reply),
+        RetryDecision::IfAllowed(_) => before_retry(request, budget).await,
+    };
+    retried.inspect_err(|_| permits.record_failure())
+}
+
+/// Takes one retry from the budgets and waits as long as it asks for.
+async fn before_retry(
+    request: &PlannedRequest<'_>,
+    budget: &mut AttemptBudget,
+) -> Result<(), LocalReply> {
+    if !request.policies.retry_allowed() {
+        return Err(LocalReply::PolicyRefused(PolicyRefusal::RetryBudget));
+    }
+    budget.retries -= 1;
+    let (shortest, attempts) = match request.attempts.retry {
+        Some(retry) => (retry.backoff, retry.attempts),
+        None => (Duration::ZERO, 0),
+    };
+    let wait = backoff(shortest, attempts - budget.retries, fastrand::f64());
+    let deadline = request.attempts.deadline;
+    if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+        return Err(LocalReply::Timeout);
+    }
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// The endpoint of the session, else the one that the policy chooses.
+fn choose_endpoint<'a>(
+    policies: &RequestPolicies,
+    destination: &'a Destination,
+    key: Option<u64>,
+    tried: &[SocketAddr],
+) -> Option<&'a Candidate> {
+    let (endpoints, now) = (policies.endpoints(), Instant::now());
+    let candidates = &destination.candidates;
+    let bound = destination
+        .session_endpoint
+        .filter(|address| !tried.contains(address) && !endpoints.is_ejected(*address, now));
+    if let Some(bound) = bound {
+        return candidates.iter().find(|c| c.address == bound);
+    }
+    candidates.get(endpoints.choose(candidates, key, tried, now)?)
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    attempt: impl Future<Output = Result<T, AttemptError>>,
+) -> Result<T, AttemptError> {
+    match deadline {
+        None => attempt.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), attempt)
+            .await
+            .unwrap_or(Err(AttemptError::Timeout)),
+    }
+}

@@ -1,0 +1,49 @@
+//! A client's connection that carries requests.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use weft_model::service::Service;
+
+use super::connection::ClientConnection;
+use super::exchange::exchange;
+use crate::detect::PrefixedStream;
+use crate::http::recorded_stream::RecordedStream;
+use crate::http::server::{ServeError, serve_http1, serve_http2};
+use crate::http::version::HttpVersion;
+use crate::outbound::connection::OutboundConnection;
+use crate::telemetry::{ConnectionRecord, ResponseFlag};
+
+/// Serves a connection that carries requests to a service, to its end.
+pub(in crate::outbound) async fn serve(
+    connection: OutboundConnection,
+    service: Arc<Service>,
+    version: HttpVersion,
+    downstream: PrefixedStream,
+    draining: CancellationToken,
+) {
+    let info = Arc::new(connection.info(None, Some(&service)));
+    let (telemetry, began) = (&connection.pod.telemetry, connection.began);
+    let mut record = ConnectionRecord::start(telemetry, info, began);
+    record.opened_for_requests(None);
+    let (stream, record) = RecordedStream::downstream(downstream, record);
+    let idle = connection.pod.node.settings.idle.open;
+    let connection = Arc::new(ClientConnection::new(connection, service));
+    let handle = |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok(exchange(&connection, request).await) }
+    };
+    let served = match version {
+        HttpVersion::Http1 => serve_http1(stream, idle, draining, handle).await,
+        HttpVersion::Http2 => serve_http2(stream, draining, handle).await,
+    };
+    match served {
+        Ok(()) => {}
+        Err(ServeError::Refused(refusal)) => {
+            record.fail(ResponseFlag::from(refusal), &refusal);
+        }
+        Err(ServeError::Broken(error)) => {
+            tracing::debug!(%error, "a client's connection of HTTP ended");
+        }
+    }
+}

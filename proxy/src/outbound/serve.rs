@@ -1,0 +1,155 @@
+//! The walk of a connection out of a pod: find out where it was going and what it carries,
+//! decide, connect, carry, record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::connect::{ConnectFailure, Connected};
+use super::connection::OutboundConnection;
+use super::detection::{Detection, OpaqueUpstream, detect_and_connect};
+use super::error::OutboundError;
+use super::http;
+use super::plan::Plan;
+use crate::detect::PrefixedStream;
+use crate::pod::Pod;
+use crate::relay::relay;
+use crate::stream::Stream;
+use crate::telemetry::{ConnectionInfo, ConnectionRecord, CutReason};
+use crate::upstream::SameNodeSide;
+
+/// Serves one captured connection to its end.
+pub(crate) async fn serve(
+    pod: Arc<Pod>,
+    accepted: TcpStream,
+    peer: SocketAddr,
+    draining: CancellationToken,
+) {
+    let identified = OutboundConnection::identify(&pod, &accepted, peer);
+    let mut downstream = PrefixedStream::new(Stream::Tcp(accepted));
+    let connection = match identified {
+        Ok(connection) => connection,
+        Err(error) => {
+            let error = OutboundError::NotCaptured(error);
+            refuse_unidentified(&pod, downstream, peer, &error);
+            return;
+        }
+    };
+    let span = tracing::debug_span!(
+        "outbound",
+        pod = %connection.workload.name,
+        client = %connection.client,
+        destination = %connection.original,
+    );
+    async move {
+        match detect_and_connect(&connection, &mut downstream).await {
+            Detection::Http(version, service) => {
+                http::serve(connection, service, version, downstream, draining).await;
+            }
+            Detection::Opaque(upstream) => {
+                let OpaqueUpstream { plan, connected } = *upstream;
+                match connected {
+                    Ok(connected) => carry(connection, plan, connected, downstream).await,
+                    Err(failure) => refuse(&connection, plan.as_ref(), failure, downstream),
+                }
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Refuses a connection of the application because the pod has as many as it may.
+pub(crate) fn refuse_over_limit(pod: &Arc<Pod>, accepted: TcpStream, peer: SocketAddr) {
+    let downstream = PrefixedStream::new(Stream::Tcp(accepted));
+    refuse_unidentified(pod, downstream, peer, &OutboundError::TooManyConnections);
+}
+
+/// Carries bytes until the connection ends, or may not be there any more.
+async fn carry(
+    connection: OutboundConnection,
+    plan: Option<Plan>,
+    connected: Connected,
+    downstream: PrefixedStream,
+) {
+    let service = plan
+        .as_ref()
+        .and_then(|plan| plan.destination.service.as_deref());
+    let info = connection.info(Some(&connected.candidate), service);
+    let (telemetry, began) = (&connection.pod.telemetry, connection.began);
+    let mut record = ConnectionRecord::start(telemetry, Arc::new(info), began);
+    let still_allowed = plan.as_ref().and_then(Plan::still_allowed);
+    record.opened(connected.connect_time, still_allowed);
+    let idle = connection.pod.node.settings.idle;
+    // A connection of an hour keeps no snapshot alive.
+    drop((connection, plan));
+    let Connected {
+        stream,
+        same_node,
+        _attempt,
+        _permit,
+        ..
+    } = connected;
+    let progress = match &same_node {
+        Some(side) => {
+            record.share_progress(Arc::clone(side.record.progress()));
+            Arc::clone(side.record.progress())
+        }
+        None => Arc::clone(record.progress()),
+    };
+    let closed = tokio::select! {
+        reason = relay(downstream, stream, &progress, idle) => Ok(reason),
+        cut = record.cut() => Err(cut),
+        cut = cut_by_receiver(same_node.as_ref()) => Err(cut),
+    };
+    let receiving = same_node.map(|side| side.record);
+    for record in std::iter::once(record).chain(receiving) {
+        match closed {
+            Ok(reason) => record.close(reason),
+            Err(cut) => record.cut_off(cut),
+        }
+    }
+}
+
+/// Resolves when the receiving pod's policy doesn't allow the connection any more.
+async fn cut_by_receiver(same_node: Option<&SameNodeSide>) -> CutReason {
+    match same_node {
+        Some(side) => side.record.cut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The application learns of a failure by a reset, as from an unreachable server.
+fn refuse(
+    connection: &OutboundConnection,
+    plan: Option<&Plan>,
+    failure: ConnectFailure,
+    downstream: PrefixedStream,
+) {
+    let service = plan.and_then(|plan| plan.destination.service.as_deref());
+    let info = connection.info(failure.candidate.as_ref(), service);
+    // Whoever it was meant for, nobody has proven to be it.
+    let info = info.without_proof();
+    let (telemetry, began) = (&connection.pod.telemetry, connection.began);
+    let record = ConnectionRecord::start(telemetry, Arc::new(info), began);
+    downstream.reset();
+    record.fail(failure.error.flag(), &failure.error);
+}
+
+/// The same for a connection of which nobody knows where it was going.
+fn refuse_unidentified(
+    pod: &Arc<Pod>,
+    downstream: PrefixedStream,
+    peer: SocketAddr,
+    error: &OutboundError,
+) {
+    let mesh = pod.node.store.snapshot();
+    let info = ConnectionInfo::outbound(&pod.workload(&mesh), peer, None, None, None);
+    let record = ConnectionRecord::start(&pod.telemetry, Arc::new(info), Instant::now());
+    downstream.reset();
+    record.fail(error.flag(), error);
+}

@@ -1,0 +1,138 @@
+//! One pod that this process serves.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use weft_model::mesh::{Candidate, Unroutable};
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{Mesh, NamespacedName};
+
+use crate::admission::{Admission, AdmissionLimit};
+use crate::http::pool::HttpPool;
+use crate::node::Node;
+use crate::rate_limit::RateLimits;
+use crate::sockets::Sockets;
+use crate::telemetry::PodTelemetry;
+use crate::traffic::{CandidateCache, ServiceClients, UpstreamService};
+use crate::tunnel::TunnelPool;
+use crate::upstream::Dialer;
+
+/// Mirrored requests that a pod may have under way.
+const MOST_MIRRORS: usize = 256;
+
+/// One pod that this process serves: one run of its proxy.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// What it shares with the other pods.
+    pub(crate) node: Arc<Node>,
+    /// The pod as it was when its proxy started; [`Pod::workload`] gives it as it is now.
+    pub(crate) started_as: Arc<Workload>,
+    /// Sockets in its network namespace.
+    pub(crate) sockets: Arc<dyn Sockets>,
+    /// Opens its connections.
+    pub(crate) dialer: Dialer,
+    /// Its HTTP connections to endpoints.
+    pub(crate) http_pool: HttpPool,
+    /// What it has under way to each Service.
+    pub(crate) clients: ServiceClients,
+    /// Its questions to rate limit services.
+    pub(crate) rate_limits: RateLimits,
+    /// Places for mirrored requests.
+    pub(crate) mirrors: Arc<Semaphore>,
+    /// Where its connections and requests are recorded.
+    pub(crate) telemetry: PodTelemetry,
+    candidates: CandidateCache,
+    admission: AdmissionLimit,
+}
+
+impl Pod {
+    /// A pod with no connection yet.
+    pub(crate) fn new(node: Arc<Node>, workload: Arc<Workload>, sockets: Arc<dyn Sockets>) -> Self {
+        let tunnels = TunnelPool::new(
+            workload.identity.clone(),
+            Arc::clone(&node.certificates),
+            node.settings.tunnel_idle,
+        );
+        let dialer = Dialer {
+            sockets: Arc::clone(&sockets),
+            tunnels,
+            originations: Arc::clone(&node.originations),
+            neighbours: Arc::clone(&node.neighbours),
+            settings: node.settings,
+        };
+        Self {
+            sockets,
+            dialer,
+            http_pool: HttpPool::default(),
+            clients: ServiceClients::new(Arc::clone(&workload)),
+            rate_limits: RateLimits::new(node.control_plane.clone()),
+            mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),
+            telemetry: node.telemetry.for_pod(&workload),
+            candidates: CandidateCache::default(),
+            admission: AdmissionLimit::new(node.settings.connections_per_pod),
+            started_as: workload,
+            node,
+        }
+    }
+
+    /// What names the pod for as long as it lives.
+    pub(crate) fn uid(&self) -> &WorkloadUid {
+        &self.started_as.uid
+    }
+
+    /// The pod as a snapshot of the mesh knows it: its mode may have changed since it
+    /// started.
+    pub(crate) fn workload(&self, mesh: &Mesh) -> Arc<Workload> {
+        let known = mesh.workload(self.uid());
+        Arc::clone(known.unwrap_or(&self.started_as))
+    }
+
+    /// The state of a port of a Service, or of a destination that is none, with the policy
+    /// that a snapshot has for it.
+    pub(crate) fn upstream_service(
+        &self,
+        mesh: &Mesh,
+        service: Option<(&NamespacedName, u16)>,
+        now: Instant,
+    ) -> UpstreamService {
+        let endpoints = &self.node.endpoints;
+        self.clients.upstream_service(endpoints, mesh, service, now)
+    }
+
+    /// The candidates for a port of a Service, looked up once for each snapshot.
+    ///
+    /// # Errors
+    /// When there is no such port, or no endpoint for it.
+    pub(crate) fn candidates(
+        &self,
+        mesh: &Arc<Mesh>,
+        service: (&NamespacedName, u16),
+        is_ipv4: bool,
+    ) -> Result<Arc<[Candidate]>, Unroutable> {
+        self.candidates
+            .candidates(mesh, &self.node.name, service, is_ipv4)
+    }
+
+    /// A place for one more connection, `None` when the pod has as many as it may.
+    pub(crate) fn admit(&self) -> Option<Admission> {
+        self.admission.admit()
+    }
+
+    /// Resolves when no connection is open: accepted ones, tunnel connections included, and
+    /// those that pods of this node have handed over.
+    pub(crate) async fn all_connections_ended(&self) {
+        self.admission.all_ended().await;
+    }
+
+    /// The pod's address that a peer at `like` would see: of the same family when it has
+    /// one.
+    pub(crate) fn address_like(&self, like: SocketAddr) -> Option<IpAddr> {
+        let addresses = &self.started_as.addresses;
+        let same = addresses
+            .iter()
+            .find(|address| address.is_ipv4() == like.is_ipv4());
+        same.or_else(|| addresses.first()).copied()
+    }
+}

@@ -1,0 +1,348 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::fixtures::{in_time, tcp_pair, tls_pair, tunnel_pair};
+
+const NEVER: IdleTimeouts = IdleTimeouts {
+    open: Duration::from_secs(3600),
+    half_closed: Duration::from_secs(3600),
+};
+
+/// The kind of an end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Tcp,
+    Tls,
+    Tunnel,
+}
+
+const KINDS: [Kind; 3] = [Kind::Tcp, Kind::Tls, Kind::Tunnel];
+
+fn combinations() -> impl Iterator<Item = (Kind, Kind)> {
+    KINDS
+        .into_iter()
+        .flat_map(|downstream| KINDS.map(|upstream| (downstream, upstream)))
+}
+
+/// An application's end, and the relay's.
+async fn pair(kind: Kind) -> (Stream, Stream) {
+    match kind {
+        Kind::Tcp => {
+            let (application, accepted) = tcp_pair().await;
+            (application.into(), accepted.into())
+        }
+        Kind::Tls => tls_pair().await,
+        Kind::Tunnel => {
+            let (application, accepted) = tunnel_pair().await;
+            (application.into(), accepted.into())
+        }
+    }
+}
+
+/// A relay that runs, between a client and a server.
+struct Running {
+    client: Stream,
+    server: Stream,
+    progress: Arc<Progress>,
+    relay: JoinHandle<CloseReason>,
+}
+
+impl Running {
+    async fn start((downstream, upstream): (Kind, Kind)) -> Self {
+        Self::start_with((downstream, upstream), (&[], &[]), NEVER).await
+    }
+
+    /// With first bytes that were read of either end, and these timeouts.
+    async fn start_with(
+        (downstream, upstream): (Kind, Kind),
+        (first_of_client, first_of_server): (&[u8], &[u8]),
+        timeouts: IdleTimeouts,
+    ) -> Self {
+        let ((client, downstream), (server, upstream)) =
+            (pair(downstream).await, pair(upstream).await);
+        let downstream = PrefixedStream::with_prefix(BytesMut::from(first_of_client), downstream);
+        let upstream = PrefixedStream::with_prefix(BytesMut::from(first_of_server), upstream);
+        let progress = Arc::<Progress>::default();
+        let shown = Arc::clone(&progress);
+        let relay =
+            tokio::spawn(async move { relay(downstream, upstream, &shown, timeouts).await });
+        Self {
+            client,
+            server,
+            progress,
+            relay,
+        }
+    }
+
+    async fn reason(self) -> CloseReason {
+        in_time(self.relay).await.unwrap()
+    }
+}
+
+fn carried(progress: &Progress) -> (u64, u64) {
+    let bytes = progress.bytes();
+    (bytes.sent, bytes.received)
+}
+
+/// Bytes that tell where they belong.
+fn pattern(length: usize, seed: usize) -> Vec<u8> {
+    let byte = |position: usize| ((position + seed).wrapping_mul(2_654_435_761) >> 13) as u8;
+    (0..length).map(byte).collect()
+}
+
+async fn write_in_pieces(sink: &mut (impl AsyncWrite + Unpin), bytes: &[u8], pieces: &[usize]) {
+    let (mut left, mut pieces) = (bytes, pieces.iter().cycle());
+    while !left.is_empty() {
+        let (piece, rest) = left.split_at(left.len().min(*pieces.next().unwrap()));
+        sink.write_all(piece).await.unwrap();
+        sink.flush().await.unwrap();
+        left = rest;
+    }
+    sink.shutdown().await.unwrap();
+}
+
+async fn read_all(source: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    source.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+/// One half's bytes: first ones that were read already, the rest, and how it is cut.
+type Traffic = (usize, usize, Vec<usize>);
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let size = prop_oneof![Just(0), 1usize..200, 1usize..300_000];
+    let pieces = prop::collection::vec(prop_oneof![1usize..100, 1usize..200_000], 1..6);
+    (prop_oneof![Just(0), 1usize..20_000], size, pieces).prop_map(|(first, rest, pieces)| {
+        // Small pieces of much data would only take long.
+        let smallest = rest / 400 + 1;
+        let pieces = pieces.into_iter().map(|piece| piece.max(smallest));
+        (first, rest, pieces.collect())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Both halves at once; each ends when its sender does, whatever the other does.
+    #[test]
+    fn what_goes_in_comes_out_in_every_combination(up in traffic(), down in traffic()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for combination in combinations() {
+            let (up, down) = (up.clone(), down.clone());
+            runtime.block_on(in_time(async move {
+                let (sent, received) = (pattern(up.0 + up.1, 1), pattern(down.0 + down.1, 2));
+                let first = (&sent[..up.0], &received[..down.0]);
+                let running = Running::start_with(combination, first, NEVER).await;
+                let Running { client, server, progress, relay } = running;
+                let (mut from_relay, mut to_relay) = tokio::io::split(client);
+                let (mut at_server, mut of_server) = tokio::io::split(server);
+                let (got_up, got_down, (), ()) = tokio::join!(
+                    read_all(&mut at_server),
+                    read_all(&mut from_relay),
+                    write_in_pieces(&mut to_relay, &sent[up.0..], &up.2),
+                    write_in_pieces(&mut of_server, &received[down.0..], &down.2),
+                );
+                assert!(got_up == sent, "{combination:?}: {} of {}", got_up.len(), sent.len());
+                assert!(got_down == received, "{combination:?}: {} of {}", got_down.len(), received.len());
+                assert_eq!(relay.await.unwrap(), CloseReason::Finished, "{combination:?}");
+                assert_eq!(carried(&progress), (sent.len() as u64, received.len() as u64));
+            }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_has_ended_can_still_be_answered() {
+    for combination in combinations() {
+        for client_asks in [true, false] {
+            let mut running = Running::start(combination).await;
+            let (asking, answering) = match client_asks {
+                true => (&mut running.client, &mut running.server),
+                false => (&mut running.server, &mut running.client),
+            };
+            in_time(write_in_pieces(asking, b"question", &[3])).await;
+            assert_eq!(in_time(read_all(answering)).await, b"question");
+            let answer = pattern(200_000, 3);
+            let (answered, ()) = in_time(async {
+                tokio::join!(
+                    read_all(asking),
+                    write_in_pieces(answering, &answer, &[70_000])
+                )
+            })
+            .await;
+            assert!(answered == answer, "{combination:?}");
+            assert_eq!(running.reason().await, CloseReason::Finished);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_either_end_reaches_the_other_one_as_a_reset() {
+    for combination in combinations() {
+        for client_breaks in [true, false] {
+            let mut running = Running::start(combination).await;
+            running.client.write_all(b"x").await.unwrap();
+            in_time(running.server.read_exact(&mut [0])).await.unwrap();
+            let Running {
+                mut client,
+                mut server,
+                progress: _,
+                relay,
+            } = running;
+            let (mut left, expected) = match client_breaks {
+                true => {
+                    client.reset_on_close();
+                    drop(client);
+                    (server, CloseReason::DownstreamReset)
+                }
+                false => {
+                    server.reset_on_close();
+                    drop(server);
+                    (client, CloseReason::UpstreamReset)
+                }
+            };
+            let error = in_time(left.read(&mut [0])).await.unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset,
+                "{combination:?}"
+            );
+            assert_eq!(in_time(relay).await.unwrap(), expected, "{combination:?}");
+        }
+    }
+}
+
+/// What it reads has ended before, and nobody writes: only the tunnel itself tells.
+#[tokio::test]
+async fn a_tunnel_that_is_cut_reaches_an_application_that_is_silent() {
+    for kind in KINDS {
+        for tunnel_is_upstream in [true, false] {
+            let combination = match tunnel_is_upstream {
+                true => (kind, Kind::Tunnel),
+                false => (Kind::Tunnel, kind),
+            };
+            let running = Running::start(combination).await;
+            let (mut cut, mut silent, expected) = match tunnel_is_upstream {
+                true => (running.server, running.client, CloseReason::UpstreamReset),
+                false => (running.client, running.server, CloseReason::DownstreamReset),
+            };
+            cut.shutdown().await.unwrap();
+            assert!(in_time(read_all(&mut silent)).await.is_empty());
+            cut.reset_on_close();
+            assert_eq!(
+                in_time(running.relay).await.unwrap(),
+                expected,
+                "{combination:?}"
+            );
+            let broken = async {
+                while silent.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            in_time(broken).await;
+        }
+    }
+}
+
+/// Otherwise a look at first bytes would turn a reset into an orderly end.
+#[tokio::test]
+async fn an_error_that_a_look_has_met_breaks_the_relay_after_the_first_bytes() {
+    for (downstream, upstream) in combinations() {
+        let ((mut client, relay_end), (mut server, upstream)) =
+            (pair(downstream).await, pair(upstream).await);
+        let mut relay_end = PrefixedStream::new(relay_end);
+        client.write_all(b"half a").await.unwrap();
+        while relay_end.prefix() != b"half a" {
+            in_time(relay_end.read_more()).await.unwrap();
+        }
+        client.reset_on_close();
+        drop(client);
+        in_time(relay_end.read_more()).await.unwrap_err();
+        let progress = Progress::default();
+        let reason = relay(relay_end, PrefixedStream::new(upstream), &progress, NEVER);
+        assert_eq!(in_time(reason).await, CloseReason::DownstreamReset);
+        assert_eq!(carried(&progress), (6, 0));
+        let mut read = Vec::new();
+        let ended = in_time(server.read_to_end(&mut read)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_cut_on_both_sides() {
+    let timeouts = IdleTimeouts {
+        open: Duration::from_millis(40),
+        half_closed: Duration::from_secs(3600),
+    };
+    for combination in combinations() {
+        let running = Running::start_with(combination, (&[], &[]), timeouts).await;
+        assert_eq!(
+            in_time(running.relay).await.unwrap(),
+            CloseReason::IdleTimeout
+        );
+        for mut end in [running.client, running.server] {
+            let error = in_time(end.read(&mut [0])).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_other_half_never_ends_is_cut_sooner() {
+    let timeouts = IdleTimeouts {
+        open: Duration::from_millis(200),
+        half_closed: Duration::from_millis(10),
+    };
+    for combination in combinations() {
+        let mut running = Running::start_with(combination, (&[], &[]), timeouts).await;
+        running.client.shutdown().await.unwrap();
+        assert_eq!(running.reason().await, CloseReason::IdleTimeout);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_given_up_cuts_both_ends() {
+    for combination in combinations() {
+        let mut running = Running::start(combination).await;
+        running.client.write_all(b"x").await.unwrap();
+        in_time(running.server.read_exact(&mut [0])).await.unwrap();
+        running.relay.abort();
+        for mut end in [running.client, running.server] {
+            let error = in_time(end.read(&mut [0])).await.unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset,
+                "{combination:?}"
+            );
+        }
+    }
+}
+
+/// Bytes stop being taken once the buffers on the way are full, and go on after that.
+#[tokio::test]
+async fn a_reader_that_is_slow_holds_up_its_writer() {
+    for combination in combinations() {
+        let mut running = Running::start(combination).await;
+        let block = pattern(1 << 20, 4);
+        let mut written = 0;
+        let stall = Duration::from_millis(300);
+        while let Ok(count) = tokio::time::timeout(stall, running.client.write(&block)).await {
+            written += count.unwrap();
+            assert!(written < 64 << 20, "{combination:?}: nothing holds it up");
+        }
+        let (read, finished) = in_time(async {
+            tokio::join!(read_all(&mut running.server), running.client.shutdown())
+        })
+        .await;
+        finished.unwrap();
+        assert_eq!(read.len(), written, "{combination:?}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Limits and times of the data path.
+
+use std::time::Duration;
+
+/// Limits and times of the data path, the same for all pods of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Connections that one pod may have through the proxy, both directions together.
+    pub connections_per_pod: u32,
+    /// How long a connection to a destination or an application may take.
+    pub connect_timeout: Duration,
+    /// How long a client may take for its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent.
+    pub idle: IdleTimeouts,
+    /// How long a pooled tunnel connection lives unused.
+    pub tunnel_idle: Duration,
+    /// How long a connection for requests is kept for the next one.
+    pub http_idle: Duration,
+    /// Endpoints of a service that are tried before a connection fails.
+    pub connect_attempts: usize,
+}
+
+/// How long a connection may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleTimeouts {
+    /// While both directions are open.
+    pub open: Duration,
+    /// Once one direction has ended.
+    pub half_closed: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_per_pod: 32_768,
+            connect_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            // Silent for an hour is what L4 proxies of the field cut, too; once one
+            // direction has ended, the rest should follow soon.
+            idle: IdleTimeouts {
+                open: Duration::from_secs(3600),
+                half_closed: Duration::from_secs(300),
+            },
+            tunnel_idle: Duration::from_secs(300),
+            // Shorter than what servers of the field allow, so that theirs seldom end first.
+            http_idle: Duration::from_secs(50),
+            connect_attempts: 3,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The sockets of one pod: the one thing that differs between a node's proxy, which
+//! serves many network namespaces, and a sidecar, which serves its own.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
+use weft_model::OriginalDestination;
+use weft_model::authorization::PlaintextOrigin;
+
+/// Silence after which the kernel asks whether a peer is still there, and the time
+/// between two such probes (tcp(7), TCP_KEEPIDLE and TCP_KEEPINTVL).
+const KEEPALIVE: Duration = Duration::from_secs(180);
+
+/// Use of a connection that the proxy itself opens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// To a destination on the network, from the pod's own address.
+    Upstream,
+    /// To the pod's own application, which shall see `client` as its peer.
+    Application {
+        /// The real client's address.
+        client: SocketAddr,
+    },
+}
+
+/// The sockets of one pod.
+pub trait Sockets: Debug + Send + Sync + 'static {
+    /// A non-blocking listener in the pod's namespace. It sets SO_REUSEADDR, and an
+    /// IPv6 one takes IPv6 only.
+    ///
+    /// # Errors
+    /// Whatever the kernel answers; a namespace without IPv6 refuses `[::1]`.
+    fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
+
+    /// A socket for a connection to `to` from the pod's namespace, prepared for its
+    /// purpose and not connected yet. The connection is never captured itself.
+    ///
+    /// # Errors
+    /// Whatever the kernel answers, such as that the process has no descriptor left.
+    fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket>;
+
+    /// The destination that a captured connection was made to.
+    ///
+    /// # Errors
+    /// When the connection was not captured, but made to the proxy's port directly.
+    fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination>;
+
+    /// The origin of an accepted plaintext connection, as the kernel recorded it.
+    fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin;
+}
+
+/// Opens a connection from the pod's namespace, with the options of the data path set.
+///
+/// # Errors
+/// Whatever the kernel answers, or [`io::ErrorKind::TimedOut`] after `limit`.
+pub async fn connect(
+    sockets: &dyn Sockets,
+    to: SocketAddr,
+    purpose: Purpose,
+    limit: Duration,
+) -> io::Result<TcpStream> {
+    let socket = sockets.socket(to, purpose)?;
+    let connected = tokio::time::timeout(limit, socket.connect(to)).await;
+    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    set_data_path_options(&stream);
+    Ok(stream)
+}
+
+/// Sets the options of every connection of the data path: no delay for small writes, and
+/// keepalive. Failing to set one is no reason to refuse the connection.
+pub(crate) fn set_data_path_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+/// Makes the end of this connection tell its peer that it broke (RST), not that it
+/// finished (FIN).
+pub(crate) fn reset_on_close(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a broken connection will end by FIN instead of RST");
+    }
+}

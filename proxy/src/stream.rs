@@ -1,0 +1,154 @@
+//! One end of a connection that is carried: a TCP connection, TLS that begins or ends
+//! here, or a stream of a tunnel.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use crate::sockets;
+use crate::tunnel::{TunnelHealth, TunnelStream};
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// As the application or the network speaks it.
+    Tcp(TcpStream),
+    /// Inside TLS that this proxy speaks itself.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Inside a tunnel to another proxy.
+    Tunnel(TunnelStream),
+}
+
+impl Stream {
+    /// What is known of what it runs on, for whoever gives the stream away.
+    pub(crate) fn health(&self) -> StreamHealth {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => StreamHealth::Unknown,
+            Self::Tunnel(stream) => StreamHealth::Tunnel(stream.health()),
+        }
+    }
+
+    /// Closes it so that the peer learns that it broke.
+    pub(crate) fn reset(mut self) {
+        self.reset_on_close();
+    }
+
+    /// Makes its end tell the peer that it broke, not that it finished: RST for TCP when
+    /// it is closed, RST_STREAM for a tunnel at once.
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            Self::Tcp(stream) => sockets::reset_on_close(stream),
+            Self::Tls(stream) => sockets::reset_on_close(stream.get_ref().0),
+            Self::Tunnel(stream) => stream.reset(),
+        }
+    }
+
+    /// Ready once the peer has cut the stream, though nothing is read from it. Only a
+    /// tunnel tells; elsewhere the next read or write does.
+    pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => Poll::Pending,
+            Self::Tunnel(stream) => stream.poll_reset(context),
+        }
+    }
+}
+
+/// What is known of a stream that somebody else reads and writes.
+#[derive(Clone, Debug)]
+pub(crate) enum StreamHealth {
+    /// Only reading and writing tell.
+    Unknown,
+    /// What its tunnel connection knows.
+    Tunnel(TunnelHealth),
+}
+
+impl StreamHealth {
+    /// Whether what the stream runs on takes nothing new, so that it should go once it is
+    /// idle.
+    pub(crate) fn is_draining(&self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Tunnel(health) => health.is_draining(),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<TunnelStream> for Stream {
+    fn from(stream: TunnelStream) -> Self {
+        Self::Tunnel(stream)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tunnel(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tunnel(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tunnel(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tunnel(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tunnel(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tunnel(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the records of a node count in, and the part of one pod.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weft_model::workload::{Workload, WorkloadUid};
+
+use super::metrics::Metrics;
+use super::metrics::pod::PodMetrics;
+use super::table::{ConnectionTables, PodConnections};
+
+/// What the records of all pods of a node count in.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    metrics: Arc<Metrics>,
+    connections: Arc<ConnectionTables>,
+    /// Runs of each pod's proxy: an earlier one may still end when a later has begun.
+    runs: Arc<Mutex<HashMap<WorkloadUid, usize>>>,
+}
+
+impl Telemetry {
+    /// All metrics of the process, for other parts to add theirs.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The open connections of all pods.
+    pub fn connections(&self) -> &Arc<ConnectionTables> {
+        &self.connections
+    }
+
+    /// All metrics in the OpenMetrics text format, with what open connections have carried
+    /// until now.
+    ///
+    /// # Errors
+    /// Never for the metrics here; the type is the encoder's.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.connections.flush();
+        self.metrics.encode()
+    }
+
+    /// The part of one run of a pod's proxy.
+    pub(crate) fn for_pod(&self, workload: &Workload) -> PodTelemetry {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        *runs.entry(workload.uid.clone()).or_default() += 1;
+        PodTelemetry(Arc::new(Run {
+            metrics: self.metrics.for_pod(workload),
+            connections: self.connections.add(),
+            pod: workload.uid.clone(),
+            retired: AtomicBool::new(false),
+            node: self.clone(),
+        }))
+    }
+}
+
+/// What the records of one run of a pod's proxy count in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct PodTelemetry(Arc<Run>);
+
+#[derive(Debug)]
+struct Run {
+    node: Telemetry,
+    pod: WorkloadUid,
+    metrics: Arc<PodMetrics>,
+    connections: Arc<PodConnections>,
+    retired: AtomicBool,
+}
+
+impl PodTelemetry {
+    /// The pod's part of the metrics.
+    pub(crate) fn metrics(&self) -> &PodMetrics {
+        &self.0.metrics
+    }
+
+    /// The connections that this run of its proxy has open.
+    pub(crate) fn connections(&self) -> &Arc<PodConnections> {
+        &self.0.connections
+    }
+
+    /// The proxy has ended. With its last run the pod's series go, and nothing that still
+    /// ends brings them back.
+    pub(crate) fn retire(&self) {
+        self.0.retire();
+    }
+}
+
+impl Run {
+    fn retire(&self) {
+        if self.retired.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut runs = self
+            .node
+            .runs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match runs.get_mut(&self.pod) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                runs.remove(&self.pod);
+                self.node.metrics.forget_pod(&self.pod);
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}

@@ -1,0 +1,126 @@
+//! How connections and requests went.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use weft_model::route::table::CompiledRule;
+
+use super::flag::ResponseFlag;
+
+/// How a connection that carried bytes ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CloseReason {
+    /// Both sides finished in order.
+    Finished,
+    /// The side that opened the connection reset it.
+    DownstreamReset,
+    /// The side that was connected to reset it.
+    UpstreamReset,
+    /// Nothing moved for too long.
+    IdleTimeout,
+}
+
+impl CloseReason {
+    /// Its word in metrics and access log.
+    pub(crate) fn flag(self) -> ResponseFlag {
+        match self {
+            Self::Finished => ResponseFlag::None,
+            Self::DownstreamReset => ResponseFlag::DownstreamReset,
+            Self::UpstreamReset => ResponseFlag::UpstreamReset,
+            Self::IdleTimeout => ResponseFlag::IdleTimeout,
+        }
+    }
+}
+
+/// Why the proxy cuts a connection that both sides would go on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CutReason {
+    /// It is not allowed any more.
+    PolicyChanged,
+    /// The pod's proxy ends.
+    ProxyStopped,
+}
+
+impl CutReason {
+    /// Its word in metrics and access log.
+    pub(crate) fn flag(self) -> ResponseFlag {
+        match self {
+            Self::PolicyChanged => ResponseFlag::PolicyChanged,
+            Self::ProxyStopped => ResponseFlag::ProxyStopped,
+        }
+    }
+
+    /// The same in words, for the access log.
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::PolicyChanged => "cut: the connection is not allowed any more",
+            Self::ProxyStopped => "cut: the pod's proxy ended before the connection did",
+        }
+    }
+}
+
+/// How a connection went.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Outcome {
+    /// What became of it, as one word.
+    pub(crate) flag: ResponseFlag,
+    /// What went wrong, in words.
+    pub(crate) error: Option<String>,
+}
+
+impl Outcome {
+    /// It never carried a byte, or broke with an error.
+    pub(crate) fn failed(flag: ResponseFlag, error: &dyn std::error::Error) -> Self {
+        Self {
+            flag,
+            error: Some(error.to_string()),
+        }
+    }
+}
+
+impl From<CloseReason> for Outcome {
+    fn from(reason: CloseReason) -> Self {
+        Self {
+            flag: reason.flag(),
+            error: None,
+        }
+    }
+}
+
+impl From<CutReason> for Outcome {
+    fn from(reason: CutReason) -> Self {
+        Self {
+            flag: reason.flag(),
+            error: Some(reason.message().to_owned()),
+        }
+    }
+}
+
+/// How a request went, and what it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestOutcome<'a> {
+    /// Its method.
+    pub(crate) method: &'a Method,
+    /// Its path without query.
+    pub(crate) path: &'a str,
+    /// Its `host` or `host:port`.
+    pub(crate) authority: &'a str,
+    /// The rule that matched it.
+    pub(crate) rule: Option<&'a CompiledRule>,
+    /// Whether it is gRPC.
+    pub(crate) grpc: bool,
+    /// `None` when the client got no answer.
+    pub(crate) status: Option<StatusCode>,
+    /// The status of gRPC, where one was sent.
+    pub(crate) grpc_status: Option<u16>,
+    /// What became of it, as one word.
+    pub(crate) flag: ResponseFlag,
+    /// Attempts that were made.
+    pub(crate) attempts: u32,
+    /// Bytes of the request's body.
+    pub(crate) sent: u64,
+    /// Bytes of the response's body.
+    pub(crate) received: u64,
+    /// From the request's first byte to the response's last.
+    pub(crate) duration: Duration,
+}

@@ -1,0 +1,143 @@
+//! Pods that come and go while connections of theirs are open.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weft_model::workload::Workload;
+
+use super::connection_record::ConnectionRecord;
+use super::flag::ResponseFlag;
+use super::info::ConnectionInfo;
+use super::node_telemetry::{PodTelemetry, Telemetry};
+use super::outcome::CloseReason;
+use super::test_support::{counted, inbound, outbound, pod};
+
+const OPENED: &str = "istio_tcp_connections_opened_total";
+const CLOSED: &str = "istio_tcp_connections_closed_total";
+const SENT: &str = "istio_tcp_sent_bytes_total";
+
+struct Bed {
+    telemetry: Telemetry,
+    client: Arc<Workload>,
+    server: Arc<Workload>,
+    pod: PodTelemetry,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let telemetry = Telemetry::default();
+        let (client, server) = (pod("client-1", "client"), pod("server-1", "server"));
+        Self {
+            pod: telemetry.for_pod(&client),
+            telemetry,
+            client,
+            server,
+        }
+    }
+
+    fn start(&self) -> ConnectionRecord {
+        let info = outbound(&self.client, &self.server);
+        ConnectionRecord::start(&self.pod, info, Instant::now())
+    }
+
+    fn open(&self) -> ConnectionRecord {
+        open(&self.pod, outbound(&self.client, &self.server))
+    }
+
+    fn counted(&self, name: &str, labels: &[&str]) -> Option<u64> {
+        counted(&self.telemetry, name, labels)
+    }
+
+    fn total(&self, name: &str) -> u64 {
+        self.counted(name, &[]).unwrap_or_default()
+    }
+}
+
+fn open(pod: &PodTelemetry, info: Arc<ConnectionInfo>) -> ConnectionRecord {
+    let mut record = ConnectionRecord::start(pod, info, Instant::now());
+    record.opened(Duration::ZERO, None);
+    record
+}
+
+fn error() -> io::Error {
+    io::Error::other("nobody listens")
+}
+
+#[test]
+fn the_series_of_a_pod_go_with_it_though_a_connection_is_still_open() {
+    let bed = Bed::new();
+    let (carried, mut http) = (bed.open(), bed.start());
+    http.opened_for_requests(None);
+    carried.progress().add_sent(1);
+    assert_eq!(bed.total(SENT), 1);
+    bed.pod.retire();
+    let gone = || {
+        let text = bed.telemetry.encode().unwrap();
+        assert!(!text.contains("client"), "{text}");
+    };
+    gone();
+    carried.progress().add_sent(1);
+    gone();
+    carried.close(CloseReason::UpstreamReset);
+    http.fail(ResponseFlag::RequestSyntax, &error());
+    bed.start().fail(ResponseFlag::Connect, &error());
+    bed.open().close(CloseReason::Finished);
+    gone();
+}
+
+#[test]
+fn a_pod_that_goes_takes_nothing_from_another_of_the_same_deployment() {
+    let bed = Bed::new();
+    let sibling = bed.telemetry.for_pod(&pod("client-2", "client"));
+    let info = outbound(&pod("client-2", "client"), &bed.server);
+    let other = open(&sibling, info);
+    other.progress().add_sent(5);
+    bed.open().close(CloseReason::Finished);
+    assert_eq!((bed.total(OPENED), bed.total(SENT)), (2, 5));
+    bed.pod.retire();
+    assert_eq!((bed.total(OPENED), bed.total(SENT)), (2, 5));
+    other.progress().add_sent(5);
+    other.close(CloseReason::Finished);
+    assert_eq!((bed.total(CLOSED), bed.total(SENT)), (2, 10));
+    drop(sibling);
+    assert_eq!(bed.counted(OPENED, &[]), None);
+}
+
+#[test]
+fn a_later_run_of_a_pods_proxy_keeps_its_series() {
+    let bed = Bed::new();
+    bed.open().close(CloseReason::Finished);
+    let successor = bed.telemetry.for_pod(&bed.client);
+    bed.pod.retire();
+    bed.pod.retire();
+    assert_eq!(bed.total(CLOSED), 1);
+    let info = outbound(&bed.client, &bed.server);
+    open(&successor, info).close(CloseReason::Finished);
+    assert_eq!(bed.total(CLOSED), 2);
+    drop(successor);
+    assert_eq!(bed.counted(CLOSED, &[]), None);
+}
+
+#[test]
+fn open_connections_are_listed_oldest_first_and_leave_when_they_end() {
+    let bed = Bed::new();
+    let server = bed.telemetry.for_pod(&bed.server);
+    let first = bed.open();
+    first.progress().add_received(4);
+    let second = open(&server, inbound(&bed.server, &bed.client));
+    let listed = serde_json::to_value(bed.telemetry.connections().list()).unwrap();
+    assert_eq!(listed[0]["direction"], "outbound");
+    assert_eq!(listed[0]["path"], "cross-node");
+    assert_eq!(listed[0]["security"], "mutual_tls");
+    assert_eq!(listed[0]["bytes_received"], 4);
+    assert_eq!(listed[0]["service"], "shop/web");
+    assert_eq!(
+        listed[0]["destination"]["identity"],
+        "spiffe://cluster.local/ns/shop/sa/server"
+    );
+    assert_eq!(listed[1]["direction"], "inbound");
+    assert_eq!(bed.telemetry.connections().len(), 2);
+    drop((first, second));
+    assert!(bed.telemetry.connections().is_empty());
+}

@@ -1,0 +1,152 @@
+//! One outgoing HBONE connection, shared by many tunnels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{Request, Response, StatusCode};
+use tokio::net::TcpStream;
+
+use super::batch::BatchedTls;
+use super::keepalive::until_unanswered;
+use super::limits::{
+    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
+};
+use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPlace, Streams};
+use crate::tls::handshake;
+use crate::tunnel::error::TunnelError;
+use crate::tunnel::stream::TunnelStream;
+
+/// A live connection to a peer's proxy. Dropped, it ends once its last stream has.
+#[derive(Debug)]
+pub(crate) struct HboneClient {
+    requests: SendRequest<Bytes>,
+    streams: Arc<Streams>,
+}
+
+/// A place for one more stream on a connection.
+#[derive(Debug)]
+pub(crate) struct ReservedStream {
+    requests: SendRequest<Bytes>,
+    place: StreamPlace,
+}
+
+impl HboneClient {
+    /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
+    /// lives without a stream.
+    ///
+    /// # Errors
+    /// When the peer is not who it should be, or breaks the protocol.
+    pub(crate) async fn handshake(
+        tcp: TcpStream,
+        config: Arc<rustls::ClientConfig>,
+        idle: Duration,
+    ) -> Result<Self, TunnelError> {
+        let tls = handshake::connect(tcp, config).await;
+        let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
+        let handshake = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_SIZE)
+            .max_header_list_size(HEADER_LIST)
+            .max_send_buffer_size(SEND_BUFFER)
+            .enable_push(false)
+            .handshake(tls.clone());
+        let (requests, connection) = tls.drive(handshake).await?;
+        let streams = Arc::<Streams>::default();
+        let driven = Arc::clone(&streams);
+        tokio::spawn(async move {
+            drive(connection, &tls, &driven, idle).await;
+            driven.close();
+        });
+        Ok(Self { requests, streams })
+    }
+
+    /// Whether it can't take streams any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.streams.is_closed()
+    }
+
+    /// A place for one more stream, unless the connection is full or closed.
+    pub(crate) fn reserve(&self) -> Option<ReservedStream> {
+        if self.is_closed() {
+            return None;
+        }
+        let allowed = self.requests.current_max_send_streams();
+        let place = self.streams.reserve(allowed.min(STREAMS_PER_CONNECTION))?;
+        Some(ReservedStream {
+            requests: self.requests.clone(),
+            place,
+        })
+    }
+}
+
+impl ReservedStream {
+    /// Opens the stream. The answer 200 means that the destination is connected.
+    ///
+    /// # Errors
+    /// When the peer refuses, or the connection breaks.
+    pub(crate) async fn open(self, request: Request<()>) -> Result<TunnelStream, TunnelError> {
+        let Self { requests, place } = self;
+        match exchange(requests.clone(), request).await {
+            Ok((response, send)) if response.status() == StatusCode::OK => {
+                let receiver = HboneReceiver(response.into_body());
+                let slot = HboneSlot {
+                    place,
+                    requests: Some(requests),
+                };
+                Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))
+            }
+            Ok((response, _)) => Err(TunnelError::Refused(response.status())),
+            Err(error) => {
+                place.streams().close();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+async fn exchange(
+    requests: SendRequest<Bytes>,
+    request: Request<()>,
+) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
+    let mut requests = requests.ready().await?;
+    let (response, send) = requests.send_request(request, false)?;
+    Ok((response.await?, send))
+}
+
+/// Runs the connection until the peer ends it, stops answering, or nobody uses it.
+async fn drive(
+    mut connection: Connection<BatchedTls, Bytes>,
+    tls: &BatchedTls,
+    streams: &Streams,
+    idle: Duration,
+) {
+    let unanswered = until_unanswered(connection.ping_pong());
+    tokio::select! {
+        result = tls.drive(connection) => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "tunnel connection ended");
+            }
+        }
+        () = unanswered => {
+            tracing::info!("a peer's proxy stopped answering; its connection is given up");
+        }
+        () = until_unused(streams, idle) => {}
+    }
+}
+
+/// Resolves once no stream was open for at least half of `idle`, and at most all of it.
+async fn until_unused(streams: &Streams, idle: Duration) {
+    let mut was_unused = false;
+    loop {
+        tokio::time::sleep(idle / 2).await;
+        let is_unused = streams.open() == 0;
+        if is_unused && was_unused {
+            return;
+        }
+        was_unused = is_unused;
+    }
+}

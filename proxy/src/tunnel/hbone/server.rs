@@ -1,0 +1,142 @@
+//! One accepted HBONE connection, and the requests for tunnels that arrive on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, Connection, SendResponse};
+use http::{Request, Response, StatusCode};
+
+use super::batch::BatchedTls;
+use super::keepalive::until_unanswered;
+use super::limits::{
+    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
+};
+use super::request::{self, InvalidTunnelRequest};
+use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPlace, Streams};
+use crate::tls::handshake::ServerTls;
+use crate::tunnel::error::TunnelError;
+use crate::tunnel::stream::TunnelStream;
+
+/// An accepted connection. It moves only while [`HboneServer::accept`] is awaited, its
+/// streams too; dropped, it cuts them.
+pub(crate) struct HboneServer {
+    connection: Connection<BatchedTls, Bytes>,
+    tls: BatchedTls,
+    /// Resolves when the peer does not answer pings any more.
+    unanswered: Pin<Box<dyn Future<Output = ()> + Send>>,
+    streams: Arc<Streams>,
+    has_ended: bool,
+}
+
+/// A request for a tunnel. Dropped without an answer, its stream is reset.
+#[derive(Debug)]
+pub(crate) struct TunnelRequest {
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    place: StreamPlace,
+}
+
+impl HboneServer {
+    /// Begins HTTP/2 on a connection whose TLS is there.
+    ///
+    /// # Errors
+    /// When the client doesn't speak HTTP/2.
+    pub(crate) async fn handshake(tls: ServerTls) -> Result<Self, TunnelError> {
+        let tls = BatchedTls::new(tls.into());
+        let mut handshake = Builder::new();
+        let handshake = handshake
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_SIZE)
+            .max_header_list_size(HEADER_LIST)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buffer_size(SEND_BUFFER)
+            .handshake(tls.clone());
+        let mut connection = tls.drive(handshake).await?;
+        let unanswered = Box::pin(until_unanswered(connection.ping_pong()));
+        Ok(Self {
+            connection,
+            tls,
+            unanswered,
+            streams: Arc::default(),
+            has_ended: false,
+        })
+    }
+
+    /// The next request for a tunnel; drives the connection meanwhile. `None` once the
+    /// connection has ended, or its client answers no pings any more. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the client broke the protocol or the connection; nothing follows.
+    pub(crate) async fn accept(&mut self) -> Option<Result<TunnelRequest, TunnelError>> {
+        if self.has_ended {
+            return None;
+        }
+        let accepted = tokio::select! {
+            accepted = self.tls.drive(self.connection.accept()) => accepted,
+            () = &mut self.unanswered => None,
+        };
+        self.has_ended = !matches!(accepted, Some(Ok(_)));
+        Some(accepted?.map_err(TunnelError::from).map(|accepted| {
+            let (request, respond) = accepted;
+            TunnelRequest {
+                request,
+                respond,
+                place: self.streams.add(),
+            }
+        }))
+    }
+
+    /// Tells the client to open no further streams (GOAWAY; RFC 9113 section 6.8). Those
+    /// that are open go on, and [`HboneServer::accept`] returns `None` after the last.
+    pub(crate) fn graceful_shutdown(&mut self) {
+        self.streams.close();
+        self.connection.graceful_shutdown();
+    }
+}
+
+impl TunnelRequest {
+    /// The destination that the client wants to be connected to.
+    ///
+    /// # Errors
+    /// When the request opens no tunnel.
+    pub(crate) fn destination(&self) -> Result<SocketAddr, InvalidTunnelRequest> {
+        request::destination(self.request.method(), self.request.uri())
+    }
+
+    /// The application's end of the connection, as far as the proxy at `peer` can vouch
+    /// for it.
+    pub(crate) fn forwarded_client(&self, peer: IpAddr) -> Option<SocketAddr> {
+        request::forwarded_client(self.request.headers(), peer)
+    }
+
+    /// Answers that the destination is connected; the bytes that follow are the
+    /// application's.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub(crate) fn accept(mut self) -> Result<TunnelStream, TunnelError> {
+        let send = self.respond.send_response(Response::new(()), false)?;
+        let receiver = HboneReceiver(self.request.into_body());
+        let slot = HboneSlot {
+            place: self.place,
+            requests: None,
+        };
+        Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))
+    }
+
+    /// Answers that the tunnel is not opened.
+    pub(crate) fn refuse(mut self, status: StatusCode) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if let Err(error) = self.respond.send_response(response, true) {
+            tracing::debug!(%error, "a client was gone before its tunnel was refused");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use h2::client::SendRequest;
+use http::Method;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, identity, in_time};
+use crate::tls;
+use crate::tunnel::hbone::request::connect_request;
+
+/// A client that sends whatever requests it likes.
+async fn client(mesh: &TunnelFixture) -> SendRequest<Bytes> {
+    let certificate = mesh.certificates.current(&identity("client")).unwrap();
+    let config = tls::client_config(&certificate, &mesh.peer.identity).unwrap();
+    let tcp = TcpStream::connect(mesh.peer.gateway).await.unwrap();
+    let tls = tls::handshake::connect(tcp, Arc::new(config))
+        .await
+        .unwrap();
+    let (requests, connection) = h2::client::handshake(tls).await.unwrap();
+    tokio::spawn(connection);
+    requests.ready().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_tells_its_destination_and_its_client() {
+    let mut mesh = TunnelFixture::new().await;
+    let mut client = client(&mesh).await;
+    let request = connect_request(DESTINATION, CLIENT).unwrap();
+    let (response, _send) = client.send_request(request, false).unwrap();
+    let request = in_time(mesh.requests.recv()).await.unwrap();
+    assert_eq!(request.destination(), Ok(DESTINATION));
+    assert_eq!(request.forwarded_client(CLIENT.ip()), Some(CLIENT));
+    let _accepted = request.accept().unwrap();
+    assert_eq!(in_time(response).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_request_that_opens_no_tunnel_can_be_refused() {
+    let mut mesh = TunnelFixture::new().await;
+    let mut client = client(&mesh).await;
+    let mut request = Request::new(());
+    *request.uri_mut() = "http://10.0.0.1:80/".parse().unwrap();
+    let (response, _send) = client.send_request(request, true).unwrap();
+    let request = in_time(mesh.requests.recv()).await.unwrap();
+    let method = InvalidTunnelRequest::Method(Method::GET);
+    assert_eq!(request.destination(), Err(method));
+    request.refuse(StatusCode::BAD_REQUEST);
+    let response = in_time(response).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_reset() {
+    let mut mesh = TunnelFixture::new().await;
+    let mut client = client(&mesh).await;
+    let request = connect_request(DESTINATION, CLIENT).unwrap();
+    let (response, _send) = client.send_request(request, false).unwrap();
+    drop(in_time(mesh.requests.recv()).await);
+    assert!(in_time(response).await.unwrap_err().is_reset());
+}
+
+#[tokio::test]
+async fn a_draining_connection_ends_after_its_last_stream() {
+    let mut mesh = TunnelFixture::new().await;
+    let (opened, accepted) = mesh.open_accepted().await;
+    let connection = mesh.connections.recv().await.unwrap();
+    connection.send(Order::Drain).unwrap();
+    let mut ended = std::pin::pin!(connection.closed());
+    let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut ended).await;
+    assert!(early.is_err(), "it still has a stream");
+    drop((opened, accepted));
+    in_time(ended).await;
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_after_the_end() {
+    let mesh = TunnelFixture::new().await;
+    let certificate = mesh.certificates.current(&identity("client")).unwrap();
+    let server = mesh.certificates.current(&identity("server")).unwrap();
+    let (near, far) = crate::fixtures::tcp_pair().await;
+    let near = tls::handshake::connect(
+        near,
+        Arc::new(tls::client_config(&certificate, &mesh.peer.identity).unwrap()),
+    );
+    let far = tls::handshake::accept(far, Arc::new(tls::server_config(&server).unwrap()));
+    let (near, far) = tokio::join!(near, far);
+    let client = h2::client::handshake(near.unwrap());
+    let (client, server) = tokio::join!(client, HboneServer::handshake(far.unwrap()));
+    drop(client.unwrap());
+    let mut server = server.unwrap();
+    while let Some(accepted) = in_time(server.accept()).await {
+        assert!(accepted.is_err(), "a request of nobody");
+    }
+    assert!(in_time(server.accept()).await.is_none());
+}

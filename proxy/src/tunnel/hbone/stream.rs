@@ -1,0 +1,182 @@
+//! One stream of an HBONE connection: its two halves, and its place on the connection.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub(crate) struct HboneReceiver(pub(super) RecvStream);
+
+/// The sending half of a stream.
+#[derive(Debug)]
+pub(crate) struct HboneSender(pub(super) SendStream<Bytes>);
+
+impl HboneReceiver {
+    /// The next DATA frame's bytes; `None` after END_STREAM.
+    pub(crate) fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        self.0.poll_data(context).map_err(stream_error)
+    }
+
+    /// Opens the windows of the stream and its connection (RFC 9113 section 5.2).
+    pub(crate) fn release(&mut self, consumed: usize) -> io::Result<()> {
+        let released = self.0.flow_control().release_capacity(consumed);
+        released.map_err(stream_error)
+    }
+}
+
+impl HboneSender {
+    /// The bytes, of those wanted, that the peer's windows allow now.
+    pub(crate) fn poll_capacity(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.0.reserve_capacity(wanted);
+        loop {
+            match self.0.capacity() {
+                0 => {}
+                capacity => return Poll::Ready(Ok(capacity)),
+            }
+            match ready!(self.0.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(stream_error(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    /// Sends bytes within the capacity that there is.
+    pub(crate) fn send_part(&mut self, part: Bytes) -> io::Result<()> {
+        self.0.send_data(part, false).map_err(stream_error)
+    }
+
+    /// Sends END_STREAM after all that was sent.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.0.send_data(Bytes::new(), true).map_err(stream_error)
+    }
+
+    /// Sends RST_STREAM, which stands for a TCP connection's RST (RFC 9113 section 8.5).
+    pub(crate) fn reset(&mut self) {
+        self.0.send_reset(Reason::CANCEL);
+    }
+
+    /// Ready once the peer has sent RST_STREAM, or the connection broke.
+    pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let reset = ready!(self.0.poll_reset(context));
+        Poll::Ready(stream_error(
+            reset.map_or_else(|error| error, h2::Error::from),
+        ))
+    }
+}
+
+/// What the streams of one connection share.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    open: AtomicUsize,
+    /// No further stream is to be opened.
+    closed: AtomicBool,
+}
+
+impl Streams {
+    /// Streams that are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether no further stream is to be opened.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// No further stream is to be opened.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// A place for a stream that the peer has opened: HTTP/2 has limited their number.
+    pub(super) fn add(self: &Arc<Self>) -> StreamPlace {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        StreamPlace(Arc::clone(self))
+    }
+
+    /// A place for one more stream, unless `limit` are open.
+    pub(super) fn reserve(self: &Arc<Self>, limit: usize) -> Option<StreamPlace> {
+        let add = |open| (open < limit).then_some(open + 1);
+        let reserved = self
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        reserved.ok().map(|_| StreamPlace(Arc::clone(self)))
+    }
+}
+
+/// One stream's place on a connection; free again when dropped.
+#[derive(Debug)]
+pub(super) struct StreamPlace(Arc<Streams>);
+
+impl StreamPlace {
+    /// The other streams of the connection.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One stream's place on a connection, and the connection itself, which lives as long as
+/// the stream.
+#[derive(Debug)]
+pub(crate) struct HboneSlot {
+    pub(super) place: StreamPlace,
+    /// The handle of an outgoing connection, which knows of the peer's GOAWAY.
+    pub(super) requests: Option<SendRequest<Bytes>>,
+}
+
+impl HboneSlot {
+    /// What is known of the connection.
+    pub(crate) fn health(&self) -> HboneHealth {
+        HboneHealth {
+            streams: Arc::clone(&self.place.0),
+            requests: self.requests.clone(),
+        }
+    }
+}
+
+/// What is known of a connection. Whoever holds it keeps the connection open.
+#[derive(Clone, Debug)]
+pub(crate) struct HboneHealth {
+    streams: Arc<Streams>,
+    requests: Option<SendRequest<Bytes>>,
+}
+
+impl HboneHealth {
+    /// Whether the connection takes no further streams.
+    pub(crate) fn is_draining(&self) -> bool {
+        let is_refused = |requests: &SendRequest<Bytes>| {
+            let mut context = Context::from_waker(Waker::noop());
+            let ready = requests.clone().poll_ready(&mut context);
+            matches!(ready, Poll::Ready(Err(_)))
+        };
+        self.streams.is_closed() || self.requests.as_ref().is_some_and(is_refused)
+    }
+}
+
+/// An error of HTTP/2 as one of a stream of bytes.
+fn stream_error(error: h2::Error) -> io::Error {
+    match error.get_io() {
+        Some(cause) => io::Error::new(cause.kind(), error),
+        None => io::Error::new(io::ErrorKind::ConnectionReset, error),
+    }
+}

@@ -1,0 +1,16 @@
+//! Connections to endpoints, as a pod opens them: in the clear, through a tunnel, by TLS
+//! that begins here, or handed over to a pod of the same node.
+
+mod connection;
+mod dial;
+mod error;
+mod receiver;
+mod same_node;
+mod tls;
+
+pub(crate) use self::connection::{SameNodeSide, UpstreamConnection};
+pub(crate) use self::dial::Dialer;
+pub(crate) use self::error::{DialError, ErrorSource, SameNodeRefusal};
+pub(crate) use self::receiver::RequestReceiver;
+pub(crate) use self::same_node::{HandOver, Neighbours, SameNodeArrival, SameNodeInbound};
+pub(crate) use self::tls::Originations;
