@@ -21,7 +21,6 @@
 //! ```
 
 mod api_server;
-mod binaries;
 mod certificates;
 mod forward;
 pub(crate) mod hierarchies;
@@ -35,13 +34,13 @@ mod weft;
 
 pub(crate) use api_server::tail;
 pub use api_server::{ApiServer, ApiServerOptions, ISSUER};
-pub use binaries::Binaries;
 pub use certificates::{Authority, Credential};
 pub use inside::{be_process_1, run_node};
 pub use kubeconfig::{Endpoint, Identity};
 pub use kubectl::Kubectl;
 pub use load::{load_archive_into, load_by_command};
 pub use weft::install_weft;
+pub use weft_provision::go::Binaries;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -49,10 +48,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use weft_provision::packages::ensure_programs;
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::packages::ensure_programs;
 use crate::topology::Topology;
 use api_server::{API_SERVER_PORT, Home};
 use forward::Forwarder;

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
-use crate::workspace::{REMAP_RUST, remap_paths};
+use xtask::options::BuildEbpf as Options;
+use xtask::workspace::{REMAP_RUST, remap_paths};
+
 use toolchain::{Toolchain, Unusable};
 
 /// The target whose byte order is that of every machine Weft runs on.
@@ -28,14 +30,6 @@ const TARGET: &str = "bpfel-unknown-none";
 const OBJECT: &str = "weft-ebpf";
 /// Crates that use unstable features; only a nightly compiler allows them unasked.
 const UNSTABLE_CRATES: &str = "aya_ebpf,aya_ebpf_cty,aya_log_ebpf,weft_ebpf";
-
-/// What `build-ebpf` can be told.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Build even when nothing has changed.
-    #[arg(long)]
-    pub(crate) force: bool,
-}
 
 /// Why the programs can't be built. Each message says what to do.
 #[derive(Debug, thiserror::Error)]

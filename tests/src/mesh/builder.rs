@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use weft_provision::prerequisites;
+
 use super::agent::Agent;
 use super::control_plane::ControlPlane;
 use super::{AgentOptions, Binaries, Mesh, write_pod};
@@ -98,7 +100,7 @@ impl MeshBuilder {
     /// # Errors
     /// When anything of that fails; nothing is left behind then.
     pub fn start(self) -> Result<Mesh> {
-        if let Some(missing) = crate::missing_prerequisites() {
+        if let Some(missing) = prerequisites::missing() {
             return Err(Error::Missing(missing));
         }
         collect_leftovers();

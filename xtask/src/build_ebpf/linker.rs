@@ -9,6 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use weft_provision::folders;
+
 use super::toolchain::{Compiler, Toolchain};
 use super::{BuildEbpfError, execute, file, output, say};
 
@@ -43,16 +45,7 @@ pub(super) fn find(toolchain: &Toolchain, target: &Path) -> Result<PathBuf, Buil
 
 /// Where built tools are kept: in the user's cache, so that every checkout has them.
 fn tools_folder(target: &Path) -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = env::var_os("HOME").filter(|home| !home.is_empty())?;
-            Some(PathBuf::from(home).join(".cache"))
-        });
-    match cache.filter(|cache| cache.is_absolute()) {
-        Some(cache) => cache.join("weft"),
-        None => target.join("tools"),
-    }
+    folders::cache().unwrap_or_else(|| target.join("tools"))
 }
 
 /// Another LLVM library needs another linker, also of the same version.

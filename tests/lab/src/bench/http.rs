@@ -19,7 +19,7 @@ use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, http2_saturation, saturation, start_nginx};
-use crate::workspace::Workspace;
+use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
 const HTTP1: u16 = 8080;

@@ -10,7 +10,7 @@ use weft_tests::process::Process;
 
 use super::bed::{write_directory, write_file};
 use super::error::{BenchError, Result};
-use crate::workspace::Workspace;
+use xtask::workspace::Workspace;
 
 /// Starts Envoy in a pod; `number` tells those of one run apart.
 pub(crate) fn start_envoy(

@@ -17,7 +17,7 @@ use super::load::parse_iperf3;
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, saturation, start_nginx, wrk};
-use crate::workspace::Workspace;
+use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
 const HTTP: u16 = 8080;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use weft_tests::run::start_time;
 
-use crate::workspace::Workspace;
+use xtask::workspace::Workspace;
 
 /// A cluster that is up.
 #[derive(Clone, Debug, Deserialize, Serialize)]

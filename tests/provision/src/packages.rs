@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::error::{Error, Result};
+use crate::error::ProvisionError;
 use crate::prerequisites::has_program;
 
 /// Installs the packages of programs that are missing, where this is root on a Debian
@@ -14,7 +14,7 @@ use crate::prerequisites::has_program;
 ///
 /// # Errors
 /// With what could not be installed, or what has to be.
-pub fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
+pub fn ensure_programs(programs: &[(&str, &str)]) -> Result<(), ProvisionError> {
     let missing = programs.iter().filter(|(program, _)| !has_program(program));
     ensure(missing.map(|(_, package)| *package).collect())
 }
@@ -23,12 +23,12 @@ pub fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
 ///
 /// # Errors
 /// With what could not be installed, or what has to be.
-pub fn ensure_files(files: &[(&str, &str)]) -> Result<()> {
+pub fn ensure_files(files: &[(&str, &str)]) -> Result<(), ProvisionError> {
     let missing = files.iter().filter(|(file, _)| !Path::new(file).exists());
     ensure(missing.map(|(_, package)| *package).collect())
 }
 
-fn ensure(mut packages: Vec<&str>) -> Result<()> {
+fn ensure(mut packages: Vec<&str>) -> Result<(), ProvisionError> {
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
@@ -36,7 +36,7 @@ fn ensure(mut packages: Vec<&str>) -> Result<()> {
     let names = packages.join(" ");
     let may_install = nix::unistd::geteuid().is_root() && Path::new("/etc/debian_version").exists();
     if !may_install {
-        return Err(Error::Missing(format!(
+        return Err(ProvisionError::Missing(format!(
             "install these packages first: {names}"
         )));
     }
@@ -49,7 +49,7 @@ fn ensure(mut packages: Vec<&str>) -> Result<()> {
     apt_get("install", &packages)
 }
 
-fn apt_get(action: &str, packages: &[&str]) -> Result<()> {
+fn apt_get(action: &str, packages: &[&str]) -> Result<(), ProvisionError> {
     let status = Command::new("apt-get")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args([
@@ -63,13 +63,13 @@ fn apt_get(action: &str, packages: &[&str]) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()
-        .map_err(Error::system("run apt-get"))?;
+        .map_err(ProvisionError::system("run apt-get"))?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::Program {
+    Err(ProvisionError::Program {
         command: format!("apt-get {action} {}", packages.join(" ")),
         status: status.to_string(),
-        output: "see above".to_owned(),
+        hint: "see above".to_owned(),
     })
 }

@@ -2,19 +2,20 @@
 
 use std::sync::mpsc::channel;
 
-use weft_tests::cluster::{Binaries, Cluster, ClusterOptions, KubeProxy};
+use weft_tests::cluster::{Binaries, Cluster, ClusterOptions};
 use weft_tests::run::{remove_own, start_time};
 
 use super::state::State;
-use super::{ClusterError, UpOptions};
+use super::{ClusterError, mode};
 use crate::interrupt;
-use crate::workspace::Workspace;
+use xtask::options::ClusterUp;
+use xtask::workspace::Workspace;
 
 /// Starts a cluster and holds it until this process is told to stop.
 ///
 /// # Errors
 /// When it doesn't start.
-pub(super) fn run(workspace: &Workspace, options: &UpOptions) -> Result<(), ClusterError> {
+pub(super) fn run(workspace: &Workspace, options: &ClusterUp) -> Result<(), ClusterError> {
     let system = |what| move |source| ClusterError::System { what, source };
     // Neither Ctrl-C in the terminal of `up` nor its end are for this process.
     nix::unistd::setsid()
@@ -33,7 +34,7 @@ pub(super) fn run(workspace: &Workspace, options: &UpOptions) -> Result<(), Clus
     };
     interrupt::on_interrupt(handle).map_err(system("listen for signals"))?;
     let binaries = Binaries::ensure(workspace.root())?;
-    let kube_proxy = KubeProxy::from(options.kube_proxy);
+    let kube_proxy = mode(options.kube_proxy);
     let mut cluster = ClusterOptions::new(workspace.programs().join("weft-test-app"));
     cluster.nodes = options.nodes;
     cluster.kube_proxy = kube_proxy;

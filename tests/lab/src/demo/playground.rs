@@ -8,7 +8,7 @@ use weft_tests::process::Place;
 use weft_tests::topology::FABRIC_BRIDGE;
 
 use super::{DemoError, HTTP_PORT, WEB_SERVICE};
-use crate::workspace::Workspace;
+use xtask::workspace::Workspace;
 
 const PODS: [&str; 5] = ["client", "web-v1", "web-v2", "echo", "outside"];
 

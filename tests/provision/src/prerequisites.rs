@@ -1,12 +1,20 @@
-//! What a machine has to have.
+//! What the kernel, and this process, have to have: given where that may be done, else
+//! said in one line.
+
+// It says what it changes on this machine.
+#![allow(clippy::print_stderr)]
 
 use std::fs;
 use std::io;
 use std::mem::size_of_val;
+use std::path::Path;
 
 use nix::libc;
+use nix::mount::MsFlags;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::cgroup;
+use crate::cgroup2;
+use crate::packages::ensure_programs;
 
 /// Programs that the test bed calls, with the Debian package of each.
 pub const PROGRAMS: [(&str, &str); 3] =
@@ -14,6 +22,41 @@ pub const PROGRAMS: [(&str, &str); 3] =
 
 /// Bits of capabilities(7) without which there are no namespaces.
 const CAPABILITIES: [(&str, u32); 2] = [("CAP_SYS_ADMIN", 21), ("CAP_NET_ADMIN", 12)];
+
+/// Installs what is missing for namespaces and eBPF, where this is root on a Debian or
+/// one of its kind.
+///
+/// # Errors
+/// With what is still missing, and how to get it.
+pub fn ensure() -> Result<(), String> {
+    if nix::unistd::geteuid().is_root() {
+        ensure_programs(&PROGRAMS).map_err(|error| error.to_string())?;
+        mount_where_missing();
+    }
+    missing().map_or(Ok(()), Err)
+}
+
+/// The kernel file systems that capture needs: init systems mount them, but containers
+/// and small images may lack them.
+fn mount_where_missing() {
+    if cgroup2::root().is_err() {
+        mount("cgroup2", Path::new("/sys/fs/cgroup/unified"));
+    }
+    let bpffs = Path::new("/sys/fs/bpf");
+    if !statfs(bpffs).is_ok_and(|statistics| statistics.filesystem_type() == BPF_FS_MAGIC) {
+        mount("bpf", bpffs);
+    }
+}
+
+/// What can't be mounted is missed by whoever needs it, and said then.
+fn mount(kind: &str, at: &Path) {
+    let _ = std::fs::create_dir_all(at);
+    let mounted = nix::mount::mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>);
+    match mounted {
+        Ok(()) => eprintln!("mounted {kind} at {}", at.display()),
+        Err(error) => eprintln!("can't mount {kind} at {}: {error}", at.display()),
+    }
+}
 
 /// Whether a program of this name is in PATH or where system programs are.
 pub fn has_program(name: &str) -> bool {
@@ -25,7 +68,7 @@ pub fn has_program(name: &str) -> bool {
 
 /// What this machine lacks to run a mesh under test, and how to get it, in one line;
 /// `None` when nothing.
-pub fn missing_prerequisites() -> Option<String> {
+pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some(
             "root is missing: eBPF and network namespaces need it; run the same command with sudo"
@@ -65,7 +108,7 @@ pub fn missing_prerequisites() -> Option<String> {
              forbid bpf(2)"
         ));
     }
-    cgroup::root().err().map(|error| error.to_string())
+    cgroup2::root().err().map(|error| error.to_string())
 }
 
 /// `CapEff` of proc_pid_status(5).

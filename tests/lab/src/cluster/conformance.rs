@@ -9,37 +9,11 @@ use std::time::Instant;
 use weft_tests::cluster::{Binaries, Kubectl, install_weft, load_archive_into, load_by_command};
 use weft_tests::conformance::{self, Suite, Test, Verdict};
 
+use super::ClusterError;
 use super::state::State;
-use super::{ClusterError, UpOptions};
 use crate::images;
-use crate::workspace::Workspace;
-
-/// What `cluster conformance` can be told.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Leave Weft out: the control, which shows what the tests prove of it. Succeeds
-    /// when those fail that only a mesh can pass.
-    #[arg(long)]
-    without_mesh: bool,
-    /// Where the suite's report goes; the list of tests goes beside it, with the
-    /// extension `txt`. Without Weft there is only the list.
-    #[arg(long, value_name = "FILE", conflicts_with = "test")]
-    report: Option<PathBuf>,
-    /// Only tests with this in their name.
-    #[arg(long, value_name = "NAME")]
-    test: Option<String>,
-    /// Leave the cluster and the suite's applications running.
-    #[arg(long)]
-    keep: bool,
-    /// A cluster of somebody else's: gets the Gateway API's CRDs, and Weft, and keeps
-    /// both. When left out, the one of `cluster up` is taken, or one is started.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The command that gives an image to the nodes of that cluster, such as
-    /// `kind load image-archive`; the file follows it.
-    #[arg(long, value_name = "COMMAND", requires = "kubeconfig")]
-    load_image: Option<String>,
-}
+use xtask::options::{ClusterUp, Conformance as Options};
+use xtask::workspace::Workspace;
 
 /// The cluster that it runs on.
 enum Place<'a> {
@@ -67,7 +41,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<(), Cluste
     let place = match (&options.kubeconfig, found) {
         (Some(_), _) => Place::Given(options),
         (None, Some(state)) => Place::Held(state),
-        (None, None) => Place::Held(super::start(workspace, &UpOptions::default())?),
+        (None, None) => Place::Held(super::start(workspace, &ClusterUp::default())?),
     };
     let ended = run_on(&place, workspace, options, &binaries, &archives, &directory);
     match is_ours && !options.keep {
@@ -91,7 +65,7 @@ fn archives(
         archives.push(archive);
     }
     if !options.without_mesh {
-        images::run(workspace, &images::Options::development())?;
+        // `cargo xtask` has made them.
         archives.extend(images::archives(workspace));
     }
     Ok(archives)
