@@ -3,6 +3,9 @@
 //! `cargo xtask codegen` runs this test with `WEFT_CODEGEN=write`: it then writes the code
 //! instead. It is a test so that nobody who only builds Weft compiles a protobuf compiler.
 
+// Helpers of tests: what fails there fails the test.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

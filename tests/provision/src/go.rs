@@ -22,6 +22,7 @@ const API_SERVER: [(&str, &str); 3] = [
     ("kubernetes/kube-apiserver", "kube-apiserver"),
     ("kubernetes/kubectl", "kubectl"),
 ];
+const CONTROLLER_MANAGER: &str = "kubernetes/kube-controller-manager";
 /// The modules that a whole cluster needs; the largest first, because it is waited for.
 const CLUSTER: [&str; 5] = ["kubernetes", "containerd", "coredns", "etcd", "pause"];
 /// The modules of the Gateway API's conformance suite.
@@ -34,6 +35,8 @@ pub enum Kit {
     /// etcd, kube-apiserver and kubectl: from the directory that KUBEBUILDER_ASSETS
     /// names, where it is set, else built.
     ApiServer,
+    /// kube-controller-manager.
+    ControllerManager,
     /// Every program of a cluster.
     Cluster,
     /// The Gateway API's conformance suite.
@@ -76,6 +79,11 @@ impl Binaries {
     pub fn add_kit(&mut self, workspace: &Path, kit: Kit) -> Result<()> {
         match kit {
             Kit::ApiServer => self.add_api_server(workspace),
+            Kit::ControllerManager => {
+                let path = Self::program(workspace, CONTROLLER_MANAGER)?;
+                self.0.insert(CONTROLLER_MANAGER.to_owned(), path);
+                Ok(())
+            }
             Kit::Cluster => {
                 self.add_api_server(workspace)?;
                 self.add_modules(workspace, &CLUSTER)
@@ -193,6 +201,9 @@ pub fn is_built(workspace: &Path, kit: Kit) -> Result<bool> {
                 }
             }
             return Ok(true);
+        }
+        Kit::ControllerManager => {
+            return Ok(Module::open(workspace, "kubernetes")?.has(CONTROLLER_MANAGER));
         }
         Kit::Cluster => &CLUSTER,
         Kit::Conformance => &CONFORMANCE,

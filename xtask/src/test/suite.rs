@@ -96,7 +96,11 @@ impl Suite {
             Self::Redis => &[Redis],
             Self::Kernel => &[Kernel],
             Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcClient)],
-            Self::ApiServer => &[Go(Kit::ApiServer), Go(Kit::GrpcClient)],
+            Self::ApiServer => &[
+                Go(Kit::ApiServer),
+                Go(Kit::ControllerManager),
+                Go(Kit::GrpcClient),
+            ],
             Self::Deploy => &[Go(Kit::ApiServer), Go(Kit::Helm), Programs],
             Self::Kubernetes => &[
                 Kernel,
