@@ -7,7 +7,8 @@ use xtask::steps::Steps;
 use xtask::workspace::Workspace;
 
 use crate::build_ebpf;
-use crate::lab::{COMPILING_EBPF, CommandError, become_lab};
+use crate::error::CommandError;
+use crate::lab::{COMPILING_EBPF, become_lab};
 
 /// Programs that benchmarks use, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 5] = [

@@ -9,9 +9,10 @@ use xtask::steps::Steps;
 use xtask::workspace::Workspace;
 
 use crate::build_ebpf;
+use crate::error::CommandError;
 use crate::go::{GoBuild, WAITING};
 use crate::images::pack_development;
-use crate::lab::{APP, COMPILING, COMPILING_EBPF, CommandError, NAME, become_lab};
+use crate::lab::{APP, COMPILING, COMPILING_EBPF, NAME, become_lab};
 
 /// Does it.
 ///

@@ -5,7 +5,8 @@ use xtask::steps::Steps;
 use xtask::workspace::Workspace;
 
 use crate::build_ebpf;
-use crate::lab::{COMPILING, COMPILING_EBPF, CommandError, become_lab};
+use crate::error::CommandError;
+use crate::lab::{COMPILING, COMPILING_EBPF, become_lab};
 
 /// Shows it.
 ///

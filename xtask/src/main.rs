@@ -11,6 +11,7 @@ mod build_ebpf;
 mod cluster;
 mod codegen;
 mod demo;
+mod error;
 mod go;
 mod images;
 mod lab;

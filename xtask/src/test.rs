@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is, or those that are asked for, and one line at
 //! the end.
 
+mod options;
 mod select;
 mod source;
 mod suite;
@@ -20,29 +21,9 @@ use crate::build_ebpf;
 use crate::go::{GoBuild, WAITING};
 use crate::images::pack_development;
 use crate::lab::{COMPILING, COMPILING_EBPF, NAME, become_lab_with};
+pub(crate) use options::Options;
 use select::Selection;
 use suite::{Need, Suite};
-
-/// What `test` can be told.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Only tests with one of these in their name, such as `retries` or
-    /// `end_to_end::wire`; what they don't need isn't built.
-    #[arg(value_name = "FILTER")]
-    filters: Vec<String>,
-    /// Leave out what needs Kubernetes or other programs of Go's.
-    #[arg(long)]
-    fast: bool,
-    /// Only tests of this package, such as weft-proxy. Can be given several times.
-    #[arg(long, short, value_name = "PACKAGE")]
-    package: Vec<String>,
-    /// Only this suite. Can be given several times.
-    #[arg(long, value_enum, value_name = "SUITE")]
-    suite: Vec<Suite>,
-    /// Print the names of the tests, by what their sources say, and run none.
-    #[arg(long)]
-    list: bool,
-}
 
 /// Runs them and says how it went; fails when one did, or when some couldn't be run.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {

@@ -1,7 +1,9 @@
 //! `cargo xtask demo`: a mesh on this machine, real requests, and what happened to
 //! each of them as the agents' records and a packet capture tell it.
 
+mod addresses;
 mod call;
+mod error;
 mod playground;
 mod row;
 mod table;
@@ -17,34 +19,10 @@ use xtask::steps::Steps;
 use xtask::workspace::Workspace;
 
 use crate::interrupt;
+use addresses::{ECHO_SERVICE, HTTP_PORT, TCP_PORT, WEB_SERVICE};
 use call::Call;
+pub(crate) use error::DemoError;
 use row::Row;
-
-/// Why there is no demo. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
-    /// The mesh doesn't run.
-    #[error("{0}")]
-    Mesh(#[from] weft_tests::Error),
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// Not every call was as it should be.
-    #[error("{0} of the calls above are not as they should be")]
-    Unexpected(usize),
-}
-
-/// Ports of the applications.
-const HTTP_PORT: u16 = 8080;
-const TCP_PORT: u16 = 9000;
-/// Address of the service `web`, over both versions, and of `echo`.
-const WEB_SERVICE: &str = "10.96.0.10";
-const ECHO_SERVICE: &str = "10.96.0.20";
 
 /// Shows it.
 ///

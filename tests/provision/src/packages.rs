@@ -7,7 +7,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::ProvisionError;
-use crate::prerequisites::has_program;
+
+/// Whether a program of this name is in PATH or where system programs are.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .any(|directory| directory.join(name).is_file())
+}
 
 /// Installs the packages of programs that are missing, where this is root on a Debian
 /// or one of its kind. Each program comes with its package.

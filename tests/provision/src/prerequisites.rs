@@ -14,7 +14,7 @@ use nix::mount::MsFlags;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::cgroup2;
-use crate::packages::ensure_programs;
+use crate::packages::{ensure_programs, has_program};
 
 /// Programs that the test bed calls, with the Debian package of each.
 pub const PROGRAMS: [(&str, &str); 3] =
@@ -56,14 +56,6 @@ fn mount(kind: &str, at: &Path) {
         Ok(()) => eprintln!("mounted {kind} at {}", at.display()),
         Err(error) => eprintln!("can't mount {kind} at {}: {error}", at.display()),
     }
-}
-
-/// Whether a program of this name is in PATH or where system programs are.
-pub fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(Into::into))
-        .any(|directory| directory.join(name).is_file())
 }
 
 /// What this machine lacks to run a mesh under test, and how to get it, in one line;

@@ -4,20 +4,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use weft_provision::folders;
 
+use super::command::{execute, output, say};
+use super::error::{BuildEbpfError, file};
 use super::toolchain::{Compiler, Toolchain};
-use super::{BuildEbpfError, execute, file, output, say};
-
-/// The version that is built.
-pub(super) const VERSION: &str = "0.13.0";
-/// The LLVM versions that it can be built against.
-pub(super) const LLVM_VERSIONS: RangeInclusive<u32> = 21..=23;
+use super::versions::{LINKER as VERSION, LLVM_VERSIONS};
 
 /// The linker for a compiler: one built earlier, else a new one, else one in PATH.
 pub(super) fn find(toolchain: &Toolchain, target: &Path) -> Result<PathBuf, BuildEbpfError> {

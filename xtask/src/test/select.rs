@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::Options;
+use super::options::Options;
 use super::source::{self, Target, Test};
 use super::suite::{self, Suite};
 

@@ -9,7 +9,8 @@ use std::time::Instant;
 use weft_tests::cluster::{Binaries, Kubectl, install_weft, load_archive_into, load_by_command};
 use weft_tests::conformance::{self, Suite, Test, Verdict};
 
-use super::ClusterError;
+use super::error::ClusterError;
+use super::lifecycle::{down, start};
 use super::state::State;
 use crate::images;
 use xtask::options::{ClusterUp, Conformance as Options};
@@ -41,11 +42,11 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<(), Cluste
     let place = match (&options.kubeconfig, found) {
         (Some(_), _) => Place::Given(options),
         (None, Some(state)) => Place::Held(state),
-        (None, None) => Place::Held(super::start(workspace, &ClusterUp::default())?),
+        (None, None) => Place::Held(start(workspace, &ClusterUp::default())?),
     };
     let ended = run_on(&place, workspace, options, &binaries, &archives, &directory);
     match is_ours && !options.keep {
-        true => ended.and(super::down(workspace)),
+        true => ended.and(down(workspace)),
         false => ended,
     }
 }

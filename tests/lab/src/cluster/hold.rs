@@ -5,8 +5,9 @@ use std::sync::mpsc::channel;
 use weft_tests::cluster::{Binaries, Cluster, ClusterOptions};
 use weft_tests::run::{remove_own, start_time};
 
+use super::error::ClusterError;
+use super::mode::mode;
 use super::state::State;
-use super::{ClusterError, mode};
 use crate::interrupt;
 use xtask::options::ClusterUp;
 use xtask::workspace::Workspace;

@@ -7,7 +7,7 @@ use weft_tests::mesh::Mesh;
 use weft_tests::packets::marker;
 use weft_tests::{Error, Result};
 
-use super::{ECHO_SERVICE, HTTP_PORT, TCP_PORT, WEB_SERVICE};
+use super::addresses::{ECHO_SERVICE, HTTP_PORT, TCP_PORT, WEB_SERVICE};
 
 /// How the destination was named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,7 +7,8 @@ use weft_tests::mesh::Mesh;
 use weft_tests::process::Place;
 use weft_tests::topology::FABRIC_BRIDGE;
 
-use super::{DemoError, HTTP_PORT, WEB_SERVICE};
+use super::addresses::{HTTP_PORT, WEB_SERVICE};
+use super::error::DemoError;
 use xtask::workspace::Workspace;
 
 const PODS: [&str; 5] = ["client", "web-v1", "web-v2", "echo", "outside"];
