@@ -20,6 +20,7 @@ mod agent;
 mod binaries;
 mod builder;
 mod control_plane;
+mod logs;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -46,11 +47,9 @@ use control_plane::ControlPlane;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a request of a test may take.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(120);
-/// How much of each log is shown when a test fails.
-const LOG_TAIL_LINES: usize = 60;
 
 /// A running mesh. Everything is gone when it is dropped; when that happens in a
-/// panic, the ends of its logs are shown first.
+/// panic, the ends of its logs are shown and its files kept first.
 #[derive(Debug)]
 pub struct Mesh {
     // In this order: processes, then namespaces and cgroups, then files.
@@ -343,27 +342,16 @@ impl Mesh {
         agent.ok_or_else(|| missing_node(node))
     }
 
-    /// Shows the ends of all logs, for whoever has to find out what went wrong.
-    #[allow(clippy::print_stderr)]
+    /// Shows the ends of all logs, and keeps the files.
     fn show_logs(&self) {
-        eprintln!(
-            "--- control plane\n{}",
-            tail(&self.control_plane.log(), LOG_TAIL_LINES)
-        );
+        logs::show("control plane", &self.control_plane.log());
         for agent in &self.agents {
-            eprintln!(
-                "--- agent of {}\n{}",
-                agent.name(),
-                agent.log_tail(LOG_TAIL_LINES)
-            );
+            logs::show(&format!("agent of {}", agent.name()), &agent.log());
         }
         for (pod, app) in &self.apps {
-            eprintln!(
-                "--- {} in {pod}\n{}",
-                app.name(),
-                tail(&app.stderr(), LOG_TAIL_LINES)
-            );
+            logs::show(&format!("{} in {pod}", app.name()), &app.stderr());
         }
+        logs::keep(self.directory.path());
     }
 }
 
@@ -371,6 +359,8 @@ impl Drop for Mesh {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
+        } else if logs::are_wanted() {
+            logs::keep(self.directory.path());
         }
     }
 }
@@ -387,11 +377,6 @@ pub fn parse_report(output: &str) -> Result<serde_json::Value> {
     let last = output.lines().last().unwrap_or_default();
     serde_json::from_str(last)
         .map_err(|error| Error::Unreadable(format!("not a report ({error}): {output}")))
-}
-
-fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<_> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 fn loopback(port: u16) -> SocketAddr {

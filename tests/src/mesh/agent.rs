@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::control_plane::ControlPlane;
-use super::{Binaries, PATIENCE, loopback, tail};
+use super::logs::tail;
+use super::{Binaries, PATIENCE, loopback};
 use crate::error::{Error, Result};
 use crate::http::{self, Answer};
 use crate::manifest::PodSpec;

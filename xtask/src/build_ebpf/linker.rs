@@ -120,12 +120,8 @@ fn build(folder: &Path, library: &Path, major: u32, target: &Path) -> Result<(),
         // Or cargo asks for the folder to be put there.
         .env("PATH", with_path(folder.join("bin")))
         .env("CARGO_ENCODED_RUSTFLAGS", run_path(library));
-    for variable in [
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "RUSTUP_TOOLCHAIN",
-    ] {
+    // The toolchain stays the workspace's: elsewhere there may be none by default.
+    for variable in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         command.env_remove(variable);
     }
     execute(&mut command, "building bpf-linker")

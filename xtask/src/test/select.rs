@@ -119,11 +119,11 @@ impl Selection {
     pub(crate) fn hint(&self) -> Option<String> {
         let of_mesh = |test: &&Test| test.suite == Suite::EndToEnd;
         let example = self.tests.iter().find(of_mesh)?;
-        let name = &example.path;
         Some(format!(
-            "One test alone: cargo xtask test {name}\nA mesh that a test fails on leaves its \
-             logs, manifests and state in target/logs; WEFT_TEST_KEEP=1 keeps those of every \
-             mesh, and WEFT_TEST_LOG is WEFT_LOG for its programs."
+            "One of them alone: cargo xtask test {}\nA test that fails leaves the logs, manifests \
+             and state of its mesh in target/logs/NAME; with WEFT_TEST_KEEP=1 each does. WEFT_LOG, \
+             such as info,weft_proxy=debug, is what the agents log.",
+            example.path
         ))
     }
 }
