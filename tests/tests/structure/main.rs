@@ -6,7 +6,6 @@
 //! * [`lengths`]: files up to 400 lines before their tests, functions up to 60
 //! * [`purity`]: `model` has no randomness, no clock, no locks, nothing asynchronous
 //! * [`compilation`]: no dependency is compiled twice for programs and tests
-//! * [`documents`]: every block of `sh` and `yaml` in what people read is run or parsed
 //!
 //! [`exceptions`] lists what breaks them today: it only gets shorter.
 //!

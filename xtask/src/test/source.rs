@@ -49,10 +49,10 @@ pub(crate) fn tests(root: &Path) -> io::Result<Vec<Test>> {
                 let Some((target, module)) = locate(inside) else {
                     continue;
                 };
-                let suite = match &target {
-                    Target::Unit => Suite::of_source(&name),
+                let suite = Suite::of_source(&name).unwrap_or_else(|| match &target {
+                    Target::Unit => Suite::Unit,
                     Target::Test(target) => Suite::of_target(&package, target),
-                };
+                });
                 let functions = functions(&fs::read_to_string(&file)?);
                 tests.extend(functions.into_iter().map(|function| {
                     Test {

@@ -53,11 +53,12 @@ const TARGETS: [(&str, &str, Suite); 9] = [
     ("weft-tests", "kubernetes", Suite::Kubernetes),
 ];
 
-/// Sources with unit tests that need something.
-const SOURCES: [(&str, Suite); 3] = [
+/// Sources with tests that need more than others of their target.
+const SOURCES: [(&str, Suite); 4] = [
     ("control-plane/src/rate_limit/redis", Suite::Redis),
     ("node-agent/src/redirect/load.rs", Suite::Kernel),
     ("tests/src/image/tests.rs", Suite::EndToEnd),
+    ("tests/tests/documents/commands.rs", Suite::EndToEnd),
 ];
 
 impl Suite {
@@ -69,10 +70,10 @@ impl Suite {
         found.map_or(Self::Unit, |known| known.2)
     }
 
-    /// The suite of unit tests in a source file.
-    pub(crate) fn of_source(path: &str) -> Self {
+    /// The suite of the tests in a source file, where those are not of its target's.
+    pub(crate) fn of_source(path: &str) -> Option<Self> {
         let found = SOURCES.iter().find(|(prefix, _)| path.starts_with(prefix));
-        found.map_or(Self::Unit, |known| known.1)
+        found.map(|known| known.1)
     }
 
     /// The features that its tests are compiled with.
