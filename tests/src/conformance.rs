@@ -5,6 +5,7 @@
 //! from inside the pods. It knows nothing of Weft but the label that its namespaces get.
 
 mod echo;
+mod module;
 mod results;
 
 pub use echo::images;
@@ -19,13 +20,13 @@ use weft_provision::go::Kit;
 
 use crate::cluster::{Binaries, Kubectl, tail};
 use crate::error::{Error, Result};
+use module::MODULE;
 use results::Reader;
 
 /// The modules of `tests/kube` that it takes beside those of a cluster.
 const PROGRAM: &str = "gateway-api/conformance";
 /// Where the suite's version stands.
 const DEFINITION: &str = "tests/kube/gateway-api/go.mod";
-const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
 /// The profiles that Weft keeps to.
 const PROFILES: &str = "MESH-HTTP,MESH-GRPC";
 /// What Weft declares: every extended feature of a mesh, and what further tests of

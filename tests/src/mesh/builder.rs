@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use weft_provision::prerequisites;
 
-use super::agent::Agent;
+use super::agent::{Agent, AgentOptions};
+use super::binaries::Binaries;
 use super::control_plane::ControlPlane;
-use super::{AgentOptions, Binaries, Mesh, write_pod};
+use super::running::{Mesh, write_pod};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifests, PodSpec, ServiceSpec};
 use crate::run::collect_leftovers;
