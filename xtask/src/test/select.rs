@@ -136,3 +136,96 @@ impl Test {
             .any(|filter| self.path.contains(filter.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(options: &Options) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let selection = Selection::new(root, options).unwrap();
+        let suites = selection.suites().collect();
+        selection.arguments(&suites).join(" ")
+    }
+
+    #[test]
+    fn without_a_word_it_is_everything() {
+        let line = arguments(&Options::default());
+        assert!(
+            line.starts_with("test --no-fail-fast --workspace --features="),
+            "{line}"
+        );
+        for feature in [
+            "kernel-tests",
+            "redis-tests",
+            "end-to-end",
+            "deploy",
+            "cluster",
+        ] {
+            assert!(line.contains(feature), "{line}");
+        }
+        let fast = arguments(&Options {
+            fast: true,
+            ..Options::default()
+        });
+        assert!(
+            fast.contains("end-to-end") && !fast.contains("cluster"),
+            "{fast}"
+        );
+    }
+
+    #[test]
+    fn a_name_asks_for_the_targets_that_have_it() {
+        let of = |name: &str| {
+            arguments(&Options {
+                filters: vec![name.to_owned()],
+                ..Options::default()
+            })
+        };
+        assert_eq!(
+            of("a_name_asks_for_the_targets"),
+            "test --no-fail-fast --package=xtask --package=weft-test-features --lib --bins -- \
+             a_name_asks_for_the_targets"
+        );
+        assert_eq!(
+            of("a_gibibyte_goes_both_ways"),
+            "test --no-fail-fast --package=weft-tests --package=weft-test-features \
+             --features=weft-tests/end-to-end --test=end_to_end -- a_gibibyte_goes_both_ways"
+        );
+    }
+
+    #[test]
+    fn a_suite_or_a_package_asks_for_what_is_of_it() {
+        let suite = arguments(&Options {
+            suite: vec![Suite::Deploy],
+            ..Options::default()
+        });
+        assert_eq!(
+            suite,
+            "test --no-fail-fast --package=weft-tests --package=weft-test-features \
+             --features=weft-tests/deploy --test=deploy"
+        );
+        let package = arguments(&Options {
+            package: vec!["weft-proxy".to_owned()],
+            ..Options::default()
+        });
+        assert_eq!(
+            package,
+            "test --no-fail-fast --package=weft-proxy --package=weft-test-features"
+        );
+    }
+
+    #[test]
+    fn what_nobody_is_called_is_said() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let options = Options {
+            filters: vec!["no_such_test".to_owned() + "_anywhere"],
+            ..Options::default()
+        };
+        let error = Selection::new(root, &options).unwrap_err();
+        assert!(
+            error.to_string().contains("`no_such_test_anywhere`"),
+            "{error}"
+        );
+    }
+}
