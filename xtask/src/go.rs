@@ -16,7 +16,8 @@ pub(crate) struct GoBuild(JoinHandle<Result<(), ProvisionError>>);
 impl GoBuild {
     /// Begins with it: it uses the cores that Cargo leaves idle, at the end of a build
     /// most of them, and what Cargo is busy with meanwhile is no less busy.
-    pub(crate) fn start(workspace: &Workspace, kits: Vec<Kit>) -> Self {
+    pub(crate) fn start(workspace: &Workspace, mut kits: Vec<Kit>) -> Self {
+        kits.sort();
         let root = workspace.root().to_owned();
         Self(thread::spawn(move || {
             let mut binaries = Binaries::default();

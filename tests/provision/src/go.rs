@@ -32,13 +32,14 @@ const GATEWAY_API: &str = "gateway-api";
 /// What some tests need.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kit {
+    /// Every program of a cluster. Before those that are a part of it: one command then
+    /// builds them all, with what they share, and links them side by side.
+    Cluster,
     /// etcd, kube-apiserver and kubectl: from the directory that KUBEBUILDER_ASSETS
     /// names, where it is set, else built.
     ApiServer,
     /// kube-controller-manager.
     ControllerManager,
-    /// Every program of a cluster.
-    Cluster,
     /// The Gateway API's conformance suite.
     Conformance,
     /// Helm.
@@ -57,8 +58,8 @@ impl Binaries {
     /// # Errors
     /// When Go is missing and can't be installed, or something doesn't build.
     pub fn ensure(workspace: &Path) -> Result<Self> {
-        let mut found = Self::api_server(workspace)?;
-        found.add_modules(workspace, &CLUSTER)?;
+        let mut found = Self::default();
+        found.add_kit(workspace, Kit::Cluster)?;
         Ok(found)
     }
 
@@ -85,7 +86,7 @@ impl Binaries {
                 Ok(())
             }
             Kit::Cluster => {
-                self.add_api_server(workspace)?;
+                self.add_assets();
                 self.add_modules(workspace, &CLUSTER)
             }
             Kit::Conformance => self.add_modules(workspace, &CONFORMANCE),
@@ -95,23 +96,33 @@ impl Binaries {
     }
 
     fn add_api_server(&mut self, workspace: &Path) -> Result<()> {
-        let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+        self.add_assets();
         let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (program, asset) in API_SERVER {
-            let asset = assets.as_ref().map(|assets| assets.join(asset));
-            match asset.filter(|path| path.is_file()) {
-                Some(path) => _ = self.0.insert(program.to_owned(), path),
-                None => {
-                    let module = program.split('/').next().unwrap_or(program);
-                    missing.entry(module).or_default().push(program);
-                }
-            }
+        for (program, _) in API_SERVER
+            .iter()
+            .filter(|(program, _)| !self.0.contains_key(*program))
+        {
+            let module = program.split('/').next().unwrap_or(program);
+            missing.entry(module).or_default().push(program);
         }
         for (module, programs) in missing {
-            self.0
-                .extend(Module::open(workspace, module)?.ensure(&programs)?);
+            let built = Module::open(workspace, module)?.ensure(&programs)?;
+            self.0.extend(built);
         }
         Ok(())
+    }
+
+    /// What the directory has that KUBEBUILDER_ASSETS names.
+    fn add_assets(&mut self) {
+        let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
+            return;
+        };
+        for (program, asset) in API_SERVER {
+            let path = assets.join(asset);
+            if path.is_file() {
+                self.0.insert(program.to_owned(), path);
+            }
+        }
     }
 
     fn add_modules(&mut self, workspace: &Path, modules: &[&str]) -> Result<()> {
