@@ -20,7 +20,7 @@ use crate::tunnel::TunnelPool;
 use crate::upstream::Dialer;
 
 /// Mirrored requests that a pod may have under way.
-const MOST_MIRRORS: usize = 256;
+pub(crate) const MOST_MIRRORS: usize = 256;
 
 /// One pod that this process serves: one run of its proxy.
 #[derive(Debug)]

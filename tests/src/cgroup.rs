@@ -7,34 +7,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use weft_provision::cgroup2;
 
 use crate::error::{Error, Result};
 use crate::wait::wait_until;
 
 /// How long killed processes may take to be gone.
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
-
-/// The root of the cgroup2 hierarchy, wherever it is mounted.
-///
-/// # Errors
-/// When it isn't mounted.
-pub fn root() -> Result<PathBuf> {
-    let path = "/proc/self/mountinfo";
-    let mounts = fs::read_to_string(path).map_err(Error::system(path))?;
-    mounts.lines().find_map(cgroup2_mount).ok_or_else(|| {
-        Error::Missing(
-            "cgroup2 is not mounted; try: mount -t cgroup2 none /sys/fs/cgroup/unified".to_owned(),
-        )
-    })
-}
-
-/// A line of proc_pid_mountinfo(5): the mount point is the fifth field, the type is the
-/// first behind ` - `.
-fn cgroup2_mount(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");
-    is_cgroup2.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-}
 
 /// A cgroup with all below it; dropping kills its processes and removes it.
 #[derive(Debug)]
@@ -48,7 +27,7 @@ impl Cgroup {
     /// # Errors
     /// When the kernel refuses.
     pub fn create(name: &str) -> Result<Self> {
-        let path = root()?.join(name);
+        let path = cgroup2::root()?.join(name);
         make(&path)?;
         Ok(Self { path })
     }
@@ -129,18 +108,4 @@ fn children(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mount_point_of_cgroup2_is_found_wherever_it_is() {
-        let hybrid = "33 24 0:28 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw";
-        assert_eq!(cgroup2_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        let version_1 = "34 24 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
-        assert_eq!(cgroup2_mount(version_1), None);
-        assert_eq!(cgroup2_mount("garbage"), None);
-    }
 }

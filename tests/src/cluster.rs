@@ -21,11 +21,11 @@
 //! ```
 
 mod api_server;
-mod binaries;
 mod certificates;
 mod forward;
 pub(crate) mod hierarchies;
 mod inside;
+mod kube_proxy;
 mod kubeconfig;
 mod kubectl;
 mod load;
@@ -35,13 +35,14 @@ mod weft;
 
 pub(crate) use api_server::tail;
 pub use api_server::{ApiServer, ApiServerOptions, ISSUER};
-pub use binaries::Binaries;
 pub use certificates::{Authority, Credential};
 pub use inside::{be_process_1, run_node};
+pub use kube_proxy::KubeProxy;
 pub use kubeconfig::{Endpoint, Identity};
 pub use kubectl::Kubectl;
 pub use load::{load_archive_into, load_by_command};
 pub use weft::install_weft;
+pub use weft_provision::go::Binaries;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -49,14 +50,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use weft_provision::packages::ensure_programs;
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::packages::ensure_programs;
 use crate::topology::Topology;
 use api_server::{API_SERVER_PORT, Home};
 use forward::Forwarder;
 use node::{Node, NodeParts};
+use settings::PAUSE_IMAGE;
 
 /// Programs that kubelet, kube-proxy and containerd call, with the Debian package of
 /// each.
@@ -72,32 +74,10 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("mount", "mount"),
     ("nsenter", "util-linux"),
 ];
-const DNS_SERVICE: &str = "10.96.0.10";
 const DNS: &str = include_str!("../kube/coredns/deployment.yaml");
-const PAUSE_IMAGE: &str = "weft.test/pause:1";
 const DNS_IMAGE: &str = "weft.test/coredns:1";
 /// How long a cluster may take for any one step on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How kube-proxy does its work.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum KubeProxy {
-    /// With iptables.
-    #[default]
-    Iptables,
-    /// With nftables.
-    Nftables,
-}
-
-impl KubeProxy {
-    /// As kube-proxy calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Iptables => "iptables",
-            Self::Nftables => "nftables",
-        }
-    }
-}
 
 /// What a [`Cluster`] shall be.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 //! from inside the pods. It knows nothing of Weft but the label that its namespaces get.
 
 mod echo;
+mod module;
 mod results;
 
 pub use echo::images;
@@ -15,16 +16,17 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use weft_provision::go::Kit;
+
 use crate::cluster::{Binaries, Kubectl, tail};
 use crate::error::{Error, Result};
+use module::MODULE;
 use results::Reader;
 
 /// The modules of `tests/kube` that it takes beside those of a cluster.
-const MODULES: [&str; 2] = ["gateway-api", "echo"];
 const PROGRAM: &str = "gateway-api/conformance";
 /// Where the suite's version stands.
 const DEFINITION: &str = "tests/kube/gateway-api/go.mod";
-const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
 /// The profiles that Weft keeps to.
 const PROFILES: &str = "MESH-HTTP,MESH-GRPC";
 /// What Weft declares: every extended feature of a mesh, and what further tests of
@@ -104,7 +106,8 @@ pub struct Suite<'a> {
 /// # Errors
 /// When they don't build.
 pub fn add_programs(binaries: &mut Binaries, workspace: &Path) -> Result<()> {
-    binaries.add_modules(workspace, &MODULES)
+    binaries.add_kit(workspace, Kit::Conformance)?;
+    Ok(())
 }
 
 /// The suite's version, such as `v1.6.3`.

@@ -39,6 +39,9 @@ pub enum Error {
     /// A program that was built or an object of the mesh that isn't there.
     #[error("{0}")]
     Missing(String),
+    /// Something from outside of the workspace is not to be had.
+    #[error(transparent)]
+    Provision(#[from] weft_provision::ProvisionError),
     /// Something answered in a way that can't be read.
     #[error("{0}")]
     Unreadable(String),

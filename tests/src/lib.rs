@@ -11,7 +11,7 @@
 //! * [`conformance`]: the Gateway API's own tests of meshes
 //! * [`access_log`], [`packets`]: evidence
 //!
-//! Everything needs root; without it [`missing_prerequisites`] says so.
+//! Everything needs root; without it `weft_provision::prerequisites` says so.
 
 pub mod access_log;
 pub mod cgroup;
@@ -23,14 +23,11 @@ pub mod image;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;
-pub mod packages;
 pub mod packets;
-mod prerequisites;
 pub mod process;
 pub mod run;
 pub mod topology;
 mod wait;
 
 pub use error::{Error, Result};
-pub use prerequisites::{PROGRAMS, has_program, missing_prerequisites};
 pub use wait::{wait_for, wait_until};

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
+use weft_provision::cgroup2;
 
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::Cgroup;
 use crate::cluster::hierarchies;
 use crate::error::{Error, Result};
 use crate::netns;
@@ -108,7 +109,7 @@ fn remove_where(doomed: impl Fn(&RunId) -> bool) -> Vec<String> {
     let doomed = |name: &str| RunId::of_name(name).is_some_and(|run| doomed(&run));
     let mut removed = Vec::new();
     // Cgroups first: with them go the processes that hold everything else.
-    if let Ok(root) = cgroup::root() {
+    if let Ok(root) = cgroup2::root() {
         for path in entries(&root, &doomed) {
             drop(Cgroup::adopt(path.clone()));
             removed.push(path.display().to_string());

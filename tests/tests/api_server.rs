@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weft_provision::go::Kit;
 use weft_tests::cluster::{ApiServer, ApiServerOptions, Binaries, Kubectl};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -84,9 +85,7 @@ fn who_one_is_decides_what_one_may_do() {
 fn with_controllers_namespaces_come_with_a_service_account_and_go() {
     let mut binaries = binaries();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    binaries
-        .add(workspace, "kubernetes/kube-controller-manager")
-        .unwrap();
+    binaries.add_kit(workspace, Kit::ControllerManager).unwrap();
     let options = ApiServerOptions {
         controllers: true,
         ..ApiServerOptions::default()

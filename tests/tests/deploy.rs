@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use weft_provision::go::Kit;
 use weft_tests::cluster::Binaries;
 
 type Objects = BTreeMap<String, Value>;
@@ -184,7 +185,7 @@ fn helm_template(more: &[&str]) -> Command {
 
 static BINARIES: LazyLock<Binaries> = LazyLock::new(|| {
     let mut binaries = Binaries::api_server(root()).unwrap();
-    binaries.add(root(), "helm/helm").unwrap();
+    binaries.add_kit(root(), Kit::Helm).unwrap();
     binaries
 });
 

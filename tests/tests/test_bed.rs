@@ -119,7 +119,7 @@ fn two_gigabits_of_checksummed_bytes_arrive_both_ways() {
 
 /// Names under which a topology could leave something.
 fn traces(run: &str) -> Vec<PathBuf> {
-    let cgroups = weft_tests::cgroup::root().unwrap();
+    let cgroups = weft_provision::cgroup2::root().unwrap();
     let pins = Path::new("/sys/fs/bpf");
     let directories = [
         pins,

@@ -6,9 +6,12 @@
 //! 2. find or build a linker that reads the compiler's LLVM bitcode ([`linker`])
 //! 3. build, and put the object where the node agent's build script looks for it
 
+mod command;
+mod error;
 mod linker;
 mod packages;
 mod toolchain;
+mod versions;
 
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -17,92 +20,20 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
-use crate::workspace::{REMAP_RUST, remap_paths};
-use toolchain::{Toolchain, Unusable};
+use xtask::options::BuildEbpf as Options;
+use xtask::workspace::{REMAP_RUST, remap_paths};
 
-/// The target whose byte order is that of every machine Weft runs on.
-const TARGET: &str = "bpfel-unknown-none";
+use command::{execute, say};
+pub(crate) use error::BuildEbpfError;
+use error::file;
+use toolchain::Toolchain;
+use versions::TARGET;
+
 const OBJECT: &str = "weft-ebpf";
 /// Crates that use unstable features; only a nightly compiler allows them unasked.
 const UNSTABLE_CRATES: &str = "aya_ebpf,aya_ebpf_cty,aya_log_ebpf,weft_ebpf";
-
-/// What `build-ebpf` can be told.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Build even when nothing has changed.
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// Why the programs can't be built. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BuildEbpfError {
-    /// No compiler, and none could be installed.
-    #[error("{0}")]
-    NoToolchain(Unusable),
-    /// The compiler's LLVM has no linker.
-    #[error(
-        "rustc {rustc} uses LLVM {major}, which bpf-linker {} cannot link; use a compiler with LLVM \
-         {} to {}",
-        linker::VERSION, linker::LLVM_VERSIONS.start(), linker::LLVM_VERSIONS.end()
-    )]
-    Llvm {
-        /// The compiler.
-        rustc: PathBuf,
-        /// Its LLVM.
-        major: u32,
-    },
-    /// The compiler's LLVM isn't there as a shared library.
-    #[error(
-        "no shared LLVM {major} library (libLLVM.so.{major}.*) in {searched}: install libllvm{major}, \
-         or put bpf-linker {} into PATH (https://github.com/aya-rs/bpf-linker)",
-        linker::VERSION
-    )]
-    NoLlvmLibrary {
-        /// The version sought.
-        major: u32,
-        /// Where.
-        searched: String,
-    },
-    /// A command ended badly. Its own output came before.
-    #[error("{what} failed: {status}")]
-    Failed {
-        /// What it was to do.
-        what: &'static str,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// A command can't be started.
-    #[error("cannot run {program}: {error}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// A file can't be read or written.
-    #[error("cannot {action} {path}: {error}")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-}
-
-fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildEbpfError {
-    let path = path.to_owned();
-    move |error| BuildEbpfError::File {
-        action,
-        path,
-        error,
-    }
-}
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -237,7 +168,7 @@ fn hash_inputs(workspace: &Path) -> Result<String, BuildEbpfError> {
         hash_folder(&workspace.join(folder), &mut hasher)?;
     }
     UNSTABLE_CRATES.hash(&mut hasher);
-    flags(Path::new(linker::VERSION)).hash(&mut hasher);
+    flags(Path::new(versions::LINKER)).hash(&mut hasher);
     // Not the paths: what is built doesn't depend on them.
     REMAP_RUST.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
@@ -265,33 +196,6 @@ fn hash_folder(folder: &Path, hasher: &mut DefaultHasher) -> Result<(), BuildEbp
         }
     }
     Ok(())
-}
-
-/// Runs a command to its end; its output goes where ours goes.
-fn execute(command: &mut Command, what: &'static str) -> Result<(), BuildEbpfError> {
-    let status = command.status().map_err(|error| BuildEbpfError::Start {
-        program: command.get_program().to_string_lossy().into_owned(),
-        error,
-    })?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(BuildEbpfError::Failed { what, status }),
-    }
-}
-
-/// The text that a command prints, when it succeeds.
-fn output(program: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A line for whoever waits.
-#[allow(clippy::print_stderr)]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 #[cfg(test)]

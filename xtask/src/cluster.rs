@@ -1,277 +1,126 @@
-//! `cargo xtask cluster`: a real Kubernetes on this machine, until it is told to go.
-//!
-//! `up` starts a process that holds the cluster and stays; `down` ends that process,
-//! and with it everything. What it is and where is in `target/cluster`.
+//! `cargo xtask cluster`: builds a real Kubernetes; the lab runs it.
 
-mod conformance;
-mod hold;
-mod state;
-pub(crate) mod test;
+use std::path::Path;
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use weft_provision::go::Kit;
+use weft_provision::prerequisites;
+use xtask::options::{BuildEbpf, Cluster, ClusterTest, Conformance};
+use xtask::steps::Steps;
+use xtask::workspace::Workspace;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use weft_tests::cluster::{Binaries, KubeProxy, Kubectl, load_archive_into};
-use weft_tests::{run, wait_until};
-
-use crate::images::ImagesError;
-use crate::workspace::{BuildError, Workspace};
-use crate::{interrupt, prerequisites};
-use state::{State, StateError};
-
-/// How long starting one may take at most: its parts have deadlines of their own.
-const UP_WITHIN: Duration = Duration::from_secs(900);
-/// How long ending a cluster may take on a loaded machine.
-const DOWN_WITHIN: Duration = Duration::from_secs(120);
-
-/// What `cluster` can be told.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub(crate) enum Action {
-    /// Starts a cluster, leaves it running, and prints the path of its kubeconfig.
-    /// Needs root; the first time builds Kubernetes, which takes minutes.
-    Up(UpOptions),
-    /// Removes it with everything in it.
-    Down,
-    /// Says what runs.
-    Status,
-    /// Gives images, files of `cargo xtask images` or `docker save`, to all its nodes.
-    Load {
-        /// The files.
-        #[arg(required = true, value_name = "FILE")]
-        archives: Vec<PathBuf>,
-    },
-    /// Runs the tests that need a cluster: on clusters of their own, or on any that has
-    /// pods from outside the project, such as one of kind.
-    Test(test::Options),
-    /// Runs the Gateway API's conformance suite, profiles MESH-HTTP and MESH-GRPC, and
-    /// prints how each test ended.
-    Conformance(conformance::Options),
-    /// Is the process that holds a cluster: what `up` starts.
-    #[command(hide = true)]
-    Hold(UpOptions),
-}
-
-/// What `cluster up` can be told.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct UpOptions {
-    /// How many nodes.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
-    nodes: u8,
-    /// How kube-proxy does its work.
-    #[arg(long, value_enum, default_value_t = Mode::Iptables)]
-    kube_proxy: Mode,
-}
-
-impl Default for UpOptions {
-    fn default() -> Self {
-        Self {
-            nodes: 2,
-            kube_proxy: Mode::Iptables,
-        }
-    }
-}
-
-/// Modes of kube-proxy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-enum Mode {
-    Iptables,
-    Nftables,
-}
-
-impl From<Mode> for KubeProxy {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Iptables => Self::Iptables,
-            Mode::Nftables => Self::Nftables,
-        }
-    }
-}
-
-/// Why a cluster could not be started, asked or ended. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClusterError {
-    /// The machine lacks something.
-    #[error("{0}")]
-    Prerequisite(String),
-    /// `weft-test-app` can't be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The images can't be made.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
-    /// A test said no.
-    #[error("the tests failed ({0}); see above")]
-    Tests(ExitStatus),
-    /// The Gateway API's tests said no.
-    #[error("not conformant:\n{0}")]
-    Conformance(String),
-    /// The control needs a cluster without Weft.
-    #[error("Weft is on this cluster: --without-mesh needs one that never had it")]
-    HasMesh,
-    /// A part of it can't be built or doesn't run.
-    #[error("{0}")]
-    Cluster(#[from] weft_tests::Error),
-    /// What is known about it can't be read or written.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// There is one.
-    #[error("a cluster is up: use its kubeconfig {0}, or end it with `cargo xtask cluster down`")]
-    IsUp(String),
-    /// There is none.
-    #[error("no cluster is up: start one with `cargo xtask cluster up`")]
-    IsDown,
-    /// It ended before it was ready.
-    #[error("the cluster did not start; its log {log} ends with:\n{end}")]
-    Start {
-        /// Path of the log.
-        log: String,
-        /// Its last lines.
-        end: String,
-    },
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
+use crate::build_ebpf;
+use crate::error::CommandError;
+use crate::go::{GoBuild, WAITING};
+use crate::images::pack_development;
+use crate::lab::{APP, COMPILING, COMPILING_EBPF, NAME, become_lab};
 
 /// Does it.
 ///
 /// # Errors
 /// With what went wrong, and what to do about it.
-pub(crate) fn run(workspace: &Workspace, action: &Action) -> Result<(), ClusterError> {
+pub(crate) fn run(workspace: &Workspace, action: &Cluster) -> Result<(), CommandError> {
     match action {
-        Action::Up(options) => up(workspace, options),
-        Action::Down => down(workspace),
-        Action::Status => status(workspace),
-        Action::Load { archives } => load(workspace, archives),
-        Action::Test(options) => test::run(workspace, options),
-        Action::Conformance(options) => conformance::run(workspace, options),
-        Action::Hold(options) => hold::run(workspace, options),
-    }
-}
-
-fn up(workspace: &Workspace, options: &UpOptions) -> Result<(), ClusterError> {
-    if let Some(state) = State::read(workspace)? {
-        return Err(ClusterError::IsUp(state.kubeconfig.display().to_string()));
-    }
-    let state = start(workspace, options)?;
-    eprintln!(
-        "kubectl: {}; end it with: cargo xtask cluster down",
-        state.kubectl.display()
-    );
-    println!("{}", state.kubeconfig.display());
-    Ok(())
-}
-
-/// Starts a cluster that runs until it is told to go.
-fn start(workspace: &Workspace, options: &UpOptions) -> Result<State, ClusterError> {
-    prerequisites::ensure().map_err(ClusterError::Prerequisite)?;
-    run::collect_leftovers();
-    workspace.build_test_programs()?;
-    // Here, where it can be seen.
-    Binaries::ensure(workspace.root())?;
-    let begin = Instant::now();
-    eprintln!("starting a cluster of {} nodes", options.nodes);
-    let state = start_holder(workspace, options)?;
-    eprintln!("up after {:.1} s", begin.elapsed().as_secs_f32());
-    Ok(state)
-}
-
-/// Starts the process that holds the cluster and waits until that says it is up.
-fn start_holder(workspace: &Workspace, options: &UpOptions) -> Result<State, ClusterError> {
-    let system = |what| move |source| ClusterError::System { what, source };
-    let directory = State::directory(workspace);
-    fs::create_dir_all(&directory).map_err(system("create target/cluster"))?;
-    let log_path = directory.join("log");
-    let log = File::create(&log_path).map_err(system("create target/cluster/log"))?;
-    let program = std::env::current_exe().map_err(system("find this program"))?;
-    let mode = KubeProxy::from(options.kube_proxy).name();
-    let mut holder = Command::new(program)
-        .args(["cluster", "hold"])
-        .arg(format!("--nodes={}", options.nodes))
-        .arg(format!("--kube-proxy={mode}"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(system("open the log again"))?)
-        .stderr(log)
-        .spawn()
-        .map_err(system("start the process that holds the cluster"))?;
-    let mut ended = false;
-    let mut up = None;
-    let pid = Pid::from_raw(holder.id().cast_signed());
-    let stop = move || {
-        // It removes what it has made so far.
-        let _ = kill(pid, Signal::SIGTERM);
-        std::process::exit(interrupt::EXIT_CODE);
-    };
-    interrupt::on_interrupt(stop).map_err(system("listen for Ctrl-C"))?;
-    wait_until("the cluster to be up", UP_WITHIN, || {
-        ended = !matches!(holder.try_wait(), Ok(None));
-        up = State::read(workspace).ok().flatten();
-        ended || up.is_some()
-    })?;
-    up.filter(|_| !ended).ok_or_else(|| ClusterError::Start {
-        log: log_path.display().to_string(),
-        end: end_of(&log_path),
-    })
-}
-
-fn end_of(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-fn down(workspace: &Workspace) -> Result<(), ClusterError> {
-    let Some(state) = State::read(workspace)? else {
-        // One whose holder was killed leaves things behind.
-        let removed = run::collect_leftovers();
-        for path in &removed {
-            eprintln!("removed {path}");
+        Cluster::Up(_) => {
+            let mut steps = Steps::new(4);
+            build_cluster(workspace, &mut steps, &[Kit::Cluster])?;
+            steps.next("starting it");
+            match become_lab(&workspace.programs(), &mut steps)? {}
         }
-        return match removed.as_slice() {
-            [] => Err(ClusterError::IsDown),
-            _ => Ok(()),
-        };
+        Cluster::Test(options) => test(workspace, options),
+        Cluster::Conformance(options) => conformance(workspace, options),
+        Cluster::Load { .. } | Cluster::Down | Cluster::Status | Cluster::Hold(_) => {
+            let mut steps = Steps::new(1);
+            workspace.build_programs(&[NAME], &[])?;
+            match become_lab(&workspace.programs(), &mut steps)? {}
+        }
+    }
+}
+
+/// Three steps: what a cluster without Weft needs.
+fn build_cluster(
+    workspace: &Workspace,
+    steps: &mut Steps,
+    kits: &[Kit],
+) -> Result<(), CommandError> {
+    steps.next("looking for what this needs");
+    prerequisites::ensure().map_err(CommandError::Prerequisite)?;
+    let go = GoBuild::start(workspace, kits.to_vec());
+    steps.next(COMPILING);
+    workspace.build_programs(&[NAME, APP], &[])?;
+    steps.next(WAITING);
+    Ok(go.wait()?)
+}
+
+/// Five steps: the same, and Weft's images.
+fn build_all(
+    workspace: &Workspace,
+    steps: &mut Steps,
+    kits: &[Kit],
+    features: &[&str],
+) -> Result<(), CommandError> {
+    steps.next("looking for what this needs");
+    let go = GoBuild::start(workspace, kits.to_vec());
+    steps.next(COMPILING_EBPF);
+    build_ebpf::run(&BuildEbpf::default())?;
+    steps.next(COMPILING);
+    workspace.build_programs(&[], features)?;
+    steps.next(WAITING);
+    go.wait()?;
+    steps.next("packing the images");
+    Ok(pack_development(workspace)?)
+}
+
+fn conformance(workspace: &Workspace, options: &Conformance) -> Result<(), CommandError> {
+    let kits = match options.kubeconfig {
+        Some(_) => [Kit::ApiServer, Kit::Conformance],
+        None => [Kit::Cluster, Kit::Conformance],
     };
-    let begin = Instant::now();
-    // Fails only when it is gone already.
-    let _ = kill(Pid::from_raw(state.process.cast_signed()), Signal::SIGTERM);
-    wait_until("the cluster to be gone", DOWN_WITHIN, || !state.is_alive())?;
-    run::collect_leftovers();
-    eprintln!("down after {:.1} s", begin.elapsed().as_secs_f32());
-    Ok(())
+    if options.kubeconfig.is_none() {
+        prerequisites::ensure().map_err(CommandError::Prerequisite)?;
+    }
+    let mut steps = Steps::new(if options.without_mesh { 4 } else { 6 });
+    match options.without_mesh {
+        true => build_cluster(workspace, &mut steps, &kits)?,
+        false => build_all(workspace, &mut steps, &kits, &[])?,
+    }
+    steps.next("running the suite");
+    match become_lab(&workspace.programs(), &mut steps)? {}
 }
 
-fn load(workspace: &Workspace, archives: &[PathBuf]) -> Result<(), ClusterError> {
-    let state = State::read(workspace)?.ok_or(ClusterError::IsDown)?;
-    let binaries = Binaries::ensure(workspace.root())?;
-    for archive in archives {
-        load_archive_into(&state.directory, &binaries, archive)?;
+fn test(workspace: &Workspace, options: &ClusterTest) -> Result<(), CommandError> {
+    let features = ["weft-tests/cluster"];
+    let mut kits = vec![Kit::ApiServer];
+    if options.kubeconfig.is_none() {
+        prerequisites::ensure().map_err(CommandError::Prerequisite)?;
+        kits.extend([Kit::Cluster, Kit::Conformance]);
     }
-    Ok(())
-}
-
-fn status(workspace: &Workspace) -> Result<(), ClusterError> {
-    let state = State::read(workspace)?.ok_or(ClusterError::IsDown)?;
-    println!(
-        "up: {} nodes, kube-proxy with {}, held by process {}",
-        state.nodes, state.kube_proxy, state.process
-    );
-    println!("kubeconfig: {}", state.kubeconfig.display());
-    println!("files and logs: {}", state.directory.display());
-    let kubectl = Kubectl::new(&state.kubectl, &state.kubeconfig);
-    for what in ["nodes", "pods"] {
-        let all = kubectl.run(&["get", what, "--all-namespaces", "-o=wide"])?;
-        println!("\n{}", all.trim_end());
+    let mut steps = Steps::new(6);
+    build_all(workspace, &mut steps, &kits, &features)?;
+    steps.next("running the tests");
+    let line = [
+        "test",
+        "--workspace",
+        "--features=weft-tests/cluster",
+        "--test=kubernetes",
+    ];
+    let mut tests = workspace.cargo(&line);
+    if let Some(kubeconfig) = &options.kubeconfig {
+        let absolute = std::path::absolute(kubeconfig);
+        tests.env(
+            "WEFT_TEST_KUBECONFIG",
+            absolute.as_deref().unwrap_or(Path::new("")),
+        );
+        if let Some(command) = &options.load_image {
+            tests.env("WEFT_TEST_LOAD_IMAGE", command);
+        }
+    } else {
+        tests.arg("--test=cluster");
     }
-    Ok(())
+    tests.arg("--").args(&options.filter).arg("--nocapture");
+    let status = tests.status().map_err(xtask::workspace::BuildError::from)?;
+    steps.end();
+    match status.success() {
+        true => Ok(()),
+        false => Err(CommandError::Tests(status)),
+    }
 }

@@ -1,185 +1,25 @@
-//! `cargo xtask demo`: a mesh on this machine, real requests, and what happened to
-//! each of them as the agents' records and a packet capture tell it.
+//! `cargo xtask demo`: builds a mesh; the lab shows it.
 
-mod call;
-mod playground;
-mod row;
-mod table;
+use weft_provision::prerequisites;
+use xtask::steps::Steps;
+use xtask::workspace::Workspace;
 
-use std::io;
-use std::time::Instant;
-
-use weft_tests::manifest::PodSpec;
-use weft_tests::mesh::{Mesh, MeshBuilder};
-use weft_tests::packets::Capture;
-use weft_tests::run::remove_own;
-
-use crate::workspace::{BuildError, Workspace};
-use crate::{build_ebpf, interrupt, prerequisites};
-use call::Call;
-use row::Row;
-
-/// What `demo` can be told.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Leave the mesh up afterwards, until Ctrl-C, and say how to play with it.
-    #[arg(long)]
-    keep: bool,
-    /// Print one JSON array on standard output, a row per call, instead of the table.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Why there is no demo. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
-    /// The machine lacks something.
-    #[error("{0}")]
-    Prerequisite(String),
-    /// The kernel programs can't be built.
-    #[error("the eBPF programs can't be built: {0}")]
-    Ebpf(#[from] build_ebpf::BuildEbpfError),
-    /// The programs can't be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The mesh doesn't run.
-    #[error("{0}")]
-    Mesh(#[from] weft_tests::Error),
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// Not every call was as it should be.
-    #[error("{0} of the calls above are not as they should be")]
-    Unexpected(usize),
-}
-
-/// Ports of the applications.
-const HTTP_PORT: u16 = 8080;
-const TCP_PORT: u16 = 9000;
-/// Address of the service `web`, over both versions, and of `echo`.
-const WEB_SERVICE: &str = "10.96.0.10";
-const ECHO_SERVICE: &str = "10.96.0.20";
+use crate::build_ebpf;
+use crate::error::CommandError;
+use crate::lab::{COMPILING, COMPILING_EBPF, become_lab};
 
 /// Shows it.
 ///
 /// # Errors
-/// When the mesh can't be started, or a call is not as it should be.
-pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), DemoError> {
-    let start = Instant::now();
-    let step = |number: u8, what: &str| {
-        eprintln!(
-            "[{number}/5 {:>4.1} s] {what}",
-            start.elapsed().as_secs_f32()
-        );
-    };
-    step(1, "looking for what this needs");
-    prerequisites::ensure().map_err(DemoError::Prerequisite)?;
-    step(2, "building the eBPF programs");
-    build_ebpf::run(&build_ebpf::Options::default())?;
-    step(
-        3,
-        "building control plane, agent and test applications (the first time takes minutes)",
-    );
-    workspace.build_programs()?;
-    // From here on there is something to clean up.
-    let stop = || {
-        eprintln!("stopping, and removing everything");
-        remove_own();
-        std::process::exit(interrupt::EXIT_CODE);
-    };
-    let system = |what| move |source| DemoError::System { what, source };
-    interrupt::on_interrupt(stop).map_err(system("can't listen for Ctrl-C"))?;
-    step(
-        4,
-        "starting two nodes, five pods, a control plane and an agent on each node",
-    );
-    let mut mesh = start_mesh(workspace)?;
-    step(
-        5,
-        "making requests, with a packet capture between the nodes",
-    );
-    let rows = make_calls(&mut mesh)?;
-    let unexpected = rows
-        .iter()
-        .filter(|(_, problems)| !problems.is_empty())
-        .count();
-    show(&rows, options).map_err(system("can't write the result"))?;
-    if options.keep {
-        let playground = playground::write(&mesh, workspace)?;
-        eprintln!("{playground}");
-        loop {
-            std::thread::park();
-        }
-    }
-    if unexpected == 0 {
-        Ok(())
-    } else {
-        Err(DemoError::Unexpected(unexpected))
-    }
-}
-
-fn start_mesh(workspace: &Workspace) -> Result<Mesh, weft_tests::Error> {
-    let mut mesh = MeshBuilder::new(2)
-        .binaries(workspace.programs())
-        .pod(PodSpec::new("client", 1))
-        .pod(
-            PodSpec::new("web-v1", 1)
-                .label("app", "web")
-                .label("version", "v1"),
-        )
-        .pod(
-            PodSpec::new("web-v2", 2)
-                .label("app", "web")
-                .label("version", "v2"),
-        )
-        .pod(PodSpec::new("echo", 2))
-        .pod(PodSpec::new("outside", 2).outside())
-        .service("web", &[WEB_SERVICE], "web", &[(80, HTTP_PORT)])
-        .service("echo", &[ECHO_SERVICE], "echo", &[(7, TCP_PORT)])
-        .start()?;
-    let http = format!("--listen=[::]:{HTTP_PORT}");
-    for pod in ["web-v1", "web-v2", "outside"] {
-        mesh.serve(pod, &["http", &http, &format!("--name={pod}")])?;
-    }
-    mesh.serve("echo", &["echo", &format!("--listen=[::]:{TCP_PORT}")])?;
-    Ok(mesh)
-}
-
-/// The calls, with what is wrong with each.
-fn make_calls(mesh: &mut Mesh) -> Result<Vec<(Row, Vec<String>)>, weft_tests::Error> {
-    let capture = Capture::start(mesh.topology(), mesh.directory())?;
-    let made: Result<Vec<_>, _> = Call::all(mesh)?
-        .into_iter()
-        .map(|call| call.make(mesh))
-        .collect();
-    let made = made?;
-    let packets = capture.finish(mesh.topology())?;
-    made.iter()
-        .map(|made| {
-            let row = Row::of(made, mesh, &packets)?;
-            let problems = row.problems(made, &packets);
-            Ok((row, problems))
-        })
-        .collect()
-}
-
-fn show(rows: &[(Row, Vec<String>)], options: &Options) -> io::Result<()> {
-    for (row, problems) in rows {
-        for problem in problems {
-            eprintln!("{} -> {}: {problem}", row.from, row.to);
-        }
-    }
-    if options.json {
-        let rows: Vec<_> = rows.iter().map(|(row, _)| row).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        let rows: Vec<_> = rows.iter().map(|(row, _)| row).collect();
-        println!("{}", table::draw(&rows));
-    }
-    Ok(())
+/// When something that it needs isn't there or can't be built.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), CommandError> {
+    // Two are the lab's.
+    let mut steps = Steps::new(5);
+    steps.next("looking for what this needs");
+    prerequisites::ensure().map_err(CommandError::Prerequisite)?;
+    steps.next(COMPILING_EBPF);
+    build_ebpf::run(&xtask::options::BuildEbpf::default())?;
+    steps.next(COMPILING);
+    workspace.build_programs(&[], &[])?;
+    match become_lab(&workspace.programs(), &mut steps)? {}
 }

@@ -1,264 +1,118 @@
 //! `cargo xtask images`: the container images of what runs on Kubernetes.
 //!
 //! The same sources, compiler and libraries make the same bytes: paths of this machine
-//! are not in the programs, and every time is `SOURCE_DATE_EPOCH`, or 1970
-//! (<https://reproducible-builds.org/specs/source-date-epoch/>).
+//! are not in the programs, and the lab, which packs them, takes every time from
+//! `SOURCE_DATE_EPOCH`.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
-use weft_tests::image::{Image, NONROOT};
+use xtask::options::{BuildEbpf, Images};
+use xtask::steps::Steps;
+use xtask::workspace::{BuildError, REMAP_C, REMAP_RUST, Workspace, remap_paths};
 
-use crate::build_ebpf;
-use crate::workspace::{BuildError, REMAP_C, REMAP_RUST, Workspace, remap_paths};
-
-/// What `images` can be told.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Where the files go; target/images when left out.
-    #[arg(long, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// Optimised programs, as they are published. The default.
-    #[arg(long, conflicts_with = "dev")]
-    release: bool,
-    /// Programs of the development profile: quicker to build, for tests.
-    #[arg(long)]
-    dev: bool,
-    /// Tag of both; Weft's version when left out, which is what deploy/ asks for.
-    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
-    tag: String,
-}
-
-impl Options {
-    /// What tests on a cluster load.
-    pub(crate) fn development() -> Self {
-        Self {
-            dev: true,
-            tag: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Self::default()
-        }
-    }
-}
+use crate::build_ebpf::{self, BuildEbpfError};
+use crate::lab::{self, COMPILING, COMPILING_EBPF};
 
 /// Why there are no images.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImagesError {
     /// The kernel programs, which the agent embeds.
     #[error(transparent)]
-    Ebpf(#[from] build_ebpf::BuildEbpfError),
-    /// The programs, of the development profile.
+    Ebpf(#[from] BuildEbpfError),
+    /// The programs.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The programs, of the release profile.
-    #[error("building the programs failed ({0}); see above")]
-    Release(ExitStatus),
     /// Packing.
-    #[error(transparent)]
-    Pack(#[from] weft_tests::Error),
-    /// The variable.
-    #[error("SOURCE_DATE_EPOCH is `{0}`; it has to be seconds since 1970, or unset")]
-    Epoch(String),
-    /// A file can't be written.
-    #[error("cannot {action} {path}: {error}")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    #[error("packing the images failed ({0}); see above")]
+    Pack(ExitStatus),
+    /// Packing can't be started.
+    #[error("can't pack the images: {0}")]
+    Start(#[from] io::Error),
 }
-
-/// One program that gets an image.
-#[derive(Clone, Copy, Debug)]
-struct Program {
-    name: &'static str,
-    repository: &'static str,
-    title: &'static str,
-    user: u32,
-}
-
-const PROGRAMS: [Program; 2] = [
-    Program {
-        name: "weft-control-plane",
-        repository: "weft/control-plane",
-        title: "Weft control plane",
-        user: NONROOT,
-    },
-    Program {
-        name: "weft-node-agent",
-        repository: "weft/node-agent",
-        title: "Weft node agent",
-        // Entering a pod's network namespace takes capabilities, which only root gets.
-        user: 0,
-    },
-];
 
 /// Builds the programs and packs them; prints file, name and id of each image.
 ///
 /// # Errors
 /// When they can't be built, packed or written.
-pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), ImagesError> {
-    let created = created(env::var_os("SOURCE_DATE_EPOCH"))?;
-    build_ebpf::run(&build_ebpf::Options::default())?;
+pub(crate) fn run(workspace: &Workspace, options: &Images) -> Result<(), ImagesError> {
+    let mut steps = Steps::new(3);
+    steps.next(COMPILING_EBPF);
+    build_ebpf::run(&BuildEbpf::default())?;
+    steps.next(COMPILING);
     let programs = match options.dev {
         true => {
-            workspace.build_programs()?;
+            workspace.build_programs(&[], &[])?;
             workspace.programs()
         }
-        false => build_release(workspace)?,
+        false => {
+            // What packs needs no optimisation.
+            workspace.build_programs(&[lab::NAME], &[])?;
+            build_release(workspace)?
+        }
     };
-    let output = options.output.clone();
-    let output = output.unwrap_or_else(|| folder(workspace));
-    fs::create_dir_all(&output).map_err(file("make the folder", &output))?;
-    for program in PROGRAMS {
-        let image = program.image(&programs, &options.tag, created)?;
-        let packed = image.pack()?;
-        let path = output.join(program.file());
-        // Whoever reads it meanwhile sees the old one or the new one, never half.
-        let unfinished = path.with_extension("tar.new");
-        fs::write(&unfinished, &packed.bytes).map_err(file("write", &unfinished))?;
-        fs::rename(&unfinished, &path).map_err(file("write", &path))?;
-        let megabytes = packed.bytes.len() / 1_000_000;
-        println!(
-            "{}  {}  {}  {megabytes} MB",
-            path.display(),
-            image.name,
-            packed.id
-        );
-    }
+    steps.next("packing");
+    pack(
+        workspace,
+        &programs,
+        options.output.as_deref(),
+        &options.tag,
+    )?;
+    steps.end();
     Ok(())
 }
 
-/// Where [`run`] writes them when it isn't told otherwise.
-pub(crate) fn archives(workspace: &Workspace) -> impl Iterator<Item = PathBuf> {
-    let folder = folder(workspace);
-    PROGRAMS
-        .iter()
-        .map(move |program| folder.join(program.file()))
+/// Packs what tests on a cluster load: the programs of the development profile, which are
+/// built.
+///
+/// # Errors
+/// When they can't be packed or written.
+pub(crate) fn pack_development(workspace: &Workspace) -> Result<(), ImagesError> {
+    pack(
+        workspace,
+        &workspace.programs(),
+        None,
+        env!("CARGO_PKG_VERSION"),
+    )
 }
 
-fn folder(workspace: &Workspace) -> PathBuf {
-    workspace.target().join("images")
-}
-
-impl Program {
-    fn file(self) -> String {
-        format!("{}.tar", self.name)
-    }
-
-    fn image(self, programs: &Path, tag: &str, created: u64) -> Result<Image, weft_tests::Error> {
-        let mut image = Image::new(format!("{}:{tag}", self.repository));
-        let path = format!("/usr/local/bin/{}", self.name);
-        image.add_program(&programs.join(self.name), &path)?;
-        image.entrypoint = vec![path];
-        image.user = self.user;
-        image.created = created;
-        image.labels = BTreeMap::from(
-            [
-                ("org.opencontainers.image.title", self.title),
-                ("org.opencontainers.image.version", tag),
-                ("org.opencontainers.image.licenses", "Apache-2.0"),
-            ]
-            .map(|(label, text)| (label.to_owned(), text.to_owned())),
-        );
-        Ok(image)
+fn pack(
+    workspace: &Workspace,
+    programs: &Path,
+    output: Option<&Path>,
+    tag: &str,
+) -> Result<(), ImagesError> {
+    let output = output.map_or_else(|| workspace.target().join("images"), Path::to_path_buf);
+    let status = Command::new(workspace.programs().join(lab::NAME))
+        .args(["images", "--tag", tag, "--programs"])
+        .arg(programs)
+        .arg("--output")
+        .arg(output)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(ImagesError::Pack(status)),
     }
 }
 
 /// Builds the programs as they are published, in a folder of their own: the flags differ
 /// from those of other builds, which would be lost. Returns where they are.
-fn build_release(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
+fn build_release(workspace: &Workspace) -> Result<PathBuf, BuildError> {
     let target = workspace.target().join("images-build");
-    let status = workspace
-        .cargo(&["build", "--release", "--locked", "--bins"])
-        .args(["--package=weft-control-plane", "--package=weft-node-agent"])
-        // What a backtrace needs stays; line tables would be half of the image.
-        .args(["--config", "profile.release.strip=\"debuginfo\""])
-        .env("CARGO_TARGET_DIR", &target)
-        // What the agent embeds is where the other builds have it.
-        .env("WEFT_EBPF_OBJECT", workspace.target().join("ebpf/weft-ebpf"))
-        .env("CARGO_ENCODED_RUSTFLAGS", remap_paths(REMAP_RUST, "\x1f", workspace.root()))
-        // Libraries in C, which name their files in messages.
-        .env("CFLAGS", remap_paths(REMAP_C, " ", workspace.root()))
-        // What these say of __DATE__. Always the same: cargo wouldn't build them again.
-        .env("SOURCE_DATE_EPOCH", "0")
-        .status()
-        .map_err(BuildError::from)?;
-    match status.success() {
-        true => Ok(target.join("release")),
-        false => Err(ImagesError::Release(status)),
-    }
-}
-
-fn created(epoch: Option<OsString>) -> Result<u64, ImagesError> {
-    let Some(epoch) = epoch else {
-        return Ok(0);
-    };
-    let seconds = epoch.to_str().and_then(|text| text.parse().ok());
-    seconds.ok_or_else(|| ImagesError::Epoch(epoch.to_string_lossy().into_owned()))
-}
-
-fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImagesError {
-    let path = path.to_owned();
-    move |error| ImagesError::File {
-        action,
-        path,
-        error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_image_has_its_program_as_entrypoint_and_packs_the_same_twice() {
-        let folder = tempfile::tempdir().unwrap();
-        for program in PROGRAMS {
-            // Any will do: this is not about building.
-            fs::copy("/bin/true", folder.path().join(program.name)).unwrap();
-            let pack = || program.image(folder.path(), "1.2", 7).unwrap();
-            let image = pack();
-            assert_eq!(image.name, format!("{}:1.2", program.repository));
-            assert_eq!(
-                image.entrypoint,
-                [format!("/usr/local/bin/{}", program.name)]
-            );
-            assert_eq!(image.pack().unwrap(), pack().pack().unwrap());
-        }
-    }
-
-    #[test]
-    fn what_is_deployed_is_this_version() {
-        let version = env!("CARGO_PKG_VERSION");
-        let workspace = Workspace::find();
-        let read = |path: &str| fs::read_to_string(workspace.root().join(path)).unwrap();
-        let kustomization = read("deploy/base/kustomization.yaml");
-        for program in PROGRAMS {
-            let image = format!("name: {}\n    newTag: {version}\n", program.repository);
-            assert!(kustomization.contains(&image), "{image}");
-        }
-        assert!(
-            read("deploy/uninstall/kustomization.yaml").contains(&format!("newTag: {version}\n"))
-        );
-        let label = format!("app.kubernetes.io/version: {version}\n");
-        assert!(kustomization.contains(&label), "{label}");
-        let chart = read("deploy/helm/weft/Chart.yaml");
-        assert!(chart.contains(&format!("appVersion: {version}\n")));
-    }
-
-    #[test]
-    fn the_time_is_the_variables_or_1970() {
-        assert_eq!(created(None).unwrap(), 0);
-        assert_eq!(created(Some("1700000000".into())).unwrap(), 1_700_000_000);
-        let error = created(Some("yesterday".into())).unwrap_err();
-        assert!(error.to_string().contains("`yesterday`"), "{error}");
-    }
+    workspace.run_cargo(&["build", "--release", "--locked", "--bins"], |cargo| {
+        cargo
+            .args(["--package=weft-control-plane", "--package=weft-node-agent"])
+            // What a backtrace needs stays; line tables would be half of the image.
+            .args(["--config", "profile.release.strip=\"debuginfo\""])
+            .env("CARGO_TARGET_DIR", &target)
+            // What the agent embeds is where the other builds have it.
+            .env("WEFT_EBPF_OBJECT", workspace.target().join("ebpf/weft-ebpf"))
+            .env("CARGO_ENCODED_RUSTFLAGS", remap_paths(REMAP_RUST, "\x1f", workspace.root()))
+            // Libraries in C, which name their files in messages.
+            .env("CFLAGS", remap_paths(REMAP_C, " ", workspace.root()))
+            // What these say of __DATE__. Always the same: cargo wouldn't build them again.
+            .env("SOURCE_DATE_EPOCH", "0");
+    })?;
+    Ok(target.join("release"))
 }

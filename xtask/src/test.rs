@@ -1,187 +1,158 @@
-//! `cargo xtask test`: every test there is, and one line at the end.
+//! `cargo xtask test`: every test there is, or those that are asked for, and one line at
+//! the end.
 
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod options;
+mod select;
+mod source;
+mod suite;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-use weft_tests::packages::ensure_programs;
+use weft_provision::go::Kit;
+use weft_provision::packages::ensure_programs;
+use weft_provision::prerequisites;
+use xtask::options::BuildEbpf;
+use xtask::steps::Steps;
+use xtask::workspace::Workspace;
 
-use crate::workspace::Workspace;
-use crate::{build_ebpf, cluster, interrupt, prerequisites};
-
-/// What `test` can be told.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(crate) struct Options {
-    /// Leave the tests on Kubernetes out.
-    #[arg(long)]
-    fast: bool,
-}
-
-/// What libtest says it did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-}
+use crate::build_ebpf;
+use crate::go::{GoBuild, WAITING};
+use crate::images::pack_development;
+use crate::lab::{COMPILING, COMPILING_EBPF, NAME, become_lab_with};
+pub(crate) use options::Options;
+use select::Selection;
+use suite::{Need, Suite};
 
 /// Runs them and says how it went; fails when one did, or when some couldn't be run.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
-    let mut problems = Vec::new();
-    let mut features = Vec::new();
-    match prepare(workspace) {
-        Ok(()) => features.extend(["weft-node-agent/kernel-tests", "weft-tests/end-to-end"]),
-        Err(error) => problems.push(format!("kernel and end-to-end tests not run: {error}")),
-    }
-    match ensure_programs(&[("redis-server", "redis-server")]) {
-        Ok(()) => features.push("weft-control-plane/redis-tests"),
-        Err(error) => problems.push(format!("tests with Redis not run: {error}")),
-    }
-    if !options.fast {
-        // Also where there is no root: an API server doesn't need it.
-        match cluster::test::prepare(workspace) {
-            Ok(()) => features.extend(["weft-tests/api-server", "weft-tests/deploy"]),
-            Err(error) => problems.push(format!("tests on Kubernetes not run: {error}")),
-        }
-        if problems.is_empty() {
-            features.push("weft-tests/cluster");
-        }
-    }
-    let features = features.join(",");
-    let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];
-    if !features.is_empty() {
-        arguments.extend(["--features", &features]);
-    }
-    eprintln!("running cargo {}", arguments.join(" "));
-    let mut counts = match run_tests(workspace.cargo(&arguments)) {
-        Ok((counts, success)) => {
-            if !success && counts.failed == 0 {
-                problems.push("cargo test failed before it could run every test; see above".into());
-            }
-            counts
-        }
+    let selection = match Selection::new(workspace.root(), options) {
+        Ok(selection) => selection,
         Err(error) => {
-            problems.push(format!("can't run cargo test: {error}"));
-            Counts::default()
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
         }
     };
-    // Whatever a crashed test left.
-    weft_tests::run::collect_leftovers();
-    for problem in &problems {
+    if options.list {
+        for name in selection.names() {
+            println!("{name}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let needs: BTreeSet<Need> = selection.suites().flat_map(Suite::needs).copied().collect();
+    let mut preparation = Preparation {
+        workspace,
+        steps: Steps::new(2 + steps_of(&needs)),
+        problems: Vec::new(),
+        suites: selection.suites().collect(),
+    };
+    preparation.run(&needs);
+    let Preparation {
+        mut steps,
+        problems,
+        suites,
+        ..
+    } = preparation;
+    let arguments = selection.arguments(&suites);
+    if let Some(hint) = selection.hint() {
+        eprintln!("{hint}");
+    }
+    let mut command: Vec<OsString> = vec!["run-tests".into()];
+    command.extend(
+        problems
+            .iter()
+            .map(|problem| format!("--problem={problem}").into()),
+    );
+    command.push("--".into());
+    command.extend(arguments.into_iter().map(OsString::from));
+    let Err(error) = become_lab_with(&workspace.programs(), &mut steps, command);
+    // Without the lab there is nobody else to say it.
+    for problem in problems.iter().chain([&error.to_string()]) {
         eprintln!("{problem}");
     }
-    counts.failed += problems.len() as u64;
-    println!("{} passed, {} failed", counts.passed, counts.failed);
-    if counts.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("0 passed, {} failed", problems.len() + 1);
+    ExitCode::FAILURE
 }
 
-/// Everything that tests with real kernels need.
-fn prepare(workspace: &Workspace) -> Result<(), String> {
-    prerequisites::ensure()?;
-    build_ebpf::run(&build_ebpf::Options::default()).map_err(|error| error.to_string())?;
-    workspace
-        .build_programs()
-        .map_err(|error| error.to_string())
+/// How many steps preparing takes beside compiling the programs.
+fn steps_of(needs: &BTreeSet<Need>) -> u32 {
+    let has = |need: fn(&Need) -> bool| u32::from(needs.iter().any(need));
+    // The machine, the eBPF programs; the programs of Go; images.
+    2 * has(|need| *need == Need::Kernel)
+        + has(|need| matches!(need, Need::Go(_)))
+        + has(|need| *need == Need::Images)
 }
 
-/// Passes the output through and counts. Also says whether the command succeeded.
-fn run_tests(mut command: Command) -> io::Result<(Counts, bool)> {
-    // A process group of its own: when told to stop we stop all of it, then clean up.
-    let mut child = command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let interrupted = stop_when_interrupted(&child)?;
-    let mut counts = Counts::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line?;
-            let line = String::from_utf8_lossy(&line);
-            println!("{line}");
-            counts.add(&line);
+/// What is done before tests run: whatever can't be had takes the suites that need it
+/// away, and is said at the end.
+struct Preparation<'a> {
+    workspace: &'a Workspace,
+    steps: Steps,
+    problems: Vec<String>,
+    suites: BTreeSet<Suite>,
+}
+
+impl Preparation<'_> {
+    fn run(&mut self, needs: &BTreeSet<Need>) {
+        let kits: Vec<Kit> = needs.iter().filter_map(Need::kit).collect();
+        let go = (!kits.is_empty()).then(|| GoBuild::start(self.workspace, kits));
+        if needs.contains(&Need::Kernel) {
+            self.steps.next("looking for what the tests need");
+            let ready = prerequisites::ensure();
+            self.steps.next(COMPILING_EBPF);
+            let built = ready.and_then(|()| {
+                let built = build_ebpf::run(&BuildEbpf::default());
+                built.map(drop).map_err(|error| error.to_string())
+            });
+            self.check(built, Need::Kernel);
         }
-    }
-    let status = child.wait()?;
-    if interrupted.load(Ordering::Acquire) {
-        weft_tests::run::collect_leftovers();
-        std::process::exit(interrupt::EXIT_CODE);
-    }
-    Ok((counts, status.success()))
-}
-
-fn stop_when_interrupted(child: &Child) -> io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let group = Pid::from_raw(child.id().cast_signed());
-    let flag = Arc::clone(&interrupted);
-    interrupt::on_interrupt(move || {
-        flag.store(true, Ordering::Release);
-        // Fails only when it is over already.
-        let _ = killpg(group, Signal::SIGTERM);
-    })?;
-    Ok(interrupted)
-}
-
-impl Counts {
-    /// Adds what a line like `test result: ok. 5 passed; 0 failed; ...` says.
-    fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line.split_once("test result: ") else {
-            return;
-        };
-        let count = |what: &str| {
-            let mut parts = counts.split([';', '.']).map(str::trim);
-            parts.find_map(|part| part.strip_suffix(what)?.trim().parse::<u64>().ok())
-        };
-        self.passed += count("passed").unwrap_or(0);
-        self.failed += count("failed").unwrap_or(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_summed_and_other_lines_passed_over() {
-        let mut counts = Counts::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s",
-            "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.9s",
-            "test passed: 7 failed",
-        ] {
-            counts.add(line);
+        if needs.contains(&Need::Redis) {
+            let had = ensure_programs(&[("redis-server", "redis-server")]);
+            self.check(had.map_err(|error| error.to_string()), Need::Redis);
         }
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 16,
-                failed: 1
+        self.steps.next(COMPILING);
+        // The lab at least: it runs the tests. With the features that the tests will be
+        // compiled with, or some of this would be compiled again.
+        let programs: &[&str] = match needs.contains(&Need::Programs) {
+            true => &[],
+            false => &[NAME],
+        };
+        let built = self
+            .workspace
+            .build_programs(programs, &suite::features(&self.suites));
+        self.check(built.map_err(|error| error.to_string()), Need::Programs);
+        if let Some(go) = go {
+            self.steps.next(WAITING);
+            let built = go.wait().map_err(|error| error.to_string());
+            for kit in needs.iter().filter(|need| need.kit().is_some()) {
+                // Said once; which module it was stands in it.
+                if let Err(error) = &built {
+                    self.leave_out(*kit);
+                    if !self.problems.iter().any(|problem| problem.ends_with(error)) {
+                        self.problems.push(format!("{}: {error}", kit.missed()));
+                    }
+                }
             }
-        );
+        }
+        if needs.contains(&Need::Images) {
+            self.steps.next("packing the images");
+            let packed = match self.suites.contains(&Suite::Kubernetes) {
+                true => pack_development(self.workspace).map_err(|error| error.to_string()),
+                false => Ok(()),
+            };
+            self.check(packed, Need::Images);
+        }
     }
 
-    #[test]
-    fn output_passes_through_and_failure_is_told_from_success() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo 'test result: ok. 2 passed; 0 failed;'; exit 3"]);
-        assert_eq!(
-            run_tests(command).unwrap(),
-            (
-                Counts {
-                    passed: 2,
-                    failed: 0
-                },
-                false
-            )
-        );
+    fn check(&mut self, result: Result<(), String>, need: Need) {
+        if let Err(error) = result {
+            self.leave_out(need);
+            self.problems.push(format!("{}: {error}", need.missed()));
+        }
+    }
+
+    fn leave_out(&mut self, need: Need) {
+        self.suites.retain(|suite| !suite.needs().contains(&need));
     }
 }

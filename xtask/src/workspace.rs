@@ -5,23 +5,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// The packages with the programs of a mesh.
-const MESH: [&str; 3] = [
+/// The packages with the programs of a benchmark.
+const MEASURED: [&str; 4] = [
     "--package=weft-control-plane",
     "--package=weft-node-agent",
     "--package=weft-tests",
+    "--package=weft-lab",
 ];
 
 /// Where the project is.
 #[derive(Clone, Debug)]
-pub(crate) struct Workspace {
+pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
 }
 
 /// Why a build has no result. Cargo's own output came before.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BuildError {
+pub enum BuildError {
     /// Cargo can't be started.
     #[error("can't run cargo: {0}")]
     Start(#[from] io::Error),
@@ -32,7 +33,7 @@ pub(crate) enum BuildError {
 
 impl Workspace {
     /// The one that this program was built from.
-    pub(crate) fn find() -> Self {
+    pub fn find() -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = package.parent().unwrap_or(package).to_owned();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
@@ -43,76 +44,89 @@ impl Workspace {
     }
 
     /// Its top folder.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Cargo's output folder.
-    pub(crate) fn target(&self) -> &Path {
+    pub fn target(&self) -> &Path {
         &self.target
     }
 
     /// Where programs of the development profile are.
-    pub(crate) fn programs(&self) -> PathBuf {
+    pub fn programs(&self) -> PathBuf {
         self.target.join("debug")
     }
 
+    /// Where programs of the release profile are.
+    pub fn release_programs(&self) -> PathBuf {
+        self.target.join("release")
+    }
+
     /// Cargo, in the top folder.
-    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
         command.current_dir(&self.root).args(arguments);
         command
     }
 
-    /// Where programs of the release profile are.
-    pub(crate) fn release_programs(&self) -> PathBuf {
-        self.target.join("release")
-    }
-
-    /// Builds the programs of a mesh.
+    /// Runs Cargo to its end; `adapt` changes the command first.
     ///
     /// # Errors
-    /// When they don't build.
-    pub(crate) fn build_programs(&self) -> Result<(), BuildError> {
-        self.build(&MESH, &[])
-    }
-
-    /// Builds the programs of the test bed alone.
-    ///
-    /// # Errors
-    /// When they don't build.
-    pub(crate) fn build_test_programs(&self) -> Result<(), BuildError> {
-        self.build(&["--package=weft-tests"], &[])
-    }
-
-    /// Builds the programs of a mesh for measuring.
-    ///
-    /// # Errors
-    /// When they don't build.
-    pub(crate) fn build_release(&self) -> Result<(), BuildError> {
-        self.build(&MESH, &["--release"])
-    }
-
-    fn build(&self, packages: &[&str], more: &[&str]) -> Result<(), BuildError> {
-        let arguments = [&["build", "--bins"], packages, more].concat();
-        let status = self.cargo(&arguments).status()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(BuildError::Failed(status))
+    /// When it can't be run or fails.
+    pub fn run_cargo(
+        &self,
+        arguments: &[&str],
+        adapt: impl FnOnce(&mut Command),
+    ) -> Result<(), BuildError> {
+        let mut command = self.cargo(arguments);
+        adapt(&mut command);
+        let status = command.status()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(BuildError::Failed(status)),
         }
+    }
+
+    /// Builds programs of the development profile: all, or these. Always with what the
+    /// whole workspace wants of its dependencies, so that the tests find them compiled.
+    ///
+    /// # Errors
+    /// When they don't build.
+    pub fn build_programs(&self, programs: &[&str], features: &[&str]) -> Result<(), BuildError> {
+        let mut arguments = vec!["build".to_owned(), "--workspace".to_owned()];
+        match programs {
+            [] => arguments.push("--bins".to_owned()),
+            some => arguments.extend(some.iter().map(|name| format!("--bin={name}"))),
+        }
+        if !features.is_empty() {
+            arguments.push(format!("--features={}", features.join(",")));
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        self.run_cargo(&arguments, |_| {})
+    }
+
+    /// Builds what benchmarks measure, and measure with: as it is published.
+    ///
+    /// # Errors
+    /// When it doesn't build.
+    pub fn build_release(&self) -> Result<(), BuildError> {
+        self.run_cargo(
+            &[&["build", "--release", "--bins"], &MEASURED[..]].concat(),
+            |_| {},
+        )
     }
 }
 
 /// What [`remap_paths`] is to say to rustc.
-pub(crate) const REMAP_RUST: &str = "--remap-path-prefix=";
+pub const REMAP_RUST: &str = "--remap-path-prefix=";
 /// What it is to say to a compiler of C.
-pub(crate) const REMAP_C: &str = "-ffile-prefix-map=";
+pub const REMAP_C: &str = "-ffile-prefix-map=";
 
 /// Flags that keep the paths of this machine out of what a compiler makes, so that it is
 /// the same wherever it is built.
-pub(crate) fn remap_paths(flag: &str, separator: &str, workspace: &Path) -> OsString {
+pub fn remap_paths(flag: &str, separator: &str, workspace: &Path) -> OsString {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let mut flags = OsString::from(flag);

@@ -373,3 +373,6 @@ impl SharedConnection {
         self.streams.load(Ordering::Acquire) == 0 && last_used.elapsed() >= longest_idle
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,6 +339,17 @@ impl Bed {
         port: u16,
         endpoints: &[(IpAddr, Option<&Pod>)],
     ) -> SocketAddr {
+        self.service_that_declares("", name, port, endpoints)
+    }
+
+    /// The same, with that `appProtocol`.
+    pub(crate) fn service_that_declares(
+        &self,
+        app_protocol: &str,
+        name: &str,
+        port: u16,
+        endpoints: &[(IpAddr, Option<&Pod>)],
+    ) -> SocketAddr {
         let (key, address) = (
             NamespacedName::new("default", name),
             IpAddr::from(fresh_address()),
@@ -350,7 +361,7 @@ impl Bed {
             ports: vec![ServicePort {
                 name: "".into(),
                 port: 80,
-                app_protocol: "".into(),
+                app_protocol: app_protocol.into(),
             }],
         }));
         for (address, pod) in endpoints {

@@ -182,10 +182,8 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
         ),
     ] {
         let server = outside_by_tls(authority, "pay.example").await;
-        let service = at(
-            server,
-            external("pay.example", 80, ExternalProtocol::Tcp, server),
-        );
+        let service = external("pay.example", 80, ExternalProtocol::Tcp, server);
+        let service = at(server, service);
         bed.tell(&Change::ExternalService(ExternalService {
             tls: Some(Arc::new(TlsOrigination {
                 server_name: None,
@@ -202,10 +200,8 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
     let other = outside_by_tls(&bed.authority, "other.example").await;
     let plain = outside(echo).await;
     for server in [other, plain] {
-        let service = at(
-            server,
-            external("pay.example", 80, ExternalProtocol::Tcp, server),
-        );
+        let service = external("pay.example", 80, ExternalProtocol::Tcp, server);
+        let service = at(server, service);
         let roots = vec![bed.authority.root()];
         let tls = Some(Arc::new(TlsOrigination {
             roots,
@@ -215,11 +211,8 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
         assert!(is_refused(&client, (server.ip(), 80).into()).await);
         refused += 1;
     }
-    wait_metric(
-        &mut bed,
-        &format!("response_flags=\"TLS_FAILURE\"}} {refused}"),
-    )
-    .await;
+    let counted = format!("response_flags=\"TLS_FAILURE\"}} {refused}");
+    wait_metric(&mut bed, &counted).await;
 }
 
 #[tokio::test]

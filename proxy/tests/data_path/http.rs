@@ -34,32 +34,32 @@ use super::bed::{Bed, DEADLINE, Pod, wait_until};
 
 /// What a server saw.
 #[derive(Clone, Debug)]
-struct Seen {
-    path: String,
+pub(super) struct Seen {
+    pub(super) path: String,
     version: Version,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     body: Bytes,
 }
 
 /// A web server in a pod.
-struct Web {
-    address: SocketAddr,
+pub(super) struct Web {
+    pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    connections: Arc<AtomicUsize>,
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 impl Web {
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
-    fn last(&self) -> Seen {
+    pub(super) fn last(&self) -> Seen {
         self.seen.lock().unwrap().last().unwrap().clone()
     }
 }
 
 /// Serves HTTP/1 and HTTP/2. `answer` gets the number of the request, from 0.
-async fn web(
+pub(super) async fn web(
     pod: &Pod,
     answer: impl Fn(usize, &Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
 ) -> Web {
@@ -105,7 +105,7 @@ async fn web(
     web
 }
 
-fn named(name: &'static str) -> impl Fn(usize, &Seen) -> Response<Full<Bytes>> {
+pub(super) fn named(name: &'static str) -> impl Fn(usize, &Seen) -> Response<Full<Bytes>> {
     move |_, _| Response::new(Full::new(Bytes::from_static(name.as_bytes())))
 }
 
@@ -171,36 +171,36 @@ fn route(bed: &Bed, kind: RouteKind, service: &str, rules: Vec<Rule>) {
 }
 
 /// A client's connection of HTTP/1.
-struct Client(http1::SendRequest<Full<Bytes>>);
+pub(super) struct Client(http1::SendRequest<Full<Bytes>>);
 
 /// A whole answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
 }
 
 impl Client {
-    async fn connect(pod: &Pod, to: SocketAddr) -> Self {
+    pub(super) async fn connect(pod: &Pod, to: SocketAddr) -> Self {
         let stream = pod.connect(to).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Self(sender)
     }
 
-    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub(super) async fn ask(&mut self, request: Request<Full<Bytes>>) -> Answer {
         self.0.ready().await.unwrap();
         let response = tokio::time::timeout(DEADLINE, self.0.send_request(request));
         read(response.await.expect("no answer in time").unwrap()).await
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
         self.ask(get(path)).await
     }
 }
 
-fn get(path: &str) -> Request<Full<Bytes>> {
+pub(super) fn get(path: &str) -> Request<Full<Bytes>> {
     let request = Request::get(path).header("host", "web");
     request.body(Full::default()).unwrap()
 }

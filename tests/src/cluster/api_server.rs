@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::binaries::Binaries;
+use super::Binaries;
 use super::certificates::Authority;
 use super::kubeconfig::{Endpoint, Identity};
 use super::kubectl::Kubectl;

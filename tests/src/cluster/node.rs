@@ -11,8 +11,9 @@ use nix::unistd::Pid;
 
 use super::api_server::ApiServer;
 use super::inside::{CONTAINERD, DIRECTORY, NodeFile, OVERLAYS, STORES, Service};
+use super::kube_proxy::KubeProxy;
 use super::kubeconfig::Identity;
-use super::{Binaries, KubeProxy, hierarchies, settings};
+use super::{Binaries, hierarchies, settings};
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::process::{Place, Process, finish};

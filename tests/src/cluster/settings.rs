@@ -6,7 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::inside::{CONTAINERD, DIRECTORY};
-use super::{DNS_SERVICE, KubeProxy, PAUSE_IMAGE};
+use super::kube_proxy::KubeProxy;
+
+/// Address of the cluster's DNS.
+pub(super) const DNS_SERVICE: &str = "10.96.0.10";
+/// What holds a pod's namespaces.
+pub(super) const PAUSE_IMAGE: &str = "weft.test/pause:1";
 
 /// All pods.
 const PODS: &str = "10.244.0.0/16";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use super::module::MODULE;
 use crate::cluster::{Authority, Binaries};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -17,7 +18,7 @@ const MANIFESTS: &str = "mesh/manifests.yaml";
 /// # Errors
 /// When a program or the suite's module isn't there.
 pub fn images(binaries: &Binaries, workspace: &Path) -> Result<Vec<Image>> {
-    let manifests = Binaries::gateway_api_module(workspace, super::MODULE)?.join(MANIFESTS);
+    let manifests = Binaries::gateway_api_module(workspace, MODULE)?.join(MANIFESTS);
     let text = fs::read_to_string(&manifests)
         .map_err(Error::system(format!("read {}", manifests.display())))?;
     let names = image_names(&text);

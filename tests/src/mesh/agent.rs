@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::binaries::Binaries;
 use super::control_plane::ControlPlane;
-use super::{Binaries, PATIENCE, loopback, tail};
+use super::logs::tail;
+use super::parts::{PATIENCE, loopback};
 use crate::error::{Error, Result};
 use crate::http::{self, Answer};
 use crate::manifest::PodSpec;

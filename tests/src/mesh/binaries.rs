@@ -29,7 +29,7 @@ impl Binaries {
                 return Ok(path.display().to_string());
             }
             Err(Error::Missing(format!(
-                "{} is not built; `cargo xtask test` builds everything, `cargo build --bins` the programs",
+                "{} is not built; `cargo xtask test` builds everything, `cargo build --workspace --bins` the programs",
                 path.display()
             )))
         };

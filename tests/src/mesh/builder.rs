@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::agent::Agent;
+use weft_provision::prerequisites;
+
+use super::agent::{Agent, AgentOptions};
+use super::binaries::Binaries;
 use super::control_plane::ControlPlane;
-use super::{AgentOptions, Binaries, Mesh, write_pod};
+use super::running::{Mesh, write_pod};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifests, PodSpec, ServiceSpec};
 use crate::run::collect_leftovers;
@@ -98,7 +101,7 @@ impl MeshBuilder {
     /// # Errors
     /// When anything of that fails; nothing is left behind then.
     pub fn start(self) -> Result<Mesh> {
-        if let Some(missing) = crate::missing_prerequisites() {
+        if let Some(missing) = prerequisites::missing() {
             return Err(Error::Missing(missing));
         }
         collect_leftovers();

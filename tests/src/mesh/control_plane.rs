@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Binaries, PATIENCE, append, loopback};
+use super::binaries::Binaries;
+use super::parts::{PATIENCE, append, loopback};
 use crate::error::{Error, Result};
 use crate::http;
 use crate::manifest::Manifests;

@@ -4,18 +4,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::toolchain::{Compiler, Toolchain};
-use super::{BuildEbpfError, execute, file, output, say};
+use weft_provision::folders;
 
-/// The version that is built.
-pub(super) const VERSION: &str = "0.13.0";
-/// The LLVM versions that it can be built against.
-pub(super) const LLVM_VERSIONS: RangeInclusive<u32> = 21..=23;
+use super::command::{execute, output, say};
+use super::error::{BuildEbpfError, file};
+use super::toolchain::{Compiler, Toolchain};
+use super::versions::{LINKER as VERSION, LLVM_VERSIONS};
 
 /// The linker for a compiler: one built earlier, else a new one, else one in PATH.
 pub(super) fn find(toolchain: &Toolchain, target: &Path) -> Result<PathBuf, BuildEbpfError> {
@@ -43,16 +41,7 @@ pub(super) fn find(toolchain: &Toolchain, target: &Path) -> Result<PathBuf, Buil
 
 /// Where built tools are kept: in the user's cache, so that every checkout has them.
 fn tools_folder(target: &Path) -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = env::var_os("HOME").filter(|home| !home.is_empty())?;
-            Some(PathBuf::from(home).join(".cache"))
-        });
-    match cache.filter(|cache| cache.is_absolute()) {
-        Some(cache) => cache.join("weft"),
-        None => target.join("tools"),
-    }
+    folders::cache().unwrap_or_else(|| target.join("tools"))
 }
 
 /// Another LLVM library needs another linker, also of the same version.
@@ -131,12 +120,8 @@ fn build(folder: &Path, library: &Path, major: u32, target: &Path) -> Result<(),
         // Or cargo asks for the folder to be put there.
         .env("PATH", with_path(folder.join("bin")))
         .env("CARGO_ENCODED_RUSTFLAGS", run_path(library));
-    for variable in [
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "RUSTUP_TOOLCHAIN",
-    ] {
+    // The toolchain stays the workspace's: elsewhere there may be none by default.
+    for variable in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         command.env_remove(variable);
     }
     execute(&mut command, "building bpf-linker")

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{BuildEbpfError, execute, file, output, say};
-
-/// The compiler, its `core` for BPF, and what bpf-linker is linked with.
-pub(super) const PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "g++"];
+use super::command::{execute, output, say};
+use super::error::{BuildEbpfError, file};
+use super::versions::PACKAGES;
 
 /// Whether packages can be installed here: as root, on a Debian or one of its kind.
 pub(super) fn may_install() -> bool {

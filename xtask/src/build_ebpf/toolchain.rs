@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{TARGET, output, packages};
+use super::command::output;
+use super::error::Unusable;
+use super::versions::TARGET;
 
 /// A compiler that can build the programs.
 #[derive(Clone, Debug)]
@@ -131,37 +133,6 @@ impl fmt::Display for Toolchain {
             Self::Nightly { name, .. } => {
                 write!(f, "rustup's {name} (rustc {release}, LLVM {llvm_major})")
             }
-        }
-    }
-}
-
-/// No compiler here can build the programs: what was found, and what to do.
-#[derive(Clone, Debug)]
-pub(crate) struct Unusable {
-    nightly: Option<String>,
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "no Rust compiler on this machine can build for {TARGET}. Do one of these:"
-        )?;
-        let packages = packages::PACKAGES.join(" ");
-        writeln!(
-            f,
-            "  on Debian 12 (bookworm), as root: apt-get update && apt-get install \
-             --no-install-recommends {packages} (or run this command as root, which does it)"
-        )?;
-        match &self.nightly {
-            Some(name) => write!(
-                f,
-                "  with rustup: rustup component add rust-src --toolchain {name}"
-            ),
-            None => write!(
-                f,
-                "  with rustup: rustup toolchain install nightly --profile minimal --component rust-src"
-            ),
         }
     }
 }

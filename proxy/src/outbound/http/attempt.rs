@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use http::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use weft_model::mesh::Candidate;
 
 use super::exchange::Exchange;
-use super::forward::PlannedRequest;
+use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::RequestBodySource;
 use crate::http::pool::{Lease, PoolTarget};
@@ -21,6 +21,20 @@ pub(super) struct Attempted {
     pub(super) lease: Lease,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(super) receiving: Option<RequestRecord>,
+}
+
+impl Attempted {
+    /// Lets the response go, as another attempt follows. A connection that is done with it
+    /// is kept for another request.
+    pub(super) fn discard(self) {
+        if !self.response.body().is_end_stream() {
+            return;
+        }
+        if let Some(mut record) = self.receiving {
+            record.finish();
+        }
+        self.lease.give_back();
+    }
 }
 
 /// Sends a request to an endpoint and waits for the head of its response.
@@ -116,3 +130,6 @@ fn receive(
     record.share_request_bytes(exchange.record.request_bytes());
     Some(record)
 }
+
+#[cfg(test)]
+mod tests;

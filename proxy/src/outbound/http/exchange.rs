@@ -1,28 +1,15 @@
-//! The walk of a request: find its rule, apply the rule's filters, choose where it goes, ask
-//! the policies, send it, apply the filters to the response, record.
+//! One request of a client: what every phase of its walk needs to know of it.
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use tracing::Instrument;
+use http::{Request, Response};
 use weft_model::Mesh;
-use weft_model::route::Filter;
+use weft_model::route::table::CompiledRule;
 
 use super::connection::ClientConnection;
-use super::forward::{Forwarded, PlannedRequest, forward};
-use super::mirror::mirror;
-use super::policy::RequestPolicies;
-use super::retry::AttemptPolicy;
-use super::route::{Destination, MatchedRoute, choose_backend, match_route};
-use super::session;
-use crate::http::body::{RequestBodySource, ResponseBody};
+use crate::http::body::ResponseBody;
 use crate::http::local_reply::LocalReply;
-use crate::http::outgoing::OutgoingRequest;
 use crate::http::request_info::RequestInfo;
-use crate::http::upgrade::pass_upgrade;
-use crate::http::{filter, strip_hop_by_hop};
 use crate::telemetry::{RequestDescription, RequestRecord};
 
 /// One request of a client: what every phase needs to know of it, and its record.
@@ -37,196 +24,33 @@ pub(super) struct Exchange {
     pub(super) record: RequestRecord,
 }
 
-/// A response that began, with what is still to be done to it.
-struct Answered<'a> {
-    forwarded: Forwarded,
-    /// The filters of the backend that answered.
-    backend_filters: &'a [Filter],
-    /// Headers that rate limit services asked us to add to the response.
-    rate_limit_headers: HeaderMap,
-    /// The destination that was decided on.
-    destination: Destination,
-}
-
-/// Answers a request of a client.
-pub(super) async fn exchange(
-    connection: &Arc<ClientConnection>,
-    mut request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let info = RequestInfo::read(&request);
-    info.set_host(request.headers_mut());
-    let mesh = connection.pod.node.store.snapshot();
-    let matched = match_route(connection, &mesh, &request);
-    let summary = RequestDescription {
-        method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-        authority: info.authority.clone(),
-        grpc: info.grpc,
-        rule: matched.as_ref().and_then(|matched| matched.rule.clone()),
-    };
-    let about = connection.info(&mesh, None, &connection.service.key);
-    let record = RequestRecord::start(&connection.pod.telemetry, about, summary);
-    let span = record.span().clone();
-    let exchange = Exchange {
-        connection: Arc::clone(connection),
-        mesh,
-        info,
-        record,
-    };
-    exchange.answer(matched, request).instrument(span).await
-}
-
 impl Exchange {
-    async fn answer(
-        mut self,
-        matched: Option<MatchedRoute>,
-        mut request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        let Some(route) = matched else {
-            RequestBodySource::Unread(request.into_body()).discard();
-            return self.reply(LocalReply::NoRoute);
+    /// Begins the record of a request that the rule, where there is one, is for.
+    pub(super) fn begin<B>(
+        connection: &Arc<ClientConnection>,
+        mesh: Arc<Mesh>,
+        request: &Request<B>,
+        info: RequestInfo,
+        rule: Option<Arc<CompiledRule>>,
+    ) -> Self {
+        let description = RequestDescription {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            authority: info.authority.clone(),
+            grpc: info.grpc,
+            rule,
         };
-        let client_upgrade = self
-            .info
-            .wants_protocol_change()
-            .then(|| hyper::upgrade::on(&mut request));
-        let (outgoing, body) = OutgoingRequest::from_request(request, &self.info);
-        let mut body = RequestBodySource::Unread(body);
-        let origin = filter::origin(route.filters(), &outgoing.headers);
-        match self.send(&route, outgoing, &mut body).await {
-            Ok(answered) => self.respond(&route, origin, answered, client_upgrade),
-            Err(reply) => {
-                let mut response = self.reply(reply);
-                let headers = response.headers_mut();
-                filter::apply_to_response(route.filters(), origin.as_ref(), headers);
-                body.discard();
-                response
-            }
+        let about = connection.info(&mesh, None, &connection.service.key);
+        Self {
+            connection: Arc::clone(connection),
+            mesh,
+            info,
+            record: RequestRecord::start(&connection.pod.telemetry, about, description),
         }
-    }
-
-    /// Applies the rule's filters, asks the policies, sends the request and its copies.
-    async fn send<'a>(
-        &mut self,
-        route: &'a MatchedRoute,
-        mut outgoing: OutgoingRequest,
-        body: &mut RequestBodySource,
-    ) -> Result<Answered<'a>, LocalReply> {
-        let (destination, backend) = choose_backend(self, route, &mut outgoing)?;
-        let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
-        let policies = RequestPolicies::new(self, &destination);
-        let permits = policies.admit()?;
-        let rate_limit_headers = policies.check_rate_limits(self, &mut outgoing).await?;
-        policies.inject_faults().await?;
-        let rule = route.rule.as_ref().map(|rule| &rule.rule);
-        let attempts = AttemptPolicy::decide(self.record.began(), rule, &policies);
-        self.prepare_body(body, &attempts, [route.filters(), backend_filters]);
-        self.send_mirrors(route, backend_filters, &outgoing, body);
-        let about = self.connection.info(&self.mesh, None, &destination.service);
-        self.record.set_info(about);
-        let request = PlannedRequest {
-            outgoing: &outgoing,
-            destination: &destination,
-            policies: &policies,
-            attempts: &attempts,
-        };
-        let forwarded = forward(self, &request, body, permits).await?;
-        Ok(Answered {
-            forwarded,
-            backend_filters,
-            rate_limit_headers,
-            destination,
-        })
-    }
-
-    /// Keeps of the body what another attempt or a copy may need.
-    fn prepare_body(
-        &self,
-        body: &mut RequestBodySource,
-        attempts: &AttemptPolicy<'_>,
-        filters: [&[Filter]; 2],
-    ) {
-        if self.info.connect {
-            // What follows the head belongs to the tunnel.
-            *body = RequestBodySource::Empty;
-            return;
-        }
-        let mirrored = filters
-            .into_iter()
-            .flat_map(filter::mirrors)
-            .next()
-            .is_some();
-        body.prepare(
-            attempts.retry.is_some(),
-            mirrored,
-            self.record.request_bytes(),
-        );
-    }
-
-    fn send_mirrors(
-        &self,
-        route: &MatchedRoute,
-        backend_filters: &[Filter],
-        outgoing: &OutgoingRequest,
-        body: &RequestBodySource,
-    ) {
-        // What follows a change of protocol is no request that could be copied.
-        if self.info.wants_protocol_change() {
-            return;
-        }
-        let filters = route.filters().iter().chain(backend_filters);
-        for filter in filters {
-            if let Filter::Mirror(to) = filter
-                && to.selects(route.draw(&self.connection.pod.node.sequences))
-            {
-                mirror(self, &to.target, outgoing, body);
-            }
-        }
-    }
-
-    /// Applies the filters to the response, and passes it on.
-    fn respond(
-        mut self,
-        route: &MatchedRoute,
-        origin: Option<HeaderValue>,
-        answered: Answered<'_>,
-        client_upgrade: Option<OnUpgrade>,
-    ) -> Response<ResponseBody> {
-        let Forwarded {
-            mut response,
-            candidate,
-            cookie,
-            deadline,
-            completion,
-        } = answered.forwarded;
-        self.record
-            .response_started(response.status(), response.headers());
-        let upgraded = self.info.protocol_changes_with(response.status());
-        let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
-        let (mut head, source) = response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
-        filter::apply_to_response(answered.backend_filters, None, &mut head.headers);
-        filter::apply_to_response(route.filters(), origin.as_ref(), &mut head.headers);
-        head.headers.extend(answered.rate_limit_headers);
-        if let Some(cookie) = cookie {
-            cookie.set(&mut head.headers);
-        }
-        let rule = route.rule.as_ref();
-        if let Some(session) = rule.and_then(|rule| rule.rule.session.as_ref()) {
-            let bound = answered.destination.session_endpoint;
-            session::remember(session, &candidate, bound, &mut head.headers);
-        }
-        // The version is the client's connection's business.
-        head.version = http::Version::default();
-        if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
-            return pass_upgrade(&self.info, head, client, upstream, self.record, completion);
-        }
-        let body = ResponseBody::upstream(source, deadline, self.record, completion);
-        Response::from_parts(head, body)
     }
 
     /// Replies without sending the request anywhere, or after nobody answered it.
-    fn reply(mut self, reply: LocalReply) -> Response<ResponseBody> {
+    pub(super) fn reply(mut self, reply: LocalReply) -> Response<ResponseBody> {
         let (flag, grpc_status) = (reply.flag(), reply.carried_grpc_status(self.info.grpc));
         let response = reply.into_response(self.info.grpc);
         self.record

@@ -11,25 +11,16 @@ use weft_model::route::Retry;
 
 use super::attempt::{Attempted, attempt};
 use super::exchange::Exchange;
+use super::plan::PlannedRequest;
 use super::policy::RequestPolicies;
-use super::retry::{AttemptBudget, AttemptError, AttemptPolicy, RetryDecision, backoff};
+use super::retry::{AttemptBudget, AttemptError, RetryDecision, backoff};
 use super::route::Destination;
 use super::session::Cookie;
 use crate::http::body::{Completion, RequestBodySource};
 use crate::http::local_reply::LocalReply;
-use crate::http::outgoing::OutgoingRequest;
 use crate::telemetry::ResponseFlag;
 use crate::traffic::{EndpointAttempt, OutcomeReport, PolicyRefusal, RequestPermits};
 use crate::upstream::ErrorSource;
-
-/// A request of which everything is decided but the endpoint.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PlannedRequest<'a> {
-    pub(super) outgoing: &'a OutgoingRequest,
-    pub(super) destination: &'a Destination,
-    pub(super) policies: &'a RequestPolicies,
-    pub(super) attempts: &'a AttemptPolicy<'a>,
-}
 
 /// A response that began.
 #[derive(Debug)]
@@ -86,6 +77,7 @@ pub(super) async fn forward(
             Ok(attempted) => {
                 let success = !attempted.response.status().is_server_error();
                 at_endpoint.record_result(success, Instant::now());
+                attempted.discard();
                 RetryDecision::IfAllowed(LocalReply::UpstreamReset)
             }
             Err(error) => {

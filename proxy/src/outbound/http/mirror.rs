@@ -10,7 +10,8 @@ use tracing::Instrument;
 use weft_model::route::BackendTarget;
 
 use super::exchange::Exchange;
-use super::forward::{Forwarded, PlannedRequest, forward};
+use super::forward::{Forwarded, forward};
+use super::plan::PlannedRequest;
 use super::policy::RequestPolicies;
 use super::retry::AttemptPolicy;
 use super::route::{Destination, destination};
@@ -125,3 +126,6 @@ async fn read_to_end(mut record: RequestRecord, forwarded: Forwarded) {
 fn fail(mut record: RequestRecord, reply: &LocalReply) {
     record.fail(reply.flag());
 }
+
+#[cfg(test)]
+mod tests;

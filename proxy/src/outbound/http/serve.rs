@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use weft_model::service::Service;
 
+use super::answer::answer;
 use super::connection::ClientConnection;
-use super::exchange::exchange;
 use crate::detect::PrefixedStream;
 use crate::http::recorded_stream::RecordedStream;
 use crate::http::server::{ServeError, serve_http1, serve_http2};
@@ -31,7 +31,7 @@ pub(in crate::outbound) async fn serve(
     let connection = Arc::new(ClientConnection::new(connection, service));
     let handle = |request| {
         let connection = Arc::clone(&connection);
-        async move { Ok(exchange(&connection, request).await) }
+        async move { Ok(answer(&connection, request).await) }
     };
     let served = match version {
         HttpVersion::Http1 => serve_http1(stream, idle, draining, handle).await,

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::plain;
+use crate::address::plain;
 use crate::servers::{self, Listen};
 
 /// Where to serve, and as whom.

@@ -2,6 +2,7 @@
 //! `listening` once they do; clients write one line of JSON, and exit with a failure
 //! only when they can't do their work at all.
 
+mod address;
 mod connections;
 mod destinations;
 mod exchange;
@@ -17,7 +18,6 @@ mod web;
 mod websocket;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -137,9 +137,4 @@ async fn run(mode: Mode) -> io::Result<()> {
         // Namespaces are of threads: no other thread may be there yet.
         Mode::Node(arguments) => arguments.run(),
     }
-}
-
-/// The peer as a person writes it: IPv4 without the mapping into IPv6.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::{plain, report};
+use crate::address::plain;
+use crate::report;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;

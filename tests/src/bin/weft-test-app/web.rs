@@ -4,11 +4,11 @@
 
 mod answer;
 mod behaviour;
+mod body;
+mod connection;
 mod seen;
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response, header};
@@ -17,12 +17,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-pub(crate) use self::answer::Body;
 use self::behaviour::Behaviour;
+pub(crate) use self::body::Body;
+use self::connection::Connection;
 use self::seen::Seen;
+use crate::address::plain;
 use crate::grpc;
 use crate::servers::{self, Listen};
-use crate::{plain, report, websocket};
+use crate::{report, websocket};
 
 /// How every HTTP/2 connection begins, as far as no HTTP/1 request does.
 const PREFACE: &[u8] = b"PRI ";
@@ -41,15 +43,6 @@ pub(crate) struct Arguments {
 struct Server {
     name: String,
     seen: Seen,
-}
-
-/// One connection, as the answers tell of it.
-#[derive(Clone, Copy, Debug)]
-struct Connection {
-    local: SocketAddr,
-    peer: SocketAddr,
-    /// Counted from 1 in the order in which they came.
-    number: u64,
 }
 
 pub(crate) async fn serve(arguments: Arguments) -> io::Result<()> {
@@ -121,7 +114,7 @@ async fn respond(
     }
     let behaviour = match Behaviour::of(&request, &server.name, &server.seen) {
         Ok(behaviour) => behaviour,
-        Err(error) => return Ok(answer::bad_request(&error)),
+        Err(error) => return Ok(body::bad_request(&error)),
     };
     behaviour.wait().await;
     if behaviour.close {
@@ -129,7 +122,7 @@ async fn respond(
     }
     if is_grpc(&request) {
         return Ok(match (behaviour.status, behaviour.grpc_status) {
-            (Some(status), _) => answer::nothing_but(status),
+            (Some(status), _) => body::nothing_but(status),
             (None, Some(code)) => grpc::server::refuse(code),
             (None, None) => grpc::server::respond(&server.name, request).await,
         });
@@ -148,7 +141,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 fn accept_websocket(name: &str, request: Request<Incoming>) -> Response<Body> {
     let response = match websocket::accept(request.headers(), name) {
         Ok(response) => response,
-        Err(error) => return answer::bad_request(&error),
+        Err(error) => return body::bad_request(&error),
     };
     tokio::spawn(async move {
         let upgraded = match hyper::upgrade::on(request).await {
@@ -159,10 +152,5 @@ fn accept_websocket(name: &str, request: Request<Incoming>) -> Response<Body> {
             report::complain(&error);
         }
     });
-    response.map(|()| answer::empty())
-}
-
-/// Bodies that can't fail, as the one kind of body that there is.
-fn infallible(error: Infallible) -> answer::BodyError {
-    match error {}
+    response.map(|()| body::empty())
 }

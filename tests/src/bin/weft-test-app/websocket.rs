@@ -1,20 +1,17 @@
 //! WebSocket (RFC 6455), as far as tests need it: the handshake, and frames without
 //! extensions. The server sends every message back; the client checks that it does.
 
+mod accepted;
 mod client;
 mod frame;
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
+use accepted::accepted;
 pub(crate) use client::{Arguments, run};
 use frame::{Frame, Opcode};
 
-/// What the key is joined with before it is hashed (section 1.3).
-const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
@@ -63,15 +60,6 @@ pub(crate) fn accept(headers: &HeaderMap, name: &str) -> Result<Response<()>, Ba
         fields.insert("x-test-server", name);
     }
     Ok(response)
-}
-
-/// What a server answers to a key (section 4.2.2).
-fn accepted(key: &[u8]) -> String {
-    let hash = digest(
-        &SHA1_FOR_LEGACY_USE_ONLY,
-        &[key, ACCEPT.as_bytes()].concat(),
-    );
-    STANDARD.encode(hash)
 }
 
 /// Sends back every message, answers pings, and closes when asked.

@@ -1,55 +1,20 @@
 //! Answers: what the server saw as JSON, the body back, or a stream of bytes.
 
-use std::fmt::Display;
-
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::behaviour::Behaviour;
-use super::{Connection, infallible};
+use super::body::{Body, BodyError, bad_request, json};
+use super::connection::Connection;
 
 /// Bytes of one piece of a stream.
 const PIECE: usize = 16 * 1024;
-
-/// Why a body breaks off.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-/// Every answer's body.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
-
-/// No body.
-pub(super) fn empty() -> Body {
-    Empty::new().map_err(infallible).boxed_unsync()
-}
-
-/// A status without a body.
-pub(super) fn nothing_but(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(empty());
-    *response.status_mut() = status;
-    response
-}
-
-/// 200 with JSON.
-pub(super) fn json(value: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(format!("{value}\n")));
-    let mut response = Response::new(body.map_err(infallible).boxed_unsync());
-    let kind = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
-/// 400 with the reason.
-pub(super) fn bad_request(error: &dyn Display) -> Response<Body> {
-    let mut response = json(&json!({ "error": error.to_string() }));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
-}
 
 /// Answers as asked.
 pub(super) async fn respond(

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use http::{Request, Response, StatusCode};
 use serde_json::json;
 
-use super::answer::{self, Body};
+use super::body::{self, Body};
 
 /// Where the paths begin.
 pub(super) const PATH: &str = "/-/";
@@ -67,7 +67,7 @@ impl Seen {
         match request.uri().path().strip_prefix(PATH) {
             Some("seen") => {
                 let total: u64 = inner.by_path.values().sum();
-                answer::json(&json!({
+                body::json(&json!({
                     "connections": self.connections.load(Ordering::Relaxed),
                     "requests": total,
                     "by_path": inner.by_path,
@@ -80,11 +80,11 @@ impl Seen {
                     .unwrap_or_default()
                     .clone_into(&mut inner.defaults);
                 inner.by_key.clear();
-                answer::json(&json!({ "behaviour": inner.defaults }))
+                body::json(&json!({ "behaviour": inner.defaults }))
             }
             _ => {
                 let mut response =
-                    answer::json(&json!({ "error": "there is /-/seen and /-/behaviour" }));
+                    body::json(&json!({ "error": "there is /-/seen and /-/behaviour" }));
                 *response.status_mut() = StatusCode::NOT_FOUND;
                 response
             }

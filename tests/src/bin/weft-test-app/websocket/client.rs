@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::accepted::accepted;
 use super::frame::{Frame, Opcode};
 use crate::report::{self, Tally};
 
@@ -67,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let accepted = field("sec-websocket-accept") == Some(&super::accepted(KEY.as_bytes()));
+    let accepted = field("sec-websocket-accept") == Some(&accepted(KEY.as_bytes()));
     let (mut tally, mut closed) = (Tally::default(), false);
     if status == StatusCode::SWITCHING_PROTOCOLS {
         let upgraded = hyper::upgrade::on(response)

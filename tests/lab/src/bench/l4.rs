@@ -1,0 +1,207 @@
+//! TCP between two nodes: what protection costs.
+//!
+//! One pair of pods is outside the mesh and talks directly, or through an Envoy beside
+//! each; another pair is in the mesh. Client, proxies and server share the machine.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use weft_tests::manifest::PodSpec;
+use weft_tests::mesh::{Mesh, MeshBuilder};
+use weft_tests::process::{Place, Process};
+
+use super::bed::{Bed, GRACE, Measured, Measurement, Mode, measure, write_directory};
+use super::envoy::{self, Hop, Protocol, Side};
+use super::error::{BenchError, Result};
+use super::load::parse_iperf3;
+use super::peer::{fetch_envoy, start_envoy};
+use super::report::Samples;
+use super::requests::{fixed_rate, saturation, start_nginx, wrk};
+use xtask::workspace::Workspace;
+
+/// Ports of the servers, and of either Envoy in front of them.
+const HTTP: u16 = 8080;
+const IPERF: u16 = 5201;
+const CLIENT_OFFSET: u16 = 10_000;
+const SERVER_OFFSET: u16 = 20_000;
+const MEASUREMENTS: [Measurement; 6] = [
+    saturation,
+    fixed_rate,
+    one_stream,
+    four_streams,
+    new_connections,
+    first_byte,
+];
+
+/// Takes all samples.
+pub(crate) fn run(workspace: &Workspace, repetitions: usize, seconds: u32) -> Result<Samples> {
+    let envoy = fetch_envoy(workspace)?;
+    let bed = start(workspace, &envoy)?;
+    bed.check_wire()?;
+    bed.take(&MEASUREMENTS, repetitions, seconds)
+}
+
+fn start(workspace: &Workspace, envoy: &Path) -> Result<Bed> {
+    let mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("direct-client", 1).outside())
+        .pod(PodSpec::new("direct-server", 2).outside())
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("server", 2))
+        .binaries(workspace.release_programs())
+        .strict()
+        .start()?;
+    let folder = mesh.directory().join("bench");
+    write_directory(&folder)?;
+    let mut processes = Vec::new();
+    for pod in ["direct-server", "server"] {
+        processes.extend(start_servers(&mesh, pod, &folder)?);
+    }
+    let envoys = start_envoys(&mesh, envoy, &folder)?;
+    let at =
+        |pod: &str, port| -> Result<SocketAddr> { Ok((mesh.pod(pod)?.host.ipv4(), port).into()) };
+    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let place = |pod: &str| -> Result<Place> { Ok(mesh.pod(pod)?.host.place().clone()) };
+    let mode = |name, pod, http, other, proxies| -> Result<Mode> {
+        let place = place(pod)?;
+        Ok(Mode {
+            name,
+            place,
+            http,
+            other,
+            proxies,
+        })
+    };
+    let (http, iperf) = (at("direct-server", HTTP)?, at("direct-server", IPERF)?);
+    let direct = mode("direct", "direct-client", http, iperf, Vec::new())?;
+    let (http, iperf) = (
+        loopback(HTTP + CLIENT_OFFSET),
+        loopback(IPERF + CLIENT_OFFSET),
+    );
+    let pids = envoys.iter().map(Process::pid).collect();
+    let envoy = mode("envoy", "direct-client", http, iperf, pids)?;
+    let agents = vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?];
+    let weft = mode(
+        "weft",
+        "client",
+        at("server", HTTP)?,
+        at("server", IPERF)?,
+        agents,
+    )?;
+    processes.extend(envoys);
+    let bed = Bed {
+        processes,
+        mesh,
+        modes: vec![direct, envoy, weft],
+        folder,
+    };
+    wait_until_answered(&bed)?;
+    Ok(bed)
+}
+
+/// Every server answers in every mode.
+fn wait_until_answered(bed: &Bed) -> Result<()> {
+    for mode in &bed.modes {
+        for address in [mode.http, mode.other] {
+            let url = format!("telnet://{address}");
+            let line = [
+                "curl",
+                "--silent",
+                "--max-time",
+                "1",
+                "--connect-timeout",
+                "1",
+                &url,
+            ];
+            weft_tests::wait_until(mode.name, GRACE, || {
+                // Connected and then silent is what both servers do: time-out, code 28.
+                let error = mode.place.output(&line, GRACE).err();
+                error.is_none_or(|error| error.to_string().contains("exit status: 28"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn stream(bed: &Bed, mode: &Mode, seconds: u32, count: &str) -> Result<(f64, f64)> {
+    let (host, port) = (mode.other.ip().to_string(), mode.other.port().to_string());
+    let duration = seconds.to_string();
+    let line = [
+        "iperf3", "--json", "-c", &host, "-p", &port, "-t", &duration, "-P", count,
+    ];
+    let output = bed.output(mode, &line, seconds)?;
+    parse_iperf3(&output).ok_or(BenchError::Unreadable("iperf3", output))
+}
+
+fn one_stream(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let (rate, gigabytes) = stream(bed, mode, seconds, "1")?;
+    Ok(Measured {
+        values: vec![(measure("one_stream", "Gbit/s"), rate)],
+        work: gigabytes,
+        cpu: (measure("one_stream_cpu", "s/GB"), 1.0),
+    })
+}
+
+fn four_streams(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let (rate, gigabytes) = stream(bed, mode, seconds, "4")?;
+    Ok(Measured {
+        values: vec![(measure("four_streams", "Gbit/s"), rate)],
+        work: gigabytes,
+        cpu: (measure("four_streams_cpu", "s/GB"), 1.0),
+    })
+}
+
+fn new_connections(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let load = wrk(bed, mode, seconds, "-c16", true)?;
+    Ok(Measured {
+        values: vec![(measure("new_connections", "1/s"), load.rate)],
+        work: load.requests,
+        cpu: (measure("new_connections_cpu", "us/conn"), 1e6),
+    })
+}
+
+/// One connection after the other: what a new connection's first answer takes.
+fn first_byte(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let load = wrk(bed, mode, seconds, "-c1", true)?;
+    Ok(Measured {
+        values: vec![(measure("first_byte_p50", "us"), load.p50)],
+        work: load.requests,
+        cpu: (measure("first_byte_cpu", "us/conn"), 1e6),
+    })
+}
+
+fn start_servers(mesh: &Mesh, pod: &str, folder: &Path) -> Result<[Process; 2]> {
+    let nginx = start_nginx(mesh, pod, folder, &[(HTTP, false)])?;
+    let place = mesh.pod(pod)?.host.place();
+    let port = IPERF.to_string();
+    let iperf = place.spawn(
+        &format!("{pod}-iperf3"),
+        folder,
+        &["iperf3", "-s", "-p", &port],
+    )?;
+    Ok([nginx, iperf])
+}
+
+fn start_envoys(mesh: &Mesh, envoy: &Path, folder: &Path) -> Result<[Process; 2]> {
+    let [client, server] = envoy::credentials(folder)?;
+    let address = mesh.pod("direct-server")?.host.ipv4();
+    let (loopback, any) = ([127, 0, 0, 1], [0, 0, 0, 0]);
+    let hop = |listen: SocketAddr, upstream: SocketAddr| Hop {
+        listen,
+        upstreams: vec![(upstream, 1)],
+        protocol: Protocol::Tcp,
+    };
+    let client_hops = [HTTP, IPERF].map(|port| {
+        let upstream = (address, port + SERVER_OFFSET).into();
+        hop((loopback, port + CLIENT_OFFSET).into(), upstream)
+    });
+    let server_hops = [HTTP, IPERF].map(|port| {
+        let upstream = (loopback, port).into();
+        hop((any, port + SERVER_OFFSET).into(), upstream)
+    });
+    let client = envoy::configuration(Side::Client, &client_hops, &client);
+    let server = envoy::configuration(Side::Server, &server_hops, &server);
+    Ok([
+        start_envoy(mesh, "direct-client", folder, (envoy, 0), &client)?,
+        start_envoy(mesh, "direct-server", folder, (envoy, 1), &server)?,
+    ])
+}

@@ -1,0 +1,243 @@
+//! Who may use what. A rule for a folder that isn't there yet is one more line.
+
+use crate::exceptions;
+use crate::modules::Crate;
+use crate::packages::{Package, packages};
+
+/// A crate of others that only some of ours may depend on.
+struct CrateRule {
+    crates: &'static [&'static str],
+    only: &'static [&'static str],
+    why: &'static str,
+}
+
+const CRATES: [CrateRule; 4] = [
+    CrateRule {
+        crates: &["aya", "aya-log"],
+        // The latter for one trait, by a feature that only the former turns on.
+        only: &["weft-node-agent", "weft-ebpf-common"],
+        why: "only the node agent loads eBPF programs",
+    },
+    CrateRule {
+        crates: &["kube", "k8s-openapi", "schemars"],
+        only: &["weft-control-plane"],
+        why: "agents know no API server",
+    },
+    CrateRule {
+        crates: &["h2"],
+        only: &["weft-proxy"],
+        why: "tunnels and HTTP are the proxy's",
+    },
+    CrateRule {
+        crates: &[
+            "weft-tests",
+            "weft-lab",
+            "weft-provision",
+            "weft-test-features",
+            "xtask",
+        ],
+        only: &[
+            "weft-tests",
+            "weft-lab",
+            "weft-provision",
+            "weft-test-features",
+            "xtask",
+        ],
+        why: "what is published doesn't depend on what tests it",
+    },
+];
+
+/// What `model` may depend on: nothing that does I/O, knows a clock or an async runtime.
+const MODEL: &[&str] = &["fastrand", "http", "regex", "thiserror"];
+
+/// Which of our own crates a crate may depend on.
+const OWN: [(&str, &[&str]); 7] = [
+    ("weft-model", &[]),
+    ("weft-admin", &[]),
+    ("weft-ebpf-common", &[]),
+    ("weft-proto", &["weft-model"]),
+    (
+        "weft-proxy",
+        &["weft-admin", "weft-model", "weft-proto", "weft-http-guard"],
+    ),
+    (
+        "weft-node-agent",
+        &[
+            "weft-admin",
+            "weft-ebpf-common",
+            "weft-model",
+            "weft-proto",
+            "weft-proxy",
+        ],
+    ),
+    (
+        "weft-control-plane",
+        &["weft-admin", "weft-model", "weft-proto"],
+    ),
+];
+
+/// Files below one path that must not import files below another, both without extension.
+struct ModuleRule {
+    below: &'static str,
+    /// But for these, which are below it, too.
+    but: &'static [&'static str],
+    never: &'static [&'static str],
+    why: &'static str,
+}
+
+const MODULES: &[ModuleRule] = &[
+    ModuleRule {
+        below: "proxy/src/telemetry",
+        but: &[],
+        never: &[
+            "proxy/src/node",
+            "proxy/src/pod",
+            "proxy/src/inbound",
+            "proxy/src/outbound",
+        ],
+        why: "what happened is recorded without knowing to whom",
+    },
+    ModuleRule {
+        below: "proxy/src/http",
+        but: &[],
+        never: &[
+            "proxy/src/node",
+            "proxy/src/pod",
+            "proxy/src/inbound",
+            "proxy/src/outbound",
+        ],
+        why: "http/ is mechanism: it knows no pod and no direction",
+    },
+    ModuleRule {
+        below: "proxy/src/upstream",
+        but: &[],
+        never: &[
+            "proxy/src/inbound",
+            "proxy/src/outbound",
+            "proxy/src/listen",
+        ],
+        why: "upstream connections are made by either walk, and know neither",
+    },
+    ModuleRule {
+        below: "proxy/src/inbound",
+        but: &[],
+        never: &["proxy/src/outbound", "proxy/src/listen"],
+        why: "only listen/ knows both walks",
+    },
+    ModuleRule {
+        below: "proxy/src/outbound",
+        but: &[],
+        never: &["proxy/src/inbound", "proxy/src/listen"],
+        why: "only listen/ knows both walks",
+    },
+];
+
+/// Crates of others that only some files of a package may name.
+struct ForeignRule {
+    package: &'static str,
+    name: &'static str,
+    only_below: &'static [&'static str],
+    why: &'static str,
+}
+
+const FOREIGN: &[ForeignRule] = &[
+    ForeignRule {
+        package: "weft-node-agent",
+        name: "aya",
+        only_below: &["node-agent/src/redirect"],
+        why: "redirect/ is the only user-space eBPF code",
+    },
+    ForeignRule {
+        package: "weft-proxy",
+        name: "h2",
+        only_below: &["proxy/src/tunnel"],
+        why: "a tunnel is an opaque stream to everybody else",
+    },
+];
+
+#[test]
+fn crates_depend_on_what_they_may() {
+    let mut broken = Vec::new();
+    for package in packages() {
+        let Package {
+            name, dependencies, ..
+        } = &package;
+        for rule in CRATES
+            .iter()
+            .filter(|rule| !rule.only.contains(&name.as_str()))
+        {
+            let used = dependencies
+                .iter()
+                .filter(|used| rule.crates.contains(&used.as_str()));
+            broken.extend(used.map(|used| format!("{name} depends on {used}: {}", rule.why)));
+        }
+        if let Some((_, allowed)) = OWN.iter().find(|(own, _)| own == name) {
+            let ours = dependencies.iter().filter(|used| used.starts_with("weft-"));
+            let used = ours.filter(|used| !allowed.contains(&used.as_str()));
+            broken
+                .extend(used.map(|used| format!("{name} depends on {used}: see ARCHITECTURE.md")));
+        }
+        if name == "weft-model" {
+            let used = dependencies
+                .iter()
+                .filter(|used| !MODEL.contains(&used.as_str()));
+            broken.extend(used.map(|used| format!("{name} depends on {used}: the model is pure")));
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "dependencies against the rules:\n{broken:#?}"
+    );
+}
+
+#[test]
+fn modules_import_what_they_may() {
+    let mut broken = Vec::new();
+    let mut whys = Vec::new();
+    for package in packages() {
+        for root in package.crate_roots() {
+            let all = Crate::read(&root);
+            for (from, to) in all.edges() {
+                for rule in MODULES.iter().filter(|rule| rule.is_about(&from)) {
+                    if rule.never.iter().any(|never| is_below(&to, never)) {
+                        whys.push(rule.why);
+                        broken.push((from.clone(), to.clone()));
+                    }
+                }
+            }
+            for (file, name) in all.foreign() {
+                let rules = FOREIGN.iter().filter(|rule| rule.package == package.name);
+                for rule in rules.filter(|rule| rule.name == name) {
+                    if !rule.only_below.iter().any(|folder| is_below(&file, folder)) {
+                        whys.push(rule.why);
+                        broken.push((file.clone(), name.clone()));
+                    }
+                }
+            }
+        }
+    }
+    whys.sort_unstable();
+    whys.dedup();
+    let broken = broken.iter().map(|(from, to)| (from.as_str(), to.as_str()));
+    exceptions::assert_known(
+        broken,
+        exceptions::IMPORTS.iter().copied(),
+        "IMPORTS",
+        &format!(
+            "imports against the rules of imports.rs ({})",
+            whys.join("; ")
+        ),
+    );
+}
+
+impl ModuleRule {
+    fn is_about(&self, file: &str) -> bool {
+        is_below(file, self.below) && !self.but.iter().any(|but| is_below(file, but))
+    }
+}
+
+/// Whether a file is `PATH.rs`, or below the folder `PATH`.
+fn is_below(file: &str, path: &str) -> bool {
+    let rest = file.strip_prefix(path);
+    rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+}
