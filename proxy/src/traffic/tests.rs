@@ -203,7 +203,7 @@ fn the_breaker_opens_probes_and_closes_and_a_new_policy_finds_it_so() {
 }
 
 #[test]
-fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_place() {
+fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_permit() {
     let mut bed = Bed::new(|policy| TrafficPolicy {
         circuit_breaker: Some(breaker()),
         limits: Limits {

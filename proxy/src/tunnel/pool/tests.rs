@@ -77,7 +77,7 @@ async fn streams_share_a_connection_until_it_is_full() {
 }
 
 #[tokio::test]
-async fn a_place_is_given_back_once_however_a_stream_ends() {
+async fn a_permit_is_given_back_once_however_a_stream_ends() {
     let mut mesh = TunnelFixture::new().await;
     let mut open = open_many(&mut mesh, FULL).await;
     for end in 0..4 {
@@ -116,9 +116,9 @@ async fn a_place_is_given_back_once_however_a_stream_ends() {
         drop((opened, accepted));
         open.extend(open_many(&mut mesh, 1).await);
     }
-    assert_eq!(mesh.dials(), 1, "a place was lost");
+    assert_eq!(mesh.dials(), 1, "a permit was lost");
     open.extend(open_many(&mut mesh, 1).await);
-    assert_eq!(mesh.dials(), 2, "a place was given back twice");
+    assert_eq!(mesh.dials(), 2, "a permit was given back twice");
 }
 
 #[tokio::test]

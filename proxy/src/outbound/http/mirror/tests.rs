@@ -80,13 +80,13 @@ async fn where_as_many_copies_are_under_way_as_may_be_no_more_are_made() {
     bed.service("copies", &[copies.address]);
     bed.route("web", vec![mirrored(to_copies())]);
     let all = u32::try_from(MOST_MIRRORS).unwrap();
-    let places = Arc::clone(&bed.pod.mirrors).try_acquire_many_owned(all);
+    let permits = Arc::clone(&bed.pod.mirrors).try_acquire_many_owned(all);
     let mut client = bed.client("web").await;
     assert_eq!(ask(&mut client, get()).await.status(), 200);
-    drop(places);
+    drop(permits);
     assert_eq!(ask(&mut client, get()).await.status(), 200);
     wait_until("the second's copy arrived", || copies.requests() == 1).await;
-    wait_until("its place is free", || {
+    wait_until("its permit is free", || {
         bed.pod.mirrors.available_permits() == MOST_MIRRORS
     })
     .await;
