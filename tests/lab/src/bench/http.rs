@@ -5,7 +5,7 @@
 //! beside itself, which splits, and one beside each backend; in the mesh an HTTPRoute
 //! splits. Client, proxies and servers share the machine.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -13,12 +13,13 @@ use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder, PATIENCE};
 use weft_tests::process::Process;
 
-use super::bed::{Bed, GRACE, Measurement, Mode, write_directory};
+use super::bed::{BASELINE, Bed, GRACE, Measurement, Mode, WEFT, write_directory};
 use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, http2_saturation, saturation, start_nginx};
+use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
@@ -30,7 +31,8 @@ const SERVER_OFFSET: u16 = 20_000;
 /// Names of the backends and what each gets of 100 requests.
 const BACKENDS: [(&str, u32); 2] = [("v1", 80), ("v2", 20)];
 /// The service that the route is attached to; its own pods get nothing.
-const SERVICE: (&str, &str) = ("shop", "10.96.0.10");
+const SERVICE: &str = "shop";
+const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const BACKEND_ADDRESSES: [&str; 2] = ["10.96.0.11", "10.96.0.12"];
 /// Requests that show how they are split, and how far the first's count may be off: five
 /// standard deviations of a fair draw.
@@ -40,57 +42,75 @@ const SHARE_TOLERANCE: u64 = 63;
 const MEASUREMENTS: [Measurement; 3] = [saturation, fixed_rate, http2_saturation];
 
 /// Takes all samples.
-pub(crate) fn run(workspace: &Workspace, repetitions: usize, seconds: u32) -> Result<Samples> {
+pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     let envoy = fetch_envoy(workspace)?;
-    let bed = start(workspace, &envoy)?;
+    let bed = start(workspace, &envoy, options.baseline.as_deref())?;
     wait_until_answered(&bed).inspect_err(|_| bed.show_logs())?;
     bed.check_wire()?;
     let program = workspace.release_programs().join("weft-test-app");
     for mode in &bed.modes {
         check_shares(&program, mode)?;
     }
-    bed.take(&MEASUREMENTS, repetitions, seconds)
+    bed.take(&MEASUREMENTS, options)
 }
 
-fn start(workspace: &Workspace, envoy: &Path) -> Result<Bed> {
-    let mut builder = MeshBuilder::new(2)
-        .pod(PodSpec::new("direct-client", 1).outside())
-        .pod(PodSpec::new("client", 1))
-        .service(
-            SERVICE.0,
-            &[SERVICE.1],
-            "nobody",
-            &PORTS.map(|(port, _)| (port, port)),
-        );
-    for ((name, _), address) in BACKENDS.iter().zip(BACKEND_ADDRESSES) {
-        builder = builder
-            .pod(PodSpec::new(&format!("direct-{name}"), 2).outside())
-            .pod(PodSpec::new(name, 2))
-            .service(name, &[address], name, &PORTS.map(|(port, _)| (port, port)));
+fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
+    let mut outside = compared_mesh().pod(PodSpec::new("direct-client", 1).outside());
+    for (name, _) in BACKENDS {
+        outside = outside.pod(PodSpec::new(&format!("direct-{name}"), 2).outside());
     }
-    let mesh = builder
-        .binaries(workspace.release_programs())
-        .strict()
-        .start()?;
-    mesh.manifests().write("route-split", &route())?;
+    let mesh = outside.binaries(workspace.release_programs()).start()?;
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
-    let mut processes = Vec::new();
-    for (name, _) in BACKENDS {
-        for pod in [format!("direct-{name}"), name.to_owned()] {
-            let ports = [(HTTP1, false), (HTTP2, true)];
-            processes.push(start_nginx(&mesh, &pod, &folder, &ports)?);
-        }
-    }
+    let mut processes = start_servers(&mesh, "direct-", &folder)?;
+    processes.extend(start_servers(&mesh, "", &folder)?);
+    mesh.manifests().write("route-split", &route())?;
     let envoys = start_envoys(&mesh, envoy, &folder)?;
-    let modes = modes(&mesh, &envoys)?;
+    let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
+    let baseline = baseline.map(|programs| compared_mesh().binaries(programs.into()).start());
+    let baseline = baseline.transpose()?;
+    if let Some(baseline) = &baseline {
+        let folder = baseline.directory().join("bench");
+        write_directory(&folder)?;
+        processes.extend(start_servers(baseline, "", &folder)?);
+        baseline.manifests().write("route-split", &route())?;
+        modes.push(mesh_mode(BASELINE, baseline)?);
+    }
+    modes.push(mesh_mode(WEFT, &mesh)?);
     Ok(Bed {
         processes,
         mesh,
+        baseline,
         modes,
         folder,
     })
+}
+
+/// A mesh of one client, the backends, and the service that the route is attached to.
+fn compared_mesh() -> MeshBuilder {
+    let mut mesh = MeshBuilder::new(2).pod(PodSpec::new("client", 1)).service(
+        SERVICE,
+        &[&SERVICE_ADDRESS.to_string()],
+        "nobody",
+        &PORTS.map(|(port, _)| (port, port)),
+    );
+    for ((name, _), address) in BACKENDS.iter().zip(BACKEND_ADDRESSES) {
+        mesh = mesh.pod(PodSpec::new(name, 2)).service(
+            name,
+            &[address],
+            name,
+            &PORTS.map(|(port, _)| (port, port)),
+        );
+    }
+    mesh.strict()
+}
+
+/// A server in each backend whose name begins so.
+fn start_servers(mesh: &Mesh, prefix: &str, folder: &Path) -> Result<Vec<Process>> {
+    let ports = [(HTTP1, false), (HTTP2, true)];
+    let start = |(name, _)| start_nginx(mesh, &format!("{prefix}{name}"), folder, &ports);
+    BACKENDS.into_iter().map(start).collect()
 }
 
 /// Both backends by their weights, on every port of the service.
@@ -106,7 +126,7 @@ fn route() -> Value {
             "kind": "HTTPRoute",
             "metadata": { "name": format!("split-{port}"), "namespace": "default" },
             "spec": {
-                "parentRefs": [{ "group": "", "kind": "Service", "name": SERVICE.0, "port": port }],
+                "parentRefs": [{ "group": "", "kind": "Service", "name": SERVICE, "port": port }],
                 "rules": rules,
             },
         })
@@ -114,29 +134,36 @@ fn route() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": documents })
 }
 
-fn modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
-    let mode = |name, pod: &str, [http, other]: [SocketAddr; 2], proxies| -> Result<Mode> {
-        let place = mesh.pod(pod)?.host.place().clone();
-        Ok(Mode {
-            name,
-            place,
-            http,
-            other,
-            proxies,
-        })
-    };
+fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
+    Ok(Mode {
+        name,
+        place: mesh.pod("client")?.host.place().clone(),
+        http: (SERVICE_ADDRESS, HTTP1).into(),
+        other: (SERVICE_ADDRESS, HTTP2).into(),
+        proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
+    })
+}
+
+/// The first backend directly, and both through Envoys.
+fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
+    let place = mesh.pod("direct-client")?.host.place();
     let first = mesh.pod(&format!("direct-{}", BACKENDS[0].0))?.host.ipv4();
-    let direct = [HTTP1, HTTP2].map(|port| (first, port).into());
-    let beside = [HTTP1, HTTP2].map(|port| ([127, 0, 0, 1], port + CLIENT_OFFSET).into());
-    let address: std::net::IpAddr = SERVICE.1.parse().unwrap_or(first);
-    let service = [HTTP1, HTTP2].map(|port| (address, port).into());
-    let pids = envoys.iter().map(Process::pid).collect();
-    let agents = vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?];
-    Ok(vec![
-        mode("direct", "direct-client", direct, Vec::new())?,
-        mode("envoy", "direct-client", beside, pids)?,
-        mode("weft", "client", service, agents)?,
-    ])
+    let beside = |port| SocketAddr::from(([127, 0, 0, 1], port + CLIENT_OFFSET));
+    let direct = Mode {
+        name: "direct",
+        place: place.clone(),
+        http: (first, HTTP1).into(),
+        other: (first, HTTP2).into(),
+        proxies: Vec::new(),
+    };
+    let envoy = Mode {
+        name: "envoy",
+        place: place.clone(),
+        http: beside(HTTP1),
+        other: beside(HTTP2),
+        proxies: envoys.iter().map(Process::pid).collect(),
+    };
+    Ok(vec![direct, envoy])
 }
 
 fn start_envoys(mesh: &Mesh, envoy: &Path, folder: &Path) -> Result<Vec<Process>> {
