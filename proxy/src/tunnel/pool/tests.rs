@@ -6,7 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, identity, in_time, wait_until};
+use weft_testing::fixtures::identity;
+use weft_testing::wait::{in_time, wait_until};
+
+use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, certificate};
 use crate::tunnel::hbone::server::TunnelRequest;
 
 /// Streams that one connection carries.
@@ -153,7 +156,7 @@ async fn a_connection_on_its_way_out_takes_nothing_new_and_keeps_what_it_has() {
 async fn a_new_certificate_makes_a_new_connection_and_cuts_nothing() {
     let mut mesh = TunnelFixture::new().await;
     let mut old = mesh.open_accepted().await;
-    let renewed = mesh.authority.certificate(&identity("client"));
+    let renewed = certificate(&mesh.authority, &identity("client"));
     mesh.certificates.publish(Arc::new(renewed));
     let mut new = mesh.open_accepted().await;
     assert_eq!((mesh.dials(), mesh.pool.len()), (2, 1));
