@@ -8,51 +8,40 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::route::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
-use weft_model::{Change, NamespacedName};
+use weft_model::Change;
+use weft_model::route::{Backend, BackendTarget, Route, RouteKey, RouteKind, Rule};
+use weft_testing::fixtures::{self, named};
+use weft_testing::tls;
+use weft_testing::wait::{DEADLINE, wait_until};
 
 use crate::application;
-use crate::bed::{Bed, DEADLINE, Pod, wait_until};
+use crate::bed::{Bed, Pod};
 
 /// A backend with a weight; one that leads nowhere without a name.
 type Share = (Option<&'static str>, u32);
 
 fn route(kind: RouteKind, name: &str, hostnames: &[&str], shares: &[Share]) -> Change {
-    let backends = shares.iter().map(|(service, weight)| Backend {
-        target: match service {
-            Some(service) => BackendTarget::Service {
-                service: NamespacedName::new("default", service),
-                port: 80,
-            },
-            None => BackendTarget::Invalid {
-                reason: "Service default/none not found".into(),
-            },
+    let invalid = BackendTarget::Invalid {
+        reason: "Service default/none not found".into(),
+    };
+    let backends = shares.iter().map(|(service, weight)| match service {
+        Some(service) => fixtures::backend(service, *weight),
+        None => Backend {
+            target: invalid.clone(),
+            ..fixtures::backend("none", *weight)
         },
-        weight: *weight,
-        filters: Vec::new(),
     });
     let rule = Rule {
-        name: "".into(),
-        matches: Vec::new(),
-        filters: Vec::new(),
         backends: backends.collect(),
-        timeouts: Default::default(),
-        retry: None,
-        session: None,
+        ..Rule::default()
     };
     Change::Route(Route {
         key: RouteKey {
             kind,
-            name: NamespacedName::new("default", name),
+            name: named(name),
         },
-        created: 0,
-        parents: vec![Parent {
-            service: NamespacedName::new("default", "front"),
-            port: None,
-            section: None,
-        }],
         hostnames: hostnames.iter().map(|name| (*name).into()).collect(),
-        rules: vec![rule],
+        ..fixtures::route(kind, "front", vec![rule])
     })
 }
 
@@ -116,7 +105,7 @@ async fn a_tcp_route_shares_connections_by_weight_and_refuses_those_of_an_invali
 /// A pod that ends TLS itself as `name` and says it inside, behind a service.
 async fn tls_backend(bed: &mut Bed, service: &'static str, name: &'static str) -> Pod {
     let pod = bed.pod("node-2", service);
-    let acceptor = TlsAcceptor::from(bed.authority.web_server(name));
+    let acceptor = TlsAcceptor::from(tls::web_server(&bed.authority, name));
     let serve = move |stream| {
         let accepting = acceptor.accept(stream);
         async move {
@@ -138,7 +127,7 @@ async fn asked(
     to: SocketAddr,
     name: ServerName<'static>,
 ) -> Option<String> {
-    let connector = TlsConnector::from(bed.authority.web_client());
+    let connector = TlsConnector::from(tls::web_client(&bed.authority));
     let answered = async {
         let stream = client.connect(to).await.ok()?;
         let mut stream = connector.connect(name, stream).await.ok()?;

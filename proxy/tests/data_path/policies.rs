@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use weft_model::Change;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, HashKey, Limits, OutlierDetection, TrafficPolicy,
 };
-use weft_model::{Change, NamespacedName};
+use weft_testing::fixtures::named;
+use weft_testing::tcp::{echo, exchange, fresh_address};
+use weft_testing::wait::{DEADLINE, wait_until};
 
-use crate::bed::{Bed, DEADLINE, Pod, fresh_address, wait_until};
-use crate::{application, echo, exchange};
+use crate::application;
+use crate::bed::{Bed, Pod};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
-    let policy = TrafficPolicy::new(NamespacedName::new("default", "web"));
+    let policy = TrafficPolicy::new(named("web"));
     bed.tell(&Change::TrafficPolicy(Box::new(change(policy))));
 }
 
@@ -124,14 +127,7 @@ async fn a_source_is_kept_with_its_endpoint() {
     let servers = [bed.pod("node-2", "a"), bed.pod("node-2", "b")];
     let port = 18_082;
     for server in &servers {
-        let listener = tokio::net::TcpListener::bind(server.at(port))
-            .await
-            .unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
-            }
-        });
+        server.serve(port, echo).await;
     }
     let endpoints = servers
         .each_ref()
