@@ -23,6 +23,7 @@ use weft_proxy::{IdleTimeouts, Node, PodProxy, Settings};
 use weft_testing::authority::{Authority, Leaf};
 use weft_testing::fixtures::{self, PORT, identity};
 use weft_testing::tcp::{self, fresh_address};
+use weft_testing::wait::wait_until;
 
 /// A good certificate of a workload.
 pub(crate) fn certificate(authority: &Authority, identity: &SpiffeId) -> Certificate {
@@ -207,6 +208,17 @@ impl Bed {
         self.nodes
             .values()
             .for_each(|node| node.node.store.apply([change.clone()]));
+    }
+
+    /// Waits until one line of a node's metrics has all of these parts: clients hear of
+    /// their connections' end before that is counted.
+    pub(crate) async fn counts(&self, node: &str, parts: &[&str]) {
+        let has_all = |line: &str| parts.iter().all(|part| line.contains(part));
+        wait_until(&format!("{parts:?}"), || {
+            let text = self.nodes[node].node.telemetry.encode().unwrap();
+            text.lines().any(has_all)
+        })
+        .await;
     }
 
     /// Starts a captured pod on a node with a good certificate.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +11,7 @@ use weft_model::Change;
 use weft_model::route::{Backend, BackendTarget, Route, RouteKey, RouteKind, Rule};
 use weft_testing::fixtures::{self, named};
 use weft_testing::tls;
-use weft_testing::wait::{DEADLINE, wait_until};
+use weft_testing::wait::DEADLINE;
 
 use crate::application;
 use crate::bed::{Bed, Pod};
@@ -70,13 +69,9 @@ async fn heard(connecting: std::io::Result<TcpStream>) -> String {
     }
 }
 
-async fn wait_flags(bed: &mut Bed, flag: &str, count: usize) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    let wanted = format!("response_flags=\"{flag}\"}} {count}");
-    wait_until(&wanted, || {
-        node.telemetry.encode().unwrap().contains(&wanted)
-    })
-    .await;
+async fn flagged(bed: &Bed, flag: &str, count: usize) {
+    let (flag, count) = (format!("response_flags=\"{flag}\""), format!("}} {count}"));
+    bed.counts("node-1", &[&flag, &count]).await;
 }
 
 #[tokio::test]
@@ -99,7 +94,7 @@ async fn a_tcp_route_shares_connections_by_weight_and_refuses_those_of_an_invali
         let count = seen[name];
         assert!(count.abs_diff(share) <= CONNECTIONS / 100, "{seen:?}");
     }
-    wait_flags(&mut bed, "NO_BACKEND", seen[""]).await;
+    flagged(&bed, "NO_BACKEND", seen[""]).await;
 }
 
 /// A pod that ends TLS itself as `name` and says it inside, behind a service.
@@ -164,7 +159,7 @@ async fn a_tls_route_passes_connections_on_by_server_name_and_refuses_other_name
         let answer = asked(&bed, &client, front, name.try_into().unwrap()).await;
         assert_eq!(answer, None, "{name}");
     }
-    wait_flags(&mut bed, "NO_MATCHING_SNI", refused.len()).await;
+    flagged(&bed, "NO_MATCHING_SNI", refused.len()).await;
 }
 
 #[tokio::test]
@@ -177,8 +172,8 @@ async fn what_is_no_tls_does_not_get_past_a_tls_route() {
     let mut stream = client.connect(front).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert_eq!(heard(Ok(stream)).await, "");
-    wait_flags(&mut bed, "BAD_CLIENT_HELLO", 1).await;
+    flagged(&bed, "BAD_CLIENT_HELLO", 1).await;
     // Nor does one that says nothing, for longer than a handshake may take.
     assert_eq!(heard(client.connect(front).await).await, "");
-    wait_flags(&mut bed, "CLIENT_HELLO_TIMEOUT", 1).await;
+    flagged(&bed, "CLIENT_HELLO_TIMEOUT", 1).await;
 }

@@ -15,7 +15,7 @@ use weft_testing::authority::Authority;
 use weft_testing::fixtures::named;
 use weft_testing::tcp::{self, echo, exchange, fresh_address};
 use weft_testing::tls;
-use weft_testing::wait::{DEADLINE, wait_until};
+use weft_testing::wait::DEADLINE;
 
 use crate::bed::{Bed, Pod};
 
@@ -86,11 +86,6 @@ async fn is_refused(client: &Pod, to: SocketAddr) -> bool {
     !matches!(read.expect("neither answered nor refused"), Ok(1..))
 }
 
-async fn wait_metric(bed: &mut Bed, wanted: &str) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    wait_until(wanted, || node.telemetry.encode().unwrap().contains(wanted)).await;
-}
-
 #[tokio::test]
 async fn plaintext_to_an_external_service_leaves_as_tls() {
     let mut bed = Bed::new();
@@ -118,7 +113,8 @@ async fn plaintext_to_an_external_service_leaves_as_tls() {
         let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await;
         assert_eq!(end.unwrap().unwrap(), 0);
     }
-    wait_metric(&mut bed, "destination_service=\"pay.example\"").await;
+    bed.counts("node-1", &["destination_service=\"pay.example\""])
+        .await;
 }
 
 #[tokio::test]
@@ -209,7 +205,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
         refused += 1;
     }
     let counted = format!("response_flags=\"TLS_FAILURE\"}} {refused}");
-    wait_metric(&mut bed, &counted).await;
+    bed.counts("node-1", &[&counted]).await;
 }
 
 #[tokio::test]
@@ -241,7 +237,8 @@ async fn what_is_not_registered_is_refused_where_only_that_may_be_reached() {
         is_refused(&client, (known.ip(), 9).into()).await,
         "a port that is not declared"
     );
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 2").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 2"])
+        .await;
     // An endpoint that is no pod is the cluster's own, such as an API server.
     for to in [known, web, endpoint, pod] {
         let mut stream = client.connect(to).await.unwrap();
@@ -288,7 +285,8 @@ async fn an_external_service_is_known_by_its_server_name_and_is_where_it_says() 
     // A good name does not open the door to a bad one, nor to none.
     assert_eq!(by_name(&bed, &client, dialled, "pay.example").await, None);
     assert!(is_refused(&client, dialled).await);
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 2").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 2"])
+        .await;
 }
 
 #[tokio::test]
@@ -344,7 +342,8 @@ async fn a_plaintext_request_is_known_by_its_host_and_leaves_as_tls() {
         .await;
     let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await;
     assert!(!matches!(read.unwrap(), Ok(1..)));
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 1").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 1"])
+        .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //! come, and passed on as they are.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_testing::tcp::{echo, exchange};
-use weft_testing::wait::{DEADLINE, wait_until};
+use weft_testing::wait::DEADLINE;
 use weft_testing::web::{WebServer, text};
 
 use super::application;
@@ -29,17 +28,6 @@ async fn served(bed: &mut Bed, node: &'static str) -> (Pod, Pod, WebServer, Sock
     let endpoints = [(web.address.ip(), Some(&server))];
     let address = bed.service_that_declares("http", "web", web.address.port(), &endpoints);
     (client, server, web, address)
-}
-
-/// Waits until one line of a node's metrics has all of these parts.
-async fn counts(bed: &mut Bed, node: &'static str, parts: &[&str]) {
-    let node = Arc::clone(&bed.node(node).node);
-    wait_until(&format!("{parts:?}"), || {
-        let text = node.telemetry.encode().unwrap();
-        text.lines()
-            .any(|line| parts.iter().all(|part| line.contains(part)))
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -66,14 +54,14 @@ async fn requests_are_reported_by_both_sides_whatever_is_between_them() {
                 "response_code=\"200\"",
                 "} 3",
             ];
-            counts(&mut bed, reporting, &parts).await;
+            bed.counts(reporting, &parts).await;
         }
         let lasted = [
             "istio_request_duration_milliseconds_count{",
             "\"destination\"",
             "} 3",
         ];
-        counts(&mut bed, node, &lasted).await;
+        bed.counts(node, &lasted).await;
     }
 }
 
@@ -144,7 +132,7 @@ async fn http2_arrives_as_http2_and_grpc_keeps_its_trailers() {
         "grpc_response_status=\"0\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
@@ -162,7 +150,7 @@ async fn bytes_on_a_port_that_was_declared_as_http_are_carried_as_they_are() {
         "\"destination\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
@@ -184,7 +172,7 @@ async fn what_two_servers_may_read_differently_is_refused_by_the_receiving_side_
         "response_flags=\"REQUEST_FRAMING\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
@@ -202,7 +190,7 @@ async fn a_port_that_nobody_declared_is_not_looked_at() {
         "\"destination\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
     let text = super::metrics(&mut bed, "node-2");
     assert!(!text.contains("istio_requests_total{"), "{text}");
 }

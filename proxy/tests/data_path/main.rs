@@ -15,6 +15,7 @@ mod http;
 mod inbound_http;
 mod policies;
 mod refusals;
+mod sidecar;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

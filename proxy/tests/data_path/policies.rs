@@ -34,13 +34,6 @@ async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
     answer.expect("no answer in time").ok().map(|_| stream)
 }
 
-/// A client hears of its connection's end before that is counted.
-async fn counts(bed: &mut Bed, series: &str) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    let there = || node.telemetry.encode().unwrap().contains(series);
-    wait_until(series, there).await;
-}
-
 #[tokio::test]
 async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     let mut bed = Bed::new();
@@ -57,8 +50,10 @@ async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     });
     let first = is_served(&client, service).await.expect("the first");
     assert!(is_served(&client, service).await.is_none());
-    counts(&mut bed, "response_flags=\"TOO_MANY_CONNECTIONS\"").await;
-    counts(&mut bed, "reason=\"TOO_MANY_CONNECTIONS\"").await;
+    bed.counts("node-1", &["response_flags=\"TOO_MANY_CONNECTIONS\""])
+        .await;
+    bed.counts("node-1", &["reason=\"TOO_MANY_CONNECTIONS\""])
+        .await;
     // What is no Service isn't counted, nor limited.
     assert!(is_served(&client, address).await.is_some());
     drop(first);
@@ -93,7 +88,8 @@ async fn an_endpoint_that_takes_no_connections_is_ejected() {
         assert_eq!(exchange(&mut stream, "hello").await, "hello");
     }
     assert_eq!(client.dials(address.port()), 3, "and never again");
-    counts(&mut bed, "weft_endpoint_ejections_total{").await;
+    bed.counts("node-1", &["weft_endpoint_ejections_total{"])
+        .await;
 }
 
 #[tokio::test]
@@ -117,7 +113,7 @@ async fn the_breaker_opens_for_connections_too() {
         assert!(is_served(&client, service).await.is_none());
     }
     assert_eq!(client.dials(18_081), 2, "and then none was tried");
-    counts(&mut bed, "reason=\"CIRCUIT_OPEN\"").await;
+    bed.counts("node-1", &["reason=\"CIRCUIT_OPEN\""]).await;
 }
 
 #[tokio::test]

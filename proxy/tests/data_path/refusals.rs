@@ -1,7 +1,6 @@
 //! Who may not: wrong certificates, wrong requests, wrong peers.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
 use rustls::ClientConfig;
@@ -16,7 +15,7 @@ use weft_testing::fixtures::identity;
 use weft_testing::hbone::{self, Tunnel, connect};
 use weft_testing::tcp::{echo, exchange};
 use weft_testing::tls;
-use weft_testing::wait::{DEADLINE, in_time, wait_until};
+use weft_testing::wait::{DEADLINE, in_time};
 
 use crate::application;
 use crate::bed::{Bed, Pod, certificate, certificate_that_says};
@@ -137,15 +136,8 @@ async fn a_peer_that_is_someone_else_never_gets_a_byte() {
         assert!(!matches!(read, Ok(1..)), "{read:?}");
         assert_eq!(server.dials(to.port()), 0);
     }
-    // The client sees the end before it is recorded.
-    let node = Arc::clone(&bed.node("node-1").node);
-    wait_until("two TLS failures counted", || {
-        node.telemetry
-            .encode()
-            .unwrap()
-            .contains("response_flags=\"TLS_FAILURE\"} 2")
-    })
-    .await;
+    bed.counts("node-1", &["response_flags=\"TLS_FAILURE\"} 2"])
+        .await;
 }
 
 #[tokio::test]
@@ -164,14 +156,7 @@ async fn strict_refuses_plaintext() {
     };
     let read = tokio::time::timeout(DEADLINE, answered).await.unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
-    let node = Arc::clone(&bed.node("node-1").node);
-    wait_until("a refusal counted", || {
-        node.telemetry
-            .encode()
-            .unwrap()
-            .contains("response_flags=\"DENY\"} 1")
-    })
-    .await;
+    bed.counts("node-1", &["response_flags=\"DENY\"} 1"]).await;
     assert_eq!(server.sockets.dials.lock().unwrap().len(), 0);
 }
 
