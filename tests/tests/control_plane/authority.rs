@@ -6,7 +6,6 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use serde_json::json;
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 const IDENTITY: &str = "spiffe://cluster.local/ns/shop/sa/default";
@@ -28,7 +27,7 @@ async fn replicas_that_start_at_once_share_one_root_and_one_of_them_leads() {
     // Each of them proves itself by that root.
     let token = bed.agent_token("node-1");
     for replica in &replicas {
-        let agent = Agent::new(&bed, replica, "node-1", &token).await;
+        let agent = bed.agent(replica, "node-1", &token).await;
         agent.subscribe().await.unwrap().synchronize().await;
     }
 
@@ -116,7 +115,7 @@ async fn an_intermediate_authority_is_taken_replaced_live_and_kept_when_the_next
         first.root.trim()
     );
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     // The leaf, and what leads from it to the root.
     let answer = agent.sign(IDENTITY).await.unwrap();
     assert_eq!((answer.chain.len(), answer.roots.len()), (2, 1));
@@ -147,5 +146,5 @@ async fn an_intermediate_authority_is_taken_replaced_live_and_kept_when_the_next
     let next = agent.sign(IDENTITY).await.unwrap();
     assert_ne!(next.roots, answer.roots);
     // The control plane itself proves who it is by the new root, at once.
-    Agent::new(&bed, &control_plane, "node-1", &token).await;
+    bed.agent(&control_plane, "node-1", &token).await;
 }
