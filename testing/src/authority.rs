@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -59,12 +59,7 @@ impl Default for Authority {
 impl Authority {
     /// An authority with a new key.
     pub fn new() -> Self {
-        let mut root = CertificateParams::default();
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // OpenSSL knows an issuer by its name, too.
-        root.distinguished_name = DistinguishedName::new();
-        root.distinguished_name.push(DnType::CommonName, "root");
-        let key = new_key();
+        let (root, key) = (authority_params("root"), new_key());
         let certificate = root.self_signed(&key).unwrap();
         Self {
             root: certificate.der().clone(),
@@ -106,15 +101,24 @@ impl Authority {
 
     /// Issues a certificate for a new key.
     pub fn issue(&self, leaf: &Leaf) -> Credential {
+        self.certify(&leaf.params())
+    }
+
+    fn certify(&self, params: &CertificateParams) -> Credential {
         let key = new_key();
-        let certificate = leaf.params().signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Credential {
             certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
-            not_after: leaf.not_after,
+            not_after: params.not_after.into(),
             key: key.serialize_der(),
         }
+    }
+
+    /// Issues a certificate of another authority, below this one.
+    pub fn subordinate(&self, common_name: &str) -> Credential {
+        self.certify(&authority_params(common_name))
     }
 
     /// A good certificate of a workload.
@@ -207,6 +211,18 @@ pub fn certificate_request(uri: &str) -> Vec<u8> {
     params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
     let request = params.serialize_request(&new_key()).unwrap();
     request.der().to_vec()
+}
+
+fn authority_params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    // OpenSSL knows an issuer by its name, too.
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params
 }
 
 pub(crate) fn new_key() -> KeyPair {

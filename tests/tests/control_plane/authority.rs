@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
+use weft_testing::authority::Authority;
 use weft_tests::wait_for;
 
 use crate::bed::{Bed, LIMIT};
@@ -70,22 +70,12 @@ struct Plugged {
 
 impl Plugged {
     fn new(name: &str) -> Self {
-        let params = |name: &str| {
-            let mut params = CertificateParams::default();
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            params.distinguished_name.push(DnType::CommonName, name);
-            params
-        };
-        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let root_params = params(&format!("{name} root"));
-        let root = root_params.self_signed(&root_key).unwrap().pem();
-        let issuer = Issuer::new(root_params, root_key);
-        let certificate = params(name).signed_by(&key, &issuer).unwrap().pem();
+        let root = Authority::new();
+        let below = root.subordinate(name);
         Self {
-            root,
-            certificate,
-            key: key.serialize_pem(),
+            root: root.root_pem().to_owned(),
+            certificate: below.certificate_pem,
+            key: below.key_pem,
         }
     }
 
