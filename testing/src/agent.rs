@@ -16,7 +16,7 @@ use weft_proto::v1::{
 };
 
 use crate::authority::certificate_request;
-use crate::resources::ALL_KINDS;
+use crate::resources::all_kinds;
 use crate::wait::in_time;
 
 /// An agent that is connected to a control plane.
@@ -82,7 +82,7 @@ impl FakeAgent {
     pub async fn resume(&self, held: Vec<ResourceVersion>) -> Result<AgentStream, Status> {
         let (requests, stream) = mpsc::channel(16);
         let subscribe = Message::Subscribe(Subscribe {
-            kinds: ALL_KINDS.map(i32::from).to_vec(),
+            kinds: all_kinds(),
             held,
             node: self.node.clone(),
         });

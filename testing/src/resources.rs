@@ -8,15 +8,11 @@ use weft_proto::v1::{
     DiscoveryResponse, Headless, Resource, ResourceKind, ResourceVersion, Service, ServicePort,
 };
 
-/// Every kind of resource: what an agent subscribes to.
-pub const ALL_KINDS: [ResourceKind; 6] = [
-    ResourceKind::Workload,
-    ResourceKind::Service,
-    ResourceKind::Endpoint,
-    ResourceKind::Route,
-    ResourceKind::TrafficPolicy,
-    ResourceKind::ExternalService,
-];
+/// Every kind of resource, as it is on the wire: what an agent subscribes to.
+pub fn all_kinds() -> Vec<i32> {
+    let is_kind = |kind: &i32| ResourceKind::try_from(*kind).is_ok();
+    (1..100).filter(is_kind).collect()
+}
 
 /// The resource that a change adds.
 ///

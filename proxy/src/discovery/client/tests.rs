@@ -5,7 +5,7 @@ use crate::fixtures::{client_of, options_for};
 use tokio::task::AbortHandle;
 use weft_model::workload::WorkloadUid;
 use weft_testing::control_plane::FakeControlPlane;
-use weft_testing::resources::{headless_service, service_removed};
+use weft_testing::resources::{all_kinds, headless_service, service_removed};
 use weft_testing::wait::in_time;
 
 struct Client {
@@ -67,8 +67,7 @@ async fn subscribes_with_the_token_and_applies_what_comes() {
     assert_eq!(subscribe.node, "node-1");
     let mut kinds = subscribe.kinds;
     kinds.sort_unstable();
-    let all = (1..100).filter(|kind| ResourceKind::try_from(*kind).is_ok());
-    assert_eq!(kinds, all.collect::<Vec<_>>());
+    assert_eq!(kinds, all_kinds());
     assert!(subscribe.held.is_empty());
 
     let changed = vec![
