@@ -451,12 +451,9 @@ async fn copies_get_the_same_body_and_never_the_word() {
         let request = request.body(Full::new(body.clone())).unwrap();
         assert_eq!(connection.ask(request).await.body, "server");
     }
-    wait_until("the copies", || web_shadow.count() >= 19).await;
-    assert!(
-        web_shadow.count() <= 21,
-        "half of them: {}",
-        web_shadow.count()
-    );
+    // Half of them; wherever the rule's sequence begins, at most two more or fewer.
+    wait_until("the copies", || web_shadow.count() >= 18).await;
+    assert!(web_shadow.count() <= 22, "{}", web_shadow.count());
     let copies = web_shadow.requests();
     assert!(copies.iter().all(|seen| *seen.body() == body));
 }
