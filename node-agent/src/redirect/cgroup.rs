@@ -1,5 +1,5 @@
-//! The cgroup v2 hierarchy: where the programs are attached, and which cgroup holds the
-//! pods.
+//! The cgroup v2 hierarchy: the cgroup that the programs are attached to, and the one
+//! that holds the pods.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-/// What is wrong with the cgroups.
+/// A reason that the cgroups can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// Neither mounted nor mountable.
@@ -24,7 +24,7 @@ pub enum CgroupError {
     Open {
         /// As given.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: io::Error,
     },
     /// A path given is some other directory.
@@ -35,7 +35,7 @@ pub enum CgroupError {
     Proc {
         /// The file.
         path: &'static str,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: io::Error,
     },
     /// Connections that the proxy accepts would not be seen.
@@ -47,7 +47,7 @@ pub enum CgroupError {
     NotBelow {
         /// The agent's cgroup, as `/proc/self/cgroup` names it.
         own: String,
-        /// Where the programs are to be attached.
+        /// The cgroup that the programs are to be attached to.
         attached: PathBuf,
     },
 }
@@ -115,9 +115,9 @@ impl AsFd for Cgroup {
 /// The cgroups that matter to the programs.
 #[derive(Debug)]
 pub(super) struct Cgroups {
-    /// Where the programs are attached.
+    /// The programs are attached to it.
     pub(super) attached: Cgroup,
-    /// Below which the processes of pods live.
+    /// The processes of pods live below it.
     pub(super) pods: Option<Cgroup>,
 }
 
@@ -147,9 +147,9 @@ impl Cgroups {
     }
 }
 
-/// How kubelet names the cgroup of all pods, with either of its cgroup drivers.
+/// Names that kubelet gives the cgroup of all pods, with either of its cgroup drivers.
 const PODS: [&str; 2] = ["kubepods", "kubepods.slice"];
-/// How deep it may be: a kubelet with a cgroup root of its own nests it.
+/// Levels below the root that are looked at: a kubelet with a cgroup root of its own nests it.
 const PODS_DEPTH: usize = 3;
 
 /// The cgroup of all pods. None where kubelet uses the first version of cgroups, or
@@ -206,7 +206,7 @@ const FIRST_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 ///
 /// # Errors
 /// When `/proc` doesn't tell, or the kernel refuses.
-pub fn enter_node_namespace() -> Result<(), CgroupError> {
+pub fn enter_node_cgroup_namespace() -> Result<(), CgroupError> {
     let path = "/proc/1/ns/cgroup";
     let failed = |error| CgroupError::Proc { path, error };
     let own = fs::metadata("/proc/self/ns/cgroup").map_err(failed)?;
@@ -236,7 +236,7 @@ fn hierarchy() -> Result<Cgroup, CgroupError> {
     Cgroup::from_directory(directory, Path::new("cgroup2:"))
 }
 
-/// Where the whole hierarchy is mounted, by the text of `/proc/self/mountinfo`
+/// The mount point of the whole hierarchy, by the text of `/proc/self/mountinfo`
 /// (proc_pid_mountinfo(5)): a mount of a part of it doesn't hold every pod.
 fn whole_hierarchy(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
@@ -309,7 +309,7 @@ fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether this process is in the cgroup that is attached to, or below it.
+/// Checks that this process is in the cgroup that is attached to, or below it.
 fn check_own(root: &Cgroup, attached: &Cgroup) -> Result<(), CgroupError> {
     let path = "/proc/self/cgroup";
     let text = fs::read_to_string(path).map_err(|error| CgroupError::Proc { path, error })?;

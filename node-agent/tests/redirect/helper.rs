@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use weft_model::mtls::MtlsMode;
-use weft_node_agent::netns::NetworkNamespace;
-use weft_node_agent::redirect::{PodCapture, Redirect, RedirectOptions};
+use weft_node_agent::namespaces::NetworkNamespace;
+use weft_node_agent::redirect::{PodRedirectConfig, Redirect, RedirectOptions};
 
 use crate::lab::{Listeners, address, dial};
 
@@ -38,7 +38,7 @@ fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
     };
     let net = weft_node_agent::pod_sockets::PodSockets::new(open(), redirect.sockets());
     let listeners = Listeners::open(&net);
-    let pod = PodCapture {
+    let pod = PodRedirectConfig {
         namespace: &open(),
         addresses: &[ip.parse().expect("an address")],
         exclusions: &Default::default(),

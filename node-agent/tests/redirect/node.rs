@@ -44,7 +44,7 @@ fn another_pod_is_the_network() {
         let redirect = lab.redirect();
         let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
         let peer = lab.pod(20);
-        redirect.know_outside(&peer.namespace).unwrap();
+        redirect.mark_outside(&peer.namespace).unwrap();
         let _client = peer
             .run(|| dial(SocketAddr::new(captured.pod.v4(), 8080)))
             .unwrap();
