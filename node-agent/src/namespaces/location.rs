@@ -1,4 +1,4 @@
-//! Where to look for a pod's network namespace.
+//! The place to look at for a pod's network namespace.
 
 use std::fmt;
 

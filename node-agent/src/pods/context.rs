@@ -1,4 +1,4 @@
-//! What all pods of the node share.
+//! The parts of the agent that all pods of the node share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::status::PodStatuses;
 use crate::namespaces::PodNamespaces;
 use crate::redirect::Redirect;
 
-/// What all pods of the node share.
+/// The parts of the agent that all pods of the node share.
 #[derive(Debug)]
 pub(crate) struct NodeContext {
     /// Starts the pods' proxies.

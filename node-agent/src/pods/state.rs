@@ -25,7 +25,7 @@ pub(crate) enum Desired {
     Gone,
     /// The agent stops.
     Stopping {
-        /// What is attached outlives the agent.
+        /// The programs are pinned: what is attached outlives the agent.
         is_pinned: bool,
     },
 }

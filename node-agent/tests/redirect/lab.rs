@@ -1,4 +1,4 @@
-//! Where a kernel test runs: a process of its own, in a cgroup of its own, with a
+//! The surroundings of a kernel test: a process of its own, in a cgroup of its own, with a
 //! network namespace that is the node's and one for each pod. Namespaces end with that
 //! process; the cgroups are removed by the process that started it, also after a crash.
 

@@ -12,7 +12,7 @@ use crate::lab::{Captured, Lab, accept, address, dial, eventually, isolated};
 
 const STRICT: MtlsMode = MtlsMode::Strict;
 
-/// Who the kernel says has opened a connection that the plaintext listener accepts next.
+/// The origin, as the kernel says, of the connection that the plaintext listener accepts next.
 fn origin(captured: &Captured, family: usize) -> PlaintextOrigin {
     let accepted = accept(&captured.listeners.plaintext[family]);
     captured.sockets.origin(accepted.as_fd())

@@ -1,4 +1,4 @@
-//! What stays when the agent dies, and who removes it.
+//! Pins: they stay when the agent dies, and are removed by whoever comes after it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -156,7 +156,7 @@ fn an_agent_that_leaves_on_purpose_can_leave_its_pods_enforced() {
         } = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
         captured.leave_enforced();
         redirect.leave_enforced();
-        drop((listeners, net));
+        drop((redirect, listeners, net));
         let server = TcpListener::bind("10.9.0.1:7000").unwrap();
         let refused = pod.run(|| dial(server.local_addr().unwrap()));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);

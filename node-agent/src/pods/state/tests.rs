@@ -65,7 +65,7 @@ type State = PodState<NamespaceIdentity, Pod>;
 struct World {
     state: State,
     now: Instant,
-    /// What the control plane was last told.
+    /// The control plane was last told that it is captured.
     reported: bool,
     finished: bool,
 }
