@@ -12,6 +12,8 @@ mod captured_pod;
 mod context;
 mod controller;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod outside_pod;
 mod phase;
 mod reconcile;

@@ -44,11 +44,11 @@ impl NamespaceIdentity {
     ///
     /// # Errors
     /// When there is no such file.
-    pub fn of_path(path: &Path) -> io::Result<Self> {
-        Ok(Self::of_file(&std::fs::metadata(path)?))
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Ok(Self::from_metadata(&std::fs::metadata(path)?))
     }
 
-    fn of_file(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -98,7 +98,7 @@ impl NetworkNamespace {
     ///
     /// # Errors
     /// When the process is gone or its namespace can't be entered.
-    pub fn of_process(pid: u32) -> Result<Self, NamespaceError> {
+    pub fn open_of_process(pid: u32) -> Result<Self, NamespaceError> {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
     }
 
@@ -132,7 +132,7 @@ impl NetworkNamespace {
             path: path(),
             error,
         })?;
-        let identity = NamespaceIdentity::of_file(&metadata);
+        let identity = NamespaceIdentity::from_metadata(&metadata);
         let cookie = inside(file.as_fd(), || {
             Socket::new(Domain::UNIX, Type::DGRAM, None)?.namespace_cookie()
         })

@@ -53,7 +53,7 @@ impl PodNamespaces {
     fn watch_in(directory: PathBuf) -> std::io::Result<Arc<Self>> {
         let changes = ChangeNotice::new();
         let watcher = watch_directory(&directory, changes.clone());
-        let own = NamespaceIdentity::of_path(Path::new("/proc/self/ns/net"))?;
+        let own = NamespaceIdentity::read(Path::new("/proc/self/ns/net"))?;
         let namespaces = Arc::new(Self {
             directory,
             processes: Mutex::new(Processes::new(own)),
@@ -105,7 +105,7 @@ impl PodNamespaces {
         if !is_file_name(name) {
             return None;
         }
-        let found = NamespaceIdentity::of_path(&self.directory.join(name)).ok()?;
+        let found = NamespaceIdentity::read(&self.directory.join(name)).ok()?;
         // An empty file waits for its mount.
         (found.device == self.own.device).then_some(found)
     }

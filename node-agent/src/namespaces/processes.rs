@@ -72,7 +72,7 @@ impl Processes {
     /// When `/proc` itself can't be read; a single process that is gone meanwhile is
     /// none.
     pub(crate) fn scan(&mut self, effort: Effort, now: Instant) -> io::Result<bool> {
-        let processes = list(&self.proc)?;
+        let processes = process_ids(&self.proc)?;
         self.seen.retain(|process, _| processes.contains(process));
         let mut pods = match effort {
             Effort::Everything => HashMap::new(),
@@ -85,7 +85,7 @@ impl Processes {
                 continue;
             }
             // Whoever ends meanwhile is of no interest.
-            let Ok(Some((pod, found))) = self.inspect(process) else {
+            let Ok(Some((pod, found))) = self.find_pod_of(process) else {
                 continue;
             };
             pods.entry(pod)
@@ -111,7 +111,7 @@ impl Processes {
     ///
     /// The directory stays bound to the process, so that another that gets its number
     /// can't be taken for it.
-    fn inspect(&self, process: u32) -> io::Result<Option<(String, PodNamespace)>> {
+    fn find_pod_of(&self, process: u32) -> io::Result<Option<(String, PodNamespace)>> {
         let directory = File::open(self.proc.join(process.to_string()))?;
         let read_pod = || -> io::Result<Option<String>> {
             Ok(pod_of_cgroups(&read_at(directory.as_fd(), "cgroup")?))
@@ -143,12 +143,12 @@ impl Processes {
     /// # Errors
     /// When the process is gone, or its namespace can't be entered.
     pub(crate) fn open(found: PodNamespace) -> Result<Option<NetworkNamespace>, NamespaceError> {
-        let namespace = NetworkNamespace::of_process(found.process)?;
+        let namespace = NetworkNamespace::open_of_process(found.process)?;
         Ok((namespace.identity() == found.identity).then_some(namespace))
     }
 }
 
-fn list(proc: &Path) -> io::Result<HashSet<u32>> {
+fn process_ids(proc: &Path) -> io::Result<HashSet<u32>> {
     let entries = fs::read_dir(proc)?;
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(numbers.collect())
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn identity(path: &str) -> NamespaceIdentity {
-        NamespaceIdentity::of_path(Path::new(path)).unwrap()
+        NamespaceIdentity::read(Path::new(path)).unwrap()
     }
 
     const POD: &str = "/proc/self/ns/uts";

@@ -91,7 +91,7 @@ impl PodController {
                     self.node.runtime.captures.release(&uid);
                     self.node.statuses.remove(&uid);
                 }
-                Action::Tell(uid, desired) => {
+                Action::SetDesired(uid, desired) => {
                     if let Some(pod) = self.pods.get(&uid) {
                         pod.send_replace(desired);
                     }

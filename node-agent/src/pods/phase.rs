@@ -82,3 +82,6 @@ impl Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ pub(crate) struct TrackedPod {
 pub(crate) enum Action {
     /// Forget a pod whose task is over.
     Forget(WorkloadUid),
-    /// Tell a pod's task what is wanted by now.
-    Tell(WorkloadUid, Desired),
+    /// Tell a pod's task the wish as it is now.
+    SetDesired(WorkloadUid, Desired),
     /// Start a task for a pod that has none.
     Start(Arc<Workload>),
 }
@@ -54,7 +54,7 @@ pub(crate) fn reconcile(
         running.insert(uid);
         let desired = wanted.get(uid).map_or(Desired::Gone, Desired::for_workload);
         if desired != pod.desired {
-            actions.push(Action::Tell(uid.clone(), desired));
+            actions.push(Action::SetDesired(uid.clone(), desired));
         }
     }
     let new = wanted.iter().filter(|(uid, _)| !running.contains(uid));

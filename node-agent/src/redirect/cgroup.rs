@@ -127,7 +127,7 @@ impl Cgroups {
     pub(super) fn find(attached: Option<&Path>, pods: Option<&Path>) -> Result<Self, CgroupError> {
         let root = hierarchy()?;
         let pods = match pods {
-            Some(path) => Some(within(&root, path)?),
+            Some(path) => Some(open_configured(&root, path)?),
             None => find_pods(&root),
         };
         match &pods {
@@ -139,8 +139,8 @@ impl Cgroups {
             ),
         }
         let attached = match attached {
-            Some(path) => within(&root, path)?,
-            None => within(&root, Path::new("."))?,
+            Some(path) => open_configured(&root, path)?,
+            None => open_configured(&root, Path::new("."))?,
         };
         check_own(&root, &attached)?;
         Ok(Self { attached, pods })
@@ -186,7 +186,7 @@ fn find_pods(root: &Cgroup) -> Option<Cgroup> {
 }
 
 /// A path given by an operator: absolute as it is, relative from the hierarchy's root.
-fn within(root: &Cgroup, path: &Path) -> Result<Cgroup, CgroupError> {
+fn open_configured(root: &Cgroup, path: &Path) -> Result<Cgroup, CgroupError> {
     match path.is_absolute() {
         true => Cgroup::open(path),
         false => Cgroup::below(root, path),

@@ -31,7 +31,7 @@ impl std::fmt::Debug for Counters {
 }
 
 impl Counters {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, RedirectError> {
+    pub(super) fn from_object(object: &mut Ebpf) -> Result<Self, RedirectError> {
         take_map(object, map::COUNTERS).map(Self)
     }
 

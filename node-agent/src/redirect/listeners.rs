@@ -24,7 +24,7 @@ pub struct PodListeners<'a> {
 
 impl PodListeners<'_> {
     /// Plaintext and HBONE listener for an address.
-    pub(super) fn of_family(&self, address: IpAddr) -> (Option<RawFd>, Option<RawFd>) {
+    pub(super) fn descriptors_for(&self, address: IpAddr) -> (Option<RawFd>, Option<RawFd>) {
         let choose = |pair: &ListenerPair<'_>| match address.is_ipv4() {
             true => Some(pair.v4.as_raw_fd()),
             false => pair.v6.map(|fd| fd.as_raw_fd()),

@@ -57,9 +57,12 @@ impl Redirect {
         };
         let mut object = load::load(constants, pins.as_ref().map(Pins::maps).as_deref())?;
         let capabilities = probe::try_attaching(&mut object, &cgroups.attached)?;
-        let sockets = Arc::new(SocketMaps::take(&mut object, cgroups.pods.is_some())?);
-        let counters = Counters::take(&mut object)?;
-        let mut tables = Tables::take(&mut object)?;
+        let sockets = Arc::new(SocketMaps::from_object(
+            &mut object,
+            cgroups.pods.is_some(),
+        )?);
+        let counters = Counters::from_object(&mut object)?;
+        let mut tables = Tables::from_object(&mut object)?;
         let inherited = tables.entries_of_predecessor();
         tables.set_namespace(host.cookie(), NamespaceEntry::new(NamespaceRole::Host))?;
         let links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;

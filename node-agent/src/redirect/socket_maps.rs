@@ -28,7 +28,7 @@ pub struct SocketMaps {
 }
 
 impl SocketMaps {
-    pub(super) fn take(
+    pub(super) fn from_object(
         object: &mut Ebpf,
         pods_are_known_to_kernel: bool,
     ) -> Result<Self, RedirectError> {

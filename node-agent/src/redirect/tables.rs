@@ -51,7 +51,7 @@ pub(super) struct PodEntries {
 }
 
 impl Tables {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, RedirectError> {
+    pub(super) fn from_object(object: &mut Ebpf) -> Result<Self, RedirectError> {
         Ok(Self {
             namespaces: take_map(object, map::NAMESPACES)?,
             excluded_ports: take_map(object, map::EXCLUDED_PORTS)?,
@@ -77,7 +77,7 @@ impl Tables {
 
     /// Makes a namespace unknown again.
     pub(super) fn remove_namespace(&mut self, cookie: u64) -> Result<(), RedirectError> {
-        gone(self.namespaces.remove(&NamespaceCookie::new(cookie)))
+        ignore_missing(self.namespaces.remove(&NamespaceCookie::new(cookie)))
             .map_err(RedirectError::map(map::NAMESPACES, "remove a namespace"))
     }
 
@@ -109,7 +109,7 @@ impl Tables {
 
         let old_ports = std::mem::replace(&mut written.ports, ports);
         for port in old_ports.difference(&written.ports) {
-            gone(
+            ignore_missing(
                 self.excluded_ports
                     .remove(&ExcludedPort::new(namespace, port.to_be_bytes())),
             )
@@ -117,7 +117,7 @@ impl Tables {
         }
         let old_blocks = std::mem::replace(&mut written.blocks, blocks.into_keys().collect());
         for &(length, block) in old_blocks.difference(&written.blocks) {
-            gone(self.excluded_blocks.remove(&Key::new(length, block)))
+            ignore_missing(self.excluded_blocks.remove(&Key::new(length, block)))
                 .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block"))?;
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Tables {
         let addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
         for address in &addresses {
             let bytes = mapped(*address);
-            let (plaintext, hbone) = listeners.of_family(*address);
+            let (plaintext, hbone) = listeners.descriptors_for(*address);
             for (listener, socket) in [(Listener::Plaintext, plaintext), (Listener::Hbone, hbone)] {
                 let Some(socket) = socket else { continue };
                 self.set_listener(ListenerKey::new(bytes, listener), socket)?;
@@ -167,10 +167,10 @@ impl Tables {
             return Ok(());
         }
         for listener in [Listener::Plaintext, Listener::Hbone] {
-            gone(self.listeners.remove(&ListenerKey::new(bytes, listener)))
+            ignore_missing(self.listeners.remove(&ListenerKey::new(bytes, listener)))
                 .map_err(RedirectError::map(map::LISTENERS, "remove a listener"))?;
         }
-        gone(self.pod_addresses.remove(&bytes))
+        ignore_missing(self.pod_addresses.remove(&bytes))
             .map_err(RedirectError::map(map::POD_ADDRESSES, "remove an address"))
     }
 
@@ -191,13 +191,15 @@ impl Tables {
                 .excluded_ports
                 .remove(&ExcludedPort::new(namespace, port.to_be_bytes()));
             result = result.and(
-                gone(removed).map_err(RedirectError::map(map::EXCLUDED_PORTS, "remove a port")),
+                ignore_missing(removed)
+                    .map_err(RedirectError::map(map::EXCLUDED_PORTS, "remove a port")),
             );
         }
         for (length, block) in written.blocks.drain() {
             let removed = self.excluded_blocks.remove(&Key::new(length, block));
             result = result.and(
-                gone(removed).map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block")),
+                ignore_missing(removed)
+                    .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block")),
             );
         }
         result
@@ -284,7 +286,7 @@ pub struct TableSizes {
 }
 
 /// Removing what isn't there is no failure.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

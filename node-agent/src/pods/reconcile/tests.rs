@@ -1,28 +1,21 @@
-use weft_model::SpiffeId;
-use weft_model::workload::{CaptureExclusions, Enrolment, WorkloadLabels};
+use weft_model::workload::Enrolment;
 
 use super::*;
-
-fn workload(name: &str, node: &str, enrolment: Enrolment) -> Arc<Workload> {
-    let trust_domain = "cluster.local".parse().unwrap();
-    Arc::new(Workload {
-        uid: WorkloadUid::from(name),
-        name: name.into(),
-        identity: SpiffeId::new(trust_domain, "default", name).unwrap(),
-        addresses: vec!["10.0.0.1".parse().unwrap()],
-        node: node.into(),
-        enrolment,
-        mtls_mode: Default::default(),
-        egress_mode: Default::default(),
-        exclusions: CaptureExclusions::default(),
-        locality: Default::default(),
-        network_namespace: "".into(),
-        labels: WorkloadLabels::default(),
-    })
-}
+use crate::pods::fixtures::{enrolled_as, workload};
 
 fn enrolled(name: &str) -> Arc<Workload> {
-    workload(name, "node-1", Enrolment::Pending)
+    enrolled_as(name, Enrolment::Pending)
+}
+
+fn outside(name: &str) -> Arc<Workload> {
+    enrolled_as(name, Enrolment::Outside)
+}
+
+fn on_another_node(name: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        node: "node-2".into(),
+        ..workload(name)
+    })
 }
 
 fn wanted(workloads: &[&Arc<Workload>]) -> BTreeMap<WorkloadUid, Arc<Workload>> {
@@ -39,11 +32,8 @@ fn tracked(pods: &[(&str, &Desired, bool)]) -> BTreeMap<WorkloadUid, TrackedPod>
 
 #[test]
 fn each_new_pod_of_this_node_gets_a_task_whether_it_is_in_the_mesh_or_not() {
-    let (web, api) = (
-        enrolled("web"),
-        workload("api", "node-1", Enrolment::Outside),
-    );
-    let elsewhere = workload("elsewhere", "node-2", Enrolment::Pending);
+    let (web, api) = (enrolled("web"), outside("api"));
+    let elsewhere = on_another_node("elsewhere");
     let actions = reconcile(&wanted(&[&web, &api, &elsewhere]), &tracked(&[]));
     assert_eq!(actions, [Action::Start(api), Action::Start(web)]);
 }
@@ -51,21 +41,24 @@ fn each_new_pod_of_this_node_gets_a_task_whether_it_is_in_the_mesh_or_not() {
 #[test]
 fn a_task_is_told_what_is_wanted_only_when_that_has_changed() {
     let web = enrolled("web");
-    let outside = workload("web", "node-1", Enrolment::Outside);
+    let outside = outside("web");
     let known = tracked(&[("web", &Desired::Enrolled(Arc::clone(&web)), false)]);
     assert_eq!(reconcile(&wanted(&[&web]), &known), []);
     assert_eq!(
         reconcile(&wanted(&[&outside]), &known),
-        [Action::Tell(web.uid.clone(), Desired::Outside(outside))]
+        [Action::SetDesired(
+            web.uid.clone(),
+            Desired::Outside(outside)
+        )]
     );
 }
 
 #[test]
 fn a_pod_that_is_gone_or_on_another_node_by_now_is_told_to_go_and_kept_until_it_has() {
     let web = enrolled("web");
-    let moved = workload("web", "node-2", Enrolment::Pending);
+    let moved = on_another_node("web");
     let known = tracked(&[("web", &Desired::Enrolled(Arc::clone(&web)), false)]);
-    let gone = [Action::Tell(web.uid.clone(), Desired::Gone)];
+    let gone = [Action::SetDesired(web.uid.clone(), Desired::Gone)];
     assert_eq!(reconcile(&wanted(&[]), &known), gone);
     assert_eq!(reconcile(&wanted(&[&moved]), &known), gone);
     let leaving = tracked(&[("web", &Desired::Gone, false)]);
@@ -83,7 +76,7 @@ fn a_pod_that_comes_back_is_told_while_its_task_runs_and_started_anew_afterwards
     let leaving = tracked(&[("web", &Desired::Gone, false)]);
     assert_eq!(
         reconcile(&wanted(&[&web]), &leaving),
-        [Action::Tell(
+        [Action::SetDesired(
             web.uid.clone(),
             Desired::Enrolled(Arc::clone(&web))
         )]

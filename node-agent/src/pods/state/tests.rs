@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
-use super::*;
 use proptest::prelude::*;
-use weft_model::SpiffeId;
-use weft_model::mtls::MtlsMode;
-use weft_model::workload::{CaptureExclusions, Enrolment, WorkloadLabels, WorkloadUid};
+use weft_model::workload::Enrolment;
+
+use super::*;
+use crate::pods::fixtures;
 
 const FIRST: NamespaceIdentity = NamespaceIdentity {
     device: 4,
@@ -16,20 +16,10 @@ const SECOND: NamespaceIdentity = NamespaceIdentity {
 };
 
 fn workload(account: &str, mtls_mode: MtlsMode) -> Arc<Workload> {
-    let trust_domain = "cluster.local".parse().unwrap();
     Arc::new(Workload {
-        uid: WorkloadUid::from("web"),
-        name: "web".into(),
-        identity: SpiffeId::new(trust_domain, "default", account).unwrap(),
-        addresses: vec!["10.0.0.1".parse().unwrap()],
-        node: "node-1".into(),
-        enrolment: Enrolment::Pending,
+        identity: fixtures::identity(account),
         mtls_mode,
-        egress_mode: Default::default(),
-        exclusions: CaptureExclusions::default(),
-        locality: Default::default(),
-        network_namespace: "".into(),
-        labels: WorkloadLabels::default(),
+        ..fixtures::workload("web")
     })
 }
 
@@ -126,7 +116,7 @@ impl World {
     }
 
     /// Steps until there is nothing to do; returns them.
-    fn settle(&mut self, desired: &Desired, found: Option<NamespaceIdentity>) -> Vec<Step> {
+    fn run_to_rest(&mut self, desired: &Desired, found: Option<NamespaceIdentity>) -> Vec<Step> {
         let mut steps = Vec::new();
         while !self.finished {
             let step = self.state.next_step(desired, found, self.now);
@@ -145,10 +135,10 @@ impl World {
 fn a_pod_leaves_outbound_first_and_inbound_after_a_grace() {
     let mut world = World::new();
     assert_eq!(
-        world.settle(&Desired::Enrolled(web()), Some(FIRST)),
+        world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST)),
         [Step::Capture]
     );
-    let steps = world.settle(&Desired::Gone, Some(FIRST));
+    let steps = world.run_to_rest(&Desired::Gone, Some(FIRST));
     assert_eq!(steps[0], Step::StopOutbound);
     assert!(matches!(steps[1], Step::AwaitGrace(_)), "{steps:?}");
     assert_eq!(steps[2..], [Step::Release, Step::Finish]);
@@ -158,9 +148,9 @@ fn a_pod_leaves_outbound_first_and_inbound_after_a_grace() {
 fn a_pod_whose_namespace_was_replaced_is_captured_anew_without_waiting() {
     let mut world = World::new();
     let desired = Desired::Enrolled(web());
-    world.settle(&desired, Some(FIRST));
+    world.run_to_rest(&desired, Some(FIRST));
     assert_eq!(
-        world.settle(&desired, Some(SECOND)),
+        world.run_to_rest(&desired, Some(SECOND)),
         [Step::Release, Step::Capture]
     );
     assert_eq!(world.state, State::Captured(Pod(web(), SECOND)));
@@ -170,19 +160,19 @@ fn a_pod_whose_namespace_was_replaced_is_captured_anew_without_waiting() {
 fn a_pod_stays_captured_while_its_namespace_has_no_name() {
     let mut world = World::new();
     let desired = Desired::Enrolled(web());
-    world.settle(&desired, Some(FIRST));
-    assert_eq!(world.settle(&desired, None), []);
+    world.run_to_rest(&desired, Some(FIRST));
+    assert_eq!(world.run_to_rest(&desired, None), []);
 }
 
 #[test]
 fn another_mode_is_applied_live_and_another_identity_from_scratch() {
     let mut world = World::new();
-    world.settle(&Desired::Enrolled(web()), Some(FIRST));
+    world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     let strict = Desired::Enrolled(workload("web", MtlsMode::Strict));
-    assert_eq!(world.settle(&strict, Some(FIRST)), [Step::Update]);
+    assert_eq!(world.run_to_rest(&strict, Some(FIRST)), [Step::Update]);
     let other = Desired::Enrolled(workload("other", MtlsMode::Strict));
     assert_eq!(
-        world.settle(&other, Some(FIRST)),
+        world.run_to_rest(&other, Some(FIRST)),
         [Step::Release, Step::Capture]
     );
 }
@@ -190,13 +180,13 @@ fn another_mode_is_applied_live_and_another_identity_from_scratch() {
 #[test]
 fn progress_of_the_enrolment_itself_changes_nothing() {
     let mut world = World::new();
-    world.settle(&Desired::Enrolled(web()), Some(FIRST));
+    world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     let captured = Workload {
         enrolment: Enrolment::Captured,
         ..Workload::clone(&web())
     };
     assert_eq!(
-        world.settle(&Desired::Enrolled(Arc::new(captured)), Some(FIRST)),
+        world.run_to_rest(&Desired::Enrolled(Arc::new(captured)), Some(FIRST)),
         []
     );
 }
@@ -204,9 +194,9 @@ fn progress_of_the_enrolment_itself_changes_nothing() {
 #[test]
 fn a_pod_that_comes_back_while_leaving_is_captured_again_at_once() {
     let mut world = World::new();
-    world.settle(&Desired::Enrolled(web()), Some(FIRST));
+    world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     world.perform(Step::StopOutbound, &Desired::Gone, Some(FIRST));
-    let steps = world.settle(&Desired::Enrolled(web()), Some(FIRST));
+    let steps = world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     assert_eq!(steps, [Step::Resume]);
 }
 
@@ -218,8 +208,8 @@ fn a_strict_pod_stays_enforced_without_the_agent_where_that_is_possible() {
         (MtlsMode::Permissive, true, Step::StopOutbound),
     ] {
         let mut world = World::new();
-        world.settle(&Desired::Enrolled(workload("web", mode)), Some(FIRST));
-        let steps = world.settle(&Desired::Stopping { is_pinned }, Some(FIRST));
+        world.run_to_rest(&Desired::Enrolled(workload("web", mode)), Some(FIRST));
+        let steps = world.run_to_rest(&Desired::Stopping { is_pinned }, Some(FIRST));
         assert_eq!(steps[0], first, "{mode}, is_pinned: {is_pinned}");
         assert_eq!(steps.last(), Some(&Step::Finish));
     }
@@ -256,7 +246,7 @@ proptest! {
         let mut world = World::new();
         for (desired, found) in history {
             world.finished = false;
-            world.settle(&desired, found);
+            world.run_to_rest(&desired, found);
             let captured = matches!(world.state, State::Captured(_));
             prop_assert_eq!(captured, world.reported);
             match (&desired, &world.state) {
