@@ -23,7 +23,7 @@ impl AdminPages {
     /// The pages of an agent, with its own metrics among the proxy's.
     pub(crate) fn new(node: &Arc<NodeContext>) -> Self {
         let runtime = &node.runtime;
-        let own = AgentMetrics::new(Arc::clone(node));
+        let own = AgentMetrics::new(node);
         let metrics = runtime.node.telemetry.metrics();
         metrics.register(|registry| registry.register_collector(Box::new(own)));
         let (described, discovery) = (Arc::clone(node), runtime.discovery());

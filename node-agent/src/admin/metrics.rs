@@ -11,13 +11,17 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 use weft_proxy::discovery::DiscoveryStatus;
+use weft_proxy::identity::CertificateManager;
 
-use crate::pods::{NodeContext, PodPhase};
+use crate::pods::{NodeContext, PodPhase, PodStatuses};
+use crate::redirect::Redirect;
 
 /// The agent's metrics, all named `weft_*`.
 #[derive(Debug)]
 pub(crate) struct AgentMetrics {
-    node: Arc<NodeContext>,
+    statuses: PodStatuses,
+    redirect: Arc<Redirect>,
+    certificates: Arc<CertificateManager>,
     discovery: watch::Receiver<DiscoveryStatus>,
 }
 
@@ -32,9 +36,14 @@ impl Collector for AgentMetrics {
 
 impl AgentMetrics {
     /// The metrics of an agent.
-    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
-        let discovery = node.runtime.discovery();
-        Self { node, discovery }
+    pub(crate) fn new(node: &NodeContext) -> Self {
+        // Not the whole node: it owns the registry that owns this.
+        Self {
+            statuses: node.statuses.clone(),
+            redirect: Arc::clone(&node.redirect),
+            certificates: Arc::clone(&node.runtime.certificates),
+            discovery: node.runtime.discovery(),
+        }
     }
 
     fn capture_states(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
@@ -44,7 +53,7 @@ impl AgentMetrics {
             None,
             MetricType::Gauge,
         )?;
-        for pod in self.node.statuses.snapshot().values() {
+        for pod in self.statuses.snapshot().values() {
             for phase in PodPhase::ALL {
                 let labels = [
                     ("namespace", &*pod.namespace),
@@ -66,7 +75,7 @@ impl AgentMetrics {
             None,
             MetricType::Counter,
         )?;
-        for counter in self.node.redirect.counters() {
+        for counter in self.redirect.counters() {
             let labels = [
                 ("program", counter.program),
                 ("verdict", counter.verdict),
@@ -84,7 +93,7 @@ impl AgentMetrics {
             None,
             MetricType::Gauge,
         )?;
-        for (identity, expiry) in self.node.runtime.certificates.expiries() {
+        for (identity, expiry) in self.certificates.expiries() {
             let labels = [("identity", identity.to_string())];
             ConstGauge::new(seconds(expiry)).encode(metric.encode_family(&labels)?)?;
         }

@@ -16,7 +16,7 @@ pub(crate) struct NodeContext {
     /// Starts the pods' proxies.
     pub(crate) runtime: Runtime,
     /// Hands the pods' connections to them.
-    pub(crate) redirect: Redirect,
+    pub(crate) redirect: Arc<Redirect>,
     /// Finds the pods' network namespaces.
     pub(crate) namespaces: Arc<PodNamespaces>,
     /// The status of every pod.

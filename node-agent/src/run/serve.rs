@@ -35,7 +35,7 @@ pub(super) async fn serve(arguments: RunArguments) -> Result<(), RunError> {
     };
     let node = Arc::new(NodeContext {
         runtime: runtime(&arguments)?,
-        redirect,
+        redirect: Arc::new(redirect),
         namespaces: PodNamespaces::watch().map_err(RunError::OwnNamespace)?,
         statuses: PodStatuses::default(),
         drains: TaskTracker::new(),
