@@ -1,10 +1,10 @@
 //! The network namespaces of this node's pods.
 //!
 //! * [`NetworkNamespace`]: an open one; working inside it
-//! * [`PodNamespaces`]: the one that a pod has now, and notice when that changes; found by
-//!   its name or by the pod's processes ([`NamespaceLocation`], `processes`)
-//! * [`NamespaceClaim`]: keeps a namespace to one pod
-//! * [`pod_of_cgroups`]: the pod that a process belongs to
+//! * `PodNamespaces`: the one that a pod has now, and notice when that changes; found by
+//!   its name or by the pod's processes (`NamespaceLocation`, `processes`)
+//! * `NamespaceClaim`: keeps a namespace to one pod
+//! * `pod_of_cgroups`: the pod that a process belongs to
 
 mod cgroup_path;
 mod changes;
