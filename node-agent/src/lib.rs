@@ -1,8 +1,21 @@
-//! The parts of the node agent that reach into the kernel: network namespaces, the
-//! eBPF programs, and the sockets that the proxy opens inside a pod. A library so that
-//! the kernel tests can use them as the agent does.
+//! The node agent: takes the opted-in pods of one node into the mesh.
+//!
+//! It follows the control plane ([`weft_proxy::discovery`]), and for each pod of its node
+//! that opted in it obtains a certificate, starts a proxy on sockets inside the pod's network
+//! namespace, and has the kernel hand it the pod's connections. From the top down:
+//!
+//! * [`run`]: the program; what it starts in which order
+//! * `admin`: the pages for operators, kubelet and Prometheus
+//! * `pods`: the reconciler, a task for each pod with its states and steps
+//! * [`pod_sockets`]: the sockets that the proxy opens inside a pod
+//! * [`redirect`]: the kernel programs, the only user-space eBPF code
+//! * [`namespaces`]: the pods' network namespaces
+//!
+//! A library so that the kernel tests can use its parts as the agent does.
 
-pub mod netns;
+mod admin;
+pub mod namespaces;
 pub mod pod_sockets;
-pub mod processes;
+mod pods;
 pub mod redirect;
+pub mod run;

@@ -1,4 +1,4 @@
-//! The sockets of one pod, opened from the node: what [`Sockets`] is there.
+//! The sockets of one pod, opened from the node: how [`Sockets`] is done there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
 use weft_proxy::sockets::{Purpose, Sockets};
 
-use crate::netns::NetworkNamespace;
+use crate::namespaces::NetworkNamespace;
 use crate::redirect::SocketMaps;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.

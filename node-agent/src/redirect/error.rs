@@ -1,6 +1,5 @@
-//! What can go wrong between the agent and the kernel.
+//! Errors between the agent and the kernel.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,7 +8,12 @@ use aya::maps::MapError;
 use aya::pin::PinError;
 use aya::programs::ProgramError;
 
-/// Why connections can't be captured. Each message says what an operator can do.
+use super::capabilities::Capabilities;
+use super::cgroup::CgroupError;
+use super::pins::PinsError;
+use crate::namespaces::NamespaceError;
+
+/// A reason that connections can't be captured. Each message says what an operator can do.
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
     /// The agent was built without them.
@@ -21,7 +25,7 @@ pub enum RedirectError {
     /// The object doesn't fit this kernel, or the process may not load it.
     #[error("cannot load the eBPF object: {error}{}", hint(.error))]
     Object {
-        /// What aya or the kernel says.
+        /// The reason that aya or the kernel gives.
         error: Box<EbpfError>,
     },
     /// The object is not the one that this agent was written for.
@@ -40,36 +44,36 @@ pub enum RedirectError {
     Program {
         /// Its name.
         program: &'static str,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: Box<ProgramError>,
     },
     /// Not every program works on this node.
     #[error("this node cannot capture connections: {0}")]
-    Incapable(super::Capabilities),
+    Incapable(Capabilities),
     /// A map can't be read or written.
     #[error("cannot {action} in eBPF map {map}: {error}")]
     Map {
         /// Its name.
         map: &'static str,
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: MapError,
     },
     /// There is no usable cgroup v2 hierarchy.
     #[error("{0}")]
-    Cgroup(#[from] super::CgroupError),
+    Cgroup(#[from] CgroupError),
     /// The folder for pins can't be used.
     #[error("{0}")]
-    Pins(#[from] super::PinsError),
+    Pins(#[from] PinsError),
     /// A pin can't be made.
     #[error("cannot pin {name} at {path}: {error}")]
     Pin {
-        /// What is pinned.
+        /// The name of the map or program.
         name: String,
-        /// Where.
+        /// The path of the pin.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: PinError,
     },
     /// Capturing it would capture the node itself.
@@ -80,13 +84,13 @@ pub enum RedirectError {
     AlreadyCaptured,
     /// The node's own namespace can't be found out.
     #[error(transparent)]
-    Namespace(#[from] crate::netns::NamespaceError),
+    Namespace(#[from] NamespaceError),
     /// A pod's namespace can't be entered, or a scratch namespace made.
     #[error("cannot {action}: {error}")]
     System {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: io::Error,
     },
 }
@@ -129,7 +133,7 @@ fn program_hint(error: &ProgramError) -> &'static str {
     }
 }
 
-/// Whether the kernel's EPERM is anywhere below an error.
+/// True when the kernel's EPERM is anywhere below an error.
 fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -139,9 +143,4 @@ fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// Joins the reasons of several failures.
-pub(super) fn list(f: &mut fmt::Formatter<'_>, parts: &[String]) -> fmt::Result {
-    f.write_str(&parts.join("; "))
 }

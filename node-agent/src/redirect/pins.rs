@@ -1,4 +1,4 @@
-//! Pins: what keeps maps and links alive while no agent runs, so that a dead agent
+//! Pins: they keep maps and links alive while no agent runs, so that a dead agent
 //! leaves its pods refused rather than open.
 //!
 //! ```text
@@ -19,12 +19,12 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
 use weft_ebpf_common::SCHEMA_VERSION;
 
-use super::attach::namespace_of_lookup_pin;
+use super::programs::namespace_of_lookup_pin;
 
-/// Where a BPF file system usually is.
+/// The usual mount point of a BPF file system.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
-/// Why nothing can be pinned.
+/// A reason that nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
 pub enum PinsError {
     /// The folder is on no BPF file system, and none can be mounted.
@@ -36,19 +36,19 @@ pub enum PinsError {
     Mount {
         /// The pin directory.
         path: PathBuf,
-        /// Where a mount was tried.
+        /// The mount point that was tried.
         at: PathBuf,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: io::Error,
     },
     /// A file or folder there.
     #[error("cannot {action} {path}: {error}")]
     File {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's reason.
         error: io::Error,
     },
     /// Two agents must not share one.

@@ -1,115 +1,94 @@
-//! One captured pod.
+//! The redirection of one pod's connections.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
 
 use weft_ebpf_common::{NamespaceEntry, NamespaceRole};
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 
-use super::attach::{self, Attached};
-use super::maps::Written;
-use super::{Redirect, RedirectError, Shared, State};
-use crate::netns::NetworkNamespace;
+use super::error::RedirectError;
+use super::kernel::{Kernel, KernelState};
+use super::links::{self, ProgramLink};
+use super::listeners::PodListeners;
+use super::tables::PodEntries;
+use crate::namespaces::NetworkNamespace;
 
-/// One of the proxy's inbound listeners, in a pod's namespace.
+/// The form in which a pod's connections are redirected.
 #[derive(Clone, Copy, Debug)]
-pub struct ListenerPair<'a> {
-    /// Bound to an IPv4 address.
-    pub v4: BorrowedFd<'a>,
-    /// Bound to an IPv6 address; absent where the namespace has no IPv6.
-    pub v6: Option<BorrowedFd<'a>>,
-}
-
-/// The proxy's inbound listeners in a pod's namespace. The kernel forgets a listener by
-/// itself when it is closed, so none of its descriptors may be kept by others.
-#[derive(Clone, Copy, Debug)]
-pub struct PodListeners<'a> {
-    /// Takes everything that isn't HBONE.
-    pub plaintext: ListenerPair<'a>,
-    /// Takes connections to the HBONE port.
-    pub hbone: ListenerPair<'a>,
-}
-
-impl PodListeners<'_> {
-    /// Plaintext and HBONE listener for an address.
-    pub(super) fn of_family(&self, address: IpAddr) -> (Option<RawFd>, Option<RawFd>) {
-        let choose = |pair: &ListenerPair<'_>| match address.is_ipv4() {
-            true => Some(pair.v4.as_raw_fd()),
-            false => pair.v6.map(|fd| fd.as_raw_fd()),
-        };
-        (choose(&self.plaintext), choose(&self.hbone))
-    }
-}
-
-/// What it takes to capture a pod.
-#[derive(Clone, Copy, Debug)]
-pub struct PodCapture<'a> {
+pub struct PodRedirectConfig<'a> {
     /// The pod's network namespace.
     pub namespace: &'a NetworkNamespace,
     /// The pod's addresses.
     pub addresses: &'a [IpAddr],
     /// Outbound traffic left alone.
     pub exclusions: &'a CaptureExclusions,
-    /// Where arriving connections go.
+    /// The listeners that arriving connections go to.
     pub listeners: PodListeners<'a>,
-    /// Whether connections are refused or go on while the listeners are closed.
+    /// Strict: connections are refused while the listeners are closed; else they go on.
     pub mtls_mode: MtlsMode,
 }
 
-/// A captured pod. Released when dropped.
+/// The redirection of one pod's connections. Ends when dropped.
 #[derive(Debug)]
-pub struct CapturedPod {
-    shared: Arc<Shared>,
+pub struct PodRedirect {
+    kernel: Kernel,
     cookie: u64,
-    mode: MtlsMode,
-    written: Written,
-    lookup: Option<Attached>,
-    /// Whether anything is left to be taken back.
-    active: bool,
+    mtls_mode: MtlsMode,
+    entries: PodEntries,
+    lookup: Option<ProgramLink>,
+    /// There is something left to be removed.
+    is_active: bool,
 }
 
-impl Redirect {
+impl PodRedirect {
     /// Captures a pod: arriving connections first, then the ones that it opens. The
     /// outbound listener must be open already.
     ///
     /// # Errors
     /// When the namespace is the node's own or captured already, a table is full, or the
     /// program can't be attached; nothing changes then.
-    pub fn capture(&self, pod: &PodCapture<'_>) -> Result<CapturedPod, RedirectError> {
-        let cookie = pod.namespace.cookie();
-        let mut state = self.shared.state();
-        let State {
+    pub(super) fn start(
+        kernel: &Kernel,
+        config: &PodRedirectConfig<'_>,
+    ) -> Result<Self, RedirectError> {
+        let cookie = config.namespace.cookie();
+        let mut state = kernel.lock();
+        let KernelState {
             object,
             tables,
             pins,
             inherited,
             host,
-            captured: namespaces,
+            captured,
             ..
         } = &mut *state;
         if cookie == *host {
             return Err(RedirectError::HostNamespace);
         }
-        if !namespaces.insert(cookie) {
+        if !captured.insert(cookie) {
             return Err(RedirectError::AlreadyCaptured);
         }
         // Made first, so that a failure anywhere below releases what was done.
-        let mut captured = CapturedPod {
-            shared: Arc::clone(&self.shared),
+        let mut pod = Self {
+            kernel: kernel.clone(),
             cookie,
-            mode: pod.mtls_mode,
-            written: inherited.remove(&cookie).unwrap_or_default(),
+            mtls_mode: config.mtls_mode,
+            entries: inherited.remove(&cookie).unwrap_or_default(),
             lookup: None,
-            active: true,
+            is_active: true,
         };
         let mut capture = || {
-            tables.set_addresses(cookie, pod.addresses, &pod.listeners, &mut captured.written)?;
+            tables.set_addresses(
+                cookie,
+                config.addresses,
+                &config.listeners,
+                &mut pod.entries,
+            )?;
             let pins = pins.as_ref();
-            let lookup = attach::attach_lookup(object, pod.namespace, cookie, pod.mtls_mode, pins)?;
-            captured.lookup = Some(lookup);
-            tables.set_exclusions(cookie, pod.exclusions, &mut captured.written)?;
+            let (namespace, mode) = (config.namespace, config.mtls_mode);
+            let lookup = links::attach_lookup(object, namespace, cookie, mode, pins)?;
+            pod.lookup = Some(lookup);
+            tables.set_exclusions(cookie, config.exclusions, &mut pod.entries)?;
             match pins {
                 Some(pins) => Ok(pins.remove_older_lookups(cookie)?),
                 None => Ok(()),
@@ -118,39 +97,37 @@ impl Redirect {
         let result = capture();
         // Releasing takes the lock again.
         drop(state);
-        result.map(|()| captured)
+        result.map(|()| pod)
     }
-}
 
-impl CapturedPod {
     /// Changes what may change while a pod runs. The listeners are asked for again because
     /// nothing here keeps them open.
     ///
     /// # Errors
     /// When a table is full or the program can't be attached; the pod stays captured.
-    pub fn update(&mut self, pod: &PodCapture<'_>) -> Result<(), RedirectError> {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.state();
-        let State {
+    pub fn update(&mut self, config: &PodRedirectConfig<'_>) -> Result<(), RedirectError> {
+        let kernel = self.kernel.clone();
+        let mut state = kernel.lock();
+        let KernelState {
             object,
             tables,
             pins,
             ..
         } = &mut *state;
-        if pod.mtls_mode != self.mode || self.lookup.is_none() {
+        if config.mtls_mode != self.mtls_mode || self.lookup.is_none() {
             // Both run for a moment; a listener found by either wins over a refusal.
-            let (mode, pins) = (pod.mtls_mode, pins.as_ref());
-            let lookup = attach::attach_lookup(object, pod.namespace, self.cookie, mode, pins)?;
+            let (mode, pins) = (config.mtls_mode, pins.as_ref());
+            let lookup = links::attach_lookup(object, config.namespace, self.cookie, mode, pins)?;
             self.lookup = Some(lookup);
-            self.mode = mode;
+            self.mtls_mode = mode;
         }
         tables.set_addresses(
             self.cookie,
-            pod.addresses,
-            &pod.listeners,
-            &mut self.written,
+            config.addresses,
+            &config.listeners,
+            &mut self.entries,
         )?;
-        tables.set_exclusions(self.cookie, pod.exclusions, &mut self.written)
+        tables.set_exclusions(self.cookie, config.exclusions, &mut self.entries)
     }
 
     /// Lets the pod's new connections go out directly, while those that arrive still go
@@ -160,45 +137,46 @@ impl CapturedPod {
     /// When the kernel doesn't let the table be written.
     pub fn stop_outbound(&mut self) -> Result<(), RedirectError> {
         let entry = NamespaceEntry::new(NamespaceRole::Outside);
-        self.shared.state().tables.set_namespace(self.cookie, entry)
+        self.kernel.lock().tables.set_namespace(self.cookie, entry)
     }
 
     /// Takes the pod out. Its namespace is unknown afterwards; where unknown pods are
-    /// refused and this one lives on, say so with [`Redirect::know_outside`].
+    /// refused and this one lives on, say so with
+    /// [`Redirect::mark_outside`](super::Redirect::mark_outside).
     ///
     /// # Errors
     /// When something can't be taken back; everything else is.
     pub fn release(mut self) -> Result<(), RedirectError> {
-        self.take_back()
+        self.remove()
     }
 
     /// Leaves the pod captured when the agent ends, where a pin directory is used: see
-    /// [`Redirect::leave_enforced`].
+    /// [`Redirect::leave_enforced`](super::Redirect::leave_enforced).
     pub fn leave_enforced(mut self) {
         let Some(lookup) = self.lookup.take() else {
             return;
         };
-        self.active = !matches!(lookup, Attached::Pinned { .. });
+        self.is_active = !matches!(lookup, ProgramLink::Pinned { .. });
         lookup.leave();
     }
 
-    fn take_back(&mut self) -> Result<(), RedirectError> {
-        if !std::mem::take(&mut self.active) {
+    fn remove(&mut self) -> Result<(), RedirectError> {
+        if !std::mem::take(&mut self.is_active) {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.state();
+        let kernel = self.kernel.clone();
+        let mut state = kernel.lock();
         state.captured.remove(&self.cookie);
         let outbound = state.tables.remove_namespace(self.cookie);
         self.lookup = None;
-        let rest = state.tables.take_back(self.cookie, &mut self.written);
+        let rest = state.tables.remove_entries(self.cookie, &mut self.entries);
         outbound.and(rest)
     }
 }
 
-impl Drop for CapturedPod {
+impl Drop for PodRedirect {
     fn drop(&mut self) {
-        if let Err(error) = self.take_back() {
+        if let Err(error) = self.remove() {
             tracing::warn!(%error, "a pod's capture could not be taken back completely");
         }
     }

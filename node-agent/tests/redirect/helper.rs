@@ -1,11 +1,14 @@
-//! What a helper process of a test does.
+//! The tasks of a test's helper process.
 
 use std::fs::File;
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use weft_model::mtls::MtlsMode;
-use weft_node_agent::netns::NetworkNamespace;
-use weft_node_agent::redirect::{PodCapture, Redirect, RedirectOptions};
+use weft_node_agent::namespaces::NetworkNamespace;
+use weft_node_agent::redirect::{PodRedirectConfig, Redirect, RedirectOptions};
 
 use crate::lab::{Listeners, address, dial};
 
@@ -13,7 +16,10 @@ pub(crate) fn run(what: &str) {
     let words: Vec<&str> = what.split(' ').collect();
     match words[..] {
         ["dial", to] => match dial(address(to)) {
-            Ok(_) => std::process::exit(0),
+            Ok(stream) => {
+                stay_until_looked_at(stream);
+                std::process::exit(0);
+            }
             Err(error) => {
                 println!("{error}");
                 std::process::exit(1);
@@ -22,6 +28,14 @@ pub(crate) fn run(what: &str) {
         ["die-as-agent", cgroup, pins, namespace, ip] => die_as_agent(cgroup, pins, namespace, ip),
         _ => panic!("an unknown task: {what}"),
     }
+}
+
+/// Waits until the other end closes: a process that has ended has no cgroup to be known by.
+fn stay_until_looked_at(mut stream: TcpStream) {
+    let limit = Some(Duration::from_secs(10));
+    stream.set_read_timeout(limit).expect("a stream");
+    // However it ends, the other end had its time.
+    let _ = stream.read(&mut [0]);
 }
 
 /// Captures a pod strictly, with pins, and dies without taking anything back.
@@ -38,7 +52,7 @@ fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
     };
     let net = weft_node_agent::pod_sockets::PodSockets::new(open(), redirect.sockets());
     let listeners = Listeners::open(&net);
-    let pod = PodCapture {
+    let pod = PodRedirectConfig {
         namespace: &open(),
         addresses: &[ip.parse().expect("an address")],
         exclusions: &Default::default(),

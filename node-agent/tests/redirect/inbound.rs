@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use weft_model::mtls::MtlsMode;
 use weft_model::ports::HBONE_PORT;
 use weft_model::workload::CaptureExclusions;
-use weft_node_agent::redirect::PodCapture;
+use weft_node_agent::redirect::PodRedirectConfig;
 use weft_proxy::sockets::Purpose;
 
 use crate::lab::{Captured, Lab, accept, address, dial, isolated};
@@ -254,7 +254,7 @@ fn an_address_that_has_passed_to_another_pod_stays_with_it() {
         // As when the old pod is released only after its address was given to the new one.
         let mut captured = new.captured;
         captured
-            .update(&PodCapture {
+            .update(&PodRedirectConfig {
                 namespace: &new.pod.namespace,
                 addresses: &[new.pod.v4(), new.pod.v6(), old.pod.v4()],
                 exclusions: &CaptureExclusions::default(),

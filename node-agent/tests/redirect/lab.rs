@@ -1,4 +1,4 @@
-//! Where a kernel test runs: a process of its own, in a cgroup of its own, with a
+//! The surroundings of a kernel test: a process of its own, in a cgroup of its own, with a
 //! network namespace that is the node's and one for each pod. Namespaces end with that
 //! process; the cgroups are removed by the process that started it, also after a crash.
 
@@ -16,11 +16,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
-use weft_node_agent::netns::NetworkNamespace;
+use weft_node_agent::namespaces::NetworkNamespace;
 use weft_node_agent::pod_sockets::PodSockets;
 use weft_node_agent::redirect::{
-    CapturedPod, ListenerPair, PodCapture, PodListeners, Redirect, RedirectOptions, SocketMaps,
-    UnknownPods,
+    ListenerPair, PodListeners, PodRedirect, PodRedirectConfig, Redirect, RedirectOptions,
+    SocketMaps, UnknownPods,
 };
 use weft_proxy::sockets::{self, Purpose, Sockets};
 
@@ -373,7 +373,7 @@ pub(crate) struct Captured {
     pub(crate) pod: Pod,
     pub(crate) net: PodSockets,
     pub(crate) listeners: Listeners,
-    pub(crate) captured: CapturedPod,
+    pub(crate) captured: PodRedirect,
     pub(crate) sockets: Arc<SocketMaps>,
 }
 
@@ -388,7 +388,7 @@ impl Captured {
         let listeners = Listeners::open(&net);
         let exclusions = exclusions(excluded);
         let captured = redirect
-            .capture(&PodCapture {
+            .capture(&PodRedirectConfig {
                 namespace: &pod.namespace,
                 addresses: &pod.addresses(),
                 exclusions: &exclusions,
@@ -415,7 +415,7 @@ impl Captured {
     }
 
     pub(crate) fn update(&mut self, mtls_mode: MtlsMode, excluded: &[&str]) {
-        let update = PodCapture {
+        let update = PodRedirectConfig {
             namespace: &self.pod.namespace,
             addresses: &self.pod.addresses(),
             exclusions: &exclusions(excluded),

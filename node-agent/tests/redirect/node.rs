@@ -12,7 +12,7 @@ use crate::lab::{Captured, Lab, accept, address, dial, eventually, isolated};
 
 const STRICT: MtlsMode = MtlsMode::Strict;
 
-/// Who the kernel says has opened a connection that the plaintext listener accepts next.
+/// The origin, as the kernel says, of the connection that the plaintext listener accepts next.
 fn origin(captured: &Captured, family: usize) -> PlaintextOrigin {
     let accepted = accept(&captured.listeners.plaintext[family]);
     captured.sockets.origin(accepted.as_fd())
@@ -44,7 +44,7 @@ fn another_pod_is_the_network() {
         let redirect = lab.redirect();
         let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
         let peer = lab.pod(20);
-        redirect.know_outside(&peer.namespace).unwrap();
+        redirect.mark_outside(&peer.namespace).unwrap();
         let _client = peer
             .run(|| dial(SocketAddr::new(captured.pod.v4(), 8080)))
             .unwrap();

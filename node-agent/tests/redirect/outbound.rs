@@ -305,11 +305,11 @@ fn unknown_pods_can_be_refused_until_they_are_known() {
         stranger
             .run(|| dial(within.local_addr().unwrap()))
             .expect("loopback is never refused");
-        redirect.know_outside(&stranger.namespace).unwrap();
+        redirect.mark_outside(&stranger.namespace).unwrap();
         for passed in dial_both() {
             passed.expect("a pod known to be outside passes");
         }
-        redirect.forget(&stranger.namespace).unwrap();
+        redirect.unmark_outside(&stranger.namespace).unwrap();
         for refused in dial_both() {
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         }

@@ -1,4 +1,4 @@
-//! What stays when the agent dies, and who removes it.
+//! Pins: they stay when the agent dies, and are removed by whoever comes after it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -96,7 +96,7 @@ fn a_successor_takes_over_what_a_dead_agent_left() {
         peer.run(|| dial(SocketAddr::new(captured.pod.v4(), 80)))
             .unwrap();
         accept(&captured.listeners.plaintext[0]);
-        redirect.collect_leftovers().unwrap();
+        redirect.remove_leftovers().unwrap();
         let folders = fs::read_dir(pins.join(version())).unwrap().flatten();
         let links =
             folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("links-"));
@@ -113,7 +113,7 @@ fn a_pod_that_has_left_the_mesh_meanwhile_is_let_go() {
         let application = pod.run(|| TcpListener::bind("10.9.0.10:8080")).unwrap();
         dead_agent(lab, &pod, &pins);
         let redirect = Redirect::load(&options(lab, &pins)).unwrap();
-        redirect.know_outside(&pod.namespace).unwrap();
+        redirect.mark_outside(&pod.namespace).unwrap();
         pod.run(|| dial(server.local_addr().unwrap())).expect("out");
         // The kernel takes an unpinned program off a moment later.
         eventually("the pod is reached", || {
@@ -132,7 +132,7 @@ fn leftovers_of_pods_that_are_gone_are_collected() {
         drop(pod);
         let redirect = Redirect::load(&options(lab, &pins)).unwrap();
         assert_eq!(redirect.table_sizes().pod_addresses, 1);
-        redirect.collect_leftovers().unwrap();
+        redirect.remove_leftovers().unwrap();
         let sizes = redirect.table_sizes();
         assert_eq!(
             (sizes.namespaces, sizes.pod_addresses),
@@ -156,7 +156,7 @@ fn an_agent_that_leaves_on_purpose_can_leave_its_pods_enforced() {
         } = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
         captured.leave_enforced();
         redirect.leave_enforced();
-        drop((listeners, net));
+        drop((redirect, listeners, net));
         let server = TcpListener::bind("10.9.0.1:7000").unwrap();
         let refused = pod.run(|| dial(server.local_addr().unwrap()));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);

@@ -10,9 +10,9 @@ use nix::mount::{MntFlags, umount2};
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
-use weft_node_agent::netns::NetworkNamespace;
+use weft_node_agent::namespaces::NetworkNamespace;
 use weft_node_agent::redirect::{
-    CgroupError, PodCapture, Redirect, RedirectError, RedirectOptions,
+    CgroupError, PodRedirectConfig, Redirect, RedirectError, RedirectOptions,
 };
 
 use crate::lab::{Captured, Lab, accept, address, block_on, dial, hierarchy, isolated};
@@ -154,7 +154,7 @@ fn the_nodes_own_namespace_is_never_captured() {
         let redirect = lab.redirect();
         let host = NetworkNamespace::current().unwrap();
         let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
-        let pod = PodCapture {
+        let pod = PodRedirectConfig {
             namespace: &host,
             addresses: &[],
             exclusions: &CaptureExclusions::default(),
@@ -164,8 +164,8 @@ fn the_nodes_own_namespace_is_never_captured() {
         let error = redirect.capture(&pod).unwrap_err();
         assert!(matches!(error, RedirectError::HostNamespace), "{error}");
         // What is said about a pod with hostNetwork must not be taken for the node itself.
-        redirect.know_outside(&host).unwrap();
-        redirect.forget(&host).unwrap();
+        redirect.mark_outside(&host).unwrap();
+        redirect.unmark_outside(&host).unwrap();
         let _client = dial(SocketAddr::new(captured.pod.v4(), 8080)).unwrap();
         let accepted = accept(&captured.listeners.plaintext[0]);
         let origin = captured.sockets.origin(accepted.as_fd());
@@ -186,7 +186,7 @@ fn a_namespace_is_captured_once() {
             sockets: _,
         } = captured;
         let (addresses, exclusions) = (pod.addresses(), CaptureExclusions::default());
-        let again = PodCapture {
+        let again = PodRedirectConfig {
             namespace: &pod.reopened(),
             addresses: &addresses,
             exclusions: &exclusions,
@@ -196,9 +196,9 @@ fn a_namespace_is_captured_once() {
         let error = redirect.capture(&again).unwrap_err();
         assert!(matches!(error, RedirectError::AlreadyCaptured), "{error}");
         redirect
-            .know_outside(&pod.namespace)
+            .mark_outside(&pod.namespace)
             .expect_err("it is captured");
-        redirect.forget(&pod.namespace).unwrap();
+        redirect.unmark_outside(&pod.namespace).unwrap();
         let _client = pod
             .run(|| dial(address("10.77.1.2:80")))
             .expect("the first is unharmed");

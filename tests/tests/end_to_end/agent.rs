@@ -20,6 +20,16 @@ fn security_of_a_call(mesh: &Mesh, node: u8, direction: &str) -> String {
 
 #[test]
 fn a_dead_agent_leaves_its_strict_pods_unreachable_rather_than_unprotected() {
+    strict_pods_are_unreachable_after(|mesh| mesh.kill_agent(2).unwrap());
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_leaves_its_strict_pods_unreachable_where_it_has_pins() {
+    strict_pods_are_unreachable_after(|mesh| mesh.stop_agent(2).unwrap());
+}
+
+/// Ends the agent of the second node, and later starts it again.
+fn strict_pods_are_unreachable_after(end_agent: impl FnOnce(&mut Mesh)) {
     let mut mesh = MeshBuilder::new(2)
         .pod(PodSpec::new("client", 1))
         .pod(PodSpec::new("web-2", 2))
@@ -30,7 +40,7 @@ fn a_dead_agent_leaves_its_strict_pods_unreachable_rather_than_unprotected() {
         .unwrap();
     serve_web(&mut mesh, &["web-2", "outside"]);
     let web = address(&mesh, "web-2", 8080);
-    mesh.kill_agent(2).unwrap();
+    end_agent(&mut mesh);
     let answer = curl(&mesh, "outside", web);
     assert!(
         answer.is_err(),

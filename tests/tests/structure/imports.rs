@@ -147,6 +147,30 @@ const MODULES: &[ModuleRule] = &[
         never: &["proxy/src/inbound", "proxy/src/listen"],
         why: "only listen/ knows both walks",
     },
+    ModuleRule {
+        below: "node-agent/src/namespaces",
+        but: &[],
+        never: &["node-agent/src/pods", "node-agent/src/redirect"],
+        why: "a namespace is found without knowing for what",
+    },
+    ModuleRule {
+        below: "node-agent/src/redirect",
+        but: &[],
+        never: &["node-agent/src/pods"],
+        why: "the kernel's part is mechanism: it knows no pod's state",
+    },
+    ModuleRule {
+        below: "node-agent/src/pods/state",
+        but: &[],
+        never: &["node-agent/src/pods/context", "node-agent/src/redirect"],
+        why: "the states of a pod are pure",
+    },
+    ModuleRule {
+        below: "node-agent/src/pods/reconcile",
+        but: &[],
+        never: &["node-agent/src/pods/context", "node-agent/src/redirect"],
+        why: "what is to be done is decided without doing it",
+    },
 ];
 
 /// Crates of others that only some files of a package may name.

@@ -1,0 +1,338 @@
+//! The network namespace that a pod has now, and notice when that changes. Where Kubernetes
+//! runs the pods they are found by their processes; where a manifest describes them, by
+//! the name of a namespace.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::watch;
+use weft_model::workload::WorkloadUid;
+
+use super::changes::ChangeNotice;
+use super::claims::{NamespaceClaim, NamespaceClaims};
+use super::error::PodNamespaceError;
+use super::location::NamespaceLocation;
+use super::network_namespace::{NAMED_NAMESPACES, NamespaceIdentity, NetworkNamespace};
+use super::processes::{Effort, Processes};
+
+/// The interval of looking anyway: a bind mount over a name raises no event.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The interval of looking for new processes while a pod's first one is awaited: it shall be
+/// captured before it connects to anybody.
+const EAGER_POLL: Duration = Duration::from_millis(10);
+/// The time for which that is done after a pod was heard of.
+const EAGER: Duration = Duration::from_secs(30);
+
+/// The network namespaces of this machine's pods.
+#[derive(Debug)]
+pub(crate) struct PodNamespaces {
+    directory: PathBuf,
+    processes: Mutex<Processes>,
+    /// Pods are awaited until then.
+    eager_until: watch::Sender<Option<Instant>>,
+    /// The agent's own, which no pod may have.
+    own: NamespaceIdentity,
+    changes: ChangeNotice,
+    claims: Arc<NamespaceClaims>,
+    /// Ends with this.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl PodNamespaces {
+    /// Starts to watch. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// When the agent's own namespace can't be read.
+    pub(crate) fn watch() -> std::io::Result<Arc<Self>> {
+        Self::watch_in(PathBuf::from(NAMED_NAMESPACES))
+    }
+
+    fn watch_in(directory: PathBuf) -> std::io::Result<Arc<Self>> {
+        let changes = ChangeNotice::new();
+        let watcher = watch_directory(&directory, changes.clone());
+        let own = NamespaceIdentity::read(Path::new("/proc/self/ns/net"))?;
+        let namespaces = Arc::new(Self {
+            directory,
+            processes: Mutex::new(Processes::new(own)),
+            eager_until: watch::Sender::new(None),
+            own,
+            claims: Arc::new(NamespaceClaims::new(changes.clone())),
+            changes,
+            _watcher: watcher,
+        });
+        // Pods that are there already must not look as if they were awaited.
+        namespaces.scan(Effort::Everything);
+        tokio::spawn(poll(Arc::downgrade(&namespaces)));
+        Ok(namespaces)
+    }
+
+    /// A pod was heard of whose first process may come any moment.
+    pub(crate) fn expect_pod(&self) {
+        self.eager_until.send_replace(Some(Instant::now() + EAGER));
+    }
+
+    /// Looks at processes; whoever waits is told when something changed.
+    fn scan(&self, effort: Effort) {
+        let scanned = self.processes().scan(effort, Instant::now());
+        match scanned {
+            // A name's mount raises no event, so everybody looks again now and then.
+            Ok(changed) if changed || effort == Effort::Everything => {
+                self.changes.notify();
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(target: "agent", %error, "can't read /proc"),
+        }
+    }
+
+    /// Notice that some namespace may have come, gone or changed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The namespace that a pod has now. None when there is none, or its name is just being
+    /// made.
+    pub(crate) fn find(&self, location: &NamespaceLocation) -> Option<NamespaceIdentity> {
+        match location {
+            NamespaceLocation::Named(name) => self.find_named(name),
+            NamespaceLocation::OfPod(uid) => self.processes().find(uid).map(|found| found.identity),
+        }
+    }
+
+    fn find_named(&self, name: &str) -> Option<NamespaceIdentity> {
+        if !is_file_name(name) {
+            return None;
+        }
+        let found = NamespaceIdentity::read(&self.directory.join(name)).ok()?;
+        // An empty file waits for its mount.
+        (found.device == self.own.device).then_some(found)
+    }
+
+    /// Opens a pod's namespace.
+    ///
+    /// # Errors
+    /// When it isn't the one that was found, any more.
+    pub(crate) fn open(
+        &self,
+        location: &NamespaceLocation,
+        expected: NamespaceIdentity,
+    ) -> Result<NetworkNamespace, PodNamespaceError> {
+        let namespace = match location {
+            NamespaceLocation::Named(name) => {
+                Some(NetworkNamespace::open(&self.directory.join(name))?)
+            }
+            NamespaceLocation::OfPod(uid) => {
+                let found = self.processes().find(uid);
+                match found {
+                    Some(found) => Processes::open(found)?,
+                    None => None,
+                }
+            }
+        };
+        namespace
+            .filter(|namespace| namespace.identity() == expected)
+            .ok_or_else(|| PodNamespaceError::Changed(location.clone()))
+    }
+
+    /// Checks that a namespace may be a pod's, and that no other pod uses it.
+    ///
+    /// # Errors
+    /// When it isn't so now.
+    pub(crate) fn check(
+        &self,
+        location: &NamespaceLocation,
+        identity: NamespaceIdentity,
+        pod: &WorkloadUid,
+    ) -> Result<(), PodNamespaceError> {
+        if let NamespaceLocation::Named(name) = location
+            && !is_file_name(name)
+        {
+            return Err(PodNamespaceError::Name(name.clone()));
+        }
+        if identity == self.own {
+            return Err(PodNamespaceError::Own(location.clone()));
+        }
+        if self.find(location) != Some(identity) {
+            return Err(PodNamespaceError::Changed(location.clone()));
+        }
+        match self.claims.owner(identity) {
+            Some(other) if other != *pod => Err(PodNamespaceError::Taken {
+                location: location.clone(),
+                pod: other,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reserves a namespace for a pod's proxy.
+    ///
+    /// # Errors
+    /// When it isn't one that the pod may have now.
+    pub(crate) fn claim(
+        &self,
+        location: &NamespaceLocation,
+        identity: NamespaceIdentity,
+        pod: &WorkloadUid,
+    ) -> Result<NamespaceClaim, PodNamespaceError> {
+        self.check(location, identity, pod)?;
+        let claim = self.claims.claim(identity, pod);
+        claim.ok_or(PodNamespaceError::Ending)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at everything now and then, and often at what is new while pods are awaited.
+async fn poll(namespaces: Weak<PodNamespaces>) {
+    let mut last_thorough = Instant::now();
+    loop {
+        let Some(namespaces) = namespaces.upgrade() else {
+            return;
+        };
+        let mut awaited = namespaces.eager_until.subscribe();
+        let until = *awaited.borrow_and_update();
+        if last_thorough.elapsed() >= POLL {
+            namespaces.scan(Effort::Everything);
+            last_thorough = Instant::now();
+        } else {
+            namespaces.scan(Effort::New);
+        }
+        drop(namespaces);
+        let is_eager = until.is_some_and(|until| Instant::now() < until);
+        let pause = if is_eager { EAGER_POLL } else { POLL };
+        // Ends early when a pod is heard of; also with the agent, whose end is above.
+        let _ = tokio::time::timeout(pause, awaited.changed()).await;
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+/// Polling alone does where watching doesn't work, only later.
+fn watch_directory(directory: &Path, changes: ChangeNotice) -> Option<RecommendedWatcher> {
+    let notice = move |event: notify::Result<notify::Event>| {
+        // Opening a namespace is an event, too, and changes nothing.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            changes.notify();
+        }
+    };
+    let watched = notify::recommended_watcher(notice).and_then(|mut watcher| {
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watched
+        .inspect_err(|error| {
+            tracing::warn!(%error, directory = %directory.display(), "can't watch; polling instead");
+        })
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Names in a directory of its own. A namespace of another kind stands for a pod's:
+    /// it is as good to tell apart, and needs no privilege.
+    fn fixture() -> (tempfile::TempDir, Arc<PodNamespaces>) {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/proc/self/ns/uts", directory.path().join("web")).unwrap();
+        symlink("/proc/self/ns/net", directory.path().join("own")).unwrap();
+        std::fs::write(directory.path().join("being-made"), "").unwrap();
+        let namespaces = PodNamespaces::watch_in(directory.path().to_owned()).unwrap();
+        (directory, namespaces)
+    }
+
+    fn named(name: &str) -> NamespaceLocation {
+        NamespaceLocation::Named(name.to_owned())
+    }
+
+    fn uid(name: &str) -> WorkloadUid {
+        WorkloadUid::from(name)
+    }
+
+    #[tokio::test]
+    async fn only_mounted_namespaces_of_this_directory_are_found() {
+        let (_directory, namespaces) = fixture();
+        assert!(namespaces.find(&named("web")).is_some());
+        for name in [
+            "missing",
+            "being-made",
+            "",
+            ".",
+            "..",
+            "../web",
+            "/proc/self/ns/uts",
+        ] {
+            assert_eq!(namespaces.find(&named(name)), None, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_agents_own_namespace_is_never_a_pods() {
+        let (_directory, namespaces) = fixture();
+        let own = namespaces.find(&named("own")).unwrap();
+        let error = namespaces
+            .claim(&named("own"), own, &uid("web"))
+            .unwrap_err();
+        assert!(matches!(error, PodNamespaceError::Own(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_means_another_namespace_by_now_is_refused() {
+        let (_directory, namespaces) = fixture();
+        let web = namespaces.find(&named("web")).unwrap();
+        let before = NamespaceIdentity {
+            inode: web.inode + 1,
+            ..web
+        };
+        let error = namespaces
+            .claim(&named("web"), before, &uid("web"))
+            .unwrap_err();
+        assert!(matches!(error, PodNamespaceError::Changed(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_serves_one_pod_at_a_time() {
+        let (_directory, namespaces) = fixture();
+        let web = namespaces.find(&named("web")).unwrap();
+        let claim = namespaces.claim(&named("web"), web, &uid("first")).unwrap();
+        let error = namespaces
+            .claim(&named("web"), web, &uid("second"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("still used for pod first"), "{error}");
+        let again = namespaces
+            .claim(&named("web"), web, &uid("first"))
+            .unwrap_err();
+        assert!(matches!(again, PodNamespaceError::Ending), "{again}");
+        assert!(namespaces.check(&named("web"), web, &uid("first")).is_ok());
+
+        let mut changed = namespaces.subscribe();
+        changed.mark_unchanged();
+        drop(claim);
+        assert!(
+            changed.has_changed().unwrap(),
+            "nobody was told that it is free"
+        );
+        assert!(namespaces.claim(&named("web"), web, &uid("second")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_new_name_is_noticed() {
+        let (directory, namespaces) = fixture();
+        let mut changed = namespaces.subscribe();
+        symlink("/proc/self/ns/uts", directory.path().join("api")).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(10), changed.changed()).await;
+        noticed.unwrap().unwrap();
+        assert!(namespaces.find(&named("api")).is_some());
+    }
+}

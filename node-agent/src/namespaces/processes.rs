@@ -1,0 +1,277 @@
+//! The network namespaces of pods by their processes, as `/proc` shows them: no container
+//! runtime is asked.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
+
+use super::cgroup_path::{normalized_uid, pod_of_cgroups};
+use super::network_namespace::{NamespaceError, NamespaceIdentity, NetworkNamespace};
+
+/// For how long a new process may still be on its way into its pod: a runtime forks it
+/// elsewhere and moves it.
+const SETTLING: Duration = Duration::from_secs(2);
+/// Longest `/proc/PID/cgroup` that is read, in bytes.
+const LONGEST: usize = 16 * 1024;
+
+/// The network namespace of a pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct PodNamespace {
+    /// It, to compare with others.
+    pub(crate) identity: NamespaceIdentity,
+    /// The oldest process in it: the sandbox's own, where there is one.
+    pub(crate) process: u32,
+    /// The start of that process, in ticks since boot.
+    started: u64,
+}
+
+/// The thoroughness of a look at processes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Effort {
+    /// At every process.
+    Everything,
+    /// At those that were not there a moment ago.
+    New,
+}
+
+/// The processes of this node, as `/proc` shows them.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    proc: PathBuf,
+    node: NamespaceIdentity,
+    /// The time at which each process was first seen.
+    seen: HashMap<u32, Instant>,
+    pods: HashMap<String, PodNamespace>,
+}
+
+impl Processes {
+    /// Those below `/proc`. `node` is the node's own network namespace, which no pod
+    /// can have.
+    pub(crate) fn new(node: NamespaceIdentity) -> Self {
+        Self::in_directory(PathBuf::from("/proc"), node)
+    }
+
+    fn in_directory(proc: PathBuf, node: NamespaceIdentity) -> Self {
+        Self {
+            proc,
+            node,
+            seen: HashMap::new(),
+            pods: HashMap::new(),
+        }
+    }
+
+    /// Looks again. True when a pod's namespace came, went or changed.
+    ///
+    /// # Errors
+    /// When `/proc` itself can't be read; a single process that is gone meanwhile is
+    /// none.
+    pub(crate) fn scan(&mut self, effort: Effort, now: Instant) -> io::Result<bool> {
+        let processes = process_ids(&self.proc)?;
+        self.seen.retain(|process, _| processes.contains(process));
+        let mut pods = match effort {
+            Effort::Everything => HashMap::new(),
+            Effort::New => self.pods.clone(),
+        };
+        for process in processes {
+            let first_seen = *self.seen.entry(process).or_insert(now);
+            let settled = now.duration_since(first_seen) > SETTLING;
+            if effort == Effort::New && settled {
+                continue;
+            }
+            // Whoever ends meanwhile is of no interest.
+            let Ok(Some((pod, found))) = self.find_pod_of(process) else {
+                continue;
+            };
+            pods.entry(pod)
+                .and_modify(|oldest| {
+                    if found.started < oldest.started || oldest.process == found.process {
+                        *oldest = found;
+                    }
+                })
+                .or_insert(found);
+        }
+        let changed = pods != self.pods;
+        self.pods = pods;
+        Ok(changed)
+    }
+
+    /// The network namespace of a pod, as last seen.
+    pub(crate) fn find(&self, pod: &str) -> Option<PodNamespace> {
+        self.pods.get(&normalized_uid(pod)).copied()
+    }
+
+    /// Pod and namespace of a process; None when it is in no pod, or in a pod without
+    /// a namespace of its own (yet).
+    ///
+    /// The directory stays bound to the process, so that another that gets its number
+    /// can't be taken for it.
+    fn find_pod_of(&self, process: u32) -> io::Result<Option<(String, PodNamespace)>> {
+        let directory = File::open(self.proc.join(process.to_string()))?;
+        let read_pod = || -> io::Result<Option<String>> {
+            Ok(pod_of_cgroups(&read_at(directory.as_fd(), "cgroup")?))
+        };
+        let Some(pod) = read_pod()? else {
+            return Ok(None);
+        };
+        // Follows the link to the namespace itself.
+        let namespace = fstatat(directory.as_fd(), "ns/net", AtFlags::empty())?;
+        let identity = NamespaceIdentity {
+            device: namespace.st_dev,
+            inode: namespace.st_ino,
+        };
+        let started = start_time(&read_at(directory.as_fd(), "stat")?);
+        // It may just be moving.
+        if read_pod()?.as_ref() != Some(&pod) || identity == self.node {
+            return Ok(None);
+        }
+        let found = PodNamespace {
+            identity,
+            process,
+            started: started.ok_or(io::ErrorKind::InvalidData)?,
+        };
+        Ok(Some((pod, found)))
+    }
+
+    /// Opens a pod's namespace, if it still is the one that was found.
+    ///
+    /// # Errors
+    /// When the process is gone, or its namespace can't be entered.
+    pub(crate) fn open(found: PodNamespace) -> Result<Option<NetworkNamespace>, NamespaceError> {
+        let namespace = NetworkNamespace::open_of_process(found.process)?;
+        Ok((namespace.identity() == found.identity).then_some(namespace))
+    }
+}
+
+fn process_ids(proc: &Path) -> io::Result<HashSet<u32>> {
+    let entries = fs::read_dir(proc)?;
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(numbers.collect())
+}
+
+fn read_at(directory: impl AsFd, name: &str) -> io::Result<String> {
+    use std::io::Read;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)). The second may hold anything.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UID: &str = "6f1c7a52-8f5e-4c1b-9d7e-0a1b2c3d4e5f";
+
+    #[test]
+    fn a_start_time_is_read_behind_any_name() {
+        let rest: Vec<_> = (3..=52).map(|field| field.to_string()).collect();
+        let stat = format!("7 (a) b) S {}", rest[1..].join(" "));
+        assert_eq!(start_time(&stat), Some(22));
+        assert_eq!(start_time("7 (x"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd(text in "\\PC*") {
+            let _ = start_time(&text);
+        }
+    }
+
+    /// A directory that looks like `/proc`, with namespaces of another kind for
+    /// processes to be in.
+    struct ProcDirectory {
+        directory: tempfile::TempDir,
+        processes: Processes,
+        now: Instant,
+    }
+
+    impl ProcDirectory {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let node = identity("/proc/self/ns/net");
+            let processes = Processes::in_directory(directory.path().to_owned(), node);
+            let now = Instant::now();
+            Self {
+                directory,
+                processes,
+                now,
+            }
+        }
+
+        fn process(&self, id: u32, started: u64, cgroup: &str, namespace: &str) {
+            let folder = self.directory.path().join(id.to_string());
+            fs::create_dir_all(folder.join("ns")).unwrap();
+            fs::write(folder.join("cgroup"), cgroup).unwrap();
+            let rest = "0 ".repeat(18);
+            fs::write(folder.join("stat"), format!("{id} (x) S {rest}{started} 0")).unwrap();
+            let _ = fs::remove_file(folder.join("ns/net"));
+            std::os::unix::fs::symlink(namespace, folder.join("ns/net")).unwrap();
+        }
+
+        fn end(&self, id: u32) {
+            fs::remove_dir_all(self.directory.path().join(id.to_string())).unwrap();
+        }
+
+        fn scan(&mut self, effort: Effort) -> bool {
+            self.processes.scan(effort, self.now).unwrap()
+        }
+    }
+
+    fn identity(path: &str) -> NamespaceIdentity {
+        NamespaceIdentity::read(Path::new(path)).unwrap()
+    }
+
+    const POD: &str = "/proc/self/ns/uts";
+    const OTHER: &str = "/proc/self/ns/ipc";
+    const NODE: &str = "/proc/self/ns/net";
+
+    fn cgroup() -> String {
+        format!("0::/kubepods/pod{UID}/c\n")
+    }
+
+    #[test]
+    fn a_pod_has_the_namespace_of_its_oldest_process_outside_the_nodes() {
+        let mut proc = ProcDirectory::new();
+        // On its way: in the pod's cgroup, but still in the node's namespace.
+        proc.process(5, 10, &cgroup(), NODE);
+        assert!(!proc.scan(Effort::Everything));
+        assert_eq!(proc.processes.find(UID), None);
+        proc.process(7, 30, &cgroup(), OTHER);
+        proc.process(6, 20, &cgroup(), POD);
+        assert!(proc.scan(Effort::Everything));
+        let found = proc.processes.find(UID).unwrap();
+        assert_eq!((found.identity, found.process), (identity(POD), 6));
+        proc.end(6);
+        proc.end(7);
+        assert!(proc.scan(Effort::Everything));
+        assert_eq!(proc.processes.find(UID), None);
+    }
+
+    #[test]
+    fn a_quick_look_sees_processes_that_are_new_or_just_moved() {
+        let mut proc = ProcDirectory::new();
+        proc.process(5, 10, "0::/\n", NODE);
+        proc.scan(Effort::New);
+        proc.process(5, 10, &cgroup(), POD);
+        assert!(proc.scan(Effort::New), "it moved into its pod");
+        // Later a look at what is new is enough to keep what is known.
+        proc.now += SETTLING * 2;
+        assert!(!proc.scan(Effort::New));
+        assert!(proc.processes.find(UID).is_some());
+    }
+}

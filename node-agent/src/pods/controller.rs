@@ -1,0 +1,171 @@
+//! Follows the mesh, and keeps a task for each pod of this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use weft_model::Mesh;
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_proxy::admin::Readiness;
+use weft_proxy::discovery::DiscoveryStatus;
+
+use super::context::NodeContext;
+use super::phase::PodPhase;
+use super::reconcile::{Action, TrackedPod, pods_of_node, reconcile};
+use super::state::Desired;
+use super::task::PodTask;
+
+/// Conditions of the agent's readiness. Each stays met once it is: one pod's trouble
+/// never takes the node out of service.
+const CONFIGURATION: &str = "configuration";
+/// Every pod that was to be captured when the configuration came has been tried.
+const PODS: &str = "pods";
+
+/// A moment more than the proxies get to drain, so that they can cut what is left.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
+
+/// Keeps a task for each pod of this node.
+#[derive(Debug)]
+pub(crate) struct PodController {
+    node: Arc<NodeContext>,
+    discovery: watch::Receiver<DiscoveryStatus>,
+    readiness: Arc<Readiness>,
+    is_ready: bool,
+    /// The pods that have a task, each with the wish that it follows.
+    pods: BTreeMap<WorkloadUid, watch::Sender<Desired>>,
+    tasks: JoinSet<()>,
+}
+
+impl PodController {
+    /// A controller that knows no pod yet.
+    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
+        let discovery = node.runtime.discovery();
+        let readiness = Arc::clone(&node.runtime.readiness);
+        readiness.unmet(
+            CONFIGURATION,
+            "the control plane has not sent everything yet",
+        );
+        readiness.unmet(PODS, "not every pod has been tried yet");
+        Self {
+            node,
+            discovery,
+            readiness,
+            is_ready: false,
+            pods: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Reconciles until `stop` says to stop; then releases every pod and waits for
+    /// their connections, no longer than the drain deadline.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut mesh = self.node.runtime.node.store.subscribe();
+        let mut statuses = self.node.statuses.subscribe();
+        loop {
+            mesh.mark_unchanged();
+            statuses.mark_unchanged();
+            self.discovery.mark_unchanged();
+            let snapshot = self.node.runtime.node.store.snapshot();
+            self.reconcile(&snapshot);
+            self.update_readiness(&snapshot);
+            // The senders of all four outlive this function.
+            tokio::select! {
+                _ = mesh.changed() => {}
+                _ = statuses.changed() => {}
+                _ = self.discovery.changed() => {}
+                Some(_) = self.tasks.join_next() => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        self.stop().await;
+    }
+
+    fn reconcile(&mut self, mesh: &Mesh) {
+        let wanted = pods_of_node(mesh.workloads(), &self.node.runtime.node.name);
+        for action in reconcile(&wanted, &self.tracked()) {
+            match action {
+                Action::Forget(uid) => {
+                    self.pods.remove(&uid);
+                    self.node.runtime.captures.release(&uid);
+                    self.node.statuses.remove(&uid);
+                }
+                Action::SetDesired(uid, desired) => {
+                    if let Some(pod) = self.pods.get(&uid) {
+                        pod.send_replace(desired);
+                    }
+                }
+                Action::Start(workload) => self.start(&workload),
+            }
+        }
+    }
+
+    fn tracked(&self) -> BTreeMap<WorkloadUid, TrackedPod> {
+        let tracked = self.pods.iter().map(|(uid, pod)| {
+            let pod = TrackedPod {
+                desired: pod.borrow().clone(),
+                // Its task has dropped the other end.
+                has_ended: pod.is_closed(),
+            };
+            (uid.clone(), pod)
+        });
+        tracked.collect()
+    }
+
+    fn start(&mut self, workload: &Arc<Workload>) {
+        let (sender, receiver) = watch::channel(Desired::for_workload(workload));
+        let task = PodTask::new(Arc::clone(&self.node), Arc::clone(workload), receiver);
+        self.pods.insert(workload.uid.clone(), sender);
+        self.tasks.spawn(task.run());
+    }
+
+    /// Ready once the whole configuration has come and each pod that it wants
+    /// captured was tried. Until then the control plane isn't told what is not
+    /// captured, either.
+    fn update_readiness(&mut self, mesh: &Mesh) {
+        if self.is_ready || !self.discovery.borrow().synchronized {
+            return;
+        }
+        self.readiness.met(CONFIGURATION);
+        let node = &self.node;
+        let mut enrolled = mesh.workloads().filter(|workload| {
+            *workload.node == *node.runtime.node.name && workload.enrolment.is_enrolled()
+        });
+        let is_tried = |workload: &Arc<Workload>| {
+            let phase = node.statuses.phase(&workload.uid);
+            phase.is_some_and(|phase| phase != PodPhase::Pending)
+        };
+        if !enrolled.all(is_tried) {
+            return;
+        }
+        self.readiness.met(PODS);
+        self.is_ready = true;
+        node.runtime.captures.complete();
+        if let Err(error) = node.redirect.remove_leftovers() {
+            tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
+        }
+        tracing::info!(target: "agent", pods = self.pods.len(), "ready");
+    }
+
+    async fn stop(mut self) {
+        self.readiness.unmet(PODS, "the agent is stopping");
+        let settings = self.node.settings;
+        let limit = tokio::time::Instant::now() + settings.drain_deadline + STOP_MARGIN;
+        tracing::info!(target: "agent", pods = self.pods.len(), "releasing every pod");
+        for pod in self.pods.values() {
+            pod.send_replace(Desired::Stopping {
+                is_pinned: settings.is_pinned,
+            });
+        }
+        let released = async {
+            // An error is a task that panicked; the others still count.
+            while self.tasks.join_next().await.is_some() {}
+            self.node.drains.close();
+            self.node.drains.wait().await;
+        };
+        if tokio::time::timeout_at(limit, released).await.is_err() {
+            tracing::warn!(target: "agent", "gave up waiting for pods to be released");
+        }
+    }
+}

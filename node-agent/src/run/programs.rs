@@ -1,0 +1,46 @@
+//! Loading the kernel programs, when it is this agent's turn.
+
+use std::time::Duration;
+
+use super::args::{RunArguments, UnknownPodsArgument};
+use crate::redirect::{PinsError, Redirect, RedirectError, RedirectOptions, UnknownPods};
+
+/// The interval at which a successor looks for its predecessor's end.
+const STAND_BY: Duration = Duration::from_millis(50);
+
+/// Loads the programs as soon as no other agent serves this node: a successor waits for
+/// its predecessor's end, and then takes over within moments.
+pub(super) async fn load_when_free(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
+    let mut is_announced = false;
+    loop {
+        match load(arguments) {
+            Err(RedirectError::Pins(PinsError::InUse(directory))) => {
+                if !std::mem::replace(&mut is_announced, true) {
+                    tracing::info!(directory = %directory.display(), "another agent serves this node; standing by until it ends");
+                }
+                tokio::time::sleep(STAND_BY).await;
+            }
+            loaded => return loaded,
+        }
+    }
+}
+
+fn load(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
+    // One line for each connection, when WEFT_LOG asks for it.
+    let log = tracing::enabled!(target: "weft_ebpf", tracing::Level::DEBUG);
+    let redirect = Redirect::load(&RedirectOptions {
+        cgroup: arguments.cgroup.clone(),
+        pods_cgroup: arguments.pods_cgroup.clone(),
+        unknown_pods: match arguments.unknown_pods {
+            UnknownPodsArgument::Allow => UnknownPods::Allow,
+            UnknownPodsArgument::Refuse => UnknownPods::Refuse,
+        },
+        pin_directory: arguments.pin_directory.clone(),
+        log,
+    })?;
+    if log {
+        tokio::spawn(redirect.read_log()?);
+    }
+    tracing::info!(capabilities = %redirect.capabilities(), "eBPF programs loaded and attached");
+    Ok(redirect)
+}
