@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const LANGUAGES: [&str; 6] = ["sh", "yaml", "rust", "text", "json", "mermaid"];
 /// Beginnings of lines that somebody would paste into a shell.
 const PROMPTS: [&str; 14] = [
-    "$ ", "# ", "cargo ", "cd ", "curl ", "docker ", "export ", "helm ", "ip ", "kind ", "kubectl ",
-    "nsenter ", "sudo ", "weft-",
+    "$ ", "# ", "cargo ", "cd ", "curl ", "docker ", "export ", "helm ", "ip ", "kind ",
+    "kubectl ", "nsenter ", "sudo ", "weft-",
 ];
 
 /// A Markdown document of the project.
@@ -61,7 +61,9 @@ pub(crate) fn documents() -> Vec<Document> {
 
 /// A document by its path from the top folder.
 pub(crate) fn document(file: &str) -> Document {
-    let found = documents().into_iter().find(|document| document.file == file);
+    let found = documents()
+        .into_iter()
+        .find(|document| document.file == file);
     found.unwrap_or_else(|| panic!("there is no {file}"))
 }
 
@@ -127,7 +129,9 @@ impl Document {
         }
         let code = |(number, text): &(usize, String)| {
             let spans = text.split('`').skip(1).step_by(2);
-            spans.map(|span| (*number, span.to_owned())).collect::<Vec<_>>()
+            spans
+                .map(|span| (*number, span.to_owned()))
+                .collect::<Vec<_>>()
         };
         paragraphs.iter().flat_map(code).collect()
     }
@@ -159,10 +163,9 @@ fn every_block_has_a_language_and_commands_are_only_in_those_of_sh() {
             continue;
         }
         for line in block.text.lines().map(str::trim_start) {
-            // What is an attribute in Rust is a comment in a shell.
             let is_command = |prompt: &&str| line.starts_with(*prompt);
             assert!(
-                !PROMPTS.iter().any(|prompt| is_command(prompt)),
+                !PROMPTS.iter().any(is_command),
                 "{block}: `{line}` is a command: it belongs in a block of sh, which is tested"
             );
         }

@@ -67,7 +67,10 @@ impl Flag {
     /// One more line of what is said of it.
     fn say(&mut self, line: &str) {
         // In the short layout notes follow the text on its line.
-        if let Some((text, note)) = line.rsplit_once(" [").filter(|(_, note)| note.ends_with(']')) {
+        if let Some((text, note)) = line
+            .rsplit_once(" [")
+            .filter(|(_, note)| note.ends_with(']'))
+        {
             self.say(text);
             return self.say(&format!("[{note}"));
         }

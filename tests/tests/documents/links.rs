@@ -26,7 +26,11 @@ fn anchors(text: &str) -> Vec<String> {
         .map(|line| {
             let title = line.trim_start_matches('#').trim().to_lowercase();
             let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
-            title.chars().filter(kept).collect::<String>().replace(' ', "-")
+            title
+                .chars()
+                .filter(kept)
+                .collect::<String>()
+                .replace(' ', "-")
         })
         .collect()
 }

@@ -88,18 +88,30 @@ fn every_series_is_documented_and_every_documented_one_exists() {
     let lacks: Vec<_> = existing.difference(&documented).collect();
     assert!(lacks.is_empty(), "{METRICS} has no row for {lacks:?}");
     let gone: Vec<_> = documented.difference(&existing).collect();
-    assert!(gone.is_empty(), "{METRICS} has what nothing measures: {gone:?}");
+    assert!(
+        gone.is_empty(),
+        "{METRICS} has what nothing measures: {gone:?}"
+    );
 }
 
 #[test]
 fn every_documented_field_of_the_access_log_is_written() {
     let source = fs::read_to_string(root().join("proxy/src/telemetry/access_log.rs")).unwrap();
-    let written = source.lines().filter_map(|line| line.trim().split_once(" = "));
+    let written = source
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = "));
     let written: BTreeSet<_> = written
         .map(|(name, _)| name.to_owned())
-        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c)))
+        .filter(|name| {
+            name.chars()
+                .all(|c| c.is_ascii_lowercase() || "._".contains(c))
+        })
         .collect();
-    assert_eq!(documented_fields(), written, "{ACCESS_LOG} and the sources differ");
+    assert_eq!(
+        documented_fields(),
+        written,
+        "{ACCESS_LOG} and the sources differ"
+    );
 }
 
 fn documented_fields() -> BTreeSet<String> {
@@ -119,12 +131,21 @@ pub(crate) fn check_labels(exposition: &str) {
         let name = line.split([' ', '{']).next().unwrap_or_default();
         let is_known = families.contains(name) || families.contains(family(name));
         assert!(is_known, "{METRICS} has no row for {name}");
-        let inside = line.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let inside = line
+            .split_once('{')
+            .and_then(|(_, rest)| rest.split_once('}'));
         let inside = inside.map_or("", |(inside, _)| inside);
-        for label in inside.split("\",").filter_map(|pair| pair.split_once("=\"")) {
+        for label in inside
+            .split("\",")
+            .filter_map(|pair| pair.split_once("=\""))
+        {
             // A bound of a bucket.
             let is_known = labels.contains(label.0) || label.0 == "le";
-            assert!(is_known, "{METRICS}: label `{}` of {name} is missing", label.0);
+            assert!(
+                is_known,
+                "{METRICS}: label `{}` of {name} is missing",
+                label.0
+            );
             count += 1;
         }
     }

@@ -45,7 +45,10 @@ cp agent.log control-plane.log \"$RESULTS\"
 ";
 
 #[test]
-#[cfg_attr(not(feature = "end-to-end"), ignore = "needs root and the programs built")]
+#[cfg_attr(
+    not(feature = "end-to-end"),
+    ignore = "needs root and the programs built"
+)]
 fn a_shell_runs_the_commands_of_all_pages() {
     if let Some(missing) = prerequisites::missing() {
         panic!("{missing}");

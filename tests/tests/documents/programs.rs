@@ -16,7 +16,10 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
 
 /// Lines of Cargo's own that documents may have, and why no test runs them.
 const CARGO: [(&str, &str); 4] = [
-    ("cargo build --workspace --bins", "whoever runs the tests has"),
+    (
+        "cargo build --workspace --bins",
+        "whoever runs the tests has",
+    ),
     ("cargo build --release", "how programs are published"),
     ("cargo fmt --all --check", "CI does"),
     ("cargo clippy --workspace --all-targets", "CI does"),
@@ -83,7 +86,9 @@ fn cargo_is_asked_for_nothing_that_is_not_known() {
             let line = command.join(" ");
             let is_known = of_program(&command).is_some()
                 || CARGO.iter().any(|(known, _)| *known == line)
-                || CARGO_BEGINNINGS.iter().any(|(known, _)| line.starts_with(known));
+                || CARGO_BEGINNINGS
+                    .iter()
+                    .any(|(known, _)| line.starts_with(known));
             assert!(is_known, "{block}: add `{line}` to {}", file!());
         }
     }

@@ -103,8 +103,14 @@ fn every_block_of_sh_has_somebody_who_checks_it() {
 
 #[test]
 fn a_block_that_two_would_check_is_refused() {
-    assert_eq!(try_checker_of("kubectl get pods\nhelm list"), Ok(Checker::Cluster));
-    assert_eq!(try_checker_of("# cargo\nweft-node-agent run &"), Ok(Checker::Playground));
+    assert_eq!(
+        try_checker_of("kubectl get pods\nhelm list"),
+        Ok(Checker::Cluster)
+    );
+    assert_eq!(
+        try_checker_of("# cargo\nweft-node-agent run &"),
+        Ok(Checker::Playground)
+    );
     for odd in ["kubectl get pods\ncurl x", "cargo test && ls", "# nothing"] {
         assert!(try_checker_of(odd).is_err(), "{odd}");
     }
