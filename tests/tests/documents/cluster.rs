@@ -12,19 +12,14 @@ use crate::script::{Checker, scripts, split};
 
 /// What of kubectl needs a kubelet or a scheduler: two words where the first alone doesn't
 /// say it.
-const NEEDS_A_NODE: [&str; 6] = [
-    "exec",
-    "logs",
-    "port-forward",
-    "rollout status",
-    "wait",
-    "delete daemonset",
-];
+const NEEDS_A_NODE: [&str; 4] = ["exec", "logs", "port-forward", "rollout status"];
 /// Flags of kubectl's that are written before its command, and take a word.
 const GLOBAL_FLAGS: [&str; 2] = ["--namespace", "--kubeconfig"];
-/// What the pages take for granted: a namespace with a pod whose agent has reported, and
-/// the kinds of the Gateway API's that are asked for.
+/// What the pages take for granted: a namespace with a pod.
 const SHOP: &str = include_str!("shop.yaml");
+/// What the pod's agent has reported.
+const CAPTURED: &str =
+    r#"{"status": {"conditions": [{"type": "weft.dev/Captured", "status": "True"}]}}"#;
 
 fn binaries(kits: &[Kit]) -> Binaries {
     let mut binaries = Binaries::api_server(root()).unwrap();
@@ -126,6 +121,16 @@ fn what_needs_no_node_works_on_a_real_api_server() {
     let binaries = binaries(&[Kit::ControllerManager]);
     let server = ApiServer::start_with(&binaries, &options).unwrap();
     server.kubectl().apply(SHOP).unwrap();
+    let patch = format!("--patch={CAPTURED}");
+    let report = [
+        "patch",
+        "pod",
+        "web",
+        "-n=shop",
+        "--subresource=status",
+        &patch,
+    ];
+    server.kubectl().run(&report).unwrap();
     let program = binaries.path("kubernetes/kubectl").unwrap();
     let mut count = 0;
     for block in pages() {
