@@ -171,67 +171,53 @@ proptest! {
     }
 }
 
+/// Asserts that a policy with this change is refused by the name of a field.
+fn assert_refused(field: &str, change: impl FnOnce(&mut v1::TrafficPolicy)) {
+    let valid = TrafficPolicy::new(NamespacedName::new("shop", "web"));
+    let mut message = v1::TrafficPolicy::from(&valid);
+    change(&mut message);
+    let error = TrafficPolicy::try_from(message).unwrap_err().to_string();
+    assert!(error.contains(field), "{error} names no {field}");
+}
+
 #[test]
 fn what_means_nothing_is_refused_by_the_name_of_its_field() {
-    let valid = v1::TrafficPolicy::from(&TrafficPolicy::new(NamespacedName::new("shop", "web")));
-    let error = |change: &dyn Fn(&mut v1::TrafficPolicy)| {
-        let mut message = valid.clone();
-        change(&mut message);
-        TrafficPolicy::try_from(message).unwrap_err().to_string()
-    };
+    assert_refused("name", |m| m.name.clear());
+    assert_refused("locality", |m| m.locality = 99);
+    assert_refused("load_balancer.kind", |m| m.load_balancer = None);
+    assert_refused("load_balancer.consistent_hash", |m| {
+        let key = Some(Key::Header("a b".into()));
+        let kind = Some(Kind::ConsistentHash(v1::HashKey { key }));
+        m.load_balancer = Some(v1::LoadBalancer { kind });
+    });
+    assert_refused("circuit_breaker.failure_ratio", |m| {
+        m.circuit_breaker = Some(v1::CircuitBreaker {
+            failure_ratio: Some(f64::NAN),
+            ..Default::default()
+        });
+    });
+    assert_refused("outlier_detection.max_ejected_percent", |m| {
+        m.outlier_detection = Some(v1::OutlierDetection {
+            max_ejected_percent: 101,
+            ..Default::default()
+        });
+    });
+    assert_refused("retry_budget.percent", |m| {
+        m.retry_budget = Some(v1::RetryBudget {
+            percent: 300,
+            ..Default::default()
+        });
+    });
+}
+
+#[test]
+fn a_fault_that_means_nothing_is_refused_by_the_name_of_its_field() {
     let fault = |kind, percent| vec![v1::Fault { kind, percent }];
-    type Case<'a> = (&'a dyn Fn(&mut v1::TrafficPolicy), &'a str);
-    let cases: [Case<'_>; 10] = [
-        (&|m| m.name.clear(), "name"),
-        (&|m| m.locality = 99, "locality"),
-        (&|m| m.load_balancer = None, "load_balancer.kind"),
-        (
-            &|m| {
-                let key = Some(Key::Header("a b".into()));
-                let kind = Some(Kind::ConsistentHash(v1::HashKey { key }));
-                m.load_balancer = Some(v1::LoadBalancer { kind });
-            },
-            "load_balancer.consistent_hash",
-        ),
-        (
-            &|m| {
-                m.circuit_breaker = Some(v1::CircuitBreaker {
-                    failure_ratio: Some(f64::NAN),
-                    ..Default::default()
-                });
-            },
-            "circuit_breaker.failure_ratio",
-        ),
-        (
-            &|m| {
-                m.outlier_detection = Some(v1::OutlierDetection {
-                    max_ejected_percent: 101,
-                    ..Default::default()
-                });
-            },
-            "outlier_detection.max_ejected_percent",
-        ),
-        (
-            &|m| {
-                m.retry_budget = Some(v1::RetryBudget {
-                    percent: 300,
-                    ..Default::default()
-                });
-            },
-            "retry_budget.percent",
-        ),
-        (&|m| m.faults = fault(None, 1.0), "faults.kind"),
-        (
-            &|m| m.faults = fault(Some(FaultMessage::HttpStatus(99)), 1.0),
-            "faults.kind",
-        ),
-        (
-            &|m| m.faults = fault(Some(FaultMessage::DelayUs(1)), 100.1),
-            "faults.percent",
-        ),
-    ];
-    for (change, field) in cases {
-        let error = error(change);
-        assert!(error.contains(field), "{error} names no {field}");
-    }
+    assert_refused("faults.kind", |m| m.faults = fault(None, 1.0));
+    assert_refused("faults.kind", |m| {
+        m.faults = fault(Some(FaultMessage::HttpStatus(99)), 1.0);
+    });
+    assert_refused("faults.percent", |m| {
+        m.faults = fault(Some(FaultMessage::DelayUs(1)), 100.1);
+    });
 }

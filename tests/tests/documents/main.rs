@@ -1,16 +1,24 @@
-//! What people read is true: every block of `sh` and `yaml` in README, docs/ and the like
-//! is run or parsed.
+//! What people read is true: every block of `sh` and `yaml` in README, docs/ and the like is
+//! run or parsed, and what tables list is what there is.
 //!
-//! * [`blocks`]: finding them
-//! * [`commands`]: every line of `sh` has a rule: it is a command line of our own programs,
-//!   which these parse; or a suite runs it; or the table says why nobody does
+//! * [`blocks`]: finding them. Nothing that somebody could paste into a shell hides in a
+//!   block of another language.
+//! * [`script`]: the commands of a block of `sh`, and who checks it: Cargo and our own
+//!   command-line parsers ([`programs`]), kubectl, Helm and a real API server ([`cluster`]),
+//!   or a shell that runs it as it stands ([`playground`])
 //! * [`manifests`]: every block of `yaml` goes where a reader would put it
-//!
-//! A block that no rule covers fails: add it to the table in its module.
+//! * [`flags`], [`metrics`]: tables of flags, series and fields
+//! * [`links`]: links lead somewhere, and the index has every page
 
 // Helpers of tests: what fails there fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod blocks;
-mod commands;
+mod cluster;
+mod flags;
+mod links;
 mod manifests;
+mod metrics;
+mod playground;
+mod programs;
+mod script;

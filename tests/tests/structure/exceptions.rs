@@ -27,10 +27,6 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, &str)] = &[
         "what_can_not_be_followed_is_named_by_its_field",
     ),
     ("control-plane/src/run.rs", "serve"),
-    (
-        "proto/src/traffic_policy/tests.rs",
-        "what_means_nothing_is_refused_by_the_name_of_its_field",
-    ),
 ];
 
 /// What `model` names although it should not: by file and name.

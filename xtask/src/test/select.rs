@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(
             suite,
             "test --no-fail-fast --package=weft-tests --package=weft-test-features \
-             --features=weft-tests/deploy --test=deploy"
+             --features=weft-tests/deploy --test=deploy --test=documents"
         );
         let package = arguments(&Options {
             package: vec!["weft-proxy".to_owned()],

@@ -54,11 +54,14 @@ const TARGETS: [(&str, &str, Suite); 9] = [
 ];
 
 /// Sources with tests that need more than others of their target.
-const SOURCES: [(&str, Suite); 4] = [
+const SOURCES: [(&str, Suite); 7] = [
     ("control-plane/src/rate_limit/redis", Suite::Redis),
     ("node-agent/src/redirect/load.rs", Suite::Kernel),
     ("tests/src/image/tests.rs", Suite::EndToEnd),
-    ("tests/tests/documents/commands.rs", Suite::EndToEnd),
+    ("tests/tests/documents/cluster.rs", Suite::Deploy),
+    ("tests/tests/documents/flags.rs", Suite::EndToEnd),
+    ("tests/tests/documents/playground.rs", Suite::EndToEnd),
+    ("tests/tests/documents/programs.rs", Suite::EndToEnd),
 ];
 
 impl Suite {
@@ -102,7 +105,12 @@ impl Suite {
                 Go(Kit::ControllerManager),
                 Go(Kit::GrpcClient),
             ],
-            Self::Deploy => &[Go(Kit::ApiServer), Go(Kit::Helm), Programs],
+            Self::Deploy => &[
+                Go(Kit::ApiServer),
+                Go(Kit::ControllerManager),
+                Go(Kit::Helm),
+                Programs,
+            ],
             Self::Kubernetes => &[
                 Kernel,
                 Programs,
