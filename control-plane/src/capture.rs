@@ -9,7 +9,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use weft_model::workload::WorkloadUid;
 
-use crate::index::Captured;
+use crate::index::CapturedPods;
 
 /// The file in the state directory.
 const FILE: &str = "captured.json";
@@ -38,7 +38,7 @@ pub(crate) enum CaptureStateError {
     },
 }
 
-/// Captured pods by node.
+/// CapturedPods pods by node.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 struct ByNode(BTreeMap<String, BTreeSet<String>>);
@@ -68,8 +68,8 @@ impl CaptureState {
     }
 
     /// All captured pods, each with the node that says so.
-    pub(crate) fn captured(&self) -> Captured {
-        let mut captured = Captured::new();
+    pub(crate) fn captured(&self) -> CapturedPods {
+        let mut captured = CapturedPods::new();
         for (node, uids) in &self.nodes.0 {
             let node: Arc<str> = node.as_str().into();
             let uids = uids.iter().map(|uid| WorkloadUid::from(uid.as_str()));
@@ -126,7 +126,10 @@ mod tests {
         assert!(!state.report("node-1", &uid, true));
         state.save().unwrap();
         let again = CaptureState::load(directory.path()).unwrap();
-        assert_eq!(again.captured(), Captured::from([(uid, "node-1".into())]));
+        assert_eq!(
+            again.captured(),
+            CapturedPods::from([(uid, "node-1".into())])
+        );
     }
 
     #[test]
@@ -137,7 +140,7 @@ mod tests {
         state.report("node-1", &a, true);
         state.report("node-2", &b, true);
         assert!(state.retain("node-1", &HashSet::new()));
-        assert_eq!(state.captured(), Captured::from([(b, "node-2".into())]));
+        assert_eq!(state.captured(), CapturedPods::from([(b, "node-2".into())]));
     }
 
     #[test]

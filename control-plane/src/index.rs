@@ -33,18 +33,18 @@ use crate::manifest::{Kind, Object, ObjectKey, PodObject};
 use crate::source::{Event, Origin};
 pub(crate) use conflict::Conflict;
 use objects::{Names, Objects};
-pub(crate) use policies::{PolicyVerdict, PolicyVerdicts};
+pub(crate) use policies::{PolicyStatus, PolicyStatuses};
 pub(crate) use resources::{ResourceKey, Resources};
-pub(crate) use routes::{Judgement, Verdict};
+pub(crate) use routes::{Condition, RouteStatus};
 
-/// Which pods are captured, with the node that says so.
-pub(crate) type Captured = HashMap<WorkloadUid, Arc<str>>;
+/// Captured pods, each with the node that reports it.
+pub(crate) type CapturedPods = HashMap<WorkloadUid, Arc<str>>;
 
 /// All objects, which pods are captured, and what follows from both.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     objects: Objects,
-    captured: Captured,
+    captured: CapturedPods,
     /// Whether the source tells of all ServiceAccounts, so that one that is missing
     /// doesn't exist.
     lists_service_accounts: bool,
@@ -59,9 +59,9 @@ pub(crate) struct Index {
     /// Services whose TrafficPolicies did.
     dirty_targets: Names,
     dirty_routes: BTreeSet<RouteKey>,
-    /// Routes that there is something else to say of since [`Index::judged`].
-    judged: BTreeSet<RouteKey>,
-    told: Told,
+    /// Routes whose status is another since [`Index::changed_route_statuses`] was asked.
+    changed_route_statuses: BTreeSet<RouteKey>,
+    published: Published,
 }
 
 /// The namespace whose external services are there for everybody's workloads: the control
@@ -77,7 +77,7 @@ impl Default for MeshNamespace {
 
 /// Why a node gets no certificate for an identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Uncertified {
+pub(crate) enum CertificateDenied {
     /// It serves nobody who is that.
     #[error("no enrolled pod of the node has that identity")]
     NoPod,
@@ -111,9 +111,9 @@ impl Claimant {
     }
 }
 
-/// What the changes so far amount to.
+/// Resources and statuses as the last [`Index::changes`] left them.
 #[derive(Debug, Default)]
-struct Told {
+struct Published {
     /// By pod.
     workloads: HashMap<NamespacedName, Workload>,
     services: HashMap<NamespacedName, Service>,
@@ -127,13 +127,13 @@ struct Told {
     pods: HashMap<WorkloadUid, NamespacedName>,
     /// By the Service that follows it.
     policies: HashMap<NamespacedName, TrafficPolicy>,
-    policy_verdicts: Arc<PolicyVerdicts>,
+    policy_statuses: Arc<PolicyStatuses>,
     /// Policies that nobody follows.
     policy_conflicts: BTreeMap<NamespacedName, Conflict>,
     routes: HashMap<RouteKey, Route>,
-    judgements: HashMap<RouteKey, Arc<Judgement>>,
+    route_statuses: HashMap<RouteKey, Arc<RouteStatus>>,
     /// Routes that are not in force as they should be.
-    troubled: BTreeMap<RouteKey, Vec<Conflict>>,
+    route_conflicts: BTreeMap<RouteKey, Vec<Conflict>>,
 }
 
 impl Index {
@@ -145,8 +145,8 @@ impl Index {
         }
     }
 
-    /// Takes in what became of an object, or of all of a kind.
-    pub(crate) fn take(&mut self, event: Event) {
+    /// Applies what became of an object, or of all of a kind.
+    pub(crate) fn handle_event(&mut self, event: Event) {
         match event {
             Event::Applied(origin, object) => self.apply(origin, object),
             Event::Deleted(origin, key) => self.delete(&origin, &key),
@@ -156,23 +156,23 @@ impl Index {
 
     fn apply(&mut self, origin: Origin, object: Object) {
         // Kubernetes tells of many changes that aren't any to the mesh.
-        if self.objects.holds(&origin, &object) {
+        if self.objects.contains(&origin, &object) {
             return;
         }
         let key = object.key();
-        self.touch(&key);
+        self.mark_dirty(&key);
         self.unclaim(&key);
         self.objects.insert(origin, object);
         self.claim(&key);
-        self.touch(&key);
+        self.mark_dirty(&key);
     }
 
     fn delete(&mut self, origin: &Origin, key: &ObjectKey) {
-        self.touch(key);
+        self.mark_dirty(key);
         self.unclaim(key);
         self.objects.remove(origin, key);
         self.claim(key);
-        self.touch(key);
+        self.mark_dirty(key);
     }
 
     fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
@@ -190,7 +190,7 @@ impl Index {
 
     /// These pods are captured, all others are not, other than those that say so
     /// themselves.
-    pub(crate) fn set_captured(&mut self, captured: Captured) {
+    pub(crate) fn set_captured(&mut self, captured: CapturedPods) {
         let changed = captured
             .iter()
             .filter(|(uid, node)| self.captured.get(*uid) != Some(*node))
@@ -200,49 +200,58 @@ impl Index {
                     .keys()
                     .filter(|uid| !captured.contains_key(*uid)),
             );
-        let pods = changed.filter_map(|uid| self.told.pods.get(uid).cloned());
+        let pods = changed.filter_map(|uid| self.published.pods.get(uid).cloned());
         self.dirty_pods.extend(pods);
         self.captured = captured;
     }
 
     /// The pod of that UID, as agents are told of it.
     pub(crate) fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
-        self.told.workloads.get(self.told.pods.get(uid)?)
+        self.published.workloads.get(self.published.pods.get(uid)?)
     }
 
     /// The pod of that UID, as it says itself.
     pub(crate) fn pod(&self, uid: &WorkloadUid) -> Option<&PodObject> {
-        self.objects.pods.get(self.told.pods.get(uid)?)
+        self.objects.pods.get(self.published.pods.get(uid)?)
     }
 
     /// All pods, as they say themselves.
     pub(crate) fn pods(&self) -> impl Iterator<Item = &PodObject> {
-        let pods = self.told.pods.values();
+        let pods = self.published.pods.values();
         pods.filter_map(|name| self.objects.pods.get(name))
     }
 
-    /// Whether that node may have a certificate for that identity.
+    /// Lets a node have a certificate for an identity.
     ///
     /// # Errors
-    /// Why not.
-    pub(crate) fn may_certify(&self, identity: &SpiffeId, node: &str) -> Result<(), Uncertified> {
+    /// Why it gets none.
+    pub(crate) fn authorize_certificate(
+        &self,
+        identity: &SpiffeId,
+        node: &str,
+    ) -> Result<(), CertificateDenied> {
         let key = (Arc::from(node), identity.clone());
-        if !self.told.identities.contains_key(&key) {
-            return Err(Uncertified::NoPod);
+        if !self.published.identities.contains_key(&key) {
+            return Err(CertificateDenied::NoPod);
         }
         let account = NamespacedName::new(identity.namespace(), identity.service_account());
         let exists = self.objects.service_accounts.get(&account).is_some();
         match exists || !self.lists_service_accounts {
             true => Ok(()),
-            false => Err(Uncertified::NoServiceAccount),
+            false => Err(CertificateDenied::NoServiceAccount),
         }
     }
 
     /// What had to be left out.
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        let policies = self.told.policy_conflicts.values();
-        let routes = self.told.troubled.values().flatten();
-        let left_out = self.told.left_out.values().chain(policies).chain(routes);
+        let policies = self.published.policy_conflicts.values();
+        let routes = self.published.route_conflicts.values().flatten();
+        let left_out = self
+            .published
+            .left_out
+            .values()
+            .chain(policies)
+            .chain(routes);
         left_out.chain(self.objects.duplicates())
     }
 
@@ -267,7 +276,7 @@ impl Index {
         }
         // A UID may have passed to another pod.
         let still_there = |change: &Change| match change {
-            Change::WorkloadRemoved(uid) => self.told.pods.contains_key(uid),
+            Change::WorkloadRemoved(uid) => self.published.pods.contains_key(uid),
             _ => false,
         };
         gone.retain(|change| !still_there(change));
@@ -275,8 +284,8 @@ impl Index {
         changes
     }
 
-    /// Marks what an object has a part in.
-    fn touch(&mut self, key: &ObjectKey) {
+    /// Marks as dirty what an object has a part in.
+    fn mark_dirty(&mut self, key: &ObjectKey) {
         let name = &key.name;
         match key.kind {
             Kind::Pod => {
@@ -287,13 +296,13 @@ impl Index {
                 if self.objects.policies_of.of(name).next().is_some() {
                     self.dirty_targets.insert(name.clone());
                 }
-                self.touch_routes_of(name);
+                self.mark_routes_of_dirty(name);
             }
             Kind::Route(kind) => {
                 let name = name.clone();
-                self.touch_route(RouteKey { kind, name });
+                self.mark_route_dirty(RouteKey { kind, name });
             }
-            Kind::TrafficPolicy => self.touch_policy(name),
+            Kind::TrafficPolicy => self.mark_policy_dirty(name),
             Kind::EndpointSlice => {
                 let service = self.objects.slices.get(name).map(|slice| &slice.service);
                 self.dirty_services.extend(service.cloned());
@@ -385,15 +394,15 @@ impl Index {
     ) {
         let new = match self.compute_pod(name) {
             Some(Ok(workload)) => {
-                self.told.left_out.remove(name);
+                self.published.left_out.remove(name);
                 Some(workload)
             }
             Some(Err(conflict)) => {
-                self.told.left_out.insert(name.clone(), conflict);
+                self.published.left_out.insert(name.clone(), conflict);
                 None
             }
             None => {
-                self.told.left_out.remove(name);
+                self.published.left_out.remove(name);
                 None
             }
         };
@@ -404,27 +413,27 @@ impl Index {
         });
         self.dirty_services
             .extend(selecting.map(|(name, _)| name.clone()));
-        let old = self.told.workloads.remove(name);
+        let old = self.published.workloads.remove(name);
         if old.as_ref().map(|old| &old.uid) != new.as_ref().map(|new| &new.uid) {
             let naming = self.objects.services_of.of(name).cloned();
             self.dirty_services.extend(naming);
             if let Some(old) = &old {
-                if self.told.pods.get(&old.uid) == Some(name) {
-                    self.told.pods.remove(&old.uid);
+                if self.published.pods.get(&old.uid) == Some(name) {
+                    self.published.pods.remove(&old.uid);
                 }
                 gone.push(Change::WorkloadRemoved(old.uid.clone()));
             }
         }
         if let Some(old) = &old {
-            self.told.forget_identity(old);
+            self.published.forget_identity(old);
         }
         if let Some(new) = new {
-            self.told.remember_identity(&new);
-            self.told.pods.insert(new.uid.clone(), name.clone());
+            self.published.remember_identity(&new);
+            self.published.pods.insert(new.uid.clone(), name.clone());
             if old.as_ref() != Some(&new) {
                 changes.push(Change::Workload(new.clone()));
             }
-            self.told.workloads.insert(name.clone(), new);
+            self.published.workloads.insert(name.clone(), new);
         }
     }
 
@@ -436,14 +445,14 @@ impl Index {
     ) {
         match self.objects.services.get(name) {
             Some(object) => {
-                if self.told.services.get(name) != Some(&object.service) {
+                if self.published.services.get(name) != Some(&object.service) {
                     changes.push(Change::Service(object.service.clone()));
-                    let told = &mut self.told.services;
-                    told.insert(name.clone(), object.service.clone());
+                    let published = &mut self.published.services;
+                    published.insert(name.clone(), object.service.clone());
                 }
             }
             None => {
-                if self.told.services.remove(name).is_some() {
+                if self.published.services.remove(name).is_some() {
                     gone.push(Change::ServiceRemoved(name.clone()));
                 }
             }
@@ -456,9 +465,9 @@ impl Index {
         changes: &mut Vec<Change>,
         gone: &mut Vec<Change>,
     ) {
-        let listed = |pod: &PodObject| self.told.pods.get(&pod.uid) == Some(&pod.key);
+        let listed = |pod: &PodObject| self.published.pods.get(&pod.uid) == Some(&pod.key);
         let new = compute::endpoints(name, &self.objects, listed);
-        let old = self.told.endpoints.remove(name).unwrap_or_default();
+        let old = self.published.endpoints.remove(name).unwrap_or_default();
         for (address, endpoint) in &new {
             if old.get(address) != Some(endpoint) {
                 changes.push(Change::Endpoint(endpoint.clone()));
@@ -471,12 +480,12 @@ impl Index {
             }));
         }
         if !new.is_empty() {
-            self.told.endpoints.insert(name.clone(), new);
+            self.published.endpoints.insert(name.clone(), new);
         }
     }
 }
 
-impl Told {
+impl Published {
     fn remember_identity(&mut self, workload: &Workload) {
         if workload.enrolment.is_enrolled() {
             let key = (Arc::clone(&workload.node), workload.identity.clone());

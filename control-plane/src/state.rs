@@ -12,7 +12,7 @@ use weft_model::workload::WorkloadUid;
 use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
-use crate::index::{Index, Judgement, PolicyVerdicts, Resources, Uncertified};
+use crate::index::{CertificateDenied, Index, PolicyStatuses, Resources, RouteStatus};
 use crate::manifest::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// The revision of the resources, for those that wait for the next.
     revision: watch::Sender<u64>,
     /// What is thought of TrafficPolicies, for who writes their status.
-    policy_verdicts: watch::Sender<Arc<PolicyVerdicts>>,
+    policy_verdicts: watch::Sender<Arc<PolicyStatuses>>,
     agents: Mutex<BTreeMap<String, AgentStatus>>,
     /// Routes whose status may have to be written. Nobody does in a directory.
     route_news: RouteNews,
@@ -212,7 +212,7 @@ impl State {
     }
 
     /// What is thought of TrafficPolicies; changes whenever that does.
-    pub(crate) fn policy_verdicts(&self) -> watch::Receiver<Arc<PolicyVerdicts>> {
+    pub(crate) fn policy_verdicts(&self) -> watch::Receiver<Arc<PolicyStatuses>> {
         self.policy_verdicts.subscribe()
     }
 
@@ -220,13 +220,17 @@ impl State {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn may_certify(&self, identity: &SpiffeId, node: &str) -> Result<(), Uncertified> {
-        self.lock().index.may_certify(identity, node)
+    pub(crate) fn may_certify(
+        &self,
+        identity: &SpiffeId,
+        node: &str,
+    ) -> Result<(), CertificateDenied> {
+        self.lock().index.authorize_certificate(identity, node)
     }
 
     /// What is thought of a route.
-    pub(crate) fn judgement(&self, route: &RouteKey) -> Option<Arc<Judgement>> {
-        self.lock().index.judgement(route).cloned()
+    pub(crate) fn judgement(&self, route: &RouteKey) -> Option<Arc<RouteStatus>> {
+        self.lock().index.route_status(route).cloned()
     }
 
     /// Routes whose status may have to be written.
@@ -278,7 +282,7 @@ impl State {
 
     fn take(&self, inner: &mut Inner, events: Vec<Event>) {
         for event in events {
-            inner.index.take(event);
+            inner.index.handle_event(event);
         }
         self.publish(inner);
     }
@@ -293,7 +297,7 @@ impl State {
             tracing::error!("{conflict}");
         }
         inner.conflicts = conflicts;
-        let verdicts = inner.index.policy_verdicts();
+        let verdicts = inner.index.policy_statuses();
         self.policy_verdicts.send_if_modified(|known| {
             let news = known != verdicts;
             if news {
@@ -301,8 +305,8 @@ impl State {
             }
             news
         });
-        for route in inner.index.judged() {
-            match (&inner.captures, inner.index.judgement(&route)) {
+        for route in inner.index.changed_route_statuses() {
+            match (&inner.captures, inner.index.route_status(&route)) {
                 (Captures::Pods { .. }, Some(_)) => self.route_news.tell(route),
                 _ => self.route_news.forget(&route),
             }

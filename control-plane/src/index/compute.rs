@@ -9,7 +9,7 @@ use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::{Enrolment, Workload};
 use weft_model::{NamespacedName, SpiffeId, TrustDomain};
 
-use super::Captured;
+use super::CapturedPods;
 use super::objects::Objects;
 use crate::manifest::{PodObject, ServiceObject, SliceObject, TargetPort};
 
@@ -26,7 +26,7 @@ type Endpoints = BTreeMap<IpAddr, Endpoint>;
 pub(super) fn workload(
     pod: &PodObject,
     objects: &Objects,
-    captured: &Captured,
+    captured: &CapturedPods,
 ) -> Result<Workload, InvalidIdentity> {
     let config = objects.mesh_config();
     let trust_domain = match config.and_then(|config| config.trust_domain.clone()) {

@@ -10,7 +10,7 @@ impl Index {
     pub(super) fn update_externals(&mut self, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
         for name in std::mem::take(&mut self.dirty_externals) {
             let Some(object) = self.objects.externals.get(&name) else {
-                if self.told.externals.remove(&name).is_some() {
+                if self.published.externals.remove(&name).is_some() {
                     gone.push(Change::ExternalServiceRemoved(name));
                 }
                 continue;
@@ -19,9 +19,9 @@ impl Index {
                 is_mesh_wide: name.namespace == self.mesh_namespace.0,
                 ..object.service.clone()
             };
-            if self.told.externals.get(&name) != Some(&new) {
+            if self.published.externals.get(&name) != Some(&new) {
                 changes.push(Change::ExternalService(new.clone()));
-                self.told.externals.insert(name, new);
+                self.published.externals.insert(name, new);
             }
         }
     }

@@ -193,7 +193,7 @@ impl Objects {
     }
 
     /// Whether that origin has exactly that object already.
-    pub(super) fn holds(&self, origin: &Origin, object: &Object) -> bool {
+    pub(super) fn contains(&self, origin: &Origin, object: &Object) -> bool {
         let name = object.key().name;
         match object {
             Object::Pod(object) => self.pods.of(&name, origin) == Some(object),

@@ -1,4 +1,4 @@
-//! Which TrafficPolicy a Service follows. One decision, [`judge`], says what agents are
+//! Which TrafficPolicy a Service follows. One decision, [`evaluate`], says what agents are
 //! told and what the authors are told, so that both agree.
 
 use std::collections::BTreeMap;
@@ -13,14 +13,14 @@ use super::objects::Objects;
 use super::{Conflict, Index};
 use crate::manifest::TrafficPolicyObject;
 
-/// What is thought of a TrafficPolicy.
+/// The condition `Accepted` of a TrafficPolicy, and the state of it that it is about.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PolicyVerdict {
-    /// Of which object; a name may be another's soon.
+pub(crate) struct PolicyStatus {
+    /// The object's UID: its name may be another's soon.
     pub(crate) uid: Option<String>,
-    /// Of which state of it.
+    /// The generation that was evaluated.
     pub(crate) generation: Option<i64>,
-    /// Whether its Service follows it.
+    /// Its Service follows it.
     pub(crate) accepted: bool,
     /// A word for why.
     pub(crate) reason: &'static str,
@@ -28,40 +28,40 @@ pub(crate) struct PolicyVerdict {
     pub(crate) message: String,
 }
 
-/// What is thought of all TrafficPolicies, by their names.
-pub(crate) type PolicyVerdicts = BTreeMap<NamespacedName, PolicyVerdict>;
+/// The status of every TrafficPolicy by its name.
+pub(crate) type PolicyStatuses = BTreeMap<NamespacedName, PolicyStatus>;
 
-/// The policy that a Service follows, and what is thought of all that are of it.
-fn judge(
+/// The policy that a Service follows, and the status of all that are of it.
+fn evaluate(
     service: &NamespacedName,
     objects: &Objects,
-) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyVerdict)>) {
+) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyStatus)>) {
     let policies = objects.policies_of.of(service);
     let policies = policies.filter_map(|name| objects.policies.get(name));
     let mut policies: Vec<_> = policies.collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
     let unusable = unusable(service, objects);
     let mut first: Option<(&NamespacedName, &TrafficPolicy)> = None;
-    let mut verdicts = Vec::new();
+    let mut statuses = Vec::new();
     for policy in policies {
-        let verdict = match (&policy.content, &unusable, first) {
-            (Err(error), _, _) => PolicyVerdict::no(policy, "Invalid", error.to_string()),
-            (Ok(_), Some((reason, why)), _) => PolicyVerdict::no(policy, reason, why.clone()),
+        let status = match (&policy.content, &unusable, first) {
+            (Err(error), _, _) => PolicyStatus::no(policy, "Invalid", error.to_string()),
+            (Ok(_), Some((reason, why)), _) => PolicyStatus::no(policy, reason, why.clone()),
             (Ok(_), None, Some((first, _))) => {
                 let why = format!("TrafficPolicy {first} is of Service {service} and older");
-                PolicyVerdict::no(policy, "Conflicted", why)
+                PolicyStatus::no(policy, "Conflicted", why)
             }
             (Ok(content), None, None) => {
                 first = Some((&policy.key, content));
-                PolicyVerdict {
+                PolicyStatus {
                     accepted: true,
-                    ..PolicyVerdict::no(policy, "Accepted", "in force".to_owned())
+                    ..PolicyStatus::no(policy, "Accepted", "in force".to_owned())
                 }
             }
         };
-        verdicts.push((policy.key.clone(), verdict));
+        statuses.push((policy.key.clone(), status));
     }
-    (first.map(|(_, policy)| policy.clone()), verdicts)
+    (first.map(|(_, policy)| policy.clone()), statuses)
 }
 
 /// Why a Service can follow no policy.
@@ -79,7 +79,7 @@ fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str
     Some(("UnsupportedTarget", why))
 }
 
-impl PolicyVerdict {
+impl PolicyStatus {
     fn no(policy: &TrafficPolicyObject, reason: &'static str, message: String) -> Self {
         Self {
             uid: policy.uid.clone(),
@@ -92,13 +92,13 @@ impl PolicyVerdict {
 }
 
 impl Index {
-    /// What is thought of all TrafficPolicies.
-    pub(crate) fn policy_verdicts(&self) -> &Arc<PolicyVerdicts> {
-        &self.told.policy_verdicts
+    /// The status of every TrafficPolicy.
+    pub(crate) fn policy_statuses(&self) -> &Arc<PolicyStatuses> {
+        &self.published.policy_statuses
     }
 
     /// A TrafficPolicy, or what it is of, is about to be or was just changed.
-    pub(super) fn touch_policy(&mut self, name: &NamespacedName) {
+    pub(super) fn mark_policy_dirty(&mut self, name: &NamespacedName) {
         self.dirty_policies.insert(name.clone());
         let policy = self.objects.policies.get(name);
         let target = policy.and_then(|policy| policy.target.clone());
@@ -109,31 +109,31 @@ impl Index {
         let policies = std::mem::take(&mut self.dirty_policies);
         let targets = std::mem::take(&mut self.dirty_targets);
         for name in &policies {
-            let verdict = match self.objects.policies.get(name) {
+            let status = match self.objects.policies.get(name) {
                 // Of nobody knows what.
                 Some(policy) if policy.target.is_none() => {
                     let error = policy.content.as_ref().err();
                     let why = error.map_or_else(String::new, ToString::to_string);
-                    Some(PolicyVerdict::no(policy, "Invalid", why))
+                    Some(PolicyStatus::no(policy, "Invalid", why))
                 }
                 _ => None,
             };
-            self.told.judge_policy(name, verdict);
+            self.published.set_policy_status(name, status);
         }
         for service in &targets {
-            let (policy, verdicts) = judge(service, &self.objects);
-            for (name, verdict) in verdicts {
-                self.told.judge_policy(&name, Some(verdict));
+            let (policy, statuses) = evaluate(service, &self.objects);
+            for (name, status) in statuses {
+                self.published.set_policy_status(&name, Some(status));
             }
-            let told = self.told.policies.get(service);
+            let published = self.published.policies.get(service);
             match policy {
-                Some(policy) if told != Some(&policy) => {
+                Some(policy) if published != Some(&policy) => {
                     changes.push(Change::TrafficPolicy(Box::new(policy.clone())));
-                    self.told.policies.insert(service.clone(), policy);
+                    self.published.policies.insert(service.clone(), policy);
                 }
                 Some(_) => {}
                 None => {
-                    if self.told.policies.remove(service).is_some() {
+                    if self.published.policies.remove(service).is_some() {
                         gone.push(Change::TrafficPolicyRemoved(service.clone()));
                     }
                 }
@@ -146,30 +146,30 @@ impl Index {
 
     /// What a directory's reader is told; a cluster's objects have their status.
     fn find_policy_conflicts(&mut self) {
-        let refused = self.told.policy_verdicts.iter();
-        let refused = refused.filter(|(_, verdict)| !verdict.accepted);
-        let conflicts = refused.filter_map(|(name, verdict)| {
+        let refused = self.published.policy_statuses.iter();
+        let refused = refused.filter(|(_, status)| !status.accepted);
+        let conflicts = refused.filter_map(|(name, status)| {
             let (origin, _) = self.objects.policies.entry(name)?;
             let conflict = Conflict::Policy {
                 policy: name.clone(),
                 origin: origin.clone(),
-                message: verdict.message.clone(),
+                message: status.message.clone(),
             };
             Some((name.clone(), conflict))
         });
-        self.told.policy_conflicts = conflicts.collect();
+        self.published.policy_conflicts = conflicts.collect();
     }
 }
 
-impl super::Told {
-    fn judge_policy(&mut self, name: &NamespacedName, verdict: Option<PolicyVerdict>) {
-        if self.policy_verdicts.get(name) == verdict.as_ref() {
+impl super::Published {
+    fn set_policy_status(&mut self, name: &NamespacedName, status: Option<PolicyStatus>) {
+        if self.policy_statuses.get(name) == status.as_ref() {
             return;
         }
-        let verdicts = Arc::make_mut(&mut self.policy_verdicts);
-        match verdict {
-            Some(verdict) => verdicts.insert(name.clone(), verdict),
-            None => verdicts.remove(name),
+        let statuses = Arc::make_mut(&mut self.policy_statuses);
+        match status {
+            Some(status) => statuses.insert(name.clone(), status),
+            None => statuses.remove(name),
         };
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     use crate::source::Origin;
 
     fn apply(index: &mut Index, object: Object) -> Vec<Change> {
-        index.take(Event::Applied(Origin::new(), object));
+        index.handle_event(Event::Applied(Origin::new(), object));
         index.changes()
     }
 
@@ -214,15 +214,15 @@ mod tests {
     fn delete(index: &mut Index, kind: Kind, name: &str) -> Vec<Change> {
         let name = NamespacedName::new("shop", name);
         let key = ObjectKey { kind, name };
-        index.take(Event::Deleted(Origin::new(), key));
+        index.handle_event(Event::Deleted(Origin::new(), key));
         index.changes()
     }
 
     fn reason(index: &Index, name: &str) -> &'static str {
-        let verdict = index
-            .policy_verdicts()
+        let status = index
+            .policy_statuses()
             .get(&NamespacedName::new("shop", name));
-        verdict.map_or("none", |verdict| verdict.reason)
+        status.map_or("none", |status| status.reason)
     }
 
     #[test]

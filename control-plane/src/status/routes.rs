@@ -22,7 +22,7 @@ use weft_model::NamespacedName;
 use weft_model::route::{RouteKey, RouteKind};
 
 use super::FIELD_MANAGER;
-use crate::index::{Judgement, Verdict};
+use crate::index::{Condition, RouteStatus};
 use crate::source::kubernetes::{is_missing, route_resources};
 use crate::state::State;
 pub(crate) use news::RouteNews;
@@ -176,7 +176,7 @@ fn name_of(route: &DynamicObject) -> NamespacedName {
 }
 
 /// `status.parents` as it should be, when it is different.
-fn due(route: &DynamicObject, judgement: Option<&Judgement>) -> Option<Value> {
+fn due(route: &DynamicObject, judgement: Option<&RouteStatus>) -> Option<Value> {
     let list = |path: &str| {
         let list = route.data.pointer(path).and_then(Value::as_array);
         list.cloned().unwrap_or_default()
@@ -227,7 +227,7 @@ const CONDITIONS: [&str; 2] = ["Accepted", "ResolvedRefs"];
 fn entry_of(
     generation: Option<i64>,
     parent: Value,
-    verdicts: [&Verdict; 2],
+    verdicts: [&Condition; 2],
     before: Option<&Value>,
 ) -> Value {
     let conditions = before.and_then(|before| before["conditions"].as_array());
@@ -250,10 +250,10 @@ fn entry_of(
 fn condition(
     generation: Option<i64>,
     name: &str,
-    verdict: &Verdict,
+    verdict: &Condition,
     before: Option<&Value>,
 ) -> Value {
-    let status = match verdict.holds {
+    let status = match verdict.status {
         Some(true) => "True",
         Some(false) => "False",
         None => "Unknown",
@@ -295,17 +295,17 @@ mod tests {
         json!({ "group": "", "kind": "Service", "name": name, "port": 80 })
     }
 
-    fn verdict(holds: bool, reason: &'static str) -> Verdict {
-        Verdict {
-            holds: Some(holds),
+    fn verdict(holds: bool, reason: &'static str) -> Condition {
+        Condition {
+            status: Some(holds),
             reason,
             message: reason.to_lowercase(),
         }
     }
 
-    fn judgement(generation: i64, accepted: &[bool]) -> Judgement {
+    fn judgement(generation: i64, accepted: &[bool]) -> RouteStatus {
         let accepted = accepted.iter().map(|holds| verdict(*holds, "Because"));
-        Judgement {
+        RouteStatus {
             generation: Some(generation),
             accepted: accepted.collect(),
             resolved: verdict(true, "ResolvedRefs"),

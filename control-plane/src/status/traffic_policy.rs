@@ -13,7 +13,7 @@ use weft_model::NamespacedName;
 
 use super::FIELD_MANAGER;
 use crate::api::{ACCEPTED, TrafficPolicy, TrafficPolicyStatus};
-use crate::index::{PolicyVerdict, PolicyVerdicts};
+use crate::index::{PolicyStatus, PolicyStatuses};
 
 /// How long to wait before what couldn't be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -22,9 +22,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// replica does it at a time.
 pub(crate) async fn keep_traffic_policy_status(
     client: Client,
-    mut verdicts: watch::Receiver<Arc<PolicyVerdicts>>,
+    mut verdicts: watch::Receiver<Arc<PolicyStatuses>>,
 ) {
-    let mut written: HashMap<NamespacedName, PolicyVerdict> = HashMap::new();
+    let mut written: HashMap<NamespacedName, PolicyStatus> = HashMap::new();
     loop {
         let now = Arc::clone(&verdicts.borrow_and_update());
         written.retain(|name, _| now.contains_key(name));
@@ -55,7 +55,7 @@ pub(crate) async fn keep_traffic_policy_status(
 async fn write(
     client: &Client,
     name: &NamespacedName,
-    verdict: &PolicyVerdict,
+    verdict: &PolicyStatus,
 ) -> Result<(), kube::Error> {
     let resource = ApiResource::erase::<TrafficPolicy>(&());
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), &name.namespace, &resource);
@@ -79,7 +79,7 @@ async fn write(
 }
 
 /// The condition that it should have, when it has another.
-fn due(policy: &DynamicObject, verdict: &PolicyVerdict) -> Option<Condition> {
+fn due(policy: &DynamicObject, verdict: &PolicyStatus) -> Option<Condition> {
     // The verdict is of another state than what is there now; one of that state follows.
     let metadata = &policy.metadata;
     if (&metadata.uid, metadata.generation) != (&verdict.uid, verdict.generation) {
@@ -123,8 +123,8 @@ mod tests {
         .unwrap()
     }
 
-    fn verdict(generation: i64, accepted: bool) -> PolicyVerdict {
-        PolicyVerdict {
+    fn verdict(generation: i64, accepted: bool) -> PolicyStatus {
+        PolicyStatus {
             uid: Some("u-1".to_owned()),
             generation: Some(generation),
             accepted,

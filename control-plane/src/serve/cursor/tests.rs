@@ -29,7 +29,7 @@ impl Bed {
         };
         let text: String = pods.map(pod).collect();
         let objects = parse(&text).unwrap();
-        self.index.take(Event::Replaced(Kind::Pod, objects));
+        self.index.handle_event(Event::Replaced(Kind::Pod, objects));
         self.resources.apply(self.index.changes());
     }
 }
