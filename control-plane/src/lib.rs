@@ -1,7 +1,7 @@
 //! Weft's control plane: manifests in; configuration and certificates out.
 //!
-//! * `api`: Weft's own kinds
-//! * `source`, `manifest`: where objects come from, and what they say
+//! * `kinds`: the kinds of objects, and what there is to know about each
+//! * `source`: where objects come from
 //! * `index`: from objects to the mesh's resources
 //! * `state`, `capture`: what is known, and which pods are captured
 //! * `status`: what is written into the cluster
@@ -11,15 +11,15 @@
 //! * `ca`: certificates and join tokens
 //! * `admin`: what an operator asks
 //! * `changes`: when to look into a directory again
+//! * `yaml`: how files are read
 
 mod admin;
-mod api;
 mod args;
 mod ca;
 mod capture;
 mod changes;
 mod index;
-mod manifest;
+mod kinds;
 mod rate_limit;
 mod run;
 mod serve;
@@ -27,6 +27,7 @@ mod source;
 mod state;
 mod status;
 mod webhook;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -36,8 +37,8 @@ use tracing_subscriber::EnvFilter;
 use args::{Action, Command, LogFormat};
 
 pub use ca::{InvalidRequest, check_request};
-pub use manifest::{ManifestError, check as check_manifest};
 pub use rate_limit::check_limits;
+pub use source::manifest::{ManifestError, check as check_manifest};
 
 /// The program `weft-control-plane`.
 pub async fn main() -> ExitCode {
@@ -53,7 +54,7 @@ pub async fn main() -> ExitCode {
             .await
             .map(print)
             .map_err(|error| error.to_string()),
-        Action::Crds => api::definitions()
+        Action::Crds => kinds::definitions()
             .map(print)
             .map_err(|error| error.to_string()),
     };

@@ -13,7 +13,7 @@ use weft_proto::v1::{DiscoveryResponse, Resource, ResourceKind, resource};
 
 use crate::capture::{CaptureState, CaptureStateError};
 use crate::index::{CertificateDenied, Index, PolicyStatuses, Resources, RouteStatus};
-use crate::manifest::PodObject;
+use crate::kinds::PodObject;
 use crate::source::Event;
 use crate::source::directory::Update;
 use crate::source::kubernetes::Problems;

@@ -9,9 +9,11 @@ use weft_model::mesh::Change;
 use weft_model::service::ServiceKind;
 use weft_model::traffic::TrafficPolicy;
 
-use super::objects::Objects;
-use super::{Conflict, Index};
-use crate::manifest::TrafficPolicyObject;
+use super::changes::Changes;
+use super::conflict::Conflict;
+use super::objects::{Names, Objects};
+use super::published::Published;
+use crate::kinds::{KindObject, ServiceObject, TrafficPolicyObject};
 
 /// The condition `Accepted` of a TrafficPolicy, and the state of it that it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +33,26 @@ pub(crate) struct PolicyStatus {
 /// The status of every TrafficPolicy by its name.
 pub(crate) type PolicyStatuses = BTreeMap<NamespacedName, PolicyStatus>;
 
+/// The policies that Services follow, and what may be another by now.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    dirty: Names,
+    /// Services whose TrafficPolicies are.
+    dirty_targets: Names,
+    /// By the Service that follows it.
+    published: Published<NamespacedName, TrafficPolicy>,
+    statuses: Arc<PolicyStatuses>,
+    /// Policies that nobody follows.
+    conflicts: BTreeMap<NamespacedName, Conflict>,
+}
+
 /// The policy that a Service follows, and the status of all that are of it.
 fn evaluate(
     service: &NamespacedName,
     objects: &Objects,
 ) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyStatus)>) {
-    let policies = objects.policies_of.of(service);
-    let policies = policies.filter_map(|name| objects.policies.get(name));
+    let policies = objects.references.policies_of_service.to(service);
+    let policies = policies.filter_map(|name| objects.tables.get::<TrafficPolicyObject>(name));
     let mut policies: Vec<_> = policies.collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
     let unusable = unusable(service, objects);
@@ -66,7 +81,7 @@ fn evaluate(
 
 /// Why a Service can follow no policy.
 fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str, String)> {
-    let Some(object) = objects.services.get(service) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(service) else {
         return Some(("TargetNotFound", format!("there is no Service {service}")));
     };
     let of = match &object.service.kind {
@@ -91,25 +106,36 @@ impl PolicyStatus {
     }
 }
 
-impl Index {
+impl Policies {
     /// The status of every TrafficPolicy.
-    pub(crate) fn policy_statuses(&self) -> &Arc<PolicyStatuses> {
-        &self.published.policy_statuses
+    pub(super) fn statuses(&self) -> &Arc<PolicyStatuses> {
+        &self.statuses
     }
 
-    /// A TrafficPolicy, or what it is of, is about to be or was just changed.
-    pub(super) fn mark_policy_dirty(&mut self, name: &NamespacedName) {
-        self.dirty_policies.insert(name.clone());
-        let policy = self.objects.policies.get(name);
-        let target = policy.and_then(|policy| policy.target.clone());
-        self.dirty_targets.extend(target);
+    /// Policies that nobody follows.
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values()
     }
 
-    pub(super) fn update_policies(&mut self, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
-        let policies = std::mem::take(&mut self.dirty_policies);
+    /// A TrafficPolicy is about to be or was just changed.
+    pub(super) fn mark_dirty(&mut self, policy: &TrafficPolicyObject) {
+        self.dirty.insert(policy.key.clone());
+        self.dirty_targets.extend(policy.target.clone());
+    }
+
+    /// A Service is about to be or was just changed.
+    pub(super) fn mark_target_dirty(&mut self, service: &NamespacedName, objects: &Objects) {
+        if objects.references.policies_of_service.any_to(service) {
+            self.dirty_targets.insert(service.clone());
+        }
+    }
+
+    /// Looks at everything dirty.
+    pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
+        let policies = std::mem::take(&mut self.dirty);
         let targets = std::mem::take(&mut self.dirty_targets);
         for name in &policies {
-            let status = match self.objects.policies.get(name) {
+            let status = match objects.tables.get::<TrafficPolicyObject>(name) {
                 // Of nobody knows what.
                 Some(policy) if policy.target.is_none() => {
                     let error = policy.content.as_ref().err();
@@ -118,38 +144,41 @@ impl Index {
                 }
                 _ => None,
             };
-            self.published.set_policy_status(name, status);
+            self.set_status(name, status);
         }
         for service in &targets {
-            let (policy, statuses) = evaluate(service, &self.objects);
+            let (policy, statuses) = evaluate(service, objects);
             for (name, status) in statuses {
-                self.published.set_policy_status(&name, Some(status));
+                self.set_status(&name, Some(status));
             }
-            let published = self.published.policies.get(service);
-            match policy {
-                Some(policy) if published != Some(&policy) => {
-                    changes.push(Change::TrafficPolicy(Box::new(policy.clone())));
-                    self.published.policies.insert(service.clone(), policy);
-                }
-                Some(_) => {}
-                None => {
-                    if self.published.policies.remove(service).is_some() {
-                        gone.push(Change::TrafficPolicyRemoved(service.clone()));
-                    }
-                }
-            }
+            let told = (
+                (|policy| Change::TrafficPolicy(Box::new(policy))) as fn(_) -> _,
+                Change::TrafficPolicyRemoved as _,
+            );
+            self.published.set(service, policy, changes, told);
         }
         if !policies.is_empty() || !targets.is_empty() {
-            self.find_policy_conflicts();
+            self.find_conflicts(objects);
         }
     }
 
-    /// What a directory's reader is told; a cluster's objects have their status.
-    fn find_policy_conflicts(&mut self) {
-        let refused = self.published.policy_statuses.iter();
-        let refused = refused.filter(|(_, status)| !status.accepted);
+    fn set_status(&mut self, name: &NamespacedName, status: Option<PolicyStatus>) {
+        if self.statuses.get(name) == status.as_ref() {
+            return;
+        }
+        let statuses = Arc::make_mut(&mut self.statuses);
+        match status {
+            Some(status) => statuses.insert(name.clone(), status),
+            None => statuses.remove(name),
+        };
+    }
+
+    /// For the reader of a directory's errors; a cluster's objects have their status.
+    fn find_conflicts(&mut self, objects: &Objects) {
+        let refused = self.statuses.iter().filter(|(_, status)| !status.accepted);
         let conflicts = refused.filter_map(|(name, status)| {
-            let (origin, _) = self.objects.policies.entry(name)?;
+            let entry = objects.tables.entry(TrafficPolicyObject::KIND, name);
+            let (origin, _): (_, &TrafficPolicyObject) = entry?;
             let conflict = Conflict::Policy {
                 policy: name.clone(),
                 origin: origin.clone(),
@@ -157,151 +186,6 @@ impl Index {
             };
             Some((name.clone(), conflict))
         });
-        self.published.policy_conflicts = conflicts.collect();
-    }
-}
-
-impl super::Published {
-    fn set_policy_status(&mut self, name: &NamespacedName, status: Option<PolicyStatus>) {
-        if self.policy_statuses.get(name) == status.as_ref() {
-            return;
-        }
-        let statuses = Arc::make_mut(&mut self.policy_statuses);
-        match status {
-            Some(status) => statuses.insert(name.clone(), status),
-            None => statuses.remove(name),
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::Event;
-    use super::*;
-    use crate::manifest::{Kind, Object, ObjectKey, parse};
-    use crate::source::Origin;
-
-    fn apply(index: &mut Index, object: Object) -> Vec<Change> {
-        index.handle_event(Event::Applied(Origin::new(), object));
-        index.changes()
-    }
-
-    fn service(cluster_ip: &str) -> Object {
-        let text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web, namespace: shop }}\n\
-             spec: {{ clusterIP: \"{cluster_ip}\", ports: [{{ port: 80 }}] }}\n"
-        );
-        parse(&text).unwrap().remove(0)
-    }
-
-    fn policy(name: &str, created: &str, spec: serde_json::Value) -> Object {
-        let object = TrafficPolicyObject::from_value(&json!({
-            "metadata": {
-                "name": name, "namespace": "shop", "generation": 1,
-                "creationTimestamp": format!("2026-01-{created}T00:00:00Z"),
-            },
-            "spec": spec,
-        }));
-        Object::TrafficPolicy(object.unwrap())
-    }
-
-    fn of_web() -> serde_json::Value {
-        json!({ "targetRef": { "kind": "Service", "name": "web" } })
-    }
-
-    fn delete(index: &mut Index, kind: Kind, name: &str) -> Vec<Change> {
-        let name = NamespacedName::new("shop", name);
-        let key = ObjectKey { kind, name };
-        index.handle_event(Event::Deleted(Origin::new(), key));
-        index.changes()
-    }
-
-    fn reason(index: &Index, name: &str) -> &'static str {
-        let status = index
-            .policy_statuses()
-            .get(&NamespacedName::new("shop", name));
-        status.map_or("none", |status| status.reason)
-    }
-
-    #[test]
-    fn a_service_follows_the_oldest_policy_and_the_next_when_that_goes() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        apply(&mut index, policy("young", "03", of_web()));
-        assert_eq!(reason(&index, "young"), "Accepted");
-        let mut spec = of_web();
-        spec["slowStart"] = json!("7s");
-        let changes = apply(&mut index, policy("old", "02", spec));
-        let [Change::TrafficPolicy(told)] = changes.as_slice() else {
-            panic!("{changes:?}")
-        };
-        assert_eq!(told.slow_start, Some(std::time::Duration::from_secs(7)));
-        assert_eq!(reason(&index, "young"), "Conflicted");
-        assert_eq!(index.conflicts().count(), 1);
-        delete(&mut index, Kind::TrafficPolicy, "old");
-        assert_eq!(
-            (reason(&index, "young"), reason(&index, "old")),
-            ("Accepted", "none")
-        );
-        assert_eq!(index.conflicts().count(), 0);
-        let web = NamespacedName::new("shop", "web");
-        let changes = delete(&mut index, Kind::TrafficPolicy, "young");
-        assert_eq!(changes, [Change::TrafficPolicyRemoved(web)]);
-    }
-
-    #[test]
-    fn a_policy_waits_for_its_service() {
-        let mut index = Index::default();
-        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
-        let changes = apply(&mut index, service("10.96.0.7"));
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::Service(_), Change::TrafficPolicy(_)]
-        ));
-        let changes = delete(&mut index, Kind::Service, "web");
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::TrafficPolicyRemoved(_), Change::ServiceRemoved(_)]
-        ));
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
-    }
-
-    #[test]
-    fn what_the_mesh_chooses_nothing_for_follows_no_policy() {
-        let mut index = Index::default();
-        apply(&mut index, service("None"));
-        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
-        assert_eq!(reason(&index, "web"), "UnsupportedTarget");
-    }
-
-    #[test]
-    fn an_invalid_policy_costs_itself_only() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        let mut spec = of_web();
-        spec["slowStart"] = json!("soon");
-        apply(&mut index, policy("bad", "01", spec));
-        apply(&mut index, policy("nothing", "01", json!({})));
-        let changes = apply(&mut index, policy("good", "02", of_web()));
-        assert_eq!(changes.len(), 1);
-        let reasons = ["bad", "nothing", "good"].map(|name| reason(&index, name));
-        assert_eq!(reasons, ["Invalid", "Invalid", "Accepted"]);
-    }
-
-    #[test]
-    fn a_policy_that_turns_to_another_service_leaves_the_first() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        apply(&mut index, policy("web", "01", of_web()));
-        let other = json!({ "targetRef": { "kind": "Service", "name": "api" } });
-        let changes = apply(&mut index, policy("web", "01", other));
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::TrafficPolicyRemoved(_)]
-        ));
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
+        self.conflicts = conflicts.collect();
     }
 }

@@ -1,7 +1,7 @@
 //! What a route means among other objects. One decision, [`evaluate`], says what agents are
 //! told and what its author is told, so that both agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_model::NamespacedName;
@@ -9,9 +9,24 @@ use weft_model::mesh::Change;
 use weft_model::route::{BackendTarget, Parent, Route, RouteKey, Rule};
 use weft_model::service::{Service, ServiceKind, ServicePort};
 
+use super::changes::Changes;
+use super::conflict::Conflict;
 use super::objects::Objects;
-use super::{Conflict, Index};
-use crate::manifest::{InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut};
+use super::published::Published;
+use crate::kinds::{
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, ServiceObject, targets_mut,
+};
+
+/// The routes that agents have, their statuses, and those that may be others by now.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    pub(super) dirty: BTreeSet<RouteKey>,
+    published: Published<RouteKey, Route>,
+    pub(super) statuses: HashMap<RouteKey, Arc<RouteStatus>>,
+    changed_statuses: BTreeSet<RouteKey>,
+    /// Routes that are not in force as they should be.
+    conflicts: BTreeMap<RouteKey, Vec<Conflict>>,
+}
 
 /// The conditions of a route, and the state of it that they are about.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +119,7 @@ fn attach<'a>(
     objects: &'a Objects,
 ) -> Result<(&'a Service, Vec<&'a ServicePort>), String> {
     let key = &parent.service;
-    let Some(object) = objects.services.get(key) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(key) else {
         return Err(format!("there is no Service {key}"));
     };
     let service = &object.service;
@@ -144,7 +159,7 @@ fn precedence(
     ports: &[&ServicePort],
     objects: &Objects,
 ) -> Condition {
-    let attached = objects.routes_of.of(&service.key);
+    let attached = objects.references.routes_of_service.to(&service.key);
     let attached = attached
         .filter(|other| other.kind < key.kind && other.name.namespace == key.name.namespace);
     let attached = attached.filter_map(|other| objects.route(other));
@@ -201,7 +216,7 @@ fn exists(
     port: u16,
     objects: &Objects,
 ) -> Result<(), (ReferenceProblem, String)> {
-    let Some(object) = objects.services.get(key) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(key) else {
         let message = format!("there is no Service {key}");
         return Err((ReferenceProblem::NotFound, message));
     };
@@ -236,80 +251,67 @@ fn resolved(invalid: &[InvalidReference]) -> Condition {
     Condition::no(reason, format!("{}; requests for it fail", list.join("; ")))
 }
 
-impl Index {
+impl Routes {
     /// The status of a route that is known.
-    pub(crate) fn route_status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
-        self.published.route_statuses.get(route)
+    pub(super) fn status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
+        self.statuses.get(route)
     }
 
     /// Routes whose status is another since the last call.
-    pub(crate) fn changed_route_statuses(&mut self) -> BTreeSet<RouteKey> {
-        std::mem::take(&mut self.changed_route_statuses)
+    pub(super) fn take_changed_statuses(&mut self) -> BTreeSet<RouteKey> {
+        std::mem::take(&mut self.changed_statuses)
+    }
+
+    /// What of routes has no effect because of other objects.
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values().flatten()
     }
 
     /// A Service is different: what is attached to it or leads there may be, too.
-    pub(super) fn mark_routes_of_dirty(&mut self, service: &NamespacedName) {
-        let routes = self.objects.routes_of.of(service).cloned();
-        self.dirty_routes.extend(routes);
+    pub(super) fn mark_referring_dirty(&mut self, service: &NamespacedName, objects: &Objects) {
+        let routes = objects.references.routes_of_service.to(service).cloned();
+        self.dirty.extend(routes);
     }
 
     /// A route is different: what else is attached to its Services may count or not.
-    pub(super) fn mark_route_dirty(&mut self, key: RouteKey) {
-        if let Some(route) = self.objects.route(&key) {
-            for parent in &route.parents {
-                let attached = self.objects.routes_of.of(&parent.service);
-                let others = attached.filter(|other| other.kind != key.kind).cloned();
-                self.dirty_routes.extend(others);
-            }
+    pub(super) fn mark_dirty(&mut self, route: &RouteObject, objects: &Objects) {
+        for parent in &route.parents {
+            let attached = objects.references.routes_of_service.to(&parent.service);
+            let others = attached.filter(|other| other.kind != route.key.kind);
+            self.dirty.extend(others.cloned());
         }
-        self.dirty_routes.insert(key);
+        self.dirty.insert(route.key.clone());
     }
 
-    pub(super) fn update_route(
-        &mut self,
-        key: &RouteKey,
-        changes: &mut Vec<Change>,
-        gone: &mut Vec<Change>,
-    ) {
-        let entry = self.objects.route_entry(key);
-        let (new, conflicts) = match entry {
-            None => {
-                if self.published.route_statuses.remove(key).is_some() {
-                    self.changed_route_statuses.insert(key.clone());
-                }
-                (None, Vec::new())
-            }
-            Some((origin, object)) => {
-                let (route, status) = evaluate(object, &self.objects);
-                let conflicts = conflicts(object, origin, &status);
-                let published = self.published.route_statuses.get(key);
-                if published.is_none_or(|published| **published != status) {
-                    let published = &mut self.published.route_statuses;
-                    published.insert(key.clone(), Arc::new(status));
-                    self.changed_route_statuses.insert(key.clone());
-                }
-                (route, conflicts)
-            }
-        };
-        match conflicts.is_empty() {
-            true => self.published.route_conflicts.remove(key),
-            false => self
-                .published
-                .route_conflicts
-                .insert(key.clone(), conflicts),
-        };
-        match new {
-            Some(route) if self.published.routes.get(key) == Some(&route) => {}
-            Some(route) => {
-                changes.push(Change::Route(route.clone()));
-                self.published.routes.insert(key.clone(), route);
-            }
-            None => {
-                if self.published.routes.remove(key).is_some() {
-                    gone.push(Change::RouteRemoved(key.clone()));
-                }
-            }
+    /// Looks at everything dirty.
+    pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
+        for key in std::mem::take(&mut self.dirty) {
+            let now = self.update_status(&key, objects);
+            let told = (Change::Route as fn(_) -> _, Change::RouteRemoved as _);
+            self.published.set(&key, now, changes, told);
         }
+    }
+
+    fn update_status(&mut self, key: &RouteKey, objects: &Objects) -> Option<Route> {
+        let Some((origin, object)) = objects.route_entry(key) else {
+            self.conflicts.remove(key);
+            if self.statuses.remove(key).is_some() {
+                self.changed_statuses.insert(key.clone());
+            }
+            return None;
+        };
+        let (route, status) = evaluate(object, objects);
+        let conflicts = conflicts(object, origin, &status);
+        match conflicts.is_empty() {
+            true => self.conflicts.remove(key),
+            false => self.conflicts.insert(key.clone(), conflicts),
+        };
+        let known = self.statuses.get(key);
+        if known.is_none_or(|known| **known != status) {
+            self.statuses.insert(key.clone(), Arc::new(status));
+            self.changed_statuses.insert(key.clone());
+        }
+        route
     }
 }
 

@@ -1,13 +1,18 @@
+mod policies;
 mod routes;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
 use weft_model::mtls::MtlsMode;
 use weft_model::service::Endpoint;
 use weft_model::workload::{Enrolment, Workload};
 
 use super::*;
-use crate::manifest::{ServiceAccountObject, parse};
+use crate::kinds::ServiceAccountObject;
+use crate::source::manifest::parse;
 
 fn pod(name: &str, address: &str, extra: &str) -> String {
     format!(
@@ -136,7 +141,7 @@ fn an_identity_ends_with_its_service_account_where_all_of_them_are_listed() {
     let may = |bed: &Bed| bed.index.authorize_certificate(&identity, "node-1");
     assert_eq!(may(&bed), Ok(()), "nobody lists them");
     bed.index
-        .handle_event(Event::Replaced(Kind::ServiceAccount, vec![]));
+        .handle_event(Event::Replaced(ServiceAccountObject::KIND, vec![]));
     assert_eq!(may(&bed), Err(CertificateDenied::NoServiceAccount));
     let account = Object::ServiceAccount(ServiceAccountObject {
         key: NamespacedName::new("shop", "web"),
@@ -300,10 +305,10 @@ fn a_relist_takes_away_what_is_gone_and_says_nothing_of_the_rest() {
     };
     let mut bed = Bed::default();
     bed.index
-        .handle_event(Event::Replaced(Kind::Pod, objects(&[1, 2, 3])));
+        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 2, 3])));
     assert_eq!(bed.settle().len(), 3);
     bed.index
-        .handle_event(Event::Replaced(Kind::Pod, objects(&[1, 3, 4])));
+        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 3, 4])));
     let changes = bed.settle();
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert_eq!(

@@ -12,7 +12,7 @@ use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
 
 use super::limits::{Branches, Limits, Node, Rule};
 use crate::changes::Changes;
-use crate::manifest::yaml;
+use crate::yaml;
 
 /// Descriptors inside descriptors, at the most: requests have no more entries, either.
 const DEEPEST: usize = 24;
@@ -182,7 +182,7 @@ fn content(path: &Path, text: &str) -> Result<Limits, FileError> {
 /// # Errors
 /// The first thing that is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Limits, InvalidLimits> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml())
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml::options())
         .map_err(|error| InvalidLimits::Syntax(error.to_string()))?;
     let mut limits = Limits::default();
     for (index, document) in documents.into_iter().enumerate() {

@@ -8,11 +8,12 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::FIELD_MANAGER;
-use crate::api::{ACCEPTED, ExternalService, MeshConfig};
-use crate::manifest::{ExternalServiceObject, FieldError, MeshConfigObject};
+use crate::kinds::{
+    self, ACCEPTED, ExternalServiceObject, FieldError, Form, Kind, KindObject, MeshConfigObject,
+};
 
 /// What is thought of the objects of a kind.
 #[derive(Clone, Copy)]
@@ -24,30 +25,31 @@ struct Opinion {
 }
 
 const OF_MESH_CONFIGS: Opinion = Opinion {
-    problem: |config| MeshConfigObject::from_value(value(config)).err(),
+    problem: |config| problem(MeshConfigObject::KIND, config),
     instead: "defaults are in force instead",
 };
 const OF_EXTERNAL_SERVICES: Opinion = Opinion {
-    problem: |service| ExternalServiceObject::from_value(value(service)).err(),
+    problem: |service| problem(ExternalServiceObject::KIND, service),
     instead: "it counts as if it weren't there",
 };
 
 /// Follows the MeshConfig and writes what is thought of it. Never ends; one replica does
 /// it at a time.
 pub(crate) async fn keep_mesh_config_status(client: Client) {
-    let resource = ApiResource::erase::<MeshConfig>(&());
-    keep(client, resource, OF_MESH_CONFIGS).await;
+    keep(client, MeshConfigObject::KIND, OF_MESH_CONFIGS).await;
 }
 
 /// The same for ExternalServices.
 pub(crate) async fn keep_external_service_status(client: Client) {
-    let resource = ApiResource::erase::<ExternalService>(&());
-    keep(client, resource, OF_EXTERNAL_SERVICES).await;
+    keep(client, ExternalServiceObject::KIND, OF_EXTERNAL_SERVICES).await;
 }
 
 /// One that this version can't read is one more to have an opinion of, so objects are
 /// taken as they are.
-async fn keep(client: Client, resource: ApiResource, opinion: Opinion) {
+async fn keep(client: Client, kind: Kind, opinion: Opinion) {
+    let Some(resource) = kind.resources().next() else {
+        return;
+    };
     let all = Api::<DynamicObject>::all_with(client.clone(), &resource);
     let watch = watcher(all.clone(), watcher::Config::default());
     let mut watch = pin!(StreamBackoff::new(watch, DefaultBackoff::default()));
@@ -83,9 +85,9 @@ async fn write(
     }
 }
 
-/// What of an object the manifest's parsers look at.
-fn value(object: &DynamicObject) -> Value {
-    json!({ "metadata": object.metadata, "spec": object.data.get("spec") })
+fn problem(kind: Kind, object: &DynamicObject) -> Option<FieldError> {
+    let problems = kinds::problems(kind, object, Form::Live);
+    problems.into_iter().next()
 }
 
 /// The condition that it should have, when it has another.
@@ -124,6 +126,8 @@ fn due(object: &DynamicObject, opinion: Opinion) -> Option<Condition> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn object(kind: &str, spec: &Value, status: &Value) -> DynamicObject {

@@ -14,7 +14,7 @@ use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
 use super::{FIELD_MANAGER, Notice, Notices};
-use crate::manifest::{CAPTURED_CONDITION, Kind, ObjectKey};
+use crate::kinds::{CAPTURED_CONDITION, KindObject, ObjectKey, PodObject};
 use crate::state::Captured;
 
 /// Writes at a time.
@@ -180,7 +180,7 @@ fn notice(capture: &PodCapture) -> Notice {
     };
     Notice {
         object: ObjectKey {
-            kind: Kind::Pod,
+            kind: PodObject::KIND,
             name: capture.pod.clone(),
         },
         uid: Some(capture.uid.to_string()),

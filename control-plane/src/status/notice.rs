@@ -6,7 +6,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use super::FIELD_MANAGER;
-use crate::manifest::{Kind, ObjectKey};
+use crate::kinds::ObjectKey;
 
 /// Notices that wait. When the API server is slower than they come, the rest is in the
 /// log only.
@@ -66,15 +66,9 @@ fn event(notice: &Notice) -> Event {
 }
 
 fn reference(notice: &Notice) -> ObjectReference {
-    let api_version = match notice.object.kind {
-        Kind::Pod | Kind::Service | Kind::Namespace | Kind::Node | Kind::ServiceAccount => "v1",
-        Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::MeshConfig | Kind::TrafficPolicy | Kind::ExternalService => "weft.dev/v1alpha1",
-        Kind::Route(_) => "gateway.networking.k8s.io/v1",
-    };
     let name = &notice.object.name;
     ObjectReference {
-        api_version: Some(api_version.to_owned()),
+        api_version: Some(notice.object.kind.api_version()),
         kind: Some(notice.object.kind.to_string()),
         name: Some(name.name.to_string()),
         namespace: Some(name.namespace.to_string()).filter(|namespace| !namespace.is_empty()),

@@ -23,7 +23,8 @@ use weft_model::route::{RouteKey, RouteKind};
 
 use super::FIELD_MANAGER;
 use crate::index::{Condition, RouteStatus};
-use crate::source::kubernetes::{is_missing, route_resources};
+use crate::kinds::Kind;
+use crate::source::kubernetes::is_missing;
 use crate::state::State;
 pub(crate) use news::RouteNews;
 
@@ -44,7 +45,7 @@ pub(crate) async fn keep_route_status(client: Client, state: Arc<State>) {
 /// Follows one kind, in whatever version the cluster has it.
 async fn follow(client: Client, state: Arc<State>, kind: RouteKind) {
     loop {
-        for resource in route_resources(kind) {
+        for resource in Kind::from(kind).resources() {
             let writer = Writer {
                 client: client.clone(),
                 state: Arc::clone(&state),

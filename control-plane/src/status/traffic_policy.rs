@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 use weft_model::NamespacedName;
 
 use super::FIELD_MANAGER;
-use crate::api::{ACCEPTED, TrafficPolicy, TrafficPolicyStatus};
 use crate::index::{PolicyStatus, PolicyStatuses};
+use crate::kinds::{ACCEPTED, KindObject, TrafficPolicyObject};
 
 /// How long to wait before what couldn't be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -57,7 +57,9 @@ async fn write(
     name: &NamespacedName,
     verdict: &PolicyStatus,
 ) -> Result<(), kube::Error> {
-    let resource = ApiResource::erase::<TrafficPolicy>(&());
+    let Some(resource) = TrafficPolicyObject::KIND.resources().next() else {
+        return Ok(());
+    };
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), &name.namespace, &resource);
     // It may be gone by now.
     let Some(policy) = api.get_opt(&name.name).await? else {
@@ -85,9 +87,11 @@ fn due(policy: &DynamicObject, verdict: &PolicyStatus) -> Option<Condition> {
     if (&metadata.uid, metadata.generation) != (&verdict.uid, verdict.generation) {
         return None;
     }
-    let status = policy.data.get("status").cloned().unwrap_or_default();
-    let status: TrafficPolicyStatus = serde_json::from_value(status).unwrap_or_default();
-    let mut conditions = status.conditions.into_iter();
+    let conditions = policy.data.pointer("/status/conditions").cloned();
+    let conditions: Vec<Condition> = conditions
+        .and_then(|conditions| serde_json::from_value(conditions).ok())
+        .unwrap_or_default();
+    let mut conditions = conditions.into_iter();
     let before = conditions.find(|one| one.type_ == ACCEPTED);
     let mut condition = Condition {
         type_: ACCEPTED.to_owned(),

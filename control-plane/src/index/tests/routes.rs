@@ -1,8 +1,13 @@
 //! Routes among other objects: what agents are told, and what is thought of them.
 
+use std::collections::BTreeMap;
+
+use weft_model::NamespacedName;
 use weft_model::route::{BackendTarget, Route, RouteKind};
 
 use super::*;
+use crate::kinds::tests::read_live;
+use crate::kinds::{RouteObject, ServiceObject};
 
 /// A Service of namespace shop with ports 80 (named http) and 90.
 fn service(name: &str, address: &str) -> String {
@@ -249,9 +254,7 @@ fn a_route_that_says_what_nobody_can_follow_costs_itself() {
             "rules": [{ "timeouts": { "request": "soon" } }],
         },
     });
-    let bad = crate::manifest::RouteObject::from_value(HTTP, bad)
-        .unwrap()
-        .unwrap();
+    let bad = read_live::<RouteObject>(HTTP.into(), bad).object.unwrap();
     bed.index
         .handle_event(Event::Applied(String::new(), Object::Route(bad)));
     bed.settle();
@@ -284,14 +287,14 @@ fn only_what_a_change_concerns_is_looked_at_again() {
         let object = bed
             .index
             .objects
-            .services
-            .get(&NamespacedName::new("shop", service));
+            .tables
+            .get::<ServiceObject>(&NamespacedName::new("shop", service));
         let mut object = object.unwrap().clone();
         object.selector.insert("app".to_owned(), "x".to_owned());
         let origin = format!("{service}.yaml");
         bed.index
             .handle_event(Event::Applied(origin, Object::Service(object)));
-        assert_eq!(!bed.index.dirty_routes.is_empty(), concerned, "{service}");
+        assert_eq!(!bed.index.routes.dirty.is_empty(), concerned, "{service}");
         assert_eq!(bed.settle(), vec![], "{service}");
     }
 }
@@ -351,8 +354,8 @@ proptest! {
         let fresh = super::bed(&[("all.yaml", &all)]);
         prop_assert_eq!(bed.versions(), fresh.versions());
         prop_assert_eq!(bed.conflicts(), fresh.conflicts());
-        prop_assert_eq!(&bed.index.published.route_statuses, &fresh.index.published.route_statuses);
-        for (key, status) in &bed.index.published.route_statuses {
+        prop_assert_eq!(&bed.index.routes.statuses, &fresh.index.routes.statuses);
+        for (key, status) in &bed.index.routes.statuses {
             let is_told = bed.routes().iter().any(|route| route.key == *key);
             let is_attached = status.accepted[0].reason != "NoMatchingParent";
             prop_assert_eq!(is_told, is_attached, "{}", key);

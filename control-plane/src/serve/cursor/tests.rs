@@ -1,7 +1,8 @@
 use super::*;
 use crate::index::Index;
-use crate::manifest::{Kind, parse};
+use crate::kinds::{KindObject, PodObject};
 use crate::source::Event;
+use crate::source::manifest::parse;
 
 /// An index and its resources.
 #[derive(Default)]
@@ -29,7 +30,8 @@ impl Bed {
         };
         let text: String = pods.map(pod).collect();
         let objects = parse(&text).unwrap();
-        self.index.handle_event(Event::Replaced(Kind::Pod, objects));
+        self.index
+            .handle_event(Event::Replaced(PodObject::KIND, objects));
         self.resources.apply(self.index.changes());
     }
 }
