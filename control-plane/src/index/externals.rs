@@ -8,7 +8,7 @@ use weft_model::mesh::Change;
 
 use super::changes::Changes;
 use super::objects::{Names, Objects};
-use super::published::Published;
+use super::published::{Published, Resource};
 use crate::kinds::ExternalServiceObject;
 
 /// The external services that agents have, and those that may be others by now.
@@ -18,7 +18,19 @@ pub(super) struct Externals {
     /// control plane's own.
     mesh_namespace: Arc<str>,
     dirty: Names,
-    published: Published<NamespacedName, ExternalService>,
+    published: Published<ExternalService>,
+}
+
+impl Resource for ExternalService {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::ExternalService(self)
+    }
+
+    fn removed(key: NamespacedName) -> Change {
+        Change::ExternalServiceRemoved(key)
+    }
 }
 
 impl Externals {
@@ -44,11 +56,7 @@ impl Externals {
                 is_mesh_wide: name.namespace == self.mesh_namespace,
                 ..object.service.clone()
             });
-            let told = (
-                Change::ExternalService as fn(_) -> _,
-                Change::ExternalServiceRemoved as _,
-            );
-            self.published.set(&name, now, changes, told);
+            self.published.set(&name, now, changes);
         }
     }
 }

@@ -12,7 +12,7 @@ use weft_model::traffic::TrafficPolicy;
 use super::changes::Changes;
 use super::conflict::Conflict;
 use super::objects::{Names, Objects};
-use super::published::Published;
+use super::published::{Published, Resource};
 use crate::kinds::{KindObject, ServiceObject, TrafficPolicyObject};
 
 /// The condition `Accepted` of a TrafficPolicy, and the state of it that it is about.
@@ -40,7 +40,7 @@ pub(super) struct Policies {
     /// Services whose TrafficPolicies are.
     dirty_targets: Names,
     /// By the Service that follows it.
-    published: Published<NamespacedName, TrafficPolicy>,
+    published: Published<TrafficPolicy>,
     statuses: Arc<PolicyStatuses>,
     /// Policies that nobody follows.
     conflicts: BTreeMap<NamespacedName, Conflict>,
@@ -106,6 +106,18 @@ impl PolicyStatus {
     }
 }
 
+impl Resource for TrafficPolicy {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::TrafficPolicy(Box::new(self))
+    }
+
+    fn removed(key: NamespacedName) -> Change {
+        Change::TrafficPolicyRemoved(key)
+    }
+}
+
 impl Policies {
     /// The status of every TrafficPolicy.
     pub(super) fn statuses(&self) -> &Arc<PolicyStatuses> {
@@ -151,11 +163,7 @@ impl Policies {
             for (name, status) in statuses {
                 self.set_status(&name, Some(status));
             }
-            let told = (
-                (|policy| Change::TrafficPolicy(Box::new(policy))) as fn(_) -> _,
-                Change::TrafficPolicyRemoved as _,
-            );
-            self.published.set(service, policy, changes, told);
+            self.published.set(service, policy, changes);
         }
         if !policies.is_empty() || !targets.is_empty() {
             self.find_conflicts(objects);

@@ -7,13 +7,25 @@ use weft_model::mesh::Change;
 
 use super::changes::Changes;
 
-/// Resources of one type as agents have them.
-#[derive(Debug, PartialEq)]
-pub(super) struct Published<K: Eq + Hash, T> {
-    by_key: HashMap<K, T>,
+/// A resource that agents are told of.
+pub(super) trait Resource: Clone + PartialEq {
+    /// Its name.
+    type Key: Clone + Eq + Hash;
+
+    /// The change of one that is new or different.
+    fn changed(self) -> Change;
+
+    /// The change of one that is gone.
+    fn removed(key: Self::Key) -> Change;
 }
 
-impl<K: Eq + Hash, T> Default for Published<K, T> {
+/// Resources of one type as agents have them.
+#[derive(Debug)]
+pub(super) struct Published<T: Resource> {
+    by_key: HashMap<T::Key, T>,
+}
+
+impl<T: Resource> Default for Published<T> {
     fn default() -> Self {
         Self {
             by_key: HashMap::new(),
@@ -21,25 +33,19 @@ impl<K: Eq + Hash, T> Default for Published<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash, T: Clone + PartialEq> Published<K, T> {
+impl<T: Resource> Published<T> {
     /// Sets what a resource is now, none when it is gone, and pushes what of that agents
     /// don't have yet.
-    pub(super) fn set(
-        &mut self,
-        key: &K,
-        now: Option<T>,
-        changes: &mut Changes,
-        (changed, removed): (fn(T) -> Change, fn(K) -> Change),
-    ) {
+    pub(super) fn set(&mut self, key: &T::Key, now: Option<T>, changes: &mut Changes) {
         match now {
             Some(now) if self.by_key.get(key) == Some(&now) => {}
             Some(now) => {
-                changes.push_changed(changed(now.clone()));
+                changes.push_changed(now.clone().changed());
                 self.by_key.insert(key.clone(), now);
             }
             None => {
                 if self.by_key.remove(key).is_some() {
-                    changes.push_removed(removed(key.clone()));
+                    changes.push_removed(T::removed(key.clone()));
                 }
             }
         }

@@ -12,7 +12,7 @@ use weft_model::service::{Service, ServiceKind, ServicePort};
 use super::changes::Changes;
 use super::conflict::Conflict;
 use super::objects::Objects;
-use super::published::Published;
+use super::published::{Published, Resource};
 use crate::kinds::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, ServiceObject, targets_mut,
 };
@@ -21,7 +21,7 @@ use crate::kinds::{
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     pub(super) dirty: BTreeSet<RouteKey>,
-    published: Published<RouteKey, Route>,
+    published: Published<Route>,
     pub(super) statuses: HashMap<RouteKey, Arc<RouteStatus>>,
     changed_statuses: BTreeSet<RouteKey>,
     /// Routes that are not in force as they should be.
@@ -251,6 +251,18 @@ fn resolved(invalid: &[InvalidReference]) -> Condition {
     Condition::no(reason, format!("{}; requests for it fail", list.join("; ")))
 }
 
+impl Resource for Route {
+    type Key = RouteKey;
+
+    fn changed(self) -> Change {
+        Change::Route(self)
+    }
+
+    fn removed(key: RouteKey) -> Change {
+        Change::RouteRemoved(key)
+    }
+}
+
 impl Routes {
     /// The status of a route that is known.
     pub(super) fn status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
@@ -287,8 +299,7 @@ impl Routes {
     pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
         for key in std::mem::take(&mut self.dirty) {
             let now = self.update_status(&key, objects);
-            let told = (Change::Route as fn(_) -> _, Change::RouteRemoved as _);
-            self.published.set(&key, now, changes, told);
+            self.published.set(&key, now, changes);
         }
     }
 

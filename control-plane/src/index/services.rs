@@ -9,7 +9,7 @@ use weft_model::service::{Endpoint, EndpointKey, Service};
 
 use super::changes::Changes;
 use super::objects::{Names, Objects};
-use super::published::Published;
+use super::published::{Published, Resource};
 use crate::kinds::{PodObject, ServiceObject, SliceObject, TargetPort};
 
 /// A service's endpoints by address.
@@ -19,8 +19,20 @@ type Endpoints = BTreeMap<IpAddr, Endpoint>;
 #[derive(Debug, Default)]
 pub(super) struct Services {
     dirty: Names,
-    published: Published<NamespacedName, Service>,
+    published: Published<Service>,
     endpoints: HashMap<NamespacedName, Endpoints>,
+}
+
+impl Resource for Service {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::Service(self)
+    }
+
+    fn removed(key: NamespacedName) -> Change {
+        Change::ServiceRemoved(key)
+    }
 }
 
 impl Services {
@@ -56,8 +68,7 @@ impl Services {
         for name in &dirty {
             let object = objects.tables.get::<ServiceObject>(name);
             let now = object.map(|object| object.service.clone());
-            let told = (Change::Service as fn(_) -> _, Change::ServiceRemoved as _);
-            self.published.set(name, now, changes, told);
+            self.published.set(name, now, changes);
         }
         for name in &dirty {
             let now = endpoints(name, objects, listed);
