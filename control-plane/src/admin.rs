@@ -1,6 +1,9 @@
 //! The control plane's pages: `/healthz`, `/readyz`, `/metrics`, and for operators
 //! `/config`, `/errors`, `/agents`.
 
+mod metrics;
+mod shown;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,40 +12,34 @@ pub(crate) use weft_admin::{Pages, Readiness, serve};
 use weft_model::Change;
 use weft_model::route::BackendTarget;
 
-use crate::rate_limit::Stats;
-use crate::state::State;
+use crate::cluster::Cluster;
+pub(crate) use shown::{Shown, SourceErrors};
 
-/// What everybody in the cluster may see.
-pub(crate) fn monitoring(
-    readiness: Arc<Readiness>,
-    state: &Arc<State>,
-    rate_limits: Arc<Stats>,
-) -> Pages {
-    let state = Arc::clone(state);
-    Pages::new(readiness).with("/metrics", move || {
-        Answer::prometheus(metrics(&state) + &rate_limits.text())
-    })
+/// Pages for everybody in the cluster.
+pub(crate) fn monitoring(readiness: Arc<Readiness>, shown: &Shown) -> Pages {
+    let shown = shown.clone();
+    let metrics = move || Answer::open_metrics(metrics::text(&shown));
+    Pages::new(readiness).with("/metrics", metrics)
 }
 
-/// Everything, for the operator.
-pub(crate) fn all(monitoring: Pages, state: &Arc<State>) -> Pages {
-    let of = |show: fn(&State) -> Value| {
-        let state = Arc::clone(state);
-        move || Answer::json(&show(&state))
+/// All pages, for the operator.
+pub(crate) fn all(monitoring: Pages, shown: &Shown) -> Pages {
+    let page = |show: fn(&Shown) -> Value| {
+        let shown = shown.clone();
+        move || Answer::json(&show(&shown))
     };
     monitoring
-        .with("/config", of(config))
-        .with("/errors", of(errors))
-        .with("/agents", of(|state| json!(state.agents())))
+        .with("/config", page(|shown| config(&shown.cluster)))
+        .with("/errors", page(errors))
+        .with("/agents", page(|shown| json!(shown.agents.statuses())))
 }
 
-fn errors(state: &State) -> Value {
-    let (files, objects) = state.errors();
-    json!({ "files": files, "objects": objects })
+fn errors(shown: &Shown) -> Value {
+    json!({ "files": (shown.source_errors)(), "objects": shown.cluster.conflicts() })
 }
 
-fn config(state: &State) -> Value {
-    let resources = state.resources();
+fn config(cluster: &Cluster) -> Value {
+    let resources = cluster.resources();
     let described = resources.after(None).map(|((kind, name), versioned)| {
         let mut described = json!({
             "kind": kind.as_str_name(),
@@ -74,50 +71,4 @@ fn config(state: &State) -> Value {
         described
     });
     described.collect()
-}
-
-/// Few and simple enough to write by hand.
-fn metrics(state: &State) -> String {
-    let (files, objects) = state.errors();
-    let agents = state.agents();
-    let connected = agents.values().filter(|agent| agent.streams > 0).count();
-    let rejected: usize = agents.values().map(|agent| agent.rejected.len()).sum();
-    let failed: usize = agents.values().map(|agent| agent.failed_pods.len()).sum();
-    let resources = state.resources().len();
-    let metrics = [
-        (
-            "weft_control_plane_resources",
-            "Resources that agents are told",
-            resources,
-        ),
-        (
-            "weft_control_plane_agents",
-            "Agents that are connected",
-            connected,
-        ),
-        (
-            "weft_control_plane_rejected_resources",
-            "Resources that agents rejected",
-            rejected,
-        ),
-        (
-            "weft_control_plane_failed_pods",
-            "Pods that agents could not capture",
-            failed,
-        ),
-        (
-            "weft_control_plane_broken_files",
-            "Manifest files that are broken",
-            files.len(),
-        ),
-        (
-            "weft_control_plane_conflicts",
-            "Objects left out because of others",
-            objects.len(),
-        ),
-    ];
-    let text = |(name, help, value): (&str, &str, usize)| {
-        format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
-    };
-    metrics.map(text).concat()
 }

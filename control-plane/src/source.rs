@@ -1,9 +1,14 @@
-//! Where objects come from, and how what becomes of them is told.
+//! Sources of objects, and the events by which they tell what becomes of them. They know
+//! the list of kinds, and no single one.
+//!
+//! * [`directory`]: files, read by [`manifest`]
+//! * [`kubernetes`]: an API server
 
 pub(crate) mod directory;
 pub(crate) mod kubernetes;
+pub(crate) mod manifest;
 
-use crate::manifest::{Kind, Object, ObjectKey};
+use crate::kinds::{Kind, Object, ObjectKey};
 
 /// Which part of a source an object came from: a manifest's file name, or empty where
 /// the source has no parts. Of two origins with the same object the first counts.

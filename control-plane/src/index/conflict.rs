@@ -4,8 +4,6 @@ use weft_model::NamespacedName;
 use weft_model::identity::InvalidIdentity;
 use weft_model::route::RouteKey;
 
-use super::Claim;
-
 /// An object that can't take effect because of others.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Conflict {
@@ -79,32 +77,6 @@ pub(crate) enum Conflict {
         /// What of it has no effect, and why.
         message: String,
     },
-}
-
-impl Conflict {
-    /// A pod claims what another has.
-    pub(super) fn taken(
-        pod: &NamespacedName,
-        origin: &str,
-        claim: &Claim,
-        first: &NamespacedName,
-    ) -> Self {
-        let (pod, origin, first) = (pod.clone(), origin.to_owned(), first.clone());
-        match claim {
-            Claim::Address(address) => Self::Address {
-                pod,
-                origin,
-                address: address.to_string(),
-                first,
-            },
-            Claim::Uid(uid) => Self::Uid {
-                pod,
-                origin,
-                uid: uid.to_string(),
-                first,
-            },
-        }
-    }
 }
 
 /// An API server's objects have no file.

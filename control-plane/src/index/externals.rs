@@ -1,28 +1,62 @@
 //! External services, which depend on nothing but themselves.
 
+use std::sync::Arc;
+
+use weft_model::NamespacedName;
 use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
 
-use super::Index;
+use super::changes::Changes;
+use super::objects::{Names, Objects};
+use super::published::{Published, Resource};
+use crate::kinds::ExternalServiceObject;
 
-impl Index {
-    /// What became of those that were touched.
-    pub(super) fn update_externals(&mut self, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
-        for name in std::mem::take(&mut self.dirty_externals) {
-            let Some(object) = self.objects.externals.get(&name) else {
-                if self.told.externals.remove(&name).is_some() {
-                    gone.push(Change::ExternalServiceRemoved(name));
-                }
-                continue;
-            };
-            let new = ExternalService {
-                is_mesh_wide: name.namespace == self.mesh_namespace.0,
+/// The external services that agents have, and those that may be others by now.
+#[derive(Debug)]
+pub(super) struct Externals {
+    /// The namespace whose external services are there for everybody's workloads: the
+    /// control plane's own.
+    mesh_namespace: Arc<str>,
+    dirty: Names,
+    published: Published<ExternalService>,
+}
+
+impl Resource for ExternalService {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::ExternalService(self)
+    }
+
+    fn removed(key: NamespacedName) -> Change {
+        Change::ExternalServiceRemoved(key)
+    }
+}
+
+impl Externals {
+    /// None yet, of a mesh whose control plane is in that namespace.
+    pub(super) fn of_mesh_namespace(namespace: &str) -> Self {
+        Self {
+            mesh_namespace: namespace.into(),
+            dirty: Names::new(),
+            published: Published::default(),
+        }
+    }
+
+    /// An external service is about to be or was just changed.
+    pub(super) fn mark_dirty(&mut self, name: &NamespacedName) {
+        self.dirty.insert(name.clone());
+    }
+
+    /// Looks at everything dirty.
+    pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
+        for name in std::mem::take(&mut self.dirty) {
+            let object = objects.tables.get::<ExternalServiceObject>(&name);
+            let now = object.map(|object| ExternalService {
+                is_mesh_wide: name.namespace == self.mesh_namespace,
                 ..object.service.clone()
-            };
-            if self.told.externals.get(&name) != Some(&new) {
-                changes.push(Change::ExternalService(new.clone()));
-                self.told.externals.insert(name, new);
-            }
+            });
+            self.published.set(&name, now, changes);
         }
     }
 }

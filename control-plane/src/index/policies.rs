@@ -1,4 +1,4 @@
-//! Which TrafficPolicy a Service follows. One decision, [`judge`], says what agents are
+//! Which TrafficPolicy a Service follows. One decision, [`evaluate`], says what agents are
 //! told and what the authors are told, so that both agree.
 
 use std::collections::BTreeMap;
@@ -9,18 +9,20 @@ use weft_model::mesh::Change;
 use weft_model::service::ServiceKind;
 use weft_model::traffic::TrafficPolicy;
 
-use super::objects::Objects;
-use super::{Conflict, Index};
-use crate::manifest::TrafficPolicyObject;
+use super::changes::Changes;
+use super::conflict::Conflict;
+use super::objects::{Names, Objects};
+use super::published::{Published, Resource};
+use crate::kinds::{KindObject, ServiceObject, TrafficPolicyObject};
 
-/// What is thought of a TrafficPolicy.
+/// The condition `Accepted` of a TrafficPolicy, and the state of it that it is about.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PolicyVerdict {
-    /// Of which object; a name may be another's soon.
+pub(crate) struct PolicyStatus {
+    /// The object's UID: its name may be another's soon.
     pub(crate) uid: Option<String>,
-    /// Of which state of it.
+    /// The generation that was evaluated.
     pub(crate) generation: Option<i64>,
-    /// Whether its Service follows it.
+    /// Its Service follows it.
     pub(crate) accepted: bool,
     /// A word for why.
     pub(crate) reason: &'static str,
@@ -28,45 +30,58 @@ pub(crate) struct PolicyVerdict {
     pub(crate) message: String,
 }
 
-/// What is thought of all TrafficPolicies, by their names.
-pub(crate) type PolicyVerdicts = BTreeMap<NamespacedName, PolicyVerdict>;
+/// The status of every TrafficPolicy by its name.
+pub(crate) type PolicyStatuses = BTreeMap<NamespacedName, PolicyStatus>;
 
-/// The policy that a Service follows, and what is thought of all that are of it.
-fn judge(
+/// The policies that Services follow, and what may be another by now.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    dirty: Names,
+    /// Services whose TrafficPolicies are.
+    dirty_targets: Names,
+    /// By the Service that follows it.
+    published: Published<TrafficPolicy>,
+    statuses: Arc<PolicyStatuses>,
+    /// Policies that nobody follows.
+    conflicts: BTreeMap<NamespacedName, Conflict>,
+}
+
+/// The policy that a Service follows, and the status of all that are of it.
+fn evaluate(
     service: &NamespacedName,
     objects: &Objects,
-) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyVerdict)>) {
-    let policies = objects.policies_of.of(service);
-    let policies = policies.filter_map(|name| objects.policies.get(name));
+) -> (Option<TrafficPolicy>, Vec<(NamespacedName, PolicyStatus)>) {
+    let policies = objects.references.policies_of_service.to(service);
+    let policies = policies.filter_map(|name| objects.tables.get::<TrafficPolicyObject>(name));
     let mut policies: Vec<_> = policies.collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
     let unusable = unusable(service, objects);
     let mut first: Option<(&NamespacedName, &TrafficPolicy)> = None;
-    let mut verdicts = Vec::new();
+    let mut statuses = Vec::new();
     for policy in policies {
-        let verdict = match (&policy.content, &unusable, first) {
-            (Err(error), _, _) => PolicyVerdict::no(policy, "Invalid", error.to_string()),
-            (Ok(_), Some((reason, why)), _) => PolicyVerdict::no(policy, reason, why.clone()),
+        let status = match (&policy.content, &unusable, first) {
+            (Err(error), _, _) => PolicyStatus::no(policy, "Invalid", error.to_string()),
+            (Ok(_), Some((reason, why)), _) => PolicyStatus::no(policy, reason, why.clone()),
             (Ok(_), None, Some((first, _))) => {
                 let why = format!("TrafficPolicy {first} is of Service {service} and older");
-                PolicyVerdict::no(policy, "Conflicted", why)
+                PolicyStatus::no(policy, "Conflicted", why)
             }
             (Ok(content), None, None) => {
                 first = Some((&policy.key, content));
-                PolicyVerdict {
+                PolicyStatus {
                     accepted: true,
-                    ..PolicyVerdict::no(policy, "Accepted", "in force".to_owned())
+                    ..PolicyStatus::no(policy, "Accepted", "in force".to_owned())
                 }
             }
         };
-        verdicts.push((policy.key.clone(), verdict));
+        statuses.push((policy.key.clone(), status));
     }
-    (first.map(|(_, policy)| policy.clone()), verdicts)
+    (first.map(|(_, policy)| policy.clone()), statuses)
 }
 
 /// Why a Service can follow no policy.
 fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str, String)> {
-    let Some(object) = objects.services.get(service) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(service) else {
         return Some(("TargetNotFound", format!("there is no Service {service}")));
     };
     let of = match &object.service.kind {
@@ -79,7 +94,7 @@ fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str
     Some(("UnsupportedTarget", why))
 }
 
-impl PolicyVerdict {
+impl PolicyStatus {
     fn no(policy: &TrafficPolicyObject, reason: &'static str, message: String) -> Self {
         Self {
             uid: policy.uid.clone(),
@@ -91,217 +106,94 @@ impl PolicyVerdict {
     }
 }
 
-impl Index {
-    /// What is thought of all TrafficPolicies.
-    pub(crate) fn policy_verdicts(&self) -> &Arc<PolicyVerdicts> {
-        &self.told.policy_verdicts
+impl Resource for TrafficPolicy {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::TrafficPolicy(Box::new(self))
     }
 
-    /// A TrafficPolicy, or what it is of, is about to be or was just changed.
-    pub(super) fn touch_policy(&mut self, name: &NamespacedName) {
-        self.dirty_policies.insert(name.clone());
-        let policy = self.objects.policies.get(name);
-        let target = policy.and_then(|policy| policy.target.clone());
-        self.dirty_targets.extend(target);
+    fn removed(key: NamespacedName) -> Change {
+        Change::TrafficPolicyRemoved(key)
+    }
+}
+
+impl Policies {
+    /// The status of every TrafficPolicy.
+    pub(super) fn statuses(&self) -> &Arc<PolicyStatuses> {
+        &self.statuses
     }
 
-    pub(super) fn update_policies(&mut self, changes: &mut Vec<Change>, gone: &mut Vec<Change>) {
-        let policies = std::mem::take(&mut self.dirty_policies);
+    /// Policies that nobody follows.
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values()
+    }
+
+    /// A TrafficPolicy is about to be or was just changed.
+    pub(super) fn mark_dirty(&mut self, policy: &TrafficPolicyObject) {
+        self.dirty.insert(policy.key.clone());
+        self.dirty_targets.extend(policy.target.clone());
+    }
+
+    /// A Service is about to be or was just changed.
+    pub(super) fn mark_target_dirty(&mut self, service: &NamespacedName, objects: &Objects) {
+        if objects.references.policies_of_service.any_to(service) {
+            self.dirty_targets.insert(service.clone());
+        }
+    }
+
+    /// Looks at everything dirty.
+    pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
+        let policies = std::mem::take(&mut self.dirty);
         let targets = std::mem::take(&mut self.dirty_targets);
         for name in &policies {
-            let verdict = match self.objects.policies.get(name) {
+            let status = match objects.tables.get::<TrafficPolicyObject>(name) {
                 // Of nobody knows what.
                 Some(policy) if policy.target.is_none() => {
                     let error = policy.content.as_ref().err();
                     let why = error.map_or_else(String::new, ToString::to_string);
-                    Some(PolicyVerdict::no(policy, "Invalid", why))
+                    Some(PolicyStatus::no(policy, "Invalid", why))
                 }
                 _ => None,
             };
-            self.told.judge_policy(name, verdict);
+            self.set_status(name, status);
         }
         for service in &targets {
-            let (policy, verdicts) = judge(service, &self.objects);
-            for (name, verdict) in verdicts {
-                self.told.judge_policy(&name, Some(verdict));
+            let (policy, statuses) = evaluate(service, objects);
+            for (name, status) in statuses {
+                self.set_status(&name, Some(status));
             }
-            let told = self.told.policies.get(service);
-            match policy {
-                Some(policy) if told != Some(&policy) => {
-                    changes.push(Change::TrafficPolicy(Box::new(policy.clone())));
-                    self.told.policies.insert(service.clone(), policy);
-                }
-                Some(_) => {}
-                None => {
-                    if self.told.policies.remove(service).is_some() {
-                        gone.push(Change::TrafficPolicyRemoved(service.clone()));
-                    }
-                }
-            }
+            self.published.set(service, policy, changes);
         }
         if !policies.is_empty() || !targets.is_empty() {
-            self.find_policy_conflicts();
+            self.find_conflicts(objects);
         }
     }
 
-    /// What a directory's reader is told; a cluster's objects have their status.
-    fn find_policy_conflicts(&mut self) {
-        let refused = self.told.policy_verdicts.iter();
-        let refused = refused.filter(|(_, verdict)| !verdict.accepted);
-        let conflicts = refused.filter_map(|(name, verdict)| {
-            let (origin, _) = self.objects.policies.entry(name)?;
+    fn set_status(&mut self, name: &NamespacedName, status: Option<PolicyStatus>) {
+        if self.statuses.get(name) == status.as_ref() {
+            return;
+        }
+        let statuses = Arc::make_mut(&mut self.statuses);
+        match status {
+            Some(status) => statuses.insert(name.clone(), status),
+            None => statuses.remove(name),
+        };
+    }
+
+    /// For the reader of a directory's errors; a cluster's objects have their status.
+    fn find_conflicts(&mut self, objects: &Objects) {
+        let refused = self.statuses.iter().filter(|(_, status)| !status.accepted);
+        let conflicts = refused.filter_map(|(name, status)| {
+            let entry = objects.tables.entry(TrafficPolicyObject::KIND, name);
+            let (origin, _): (_, &TrafficPolicyObject) = entry?;
             let conflict = Conflict::Policy {
                 policy: name.clone(),
                 origin: origin.clone(),
-                message: verdict.message.clone(),
+                message: status.message.clone(),
             };
             Some((name.clone(), conflict))
         });
-        self.told.policy_conflicts = conflicts.collect();
-    }
-}
-
-impl super::Told {
-    fn judge_policy(&mut self, name: &NamespacedName, verdict: Option<PolicyVerdict>) {
-        if self.policy_verdicts.get(name) == verdict.as_ref() {
-            return;
-        }
-        let verdicts = Arc::make_mut(&mut self.policy_verdicts);
-        match verdict {
-            Some(verdict) => verdicts.insert(name.clone(), verdict),
-            None => verdicts.remove(name),
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::Event;
-    use super::*;
-    use crate::manifest::{Kind, Object, ObjectKey, parse};
-    use crate::source::Origin;
-
-    fn apply(index: &mut Index, object: Object) -> Vec<Change> {
-        index.take(Event::Applied(Origin::new(), object));
-        index.changes()
-    }
-
-    fn service(cluster_ip: &str) -> Object {
-        let text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web, namespace: shop }}\n\
-             spec: {{ clusterIP: \"{cluster_ip}\", ports: [{{ port: 80 }}] }}\n"
-        );
-        parse(&text).unwrap().remove(0)
-    }
-
-    fn policy(name: &str, created: &str, spec: serde_json::Value) -> Object {
-        let object = TrafficPolicyObject::from_value(&json!({
-            "metadata": {
-                "name": name, "namespace": "shop", "generation": 1,
-                "creationTimestamp": format!("2026-01-{created}T00:00:00Z"),
-            },
-            "spec": spec,
-        }));
-        Object::TrafficPolicy(object.unwrap())
-    }
-
-    fn of_web() -> serde_json::Value {
-        json!({ "targetRef": { "kind": "Service", "name": "web" } })
-    }
-
-    fn delete(index: &mut Index, kind: Kind, name: &str) -> Vec<Change> {
-        let name = NamespacedName::new("shop", name);
-        let key = ObjectKey { kind, name };
-        index.take(Event::Deleted(Origin::new(), key));
-        index.changes()
-    }
-
-    fn reason(index: &Index, name: &str) -> &'static str {
-        let verdict = index
-            .policy_verdicts()
-            .get(&NamespacedName::new("shop", name));
-        verdict.map_or("none", |verdict| verdict.reason)
-    }
-
-    #[test]
-    fn a_service_follows_the_oldest_policy_and_the_next_when_that_goes() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        apply(&mut index, policy("young", "03", of_web()));
-        assert_eq!(reason(&index, "young"), "Accepted");
-        let mut spec = of_web();
-        spec["slowStart"] = json!("7s");
-        let changes = apply(&mut index, policy("old", "02", spec));
-        let [Change::TrafficPolicy(told)] = changes.as_slice() else {
-            panic!("{changes:?}")
-        };
-        assert_eq!(told.slow_start, Some(std::time::Duration::from_secs(7)));
-        assert_eq!(reason(&index, "young"), "Conflicted");
-        assert_eq!(index.conflicts().count(), 1);
-        delete(&mut index, Kind::TrafficPolicy, "old");
-        assert_eq!(
-            (reason(&index, "young"), reason(&index, "old")),
-            ("Accepted", "none")
-        );
-        assert_eq!(index.conflicts().count(), 0);
-        let web = NamespacedName::new("shop", "web");
-        let changes = delete(&mut index, Kind::TrafficPolicy, "young");
-        assert_eq!(changes, [Change::TrafficPolicyRemoved(web)]);
-    }
-
-    #[test]
-    fn a_policy_waits_for_its_service() {
-        let mut index = Index::default();
-        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
-        let changes = apply(&mut index, service("10.96.0.7"));
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::Service(_), Change::TrafficPolicy(_)]
-        ));
-        let changes = delete(&mut index, Kind::Service, "web");
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::TrafficPolicyRemoved(_), Change::ServiceRemoved(_)]
-        ));
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
-    }
-
-    #[test]
-    fn what_the_mesh_chooses_nothing_for_follows_no_policy() {
-        let mut index = Index::default();
-        apply(&mut index, service("None"));
-        assert_eq!(apply(&mut index, policy("web", "01", of_web())), []);
-        assert_eq!(reason(&index, "web"), "UnsupportedTarget");
-    }
-
-    #[test]
-    fn an_invalid_policy_costs_itself_only() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        let mut spec = of_web();
-        spec["slowStart"] = json!("soon");
-        apply(&mut index, policy("bad", "01", spec));
-        apply(&mut index, policy("nothing", "01", json!({})));
-        let changes = apply(&mut index, policy("good", "02", of_web()));
-        assert_eq!(changes.len(), 1);
-        let reasons = ["bad", "nothing", "good"].map(|name| reason(&index, name));
-        assert_eq!(reasons, ["Invalid", "Invalid", "Accepted"]);
-    }
-
-    #[test]
-    fn a_policy_that_turns_to_another_service_leaves_the_first() {
-        let mut index = Index::default();
-        apply(&mut index, service("10.96.0.7"));
-        apply(&mut index, policy("web", "01", of_web()));
-        let other = json!({ "targetRef": { "kind": "Service", "name": "api" } });
-        let changes = apply(&mut index, policy("web", "01", other));
-        assert!(matches!(
-            changes.as_slice(),
-            [Change::TrafficPolicyRemoved(_)]
-        ));
-        assert_eq!(reason(&index, "web"), "TargetNotFound");
+        self.conflicts = conflicts.collect();
     }
 }

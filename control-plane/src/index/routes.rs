@@ -1,7 +1,7 @@
-//! What a route means among other objects. One decision, [`judge`], says what agents are
+//! What a route means among other objects. One decision, [`evaluate`], says what agents are
 //! told and what its author is told, so that both agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_model::NamespacedName;
@@ -9,36 +9,51 @@ use weft_model::mesh::Change;
 use weft_model::route::{BackendTarget, Parent, Route, RouteKey, Rule};
 use weft_model::service::{Service, ServiceKind, ServicePort};
 
+use super::changes::Changes;
+use super::conflict::Conflict;
 use super::objects::Objects;
-use super::{Conflict, Index};
-use crate::manifest::{InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut};
+use super::published::{Published, Resource};
+use crate::kinds::{
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, ServiceObject, targets_mut,
+};
 
-/// What is thought of a route.
+/// The routes that agents have, their statuses, and those that may be others by now.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    pub(super) dirty: BTreeSet<RouteKey>,
+    published: Published<Route>,
+    pub(super) statuses: HashMap<RouteKey, Arc<RouteStatus>>,
+    changed_statuses: BTreeSet<RouteKey>,
+    /// Routes that are not in force as they should be.
+    conflicts: BTreeMap<RouteKey, Vec<Conflict>>,
+}
+
+/// The conditions of a route, and the state of it that they are about.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Judgement {
-    /// Of which state of the route.
+pub(crate) struct RouteStatus {
+    /// The generation of the route that was evaluated.
     pub(crate) generation: Option<i64>,
-    /// Whether it is in force, for each of its Services as parents, in its own order.
-    pub(crate) accepted: Vec<Verdict>,
-    /// Whether what it sends to exists.
-    pub(crate) resolved: Verdict,
+    /// `Accepted` for each of its Services as parents, in its own order.
+    pub(crate) accepted: Vec<Condition>,
+    /// `ResolvedRefs`: all that it sends to exists.
+    pub(crate) resolved: Condition,
 }
 
 /// A condition of a route, without its times.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verdict {
-    /// Whether it holds; `None` when that can't be said.
-    pub(crate) holds: Option<bool>,
+pub(crate) struct Condition {
+    /// True, false, or `None` for unknown.
+    pub(crate) status: Option<bool>,
     /// A word of the Gateway API for it.
     pub(crate) reason: &'static str,
     /// The same for people.
     pub(crate) message: String,
 }
 
-impl Verdict {
+impl Condition {
     fn yes(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            holds: Some(true),
+            status: Some(true),
             reason,
             message: message.into(),
         }
@@ -46,29 +61,28 @@ impl Verdict {
 
     fn no(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            holds: Some(false),
+            status: Some(false),
             ..Self::yes(reason, message)
         }
     }
 }
 
-/// What a route means: what agents are told, nothing when it is in force nowhere, and
-/// what is thought of it.
-fn judge(object: &RouteObject, objects: &Objects) -> (Option<Route>, Judgement) {
+/// The route as agents get it, none when it is in force nowhere, and its status.
+fn evaluate(object: &RouteObject, objects: &Objects) -> (Option<Route>, RouteStatus) {
     let content = match &object.content {
         Ok(content) => content,
         Err(problems) => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            let verdict = Verdict::no("UnsupportedValue", problems.join("; "));
-            let judgement = Judgement {
+            let condition = Condition::no("UnsupportedValue", problems.join("; "));
+            let status = RouteStatus {
                 generation: object.generation,
-                accepted: vec![verdict; object.parents.len()],
-                resolved: Verdict {
-                    holds: None,
-                    ..Verdict::yes("Pending", "not looked at until the route is accepted")
+                accepted: vec![condition; object.parents.len()],
+                resolved: Condition {
+                    status: None,
+                    ..Condition::yes("Pending", "not looked at until the route is accepted")
                 },
             };
-            return (None, judgement);
+            return (None, status);
         }
     };
     let (mut parents, mut accepted) = (Vec::new(), Vec::new());
@@ -79,11 +93,11 @@ fn judge(object: &RouteObject, objects: &Objects) -> (Option<Route>, Judgement) 
                 parents.push(parent.clone());
                 accepted.push(precedence(&object.key, service, &ports, objects));
             }
-            Err(why) => accepted.push(Verdict::no("NoMatchingParent", why)),
+            Err(why) => accepted.push(Condition::no("NoMatchingParent", why)),
         }
     }
     let (rules, invalid) = resolve(content, objects);
-    let judgement = Judgement {
+    let status = RouteStatus {
         generation: object.generation,
         accepted,
         resolved: resolved(&invalid),
@@ -96,7 +110,7 @@ fn judge(object: &RouteObject, objects: &Objects) -> (Option<Route>, Judgement) 
         rules,
     };
     let route = Some(route).filter(|route| !route.parents.is_empty());
-    (route, judgement)
+    (route, status)
 }
 
 /// The Service that a parent is, with the ports that are meant.
@@ -105,7 +119,7 @@ fn attach<'a>(
     objects: &'a Objects,
 ) -> Result<(&'a Service, Vec<&'a ServicePort>), String> {
     let key = &parent.service;
-    let Some(object) = objects.services.get(key) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(key) else {
         return Err(format!("there is no Service {key}"));
     };
     let service = &object.service;
@@ -144,8 +158,8 @@ fn precedence(
     service: &Service,
     ports: &[&ServicePort],
     objects: &Objects,
-) -> Verdict {
-    let attached = objects.routes_of.of(&service.key);
+) -> Condition {
+    let attached = objects.references.routes_of_service.to(&service.key);
     let attached = attached
         .filter(|other| other.kind < key.kind && other.name.namespace == key.name.namespace);
     let attached = attached.filter_map(|other| objects.route(other));
@@ -170,9 +184,9 @@ fn precedence(
         lost.join(", ")
     );
     match (lost.len(), ports.len()) {
-        (0, _) => Verdict::yes("Accepted", "in force"),
-        (lost, all) if lost == all => Verdict::no("Conflicted", instead),
-        _ => Verdict::yes("Accepted", format!("in force, but {instead}")),
+        (0, _) => Condition::yes("Accepted", "in force"),
+        (lost, all) if lost == all => Condition::no("Conflicted", instead),
+        _ => Condition::yes("Accepted", format!("in force, but {instead}")),
     }
 }
 
@@ -202,7 +216,7 @@ fn exists(
     port: u16,
     objects: &Objects,
 ) -> Result<(), (ReferenceProblem, String)> {
-    let Some(object) = objects.services.get(key) else {
+    let Some(object) = objects.tables.get::<ServiceObject>(key) else {
         let message = format!("there is no Service {key}");
         return Err((ReferenceProblem::NotFound, message));
     };
@@ -221,9 +235,9 @@ fn exists(
     }
 }
 
-fn resolved(invalid: &[InvalidReference]) -> Verdict {
+fn resolved(invalid: &[InvalidReference]) -> Condition {
     let Some(worst) = invalid.iter().map(|reference| reference.why).min() else {
-        return Verdict::yes("ResolvedRefs", "everything that it sends to exists");
+        return Condition::yes("ResolvedRefs", "everything that it sends to exists");
     };
     let reason = match worst {
         ReferenceProblem::Kind => "InvalidKind",
@@ -234,95 +248,96 @@ fn resolved(invalid: &[InvalidReference]) -> Verdict {
         format!("field {field}: {message}")
     });
     let list: Vec<_> = list.collect();
-    Verdict::no(reason, format!("{}; requests for it fail", list.join("; ")))
+    Condition::no(reason, format!("{}; requests for it fail", list.join("; ")))
 }
 
-impl Index {
-    /// What is thought of a route.
-    pub(crate) fn judgement(&self, route: &RouteKey) -> Option<&Arc<Judgement>> {
-        self.told.judgements.get(route)
+impl Resource for Route {
+    type Key = RouteKey;
+
+    fn changed(self) -> Change {
+        Change::Route(self)
     }
 
-    /// Routes that there is something else to say of since the last call.
-    pub(crate) fn judged(&mut self) -> BTreeSet<RouteKey> {
-        std::mem::take(&mut self.judged)
+    fn removed(key: RouteKey) -> Change {
+        Change::RouteRemoved(key)
+    }
+}
+
+impl Routes {
+    /// The status of a route that is known.
+    pub(super) fn status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
+        self.statuses.get(route)
+    }
+
+    /// Routes whose status is another since the last call.
+    pub(super) fn take_changed_statuses(&mut self) -> BTreeSet<RouteKey> {
+        std::mem::take(&mut self.changed_statuses)
+    }
+
+    /// What of routes has no effect because of other objects.
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values().flatten()
     }
 
     /// A Service is different: what is attached to it or leads there may be, too.
-    pub(super) fn touch_routes_of(&mut self, service: &NamespacedName) {
-        let routes = self.objects.routes_of.of(service).cloned();
-        self.dirty_routes.extend(routes);
+    pub(super) fn mark_referring_dirty(&mut self, service: &NamespacedName, objects: &Objects) {
+        let routes = objects.references.routes_of_service.to(service).cloned();
+        self.dirty.extend(routes);
     }
 
     /// A route is different: what else is attached to its Services may count or not.
-    pub(super) fn touch_route(&mut self, key: RouteKey) {
-        if let Some(route) = self.objects.route(&key) {
-            for parent in &route.parents {
-                let attached = self.objects.routes_of.of(&parent.service);
-                let others = attached.filter(|other| other.kind != key.kind).cloned();
-                self.dirty_routes.extend(others);
-            }
+    pub(super) fn mark_dirty(&mut self, route: &RouteObject, objects: &Objects) {
+        for parent in &route.parents {
+            let attached = objects.references.routes_of_service.to(&parent.service);
+            let others = attached.filter(|other| other.kind != route.key.kind);
+            self.dirty.extend(others.cloned());
         }
-        self.dirty_routes.insert(key);
+        self.dirty.insert(route.key.clone());
     }
 
-    pub(super) fn update_route(
-        &mut self,
-        key: &RouteKey,
-        changes: &mut Vec<Change>,
-        gone: &mut Vec<Change>,
-    ) {
-        let entry = self.objects.route_entry(key);
-        let (new, conflicts) = match entry {
-            None => {
-                if self.told.judgements.remove(key).is_some() {
-                    self.judged.insert(key.clone());
-                }
-                (None, Vec::new())
-            }
-            Some((origin, object)) => {
-                let (route, judgement) = judge(object, &self.objects);
-                let conflicts = conflicts(object, origin, &judgement);
-                let told = self.told.judgements.get(key);
-                if told.is_none_or(|told| **told != judgement) {
-                    let told = &mut self.told.judgements;
-                    told.insert(key.clone(), Arc::new(judgement));
-                    self.judged.insert(key.clone());
-                }
-                (route, conflicts)
-            }
-        };
-        match conflicts.is_empty() {
-            true => self.told.troubled.remove(key),
-            false => self.told.troubled.insert(key.clone(), conflicts),
-        };
-        match new {
-            Some(route) if self.told.routes.get(key) == Some(&route) => {}
-            Some(route) => {
-                changes.push(Change::Route(route.clone()));
-                self.told.routes.insert(key.clone(), route);
-            }
-            None => {
-                if self.told.routes.remove(key).is_some() {
-                    gone.push(Change::RouteRemoved(key.clone()));
-                }
-            }
+    /// Looks at everything dirty.
+    pub(super) fn update(&mut self, objects: &Objects, changes: &mut Changes) {
+        for key in std::mem::take(&mut self.dirty) {
+            let now = self.update_status(&key, objects);
+            self.published.set(&key, now, changes);
         }
+    }
+
+    fn update_status(&mut self, key: &RouteKey, objects: &Objects) -> Option<Route> {
+        let Some((origin, object)) = objects.route_entry(key) else {
+            self.conflicts.remove(key);
+            if self.statuses.remove(key).is_some() {
+                self.changed_statuses.insert(key.clone());
+            }
+            return None;
+        };
+        let (route, status) = evaluate(object, objects);
+        let conflicts = conflicts(object, origin, &status);
+        match conflicts.is_empty() {
+            true => self.conflicts.remove(key),
+            false => self.conflicts.insert(key.clone(), conflicts),
+        };
+        let known = self.statuses.get(key);
+        if known.is_none_or(|known| **known != status) {
+            self.statuses.insert(key.clone(), Arc::new(status));
+            self.changed_statuses.insert(key.clone());
+        }
+        route
     }
 }
 
 /// What of a route has no effect because of other objects. What is wrong with it itself
 /// is told by whoever read it.
-fn conflicts(object: &RouteObject, origin: &str, judgement: &Judgement) -> Vec<Conflict> {
+fn conflicts(object: &RouteObject, origin: &str, status: &RouteStatus) -> Vec<Conflict> {
     if object.content.is_err() {
         return Vec::new();
     }
-    let verdicts = judgement.accepted.iter().chain([&judgement.resolved]);
-    let failed = verdicts.filter(|verdict| verdict.holds == Some(false));
-    let conflicts = failed.map(|verdict| Conflict::Route {
+    let conditions = status.accepted.iter().chain([&status.resolved]);
+    let failed = conditions.filter(|condition| condition.status == Some(false));
+    let conflicts = failed.map(|condition| Conflict::Route {
         route: object.key.clone(),
         origin: origin.to_owned(),
-        message: verdict.message.clone(),
+        message: condition.message.clone(),
     });
     conflicts.collect()
 }

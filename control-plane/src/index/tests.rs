@@ -1,13 +1,20 @@
+mod policies;
 mod routes;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
 use weft_model::mtls::MtlsMode;
 use weft_model::service::Endpoint;
 use weft_model::workload::{Enrolment, Workload};
 
 use super::*;
-use crate::manifest::{ServiceAccountObject, parse};
+use crate::kinds::ServiceAccountObject;
+use crate::publish::Resources;
+use crate::publish::resources::ResourceKey;
+use crate::source::manifest::parse;
 
 fn pod(name: &str, address: &str, extra: &str) -> String {
     format!(
@@ -34,7 +41,8 @@ struct Bed {
 impl Bed {
     fn apply(&mut self, origin: &str, text: &str) {
         for object in parse(text).unwrap() {
-            self.index.take(Event::Applied(origin.to_owned(), object));
+            self.index
+                .handle_event(Event::Applied(origin.to_owned(), object));
         }
         self.settle();
     }
@@ -42,7 +50,7 @@ impl Bed {
     fn delete(&mut self, origin: &str, text: &str) {
         for object in parse(text).unwrap() {
             self.index
-                .take(Event::Deleted(origin.to_owned(), object.key()));
+                .handle_event(Event::Deleted(origin.to_owned(), object.key()));
         }
         self.settle();
     }
@@ -132,23 +140,24 @@ fn a_workload_is_where_its_node_is_whichever_comes_first() {
 fn an_identity_ends_with_its_service_account_where_all_of_them_are_listed() {
     let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
-    let may = |bed: &Bed| bed.index.may_certify(&identity, "node-1");
+    let may = |bed: &Bed| bed.index.authorize_certificate(&identity, "node-1");
     assert_eq!(may(&bed), Ok(()), "nobody lists them");
     bed.index
-        .take(Event::Replaced(Kind::ServiceAccount, vec![]));
-    assert_eq!(may(&bed), Err(Uncertified::NoServiceAccount));
+        .handle_event(Event::Replaced(ServiceAccountObject::KIND, vec![]));
+    assert_eq!(may(&bed), Err(CertificateDenied::NoServiceAccount));
     let account = Object::ServiceAccount(ServiceAccountObject {
         key: NamespacedName::new("shop", "web"),
     });
     let applied = Event::Applied(Origin::new(), account.clone());
-    bed.index.take(applied);
+    bed.index.handle_event(applied);
     assert_eq!(may(&bed), Ok(()));
     assert_eq!(
-        bed.index.may_certify(&identity, "node-2"),
-        Err(Uncertified::NoPod)
+        bed.index.authorize_certificate(&identity, "node-2"),
+        Err(CertificateDenied::NoPod)
     );
-    bed.index.take(Event::Deleted(Origin::new(), account.key()));
-    assert_eq!(may(&bed), Err(Uncertified::NoServiceAccount));
+    bed.index
+        .handle_event(Event::Deleted(Origin::new(), account.key()));
+    assert_eq!(may(&bed), Err(CertificateDenied::NoServiceAccount));
 }
 
 #[test]
@@ -184,7 +193,7 @@ fn an_endpoint_slice_wins_over_the_selector() {
 fn a_pod_is_captured_only_once_its_own_node_says_so() {
     let mut bed = bed(&[("a.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
-    let says = |node: &str| Captured::from([(WorkloadUid::from("shop/a"), node.into())]);
+    let says = |node: &str| CapturedPods::from([(WorkloadUid::from("shop/a"), node.into())]);
     bed.index.set_captured(says("node-2"));
     bed.settle();
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
@@ -194,7 +203,7 @@ fn a_pod_is_captured_only_once_its_own_node_says_so() {
     bed.apply("a.yaml", &pod("a", "10.0.0.1", ""));
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Outside);
     bed.apply("a.yaml", &pod("a", "10.0.0.1", ENABLED));
-    bed.index.set_captured(Captured::new());
+    bed.index.set_captured(CapturedPods::new());
     bed.settle();
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
 }
@@ -271,12 +280,14 @@ fn a_change_costs_what_it_concerns_and_a_repetition_nothing() {
     let mut bed = bed(&[("pods", &pods.concat()), ("service", SERVICE)]);
     let objects = parse(&pods[7]).unwrap();
     for object in objects {
-        bed.index.take(Event::Applied("pods".into(), object));
+        bed.index
+            .handle_event(Event::Applied("pods".into(), object));
     }
     assert_eq!(bed.settle(), []);
     let moved = pods[7].replace("10.0.0.8", "10.0.1.8");
     for object in parse(&moved).unwrap() {
-        bed.index.take(Event::Applied("pods".into(), object));
+        bed.index
+            .handle_event(Event::Applied("pods".into(), object));
     }
     let changes = bed.settle();
     assert_eq!(
@@ -296,10 +307,10 @@ fn a_relist_takes_away_what_is_gone_and_says_nothing_of_the_rest() {
     };
     let mut bed = Bed::default();
     bed.index
-        .take(Event::Replaced(Kind::Pod, objects(&[1, 2, 3])));
+        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 2, 3])));
     assert_eq!(bed.settle().len(), 3);
     bed.index
-        .take(Event::Replaced(Kind::Pod, objects(&[1, 3, 4])));
+        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 3, 4])));
     let changes = bed.settle();
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert_eq!(
@@ -424,7 +435,7 @@ proptest! {
         steps in prop::collection::vec((0usize..3, 0u8..10, 1u8..4, any::<bool>(), any::<bool>()), 0..40),
         captured in prop::collection::vec(1u8..4, 0..3),
     ) {
-        let captured: Captured = captured
+        let captured: CapturedPods = captured
             .iter()
             .map(|n| (WorkloadUid::from(format!("shop/p{n}").as_str()), "node-1".into()))
             .collect();
@@ -436,10 +447,10 @@ proptest! {
                 let key = object.key();
                 if delete {
                     now.remove(&(origin.clone(), key.clone()));
-                    lived.index.take(Event::Deleted(origin.clone(), key));
+                    lived.index.handle_event(Event::Deleted(origin.clone(), key));
                 } else {
                     now.insert((origin.clone(), key), object.clone());
-                    lived.index.take(Event::Applied(origin.clone(), object));
+                    lived.index.handle_event(Event::Applied(origin.clone(), object));
                 }
             }
             if settle {
@@ -452,13 +463,13 @@ proptest! {
         let mut fresh = Bed::default();
         fresh.index.set_captured(captured);
         for ((origin, _), object) in now.into_iter().rev() {
-            fresh.index.take(Event::Applied(origin, object));
+            fresh.index.handle_event(Event::Applied(origin, object));
         }
         fresh.settle();
         prop_assert_eq!(lived.changes(), fresh.changes());
         prop_assert_eq!(lived.conflicts(), fresh.conflicts());
         for workload in fresh.workloads() {
-            let enrolled = lived.index.may_certify(&workload.identity, &workload.node).is_ok();
+            let enrolled = lived.index.authorize_certificate(&workload.identity, &workload.node).is_ok();
             let expected = fresh.workloads().iter().any(|other| {
                 other.identity == workload.identity && other.enrolment.is_enrolled()
             });

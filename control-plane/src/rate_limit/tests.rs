@@ -12,6 +12,7 @@ use weft_proto::rate_limit::descriptor_message;
 use weft_testing::agent::authorized;
 
 use super::Options;
+#[cfg(feature = "redis-tests")]
 use super::redis::tests::RedisServer;
 use crate::serve::tests::{ControlPlane, folder};
 
@@ -239,6 +240,7 @@ async fn requests_that_can_not_be_counted_are_refused_with_what_is_wrong() {
     assert_eq!(client.code(good()).await, Code::Ok, "others are served on");
 }
 
+#[cfg(feature = "redis-tests")]
 #[tokio::test]
 async fn replicas_with_one_redis_count_together() {
     let redis = RedisServer::start(&["--requirepass", "s3cret"]).await;
@@ -276,6 +278,7 @@ async fn replicas_without_redis_count_for_themselves() {
     }
 }
 
+#[cfg(feature = "redis-tests")]
 #[tokio::test]
 async fn without_redis_the_caller_is_told_that_nothing_was_counted() {
     let redis = RedisServer::start(&[]).await;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
+use super::manifest::{self, ManifestError};
 use super::{Event, Origin};
-use crate::manifest::{self, ManifestError, Object, ObjectKey};
+use crate::kinds::{Object, ObjectKey};
 
 /// Largest manifest file in bytes; the API server's own limit is smaller.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;

@@ -1,18 +1,11 @@
 //! What is admitted.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::ResourceExt;
 use kube::core::DynamicObject;
 use kube::core::admission::{
     AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError,
 };
-use serde_json::Value;
-use weft_model::route::RouteKind;
 
-use crate::manifest::{
-    ExternalServiceObject, FieldError, MeshConfigObject, NamespaceObject, PodObject, RouteObject,
-    TrafficPolicyObject,
-};
+use crate::kinds::{self, Form};
 
 /// The answer to a review, as the API server sent it.
 pub(super) fn answer(body: &[u8]) -> AdmissionReview<DynamicObject> {
@@ -39,10 +32,14 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     let Some(object) = &request.object else {
         return response;
     };
-    let (group, kind) = (request.kind.group.as_str(), request.kind.kind.as_str());
-    let before = request.old_object.as_ref();
-    let before = before.map_or_else(Vec::new, |object| problems(group, kind, object));
-    let made: Vec<_> = problems(group, kind, object)
+    // A kind that somebody added to the rules is somebody else's business.
+    let Some(kind) = kinds::find(&request.kind.group, &request.kind.kind) else {
+        return response;
+    };
+    let problems = |object| kinds::problems(kind, object, Form::Admission);
+    let before = request.old_object.as_ref().map(problems);
+    let before = before.unwrap_or_default();
+    let made: Vec<_> = problems(object)
         .into_iter()
         .filter(|problem| !before.contains(problem))
         .collect();
@@ -52,7 +49,7 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     let made: Vec<_> = made.iter().map(ToString::to_string).collect();
     let made = made.join("; ");
     tracing::info!(
-        kind,
+        %kind,
         namespace = request.namespace,
         name = request.name,
         user = request.user_info.username,
@@ -62,74 +59,11 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     response.deny(made)
 }
 
-/// Everything in an object that the mesh could not follow.
-fn problems(group: &str, kind: &str, object: &DynamicObject) -> Vec<FieldError> {
-    match (group, kind) {
-        ("weft.dev", "MeshConfig") => {
-            let config = serde_json::json!({ "spec": object.data.get("spec") });
-            MeshConfigObject::from_value(config)
-                .err()
-                .into_iter()
-                .collect()
-        }
-        ("weft.dev", "ExternalService") => {
-            // One that gets its name from the API server has none yet.
-            let spec = object.data.get("spec");
-            let service = serde_json::json!({ "metadata": { "name": "new" }, "spec": spec });
-            let read = ExternalServiceObject::from_value(service);
-            read.err().into_iter().collect()
-        }
-        ("weft.dev", "TrafficPolicy") => {
-            let policy = serde_json::to_value(object).unwrap_or(Value::Null);
-            match TrafficPolicyObject::from_value(&policy) {
-                Ok(policy) => policy.content.err().into_iter().collect(),
-                // Its name may be made by the API server after this.
-                Err(_) => Vec::new(),
-            }
-        }
-        ("", "Pod") => typed::<Pod>(object, |pod| PodObject::annotation_problems(&pod)),
-        ("", "Namespace") => {
-            typed::<Namespace>(object, |namespace| NamespaceObject::live(namespace).1)
-        }
-        ("gateway.networking.k8s.io", kind) => {
-            let mut kinds = RouteKind::ALL.into_iter();
-            let kind = kinds.find(|known| known.as_str() == kind);
-            kind.map_or_else(Vec::new, |kind| route_problems(kind, object))
-        }
-        // A kind that somebody added to the rules is somebody else's business.
-        _ => Vec::new(),
-    }
-}
-
-/// What of a route can't be followed; nothing when no Service is among its parents.
-fn route_problems(kind: RouteKind, object: &DynamicObject) -> Vec<FieldError> {
-    let route = serde_json::to_value(object).unwrap_or(Value::Null);
-    match RouteObject::from_value(kind, route) {
-        Ok(route) => route.map_or_else(Vec::new, |route| route.problems().to_vec()),
-        Err(error) => vec![error],
-    }
-}
-
-fn typed<K: serde::de::DeserializeOwned>(
-    object: &DynamicObject,
-    read: impl FnOnce(K) -> Vec<FieldError>,
-) -> Vec<FieldError> {
-    let value = serde_json::to_value(object).unwrap_or(Value::Null);
-    match serde_json::from_value(value) {
-        Ok(object) => read(object),
-        // The API server has checked it by its schema; what it knows better than this
-        // version isn't refused.
-        Err(error) => {
-            tracing::warn!(name = object.name_any(), %error, "can't read what is to be admitted");
-            Vec::new()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
-    use serde_json::json;
 
     fn review(object: Value, old: Option<Value>) -> Value {
         let kind = object["kind"].clone();

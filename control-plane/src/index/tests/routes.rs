@@ -1,8 +1,13 @@
 //! Routes among other objects: what agents are told, and what is thought of them.
 
+use std::collections::BTreeMap;
+
+use weft_model::NamespacedName;
 use weft_model::route::{BackendTarget, Route, RouteKind};
 
 use super::*;
+use crate::kinds::tests::read_live;
+use crate::kinds::{RouteObject, ServiceObject};
 
 /// A Service of namespace shop with ports 80 (named http) and 90.
 fn service(name: &str, address: &str) -> String {
@@ -45,17 +50,17 @@ impl Bed {
     }
 
     /// Whether and why a route is accepted by its only parent, and its references too.
-    fn verdicts(&self, key: &RouteKey) -> [(Option<bool>, &'static str); 2] {
-        let judgement = self.index.judgement(key).unwrap();
-        assert_eq!(judgement.generation, Some(7));
-        let [accepted] = judgement.accepted.as_slice() else {
-            panic!("{judgement:?}")
+    fn conditions(&self, key: &RouteKey) -> [(Option<bool>, &'static str); 2] {
+        let status = self.index.route_status(key).unwrap();
+        assert_eq!(status.generation, Some(7));
+        let [accepted] = status.accepted.as_slice() else {
+            panic!("{status:?}")
         };
-        [accepted, &judgement.resolved].map(|verdict| (verdict.holds, verdict.reason))
+        [accepted, &status.resolved].map(|condition| (condition.status, condition.reason))
     }
 
     fn accepted(&self, key: &RouteKey) -> (Option<bool>, &'static str) {
-        self.verdicts(key)[0]
+        self.conditions(key)[0]
     }
 }
 
@@ -74,15 +79,18 @@ fn a_route_is_in_force_while_its_service_is_there() {
     );
     bed.apply("web.yaml", &web());
     let in_force = [(Some(true), "Accepted"), (Some(true), "ResolvedRefs")];
-    assert_eq!(bed.verdicts(&key), in_force);
+    assert_eq!(bed.conditions(&key), in_force);
     assert_eq!(bed.routes().len(), 1);
     assert_eq!(bed.conflicts(), Vec::<String>::new());
-    assert_eq!(bed.index.judged(), BTreeSet::from([key.clone()]));
+    assert_eq!(
+        bed.index.changed_route_statuses(),
+        BTreeSet::from([key.clone()])
+    );
     bed.delete("web.yaml", &web());
     assert_eq!(bed.accepted(&key), (Some(false), "NoMatchingParent"));
     assert!(bed.routes().is_empty());
     bed.delete("route.yaml", &text);
-    assert_eq!(bed.index.judgement(&key), None);
+    assert_eq!(bed.index.route_status(&key), None);
     assert_eq!(bed.conflicts(), Vec::<String>::new());
 }
 
@@ -92,7 +100,7 @@ fn what_a_route_sends_to_has_to_exist() {
     let key = key(HTTP, "r");
     let there = route("HTTPRoute", "r", "", "name: api, port: 80");
     let mut bed = bed(&[("web.yaml", &web()), ("route.yaml", &there)]);
-    assert_eq!(bed.verdicts(&key)[1], (Some(false), "BackendNotFound"));
+    assert_eq!(bed.conditions(&key)[1], (Some(false), "BackendNotFound"));
     let BackendTarget::Invalid { reason } = target(&bed) else {
         panic!("{:?}", bed.routes())
     };
@@ -100,7 +108,7 @@ fn what_a_route_sends_to_has_to_exist() {
     bed.apply("api.yaml", &service("api", "10.96.0.2"));
     let service = NamespacedName::new("shop", "api");
     assert_eq!(target(&bed), BackendTarget::Service { service, port: 80 });
-    assert_eq!(bed.verdicts(&key)[1], (Some(true), "ResolvedRefs"));
+    assert_eq!(bed.conditions(&key)[1], (Some(true), "ResolvedRefs"));
     for (backend, reason) in [
         ("name: api, port: 81", "BackendNotFound"),
         ("name: api", "BackendNotFound"),
@@ -110,7 +118,7 @@ fn what_a_route_sends_to_has_to_exist() {
         ),
     ] {
         bed.apply("route.yaml", &route("HTTPRoute", "r", "", backend));
-        assert_eq!(bed.verdicts(&key)[1], (Some(false), reason), "{backend}");
+        assert_eq!(bed.conditions(&key)[1], (Some(false), reason), "{backend}");
         assert!(
             matches!(target(&bed), BackendTarget::Invalid { .. }),
             "{backend}"
@@ -120,15 +128,15 @@ fn what_a_route_sends_to_has_to_exist() {
             (Some(true), "Accepted"),
             "the rest goes on"
         );
-        let judgement = bed.index.judgement(&key).unwrap();
+        let status = bed.index.route_status(&key).unwrap();
         let field = "spec.rules[0].backendRefs[0]";
-        assert!(judgement.resolved.message.contains(field), "{judgement:?}");
+        assert!(status.resolved.message.contains(field), "{status:?}");
     }
     let external = "---\napiVersion: v1\nkind: Service\nmetadata: { name: api, namespace: shop }\n\
         spec: { type: ExternalName, externalName: example.com, ports: [{ port: 80 }] }\n";
     bed.apply("api.yaml", external);
     bed.apply("route.yaml", &there);
-    assert_eq!(bed.verdicts(&key)[1], (Some(false), "InvalidKind"));
+    assert_eq!(bed.conditions(&key)[1], (Some(false), "InvalidKind"));
 }
 
 #[test]
@@ -151,10 +159,10 @@ fn services_that_nothing_is_sent_to_are_no_parents() {
         ),
     ] {
         bed.apply("web.yaml", &service);
-        let judgement = bed.index.judgement(&key(HTTP, "r")).unwrap();
-        let accepted = &judgement.accepted[0];
+        let status = bed.index.route_status(&key(HTTP, "r")).unwrap();
+        let accepted = &status.accepted[0];
         assert_eq!(
-            (accepted.holds, accepted.reason),
+            (accepted.status, accepted.reason),
             (Some(false), "NoMatchingParent")
         );
         assert!(accepted.message.contains(why), "{why}: {accepted:?}");
@@ -210,14 +218,17 @@ fn of_several_kinds_on_a_port_the_first_counts_and_the_others_say_so() {
     let tls = key(RouteKind::Tls, "other/r");
     assert_eq!(bed.accepted(&tls), (Some(true), "Accepted"));
 
-    bed.index.judged();
+    bed.index.changed_route_statuses();
     let grpc = route("GRPCRoute", "g", ", port: 80", backend);
     bed.apply("grpc.yaml", &grpc);
-    let judged = [key(RouteKind::Grpc, "g"), http.clone(), tcp.clone()];
-    assert_eq!(bed.index.judged(), BTreeSet::from(judged));
-    let judgement = bed.index.judgement(&http).unwrap();
-    let message = &judgement.accepted[0].message;
-    assert_eq!(judgement.accepted[0].holds, Some(true), "port 90 is left");
+    let changed_route_statuses = [key(RouteKind::Grpc, "g"), http.clone(), tcp.clone()];
+    assert_eq!(
+        bed.index.changed_route_statuses(),
+        BTreeSet::from(changed_route_statuses)
+    );
+    let status = bed.index.route_status(&http).unwrap();
+    let message = &status.accepted[0].message;
+    assert_eq!(status.accepted[0].status, Some(true), "port 90 is left");
     assert!(
         message.contains("GRPCRoute/shop/g") && message.contains("port 80"),
         "{message}"
@@ -243,19 +254,17 @@ fn a_route_that_says_what_nobody_can_follow_costs_itself() {
             "rules": [{ "timeouts": { "request": "soon" } }],
         },
     });
-    let bad = crate::manifest::RouteObject::from_value(HTTP, bad)
-        .unwrap()
-        .unwrap();
+    let bad = read_live::<RouteObject>(HTTP.into(), bad).object.unwrap();
     bed.index
-        .take(Event::Applied(String::new(), Object::Route(bad)));
+        .handle_event(Event::Applied(String::new(), Object::Route(bad)));
     bed.settle();
-    let verdicts = bed.verdicts(&key(HTTP, "bad"));
+    let conditions = bed.conditions(&key(HTTP, "bad"));
     assert_eq!(
-        verdicts,
+        conditions,
         [(Some(false), "UnsupportedValue"), (None, "Pending")]
     );
-    let judgement = bed.index.judgement(&key(HTTP, "bad")).unwrap();
-    let message = &judgement.accepted[0].message;
+    let status = bed.index.route_status(&key(HTTP, "bad")).unwrap();
+    let message = &status.accepted[0].message;
     assert!(
         message.contains("field spec.rules[0].timeouts.request"),
         "{message}"
@@ -278,14 +287,14 @@ fn only_what_a_change_concerns_is_looked_at_again() {
         let object = bed
             .index
             .objects
-            .services
-            .get(&NamespacedName::new("shop", service));
+            .tables
+            .get::<ServiceObject>(&NamespacedName::new("shop", service));
         let mut object = object.unwrap().clone();
         object.selector.insert("app".to_owned(), "x".to_owned());
         let origin = format!("{service}.yaml");
         bed.index
-            .take(Event::Applied(origin, Object::Service(object)));
-        assert_eq!(!bed.index.dirty_routes.is_empty(), concerned, "{service}");
+            .handle_event(Event::Applied(origin, Object::Service(object)));
+        assert_eq!(!bed.index.routes.dirty.is_empty(), concerned, "{service}");
         assert_eq!(bed.settle(), vec![], "{service}");
     }
 }
@@ -345,10 +354,10 @@ proptest! {
         let fresh = super::bed(&[("all.yaml", &all)]);
         prop_assert_eq!(bed.versions(), fresh.versions());
         prop_assert_eq!(bed.conflicts(), fresh.conflicts());
-        prop_assert_eq!(&bed.index.told.judgements, &fresh.index.told.judgements);
-        for (key, judgement) in &bed.index.told.judgements {
+        prop_assert_eq!(&bed.index.routes.statuses, &fresh.index.routes.statuses);
+        for (key, status) in &bed.index.routes.statuses {
             let is_told = bed.routes().iter().any(|route| route.key == *key);
-            let is_attached = judgement.accepted[0].reason != "NoMatchingParent";
+            let is_attached = status.accepted[0].reason != "NoMatchingParent";
             prop_assert_eq!(is_told, is_attached, "{}", key);
         }
     }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::manifest::{FieldError, Kind, ObjectKey};
-use crate::status::{Notice, Notices};
+use crate::kinds::{FieldError, ObjectKey};
+use crate::notices::{Notice, Notices};
 
 /// The problems that are known. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Problems {
                 reason: "InvalidMeshConfiguration",
                 note: format!(
                     "{problem}; it counts as if it weren't there{}",
-                    consequence(key)
+                    key.kind.fallback
                 ),
             });
         }
@@ -63,16 +63,5 @@ impl Problems {
             .iter()
             .map(|(key, problems)| (key.to_string(), describe(problems)))
             .collect()
-    }
-}
-
-/// What is safest is done where something can't be read.
-fn consequence(key: &ObjectKey) -> &'static str {
-    match key.kind {
-        Kind::Pod => " (an mTLS mode that can't be read counts as strict)",
-        Kind::Namespace => {
-            " (an mTLS mode that can't be read counts as strict, an egress mode as RegisteredOnly)"
-        }
-        _ => "",
     }
 }

@@ -1,0 +1,58 @@
+//! The identities that nodes serve, for which they may have certificates.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use weft_model::SpiffeId;
+use weft_model::workload::Workload;
+
+/// The enrolled pods of each node, counted by identity.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    pods: HashMap<(Arc<str>, SpiffeId), usize>,
+}
+
+/// Why a node gets no certificate for an identity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum CertificateDenied {
+    /// It serves nobody who is that.
+    #[error("no enrolled pod of the node has that identity")]
+    NoPod,
+    /// Whoever deleted the ServiceAccount took the identity away, as it takes tokens
+    /// away, although pods that had it go on running.
+    #[error("the ServiceAccount of that identity doesn't exist")]
+    NoServiceAccount,
+}
+
+impl Identities {
+    /// A workload is there.
+    pub(super) fn add(&mut self, workload: &Workload) {
+        if workload.enrolment.is_enrolled() {
+            *self.pods.entry(node_and_identity(workload)).or_default() += 1;
+        }
+    }
+
+    /// A workload as it was is gone.
+    pub(super) fn remove(&mut self, workload: &Workload) {
+        if !workload.enrolment.is_enrolled() {
+            return;
+        }
+        let key = node_and_identity(workload);
+        if let Some(count) = self.pods.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.pods.remove(&key);
+            }
+        }
+    }
+
+    /// An enrolled pod of the node has the identity.
+    pub(super) fn serves(&self, node: &str, identity: &SpiffeId) -> bool {
+        let key = (Arc::from(node), identity.clone());
+        self.pods.contains_key(&key)
+    }
+}
+
+fn node_and_identity(workload: &Workload) -> (Arc<str>, SpiffeId) {
+    (Arc::clone(&workload.node), workload.identity.clone())
+}

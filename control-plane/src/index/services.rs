@@ -1,0 +1,217 @@
+//! Services and their endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use weft_model::NamespacedName;
+use weft_model::mesh::Change;
+use weft_model::service::{Endpoint, EndpointKey, Service};
+
+use super::changes::Changes;
+use super::objects::{Names, Objects};
+use super::published::{Published, Resource};
+use crate::kinds::{PodObject, ServiceObject, SliceObject, TargetPort};
+
+/// A service's endpoints by address.
+type Endpoints = BTreeMap<IpAddr, Endpoint>;
+
+/// The Services and endpoints that agents have, and those that may be others by now.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    dirty: Names,
+    published: Published<Service>,
+    endpoints: HashMap<NamespacedName, Endpoints>,
+}
+
+impl Resource for Service {
+    type Key = NamespacedName;
+
+    fn changed(self) -> Change {
+        Change::Service(self)
+    }
+
+    fn removed(key: NamespacedName) -> Change {
+        Change::ServiceRemoved(key)
+    }
+}
+
+impl Services {
+    /// A Service, or what its endpoints follow from, is about to be or was just changed.
+    pub(super) fn mark_dirty(&mut self, service: &NamespacedName) {
+        self.dirty.insert(service.clone());
+    }
+
+    /// A pod is another. By selector, endpoints follow every property of a pod.
+    pub(super) fn mark_selecting(&mut self, pod: &NamespacedName, objects: &Objects) {
+        let services = objects.tables.in_namespace(&pod.namespace);
+        let selecting = services.filter(|(name, service): &(_, &ServiceObject)| {
+            let has_slices = objects.references.slices_of_service.any_to(name);
+            !service.selector.is_empty() && !has_slices
+        });
+        self.dirty.extend(selecting.map(|(name, _)| name.clone()));
+    }
+
+    /// A pod has come, gone, or become another under its name. Slices name pods only.
+    pub(super) fn mark_naming(&mut self, pod: &NamespacedName, objects: &Objects) {
+        let naming = objects.references.services_of_pod.to(pod).cloned();
+        self.dirty.extend(naming);
+    }
+
+    /// Looks at everything dirty; `listed` says which pods agents know.
+    pub(super) fn update(
+        &mut self,
+        objects: &Objects,
+        listed: &dyn Fn(&PodObject) -> bool,
+        changes: &mut Changes,
+    ) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for name in &dirty {
+            let object = objects.tables.get::<ServiceObject>(name);
+            let now = object.map(|object| object.service.clone());
+            self.published.set(name, now, changes);
+        }
+        for name in &dirty {
+            let now = endpoints(name, objects, listed);
+            self.update_endpoints(name, now, changes);
+        }
+    }
+
+    fn update_endpoints(
+        &mut self,
+        service: &NamespacedName,
+        now: Endpoints,
+        changes: &mut Changes,
+    ) {
+        let before = self.endpoints.remove(service).unwrap_or_default();
+        for (address, endpoint) in &now {
+            if before.get(address) != Some(endpoint) {
+                changes.push_changed(Change::Endpoint(endpoint.clone()));
+            }
+        }
+        for address in before.keys().filter(|address| !now.contains_key(*address)) {
+            changes.push_removed(Change::EndpointRemoved(EndpointKey {
+                service: service.clone(),
+                address: *address,
+            }));
+        }
+        if !now.is_empty() {
+            self.endpoints.insert(service.clone(), now);
+        }
+    }
+}
+
+/// The endpoints of a service: those of its slices; of its selector where it has no
+/// slices, as in a directory. `listed` says which pods agents know.
+fn endpoints(
+    service: &NamespacedName,
+    objects: &Objects,
+    listed: &dyn Fn(&PodObject) -> bool,
+) -> Endpoints {
+    let mut endpoints = Endpoints::new();
+    let Some(service) = objects.tables.get::<ServiceObject>(service) else {
+        return endpoints;
+    };
+    let slices = objects
+        .references
+        .slices_of_service
+        .to(&service.service.key);
+    let mut slices = slices
+        .filter_map(|name| objects.tables.get::<SliceObject>(name))
+        .peekable();
+    if slices.peek().is_some() {
+        for slice in slices {
+            from_slice(service, slice, objects, listed, &mut endpoints);
+        }
+    } else {
+        from_selector(service, objects, listed, &mut endpoints);
+    }
+    endpoints
+}
+
+/// The endpoints of a Service by its selector, as Kubernetes' endpoint controller
+/// would list them.
+fn from_selector(
+    object: &ServiceObject,
+    objects: &Objects,
+    listed: &dyn Fn(&PodObject) -> bool,
+    endpoints: &mut Endpoints,
+) {
+    if object.selector.is_empty() {
+        return;
+    }
+    let pods = objects
+        .tables
+        .in_namespace::<PodObject>(&object.service.key.namespace);
+    let selected = pods.map(|(_, pod)| pod).filter(|pod| {
+        let matches = |(name, value): (&String, &String)| pod.labels.get(name) == Some(value);
+        object.selector.iter().all(matches)
+    });
+    for pod in selected.filter(|pod| listed(pod)) {
+        let ports = object.targets.iter().filter_map(|(port, target)| {
+            let target = match target {
+                TargetPort::Number(number) => *number,
+                TargetPort::Name(name) => pod.ports.iter().find(|(n, _)| n == name)?.1,
+            };
+            Some((*port, target))
+        });
+        let ports: Vec<_> = ports.collect();
+        let ready = pod.ready || object.publish_not_ready;
+        for address in &pod.addresses {
+            let key = EndpointKey {
+                service: object.service.key.clone(),
+                address: *address,
+            };
+            let workload = Some(pod.uid.clone());
+            endpoints.insert(
+                *address,
+                Endpoint {
+                    key,
+                    workload,
+                    ports: ports.clone(),
+                    ready,
+                },
+            );
+        }
+    }
+}
+
+fn from_slice(
+    object: &ServiceObject,
+    slice: &SliceObject,
+    objects: &Objects,
+    listed: &dyn Fn(&PodObject) -> bool,
+    endpoints: &mut Endpoints,
+) {
+    let service = &object.service;
+    let target = |name: &str| {
+        let port = slice.ports.iter().find(|(n, _)| n == name);
+        port.map(|(_, port)| *port)
+    };
+    let ports = service.ports.iter();
+    let ports = ports.filter_map(|port| Some((port.port, target(&port.name)?)));
+    let ports: Vec<_> = ports.collect();
+    for endpoint in &slice.endpoints {
+        let pod = endpoint.pod.as_ref().and_then(|name| {
+            let name = NamespacedName::new(&service.key.namespace, name);
+            objects.tables.get::<PodObject>(&name)
+        });
+        let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());
+        let ready = endpoint.ready || object.publish_not_ready;
+        let entry = endpoints
+            .entry(endpoint.address)
+            .or_insert_with(|| Endpoint {
+                key: EndpointKey {
+                    service: service.key.clone(),
+                    address: endpoint.address,
+                },
+                workload,
+                ports: Vec::new(),
+                ready,
+            });
+        for (port, target) in &ports {
+            if entry.target_port(*port).is_none() {
+                entry.ports.push((*port, *target));
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The kinds of objects that the mesh cares about. Each has a file that knows everything
+//! about it: how it is called, how it is read, what can be wrong with it, and its schema
+//! where it is Weft's own. `kinds!` below is the only list of them; sources, the index's
+//! tables, the admission webhook and `deploy/crds` follow from it.
+//!
+//! * [`kind`], [`kind_object`]: what there is to know about a kind
+//! * [`field_error`]: what is wrong with an object
+//! * [`document`], [`annotations`], [`duration`]: what several kinds are read by
+//! * [`definitions`]: the schemas as an API server takes them
+
+mod annotations;
+mod definitions;
+pub(crate) mod document;
+pub(crate) mod duration;
+mod endpoint_slice;
+mod external_service;
+mod field_error;
+mod kind;
+mod kind_object;
+mod mesh_config;
+mod namespace;
+mod node;
+mod pod;
+mod route;
+mod service;
+mod service_account;
+mod traffic_policy;
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use document::typed;
+pub(crate) use endpoint_slice::SliceObject;
+pub(crate) use external_service::ExternalServiceObject;
+pub(crate) use field_error::FieldError;
+pub(crate) use kind::{ACCEPTED, Kind, ObjectKey, Provider};
+pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
+pub(crate) use mesh_config::MeshConfigObject;
+pub(crate) use namespace::NamespaceObject;
+pub(crate) use node::NodeObject;
+pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
+pub(crate) use route::{
+    InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
+};
+pub(crate) use service::{ServiceObject, TargetPort};
+pub(crate) use service_account::ServiceAccountObject;
+pub(crate) use traffic_policy::TrafficPolicyObject;
+
+/// A type of objects that is listed.
+pub(crate) trait ListedKind: KindObject + Into<Object> {
+    /// The object, when it is of this type.
+    fn of(object: &Object) -> Option<&Self>;
+}
+
+/// Something to do with a kind, whatever its type.
+pub(crate) trait KindVisitor {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn visit<T: ListedKind>(self, kind: Kind) -> Self::Output;
+}
+
+macro_rules! kinds {
+    ($($name:ident($object:ty),)*) => {
+        /// One object that the mesh cares about.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(
+            clippy::large_enum_variant,
+            reason = "there are few of the large ones, each on its way into the index"
+        )]
+        pub(crate) enum Object {
+            $($name($object),)*
+        }
+
+        impl Object {
+            /// What names it.
+            pub(crate) fn key(&self) -> ObjectKey {
+                let (kind, name) = match self {
+                    $(Self::$name(object) => (object.kind(), object.name()),)*
+                };
+                ObjectKey { kind, name }
+            }
+        }
+
+        $(
+            impl From<$object> for Object {
+                fn from(object: $object) -> Self {
+                    Self::$name(object)
+                }
+            }
+
+            impl ListedKind for $object {
+                fn of(object: &Object) -> Option<&Self> {
+                    match object {
+                        Object::$name(object) => Some(object),
+                        _ => None,
+                    }
+                }
+            }
+        )*
+
+        /// Every kind.
+        pub(crate) fn all() -> impl Iterator<Item = Kind> {
+            let types = [$(<$object as KindObject>::KINDS),*];
+            types.into_iter().flatten().copied()
+        }
+
+        /// The schemas of Weft's own kinds, a YAML document each.
+        ///
+        /// # Errors
+        /// When one can't be written as YAML.
+        pub(crate) fn definitions() -> Result<String, serde_saphyr::ser::Error> {
+            let definitions = [$(<$object as KindObject>::definition()),*];
+            definitions::to_yaml(definitions.into_iter().flatten())
+        }
+
+        /// Does something with a kind; nothing with one that isn't listed.
+        pub(crate) fn visit<V: KindVisitor>(kind: Kind, visitor: V) -> Option<V::Output> {
+            $(
+                if <$object as KindObject>::KINDS.contains(&kind) {
+                    return Some(visitor.visit::<$object>(kind));
+                }
+            )*
+            None
+        }
+    };
+}
+
+kinds! {
+    Namespace(NamespaceObject),
+    Node(NodeObject),
+    ServiceAccount(ServiceAccountObject),
+    Pod(PodObject),
+    Service(ServiceObject),
+    EndpointSlice(SliceObject),
+    MeshConfig(MeshConfigObject),
+    TrafficPolicy(TrafficPolicyObject),
+    ExternalService(ExternalServiceObject),
+    Route(RouteObject),
+}
+
+/// The kind of that name, in whatever version.
+pub(crate) fn find(group: &str, name: &str) -> Option<Kind> {
+    all().find(|kind| kind.group == group && kind.name == name)
+}
+
+/// Reads an object that somebody wrote down: one mistake spoils it. None when the mesh has
+/// no use for it.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(crate) fn read_manifest(kind: Kind, document: Value) -> Result<Option<Object>, FieldError> {
+    visit(kind, ReadManifest(document)).unwrap_or(Ok(None))
+}
+
+/// Everything in an object of a cluster, or on its way there, that the mesh could not
+/// follow.
+pub(crate) fn problems(kind: Kind, object: &DynamicObject, form: Form) -> Vec<FieldError> {
+    visit(kind, FindProblems { object, form }).unwrap_or_default()
+}
+
+struct ReadManifest(Value);
+
+impl KindVisitor for ReadManifest {
+    type Output = Result<Option<Object>, FieldError>;
+
+    fn visit<T: ListedKind>(self, kind: Kind) -> Self::Output {
+        let Read { object, problems } = T::read(kind, typed(self.0)?, Form::Manifest);
+        match problems.into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(object.map(Into::into)),
+        }
+    }
+}
+
+struct FindProblems<'a> {
+    object: &'a DynamicObject,
+    form: Form,
+}
+
+impl KindVisitor for FindProblems<'_> {
+    type Output = Vec<FieldError>;
+
+    fn visit<T: ListedKind>(self, kind: Kind) -> Self::Output {
+        let value = serde_json::to_value(self.object).unwrap_or_default();
+        match typed(value) {
+            Ok(document) => T::read(kind, document, self.form).problems,
+            // The API server has checked it by its schema; what it knows better than this
+            // version isn't wrong.
+            Err(error) => {
+                let name = self.object.name_any();
+                tracing::warn!(%kind, name, %error, "can't read an object");
+                Vec::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

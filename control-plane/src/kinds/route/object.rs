@@ -1,0 +1,68 @@
+//! A route as the mesh reads it, before it is known what exists.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use weft_model::NamespacedName;
+use weft_model::route::{Parent, RouteKey, Rule};
+
+use crate::kinds::field_error::FieldError;
+
+/// A route that has a Service among its parents.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RouteObject {
+    pub(crate) key: RouteKey,
+    /// Seconds since 1970; 0 in a directory.
+    pub(crate) created: i64,
+    /// Counts what was asked for; none in a directory.
+    pub(crate) generation: Option<i64>,
+    /// The Services among its parents, in its own order.
+    pub(crate) parents: Vec<Parent>,
+    /// What it says, or everything that is wrong with that.
+    pub(crate) content: Result<RouteContent, Vec<FieldError>>,
+}
+
+/// What a route says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RouteContent {
+    /// Of a TLSRoute.
+    pub(crate) hostnames: Vec<Arc<str>>,
+    /// Whether what they send to exists is not looked at here.
+    pub(crate) rules: Vec<Rule>,
+    /// References that lead nowhere, whatever exists.
+    pub(crate) invalid: Vec<InvalidReference>,
+    /// The Services that rules send to.
+    pub(crate) targets: BTreeSet<NamespacedName>,
+}
+
+/// A reference that leads nowhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InvalidReference {
+    /// Its path in the route.
+    pub(crate) field: String,
+    pub(crate) why: ReferenceProblem,
+    pub(crate) message: String,
+}
+
+/// Why a reference leads nowhere.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum ReferenceProblem {
+    /// To something that requests can't be sent to.
+    Kind,
+    /// To something that doesn't exist.
+    NotFound,
+}
+
+impl RouteObject {
+    /// Everything that is wrong with what it says.
+    pub(crate) fn problems(&self) -> &[FieldError] {
+        self.content.as_ref().err().map_or(&[], Vec::as_slice)
+    }
+
+    /// The Services that it has to do with.
+    pub(crate) fn services(&self) -> BTreeSet<&NamespacedName> {
+        let parents = self.parents.iter().map(|parent| &parent.service);
+        let targets = self.content.iter().flat_map(|content| &content.targets);
+        parents.chain(targets).collect()
+    }
+}

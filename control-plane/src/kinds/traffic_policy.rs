@@ -1,0 +1,87 @@
+//! TrafficPolicies: what their schema says, and what it can't say, checked again for
+//! those who read files.
+
+mod parse;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use kube::api::DynamicObject;
+use serde_json::Value;
+use weft_model::NamespacedName;
+use weft_model::traffic::TrafficPolicy;
+
+use super::document;
+use super::field_error::FieldError;
+use super::kind::{Kind, KindInfo, Provider};
+use super::kind_object::{Form, KindObject, Read};
+
+/// A TrafficPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TrafficPolicyObject {
+    pub(crate) key: NamespacedName,
+    /// Seconds since 1970: of several of one Service the oldest counts.
+    pub(crate) created: i64,
+    /// What names it for as long as it is there.
+    pub(crate) uid: Option<String>,
+    /// Which state of the object this is.
+    pub(crate) generation: Option<i64>,
+    /// The Service that it is of, as far as that can be read.
+    pub(crate) target: Option<NamespacedName>,
+    /// What it says, or why it can't be followed.
+    pub(crate) content: Result<TrafficPolicy, FieldError>,
+}
+
+impl KindObject for TrafficPolicyObject {
+    const KINDS: &'static [Kind] = &[Kind::new(&KindInfo {
+        name: "TrafficPolicy",
+        group: "weft.dev",
+        versions: &["v1alpha1"],
+        plural: "trafficpolicies",
+        provider: Provider::Weft,
+        fallback: "",
+    })];
+
+    type Document = DynamicObject;
+
+    fn name(&self) -> NamespacedName {
+        self.key.clone()
+    }
+
+    /// What is wrong with what it says is kept in it, so that its author can be told.
+    fn read(_: Kind, policy: DynamicObject, form: Form) -> Read<Self> {
+        match Self::parse(&policy) {
+            Ok(policy) => {
+                let problems = policy.content.as_ref().err().cloned();
+                Read::with_problems(policy, problems.into_iter().collect())
+            }
+            // Its name may be made by the API server after this.
+            Err(_) if form == Form::Admission => Read::nothing(),
+            Err(error) => Err(error).into(),
+        }
+    }
+
+    fn definition() -> Option<CustomResourceDefinition> {
+        Some(schema::TrafficPolicy::crd())
+    }
+}
+
+impl TrafficPolicyObject {
+    fn parse(policy: &DynamicObject) -> Result<Self, FieldError> {
+        let metadata = &policy.metadata;
+        let key = document::namespaced_name(metadata)?;
+        let target = policy.data.pointer("/spec/targetRef/name");
+        let target = target.and_then(Value::as_str);
+        Ok(Self {
+            created: document::created(metadata),
+            uid: metadata.uid.clone(),
+            generation: metadata.generation,
+            target: target.map(|name| NamespacedName::new(&key.namespace, name)),
+            content: document::required_spec(policy)
+                .and_then(|spec| parse::policy(&key.namespace, spec)),
+            key,
+        })
+    }
+}

@@ -1,0 +1,390 @@
+//! What a TrafficPolicy says, in the words of the model.
+
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+use weft_model::NamespacedName;
+use weft_model::route::{Retry, Timeouts};
+use weft_model::traffic::{
+    Balancer, CircuitBreaker, DescriptorEntry, Fault, FaultKind, GlobalRateLimit, HashKey, Limits,
+    LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,
+};
+
+use super::schema::{
+    BalancerType, CircuitBreakerSpec, EntrySpec, FaultSpec, GlobalRateLimitSpec, HashSpec,
+    LimitsSpec, LoadBalancerSpec, OutlierDetectionSpec, Prefer, RateSpec, RetryBudgetSpec,
+    RetrySpec, TargetKind, TimeoutsSpec, TrafficPolicySpec,
+};
+use crate::kinds::duration::Span;
+use crate::kinds::field_error::FieldError;
+
+type Result<T> = std::result::Result<T, FieldError>;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Longest time that anything here may be: what is longer is a mistake in the unit.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Requests that a window needs before a share of them counts.
+const MINIMUM_REQUESTS: u32 = 10;
+
+/// A field by its path.
+struct At(&'static str);
+
+/// What a policy of that namespace says.
+pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<TrafficPolicy> {
+    let target = spec.target_ref;
+    let TargetKind::Service = target.kind;
+    if !target.group.is_empty() {
+        return Err(FieldError::new(
+            "spec.targetRef.group",
+            "Services have none",
+        ));
+    }
+    if target.name.is_empty() {
+        let why = "it names the Service that the policy is of";
+        return Err(FieldError::missing("spec.targetRef.name", why));
+    }
+    let faults = spec.faults.into_iter().enumerate();
+    let rate_limit = spec.rate_limit.unwrap_or_default();
+    let global = rate_limit.global;
+    Ok(TrafficPolicy {
+        service: NamespacedName::new(namespace, &target.name),
+        balancer: spec.load_balancer.map_or(Ok(Balancer::Ewma), balancer)?,
+        locality: match spec.locality.map(|locality| locality.prefer) {
+            None | Some(Prefer::Any) => LocalityPreference::Any,
+            Some(Prefer::Zone) => LocalityPreference::Zone,
+            Some(Prefer::Node) => LocalityPreference::Node,
+        },
+        slow_start: At("spec.slowStart").no_limit(spec.slow_start)?,
+        limits: limits(spec.limits.unwrap_or_default())?,
+        circuit_breaker: spec.circuit_breaker.map(breaker).transpose()?,
+        outlier_detection: spec.outlier_detection.map(outliers).transpose()?,
+        retry_budget: spec.retry_budget.map(budget).transpose()?,
+        retry: spec.retry.map(retry).transpose()?,
+        timeouts: timeouts(spec.timeouts.unwrap_or_default())?,
+        faults: faults
+            .map(|(index, fault_spec)| fault(index, &fault_spec))
+            .collect::<Result<_>>()?,
+        local_rate_limit: rate_limit.local.map(rate).transpose()?,
+        global_rate_limit: global
+            .map(|spec| global_limit(namespace, spec))
+            .transpose()?,
+    })
+}
+
+impl At {
+    fn error(&self, message: impl ToString) -> FieldError {
+        FieldError::new(self.0, message)
+    }
+
+    fn span(&self, span: &Span) -> Result<Duration> {
+        let duration = span.duration().map_err(|error| self.error(error))?;
+        match duration <= LONGEST {
+            true => Ok(duration),
+            false => Err(self.error("longer than 720h")),
+        }
+    }
+
+    /// A time that has to be one.
+    fn positive(&self, span: Option<Span>, default: Duration) -> Result<Duration> {
+        match span.map(|span| self.span(&span)).transpose()? {
+            None => Ok(default),
+            Some(Duration::ZERO) => Err(self.error("has to be longer than nothing")),
+            Some(duration) => Ok(duration),
+        }
+    }
+
+    /// A time whose absence is said by 0, too.
+    fn no_limit(&self, span: Option<Span>) -> Result<Option<Duration>> {
+        let duration = span.map(|span| self.span(&span)).transpose()?;
+        Ok(duration.filter(|duration| !duration.is_zero()))
+    }
+
+    /// A number of that range.
+    fn within(&self, number: i32, least: u32, most: u32) -> Result<u32> {
+        let found = u32::try_from(number).ok();
+        let found = found.filter(|number| (least..=most).contains(number));
+        found.ok_or_else(|| match most {
+            u32::MAX => self.error(format!("{number} is less than {least}")),
+            _ => self.error(format!("{number} is not between {least} and {most}")),
+        })
+    }
+
+    fn at_least(&self, number: Option<i32>, least: u32) -> Result<Option<u32>> {
+        number
+            .map(|number| self.within(number, least, u32::MAX))
+            .transpose()
+    }
+
+    fn percent(&self, number: i32, least: u32) -> Result<u8> {
+        let percent = self.within(number, least, 100)?;
+        Ok(u8::try_from(percent).unwrap_or(100))
+    }
+
+    /// A share, from percent.
+    fn share(&self, percent: Option<i32>) -> Result<Option<f64>> {
+        let percent = percent
+            .map(|percent| self.percent(percent, 1))
+            .transpose()?;
+        Ok(percent.map(|percent| f64::from(percent) / 100.0))
+    }
+
+    fn header(&self, name: &str) -> Result<HeaderName> {
+        let invalid = |_| self.error(format!("`{name}` is not a header's name"));
+        HeaderName::from_bytes(name.as_bytes()).map_err(invalid)
+    }
+
+    fn status(&self, number: i32, least: u32) -> Result<StatusCode> {
+        let code = self.within(number, least, 599)?;
+        let code = u16::try_from(code).ok();
+        let status = code.and_then(|code| StatusCode::from_u16(code).ok());
+        status.ok_or_else(|| self.error(format!("{number} is not a status")))
+    }
+}
+
+fn balancer(spec: LoadBalancerSpec) -> Result<Balancer> {
+    let at = At("spec.loadBalancer.hash");
+    match (spec.kind, spec.hash) {
+        (BalancerType::ConsistentHash, Some(key)) => Ok(Balancer::ConsistentHash(hash_key(key)?)),
+        (BalancerType::ConsistentHash, None) => {
+            let why = "it says what ConsistentHash goes by";
+            Err(FieldError::missing(at.0, why))
+        }
+        (_, Some(_)) => Err(at.error("only ConsistentHash goes by anything")),
+        (BalancerType::Ewma, None) => Ok(Balancer::Ewma),
+        (BalancerType::RoundRobin, None) => Ok(Balancer::RoundRobin),
+        (BalancerType::LeastRequest, None) => Ok(Balancer::LeastRequest),
+        (BalancerType::Random, None) => Ok(Balancer::Random),
+    }
+}
+
+fn hash_key(spec: HashSpec) -> Result<HashKey> {
+    match (spec.header, spec.cookie, spec.source) {
+        (Some(name), None, None) => {
+            let name = At("spec.loadBalancer.hash.header").header(&name)?;
+            Ok(HashKey::Header(name))
+        }
+        (None, Some(cookie), None) => {
+            // A cookie's name is a token (RFC 6265 section 4.1.1), as a header's is.
+            At("spec.loadBalancer.hash.cookie.name").header(&cookie.name)?;
+            let lifetime = At("spec.loadBalancer.hash.cookie.ttl").no_limit(cookie.ttl)?;
+            Ok(HashKey::Cookie {
+                name: cookie.name.into(),
+                lifetime,
+            })
+        }
+        (None, None, Some(_)) => Ok(HashKey::Source),
+        _ => Err(At("spec.loadBalancer.hash").error("is one of header, cookie and source")),
+    }
+}
+
+fn limits(spec: LimitsSpec) -> Result<Limits> {
+    Ok(Limits {
+        connections: At("spec.limits.connections").at_least(spec.connections, 0)?,
+        requests: At("spec.limits.requests").at_least(spec.requests, 0)?,
+        pending_requests: At("spec.limits.pendingRequests").at_least(spec.pending_requests, 0)?,
+    })
+}
+
+fn breaker(spec: CircuitBreakerSpec) -> Result<CircuitBreaker> {
+    if spec.consecutive_failures.is_none() && spec.failure_percent.is_none() {
+        let why = "consecutiveFailures or failurePercent says what opens it";
+        return Err(FieldError::missing("spec.circuitBreaker", why));
+    }
+    let consecutive = At("spec.circuitBreaker.consecutiveFailures");
+    let minimum = At("spec.circuitBreaker.minimumRequests").at_least(spec.minimum_requests, 1)?;
+    let probes = At("spec.circuitBreaker.probes").at_least(spec.probes, 1)?;
+    Ok(CircuitBreaker {
+        consecutive_failures: consecutive.at_least(spec.consecutive_failures, 1)?,
+        failure_ratio: At("spec.circuitBreaker.failurePercent").share(spec.failure_percent)?,
+        minimum_requests: minimum.unwrap_or(MINIMUM_REQUESTS),
+        window: At("spec.circuitBreaker.window").positive(spec.window, 10 * SECOND)?,
+        open_for: At("spec.circuitBreaker.openFor").positive(spec.open_for, 30 * SECOND)?,
+        probes: probes.unwrap_or(1),
+    })
+}
+
+fn outliers(spec: OutlierDetectionSpec) -> Result<OutlierDetection> {
+    if spec.consecutive_failures.is_none() && spec.failure_percent.is_none() {
+        let why = "consecutiveFailures or failurePercent says what ejects an endpoint";
+        return Err(FieldError::missing("spec.outlierDetection", why));
+    }
+    let consecutive = At("spec.outlierDetection.consecutiveFailures");
+    let minimum = At("spec.outlierDetection.minimumRequests");
+    let minimum = minimum.at_least(spec.minimum_requests, 1)?;
+    let base = At("spec.outlierDetection.baseEjection");
+    let base_ejection = base.positive(spec.base_ejection, 30 * SECOND)?;
+    let max = At("spec.outlierDetection.maxEjection");
+    let default = base_ejection.max(300 * SECOND);
+    let max_ejection = max.positive(spec.max_ejection, default)?;
+    if max_ejection < base_ejection {
+        return Err(max.error("shorter than baseEjection"));
+    }
+    let percent = spec.max_ejected_percent.unwrap_or(10);
+    Ok(OutlierDetection {
+        consecutive_failures: consecutive.at_least(spec.consecutive_failures, 1)?,
+        failure_ratio: At("spec.outlierDetection.failurePercent").share(spec.failure_percent)?,
+        minimum_requests: minimum.unwrap_or(MINIMUM_REQUESTS),
+        window: At("spec.outlierDetection.window").positive(spec.window, 10 * SECOND)?,
+        base_ejection,
+        max_ejection,
+        max_ejected_percent: At("spec.outlierDetection.maxEjectedPercent").percent(percent, 1)?,
+    })
+}
+
+fn budget(spec: RetryBudgetSpec) -> Result<RetryBudget> {
+    let default = RetryBudget::default();
+    let percent = At("spec.retryBudget.percent");
+    let percent = spec.percent.map(|number| percent.percent(number, 0));
+    let minimum = At("spec.retryBudget.minimumPerSecond");
+    let minimum = minimum.at_least(spec.minimum_per_second, 0)?;
+    Ok(RetryBudget {
+        percent: percent.transpose()?.unwrap_or(default.percent),
+        interval: At("spec.retryBudget.interval").positive(spec.interval, default.interval)?,
+        minimum_per_second: minimum.unwrap_or(default.minimum_per_second),
+    })
+}
+
+fn retry(spec: RetrySpec) -> Result<Retry> {
+    let codes = spec.codes.into_iter();
+    let codes = codes.map(|code| At("spec.retry.codes").status(code, 400));
+    let attempts = At("spec.retry.attempts").within(spec.attempts.unwrap_or(1), 1, 10)?;
+    let backoff = At("spec.retry.backoff").no_limit(spec.backoff)?;
+    Ok(Retry {
+        codes: codes.collect::<Result<_>>()?,
+        attempts,
+        backoff: backoff.unwrap_or_default(),
+    })
+}
+
+fn timeouts(spec: TimeoutsSpec) -> Result<Timeouts> {
+    let request = At("spec.timeouts.request").no_limit(spec.request)?;
+    let at = At("spec.timeouts.backendRequest");
+    let backend_request = at.no_limit(spec.backend_request)?;
+    if let (Some(request), Some(backend_request)) = (request, backend_request)
+        && backend_request > request
+    {
+        return Err(at.error("longer than the request, of which it is a part"));
+    }
+    Ok(Timeouts {
+        request,
+        backend_request,
+    })
+}
+
+fn fault(index: usize, spec: &FaultSpec) -> Result<Fault> {
+    let named = |error: FieldError| error.within(&format!("spec.faults[{index}]"));
+    let kind = match (&spec.delay, spec.abort) {
+        (Some(delay), None) => At("delay").span(delay).map(FaultKind::Delay),
+        (None, Some(abort)) => match (abort.http_status, abort.grpc_status) {
+            (Some(code), None) => {
+                let status = At("abort.httpStatus").status(code, 200);
+                status.map(FaultKind::Abort)
+            }
+            (None, Some(code)) => {
+                let code = At("abort.grpcStatus").within(code, 0, 16);
+                code.map(|code| FaultKind::AbortGrpc(u16::try_from(code).unwrap_or_default()))
+            }
+            _ => Err(At("abort").error("is either an httpStatus or a grpcStatus")),
+        },
+        _ => Err(At("delay").error("a fault is either a delay or an abort")),
+    };
+    let percent = spec.percent.unwrap_or(100.0);
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(named(
+            At("percent").error(format!("{percent} is not between 0 and 100")),
+        ));
+    }
+    Ok(Fault {
+        kind: kind.map_err(named)?,
+        percent,
+    })
+}
+
+fn rate(spec: RateSpec) -> Result<LocalRateLimit> {
+    let requests = At("spec.rateLimit.local.requests").within(spec.requests, 1, u32::MAX)?;
+    let burst = At("spec.rateLimit.local.burst").at_least(spec.burst, 1)?;
+    Ok(LocalRateLimit {
+        requests,
+        interval: At("spec.rateLimit.local.interval").positive(spec.interval, SECOND)?,
+        burst: burst.unwrap_or(requests),
+    })
+}
+
+fn global_limit(namespace: &str, spec: GlobalRateLimitSpec) -> Result<GlobalRateLimit> {
+    let server = spec.server.map(|server| -> Result<_> {
+        let at = At("spec.rateLimit.global.server.port");
+        let port = at.within(server.port, 1, u16::MAX.into())?;
+        let namespace = server.namespace.as_deref().unwrap_or(namespace);
+        let service = NamespacedName::new(namespace, &server.name);
+        Ok((service, u16::try_from(port).unwrap_or_default()))
+    });
+    let limit = spec.limit.map(|limit| -> Result<_> {
+        let requests = At("spec.rateLimit.global.limit.requests");
+        let requests = requests.within(limit.requests, 1, u32::MAX)?;
+        let at = At("spec.rateLimit.global.limit.interval");
+        let interval = at.positive(limit.interval, SECOND)?;
+        // What the protocol has units for.
+        match interval.as_secs() {
+            1 | 60 | 3600 | 86400 if interval.subsec_nanos() == 0 => Ok(LocalRateLimit {
+                requests,
+                interval,
+                burst: requests,
+            }),
+            _ => Err(at.error("neither 1s, 1m, 1h nor 24h, which are all that servers know")),
+        }
+    });
+    if spec.domain.is_empty() {
+        let why = "servers look their limits up in it";
+        return Err(FieldError::missing("spec.rateLimit.global.domain", why));
+    }
+    let descriptors = spec.descriptors.into_iter().enumerate();
+    let descriptors = descriptors.map(|(index, descriptor)| {
+        let entries = descriptor.entries.into_iter().enumerate();
+        let entries = entries.map(|(number, spec)| {
+            let path = format!("spec.rateLimit.global.descriptors[{index}].entries[{number}]");
+            entry(spec).map_err(|error| error.within(&path))
+        });
+        entries.collect::<Result<Vec<_>>>()
+    });
+    let descriptors = descriptors.collect::<Result<Vec<_>>>()?;
+    if descriptors.is_empty() || descriptors.iter().any(Vec::is_empty) {
+        let at = At("spec.rateLimit.global.descriptors");
+        return Err(at.error("one descriptor at least, and one entry in each"));
+    }
+    let timeout = At("spec.rateLimit.global.timeout");
+    Ok(GlobalRateLimit {
+        server: server.transpose()?,
+        domain: spec.domain.into(),
+        descriptors,
+        limit: limit.transpose()?,
+        timeout: timeout.positive(spec.timeout, Duration::from_millis(100))?,
+        fail_open: spec.fail_open.unwrap_or(true),
+    })
+}
+
+fn entry(spec: EntrySpec) -> Result<DescriptorEntry> {
+    let EntrySpec {
+        generic,
+        header,
+        source_identity,
+        path,
+        method,
+    } = spec;
+    match (generic, header, source_identity, path, method) {
+        (Some(generic), None, None, None, None) => Ok(DescriptorEntry::Generic {
+            key: generic.key.as_deref().unwrap_or("generic_key").into(),
+            value: generic.value.into(),
+        }),
+        (None, Some(header), None, None, None) => Ok(DescriptorEntry::Header {
+            key: header.key.as_ref().unwrap_or(&header.name).as_str().into(),
+            header: At("header.name").header(&header.name)?,
+        }),
+        (None, None, Some(_), None, None) => Ok(DescriptorEntry::SourceIdentity),
+        (None, None, None, Some(_), None) => Ok(DescriptorEntry::Path),
+        (None, None, None, None, Some(_)) => Ok(DescriptorEntry::Method),
+        _ => {
+            let what = "is one of generic, header, sourceIdentity, path and method";
+            Err(At("").error(what))
+        }
+    }
+}
