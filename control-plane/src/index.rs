@@ -119,7 +119,7 @@ impl Index {
     /// Lets a node have a certificate for an identity.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// The reason for which it gets none.
     pub(crate) fn authorize_certificate(
         &self,
         identity: &SpiffeId,
@@ -154,7 +154,7 @@ impl Index {
         left_out.chain(self.objects.tables.duplicates())
     }
 
-    /// What follows from all events since the last call, in an order in which no resource
+    /// The changes that follow from all events since the last call, in an order in which no resource
     /// comes before what it refers to.
     pub(crate) fn changes(&mut self) -> Vec<Change> {
         let Self {

@@ -55,7 +55,7 @@ pub(crate) trait ListedKind: KindObject + Into<Object> {
 
 /// Something to do with a kind, whatever its type.
 pub(crate) trait KindVisitor {
-    /// What comes of it.
+    /// Its outcome.
     type Output;
 
     /// Does it.
@@ -75,7 +75,7 @@ macro_rules! kinds {
         }
 
         impl Object {
-            /// What names it.
+            /// Its key.
             pub(crate) fn key(&self) -> ObjectKey {
                 let (kind, name) = match self {
                     $(Self::$name(object) => (object.kind(), object.name()),)*

@@ -10,11 +10,11 @@ pub(crate) mod manifest;
 
 use crate::kinds::{Kind, Object, ObjectKey};
 
-/// Which part of a source an object came from: a manifest's file name, or empty where
+/// The part of a source that an object came from: a manifest's file name, or empty where
 /// the source has no parts. Of two origins with the same object the first counts.
 pub(crate) type Origin = String;
 
-/// What became of a source's objects.
+/// A change of a source's objects.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(
     clippy::large_enum_variant,

@@ -16,7 +16,7 @@ pub(super) struct Claims {
     claimants: HashMap<Claim, BTreeSet<Claimant>>,
 }
 
-/// What only one pod can have.
+/// Something that only one pod can have.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Claim {
     Address(IpAddr),

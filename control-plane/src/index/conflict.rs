@@ -54,7 +54,7 @@ pub(crate) enum Conflict {
         pod: NamespacedName,
         /// Its file.
         origin: String,
-        /// Why.
+        /// The reason.
         error: InvalidIdentity,
     },
     /// A TrafficPolicy that its Service doesn't follow.
@@ -64,7 +64,7 @@ pub(crate) enum Conflict {
         policy: NamespacedName,
         /// Its file.
         origin: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
     /// A route that isn't in force where it should be, or sends to what isn't there.
@@ -74,7 +74,7 @@ pub(crate) enum Conflict {
         route: RouteKey,
         /// Its file.
         origin: String,
-        /// What of it has no effect, and why.
+        /// The part of it that has no effect, and the reason.
         message: String,
     },
 }

@@ -12,7 +12,7 @@ pub(super) struct Identities {
     pods: HashMap<(Arc<str>, SpiffeId), usize>,
 }
 
-/// Why a node gets no certificate for an identity.
+/// A reason for which a node gets no certificate for an identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum CertificateDenied {
     /// It serves nobody who is that.

@@ -21,7 +21,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// What holds for the whole mesh.
+    /// The settings of the whole mesh.
     pub(super) fn mesh_config(&self) -> Option<&MeshConfigObject> {
         self.tables.all().next().map(|(_, config)| config)
     }

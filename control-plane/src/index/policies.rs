@@ -79,7 +79,7 @@ fn evaluate(
     (first.map(|(_, policy)| policy.clone()), statuses)
 }
 
-/// Why a Service can follow no policy.
+/// The reason for which a Service can follow no policy.
 fn unusable(service: &NamespacedName, objects: &Objects) -> Option<(&'static str, String)> {
     let Some(object) = objects.tables.get::<ServiceObject>(service) else {
         return Some(("TargetNotFound", format!("there is no Service {service}")));

@@ -1,4 +1,5 @@
-//! Who refers to whom: what has to be looked at again when an object is another.
+//! References between objects: they say what has to be looked at again when one of them
+//! is another.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,7 +21,7 @@ pub(super) struct References {
     pub(super) routes_of_service: Links<RouteKey>,
 }
 
-/// What becomes of references.
+/// The ways in which references change.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Add,
@@ -63,7 +64,7 @@ impl References {
     }
 }
 
-/// Who refers to a name. Counted, because two slices of one Service may name one pod.
+/// The referrers of a name. Counted, because two slices of one Service may name one pod.
 #[derive(Debug)]
 pub(super) struct Links<R = NamespacedName> {
     by_name: HashMap<NamespacedName, BTreeMap<R, usize>>,

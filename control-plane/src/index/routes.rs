@@ -151,7 +151,7 @@ fn attach<'a>(
     }
 }
 
-/// Whether the route counts on ports that it is attached to, or another kind does
+/// The condition of a route on ports that it is attached to: another kind may count there
 /// (GEP-1294, "Route types"). Routes of other namespaces are for other clients.
 fn precedence(
     key: &RouteKey,
@@ -274,7 +274,7 @@ impl Routes {
         std::mem::take(&mut self.changed_statuses)
     }
 
-    /// What of routes has no effect because of other objects.
+    /// Routes that have no effect, in part at least, because of other objects.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.conflicts.values().flatten()
     }
@@ -326,8 +326,8 @@ impl Routes {
     }
 }
 
-/// What of a route has no effect because of other objects. What is wrong with it itself
-/// is told by whoever read it.
+/// The parts of a route that have no effect because of other objects. Its own mistakes are
+/// told by whoever read it.
 fn conflicts(object: &RouteObject, origin: &str, status: &RouteStatus) -> Vec<Conflict> {
     if object.content.is_err() {
         return Vec::new();

@@ -44,7 +44,7 @@ impl Workloads {
         self.dirty.insert(pod.clone());
     }
 
-    /// What holds for several pods is about to be or was just changed.
+    /// Something that holds for several pods is about to be or was just changed.
     pub(super) fn mark_pods_dirty(
         &mut self,
         objects: &Objects,
@@ -116,7 +116,7 @@ impl Workloads {
     /// ServiceAccount that isn't known doesn't exist.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// The reason for which it gets none.
     pub(super) fn authorize_certificate(
         &self,
         objects: &Objects,

@@ -1,4 +1,4 @@
-//! What pods and namespaces ask of the mesh.
+//! Wishes of pods and namespaces.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) const NETNS: &str = "weft.dev/netns";
 /// Labels or annotations.
 pub(super) type Texts = BTreeMap<String, String>;
 
-/// What was read, or a fallback and a note of what is wrong.
+/// A value that could be read, or a fallback and a note of the problem.
 pub(super) fn or_note<T>(
     problems: &mut Vec<FieldError>,
     fallback: T,
@@ -34,7 +34,7 @@ fn field(place: &str, name: &str) -> String {
     format!("metadata.{place}[{name}]")
 }
 
-/// Whether it opts in or out; `None` when it says nothing.
+/// The choice to be in (true) or out; `None` when there is none.
 pub(super) fn mesh(place: &str, texts: &Texts) -> Result<Option<bool>, FieldError> {
     match texts.get(MESH).map(String::as_str) {
         None => Ok(None),
@@ -54,14 +54,14 @@ pub(super) fn mtls_mode(annotations: &Texts) -> Result<Option<MtlsMode>, FieldEr
         .map_err(|error| FieldError::new(field("annotations", MTLS_MODE), error))
 }
 
-/// What its workloads may reach outside the mesh.
+/// The egress mode that it asks for.
 pub(super) fn egress_mode(annotations: &Texts) -> Result<Option<EgressMode>, FieldError> {
     let mode = annotations.get(EGRESS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", EGRESS_MODE), error))
 }
 
-/// What of a pod's outbound traffic it wants left alone.
+/// The outbound traffic that a pod wants left alone.
 pub(super) fn exclusions(annotations: &Texts) -> Result<CaptureExclusions, FieldError> {
     let list = |name: &str| {
         let text = annotations.get(name).map_or("", String::as_str).to_owned();

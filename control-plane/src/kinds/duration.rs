@@ -51,7 +51,7 @@ pub(crate) struct Span(String);
 const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
 impl Span {
-    /// How long it is.
+    /// Its length.
     ///
     /// # Errors
     /// When the text is no length of time.

@@ -28,7 +28,7 @@ pub(crate) struct KindInfo {
     pub(crate) plural: &'static str,
     /// Its origin, which decides what its absence means.
     pub(crate) provider: Provider,
-    /// What its unreadable annotations count as, for whoever wrote them.
+    /// The reading of annotations that can't be read, for whoever wrote them.
     pub(crate) fallback: &'static str,
 }
 
@@ -66,7 +66,7 @@ impl Kind {
         }
     }
 
-    /// How it is asked for, in each version that is read, the newest first.
+    /// Its resources in the API, one of each version that is read, the newest first.
     pub(crate) fn resources(self) -> impl Iterator<Item = ApiResource> {
         self.versions.iter().map(move |version| {
             let kind = GroupVersionKind::gvk(self.group, version, self.name);

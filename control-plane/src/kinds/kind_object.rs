@@ -112,7 +112,7 @@ impl<D> Document for D where
 {
 }
 
-/// What tells an API client where a type of documents is found.
+/// An API client's way to find a type of documents.
 pub(crate) trait ApiType: Clone {
     /// That of a resource.
     fn of(resource: &ApiResource) -> Self;

@@ -76,3 +76,6 @@ impl MeshConfigObject {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

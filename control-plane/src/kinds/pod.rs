@@ -49,7 +49,7 @@ pub(crate) struct PodObject {
 /// The condition that says whether a pod is captured.
 pub(crate) const CAPTURED_CONDITION: &str = "weft.dev/Captured";
 
-/// What a pod's annotations ask of the mesh.
+/// The wishes in a pod's annotations.
 #[derive(Debug)]
 struct Wishes {
     mesh: Option<bool>,
@@ -91,7 +91,7 @@ impl KindObject for PodObject {
 }
 
 impl Wishes {
-    /// What can't be read counts as what is safest.
+    /// Reads them; one that can't be read counts as what is safest.
     fn read(annotations: Option<&Texts>) -> (Self, Vec<FieldError>) {
         let none = Texts::new();
         let annotations = annotations.unwrap_or(&none);
@@ -253,3 +253,6 @@ fn first(labels: &Texts, names: [&str; 2]) -> String {
         .cloned()
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
 
-/// Where a service port leads on a pod.
+/// The port of a pod that a service port leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum TargetPort {
     Number(u16),
@@ -150,3 +150,6 @@ fn parse_port(
     };
     Ok((parsed, target))
 }
+
+#[cfg(test)]
+mod tests;

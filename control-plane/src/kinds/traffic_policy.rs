@@ -24,13 +24,13 @@ pub(crate) struct TrafficPolicyObject {
     pub(crate) key: NamespacedName,
     /// Seconds since 1970: of several of one Service the oldest counts.
     pub(crate) created: i64,
-    /// What names it for as long as it is there.
+    /// Its UID, which no later object of its name has.
     pub(crate) uid: Option<String>,
-    /// Which state of the object this is.
+    /// Counts the changes of its spec.
     pub(crate) generation: Option<i64>,
     /// The Service that it is of, as far as that can be read.
     pub(crate) target: Option<NamespacedName>,
-    /// What it says, or why it can't be followed.
+    /// Its content, or the mistake for which it can't be followed.
     pub(crate) content: Result<TrafficPolicy, FieldError>,
 }
 
@@ -50,7 +50,7 @@ impl KindObject for TrafficPolicyObject {
         self.key.clone()
     }
 
-    /// What is wrong with what it says is kept in it, so that its author can be told.
+    /// A mistake in its content is kept in it, so that its author can be told.
     fn read(_: Kind, policy: DynamicObject, form: Form) -> Read<Self> {
         match Self::parse(&policy) {
             Ok(policy) => {

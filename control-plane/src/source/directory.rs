@@ -12,7 +12,7 @@ use crate::kinds::{Object, ObjectKey};
 /// Largest manifest file in bytes; the API server's own limit is smaller.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
-/// Why a file can't be used.
+/// A reason for which a file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// It can't be read.
@@ -21,15 +21,15 @@ pub(crate) enum FileError {
     /// It is too large to be a manifest.
     #[error("{0} bytes are more than a manifest may have (16 MiB)")]
     TooLarge(u64),
-    /// What it says is wrong.
+    /// It holds a mistake.
     #[error("{0}")]
     Manifest(#[from] ManifestError),
 }
 
-/// What became of the directory since the last look.
+/// The changes of the directory since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Update {
-    /// What became of the objects.
+    /// Those of objects.
     pub(crate) events: Vec<Event>,
     /// Files that are broken; what they said before stays in force.
     pub(crate) broken: Vec<(String, FileError)>,
@@ -38,13 +38,13 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// Whether nothing happened.
+    /// Nothing happened.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.broken.is_empty() && self.mended.is_empty()
     }
 }
 
-/// What tells one state of a file from another.
+/// A file's time, length and inode: another state of it has another.
 type Stamp = (Option<SystemTime>, u64, u64);
 
 /// The directory as it was last read.

@@ -25,7 +25,7 @@ pub(crate) use problems::Problems;
 
 /// Events that wait to be taken in. Watches pause when there are more.
 const WAITING: usize = 4096;
-/// How often to look whether a kind that the cluster doesn't know was installed.
+/// Interval of looks for a kind that the cluster doesn't know.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::kinds::{self, FieldError, Kind, Object};
 use crate::yaml;
 
-/// What is wrong with a manifest.
+/// A mistake in a manifest.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ManifestError {
     /// It isn't YAML or JSON.
@@ -14,7 +14,7 @@ pub enum ManifestError {
     Syntax {
         /// Which document of the file, from 1.
         document: usize,
-        /// What the parser says, with line and column.
+        /// The parser's words, with line and column.
         message: String,
     },
     /// A field has a value that it can't have.
@@ -26,7 +26,7 @@ pub enum ManifestError {
         object: String,
         /// Path of the field, such as `spec.ports[0].port`.
         field: String,
-        /// What is wrong, and what would be right.
+        /// The mistake, and what would be right.
         message: String,
     },
 }
@@ -84,7 +84,7 @@ fn parse_document(
     Ok(())
 }
 
-/// What a document says it is.
+/// The part of a document that says what it is.
 #[derive(Debug)]
 struct Header {
     api_version: String,

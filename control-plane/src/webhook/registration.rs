@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::ca::Authority;
 use crate::field_manager;
 
-/// How often to look whether somebody has changed it.
+/// Interval of looks for changes by somebody else.
 const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Keeps the roots of the mesh, which the webhook's certificate is from, in the

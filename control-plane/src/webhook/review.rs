@@ -1,4 +1,4 @@
-//! What is admitted.
+//! The decision to admit an object.
 
 use kube::core::DynamicObject;
 use kube::core::admission::{

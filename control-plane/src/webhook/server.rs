@@ -19,11 +19,11 @@ use tokio_rustls::server::TlsStream;
 use super::review;
 use crate::serve::server::accept;
 
-/// Where reviews are sent; deploy/base/webhook.yaml names it.
+/// The path of reviews; deploy/base/webhook.yaml names it.
 const PATH: &str = "/validate";
 /// Largest review in bytes. etcd takes objects of 1.5 MiB, and an update sends two.
 const LARGEST: usize = 8 * 1024 * 1024;
-/// How long a client may take to send a request's head, and its body.
+/// Time for a client to send a request's head, and as much for its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until the process ends.

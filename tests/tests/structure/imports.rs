@@ -102,6 +102,20 @@ struct ModuleRule {
     why: &'static str,
 }
 
+/// The file of each kind of objects.
+const SINGLE_KINDS: &[&str] = &[
+    "control-plane/src/kinds/pod",
+    "control-plane/src/kinds/service",
+    "control-plane/src/kinds/endpoint_slice",
+    "control-plane/src/kinds/namespace",
+    "control-plane/src/kinds/node",
+    "control-plane/src/kinds/service_account",
+    "control-plane/src/kinds/mesh_config",
+    "control-plane/src/kinds/traffic_policy",
+    "control-plane/src/kinds/external_service",
+    "control-plane/src/kinds/route",
+];
+
 const MODULES: &[ModuleRule] = &[
     ModuleRule {
         below: "control-plane/src/publish",
@@ -159,6 +173,29 @@ const MODULES: &[ModuleRule] = &[
             "proxy/src/outbound",
         ],
         why: "http/ is mechanism: it knows no pod and no direction",
+    },
+    ModuleRule {
+        below: "control-plane/src/source",
+        but: &[],
+        never: SINGLE_KINDS,
+        why: "a source knows the list of kinds, and no single one",
+    },
+    ModuleRule {
+        below: "control-plane/src/webhook/review",
+        but: &[],
+        never: SINGLE_KINDS,
+        why: "admission knows the list of kinds, and no single one",
+    },
+    ModuleRule {
+        below: "control-plane/src/kinds",
+        but: &[],
+        never: &[
+            "control-plane/src/source",
+            "control-plane/src/index",
+            "control-plane/src/status",
+            "control-plane/src/serve",
+        ],
+        why: "a kind is read without knowing what is made of it",
     },
     ModuleRule {
         below: "proxy/src/upstream",

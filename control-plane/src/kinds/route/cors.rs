@@ -11,7 +11,7 @@ use super::schema;
 use crate::kinds::field_error::FieldError;
 
 const ALL: &str = "*";
-/// What browsers are told when a route doesn't say it.
+/// Seconds that browsers are told when a route doesn't say it.
 const DEFAULT_MAX_AGE: i64 = 5;
 
 /// The filter that is written.

@@ -18,16 +18,16 @@ pub(crate) struct RouteObject {
     pub(crate) generation: Option<i64>,
     /// The Services among its parents, in its own order.
     pub(crate) parents: Vec<Parent>,
-    /// What it says, or everything that is wrong with that.
+    /// Its content, or everything that is wrong with that.
     pub(crate) content: Result<RouteContent, Vec<FieldError>>,
 }
 
-/// What a route says.
+/// The content of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RouteContent {
     /// Of a TLSRoute.
     pub(crate) hostnames: Vec<Arc<str>>,
-    /// Whether what they send to exists is not looked at here.
+    /// In order. They may send to what doesn't exist.
     pub(crate) rules: Vec<Rule>,
     /// References that lead nowhere, whatever exists.
     pub(crate) invalid: Vec<InvalidReference>,
@@ -44,7 +44,7 @@ pub(crate) struct InvalidReference {
     pub(crate) message: String,
 }
 
-/// Why a reference leads nowhere.
+/// The ways in which a reference leads nowhere.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum ReferenceProblem {
     /// To something that requests can't be sent to.
@@ -54,12 +54,12 @@ pub(crate) enum ReferenceProblem {
 }
 
 impl RouteObject {
-    /// Everything that is wrong with what it says.
+    /// Everything that is wrong with its content.
     pub(crate) fn problems(&self) -> &[FieldError] {
         self.content.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
-    /// The Services that it has to do with.
+    /// The Services among its parents and targets.
     pub(crate) fn services(&self) -> BTreeSet<&NamespacedName> {
         let parents = self.parents.iter().map(|parent| &parent.service);
         let targets = self.content.iter().flat_map(|content| &content.targets);

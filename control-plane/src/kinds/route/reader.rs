@@ -23,7 +23,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What was read, or a note of what is wrong.
+    /// A value that could be read, or a note of the problem.
     pub(super) fn take<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
         read.map_err(|problem| self.problems.push(problem)).ok()
     }
@@ -33,7 +33,7 @@ impl Reader<'_> {
         self.problems.push(FieldError::new(field, message));
     }
 
-    /// Where a reference leads, as far as it says so itself.
+    /// The target of a reference, as far as it says so itself.
     pub(super) fn target(&mut self, field: &str, reference: schema::Reference) -> BackendTarget {
         let namespace = reference.namespace.as_deref();
         let namespace = namespace.filter(|namespace| !namespace.is_empty());

@@ -15,7 +15,7 @@ use crate::kinds::field_error::FieldError;
 
 /// The largest weight that the Gateway API has.
 const LARGEST_WEIGHT: u32 = 1_000_000;
-/// What a retry that says nothing of it does.
+/// Defaults of a retry.
 const DEFAULT_ATTEMPTS: u32 = 1;
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
 

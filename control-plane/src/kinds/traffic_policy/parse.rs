@@ -1,4 +1,4 @@
-//! What a TrafficPolicy says, in the words of the model.
+//! The content of a TrafficPolicy, in the words of the model.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const MINIMUM_REQUESTS: u32 = 10;
 /// A field by its path.
 struct At(&'static str);
 
-/// What a policy of that namespace says.
+/// The content of a policy of that namespace.
 pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<TrafficPolicy> {
     let target = spec.target_ref;
     let TargetKind::Service = target.kind;

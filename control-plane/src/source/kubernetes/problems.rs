@@ -1,4 +1,4 @@
-//! What of the cluster's objects can't be used: logged once, and told to whoever looks
+//! Parts of the cluster's objects that can't be used: logged once, and told to whoever looks
 //! at the object.
 
 use std::collections::BTreeMap;
