@@ -3,39 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::exceptions;
 use crate::modules::{Crate, Edge};
 use crate::packages::packages;
 
 #[test]
 fn no_modules_import_each_other_in_a_circle() {
-    let mut counts = BTreeMap::new();
     let mut shown = String::new();
     for root in packages().iter().flat_map(|package| package.crate_roots()) {
         let edges = Crate::read(&root).edges();
-        let circles = circles(&edges);
-        let count: usize = circles.iter().map(BTreeSet::len).sum();
-        let known = exceptions::CIRCLES.iter().find(|known| known.0 == root);
-        if known.is_none_or(|known| known.1 < count) {
-            circles
-                .iter()
-                .for_each(|circle| shown += &describe(circle, &edges));
-        }
-        if count > 0 {
-            counts.insert(root, count);
+        for circle in circles(&edges) {
+            shown += &describe(&circle, &edges);
         }
     }
-    let counts = counts.iter().map(|(root, count)| (root.as_str(), *count));
-    let known = exceptions::CIRCLES.iter().copied();
-    exceptions::assert_known(
-        counts,
-        known,
-        "CIRCLES (or lower the number)",
-        &format!(
-            "modules import each other in a circle: put what they share into a file that \
-             imports neither. A parent that uses or re-exports its children can't be imported by \
-             them.{shown}\nFiles in circles, by crate"
-        ),
+    assert!(
+        shown.is_empty(),
+        "modules import each other in a circle: put what they share into a file that imports \
+         neither. A parent that uses or re-exports its children can't be imported by \
+         them.{shown}"
     );
 }
 

@@ -7,8 +7,6 @@
 //! * [`purity`]: `model` has no randomness, no clock, no locks, nothing asynchronous
 //! * [`compilation`]: no dependency is compiled twice for programs and tests
 //!
-//! [`exceptions`] lists what breaks them today: it only gets shorter.
-//!
 //! [`packages`], [`modules`] and [`names`] are how the sources are read.
 
 // Helpers of tests: what fails there fails the test.
@@ -16,7 +14,6 @@
 
 mod circles;
 mod compilation;
-mod exceptions;
 mod imports;
 mod lengths;
 mod modules;
