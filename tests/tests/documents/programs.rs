@@ -70,7 +70,9 @@ fn command_lines() -> BTreeMap<String, Vec<String>> {
             }
         }
     }
-    for document in documents() {
+    // What changed once may have changed again.
+    let documents = documents().into_iter();
+    for document in documents.filter(|document| document.file != "CHANGELOG.md") {
         for (number, code) in document.inline_code() {
             let words = code.split_whitespace().map(str::to_owned).collect();
             found.insert(format!("{}:{number}: `{code}`", document.file), words);
