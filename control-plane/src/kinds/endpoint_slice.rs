@@ -53,6 +53,8 @@ impl KindObject for SliceObject {
 
     fn read(_: Kind, slice: EndpointSlice, form: Form) -> Read<Self> {
         match Self::parse(&slice) {
+            // It asks nothing of the mesh.
+            _ if form == Form::Admission => Read::nothing(),
             // Slices without a Service are somebody else's business.
             Err(error) if error.is_missing() && form == Form::Live => Read::nothing(),
             slice => slice.into(),

@@ -36,8 +36,12 @@ impl KindObject for NodeObject {
         NamespacedName::new("", &self.name)
     }
 
-    fn read(_: Kind, node: Node, _: Form) -> Read<Self> {
-        Self::parse(&node).into()
+    fn read(_: Kind, node: Node, form: Form) -> Read<Self> {
+        match form {
+            // It asks nothing of the mesh.
+            Form::Admission => Read::nothing(),
+            Form::Manifest | Form::Live => Self::parse(&node).into(),
+        }
     }
 }
 

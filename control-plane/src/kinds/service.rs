@@ -49,8 +49,12 @@ impl KindObject for ServiceObject {
         self.service.key.clone()
     }
 
-    fn read(_: Kind, service: KubernetesService, _: Form) -> Read<Self> {
-        Self::parse(service).into()
+    fn read(_: Kind, service: KubernetesService, form: Form) -> Read<Self> {
+        match form {
+            // It has no address yet, and asks nothing of the mesh.
+            Form::Admission => Read::nothing(),
+            Form::Manifest | Form::Live => Self::parse(service).into(),
+        }
     }
 }
 

@@ -31,12 +31,16 @@ impl KindObject for ServiceAccountObject {
     }
 
     fn read(_: Kind, account: ServiceAccount, form: Form) -> Read<Self> {
-        // A directory's pods name theirs, and nobody deletes one there to take its
-        // identity away.
-        if form == Form::Manifest {
-            return Read::nothing();
+        match form {
+            // A directory's pods name theirs, and nobody deletes one there to take its
+            // identity away.
+            Form::Manifest => Read::nothing(),
+            // It asks nothing of the mesh.
+            Form::Admission => Read::nothing(),
+            Form::Live => {
+                let key = document::namespaced_name(&account.metadata);
+                key.map(|key| Self { key }).into()
+            }
         }
-        let key = document::namespaced_name(&account.metadata);
-        key.map(|key| Self { key }).into()
     }
 }

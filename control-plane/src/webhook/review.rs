@@ -216,6 +216,24 @@ mod tests {
         );
     }
 
+    /// Somebody may have added them to the rules.
+    #[test]
+    fn kinds_that_ask_nothing_of_the_mesh_are_let_through_as_they_are() {
+        for (version, kind) in [
+            ("v1", "Service"),
+            ("v1", "ServiceAccount"),
+            ("v1", "Node"),
+            ("v1", "ConfigMap"),
+            ("discovery.k8s.io/v1", "EndpointSlice"),
+        ] {
+            let object = json!({
+                "apiVersion": version, "kind": kind, "metadata": { "generateName": "web-" },
+                "spec": { "ports": [{ "port": 80 }] }, "addressType": "IPv4", "endpoints": [],
+            });
+            assert_eq!(review(object, None)["response"]["allowed"], true, "{kind}");
+        }
+    }
+
     #[test]
     fn what_is_no_review_is_refused_with_words() {
         let answer = serde_json::to_value(answer(b"{}")).unwrap();
