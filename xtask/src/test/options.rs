@@ -5,8 +5,8 @@ use super::suite::Suite;
 /// What `test` can be told.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Only tests with one of these in their name, such as `retries` or
-    /// `end_to_end::wire`; what they don't need isn't built.
+    /// Only tests with one of these in their name, such as `retries` or `wire::`; what they
+    /// don't need isn't built.
     #[arg(value_name = "FILTER")]
     pub(crate) filters: Vec<String>,
     /// Leave out what needs Kubernetes or other programs of Go's.
