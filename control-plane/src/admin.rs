@@ -1,6 +1,7 @@
 //! The control plane's pages: `/healthz`, `/readyz`, `/metrics`, and for operators
 //! `/config`, `/errors`, `/agents`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,40 +10,48 @@ pub(crate) use weft_admin::{Pages, Readiness, serve};
 use weft_model::Change;
 use weft_model::route::BackendTarget;
 
+use crate::agents::Agents;
+use crate::cluster::Cluster;
 use crate::rate_limit::Stats;
-use crate::state::State;
+
+/// Parts of the source that can't be used, and why: files, or objects.
+pub(crate) type SourceErrors = Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>;
+
+/// What the pages show.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) source_errors: SourceErrors,
+    pub(crate) rate_limits: Arc<Stats>,
+}
 
 /// What everybody in the cluster may see.
-pub(crate) fn monitoring(
-    readiness: Arc<Readiness>,
-    state: &Arc<State>,
-    rate_limits: Arc<Stats>,
-) -> Pages {
-    let state = Arc::clone(state);
+pub(crate) fn monitoring(readiness: Arc<Readiness>, shown: &Shown) -> Pages {
+    let shown = shown.clone();
     Pages::new(readiness).with("/metrics", move || {
-        Answer::prometheus(metrics(&state) + &rate_limits.text())
+        Answer::prometheus(metrics(&shown) + &shown.rate_limits.text())
     })
 }
 
 /// Everything, for the operator.
-pub(crate) fn all(monitoring: Pages, state: &Arc<State>) -> Pages {
-    let of = |show: fn(&State) -> Value| {
-        let state = Arc::clone(state);
-        move || Answer::json(&show(&state))
+pub(crate) fn all(monitoring: Pages, shown: &Shown) -> Pages {
+    let page = |show: fn(&Shown) -> Value| {
+        let shown = shown.clone();
+        move || Answer::json(&show(&shown))
     };
     monitoring
-        .with("/config", of(config))
-        .with("/errors", of(errors))
-        .with("/agents", of(|state| json!(state.agents())))
+        .with("/config", page(|shown| config(&shown.cluster)))
+        .with("/errors", page(errors))
+        .with("/agents", page(|shown| json!(shown.agents.statuses())))
 }
 
-fn errors(state: &State) -> Value {
-    let (files, objects) = state.errors();
-    json!({ "files": files, "objects": objects })
+fn errors(shown: &Shown) -> Value {
+    json!({ "files": (shown.source_errors)(), "objects": shown.cluster.conflicts() })
 }
 
-fn config(state: &State) -> Value {
-    let resources = state.resources();
+fn config(cluster: &Cluster) -> Value {
+    let resources = cluster.resources();
     let described = resources.after(None).map(|((kind, name), versioned)| {
         let mut described = json!({
             "kind": kind.as_str_name(),
@@ -77,13 +86,12 @@ fn config(state: &State) -> Value {
 }
 
 /// Few and simple enough to write by hand.
-fn metrics(state: &State) -> String {
-    let (files, objects) = state.errors();
-    let agents = state.agents();
+fn metrics(shown: &Shown) -> String {
+    let agents = shown.agents.statuses();
     let connected = agents.values().filter(|agent| agent.streams > 0).count();
     let rejected: usize = agents.values().map(|agent| agent.rejected.len()).sum();
     let failed: usize = agents.values().map(|agent| agent.failed_pods.len()).sum();
-    let resources = state.resources().len();
+    let resources = shown.cluster.resources().len();
     let metrics = [
         (
             "weft_control_plane_resources",
@@ -108,12 +116,12 @@ fn metrics(state: &State) -> String {
         (
             "weft_control_plane_broken_files",
             "Manifest files that are broken",
-            files.len(),
+            (shown.source_errors)().len(),
         ),
         (
             "weft_control_plane_conflicts",
             "Objects left out because of others",
-            objects.len(),
+            shown.cluster.conflicts().len(),
         ),
     ];
     let text = |(name, help, value): (&str, &str, usize)| {

@@ -1,30 +1,41 @@
 //! Weft's control plane: manifests in; configuration and certificates out.
 //!
+//! From objects to agents:
 //! * `kinds`: the kinds of objects, and what there is to know about each
 //! * `source`: where objects come from
 //! * `index`: from objects to the mesh's resources
-//! * `state`, `capture`: what is known, and which pods are captured
-//! * `status`: what is written into the cluster
-//! * `webhook`: what the API server asks
+//! * `cluster`: both behind locks: events in, revisions out
+//! * `publish`: resources as they go over the wire, and how far each stream has come
 //! * `serve`: what agents connect to
-//! * `rate_limit`: what agents ask before they let a request pass
+//! * `agents`: their streams; `captures`: what they report
+//!
+//! From what follows to objects:
+//! * `status`: what is written into objects; `notices`: Events on them
+//! * `webhook`: what the API server asks
+//!
+//! Beside both:
 //! * `ca`: certificates and join tokens
+//! * `rate_limit`: what agents ask before they let a request pass
 //! * `admin`: what an operator asks
-//! * `changes`: when to look into a directory again
-//! * `yaml`: how files are read
+//! * `args`, `run`: the process
+//! * `file_changes`, `yaml`, `field_manager`: what several of these use
 
 mod admin;
+mod agents;
 mod args;
 mod ca;
-mod capture;
-mod changes;
+mod captures;
+mod cluster;
+mod field_manager;
+mod file_changes;
 mod index;
 mod kinds;
+mod notices;
+mod publish;
 mod rate_limit;
 mod run;
 mod serve;
 mod source;
-mod state;
 mod status;
 mod webhook;
 mod yaml;

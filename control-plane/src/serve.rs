@@ -2,7 +2,6 @@
 
 pub(crate) mod authentication;
 pub(crate) mod certificates;
-mod cursor;
 pub(crate) mod discovery;
 pub(crate) mod server;
 mod server_certificate;

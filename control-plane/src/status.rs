@@ -1,19 +1,23 @@
-//! What the control plane writes into the cluster: which pods are captured, and what
-//! people have to know about their objects.
+//! What the control plane writes into objects' status.
+//!
+//! * [`queue`]: objects whose status may have to be written
+//! * [`writer`], [`patch`]: how one gets there
+//! * [`controller`]: watches the kinds that have a status of ours
+//! * [`kind_status`]: what the controller asks of each
+//! * [`accepted`], [`traffic_policy`], [`route`]: these kinds
+//! * [`condition`]: one condition in a list of them
 
 mod accepted;
-mod capture;
-mod lease;
-mod notice;
-mod routes;
+mod condition;
+mod controller;
+mod kind_status;
+mod patch;
+mod queue;
+mod route;
 mod traffic_policy;
+mod writer;
 
-pub(crate) use accepted::{keep_external_service_status, keep_mesh_config_status};
-pub(crate) use capture::{CaptureWriter, PodCapture};
-pub(crate) use lease::{Lease, while_held};
-pub(crate) use notice::{Notice, Notices};
-pub(crate) use routes::{RouteNews, keep_route_status};
-pub(crate) use traffic_policy::keep_traffic_policy_status;
-
-/// Who the API server says has written.
-pub(crate) const FIELD_MANAGER: &str = "weft-control-plane";
+pub(crate) use controller::StatusController;
+pub(crate) use patch::StatusPatch;
+pub(crate) use queue::StatusQueue;
+pub(crate) use writer::{Outcome, write_queued};

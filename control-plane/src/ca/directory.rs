@@ -13,7 +13,7 @@ use time::Duration;
 use super::material::{Material, Pem};
 use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError, private_file};
-use crate::changes::Changes;
+use crate::file_changes::FileChanges;
 
 const ROOTS: &str = "root.pem";
 const KEY: &str = "root-key.pem";
@@ -46,7 +46,7 @@ impl Authority {
     pub(crate) async fn follow(self: Arc<Self>, state_directory: PathBuf) {
         let folder = Folder::of(&state_directory);
         // Before it is read again, so that nothing falls between both.
-        let mut changes = Changes::watch(&folder.0);
+        let mut changes = FileChanges::watch(&folder.0);
         loop {
             if let Err(error) = self.reload(&folder) {
                 tracing::error!(%error, "signing goes on with what was there before");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, Patch, PostParams};
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client};
@@ -19,7 +19,7 @@ use time::Duration;
 use super::material::{Material, Pem};
 use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError};
-use crate::status::FIELD_MANAGER;
+use crate::field_manager;
 
 /// How long leaves live, beside the roots that they lead to: seconds.
 const LEAF_LIFETIME: &str = "weft.dev/leaf-lifetime-seconds";
@@ -260,7 +260,7 @@ async fn publish(client: Client, place: Place, authority: Arc<Authority>) {
             },
             "data": { "ca.crt": roots },
         }));
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let parameters = field_manager::apply();
         let written = config_maps.patch(&place.config_map, &parameters, &patch);
         if let Err(error) = written.await {
             tracing::error!(%error, config_map = place.config_map, "can't publish the roots; trying again");

@@ -12,6 +12,8 @@ use weft_model::workload::{Enrolment, Workload};
 
 use super::*;
 use crate::kinds::ServiceAccountObject;
+use crate::publish::Resources;
+use crate::publish::resources::ResourceKey;
 use crate::source::manifest::parse;
 
 fn pod(name: &str, address: &str, extra: &str) -> String {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use weft_model::traffic::rate_limit::{RateLimitUnit, RequestLimit};
 
 use super::limits::{Branches, Limits, Node, Rule};
-use crate::changes::Changes;
+use crate::file_changes::FileChanges;
 use crate::yaml;
 
 /// Descriptors inside descriptors, at the most: requests have no more entries, either.
@@ -127,7 +127,7 @@ fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 /// When it is there, but can't be used.
 pub(super) fn follow(path: PathBuf, limits: Arc<ArcSwap<Limits>>) -> Result<(), FileError> {
     // Before it is read, so that nothing falls between both.
-    let mut changes = Changes::watch_file(&path);
+    let mut changes = FileChanges::watch_file(&path);
     let mut text = read(&path)?;
     match &text {
         Some(text) => limits.store(Arc::new(content(&path, text)?)),

@@ -11,6 +11,7 @@ use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitRespo
 use weft_proto::rate_limit::descriptor_message;
 
 use super::Options;
+#[cfg(feature = "redis-tests")]
 use super::redis::tests::RedisServer;
 use crate::serve::tests::{ControlPlane, authorized, folder};
 
@@ -238,6 +239,7 @@ async fn requests_that_can_not_be_counted_are_refused_with_what_is_wrong() {
     assert_eq!(client.code(good()).await, Code::Ok, "others are served on");
 }
 
+#[cfg(feature = "redis-tests")]
 #[tokio::test]
 async fn replicas_with_one_redis_count_together() {
     let redis = RedisServer::start(&["--requirepass", "s3cret"]).await;
@@ -275,6 +277,7 @@ async fn replicas_without_redis_count_for_themselves() {
     }
 }
 
+#[cfg(feature = "redis-tests")]
 #[tokio::test]
 async fn without_redis_the_caller_is_told_that_nothing_was_counted() {
     let redis = RedisServer::start(&[]).await;

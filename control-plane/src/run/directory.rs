@@ -1,17 +1,24 @@
 //! A directory of manifests, and a state directory for all else.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Parts, RunError};
+use super::error::RunError;
+use super::parts::Parts;
 use crate::args::DirectoryArgs;
 use crate::ca::Authority;
 use crate::ca::join_token::JoinKey;
-use crate::changes::Changes;
+use crate::captures::{CaptureFile, Captures};
+use crate::cluster::Cluster;
+use crate::file_changes::FileChanges;
 use crate::serve::authentication::Authenticator;
-use crate::source::directory::Directory;
-use crate::state::State;
+use crate::source::directory::{Directory, FileError, Update};
+
+/// Manifests that are broken, and why. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+struct BrokenFiles(Arc<Mutex<BTreeMap<String, String>>>);
 
 /// Reads everything, and follows what becomes of it.
 pub(super) fn start(
@@ -25,18 +32,27 @@ pub(super) fn start(
     let authority = Arc::new(Authority::open(&state_directory, leaf_lifetime)?);
     tokio::spawn(Arc::clone(&authority).follow(state_directory.clone()));
     let key = Arc::new(JoinKey::open(&state_directory)?);
-    let state = Arc::new(State::open(&state_directory)?);
+    let cluster = Arc::new(Cluster::of_directory());
+    let store = CaptureFile::open(&state_directory, Arc::clone(&cluster))?;
+    let broken = BrokenFiles::default();
     // Before the first scan, so that nothing falls between both.
-    let changes = Changes::watch(&manifests);
+    let changes = FileChanges::watch(&manifests);
     let mut directory = Directory::new(&manifests);
     let update = directory.scan().map_err(|source| RunError::Manifests {
         path: manifests,
         source,
     })?;
-    state.update(update);
-    tokio::spawn(follow(directory, changes, Arc::clone(&state)));
+    apply(update, &cluster, &broken);
+    tokio::spawn(follow(
+        directory,
+        changes,
+        Arc::clone(&cluster),
+        broken.clone(),
+    ));
     Ok(Parts {
-        state,
+        captures: Captures::new(store, Arc::clone(&cluster)),
+        cluster,
+        source_errors: Arc::new(move || broken.list()),
         authority,
         authenticator: Authenticator::JoinTokens(key),
         loaded: tokio::spawn(async {}),
@@ -45,7 +61,12 @@ pub(super) fn start(
     })
 }
 
-async fn follow(mut directory: Directory, mut changes: Changes, state: Arc<State>) {
+async fn follow(
+    mut directory: Directory,
+    mut changes: FileChanges,
+    cluster: Arc<Cluster>,
+    broken: BrokenFiles,
+) {
     loop {
         changes.next().await;
         match directory.scan() {
@@ -56,12 +77,40 @@ async fn follow(mut directory: Directory, mut changes: Changes, state: Arc<State
                     broken = update.broken.len(),
                     "manifests changed"
                 );
-                state.update(update);
+                apply(update, &cluster, &broken);
             }
             Err(error) => {
                 tracing::error!(%error, "the manifest directory can't be read; what is known stays")
             }
         }
+    }
+}
+
+fn apply(update: Update, cluster: &Cluster, broken: &BrokenFiles) {
+    let Update {
+        events,
+        broken: newly_broken,
+        mended,
+    } = update;
+    broken.update(newly_broken, &mended);
+    cluster.apply_events(events);
+}
+
+impl BrokenFiles {
+    fn update(&self, broken: Vec<(String, FileError)>, mended: &[String]) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (file, error) in broken {
+            tracing::error!(%file, %error, "broken manifest; its last good content stays in force");
+            files.insert(file, error.to_string());
+        }
+        for file in mended {
+            files.remove(file);
+        }
+    }
+
+    fn list(&self) -> BTreeMap<String, String> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.clone()
     }
 }
 

@@ -3,7 +3,8 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{RunError, cluster};
+use super::error::RunError;
+use super::kubernetes;
 use crate::args::{RotateAction, RotateRoot};
 use crate::ca::{AuthorityError, AuthoritySecret, Folder, Guard, RotationError, Step};
 
@@ -44,8 +45,8 @@ pub(crate) async fn rotate_root(args: &RotateRoot) -> Result<String, RotateRootE
             Ok(next.describe(&guard))
         }
         None => {
-            let client = cluster::connect(&args.place).await?;
-            let secret = AuthoritySecret::read(&client, cluster::place(&args.place)).await?;
+            let client = kubernetes::connect(&args.place).await?;
+            let secret = AuthoritySecret::read(&client, kubernetes::place(&args.place)).await?;
             let guard = guard(args, secret.leaf_lifetime().await?, KUBELET_DELAY);
             let stored = secret.stored()?;
             let Some(step) = step(args.action) else {

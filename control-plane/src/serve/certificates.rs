@@ -8,11 +8,11 @@ use weft_proto::v1::{SignRequest, SignResponse};
 
 use super::authentication::Authenticator;
 use crate::ca;
-use crate::state::State;
+use crate::cluster::Cluster;
 
 /// The service.
 pub(crate) struct CertificatesService {
-    pub(crate) state: Arc<State>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authority: Arc<ca::Authority>,
 }
@@ -24,7 +24,7 @@ impl Certificates for CertificatesService {
         let request = ca::Request::parse(&call.get_ref().certification_request)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let identity = &request.identity;
-        if let Err(reason) = self.state.may_certify(identity, &node) {
+        if let Err(reason) = self.cluster.authorize_certificate(identity, &node) {
             tracing::warn!(node, %identity, %reason, "refused a certificate");
             return Err(Status::permission_denied(format!(
                 "node {node} gets no certificate for {identity}: {reason}"

@@ -11,12 +11,15 @@ use weft_model::workload::WorkloadUid;
 use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::discovery_server::Discovery;
 use weft_proto::v1::{
-    Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, Subscribe,
+    Acknowledge, CaptureReport as ReportMessage, CaptureState, DiscoveryRequest, DiscoveryResponse,
+    Subscribe,
 };
 
 use super::authentication::{self, Authenticator};
-use super::cursor::{Cursor, Next};
-use crate::state::{Captured, State};
+use crate::agents::{self, Agents};
+use crate::captures::{CaptureReport, Captures, PodCaptureState, Recorded};
+use crate::cluster::Cluster;
+use crate::publish::{Cursor, Next};
 
 /// How long an agent may take to say what it wants.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +31,9 @@ const WAITING: usize = 1;
 
 /// The service.
 pub(crate) struct DiscoveryService {
-    pub(crate) state: Arc<State>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) captures: Arc<Captures>,
     pub(crate) authenticator: Authenticator,
     /// Turns true when the process ends.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -44,30 +49,30 @@ impl Discovery for DiscoveryService {
         &self,
         call: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let node = self.authenticator.node(&call).await?;
+        let agent = AgentStream {
+            node: self.authenticator.node(&call).await?,
+            cluster: Arc::clone(&self.cluster),
+            agents: Arc::clone(&self.agents),
+            captures: Arc::clone(&self.captures),
+        };
         let token = authentication::token(&call)?.to_owned();
         let authenticator = self.authenticator.clone();
         let (responses, stream) = mpsc::channel(WAITING);
-        let (state, mut stopping) = (Arc::clone(&self.state), self.stopping.clone());
+        let mut stopping = self.stopping.clone();
         let requests = call.into_inner();
         tokio::spawn(async move {
-            state.connected(&node);
-            tracing::info!(node, "agent connected");
+            agent.opened();
             let ended = tokio::select! {
-                ended = serve(&state, &node, requests, &responses) => ended,
+                ended = agent.serve(requests, &responses) => ended,
                 status = no_longer_good(&authenticator, &token) => Err(status),
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     Err(Status::unavailable("the control plane is shutting down"))
                 }
             };
-            state.disconnected(&node);
-            match ended {
-                Ok(()) => tracing::info!(node, "agent disconnected"),
-                Err(status) => {
-                    tracing::warn!(node, reason = status.message(), "agent's stream ended");
-                    // The agent may be gone already.
-                    let _ = responses.send(Err(status)).await;
-                }
+            agent.closed(&ended);
+            if let Err(status) = ended {
+                // The agent may be gone already.
+                let _ = responses.send(Err(status)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -87,28 +92,88 @@ async fn no_longer_good(authenticator: &Authenticator, token: &str) -> Status {
     }
 }
 
-async fn serve(
-    state: &State,
-    node: &str,
-    mut requests: Streaming<DiscoveryRequest>,
-    responses: &Responses,
-) -> Result<(), Status> {
-    let first = tokio::time::timeout(SUBSCRIBE_TIMEOUT, requests.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no Subscribe within 10 s"))?;
-    let Some(first) = first? else { return Ok(()) };
-    let Some(Message::Subscribe(subscribe)) = first.request else {
-        return Err(Status::invalid_argument(
-            "the first message must be a Subscribe",
-        ));
-    };
-    let cursor = accept_subscription(node, subscribe)?;
-    let mut reported = HashSet::new();
-    let send = send(state, node, cursor, responses);
-    let receive = async {
+/// The stream of one agent, whose token is for that node.
+struct AgentStream {
+    node: String,
+    cluster: Arc<Cluster>,
+    agents: Arc<Agents>,
+    captures: Arc<Captures>,
+}
+
+impl AgentStream {
+    fn opened(&self) {
+        self.agents.stream_opened(&self.node);
+        self.captures.stream_opened(&self.node);
+        tracing::info!(node = self.node, "agent connected");
+    }
+
+    fn closed(&self, ended: &Result<(), Status>) {
+        self.agents.stream_closed(&self.node);
+        match ended {
+            Ok(()) => tracing::info!(node = self.node, "agent disconnected"),
+            Err(status) => {
+                tracing::warn!(
+                    node = self.node,
+                    reason = status.message(),
+                    "agent's stream ended"
+                );
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        mut requests: Streaming<DiscoveryRequest>,
+        responses: &Responses,
+    ) -> Result<(), Status> {
+        let first = tokio::time::timeout(SUBSCRIBE_TIMEOUT, requests.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no Subscribe within 10 s"))?;
+        let Some(first) = first? else { return Ok(()) };
+        let Some(Message::Subscribe(subscribe)) = first.request else {
+            return Err(Status::invalid_argument(
+                "the first message must be a Subscribe",
+            ));
+        };
+        let cursor = authorize_subscription(&self.node, subscribe)?;
+        tokio::select! {
+            sent = self.send(cursor, responses) => sent,
+            received = self.receive(requests) => received,
+        }
+    }
+
+    /// Sends what is different, whenever something is. A slow agent holds up nobody but
+    /// itself, and skips what is outdated by the time that it reads.
+    async fn send(&self, mut cursor: Cursor, responses: &Responses) -> Result<(), Status> {
+        let mut revision = self.cluster.revision();
+        let mut sequence = 0;
+        loop {
+            revision.mark_unchanged();
+            let next = cursor.next(&self.cluster.resources());
+            match next.map_err(|error| Status::unavailable(error.to_string()))? {
+                Next::Response(mut response) => {
+                    sequence += 1;
+                    response.sequence = sequence;
+                    self.agents.response_sent(&self.node, &response);
+                    if responses.send(Ok(response)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Next::Wait => {
+                    if revision.changed().await.is_err() {
+                        return Err(Status::unavailable("the control plane is shutting down"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, mut requests: Streaming<DiscoveryRequest>) -> Result<(), Status> {
+        // What the first, full report of the stream has said so far.
+        let mut captured = HashSet::new();
         while let Some(request) = requests.message().await? {
             match request.request {
-                Some(Message::Acknowledge(answer)) => acknowledge(state, node, answer),
-                Some(Message::Capture(report)) => capture(state, node, report, &mut reported)?,
+                Some(Message::Acknowledge(answer)) => self.acknowledge(answer),
+                Some(Message::Capture(report)) => self.record_captures(report, &mut captured)?,
                 Some(Message::Subscribe(_)) => {
                     return Err(Status::invalid_argument(
                         "a stream has one Subscribe, the first message",
@@ -118,14 +183,42 @@ async fn serve(
             }
         }
         Ok(())
-    };
-    tokio::select! {
-        sent = send => sent,
-        received = receive => received,
+    }
+
+    fn acknowledge(&self, answer: Acknowledge) {
+        for rejection in &answer.rejected {
+            tracing::error!(
+                node = self.node,
+                name = agents::label(rejection.kind(), &rejection.name),
+                reason = rejection.reason,
+                "an agent rejected a resource"
+            );
+        }
+        self.agents.response_acknowledged(&self.node, answer);
+    }
+
+    fn record_captures(
+        &self,
+        report: ReportMessage,
+        captured: &mut HashSet<WorkloadUid>,
+    ) -> Result<(), Status> {
+        let node = &self.node;
+        let report = parse_report(node, report, captured)?;
+        let Recorded { report, foreign } = self.captures.record(report);
+        self.agents.pods_reported(&report);
+        for uid in foreign {
+            tracing::warn!(node, %uid, "reported a pod of another node; ignored");
+        }
+        for (uid, state) in &report.pods {
+            if let PodCaptureState::Failed(why) = state {
+                tracing::warn!(node, %uid, why, "pod could not be captured");
+            }
+        }
+        Ok(())
     }
 }
 
-fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Cursor, Status> {
+fn authorize_subscription(node: &str, subscribe: Subscribe) -> Result<Cursor, Status> {
     if subscribe.node != node {
         return Err(Status::permission_denied(format!(
             "the token is for node {node}, but the agent says that it runs on {}",
@@ -141,78 +234,33 @@ fn accept_subscription(node: &str, subscribe: Subscribe) -> Result<Cursor, Statu
     Ok(Cursor::new(kinds, subscribe.held))
 }
 
-/// Sends what is different, whenever something is. A slow agent holds up nobody but
-/// itself, and skips what is outdated by the time that it reads.
-async fn send(
-    state: &State,
+/// Reads a report. `captured` collects all pods that the stream has reported as captured,
+/// for the report that completes the list.
+fn parse_report(
     node: &str,
-    mut cursor: Cursor,
-    responses: &Responses,
-) -> Result<(), Status> {
-    let mut revision = state.revision();
-    let mut sequence = 0;
-    loop {
-        revision.mark_unchanged();
-        let next = cursor.next(&state.resources());
-        match next.map_err(|error| Status::unavailable(error.to_string()))? {
-            Next::Response(mut response) => {
-                sequence += 1;
-                response.sequence = sequence;
-                state.sent(node, &response);
-                if responses.send(Ok(response)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            Next::Wait => {
-                if revision.changed().await.is_err() {
-                    return Err(Status::unavailable("the control plane is shutting down"));
-                }
-            }
-        }
-    }
-}
-
-fn acknowledge(state: &State, node: &str, answer: Acknowledge) {
-    state.agent(node, |agent| {
-        agent.acknowledged = answer.sequence;
-        for rejection in answer.rejected {
-            let name = format!("{} {}", rejection.kind().as_str_name(), rejection.name);
-            tracing::error!(
-                node,
-                name,
-                reason = rejection.reason,
-                "an agent rejected a resource"
-            );
-            agent.rejected.insert(name, rejection.reason);
-        }
-    });
-}
-
-/// A node says which of its pods are captured. `reported` collects the first, full
-/// report of a stream.
-fn capture(
-    state: &State,
-    node: &str,
-    report: CaptureReport,
-    reported: &mut HashSet<WorkloadUid>,
-) -> Result<(), Status> {
+    report: ReportMessage,
+    captured: &mut HashSet<WorkloadUid>,
+) -> Result<CaptureReport, Status> {
     let mut pods = Vec::new();
     for pod in report.pods {
         let uid = WorkloadUid::from(pod.workload_uid.as_str());
-        let captured = match pod.state() {
-            CaptureState::Captured => Captured::Yes,
-            CaptureState::Released => Captured::No,
-            CaptureState::Failed => Captured::Failed(pod.reason),
+        let state = match pod.state() {
+            CaptureState::Captured => PodCaptureState::Captured,
+            CaptureState::Released => PodCaptureState::Released,
+            CaptureState::Failed => PodCaptureState::Failed(pod.reason),
             CaptureState::Unspecified => {
                 return Err(Status::invalid_argument("a pod's capture has no state"));
             }
         };
-        match captured {
-            Captured::Yes => reported.insert(uid.clone()),
-            Captured::No | Captured::Failed(_) => reported.remove(&uid),
+        match state {
+            PodCaptureState::Captured => captured.insert(uid.clone()),
+            PodCaptureState::Released | PodCaptureState::Failed(_) => captured.remove(&uid),
         };
-        pods.push((uid, captured));
+        pods.push((uid, state));
     }
-    state.report(node, &pods, report.complete.then_some(&*reported));
-    Ok(())
+    Ok(CaptureReport {
+        node: node.to_owned(),
+        pods,
+        complete: report.complete.then(|| captured.clone()),
+    })
 }

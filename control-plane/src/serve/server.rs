@@ -27,6 +27,13 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 /// streams have been ended by then.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// What is served.
+pub(crate) struct Services {
+    pub(crate) discovery: DiscoveryService,
+    pub(crate) certificates: CertificatesService,
+    pub(crate) rate_limits: RateLimitService,
+}
+
 /// Serves until `stopping` turns true, and everybody has closed, or was given the time.
 ///
 /// # Errors
@@ -34,9 +41,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
-    discovery: DiscoveryService,
-    certificates: CertificatesService,
-    rate_limits: RateLimitService,
+    services: Services,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let (connections, incoming) = mpsc::channel(64);
@@ -49,9 +54,9 @@ pub(crate) async fn serve(
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(DiscoveryServer::new(discovery))
-        .add_service(CertificatesServer::new(certificates))
-        .add_service(rate_limits.into_server())
+        .add_service(DiscoveryServer::new(services.discovery))
+        .add_service(CertificatesServer::new(services.certificates))
+        .add_service(services.rate_limits.into_server())
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async move {
             // A sender that is gone means the same.
             let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -21,22 +21,26 @@ use weft_proto::v1::{
     PodCapture, Rejection, ResourceKind, ResourceVersion, SignRequest, Subscribe, resource,
 };
 
+use super::ServerCertificate;
 use super::authentication::Authenticator;
 use super::certificates::CertificatesService;
 use super::discovery::DiscoveryService;
-use super::{ServerCertificate, server};
+use super::server::{self, Services};
+use crate::agents::Agents;
 use crate::ca::Authority;
 use crate::ca::join_token::JoinKey;
+use crate::captures::{CaptureFile, Captures};
+use crate::cluster::Cluster;
 use crate::rate_limit;
 use crate::source::directory::Directory;
-use crate::state::State;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running control plane, its files and its end.
 pub(crate) struct ControlPlane {
-    state: Arc<State>,
+    cluster: Arc<Cluster>,
+    agents: Arc<Agents>,
     directory: Directory,
     key: Arc<JoinKey>,
     port: u16,
@@ -73,7 +77,9 @@ impl ControlPlane {
     pub(crate) async fn start_with(folder: &Path, options: rate_limit::Options) -> Self {
         let authority = Arc::new(Authority::open(folder, time::Duration::HOUR).unwrap());
         let key = Arc::new(JoinKey::open(folder).unwrap());
-        let state = Arc::new(State::open(folder).unwrap());
+        let cluster = Arc::new(Cluster::of_directory());
+        let store = CaptureFile::open(folder, Arc::clone(&cluster)).unwrap();
+        let agents = Arc::<Agents>::default();
         let names = vec!["weft-control-plane".to_owned()];
         let tls = ServerCertificate::new(Arc::clone(&authority), names)
             .unwrap()
@@ -84,27 +90,28 @@ impl ControlPlane {
         let (stop, stopping) = watch::channel(false);
         let authenticator = Authenticator::JoinTokens(Arc::clone(&key));
         let discovery = DiscoveryService {
-            state: Arc::clone(&state),
+            cluster: Arc::clone(&cluster),
+            agents: Arc::clone(&agents),
+            captures: Arc::new(Captures::new(store, Arc::clone(&cluster))),
             authenticator: authenticator.clone(),
             stopping: stopping.clone(),
         };
         let certificates = CertificatesService {
-            state: Arc::clone(&state),
+            cluster: Arc::clone(&cluster),
             authenticator: authenticator.clone(),
             authority,
         };
         let rate_limits = rate_limit::start(options, authenticator, Arc::default()).unwrap();
-        tokio::spawn(server::serve(
-            listener,
-            tls,
+        let services = Services {
             discovery,
             certificates,
             rate_limits,
-            stopping,
-        ));
+        };
+        tokio::spawn(server::serve(listener, tls, services, stopping));
         let directory = Directory::new(&folder.join("manifests"));
         let mut control_plane = Self {
-            state,
+            cluster,
+            agents,
             directory,
             key,
             port,
@@ -115,7 +122,8 @@ impl ControlPlane {
     }
 
     fn read(&mut self) {
-        self.state.update(self.directory.scan().unwrap());
+        let update = self.directory.scan().unwrap();
+        self.cluster.apply_events(update.events);
     }
 
     pub(crate) fn token(&self, node: &str) -> String {
@@ -412,7 +420,7 @@ async fn rejections_are_remembered_by_agent_and_resource_until_something_newer_i
     // The next report is handled after the answer, in order, and changes that pod.
     agent.report("default/web", false).await;
     agent.next().await;
-    let status = control_plane.state.agents().remove("node-1").unwrap();
+    let status = control_plane.agents.statuses().remove("node-1").unwrap();
     assert_eq!((status.acknowledged, status.streams), (1, 1));
     let rejected: Vec<_> = status.rejected.into_iter().collect();
     let expected = ("RESOURCE_KIND_WORKLOAD default/db", "no such mode");

@@ -7,12 +7,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::ca::Authority;
-use crate::status::FIELD_MANAGER;
+use crate::field_manager;
 
 /// Interval of looks for changes by somebody else.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -77,10 +77,7 @@ impl Registration {
             return Ok(());
         }
         let patch = Patch::Strategic(json!({ "webhooks": stale }));
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..Default::default()
-        };
+        let parameters = field_manager::merge();
         self.api.patch(&self.name, &parameters, &patch).await?;
         Ok(())
     }

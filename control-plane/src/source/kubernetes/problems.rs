@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kinds::{FieldError, ObjectKey};
-use crate::status::{Notice, Notices};
+use crate::notices::{Notice, Notices};
 
 /// The problems that are known. Cloning shares them.
 #[derive(Clone, Debug)]

@@ -7,16 +7,17 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{oneshot, watch};
 
-use super::{Parts, RunError};
+use super::error::RunError;
+use super::lease::{Lease, while_held};
+use super::parts::Parts;
 use crate::args::{ClusterArgs, PlaceArgs};
 use crate::ca::{Authority, Place};
+use crate::captures::{Captures, PodStatusStore};
+use crate::cluster::{Cluster, ObjectStatuses};
+use crate::notices::Notices;
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
-use crate::state::State;
-use crate::status::{
-    CaptureWriter, Lease, Notices, keep_external_service_status, keep_mesh_config_status,
-    keep_route_status, keep_traffic_policy_status, while_held,
-};
+use crate::status::StatusController;
 use crate::webhook::Registration;
 
 /// How long the API server may take for an answer to anything but a watch.
@@ -30,38 +31,26 @@ pub(super) async fn start(
 ) -> Result<Parts, RunError> {
     let client = connect(&args.place).await?;
     let namespace = &args.place.namespace;
-    let place = place(&args.place);
-    let authority = Authority::of_cluster(&client, place, leaf_lifetime).await?;
+    let authority = Authority::of_cluster(&client, place(&args.place), leaf_lifetime).await?;
     let notices = Notices::publish(client.clone());
-    let writer = CaptureWriter::start(client.clone(), notices.clone());
+    let statuses = Arc::<ObjectStatuses>::default();
+    let cluster = Arc::new(Cluster::of_api_server(namespace, Arc::clone(&statuses)));
+    let store = PodStatusStore::start(client.clone(), Arc::clone(&cluster), notices.clone());
     let problems = Problems::new(notices);
-    let state = Arc::new(State::of_cluster(namespace, writer, problems.clone()));
     let (loaded, is_loaded) = oneshot::channel();
     let source = Kubernetes::watch(&client, &problems);
-    tokio::spawn(follow(source, Arc::clone(&state), loaded));
+    tokio::spawn(follow(source, Arc::clone(&cluster), loaded));
     let held = watch::Sender::new(false);
-    let (client_of_status, status_held) = (client.clone(), held.subscribe());
-    tokio::spawn(while_held(status_held, move || {
-        keep_mesh_config_status(client_of_status.clone())
-    }));
-    let (client_of_externals, externals_held) = (client.clone(), held.subscribe());
-    tokio::spawn(while_held(externals_held, move || {
-        keep_external_service_status(client_of_externals.clone())
-    }));
-    let (client_of_routes, routes_held) = (client.clone(), held.subscribe());
-    let state_of_routes = Arc::clone(&state);
-    tokio::spawn(while_held(routes_held, move || {
-        keep_route_status(client_of_routes.clone(), Arc::clone(&state_of_routes))
-    }));
-    let (client_of_policies, policies_held) = (client.clone(), held.subscribe());
-    let verdicts = state.policy_verdicts();
-    tokio::spawn(while_held(policies_held, move || {
-        keep_traffic_policy_status(client_of_policies.clone(), verdicts.clone())
-    }));
     let name = args.webhook_configuration.clone();
     let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
-    let registration_held = held.subscribe();
-    tokio::spawn(async move { while_held(registration_held, || registration.keep()).await });
+    let webhook_held = held.subscribe();
+    tokio::spawn(async move { while_held(webhook_held, || registration.keep()).await });
+    tokio::spawn(write_statuses(
+        client.clone(),
+        Arc::clone(&cluster),
+        statuses,
+        held.subscribe(),
+    ));
     let lease = Lease::new(client.clone(), namespace, &args.lease, &args.replica);
     let resigned = tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(
@@ -72,7 +61,9 @@ pub(super) async fn start(
         },
     );
     Ok(Parts {
-        state,
+        captures: Captures::new(store, Arc::clone(&cluster)),
+        cluster,
+        source_errors: Arc::new(move || problems.list()),
         authority,
         authenticator: Authenticator::Kubernetes(Arc::new(reviewer)),
         loaded: tokio::spawn(async {
@@ -81,6 +72,23 @@ pub(super) async fn start(
         }),
         resigned,
     })
+}
+
+/// Writes statuses while the lease is held. Each time anew: what was known of objects
+/// before is outdated.
+async fn write_statuses(
+    client: Client,
+    cluster: Arc<Cluster>,
+    statuses: Arc<ObjectStatuses>,
+    held: watch::Receiver<bool>,
+) {
+    let write = || async {
+        let queue = Arc::clone(&statuses);
+        StatusController::new(client.clone(), &cluster, queue)
+            .run()
+            .await;
+    };
+    while_held(held, write).await;
 }
 
 /// What the authority is called.
@@ -112,7 +120,7 @@ pub(super) async fn connect(args: &PlaceArgs) -> Result<Client, RunError> {
 
 /// Takes in everything at once that has come meanwhile; agents hear of nothing before
 /// each kind was listed once.
-async fn follow(mut source: Kubernetes, state: Arc<State>, loaded: oneshot::Sender<()>) {
+async fn follow(mut source: Kubernetes, cluster: Arc<Cluster>, loaded: oneshot::Sender<()>) {
     let mut first = Vec::new();
     while !source.unlisted().is_empty() {
         match source.next().await {
@@ -121,9 +129,9 @@ async fn follow(mut source: Kubernetes, state: Arc<State>, loaded: oneshot::Send
         }
     }
     tracing::info!("every kind is listed");
-    state.take_in(first);
+    cluster.apply_events(first);
     let _ = loaded.send(());
     while let Some(events) = source.next().await {
-        state.take_in(events);
+        cluster.apply_events(events);
     }
 }

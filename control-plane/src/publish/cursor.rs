@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message;
 use weft_proto::v1::{DiscoveryResponse, ResourceKind, ResourceVersion};
 
-use crate::index::{ResourceKey, Resources};
+use super::resources::{ResourceKey, Resources};
 
 /// Resources in one response at the most. While a thousand agents start at once, each
 /// has a response or two in memory.
@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 /// How far one stream has come. First it walks over everything, leaving out what the
 /// agent holds already; then it follows the changes. It keeps a position, not a copy.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     kinds: HashSet<ResourceKind>,
     position: Position,
 }
@@ -45,11 +45,11 @@ enum Position {
 /// The stream is too far behind to know what it missed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too far behind; subscribe again, saying what is held")]
-pub(super) struct TooFarBehind;
+pub(crate) struct TooFarBehind;
 
 /// The next thing to do.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Send this.
     Response(DiscoveryResponse),
     /// Nothing until something changes.
@@ -58,7 +58,7 @@ pub(super) enum Next {
 
 impl Cursor {
     /// As a Subscribe says.
-    pub(super) fn new(kinds: HashSet<ResourceKind>, held: Vec<ResourceVersion>) -> Self {
+    pub(crate) fn new(kinds: HashSet<ResourceKind>, held: Vec<ResourceVersion>) -> Self {
         let held = held
             .into_iter()
             .map(|held| ((held.kind(), Arc::from(held.name.as_str())), held.version));
@@ -76,7 +76,7 @@ impl Cursor {
     ///
     /// # Errors
     /// When the agent has to subscribe again.
-    pub(super) fn next(&mut self, resources: &Resources) -> Result<Next, TooFarBehind> {
+    pub(crate) fn next(&mut self, resources: &Resources) -> Result<Next, TooFarBehind> {
         match &mut self.position {
             Position::Walking { held, last, since } => {
                 let since = *since.get_or_insert(resources.revision());

@@ -5,7 +5,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
-use super::FIELD_MANAGER;
+use crate::field_manager::FIELD_MANAGER;
 use crate::kinds::ObjectKey;
 
 /// Notices that wait. When the API server is slower than they come, the rest is in the

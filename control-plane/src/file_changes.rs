@@ -12,12 +12,12 @@ const SETTLE: Duration = Duration::from_millis(50);
 const RESCAN: Duration = Duration::from_secs(30);
 
 /// Wakes when something may have changed: by notification, and now and then anyway.
-pub(crate) struct Changes {
+pub(crate) struct FileChanges {
     events: mpsc::Receiver<()>,
     _watcher: Option<notify::RecommendedWatcher>,
 }
 
-impl Changes {
+impl FileChanges {
     /// Watches a directory. Where notifications can't be had, the rescan remains.
     pub(crate) fn watch(directory: &Path) -> Self {
         Self::start(directory, RecursiveMode::Recursive)
@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_wakes_up() {
         let folder = tempfile::tempdir().unwrap();
-        let mut changes = Changes::watch(folder.path());
+        let mut changes = FileChanges::watch(folder.path());
         fs::write(folder.path().join("a.yaml"), "kind: Namespace").unwrap();
         tokio::time::timeout(Duration::from_secs(10), changes.next())
             .await

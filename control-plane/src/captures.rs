@@ -1,0 +1,70 @@
+//! Pods that are captured, as the agents of their nodes report. It outlives this process,
+//! so that a restart never has peers send plaintext to a captured pod.
+//!
+//! * [`report`]: what an agent says
+//! * [`store`]: where it is kept, as everybody else sees it
+//! * [`file`]: the store of a state directory
+//! * [`pod_status`]: the store of a cluster, the pods' own status
+
+mod file;
+mod pod_status;
+mod report;
+mod store;
+
+use std::sync::Arc;
+
+pub(crate) use file::{CaptureFile, CaptureFileError};
+pub(crate) use pod_status::PodStatusStore;
+pub(crate) use report::{CaptureReport, PodCaptureState};
+pub(crate) use store::CaptureStore;
+use weft_model::workload::WorkloadUid;
+
+use crate::cluster::Cluster;
+
+/// Takes agents' reports: nobody reports the pods of others.
+#[derive(Debug)]
+pub(crate) struct Captures {
+    store: Box<dyn CaptureStore>,
+    cluster: Arc<Cluster>,
+}
+
+/// What became of a report.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// What of it was kept.
+    pub(crate) report: CaptureReport,
+    /// Pods of other nodes, which were left out.
+    pub(crate) foreign: Vec<WorkloadUid>,
+}
+
+impl Captures {
+    /// Reports go to that store.
+    pub(crate) fn new(store: impl CaptureStore + 'static, cluster: Arc<Cluster>) -> Self {
+        Self {
+            store: Box::new(store),
+            cluster,
+        }
+    }
+
+    /// A node's agent has opened a stream.
+    pub(crate) fn stream_opened(&self, node: &str) {
+        self.store.stream_opened(node);
+    }
+
+    /// Keeps what a report says of the node's own pods. A pod that isn't known (yet) may
+    /// be anybody's: it counts once it turns out to be the node's.
+    pub(crate) fn record(&self, mut report: CaptureReport) -> Recorded {
+        let node = report.node.as_str();
+        let is_foreign = |uid: &WorkloadUid| {
+            let at = self.cluster.node_of(uid);
+            at.is_some_and(|at| *at != *node)
+        };
+        let foreign = report.pods.extract_if(.., |(uid, _)| is_foreign(uid));
+        let foreign = foreign.map(|(uid, _)| uid).collect();
+        self.store.record(&report);
+        Recorded { report, foreign }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Captured pods in a file of the state directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
+
+use weft_model::workload::WorkloadUid;
+
+use super::report::{CaptureReport, PodCaptureState};
+use super::store::CaptureStore;
+use crate::cluster::Cluster;
+use crate::index::CapturedPods;
+
+/// The file in the state directory.
+const FILE: &str = "captured.json";
+
+/// Why the file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaptureFileError {
+    /// It can't be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It isn't what was written.
+    #[error(
+        "{path} is damaged ({source}); remove it and restart: strict pods then refuse \
+         connections until their nodes report again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// Captured pods by node, as the file has them.
+type ByNode = BTreeMap<String, BTreeSet<String>>;
+
+/// The store of a state directory.
+#[derive(Debug)]
+pub(crate) struct CaptureFile {
+    path: PathBuf,
+    /// Held while the file is written, so that it never gets older.
+    by_node: Mutex<ByNode>,
+    cluster: Arc<Cluster>,
+}
+
+impl CaptureFile {
+    /// Lets the cluster know what an earlier process left in the state directory.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn open(
+        state_directory: &Path,
+        cluster: Arc<Cluster>,
+    ) -> Result<Self, CaptureFileError> {
+        let path = state_directory.join(FILE);
+        let by_node = match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| CaptureFileError::Damaged {
+                    path: path.clone(),
+                    source,
+                })?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => ByNode::default(),
+            Err(source) => return Err(CaptureFileError::Io { path, source }),
+        };
+        cluster.set_captured(captured(&by_node));
+        Ok(Self {
+            path,
+            by_node: Mutex::new(by_node),
+            cluster,
+        })
+    }
+
+    /// Writes it down, whole or not at all.
+    fn save(&self, by_node: &ByNode) -> Result<(), CaptureFileError> {
+        let failed = |source| CaptureFileError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let bytes = serde_json::to_vec_pretty(by_node);
+        let bytes = bytes.map_err(|error| failed(io::Error::other(error)))?;
+        let fresh = self.path.with_extension("json.new");
+        fs::write(&fresh, bytes)
+            .and_then(|()| fs::rename(&fresh, &self.path))
+            .map_err(failed)
+    }
+}
+
+impl CaptureStore for CaptureFile {
+    /// There is no other replica.
+    fn stream_opened(&self, _node: &str) {}
+
+    fn record(&self, report: &CaptureReport) {
+        let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
+        if !apply(report, &mut by_node) {
+            return;
+        }
+        if let Err(error) = self.save(&by_node) {
+            tracing::error!(%error, "captured pods could not be written down");
+        }
+        self.cluster.set_captured(captured(&by_node));
+    }
+}
+
+/// Puts a report in. True when it says something new.
+fn apply(report: &CaptureReport, by_node: &mut ByNode) -> bool {
+    let pods = by_node.entry(report.node.clone()).or_default();
+    let mut news = false;
+    for (uid, state) in &report.pods {
+        news |= match state {
+            PodCaptureState::Captured => pods.insert(uid.to_string()),
+            PodCaptureState::Released | PodCaptureState::Failed(_) => pods.remove(uid.as_str()),
+        };
+    }
+    if let Some(all) = &report.complete {
+        let before = pods.len();
+        pods.retain(|uid| all.contains(&WorkloadUid::from(uid.as_str())));
+        news |= pods.len() != before;
+    }
+    news
+}
+
+/// All captured pods, each with the node that says so.
+fn captured(by_node: &ByNode) -> CapturedPods {
+    let mut captured = CapturedPods::new();
+    for (node, uids) in by_node {
+        let node: Arc<str> = node.as_str().into();
+        let uids = uids.iter().map(|uid| WorkloadUid::from(uid.as_str()));
+        captured.extend(uids.map(|uid| (uid, Arc::clone(&node))));
+    }
+    captured
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_named_and_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        fs::write(&path, "{").unwrap();
+        let cluster = Arc::new(Cluster::of_directory());
+        let error = CaptureFile::open(directory.path(), cluster).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(FILE) && error.contains("damaged"), "{error}");
+        assert_eq!(fs::read_to_string(path).unwrap(), "{");
+    }
+}

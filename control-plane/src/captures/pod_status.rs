@@ -1,0 +1,282 @@
+//! Captured pods in the pods' own status: the condition `weft.dev/Captured`. It is how
+//! every replica of the control plane knows what one of them was told by an agent, and how
+//! it outlives all of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{ApiResource, Patch};
+use serde_json::json;
+use weft_model::NamespacedName;
+use weft_model::workload::WorkloadUid;
+
+use super::report::{CaptureReport, PodCaptureState};
+use super::store::CaptureStore;
+use crate::cluster::{Cluster, PodStatus};
+use crate::kinds::{CAPTURED_CONDITION, KindObject, ObjectKey, PodObject};
+use crate::notices::{Notice, Notices};
+use crate::status::{Outcome, StatusPatch, StatusQueue, write_queued};
+
+/// A pod, and what its condition should say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct CapturedPod {
+    name: NamespacedName,
+    uid: WorkloadUid,
+    state: PodCaptureState,
+}
+
+type Queue = StatusQueue<WorkloadUid, CapturedPod>;
+
+/// What was reported, by node and pod.
+type Reported = HashMap<String, HashMap<WorkloadUid, PodCaptureState>>;
+
+/// The store of a cluster. What follows from a condition comes back by the watch, to every
+/// replica alike.
+#[derive(Debug)]
+pub(crate) struct PodStatusStore {
+    cluster: Arc<Cluster>,
+    queue: Arc<Queue>,
+    /// Over the present stream of each node. The API server's view lags behind that.
+    reported: Mutex<Reported>,
+}
+
+impl PodStatusStore {
+    /// Writes in the background. Needs a running tokio runtime.
+    pub(crate) fn start(client: Client, cluster: Arc<Cluster>, notices: Notices) -> Self {
+        let store = Self::new(cluster);
+        tokio::spawn(write_conditions(Arc::clone(&store.queue), client, notices));
+        store
+    }
+
+    fn new(cluster: Arc<Cluster>) -> Self {
+        Self {
+            cluster,
+            queue: Arc::default(),
+            reported: Mutex::default(),
+        }
+    }
+
+    /// Writes a pod's condition unless that is how it was reported before, or else how the
+    /// API server has it.
+    fn report(&self, node: &str, pod: PodStatus, state: PodCaptureState) {
+        let PodStatus {
+            name,
+            uid,
+            captured,
+        } = pod;
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_node = reported.entry(node.to_owned()).or_default();
+        let before = of_node.insert(uid.clone(), state.clone());
+        let is_news = match (before, &state) {
+            (Some(before), now) => before != *now,
+            (None, PodCaptureState::Captured) => !captured,
+            (None, PodCaptureState::Released) => captured,
+            (None, PodCaptureState::Failed(_)) => true,
+        };
+        if is_news {
+            // Under the lock, so that the latest report is what is written last.
+            let pod = CapturedPod { name, uid, state };
+            self.queue.push(pod.uid.clone(), pod);
+        }
+    }
+}
+
+impl CaptureStore for PodStatusStore {
+    fn stream_opened(&self, node: &str) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.remove(node);
+    }
+
+    fn record(&self, report: &CaptureReport) {
+        let node = &report.node;
+        for (uid, state) in &report.pods {
+            match self.cluster.pod_status(uid) {
+                Some(pod) => self.report(node, pod, state.clone()),
+                None => tracing::debug!(node, %uid, "reported a pod that isn't known (any more)"),
+            }
+        }
+        if let Some(all) = &report.complete {
+            let pods = self.cluster.captured_pods(node).into_iter();
+            for pod in pods.filter(|pod| !all.contains(&pod.uid)) {
+                self.report(node, pod, PodCaptureState::Released);
+            }
+        }
+    }
+}
+
+async fn write_conditions(queue: Arc<Queue>, client: Client, notices: Notices) {
+    let write = |_, pod: CapturedPod| {
+        let (client, notices) = (client.clone(), notices.clone());
+        async move {
+            let outcome = pod.patch().write(&client).await;
+            if outcome == Outcome::Written {
+                notices.tell(pod.notice());
+            }
+            outcome
+        }
+    };
+    write_queued(&queue, write).await;
+}
+
+impl CapturedPod {
+    fn patch(&self) -> StatusPatch {
+        let (status, reason, message) = match &self.state {
+            PodCaptureState::Captured => ("True", "Captured", ""),
+            PodCaptureState::Released => ("False", "Released", ""),
+            PodCaptureState::Failed(why) => ("False", "CaptureFailed", why.as_str()),
+        };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        let patch = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            // With the UID, a new pod of this name is a conflict.
+            "metadata": { "name": self.name.name, "uid": self.uid.as_str() },
+            "status": { "conditions": [{
+                "type": CAPTURED_CONDITION,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": now.to_string(),
+            }] },
+        });
+        StatusPatch {
+            resource: ApiResource::erase::<Pod>(&()),
+            name: self.name.clone(),
+            patch: Patch::Apply(patch),
+        }
+    }
+
+    fn notice(&self) -> Notice {
+        let (is_warning, reason, note) = match &self.state {
+            PodCaptureState::Captured => (false, "Captured", "The pod is in the mesh".to_owned()),
+            PodCaptureState::Released => {
+                (false, "Released", "The pod has left the mesh".to_owned())
+            }
+            PodCaptureState::Failed(why) => (true, "CaptureFailed", why.clone()),
+        };
+        Notice {
+            object: ObjectKey {
+                kind: PodObject::KIND,
+                name: self.name.clone(),
+            },
+            uid: Some(self.uid.to_string()),
+            is_warning,
+            reason,
+            note,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Object;
+    use crate::source::manifest::parse;
+    use crate::source::{Event, Origin};
+
+    /// A store beside a cluster with these pods of node `n`, captured or not.
+    fn store_with(pods: &[(&str, bool)]) -> PodStatusStore {
+        let cluster = Cluster::of_directory();
+        let event = |(number, (name, captured)): (usize, &(&str, bool))| {
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: shop, uid: {name} }}\n\
+                 spec: {{ nodeName: n, containers: [] }}\nstatus: {{ podIP: 10.0.0.{number} }}\n"
+            );
+            let mut object = parse(&pod).unwrap().remove(0);
+            if let Object::Pod(pod) = &mut object {
+                pod.captured = *captured;
+            }
+            Event::Applied(Origin::new(), object)
+        };
+        cluster.apply_events(pods.iter().enumerate().map(event).collect());
+        PodStatusStore::new(Arc::new(cluster))
+    }
+
+    #[test]
+    fn a_report_becomes_one_write_a_pod_that_is_known() {
+        let store = store_with(&[("web", false), ("api", true), ("old", true)]);
+        let captured = |uid: &str| (WorkloadUid::from(uid), PodCaptureState::Captured);
+        let report = CaptureReport {
+            node: "n".into(),
+            pods: vec![captured("web"), captured("api"), captured("gone")],
+            complete: Some(["web", "api"].map(WorkloadUid::from).into()),
+        };
+        store.record(&report);
+        let written = || {
+            store
+                .queue
+                .pop(|_| true)
+                .map(|(_, pod)| (pod.name, pod.state))
+        };
+        let written: Vec<_> = std::iter::from_fn(written).collect();
+        let pod = |name: &str| NamespacedName::new("shop", name);
+        let expected = [
+            (pod("old"), PodCaptureState::Released),
+            (pod("web"), PodCaptureState::Captured),
+        ];
+        assert_eq!(written, expected);
+    }
+
+    fn store() -> PodStatusStore {
+        PodStatusStore::new(Arc::new(Cluster::of_directory()))
+    }
+
+    fn report(store: &PodStatusStore, state: PodCaptureState, captured: bool) {
+        let pod = PodStatus {
+            name: NamespacedName::new("shop", "web"),
+            uid: WorkloadUid::from("1"),
+            captured,
+        };
+        store.report("n", pod, state);
+    }
+
+    /// The next write, by what it says.
+    fn next(store: &PodStatusStore) -> Option<PodCaptureState> {
+        store.queue.pop(|_| true).map(|(_, pod)| pod.state)
+    }
+
+    #[test]
+    fn what_the_api_server_says_already_is_not_written() {
+        let store = store();
+        report(&store, PodCaptureState::Captured, true);
+        assert_eq!(next(&store), None);
+        report(&store, PodCaptureState::Released, true);
+        assert_eq!(next(&store), Some(PodCaptureState::Released));
+    }
+
+    #[test]
+    fn a_report_counts_more_than_what_the_api_server_still_says() {
+        let store = store();
+        report(&store, PodCaptureState::Captured, false);
+        assert_eq!(next(&store), Some(PodCaptureState::Captured));
+        // Not written yet, so the API server says no; but the next must not be lost.
+        report(&store, PodCaptureState::Released, false);
+        assert_eq!(next(&store), Some(PodCaptureState::Released));
+    }
+
+    #[test]
+    fn after_a_new_stream_the_api_server_counts_again() {
+        let store = store();
+        report(&store, PodCaptureState::Captured, false);
+        assert!(next(&store).is_some());
+        report(&store, PodCaptureState::Captured, false);
+        assert_eq!(next(&store), None);
+        store.stream_opened("n");
+        report(&store, PodCaptureState::Captured, false);
+        assert!(next(&store).is_some());
+    }
+
+    #[test]
+    fn each_new_reason_of_a_failure_is_told() {
+        let store = store();
+        for why in ["no namespace", "no certificate"] {
+            let failed = PodCaptureState::Failed(why.to_owned());
+            report(&store, failed.clone(), false);
+            assert_eq!(next(&store), Some(failed.clone()), "{why}");
+            report(&store, failed, false);
+            assert_eq!(next(&store), None, "{why}");
+        }
+    }
+}

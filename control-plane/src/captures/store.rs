@@ -1,0 +1,15 @@
+//! The seam between agents' reports and where they are kept.
+
+use std::fmt::Debug;
+
+use super::report::CaptureReport;
+
+/// Keeps which pods are captured over a restart, and lets the cluster know.
+pub(crate) trait CaptureStore: Debug + Send + Sync {
+    /// A node's agent has opened a stream. What it reported over an earlier one may have
+    /// been overtaken by what it told another replica since.
+    fn stream_opened(&self, node: &str);
+
+    /// Keeps what a node reports of its own pods. Never waits for the network.
+    fn record(&self, report: &CaptureReport);
+}

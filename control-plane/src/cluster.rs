@@ -1,0 +1,220 @@
+//! The cluster as it is known now, and what follows for agents: events in, revisions out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::watch;
+use weft_model::route::RouteKey;
+use weft_model::workload::WorkloadUid;
+use weft_model::{NamespacedName, SpiffeId};
+
+use crate::index::{
+    CapturedPods, CertificateDenied, Index, PolicyStatus, PolicyStatuses, RouteStatus,
+};
+use crate::kinds::{Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject};
+use crate::publish::Resources;
+use crate::source::Event;
+use crate::status::StatusQueue;
+
+/// Objects whose status may have to say something else.
+pub(crate) type ObjectStatuses = StatusQueue<ObjectKey>;
+
+/// The index and the published resources, behind their locks. These are held briefly,
+/// never across a wait; who takes both takes them in the order of the fields.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    known: Mutex<Known>,
+    resources: RwLock<Resources>,
+    /// The revision of the resources, for those that wait for the next.
+    revision: watch::Sender<u64>,
+    /// Who writes statuses looks here; nobody does in a directory.
+    statuses: Option<Arc<ObjectStatuses>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    index: Index,
+    /// What was logged of it already.
+    conflicts: Vec<String>,
+    policy_statuses: Arc<PolicyStatuses>,
+}
+
+/// A pod as its own status has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PodStatus {
+    pub(crate) name: NamespacedName,
+    pub(crate) uid: WorkloadUid,
+    /// Its condition says that its node has captured it.
+    pub(crate) captured: bool,
+}
+
+impl Cluster {
+    /// Objects of a directory, which have no status.
+    pub(crate) fn of_directory() -> Self {
+        Self::new(Index::default(), None)
+    }
+
+    /// Objects of an API server. Those whose status may change are put in the queue.
+    pub(crate) fn of_api_server(mesh_namespace: &str, statuses: Arc<ObjectStatuses>) -> Self {
+        Self::new(Index::of_mesh_namespace(mesh_namespace), Some(statuses))
+    }
+
+    fn new(index: Index, statuses: Option<Arc<ObjectStatuses>>) -> Self {
+        let known = Known {
+            index,
+            ..Known::default()
+        };
+        Self {
+            known: Mutex::new(known),
+            resources: RwLock::default(),
+            revision: watch::Sender::new(0),
+            statuses,
+        }
+    }
+
+    /// Applies what became of objects, and publishes what follows.
+    pub(crate) fn apply_events(&self, events: Vec<Event>) {
+        let mut known = self.lock();
+        for event in events {
+            known.index.handle_event(event);
+        }
+        self.publish(&mut known);
+    }
+
+    /// These pods are captured, and no others but those whose status says so.
+    pub(crate) fn set_captured(&self, captured: CapturedPods) {
+        let mut known = self.lock();
+        known.index.set_captured(captured);
+        self.publish(&mut known);
+    }
+
+    /// Everything that agents are told now.
+    pub(crate) fn resources(&self) -> RwLockReadGuard<'_, Resources> {
+        self.resources
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revision of the resources; changes whenever they do.
+    pub(crate) fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Lets a node have a certificate for an identity.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub(crate) fn authorize_certificate(
+        &self,
+        identity: &SpiffeId,
+        node: &str,
+    ) -> Result<(), CertificateDenied> {
+        self.lock().index.authorize_certificate(identity, node)
+    }
+
+    /// The node of a pod that agents know.
+    pub(crate) fn node_of(&self, pod: &WorkloadUid) -> Option<Arc<str>> {
+        let known = self.lock();
+        let workload = known.index.workload(pod)?;
+        Some(Arc::clone(&workload.node))
+    }
+
+    /// A pod, as its own status has it.
+    pub(crate) fn pod_status(&self, pod: &WorkloadUid) -> Option<PodStatus> {
+        self.lock().index.pod(pod).map(PodStatus::of)
+    }
+
+    /// Pods of a node whose own status says that they are captured.
+    pub(crate) fn captured_pods(&self, node: &str) -> Vec<PodStatus> {
+        let known = self.lock();
+        let pods = known.index.pods();
+        let pods = pods.filter(|pod| pod.node == node && pod.captured);
+        pods.map(PodStatus::of).collect()
+    }
+
+    /// The status that a route should have.
+    pub(crate) fn route_status(&self, route: &RouteKey) -> Option<Arc<RouteStatus>> {
+        self.lock().index.route_status(route).cloned()
+    }
+
+    /// The status that a TrafficPolicy should have.
+    pub(crate) fn policy_status(&self, policy: &NamespacedName) -> Option<PolicyStatus> {
+        self.lock().policy_statuses.get(policy).cloned()
+    }
+
+    /// Objects that are left out because of others.
+    pub(crate) fn conflicts(&self) -> Vec<String> {
+        self.lock().conflicts.clone()
+    }
+
+    fn publish(&self, known: &mut Known) {
+        let changes = known.index.changes();
+        known.log_conflicts();
+        let statuses = known.changed_statuses();
+        if let Some(queue) = &self.statuses {
+            for (object, has_status) in statuses {
+                match has_status {
+                    true => queue.push(object, ()),
+                    false => queue.forget(&object),
+                }
+            }
+        }
+        let mut resources = self
+            .resources
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if resources.apply(changes) {
+            let revision = resources.revision();
+            drop(resources);
+            self.revision.send_replace(revision);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn log_conflicts(&mut self) {
+        let conflicts: Vec<_> = self.index.conflicts().map(ToString::to_string).collect();
+        let before = std::mem::replace(&mut self.conflicts, conflicts);
+        let new = self.conflicts.iter();
+        for conflict in new.filter(|conflict| !before.contains(conflict)) {
+            tracing::error!("{conflict}");
+        }
+    }
+
+    /// Objects whose status may be another than before, or none any more.
+    fn changed_statuses(&mut self) -> BTreeMap<ObjectKey, bool> {
+        let mut changed = BTreeMap::new();
+        for route in self.index.changed_route_statuses() {
+            let has_status = self.index.route_status(&route).is_some();
+            let RouteKey { kind, name } = route;
+            let kind = Kind::from(kind);
+            changed.insert(ObjectKey { kind, name }, has_status);
+        }
+        let statuses = self.index.policy_statuses();
+        if !Arc::ptr_eq(statuses, &self.policy_statuses) {
+            let before = std::mem::replace(&mut self.policy_statuses, Arc::clone(statuses));
+            for name in before.keys().chain(statuses.keys()) {
+                let now = statuses.get(name);
+                if before.get(name) != now {
+                    let (kind, name) = (TrafficPolicyObject::KIND, name.clone());
+                    changed.insert(ObjectKey { kind, name }, now.is_some());
+                }
+            }
+        }
+        changed
+    }
+}
+
+impl PodStatus {
+    fn of(pod: &PodObject) -> Self {
+        Self {
+            name: pod.key.clone(),
+            uid: pod.uid.clone(),
+            captured: pod.captured,
+        }
+    }
+}

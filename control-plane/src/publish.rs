@@ -1,0 +1,11 @@
+//! What agents are told, as it goes over the wire. Knows no objects: changes of the mesh
+//! come in, responses go out.
+//!
+//! * [`resources`]: every resource with its version, and the journal of the latest changes
+//! * [`cursor`]: how far one agent's stream has come, and what it is sent next
+
+pub(crate) mod cursor;
+pub(crate) mod resources;
+
+pub(crate) use cursor::{Cursor, Next};
+pub(crate) use resources::Resources;

@@ -1,0 +1,71 @@
+//! Reasons not to run, for whoever starts the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::ca::AuthorityError;
+use crate::captures::CaptureFileError;
+use crate::rate_limit;
+use crate::serve::ServerCertificateError;
+
+/// Why the control plane doesn't run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The captured pods.
+    #[error(transparent)]
+    Captures(#[from] CaptureFileError),
+    /// The control plane's own certificate.
+    #[error(transparent)]
+    Certificate(#[from] ServerCertificateError),
+    /// The manifests.
+    #[error("--config-directory {path}: {source}")]
+    Manifests {
+        /// The directory.
+        path: PathBuf,
+        /// Why it can't be read.
+        source: io::Error,
+    },
+    /// The state directory.
+    #[error("--state-directory {path}: {source}")]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// Why it can't be used.
+        source: io::Error,
+    },
+    /// The API server.
+    #[error(
+        "the API server can't be reached: {0}; run in a pod with a ServiceAccount, or give --kubeconfig"
+    )]
+    Cluster(String),
+    /// An option that the source needs.
+    #[error("{0} is needed with --source directory")]
+    Missing(&'static str),
+    /// A listener.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The limits of the rate limit service.
+    #[error(transparent)]
+    RateLimits(#[from] rate_limit::FileError),
+    /// Where it shall count.
+    #[error("--redis (or WEFT_REDIS): {0}")]
+    Redis(#[from] rate_limit::InvalidRedis),
+    /// A lifetime that no certificate can have.
+    #[error("--leaf-lifetime is too long")]
+    LeafLifetime,
+    /// Signals.
+    #[error("signals: {0}")]
+    Signals(io::Error),
+    /// The gRPC server.
+    #[error("serving agents: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}

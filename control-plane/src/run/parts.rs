@@ -1,0 +1,24 @@
+//! What differs by where objects come from.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use crate::admin::SourceErrors;
+use crate::ca::Authority;
+use crate::captures::Captures;
+use crate::cluster::Cluster;
+use crate::serve::authentication::Authenticator;
+
+/// What a source brings along.
+pub(super) struct Parts {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) captures: Captures,
+    pub(super) source_errors: SourceErrors,
+    pub(super) authority: Arc<Authority>,
+    pub(super) authenticator: Authenticator,
+    /// Completes when every object that there is has been taken in.
+    pub(super) loaded: JoinHandle<()>,
+    /// Completes, once told to stop, when nobody has to wait for this process any more.
+    pub(super) resigned: JoinHandle<()>,
+}
