@@ -8,6 +8,7 @@
 
 mod authority;
 mod directory;
+mod error;
 pub(crate) mod join_token;
 mod leaf;
 mod material;
@@ -17,14 +18,11 @@ mod secret;
 
 pub(crate) use authority::Authority;
 pub(crate) use directory::Folder;
+pub(crate) use error::AuthorityError;
 pub use leaf::InvalidRequest;
 pub(crate) use leaf::Request;
-pub(crate) use material::MaterialError;
 pub(crate) use rotation::{Guard, RotationError, Step};
 pub(crate) use secret::{AuthoritySecret, Place};
-
-use std::io;
-use std::path::PathBuf;
 
 /// Whom a certification request (PKCS #10, DER) asks a certificate for, when it is one
 /// that could be signed.
@@ -33,74 +31,4 @@ use std::path::PathBuf;
 /// Why it could not.
 pub fn check_request(der: &[u8]) -> Result<weft_model::SpiffeId, InvalidRequest> {
     Request::parse(der).map(|request| request.identity)
-}
-
-/// Why there is no certificate authority.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AuthorityError {
-    /// A file can't be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The certificate is there without its key, or the other way round.
-    #[error(
-        "{missing} is missing beside its counterpart; restore it from a backup, or remove both \
-         to start a new mesh (every agent then needs the new root)"
-    )]
-    Half {
-        /// The file that isn't there.
-        missing: PathBuf,
-    },
-    /// Certificate or key can't be used.
-    #[error("{place}: {source}")]
-    Invalid {
-        /// Where they are.
-        place: String,
-        /// What is wrong.
-        source: MaterialError,
-    },
-    /// The API server doesn't give it out, or take it.
-    #[error("{place}: {source}; check the API server, and the control plane's Role")]
-    Cluster {
-        /// The object.
-        place: String,
-        /// What it says.
-        source: Box<kube::Error>,
-    },
-    /// The rotation that is under way can't be read.
-    #[error(
-        "{place}: {source}; restore it from a backup, or remove it (the roots stay as they are)"
-    )]
-    Rotation {
-        /// Where it is kept.
-        place: String,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-    /// Somebody else was faster.
-    #[error("{0} was changed by somebody else meanwhile: look at its status, then try again")]
-    Conflict(String),
-    /// It belongs to cert-manager.
-    #[error(
-        "{0} is written by cert-manager, which would undo this: renew the certificate there, and          keep the old root in ca.crt until every leaf was renewed"
-    )]
-    CertManager(String),
-    /// No certificate could be made.
-    #[error("making a certificate: {0}")]
-    Make(#[from] rcgen::Error),
-    /// A key that belongs to nobody.
-    #[error(
-        "{0} is damaged: a join key has 32 bytes; remove it to make a new one (tokens made with it end)"
-    )]
-    JoinKey(PathBuf),
-}
-
-impl AuthorityError {
-    fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
 }

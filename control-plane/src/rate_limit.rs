@@ -5,12 +5,14 @@
 //! * [`callers`]: who may ask
 //! * [`file`]: the limits of `--rate-limit-config`, as they are written
 //! * [`limits`]: which limit a descriptor has (pure)
+//! * [`hit`]: what is counted, and under which key (pure)
 //! * [`counters`]: where hits are counted: in memory, or in Redis for all replicas
 //! * [`stats`]: what happened, for the metrics
 
 mod callers;
 mod counters;
 mod file;
+mod hit;
 mod limits;
 mod memory;
 mod redis;

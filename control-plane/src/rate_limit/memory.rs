@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::counters::Hit;
+use super::hit::Hit;
 use super::stats::{self, Stats};
 
 /// Windows that are remembered: some 30 MB at the most.

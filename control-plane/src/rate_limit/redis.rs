@@ -4,6 +4,7 @@
 //! One connection carries everything, many requests at a time. While the server is away,
 //! whoever asks is told so at once, and it is tried again every second.
 
+mod error;
 mod options;
 mod wire;
 
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use self::wire::Connection;
-use super::counters::Hit;
+use super::hit::Hit;
 
+pub(crate) use self::error::RedisError;
 pub(crate) use self::options::{InvalidRedis, RedisOptions};
 
 /// How long a connection may take.
@@ -27,33 +29,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const WAITING: usize = 4096;
 /// Requests that are sent together.
 const BATCH: usize = 256;
-
-/// Why nothing was counted.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum RedisError {
-    /// There is no connection, or it broke.
-    #[error("Redis at {address}: {reason}")]
-    Unreachable {
-        /// Host and port.
-        address: Arc<str>,
-        /// What the system said.
-        reason: String,
-    },
-    /// It doesn't answer.
-    #[error("Redis at {0} doesn't answer in time")]
-    Late(Arc<str>),
-    /// It answered with an error.
-    #[error("Redis at {address} answers `{error}`")]
-    Refused {
-        /// Host and port.
-        address: Arc<str>,
-        /// Its words.
-        error: String,
-    },
-    /// More is asked than it can answer.
-    #[error("too many requests wait for Redis")]
-    Busy,
-}
 
 /// A request that waits.
 struct Job {

@@ -16,7 +16,8 @@ use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitRespo
 use weft_proto::rate_limit::{duration_message, limit_message, parse_descriptor};
 
 use super::callers::Callers;
-use super::counters::{self, Counters, Hit};
+use super::counters::Counters;
+use super::hit::{self, Hit};
 use super::limits::{Found, Limits};
 use super::stats::{self, Stats};
 use crate::serve::authentication::Authenticator;
@@ -149,7 +150,7 @@ fn plan_one(
     let (asked, limit) = parse_descriptor(descriptor)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let hit = |counted: &Descriptor, unit| Hit {
-        key: counters::key(domain, counted, unit),
+        key: hit::key(domain, counted, unit),
         unit,
         hits,
     };

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
-use super::{RedisError, RedisOptions};
-use crate::rate_limit::counters::Hit;
+use super::error::RedisError;
+use super::options::RedisOptions;
+use crate::rate_limit::hit::Hit;
 
 /// Longest line of an answer.
 const LONGEST_LINE: u64 = 4096;
