@@ -32,6 +32,8 @@ use server::Server;
 /// How long the agents may take to get everything, or a change.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+type Failure = Box<dyn Error + Send + Sync>;
+
 #[derive(Debug, Parser)]
 struct Options {
     /// Agents, each of a node of its own.
@@ -69,7 +71,7 @@ struct Measured {
     change_cpu: Duration,
 }
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let (server_cores, agent_cores) = cores();
     let mut set = CpuSet::new();
@@ -108,63 +110,29 @@ fn cores() -> (Vec<usize>, Vec<usize>) {
     }
 }
 
-async fn measure(
-    size: Size,
-    options: &Options,
-    cores: &[usize],
-) -> Result<Measured, Box<dyn Error + Send + Sync>> {
+async fn measure(size: Size, options: &Options, cores: &[usize]) -> Result<Measured, Failure> {
     let folder = tempfile::tempdir()?;
     let manifests = folder.path().join("manifests");
     fs::create_dir(&manifests)?;
     mesh::write(&manifests, size)?;
     let (server, start) = Server::start(folder.path(), cores)?;
-    let target = Target {
-        address: format!("https://127.0.0.1:{}", server.port),
-        root: fs::read(folder.path().join("state/ca/root.pem"))?,
-    };
     let identities = identities(folder.path(), options.agents)?;
     let before = server.usage()?;
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let mut agents = JoinSet::new();
     let begin = Instant::now();
-    for identity in identities {
-        let run = agent::run(
-            target.clone(),
-            identity,
-            mesh::changing_endpoint(),
-            sender.clone(),
-        );
-        agents.spawn(async move {
-            if let Err(error) = run.await {
-                eprintln!("an agent ended: {error}");
-            }
-        });
-    }
-    for _ in 0..options.agents {
-        match tokio::time::timeout(DEADLINE, events.recv()).await? {
-            Some(Event::Synchronized { resources }) if resources == size.resources() => {}
-            other => return Err(format!("instead of everything an agent got {other:?}").into()),
-        }
-    }
+    let mut agents = Agents::start(&server, folder.path(), identities)?;
+    agents.wait_until_synchronized(size).await?;
     let synchronize = begin.elapsed();
     let synchronized = server.usage()?;
     let mut last_told = Vec::new();
     for change in 0..options.changes {
         let at = Instant::now();
         mesh::write_first_slice(&manifests, size, change % 2 == 1)?;
-        let mut last = Duration::ZERO;
-        for _ in 0..options.agents {
-            match tokio::time::timeout(DEADLINE, events.recv()).await? {
-                Some(Event::Told { at: told }) => last = last.max(told - at),
-                other => return Err(format!("instead of a change came {other:?}").into()),
-            }
-        }
-        last_told.push(last);
+        last_told.push(agents.wait_until_told(at).await?);
     }
     last_told.sort();
     let after = server.usage()?;
     // Before the server goes, which isn't their failure.
-    agents.shutdown().await;
+    agents.running.shutdown().await;
     let changes = u32::try_from(options.changes.max(1))?;
     Ok(Measured {
         size,
@@ -176,6 +144,63 @@ async fn measure(
         last_told,
         change_cpu: after.cpu.saturating_sub(synchronized.cpu) / changes,
     })
+}
+
+/// Agents that are connected, and what happens to them.
+struct Agents {
+    count: usize,
+    running: JoinSet<()>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Agents {
+    /// Has all of them connect at once.
+    fn start(server: &Server, directory: &Path, identities: Vec<Identity>) -> io::Result<Self> {
+        let target = Target {
+            address: format!("https://127.0.0.1:{}", server.port),
+            root: fs::read(directory.join("state/ca/root.pem"))?,
+        };
+        let (sender, events) = mpsc::unbounded_channel();
+        let (count, mut running) = (identities.len(), JoinSet::new());
+        for identity in identities {
+            let watched = mesh::changing_endpoint();
+            let run = agent::run(target.clone(), identity, watched, sender.clone());
+            running.spawn(async move {
+                if let Err(error) = run.await {
+                    eprintln!("an agent ended: {error}");
+                }
+            });
+        }
+        Ok(Self {
+            count,
+            running,
+            events,
+        })
+    }
+
+    async fn wait_until_synchronized(&mut self, size: Size) -> Result<(), Failure> {
+        for _ in 0..self.count {
+            match tokio::time::timeout(DEADLINE, self.events.recv()).await? {
+                Some(Event::Synchronized { resources }) if resources == size.resources() => {}
+                other => {
+                    return Err(format!("instead of everything an agent got {other:?}").into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a change took to the last agent.
+    async fn wait_until_told(&mut self, since: Instant) -> Result<Duration, Failure> {
+        let mut last = Duration::ZERO;
+        for _ in 0..self.count {
+            match tokio::time::timeout(DEADLINE, self.events.recv()).await? {
+                Some(Event::Told { at }) => last = last.max(at - since),
+                other => return Err(format!("instead of a change came {other:?}").into()),
+            }
+        }
+        Ok(last)
+    }
 }
 
 fn identities(directory: &Path, count: usize) -> io::Result<Vec<Identity>> {

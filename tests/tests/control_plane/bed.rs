@@ -45,6 +45,10 @@ impl Bed {
         kubectl
             .run(&["apply", "--server-side", "-k", crds.to_str().unwrap()])
             .unwrap();
+        let established = "--for=condition=Established";
+        kubectl
+            .run(&["wait", established, "crd", "--all", "--timeout=60s"])
+            .unwrap();
         for account in ["weft-node-agent", "default"] {
             kubectl
                 .run(&["create", "serviceaccount", account, "-n", "weft-system"])

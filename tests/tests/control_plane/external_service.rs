@@ -15,21 +15,23 @@ fn service(namespace: &str, spec: &Value) -> String {
     .to_string()
 }
 
+fn ports(protocol: &str) -> Value {
+    json!([{ "number": 443, "protocol": protocol }])
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so() {
+async fn an_external_service_is_checked_by_its_schema() {
     let bed = Bed::new();
-    let control_plane = bed.start("a");
-    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
-    let port = |protocol: &str| json!([{ "number": 443, "protocol": protocol }]);
+    bed.namespace("shop", &json!({}));
     for (spec, why) in [
-        (json!({ "hosts": [], "ports": port("TLS") }), "spec.hosts"),
+        (json!({ "hosts": [], "ports": ports("TLS") }), "spec.hosts"),
         (json!({ "hosts": ["pay.example"] }), "spec.ports"),
         (
-            json!({ "hosts": ["pay.example"], "ports": port("UDP") }),
+            json!({ "hosts": ["pay.example"], "ports": ports("UDP") }),
             "supported values",
         ),
         (
-            json!({ "hosts": ["pay.example"], "ports": port("TCP") }),
+            json!({ "hosts": ["pay.example"], "ports": ports("TCP") }),
             "needs spec.addresses",
         ),
         (
@@ -40,7 +42,14 @@ async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so
         let error = bed.kubectl().apply(&service("shop", &spec)).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
-    let good = json!({ "hosts": ["pay.example"], "ports": port("TLS") });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_service_is_told_to_agents_and_says_so() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let good = json!({ "hosts": ["pay.example"], "ports": ports("TLS") });
     for namespace in ["shop", "weft-system"] {
         bed.kubectl().apply(&service(namespace, &good)).unwrap();
     }
@@ -51,15 +60,14 @@ async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so
             text.contains("pay.example") && text.split_whitespace().any(|word| word == "True")
         })
         .unwrap();
-    let told = |name: &str| {
+    for name in ["shop/pay", "weft-system/pay"] {
         wait_for("the resource", LIMIT, || {
             control_plane
                 .workload(name)
                 .ok_or_else(|| control_plane.log())
         })
-    };
-    told("shop/pay").unwrap();
-    told("weft-system/pay").unwrap();
+        .unwrap();
+    }
     let token = bed.agent_token("node-1");
     let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
     let all = agent.subscribe().await.unwrap().synchronize().await;
@@ -72,8 +80,20 @@ async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so
     assert_eq!(externals, wanted, "only the mesh's own are for everybody");
 
     // What only the control plane can tell is in the status where no webhook is.
-    let bad = json!({ "hosts": ["*"], "ports": port("TLS") });
+    let bad = json!({ "hosts": ["*"], "ports": ports("TLS") });
     bed.kubectl().apply(&service("shop", &bad)).unwrap();
+    wait_until_refused(&bed, 2);
+    wait_for("it to be gone", LIMIT, || {
+        match control_plane.workload("shop/pay") {
+            None => Ok(()),
+            Some(still) => Err(still.to_string()),
+        }
+    })
+    .unwrap();
+}
+
+/// Waits until the status of the one in shop says that this generation isn't followed.
+fn wait_until_refused(bed: &Bed, generation: i64) {
     let get = ["get", "extsvc", "pay", "-n", "shop"];
     wait_for("the status", LIMIT, || {
         let object = bed
@@ -81,16 +101,10 @@ async fn an_external_service_is_checked_by_its_schema_told_to_agents_and_says_so
             .json(&get)
             .map_err(|error| error.to_string())?;
         let condition = &object["status"]["conditions"][0];
-        match condition["status"] == "False" && condition["observedGeneration"] == 2 {
+        let current = condition["observedGeneration"] == generation;
+        match current && condition["status"] == "False" {
             true => Ok(()),
             false => Err(object.to_string()),
-        }
-    })
-    .unwrap();
-    wait_for("it to be gone", LIMIT, || {
-        match control_plane.workload("shop/pay") {
-            None => Ok(()),
-            Some(still) => Err(still.to_string()),
         }
     })
     .unwrap();

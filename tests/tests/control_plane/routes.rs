@@ -112,6 +112,19 @@ fn wait_until_told(control_plane: &ControlPlane, name: &str, told: bool) {
     .unwrap();
 }
 
+/// Waits for an event on an object of a kind, and gives its message.
+fn wait_for_event(bed: &Bed, kind: &str) -> String {
+    wait_for("an event", LIMIT, || {
+        let events = bed.kubectl().json(&["get", "events", "-n", "shop"]);
+        let events = events.map_err(|error| error.to_string())?;
+        let mut items = events["items"].as_array().into_iter().flatten();
+        let event = items.find(|event| event["involvedObject"]["kind"] == kind);
+        let event = event.ok_or_else(|| events.to_string())?;
+        Ok(event["message"].as_str().unwrap_or_default().to_owned())
+    })
+    .unwrap()
+}
+
 const RESOLVED: (&str, &str) = ("True", "ResolvedRefs");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,19 +179,13 @@ async fn kinds_give_way_to_each_other_and_entries_of_others_stay() {
         }],
     });
     let patch = json!({ "status": { "parents": [theirs] } }).to_string();
-    bed.kubectl()
-        .run(&[
-            "patch",
-            "tcproute",
-            "web",
-            "-n",
-            "shop",
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &patch,
-        ])
-        .unwrap();
+    let of_status = ["--subresource=status", "--type=merge", "-p", &patch];
+    let patched = [
+        ["patch", "tcproute", "web", "-n", "shop"].as_slice(),
+        &of_status,
+    ]
+    .concat();
+    bed.kubectl().run(&patched).unwrap();
     let control_plane = bed.start("a");
     let conditions = |kind, accepted| conditions(&bed, &control_plane, kind, [accepted, RESOLVED]);
     conditions("tcproute", ("True", "Accepted"));
@@ -220,41 +227,23 @@ async fn what_nobody_can_follow_is_refused_at_admission_and_costs_its_route_alon
     let rule = json!({ "matches": [{ "path": { "type": "RegularExpression", "value": "/(" } }] });
     let bad = route("HTTPRoute", &rule);
     bed.kubectl().apply(&bad.to_string()).unwrap();
+    let conditions = |kind, expected| conditions(&bed, &control_plane, kind, expected);
     let unsupported = [("False", "UnsupportedValue"), ("Unknown", "Pending")];
-    let [accepted, _] = conditions(&bed, &control_plane, "httproute", unsupported);
+    let [accepted, _] = conditions("httproute", unsupported);
     let message = accepted["message"].as_str().unwrap();
     let field = "spec.rules[0].matches[0].path.value";
     assert!(message.contains(field), "{message}");
     wait_until_told(&control_plane, "TCPRoute/shop/web", true);
     wait_until_told(&control_plane, "HTTPRoute/shop/web", false);
-    conditions(
-        &bed,
-        &control_plane,
-        "tcproute",
-        [("True", "Accepted"), RESOLVED],
-    );
-    wait_for("an event on the route", LIMIT, || {
-        let events = bed.kubectl().json(&["get", "events", "-n", "shop"]);
-        let events = events.map_err(|error| error.to_string())?;
-        let mut items = events["items"].as_array().into_iter().flatten();
-        let on_route = |event: &&Value| event["involvedObject"]["kind"] == "HTTPRoute";
-        let event = items.find(on_route).ok_or_else(|| events.to_string())?;
-        assert!(
-            event["message"].as_str().unwrap().contains(field),
-            "{event}"
-        );
-        Ok(())
-    })
-    .unwrap();
+    conditions("tcproute", [("True", "Accepted"), RESOLVED]);
+    let event = wait_for_event(&bed, "HTTPRoute");
+    assert!(event.contains(field), "{event}");
 
     register(&bed, &control_plane);
     let mut second = bad.clone();
     second["metadata"]["name"] = json!("second");
-    let error = bed
-        .kubectl()
-        .apply(&second.to_string())
-        .unwrap_err()
-        .to_string();
+    let refused = bed.kubectl().apply(&second.to_string());
+    let error = refused.unwrap_err().to_string();
     assert!(
         error.contains(field) && error.contains("not a regular expression"),
         "{error}"
@@ -264,19 +253,9 @@ async fn what_nobody_can_follow_is_refused_at_admission_and_costs_its_route_alon
     bed.kubectl().apply(&second.to_string()).unwrap();
     let mended = route("HTTPRoute", &to("web"));
     bed.kubectl().apply(&mended.to_string()).unwrap();
-    conditions(
-        &bed,
-        &control_plane,
-        "httproute",
-        [("True", "Accepted"), RESOLVED],
-    );
+    conditions("httproute", [("True", "Accepted"), RESOLVED]);
     wait_until_told(&control_plane, "HTTPRoute/shop/web", true);
-    conditions(
-        &bed,
-        &control_plane,
-        "tcproute",
-        [("False", "Conflicted"), RESOLVED],
-    );
+    conditions("tcproute", [("False", "Conflicted"), RESOLVED]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
