@@ -101,6 +101,41 @@ const SINGLE_KINDS: &[&str] = &[
 
 const MODULES: &[ModuleRule] = &[
     ModuleRule {
+        below: "control-plane/src/publish",
+        but: &[],
+        never: &[
+            "control-plane/src/manifest",
+            "control-plane/src/kinds",
+            "control-plane/src/index",
+            "control-plane/src/cluster",
+            "control-plane/src/agents",
+        ],
+        why: "resources are published without knowing what they follow from, or for whom",
+    },
+    ModuleRule {
+        below: "control-plane/src/agents",
+        but: &[],
+        never: &[
+            "control-plane/src/manifest",
+            "control-plane/src/kinds",
+            "control-plane/src/index",
+            "control-plane/src/cluster",
+        ],
+        why: "the registry of agents knows nothing of the cluster",
+    },
+    ModuleRule {
+        below: "control-plane/src/index",
+        but: &[],
+        never: &[
+            "control-plane/src/cluster",
+            "control-plane/src/publish",
+            "control-plane/src/captures",
+            "control-plane/src/serve",
+            "control-plane/src/status",
+        ],
+        why: "the index is pure: it knows neither locks nor who asks",
+    },
+    ModuleRule {
         below: "proxy/src/telemetry",
         but: &[],
         never: &[
