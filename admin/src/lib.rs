@@ -33,8 +33,6 @@ const MOST_CLIENTS: usize = 64;
 
 /// Media type of OpenMetrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Media type of Prometheus' own text format.
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a page shows.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,15 +69,6 @@ impl Answer {
         Self {
             status: StatusCode::OK,
             kind: OPEN_METRICS,
-            body,
-        }
-    }
-
-    /// Metrics in Prometheus' text format.
-    pub fn prometheus(body: String) -> Self {
-        Self {
-            status: StatusCode::OK,
-            kind: PROMETHEUS,
             body,
         }
     }

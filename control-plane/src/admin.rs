@@ -1,7 +1,9 @@
 //! The control plane's pages: `/healthz`, `/readyz`, `/metrics`, and for operators
 //! `/config`, `/errors`, `/agents`.
 
-use std::collections::BTreeMap;
+mod metrics;
+mod shown;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,31 +12,17 @@ pub(crate) use weft_admin::{Pages, Readiness, serve};
 use weft_model::Change;
 use weft_model::route::BackendTarget;
 
-use crate::agents::Agents;
 use crate::cluster::Cluster;
-use crate::rate_limit::Stats;
+pub(crate) use shown::{Shown, SourceErrors};
 
-/// Parts of the source that can't be used, and why: files, or objects.
-pub(crate) type SourceErrors = Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>;
-
-/// What the pages show.
-#[derive(Clone)]
-pub(crate) struct Shown {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) agents: Arc<Agents>,
-    pub(crate) source_errors: SourceErrors,
-    pub(crate) rate_limits: Arc<Stats>,
-}
-
-/// What everybody in the cluster may see.
+/// Pages for everybody in the cluster.
 pub(crate) fn monitoring(readiness: Arc<Readiness>, shown: &Shown) -> Pages {
     let shown = shown.clone();
-    Pages::new(readiness).with("/metrics", move || {
-        Answer::prometheus(metrics(&shown) + &shown.rate_limits.text())
-    })
+    let metrics = move || Answer::open_metrics(metrics::text(&shown));
+    Pages::new(readiness).with("/metrics", metrics)
 }
 
-/// Everything, for the operator.
+/// All pages, for the operator.
 pub(crate) fn all(monitoring: Pages, shown: &Shown) -> Pages {
     let page = |show: fn(&Shown) -> Value| {
         let shown = shown.clone();
@@ -83,49 +71,4 @@ fn config(cluster: &Cluster) -> Value {
         described
     });
     described.collect()
-}
-
-/// Few and simple enough to write by hand.
-fn metrics(shown: &Shown) -> String {
-    let agents = shown.agents.statuses();
-    let connected = agents.values().filter(|agent| agent.streams > 0).count();
-    let rejected: usize = agents.values().map(|agent| agent.rejected.len()).sum();
-    let failed: usize = agents.values().map(|agent| agent.failed_pods.len()).sum();
-    let resources = shown.cluster.resources().len();
-    let metrics = [
-        (
-            "weft_control_plane_resources",
-            "Resources that agents are told",
-            resources,
-        ),
-        (
-            "weft_control_plane_agents",
-            "Agents that are connected",
-            connected,
-        ),
-        (
-            "weft_control_plane_rejected_resources",
-            "Resources that agents rejected",
-            rejected,
-        ),
-        (
-            "weft_control_plane_failed_pods",
-            "Pods that agents could not capture",
-            failed,
-        ),
-        (
-            "weft_control_plane_broken_files",
-            "Manifest files that are broken",
-            (shown.source_errors)().len(),
-        ),
-        (
-            "weft_control_plane_conflicts",
-            "Objects left out because of others",
-            shown.cluster.conflicts().len(),
-        ),
-    ];
-    let text = |(name, help, value): (&str, &str, usize)| {
-        format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
-    };
-    metrics.map(text).concat()
 }

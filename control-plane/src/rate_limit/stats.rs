@@ -1,6 +1,11 @@
-//! What the service did, for the metrics.
+//! Counts of the service's answers, for the metrics.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 
 /// Counters, from the start of the process.
 #[derive(Debug, Default)]
@@ -18,25 +23,33 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Stats {
-    /// In the OpenMetrics text format.
-    pub(crate) fn text(&self) -> String {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let name = "weft_rate_limit_requests_total";
-        let mut text =
-            format!("# HELP {name} Requests to the rate limit service\n# TYPE {name} counter\n");
+    /// Adds them to the metrics that are being scraped.
+    pub(crate) fn encode(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut requests = encoder.encode_descriptor(
+            "weft_rate_limit_requests",
+            "Requests to the rate limit service",
+            None,
+            MetricType::Counter,
+        )?;
         for (code, counter) in [
             ("ok", &self.allowed),
             ("over_limit", &self.limited),
             ("error", &self.failed),
             ("refused", &self.refused),
         ] {
-            text += &format!("{name}{{code=\"{code}\"}} {}\n", of(counter));
+            let labels = [("code", code)];
+            now(counter).encode(requests.encode_family(&labels)?)?;
         }
-        let name = "weft_rate_limit_forgotten_windows_total";
-        let help = "Windows that had to make room for others before they were over";
-        text + &format!(
-            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n",
-            of(&self.forgotten)
-        )
+        let forgotten = encoder.encode_descriptor(
+            "weft_rate_limit_forgotten_windows",
+            "Windows that had to make room for others before they were over",
+            None,
+            MetricType::Counter,
+        )?;
+        now(&self.forgotten).encode(forgotten)
     }
+}
+
+fn now(counter: &AtomicU64) -> ConstCounter<u64> {
+    ConstCounter::new(counter.load(Ordering::Relaxed))
 }
