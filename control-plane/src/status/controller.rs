@@ -31,7 +31,7 @@ use crate::cluster::{Cluster, ObjectStatuses};
 use crate::kinds::ObjectKey;
 use crate::source::kubernetes::is_missing;
 
-/// How often to look whether a kind that the cluster doesn't know was installed.
+/// Time between two looks for a kind that the cluster doesn't know.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Writes the status of every kind that has one of ours. One replica does it at a time.
@@ -160,7 +160,7 @@ impl WatchedKind {
         None
     }
 
-    /// What is to be written of an object. One that isn't there (yet) needs nothing.
+    /// The write that is due for an object. One that isn't there (yet) needs nothing.
     fn due(&self, name: &NamespacedName) -> Option<StatusPatch> {
         let objects = self.lock();
         let Seen { resource, object } = objects.get(name)?;
