@@ -2,20 +2,16 @@
 //! doesn't, the test asks to delete the entry. None is ever added.
 
 /// How many files of a crate are in circles of modules: by its root.
-pub(crate) const CIRCLES: &[(&str, usize)] = &[
-    ("node-agent/src/lib.rs", 8),
-];
+pub(crate) const CIRCLES: &[(&str, usize)] = &[("node-agent/src/lib.rs", 8)];
 
 /// Files with more lines before their tests than is allowed.
 pub(crate) const LONG_FILES: &[&str] = &[];
 
 /// Functions with more lines than is allowed: by file and name.
-pub(crate) const LONG_FUNCTIONS: &[(&str, &str)] = &[
-    (
-        "proto/src/traffic_policy/tests.rs",
-        "what_means_nothing_is_refused_by_the_name_of_its_field",
-    ),
-];
+pub(crate) const LONG_FUNCTIONS: &[(&str, &str)] = &[(
+    "proto/src/traffic_policy/tests.rs",
+    "what_means_nothing_is_refused_by_the_name_of_its_field",
+)];
 
 /// What `model` names although it should not: by file and name.
 pub(crate) const IMPURE: &[(&str, &str)] = &[];
