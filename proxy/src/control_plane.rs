@@ -5,8 +5,6 @@
 
 mod backoff;
 mod connection;
-#[cfg(test)]
-pub(crate) mod test_server;
 
 pub use self::backoff::Backoff;
 pub(crate) use self::connection::explain;

@@ -4,22 +4,20 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
-};
-use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::{OriginalDestination, SpiffeId};
+use weft_testing::authority::Authority;
+use weft_testing::control_plane::{FakeControlPlane, SERVER_NAME};
+use weft_testing::fixtures::identity;
+use weft_testing::tcp;
+use weft_testing::wait::in_time;
 
+use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::identity::{Certificate, CertificateStore};
 use crate::sockets::{Purpose, Sockets, set_data_path_options};
 use crate::stream::Stream;
@@ -27,32 +25,10 @@ use crate::tls;
 use crate::tunnel::hbone::server::{HboneServer, TunnelRequest};
 use crate::tunnel::{TunnelError, TunnelPeer, TunnelPool, TunnelStream};
 
-/// Time that anything may take which is expected to happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Waits for what is expected to happen.
-pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(DEADLINE, future).await;
-    done.expect("it did not happen in time")
-}
-
-/// Polls until the condition holds.
-pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let done = tokio::time::timeout(DEADLINE, polled).await;
-    done.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-/// Both ends of a TCP connection: the client's and the accepted one.
+/// Both ends of a TCP connection with the data path's options: the client's and the
+/// accepted one.
 pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(client, listener.accept());
-    let (client, accepted) = (client.unwrap(), accepted.unwrap().0);
+    let (client, accepted) = tcp::pair().await;
     set_data_path_options(&client);
     set_data_path_options(&accepted);
     (client, accepted)
@@ -61,7 +37,7 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
 /// Both ends of a TLS connection.
 pub(crate) async fn tls_pair() -> (Stream, Stream) {
     let (authority, identity) = (Authority::new(), identity("server"));
-    let certificate = authority.certificate(&identity);
+    let certificate = certificate(&authority, &identity);
     let server = TlsAcceptor::from(Arc::new(tls::server_config(&certificate).unwrap()));
     let client = Arc::new(tls::client_config(&certificate, &identity).unwrap());
     let (client_tcp, server_tcp) = tcp_pair().await;
@@ -83,47 +59,31 @@ pub(crate) const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// The destination of every tunnel.
 pub(crate) const DESTINATION: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 
-/// The identity of a service account.
-pub(crate) fn identity(service_account: &str) -> SpiffeId {
-    SpiffeId::new("cluster.local".parse().unwrap(), "default", service_account).unwrap()
+/// A good certificate of a workload.
+pub(crate) fn certificate(authority: &Authority, identity: &SpiffeId) -> Certificate {
+    let issued = authority.workload(identity);
+    Certificate {
+        key: issued.certified_key(),
+        identity: identity.clone(),
+        roots: authority.roots(),
+        not_after: issued.not_after,
+        serial: String::new(),
+    }
 }
 
-/// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut root = CertificateParams::default();
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap())
+/// How an agent of a control plane reaches it.
+pub(crate) fn options_for(server: &FakeControlPlane) -> ControlPlaneOptions {
+    ControlPlaneOptions {
+        address: server.address(),
+        server_name: SERVER_NAME.into(),
+        root_certificates: server.root_file(),
+        token_file: server.token_file(),
     }
+}
 
-    /// A certificate of a workload, valid for an hour.
-    pub(crate) fn certificate(&self, identity: &SpiffeId) -> Certificate {
-        let now = SystemTime::now();
-        let not_after = now + Duration::from_secs(3600);
-        let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::default();
-        leaf.not_before = (now - Duration::from_secs(60)).into();
-        leaf.not_after = not_after.into();
-        leaf.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().unwrap())];
-        leaf.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let certificate = leaf.signed_by(&key, &self.0).unwrap().der().clone();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let key = aws_lc_rs::sign::any_ecdsa_type(&key).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        Certificate {
-            key: Arc::new(CertifiedKey::new(vec![certificate], key)),
-            identity: identity.clone(),
-            roots: Arc::new(roots),
-            not_after,
-            serial: String::new(),
-        }
-    }
+/// The client's side of a control plane.
+pub(crate) fn client_of(server: &FakeControlPlane) -> ControlPlane {
+    ControlPlane::new(options_for(server)).unwrap()
 }
 
 /// Sockets of this process's own namespace.
@@ -186,7 +146,7 @@ impl TunnelFixture {
         let authority = Authority::new();
         let certificates = Arc::<CertificateStore>::default();
         for name in ["client", "server"] {
-            certificates.publish(Arc::new(authority.certificate(&identity(name))));
+            certificates.publish(Arc::new(certificate(&authority, &identity(name))));
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let gateway = listener.local_addr().unwrap();

@@ -39,7 +39,7 @@ pub(crate) struct Pod {
     pub(crate) clients: ServiceClients,
     /// Its questions to rate limit services.
     pub(crate) rate_limits: RateLimits,
-    /// Places for mirrored requests.
+    /// Permits for mirrored requests.
     pub(crate) mirrors: Arc<Semaphore>,
     /// Where its connections and requests are recorded.
     pub(crate) telemetry: PodTelemetry,
@@ -115,7 +115,7 @@ impl Pod {
             .candidates(mesh, &self.node.name, service, is_ipv4)
     }
 
-    /// A place for one more connection, `None` when the pod has as many as it may.
+    /// A permit for one more connection; `None` when the pod has as many as it may.
     pub(crate) fn admit(&self) -> Option<Admission> {
         self.admission.admit()
     }

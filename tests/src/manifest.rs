@@ -107,12 +107,14 @@ pub struct ServiceSpec {
     pub app: String,
     /// Ports: the service's and the pods'.
     pub ports: Vec<(u16, u16)>,
+    /// What the names of its ports begin with: the protocol that they declare.
+    pub protocol: &'static str,
 }
 
 impl ServiceSpec {
     fn document(&self) -> Value {
         let ports = self.ports.iter().map(|(port, target)| {
-            json!({ "name": format!("tcp-{port}"), "port": port, "targetPort": target, "protocol": "TCP" })
+            json!({ "name": format!("{}-{port}", self.protocol), "port": port, "targetPort": target, "protocol": "TCP" })
         });
         let mut spec = json!({
             "selector": { "app": self.app },
@@ -250,6 +252,7 @@ mod tests {
             cluster_ips: vec![],
             app: "web".into(),
             ports: vec![(80, 8080)],
+            protocol: "tcp",
         };
         assert_eq!(service.document()["spec"]["clusterIP"], "None");
     }

@@ -38,6 +38,10 @@ pub struct Bench {
     /// Seconds that one sample takes.
     #[arg(long, default_value_t = 2)]
     pub seconds: u32,
+    /// A folder with optimised programs of another build, which carry the same load in the
+    /// same run, as the mode `baseline`.
+    #[arg(long, value_name = "FOLDER")]
+    pub baseline: Option<PathBuf>,
 }
 
 /// The benchmarks.

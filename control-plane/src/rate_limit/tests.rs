@@ -9,11 +9,12 @@ use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use weft_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use weft_proto::rate_limit::descriptor_message;
+use weft_testing::agent::authorized;
 
 use super::Options;
 #[cfg(feature = "redis-tests")]
 use super::redis::tests::RedisServer;
-use crate::serve::tests::{ControlPlane, authorized, folder};
+use crate::serve::tests::{ControlPlane, folder};
 
 /// A client with a token, or without.
 struct Client {

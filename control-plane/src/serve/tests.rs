@@ -5,21 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig};
-use tonic::{Code, Request, Status, Streaming};
-use weft_proto::v1::certificates_client::CertificatesClient;
-use weft_proto::v1::discovery_client::DiscoveryClient;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::{
-    Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, Enrolment,
-    PodCapture, Rejection, ResourceKind, ResourceVersion, SignRequest, Subscribe, resource,
+    CaptureState, DiscoveryResponse, Enrolment, Rejection, ResourceKind, ResourceVersion,
+    Subscribe, resource,
 };
+use weft_testing::agent::{AgentStream, FakeAgent, connect};
+use weft_testing::authority::certificate_request;
 
 use super::ServerCertificate;
 use super::authentication::Authenticator;
@@ -35,7 +32,6 @@ use crate::rate_limit;
 use crate::source::directory::Directory;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running control plane, its files and its end.
 pub(crate) struct ControlPlane {
@@ -132,15 +128,8 @@ impl ControlPlane {
 
     pub(crate) async fn channel(&self, folder: &Path) -> Channel {
         let root = fs::read(folder.join("ca/root.pem")).unwrap();
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(root))
-            .domain_name("weft-control-plane");
         let address = format!("https://127.0.0.1:{}", self.port);
-        Channel::from_shared(address)
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect()
+        connect(&address, "weft-control-plane", &root)
             .await
             .unwrap()
     }
@@ -151,16 +140,8 @@ impl ControlPlane {
         token: Option<&str>,
         request: Vec<u8>,
     ) -> Result<Vec<Vec<u8>>, Status> {
-        let call = authorized(
-            SignRequest {
-                certification_request: request,
-            },
-            token,
-        );
-        let response = CertificatesClient::new(self.channel(folder).await)
-            .sign(call)
-            .await?;
-        let response = response.into_inner();
+        let agent = FakeAgent::new(self.channel(folder).await, "node-1", token);
+        let response = agent.sign_request(request).await?;
         assert_eq!(response.roots.len(), 1);
         Ok(response.chain)
     }
@@ -171,84 +152,11 @@ impl ControlPlane {
         token: &str,
         node: &str,
         held: Vec<ResourceVersion>,
-    ) -> Result<Agent, Status> {
-        let (requests, stream) = mpsc::channel(16);
-        let agent = Agent {
-            requests,
-            responses: None,
-        };
-        let kinds = [
-            ResourceKind::Workload,
-            ResourceKind::Service,
-            ResourceKind::Endpoint,
-            ResourceKind::Route,
-            ResourceKind::TrafficPolicy,
-            ResourceKind::ExternalService,
-        ];
-        let kinds = kinds.map(i32::from).to_vec();
-        agent
-            .send(Message::Subscribe(Subscribe {
-                kinds,
-                held,
-                node: node.into(),
-            }))
-            .await;
-        let call = authorized(ReceiverStream::new(stream), Some(token));
-        let mut client = DiscoveryClient::new(self.channel(folder).await);
-        let responses = client.stream(call).await?.into_inner();
-        Ok(Agent {
-            responses: Some(responses),
-            ..agent
-        })
-    }
-}
-
-pub(crate) fn authorized<T>(message: T, token: Option<&str>) -> Request<T> {
-    let mut call = Request::new(message);
-    if let Some(token) = token {
-        let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
-        call.metadata_mut().insert("authorization", value);
-    }
-    call
-}
-
-struct Agent {
-    requests: mpsc::Sender<DiscoveryRequest>,
-    responses: Option<Streaming<DiscoveryResponse>>,
-}
-
-impl Agent {
-    async fn send(&self, message: Message) {
-        self.requests
-            .send(DiscoveryRequest {
-                request: Some(message),
-            })
+    ) -> Result<AgentStream, Status> {
+        let channel = self.channel(folder).await;
+        FakeAgent::new(channel, node, Some(token))
+            .resume(held)
             .await
-            .unwrap();
-    }
-
-    async fn receive(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
-        let responses = self.responses.as_mut().unwrap();
-        tokio::time::timeout(DEADLINE, responses.message())
-            .await
-            .expect("no response in time")
-    }
-
-    async fn next(&mut self) -> DiscoveryResponse {
-        self.receive().await.unwrap().unwrap()
-    }
-
-    async fn report(&self, uid: &str, complete: bool) {
-        let pod = PodCapture {
-            workload_uid: uid.into(),
-            state: CaptureState::Captured.into(),
-            reason: String::new(),
-        };
-        self.send(Message::Capture(CaptureReport {
-            pods: vec![pod],
-            complete,
-        }))
-        .await;
     }
 }
 
@@ -276,16 +184,6 @@ fn enrolment(response: &DiscoveryResponse) -> Enrolment {
     }
 }
 
-fn request_for(identity: &str) -> Vec<u8> {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
-    params
-        .serialize_request(&KeyPair::generate().unwrap())
-        .unwrap()
-        .der()
-        .to_vec()
-}
-
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 const DB: &str = "spiffe://cluster.local/ns/default/sa/db";
 
@@ -298,7 +196,7 @@ async fn an_agent_gets_everything_then_only_what_changes() {
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    let first = agent.next().await;
+    let first = agent.response().await;
     assert!(first.synchronized);
     assert_eq!(names(&first), ["default/db", "default/web"]);
     write(
@@ -307,11 +205,11 @@ async fn an_agent_gets_everything_then_only_what_changes() {
         &pod("new", "node-1", "10.0.0.3"),
     );
     control_plane.read();
-    let second = agent.next().await;
+    let second = agent.response().await;
     assert_eq!((names(&second), second.sequence), (vec!["default/new"], 2));
     fs::remove_file(folder.path().join("manifests/more.yaml")).unwrap();
     control_plane.read();
-    let third = agent.next().await;
+    let third = agent.response().await;
     assert_eq!(third.removed[0].name, "default/new");
 }
 
@@ -324,7 +222,7 @@ async fn after_a_restart_an_agent_is_sent_differences_only() {
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    let held = versions(&agent.next().await);
+    let held = versions(&agent.response().await);
     control_plane.stop.send_replace(true);
     assert_eq!(agent.receive().await.unwrap_err().code(), Code::Unavailable);
     write(
@@ -337,7 +235,7 @@ async fn after_a_restart_an_agent_is_sent_differences_only() {
         .subscribe(folder.path(), &token, "node-1", held)
         .await
         .unwrap();
-    let first = agent.next().await;
+    let first = agent.response().await;
     assert_eq!(names(&first), ["default/new"]);
     assert!(first.synchronized && first.removed.is_empty());
 }
@@ -351,9 +249,12 @@ async fn a_captured_pod_stays_captured_over_a_restart_until_its_node_says_otherw
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    agent.next().await;
-    agent.report("default/web", true).await;
-    let told = agent.next().await;
+    agent.response().await;
+    agent
+        .report("default/web", CaptureState::Captured, "")
+        .await;
+    agent.complete().await;
+    let told = agent.response().await;
     assert_eq!(
         (names(&told), enrolment(&told)),
         (vec!["default/web"], Enrolment::Captured)
@@ -366,19 +267,14 @@ async fn a_captured_pod_stays_captured_over_a_restart_until_its_node_says_otherw
         .subscribe(folder.path(), &token2, "node-2", held)
         .await
         .unwrap();
-    assert_eq!(names(&other.next().await), ["default/db"]);
+    assert_eq!(names(&other.response().await), ["default/db"]);
     let mut agent = control_plane
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    agent.next().await;
-    agent
-        .send(Message::Capture(CaptureReport {
-            pods: vec![],
-            complete: true,
-        }))
-        .await;
-    assert_eq!(enrolment(&other.next().await), Enrolment::Pending);
+    agent.response().await;
+    agent.complete().await;
+    assert_eq!(enrolment(&other.response().await), Enrolment::Pending);
 }
 
 #[tokio::test]
@@ -390,10 +286,12 @@ async fn a_node_cannot_report_the_pods_of_another() {
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    agent.next().await;
-    agent.report("default/db", false).await;
-    agent.report("default/web", false).await;
-    assert_eq!(names(&agent.next().await), ["default/web"]);
+    agent.response().await;
+    agent.report("default/db", CaptureState::Captured, "").await;
+    agent
+        .report("default/web", CaptureState::Captured, "")
+        .await;
+    assert_eq!(names(&agent.response().await), ["default/web"]);
 }
 
 #[tokio::test]
@@ -405,21 +303,20 @@ async fn rejections_are_remembered_by_agent_and_resource_until_something_newer_i
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    let first = agent.next().await;
+    let first = agent.response().await;
     let rejection = |name: &str| Rejection {
         kind: ResourceKind::Workload.into(),
         name: name.into(),
         version: String::new(),
         reason: "no such mode".into(),
     };
-    let answer = Acknowledge {
-        sequence: first.sequence,
-        rejected: vec![rejection("default/web"), rejection("default/db")],
-    };
-    agent.send(Message::Acknowledge(answer)).await;
+    let rejected = vec![rejection("default/web"), rejection("default/db")];
+    agent.acknowledge(first.sequence, rejected).await;
     // The next report is handled after the answer, in order, and changes that pod.
-    agent.report("default/web", false).await;
-    agent.next().await;
+    agent
+        .report("default/web", CaptureState::Captured, "")
+        .await;
+    agent.response().await;
     let status = control_plane.agents.statuses().remove("node-1").unwrap();
     assert_eq!((status.acknowledged, status.streams), (1, 1));
     let rejected: Vec<_> = status.rejected.into_iter().collect();
@@ -467,7 +364,7 @@ async fn a_stream_that_breaks_the_protocol_is_told_so() {
         .subscribe(folder.path(), &token, "node-1", vec![])
         .await
         .unwrap();
-    agent.next().await;
+    agent.response().await;
     agent.send(Message::Subscribe(Subscribe::default())).await;
     assert_eq!(
         agent.receive().await.unwrap_err().code(),
@@ -481,7 +378,7 @@ async fn a_certificate_is_signed_for_a_pod_of_the_callers_node() {
     let control_plane = ControlPlane::start(folder.path()).await;
     let token = control_plane.token("node-1");
     let chain = control_plane
-        .sign(folder.path(), Some(&token), request_for(WEB))
+        .sign(folder.path(), Some(&token), certificate_request(WEB))
         .await
         .unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
@@ -515,24 +412,27 @@ async fn certificates_for_someone_else_are_refused() {
             .unwrap_err()
             .code()
     };
-    assert_eq!(sign(None, request_for(WEB)).await, Code::Unauthenticated);
     assert_eq!(
-        sign(Some(&token), request_for(DB)).await,
+        sign(None, certificate_request(WEB)).await,
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        sign(Some(&token), certificate_request(DB)).await,
         Code::PermissionDenied
     );
     let node_2 = control_plane.token("node-2");
     assert_eq!(
-        sign(Some(&node_2), request_for(WEB)).await,
+        sign(Some(&node_2), certificate_request(WEB)).await,
         Code::PermissionDenied
     );
     let outside = "spiffe://cluster.local/ns/default/sa/out";
     assert_eq!(
-        sign(Some(&token), request_for(outside)).await,
+        sign(Some(&token), certificate_request(outside)).await,
         Code::PermissionDenied
     );
     let other_mesh = "spiffe://elsewhere/ns/default/sa/web";
     assert_eq!(
-        sign(Some(&token), request_for(other_mesh)).await,
+        sign(Some(&token), certificate_request(other_mesh)).await,
         Code::PermissionDenied
     );
     assert_eq!(

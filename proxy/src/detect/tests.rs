@@ -10,7 +10,9 @@ use weft_model::detect::protocol::DetectedProtocol;
 use weft_model::host::{HostSource, RequestedHost};
 
 use super::*;
-use crate::fixtures::{in_time, tcp_pair};
+use weft_testing::wait::in_time;
+
+use crate::fixtures::tcp_pair;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(30);

@@ -130,31 +130,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use weft_model::NamespacedName;
-
-    fn service(name: &str, version: &str, port: u32) -> v1::Resource {
-        v1::Resource {
-            name: format!("shop/{name}"),
-            version: version.into(),
-            resource: Some(v1::resource::Resource::Service(v1::Service {
-                namespace: "shop".into(),
-                name: name.into(),
-                kind: Some(v1::service::Kind::Headless(v1::Headless {})),
-                ports: vec![v1::ServicePort {
-                    port,
-                    ..Default::default()
-                }],
-                ..Default::default()
-            })),
-        }
-    }
-
-    fn response(sequence: u64, changed: Vec<v1::Resource>) -> v1::DiscoveryResponse {
-        v1::DiscoveryResponse {
-            sequence,
-            changed,
-            ..Default::default()
-        }
-    }
+    use weft_testing::resources::{changed, headless_service};
 
     fn removed(name: &str) -> v1::ResourceVersion {
         let kind = ResourceKind::Service as i32;
@@ -168,10 +144,13 @@ mod tests {
     #[test]
     fn a_bad_resource_is_rejected_alone_and_keeps_its_version() {
         let mut known = KnownResources::default();
-        known.apply(response(1, vec![service("web", "1", 80)]));
-        let applied = known.apply(response(
+        known.apply(changed(1, vec![headless_service("web", "1", 80)]));
+        let applied = known.apply(changed(
             2,
-            vec![service("web", "2", 70_000), service("api", "1", 80)],
+            vec![
+                headless_service("web", "2", 70_000),
+                headless_service("api", "1", 80),
+            ],
         ));
         assert_eq!(applied.changes.len(), 1);
         let [rejection] = applied.acknowledge.rejected.as_slice() else {
@@ -194,13 +173,16 @@ mod tests {
     #[test]
     fn a_rejection_is_over_once_the_resource_is_good_or_gone() {
         let mut known = KnownResources::default();
-        known.apply(response(
+        known.apply(changed(
             1,
-            vec![service("web", "1", 0), service("api", "1", 70_000)],
+            vec![
+                headless_service("web", "1", 0),
+                headless_service("api", "1", 70_000),
+            ],
         ));
         assert_eq!(known.rejected().len(), 2);
-        known.apply(response(2, vec![service("web", "2", 80)]));
-        let mut gone = response(3, vec![]);
+        known.apply(changed(2, vec![headless_service("web", "2", 80)]));
+        let mut gone = changed(3, vec![]);
         gone.removed = vec![removed("shop/api")];
         let applied = known.apply(gone);
         assert!(applied.changes.is_empty(), "it was never applied");
@@ -210,7 +192,7 @@ mod tests {
     #[test]
     fn removal_of_an_unknown_kind_is_rejected_and_of_an_unknown_name_ignored() {
         let mut known = KnownResources::default();
-        let mut message = response(4, vec![]);
+        let mut message = changed(4, vec![]);
         message.removed = vec![
             removed("shop/none"),
             v1::ResourceVersion {
@@ -230,7 +212,7 @@ mod tests {
             name: "x".into(),
             ..Default::default()
         };
-        let applied = KnownResources::default().apply(response(1, vec![empty]));
+        let applied = KnownResources::default().apply(changed(1, vec![empty]));
         assert_eq!(applied.acknowledge.rejected.len(), 1);
     }
 
@@ -244,11 +226,11 @@ mod tests {
             let mut mesh = weft_model::Mesh::default();
             for (sequence, (index, remove, port)) in (1u64..).zip(steps) {
                 let name = format!("s{index}");
-                let mut message = response(sequence, vec![]);
+                let mut message = changed(sequence, vec![]);
                 if remove {
                     message.removed = vec![removed(&format!("shop/{name}"))];
                 } else {
-                    message.changed = vec![service(&name, &sequence.to_string(), port)];
+                    message.changed = vec![headless_service(&name, &sequence.to_string(), port)];
                 }
                 for change in known.apply(message).changes {
                     mesh.apply(change);

@@ -62,7 +62,7 @@ impl<S> RecordedStream<S> {
 
 impl RecordedStream<Stream> {
     /// A connection to an endpoint: recorded for the receiving pod where this process serves
-    /// that, too. Its place among that pod's connections is given back with it.
+    /// that, too. Its permit among that pod's connections is given back with it.
     pub(crate) fn of_connection(connection: UpstreamConnection) -> Self {
         let recording = connection
             .same_node

@@ -16,7 +16,7 @@ use crate::telemetry::{RequestRecord, ResponseFlag};
 
 /// Passes the change of protocol on to the client, and carries bytes between both ends
 /// once both have changed. `completion` is held until they end: the connection is nobody
-/// else's, and places under limits are taken, as long as the bytes flow.
+/// else's, and permits under limits are taken, as long as the bytes flow.
 pub(crate) fn pass_upgrade(
     info: &RequestInfo,
     mut head: Parts,

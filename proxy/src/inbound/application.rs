@@ -18,15 +18,15 @@ pub(super) struct Admitted {
     pub(super) application: TcpStream,
     /// How long the application took to accept.
     pub(super) connect_time: Duration,
-    /// Its place among the pod's connections.
+    /// Its permit among the pod's connections.
     pub(super) admission: Option<Admission>,
 }
 
-/// Lets an arrival in that has no place among the pod's connections yet, such as one inside
+/// Lets an arrival in that has no permit among the pod's connections yet, such as one inside
 /// a tunnel.
 ///
 /// # Errors
-/// When it isn't allowed, there is no place, or the application doesn't accept.
+/// When it isn't allowed, there is no permit, or the application doesn't accept.
 pub(super) async fn admit(arrival: &Arrival) -> Result<Admitted, InboundError> {
     arrival
         .credentials
@@ -36,7 +36,7 @@ pub(super) async fn admit(arrival: &Arrival) -> Result<Admitted, InboundError> {
     connect(arrival, Some(admission)).await
 }
 
-/// Lets an arrival in that has its place already.
+/// Lets an arrival in that has its permit already.
 ///
 /// # Errors
 /// When it isn't allowed, or the application doesn't accept.

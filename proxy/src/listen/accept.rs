@@ -1,4 +1,4 @@
-//! Accepting connections: a place for each, a task for each, and patience when the machine
+//! Accepting connections: a permit for each, a task for each, and patience when the machine
 //! is short of descriptors.
 
 use std::future::Future;

@@ -28,11 +28,11 @@ const DEAD_AFTER: u32 = 3;
 
 /// The connections of one pod.
 #[derive(Debug, Default)]
-pub(super) struct Channels(Mutex<Vec<Held>>);
+pub(super) struct Channels(Mutex<Vec<ServerChannel>>);
 
 /// A connection to an endpoint as it was then.
 #[derive(Debug)]
-struct Held {
+struct ServerChannel {
     /// The endpoint: one that is captured meanwhile is reached another way, and a
     /// successor on the same address is someone else.
     candidate: Candidate,
@@ -42,7 +42,7 @@ struct Held {
     late: u32,
 }
 
-impl Held {
+impl ServerChannel {
     fn is_to(&self, candidate: &Candidate) -> bool {
         self.candidate.reaches_same_peer(candidate)
     }
@@ -65,72 +65,81 @@ impl Channels {
         F: Future<Output = io::Result<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut held = lock(&self.0);
-        held.retain(|held| held.used.elapsed() < UNUSED);
-        let of = |held: &[Held], server: &Candidate| held.iter().position(|h| h.is_to(server));
-        let good = |index: &usize| held.get(*index).is_some_and(|held| !held.is_avoided());
+        let mut channels = lock(&self.0);
+        channels.retain(|channel| channel.used.elapsed() < UNUSED);
+        let position = |channels: &[ServerChannel], server: &Candidate| {
+            channels.iter().position(|channel| channel.is_to(server))
+        };
+        let is_good = |index: &usize| {
+            let channel = channels.get(*index);
+            channel.is_some_and(|channel| !channel.is_avoided())
+        };
         let connected = servers.iter().find_map(|server| {
-            let index = of(&held, server).filter(good)?;
+            let index = position(&channels, server).filter(is_good)?;
             Some((server, index))
         });
         let (server, index) = match connected {
             Some(connected) => connected,
             None => {
-                let new: Vec<_> = servers.iter().filter(|s| of(&held, s).is_none()).collect();
+                let is_new = |server: &&Candidate| position(&channels, server).is_none();
+                let new: Vec<_> = servers.iter().filter(is_new).collect();
                 let server = match new.as_slice() {
                     [] => servers.get(fastrand::usize(..servers.len().max(1)))?,
                     new => new.get(fastrand::usize(..new.len()))?,
                 };
-                let index = of(&held, server);
+                let index = position(&channels, server);
                 (
                     server,
-                    index.unwrap_or_else(|| add(&mut held, server, connect)),
+                    index.unwrap_or_else(|| add(&mut channels, server, connect)),
                 )
             }
         };
-        let held = held.get_mut(index)?;
-        held.used = Instant::now();
-        Some((server, held.channel.clone()))
+        let chosen = channels.get_mut(index)?;
+        chosen.used = Instant::now();
+        Some((server, chosen.channel.clone()))
     }
 
     /// An endpoint has answered.
     pub(super) fn answered(&self, server: &Candidate) {
-        self.with(server, |held| {
-            held.failed = None;
-            held.late = 0;
+        self.with(server, |channel| {
+            channel.failed = None;
+            channel.late = 0;
         });
     }
 
     /// The way to an endpoint has failed.
     pub(super) fn failed(&self, server: &Candidate) {
-        self.with(server, |held| held.failed = Some(Instant::now()));
+        self.with(server, |channel| channel.failed = Some(Instant::now()));
     }
 
     /// The endpoint that was asked has not answered in time: the one used last.
     pub(super) fn late(&self, servers: &[Candidate]) {
-        let mut held = lock(&self.0);
-        let to_one = |held: &&mut Held| servers.iter().any(|server| held.is_to(server));
-        if let Some(last) = held.iter_mut().filter(to_one).max_by_key(|held| held.used) {
+        let mut channels = lock(&self.0);
+        let to_one =
+            |channel: &&mut ServerChannel| servers.iter().any(|server| channel.is_to(server));
+        let last = channels.iter_mut().filter(to_one);
+        if let Some(last) = last.max_by_key(|channel| channel.used) {
             last.late += 1;
             last.failed = Some(Instant::now());
         }
-        held.retain(|held| held.late < DEAD_AFTER);
+        channels.retain(|channel| channel.late < DEAD_AFTER);
     }
 
     pub(super) fn forget_unused(&self) {
-        lock(&self.0).retain(|held| held.used.elapsed() < UNUSED);
+        lock(&self.0).retain(|channel| channel.used.elapsed() < UNUSED);
     }
 
-    fn with(&self, server: &Candidate, change: impl FnOnce(&mut Held)) {
-        if let Some(held) = lock(&self.0).iter_mut().find(|held| held.is_to(server)) {
-            change(held);
+    fn with(&self, server: &Candidate, change: impl FnOnce(&mut ServerChannel)) {
+        let mut channels = lock(&self.0);
+        if let Some(channel) = channels.iter_mut().find(|channel| channel.is_to(server)) {
+            change(channel);
         }
     }
 
     #[cfg(test)]
     pub(super) fn age(&self, by: Duration) {
-        for held in lock(&self.0).iter_mut() {
-            held.used = held.used.checked_sub(by).unwrap();
+        for channel in lock(&self.0).iter_mut() {
+            channel.used = channel.used.checked_sub(by).unwrap();
         }
     }
 
@@ -141,16 +150,19 @@ impl Channels {
 }
 
 /// Adds a connection, in place of the one unused for longest where there are too many.
-fn add<C, F, S>(held: &mut Vec<Held>, server: &Candidate, connect: &C) -> usize
+fn add<C, F, S>(channels: &mut Vec<ServerChannel>, server: &Candidate, connect: &C) -> usize
 where
     C: Fn(Candidate) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = io::Result<S>> + Send + 'static,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    if held.len() >= MOST {
-        let oldest = held.iter().enumerate().min_by_key(|(_, held)| held.used);
+    if channels.len() >= MOST {
+        let oldest = channels
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, channel)| channel.used);
         if let Some(oldest) = oldest.map(|(index, _)| index) {
-            held.swap_remove(oldest);
+            channels.swap_remove(oldest);
         }
     }
     let dial = Dial {
@@ -159,14 +171,14 @@ where
     };
     // The address is a name only: `dial` connects.
     let origin = Uri::from_static("http://rate-limit-service");
-    held.push(Held {
+    channels.push(ServerChannel {
         candidate: server.clone(),
         channel: Endpoint::from(origin).connect_with_connector_lazy(dial),
         used: Instant::now(),
         failed: None,
         late: 0,
     });
-    held.len() - 1
+    channels.len() - 1
 }
 
 /// Connects to one endpoint.

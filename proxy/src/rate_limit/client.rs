@@ -65,7 +65,7 @@ impl RateLimits {
         let Some(request) = question(limit, attributes) else {
             return RateLimitDecision::Allowed(RateLimitHeaders::default());
         };
-        let Ok(_place) = self.asking.try_acquire() else {
+        let Ok(_permit) = self.asking.try_acquire() else {
             return RateLimitDecision::Unavailable(RateLimitError::Busy);
         };
         let answer = async {

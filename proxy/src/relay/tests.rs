@@ -8,7 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::fixtures::{in_time, tcp_pair, tls_pair, tunnel_pair};
+use weft_testing::wait::in_time;
+
+use crate::fixtures::{tcp_pair, tls_pair, tunnel_pair};
 
 const NEVER: IdleTimeouts = IdleTimeouts {
     open: Duration::from_secs(3600),

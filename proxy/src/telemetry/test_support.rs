@@ -5,42 +5,80 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use weft_model::mesh::{Candidate, Transport};
 use weft_model::service::{Service, ServiceKind};
-use weft_model::workload::{
-    CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
-};
+use weft_model::workload::{Enrolment, Workload, WorkloadLabels, WorkloadUid};
 use weft_model::{NamespacedName, OriginalDestination};
 
+use super::connection_record::ConnectionRecord;
 use super::info::{ConnectionInfo, Hop, Peer, Security};
-use super::node_telemetry::Telemetry;
+use super::node_telemetry::{PodTelemetry, Telemetry};
 
 /// A pod of the Deployment `workload` in the namespace `shop`.
 pub(super) fn pod(name: &str, workload: &str) -> Arc<Workload> {
+    let uid = WorkloadUid::from(format!("uid-of-{name}").as_str());
+    let identity = format!("spiffe://cluster.local/ns/shop/sa/{workload}");
     Arc::new(Workload {
-        uid: WorkloadUid::from(format!("uid-of-{name}").as_str()),
         name: name.into(),
-        identity: format!("spiffe://cluster.local/ns/shop/sa/{workload}")
-            .parse()
-            .unwrap(),
         addresses: vec![[10, 244, 1, 2].into()],
-        node: "node-1".into(),
-        locality: Locality::default(),
         enrolment: Enrolment::Captured,
-        mtls_mode: Default::default(),
-        egress_mode: Default::default(),
-        exclusions: CaptureExclusions::default(),
-        network_namespace: "".into(),
         labels: WorkloadLabels {
             workload: workload.into(),
             app: workload.into(),
             version: "v1".into(),
         },
+        ..Workload::new(uid, identity.parse().unwrap(), "node-1")
     })
+}
+
+/// A client and a server of other nodes, and what the client's connections are recorded by.
+pub(super) struct Bed {
+    pub(super) telemetry: Telemetry,
+    pub(super) client: Arc<Workload>,
+    pub(super) server: Arc<Workload>,
+    pub(super) pod: PodTelemetry,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        let telemetry = Telemetry::default();
+        let (client, server) = (pod("client-1", "client"), pod("server-1", "server"));
+        Self {
+            pod: telemetry.for_pod(&client),
+            telemetry,
+            client,
+            server,
+        }
+    }
+
+    /// A connection to the server that is being made.
+    pub(super) fn start(&self) -> ConnectionRecord {
+        let info = outbound(&self.client, &self.server);
+        ConnectionRecord::start(&self.pod, info, Instant::now())
+    }
+
+    /// A connection to the server that is open.
+    pub(super) fn open(&self) -> ConnectionRecord {
+        let mut record = self.start();
+        record.opened(Duration::from_micros(7), None);
+        record
+    }
+
+    /// The sum of a counter's series that have all of these labels; `None` when there is
+    /// none.
+    pub(super) fn counted(&self, name: &str, labels: &[&str]) -> Option<u64> {
+        counted(&self.telemetry, name, labels)
+    }
+
+    /// The sum of a counter's series.
+    pub(super) fn total(&self, name: &str) -> u64 {
+        self.counted(name, &[]).unwrap_or_default()
+    }
 }
 
 fn address(last: u8, port: u16) -> SocketAddr {

@@ -4,55 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_model::workload::Workload;
-
 use super::connection_record::ConnectionRecord;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
-use super::node_telemetry::{PodTelemetry, Telemetry};
+use super::node_telemetry::PodTelemetry;
 use super::outcome::CloseReason;
-use super::test_support::{counted, inbound, outbound, pod};
+use super::test_support::{Bed, inbound, outbound, pod};
 
 const OPENED: &str = "istio_tcp_connections_opened_total";
 const CLOSED: &str = "istio_tcp_connections_closed_total";
 const SENT: &str = "istio_tcp_sent_bytes_total";
-
-struct Bed {
-    telemetry: Telemetry,
-    client: Arc<Workload>,
-    server: Arc<Workload>,
-    pod: PodTelemetry,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let telemetry = Telemetry::default();
-        let (client, server) = (pod("client-1", "client"), pod("server-1", "server"));
-        Self {
-            pod: telemetry.for_pod(&client),
-            telemetry,
-            client,
-            server,
-        }
-    }
-
-    fn start(&self) -> ConnectionRecord {
-        let info = outbound(&self.client, &self.server);
-        ConnectionRecord::start(&self.pod, info, Instant::now())
-    }
-
-    fn open(&self) -> ConnectionRecord {
-        open(&self.pod, outbound(&self.client, &self.server))
-    }
-
-    fn counted(&self, name: &str, labels: &[&str]) -> Option<u64> {
-        counted(&self.telemetry, name, labels)
-    }
-
-    fn total(&self, name: &str) -> u64 {
-        self.counted(name, &[]).unwrap_or_default()
-    }
-}
 
 fn open(pod: &PodTelemetry, info: Arc<ConnectionInfo>) -> ConnectionRecord {
     let mut record = ConnectionRecord::start(pod, info, Instant::now());

@@ -40,20 +40,20 @@ struct History {
 
 /// What a permit is for.
 #[derive(Clone, Copy, Debug)]
-enum PlaceKind {
+enum PermitKind {
     Connection,
     Request,
     Pending,
 }
 
-/// A place among what may be under way; given back when dropped.
+/// A permit among what may be under way; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct TrafficPermit(Option<HeldPlace>);
+pub(crate) struct TrafficPermit(Option<TakenPermit>);
 
 #[derive(Debug)]
-struct HeldPlace {
+struct TakenPermit {
     client: Arc<ServiceClient>,
-    kind: PlaceKind,
+    kind: PermitKind,
     /// What the circuit breaker wants to be told, and by which policy.
     probe: Option<(CircuitPermit, Arc<TrafficPolicy>)>,
 }
@@ -96,7 +96,7 @@ impl ServiceClient {
     ) -> Result<TrafficPermit, PolicyRefusal> {
         let limit = policy.and_then(|policy| policy.limits.requests);
         let admitted = self
-            .place(PlaceKind::Request, limit)
+            .permit(PermitKind::Request, limit)
             .and_then(|permit| self.pass_breaker(permit, policy, now))
             .and_then(|permit| self.count_request(permit, policy, now));
         admitted.inspect_err(|refused| self.count_refusal(*refused))
@@ -109,7 +109,7 @@ impl ServiceClient {
     ) -> Result<TrafficPermit, PolicyRefusal> {
         let limit = policy.and_then(|policy| policy.limits.connections);
         let admitted = self
-            .place(PlaceKind::Connection, limit)
+            .permit(PermitKind::Connection, limit)
             .and_then(|permit| self.pass_breaker(permit, policy, now));
         admitted.inspect_err(|refused| self.count_refusal(*refused))
     }
@@ -119,7 +119,7 @@ impl ServiceClient {
         policy: Option<&TrafficPolicy>,
     ) -> Result<TrafficPermit, PolicyRefusal> {
         let limit = policy.and_then(|policy| policy.limits.pending_requests);
-        let admitted = self.place(PlaceKind::Pending, limit);
+        let admitted = self.permit(PermitKind::Pending, limit);
         admitted.inspect_err(|refused| self.count_refusal(*refused))
     }
 
@@ -138,10 +138,10 @@ impl ServiceClient {
         self.metrics.count_faults(&self.service, injected);
     }
 
-    /// A place under a limit.
-    fn place(
+    /// A permit under a limit.
+    fn permit(
         self: &Arc<Self>,
-        kind: PlaceKind,
+        kind: PermitKind,
         limit: Option<u32>,
     ) -> Result<TrafficPermit, PolicyRefusal> {
         let more = |taken: u32| match limit {
@@ -150,15 +150,15 @@ impl ServiceClient {
         };
         let counter = self.counter(kind);
         match counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(TrafficPermit(Some(HeldPlace {
+            Ok(_) => Ok(TrafficPermit(Some(TakenPermit {
                 client: Arc::clone(self),
                 kind,
                 probe: None,
             }))),
             Err(_) => Err(match kind {
-                PlaceKind::Connection => PolicyRefusal::TooManyConnections,
-                PlaceKind::Request => PolicyRefusal::TooManyRequests,
-                PlaceKind::Pending => PolicyRefusal::TooManyPending,
+                PermitKind::Connection => PolicyRefusal::TooManyConnections,
+                PermitKind::Request => PolicyRefusal::TooManyRequests,
+                PermitKind::Pending => PolicyRefusal::TooManyPending,
             }),
         }
     }
@@ -221,11 +221,11 @@ impl ServiceClient {
         }
     }
 
-    fn counter(&self, kind: PlaceKind) -> &AtomicU32 {
+    fn counter(&self, kind: PermitKind) -> &AtomicU32 {
         match kind {
-            PlaceKind::Connection => &self.connections,
-            PlaceKind::Request => &self.requests,
-            PlaceKind::Pending => &self.pending,
+            PermitKind::Connection => &self.connections,
+            PermitKind::Request => &self.requests,
+            PermitKind::Pending => &self.pending,
         }
     }
 
@@ -246,7 +246,7 @@ impl TrafficPermit {
         Self(None)
     }
 
-    /// How it went, once: what a client that left would have got isn't told. The place is
+    /// How it went, once: what a client that left would have got isn't told. The permit is
     /// kept.
     pub(crate) fn record_result(&mut self, success: bool, now: Instant) {
         let Some(held) = &mut self.0 else { return };
@@ -266,7 +266,7 @@ impl TrafficPermit {
     }
 }
 
-impl Drop for HeldPlace {
+impl Drop for TakenPermit {
     fn drop(&mut self) {
         if let Some((permit, _)) = self.probe.take() {
             lock(&self.client.history).breaker.abandon(permit);

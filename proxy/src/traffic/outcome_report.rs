@@ -11,12 +11,12 @@ use super::endpoint_attempt::EndpointAttempt;
 /// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 const GRPC_FAILURES: [u16; 5] = [2, 4, 13, 14, 15];
 
-/// A request's places under the limits of its policies; given back when dropped.
+/// A request's permits under the limits of its policies; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct RequestPermits(Vec<TrafficPermit>);
 
 impl RequestPermits {
-    /// The places under each policy that holds for the request.
+    /// The permits under each policy that holds for the request.
     pub(crate) fn new(permits: Vec<TrafficPermit>) -> Self {
         Self(permits)
     }

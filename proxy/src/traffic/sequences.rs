@@ -90,9 +90,9 @@ fn write(shard: &RwLock<HashMap<RuleId, AtomicU64>>) -> StatesMut<'_> {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::route::{Parent, Route, RouteKey, RouteKind, Rule};
-    use weft_model::service::{Service, ServiceKind, ServicePort};
-    use weft_model::{Change, NamespacedName};
+    use weft_model::Change;
+    use weft_model::route::{RouteKind, Rule};
+    use weft_testing::fixtures;
 
     use super::*;
 
@@ -103,32 +103,14 @@ mod tests {
 
     /// A mesh with a route of one rule, and the rule's identity.
     fn mesh() -> (Mesh, RuleId) {
-        let key = NamespacedName::new("shop", "web");
         let mut mesh = Mesh::default();
-        mesh.apply(Change::Service(Service {
-            key: key.clone(),
-            hostname: "web.shop.svc".into(),
-            kind: ServiceKind::Headless,
-            ports: vec![ServicePort {
-                name: "".into(),
-                port: 80,
-                app_protocol: "".into(),
-            }],
-        }));
-        mesh.apply(Change::Route(Route {
-            key: RouteKey {
-                kind: RouteKind::Http,
-                name: key.clone(),
-            },
-            created: 0,
-            parents: vec![Parent {
-                service: key,
-                port: None,
-                section: None,
-            }],
-            hostnames: Vec::new(),
-            rules: vec![Rule::default()],
-        }));
+        mesh.apply(Change::Service(fixtures::service(
+            "web",
+            [10, 96, 0, 1],
+            "",
+        )));
+        let route = fixtures::route(RouteKind::Http, "web", vec![Rule::default()]);
+        mesh.apply(Change::Route(route));
         let rule = mesh.rules().next().unwrap().id;
         (mesh, rule)
     }
@@ -177,11 +159,8 @@ mod tests {
         let step = (sequences.next_number(rule) - before).rem_euclid(1.0);
         let golden_ratio = LowDiscrepancySequence::number(LowDiscrepancySequence::STEP);
         assert!((step - golden_ratio).abs() < 1e-9, "{step}");
-        let route = RouteKey {
-            kind: RouteKind::Http,
-            name: NamespacedName::new("shop", "web"),
-        };
-        mesh.apply(Change::RouteRemoved(route));
+        let route = fixtures::route(RouteKind::Http, "web", Vec::new());
+        mesh.apply(Change::RouteRemoved(route.key));
         sequences.forget_removed(&mesh);
         assert_eq!(len(&sequences), 0);
     }

@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use weft_model::mesh::{Candidate, Change, Transport};
 use weft_model::traffic::{Balancer, HashKey, LocalityPreference, OutlierDetection, TrafficPolicy};
 use weft_model::traffic::{CircuitBreaker, Fault, FaultKind, Limits, LocalRateLimit, RetryBudget};
-use weft_model::workload::{
-    CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
-};
-
+use weft_model::workload::{Locality, Workload, WorkloadUid};
 use weft_model::{Mesh, NamespacedName};
+use weft_testing::fixtures;
 
 use super::retention::RETENTION;
 use super::*;
@@ -32,21 +30,12 @@ fn web() -> NamespacedName {
 
 fn workload(name: &str, zone: &str) -> Arc<Workload> {
     Arc::new(Workload {
-        uid: WorkloadUid::from(name),
-        name: name.into(),
         identity: "spiffe://cluster.local/ns/shop/sa/app".parse().unwrap(),
-        addresses: Vec::new(),
-        node: format!("node-of-{name}").as_str().into(),
         locality: Locality {
             region: "eu".into(),
             zone: zone.into(),
         },
-        enrolment: Enrolment::Captured,
-        mtls_mode: Default::default(),
-        egress_mode: Default::default(),
-        exclusions: CaptureExclusions::default(),
-        network_namespace: "".into(),
-        labels: WorkloadLabels::default(),
+        ..fixtures::workload(name, [10, 0, 0, 1], &format!("node-of-{name}"))
     })
 }
 
@@ -203,7 +192,7 @@ fn the_breaker_opens_probes_and_closes_and_a_new_policy_finds_it_so() {
 }
 
 #[test]
-fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_place() {
+fn what_is_refused_for_another_reason_takes_no_probe_and_keeps_no_permit() {
     let mut bed = Bed::new(|policy| TrafficPolicy {
         circuit_breaker: Some(breaker()),
         limits: Limits {

@@ -42,7 +42,7 @@ impl UpstreamService {
         self.policy.as_deref()
     }
 
-    /// A place for one request, until it is dropped. How the request went is reported by
+    /// A permit for one request, until it is dropped. How the request went is reported by
     /// [`TrafficPermit::record_result`].
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl UpstreamService {
         }
     }
 
-    /// A place for one request that waits for a connection, until it is dropped.
+    /// A permit for one request that waits for a connection, until it is dropped.
     ///
     /// # Errors
     /// When as many wait as may.

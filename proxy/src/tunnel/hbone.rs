@@ -5,7 +5,7 @@
 //! * [`request`]: the CONNECT request, and what it says
 //! * `client`: an outgoing connection, shared by many tunnels
 //! * `server`: an accepted connection, and the requests that arrive on it
-//! * `stream`: the two halves of one tunnel, and its place on the connection
+//! * `stream`: the two halves of one tunnel, and its permit on the connection
 //! * `batch`: the writes of one turn, gathered
 //! * `limits`, `keepalive`: what else both sides have in common
 

@@ -123,7 +123,7 @@ impl TunnelPool {
         }
     }
 
-    /// A place on a connection to the peer, which is dialled where none has one.
+    /// A permit on a connection to the peer, which is dialled where none has one.
     async fn reserve(
         &self,
         sockets: &dyn Sockets,
@@ -181,7 +181,7 @@ impl TunnelPool {
 }
 
 impl PeerConnections {
-    /// A place on a live connection that was made with the current certificate; those
+    /// A permit on a live connection that was made with the current certificate; those
     /// of its predecessors take no new streams and end when they are unused.
     fn reserve(&self, certificate: &Certificate) -> Option<ReservedStream> {
         let mut live = self.lock();

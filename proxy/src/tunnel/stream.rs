@@ -16,7 +16,7 @@ use super::hbone::stream::{HboneHealth, HboneReceiver, HboneSender, HboneSlot};
 /// Bytes that one copying write hands to the tunnel at the most.
 const LARGEST_WRITE: usize = 64 * 1024;
 
-/// A carried connection. Dropped before both directions finished, it is reset; its place
+/// A carried connection. Dropped before both directions finished, it is reset; its permit
 /// on the tunnel's connection is given back either way.
 #[derive(Debug)]
 pub(crate) struct TunnelStream {
@@ -72,7 +72,7 @@ enum SenderHalf {
     Hbone(HboneSender),
 }
 
-/// A stream's place on its connection; free again when dropped.
+/// A stream's permit on its connection; free again when dropped.
 #[derive(Debug)]
 enum Slot {
     Hbone(HboneSlot),

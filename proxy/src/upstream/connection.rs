@@ -40,6 +40,6 @@ pub(crate) struct SameNodeSide {
     pub(crate) record: ConnectionRecord,
     /// Where requests on it are received; `None` on ports whose requests nobody looks at.
     pub(crate) receiver: Option<Arc<dyn RequestReceiver>>,
-    /// Its place among the receiving pod's connections.
+    /// Its permit under the limit of the receiving pod's connections.
     pub(crate) admission: Option<Admission>,
 }

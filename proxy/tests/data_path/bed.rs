@@ -6,133 +6,43 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
-};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
 use weft_model::ports::OUTBOUND_PORT;
-use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
-use weft_model::workload::{CaptureExclusions, Enrolment, Workload, WorkloadLabels, WorkloadUid};
-use weft_model::{Change, NamespacedName, OriginalDestination, SpiffeId};
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{Change, OriginalDestination, SpiffeId};
 use weft_proxy::identity::Certificate;
 use weft_proxy::listen::workers::Workers;
 use weft_proxy::sockets::{Purpose, Sockets};
 use weft_proxy::{IdleTimeouts, Node, PodProxy, Settings};
+use weft_testing::authority::{Authority, Leaf};
+use weft_testing::fixtures::{self, PORT, identity};
+use weft_testing::tcp::{self, fresh_address};
+use weft_testing::wait::wait_until;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Addresses of this process that no other test uses.
-pub(crate) fn fresh_address() -> Ipv4Addr {
-    static NEXT: AtomicU16 = AtomicU16::new(1);
-    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
-    Ipv4Addr::new(127, process, high, low)
+/// A good certificate of a workload.
+pub(crate) fn certificate(authority: &Authority, identity: &SpiffeId) -> Certificate {
+    certificate_that_says(authority, identity, &identity.to_string())
 }
 
-/// Polls until the condition holds.
-pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, polled)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-/// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut root = CertificateParams::default();
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        Arc::new(roots)
-    }
-
-    /// The root itself, X.509 in DER.
-    pub(crate) fn root(&self) -> Arc<[u8]> {
-        self.0.der().as_ref().into()
-    }
-
-    /// A certificate that says it is `name`, valid for an hour from `from`.
-    pub(crate) fn issue(&self, name: &str, from: SystemTime) -> (Arc<CertifiedKey>, SystemTime) {
-        let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::default();
-        let not_after = from + Duration::from_secs(3600);
-        (leaf.not_before, leaf.not_after) = (from.into(), not_after.into());
-        leaf.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
-        leaf.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let certificate = leaf.signed_by(&key, &self.0).unwrap().der().clone();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let key = aws_lc_rs::sign::any_ecdsa_type(&key).unwrap();
-        (
-            Arc::new(CertifiedKey::new(vec![certificate], key)),
-            not_after,
-        )
-    }
-
-    /// What a web server of that name uses.
-    pub(crate) fn web_server(&self, name: &str) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = leaf.signed_by(&key, &self.0).unwrap().der().clone();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key);
-        Arc::new(config.unwrap())
-    }
-
-    /// What a web client uses that trusts this authority only.
-    pub(crate) fn web_client(&self) -> Arc<ClientConfig> {
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots())
-            .with_no_client_auth();
-        Arc::new(config)
-    }
-
-    /// A good certificate of a workload.
-    pub(crate) fn certificate(&self, identity: &SpiffeId) -> Certificate {
-        self.certificate_that_says(identity, &identity.to_string())
-    }
-
-    /// A certificate filed under an identity that says something else.
-    pub(crate) fn certificate_that_says(&self, identity: &SpiffeId, name: &str) -> Certificate {
-        let (key, not_after) = self.issue(name, SystemTime::now() - Duration::from_secs(60));
-        let (identity, roots, serial) = (identity.clone(), self.roots(), String::new());
-        Certificate {
-            key,
-            identity,
-            roots,
-            not_after,
-            serial,
-        }
+/// A certificate filed under an identity that says something else.
+pub(crate) fn certificate_that_says(
+    authority: &Authority,
+    identity: &SpiffeId,
+    name: &str,
+) -> Certificate {
+    let issued = authority.issue(&Leaf::uri(name));
+    Certificate {
+        key: issued.certified_key(),
+        identity: identity.clone(),
+        roots: authority.roots(),
+        not_after: issued.not_after,
+        serial: String::new(),
     }
 }
 
@@ -145,6 +55,27 @@ pub(crate) struct HostSockets {
     pub(crate) dials: Mutex<HashMap<u16, usize>>,
     /// Clients that the application was told of.
     pub(crate) shown: Mutex<Vec<SocketAddr>>,
+}
+
+impl HostSockets {
+    /// Sockets of a pod with this address.
+    pub(crate) fn new(address: Ipv4Addr) -> Self {
+        Self {
+            address,
+            originals: Mutex::default(),
+            dials: Mutex::default(),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// A connection of the pod's application to `destination`, as if captured.
+    pub(crate) async fn connect(&self, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let client = socket.local_addr()?;
+        self.originals.lock().unwrap().insert(client, destination);
+        socket.connect((self.address, OUTBOUND_PORT).into()).await
+    }
 }
 
 impl Sockets for HostSockets {
@@ -202,15 +133,20 @@ impl Pod {
 
     /// A connection of the pod's application to `destination`, as if captured.
     pub(crate) async fn connect(&self, destination: SocketAddr) -> io::Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        let client = socket.local_addr()?;
-        self.sockets
-            .originals
-            .lock()
-            .unwrap()
-            .insert(client, destination);
-        socket.connect((self.address(), OUTBOUND_PORT).into()).await
+        self.sockets.connect(destination).await
+    }
+
+    /// The pod's application: what it does with each connection.
+    pub(crate) async fn serve<F>(
+        &self,
+        port: u16,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> SocketAddr
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(self.at(port)).await.unwrap();
+        tcp::serve(listener, serve)
     }
 
     pub(crate) fn dials(&self, port: u16) -> usize {
@@ -244,6 +180,11 @@ impl Bed {
         }
     }
 
+    /// The root of its authority, DER.
+    pub(crate) fn root(&self) -> Arc<[u8]> {
+        self.authority.root().as_ref().into()
+    }
+
     pub(crate) fn node(&mut self, name: &'static str) -> &TestNode {
         self.nodes.entry(name).or_insert_with(|| {
             let settings = Settings {
@@ -269,10 +210,21 @@ impl Bed {
             .for_each(|node| node.node.store.apply([change.clone()]));
     }
 
+    /// Waits until one line of a node's metrics has all of these parts: clients hear of
+    /// their connections' end before that is counted.
+    pub(crate) async fn counts(&self, node: &str, parts: &[&str]) {
+        let has_all = |line: &str| parts.iter().all(|part| line.contains(part));
+        wait_until(&format!("{parts:?}"), || {
+            let text = self.nodes[node].node.telemetry.encode().unwrap();
+            text.lines().any(has_all)
+        })
+        .await;
+    }
+
     /// Starts a captured pod on a node with a good certificate.
     pub(crate) fn pod(&mut self, node: &'static str, name: &str) -> Pod {
         let identity = identity(name);
-        let certificate = self.authority.certificate(&identity);
+        let certificate = certificate(&self.authority, &identity);
         self.pod_with(node, name, certificate)
     }
 
@@ -286,27 +238,14 @@ impl Bed {
         let workload = Workload {
             uid: WorkloadUid::from(format!("{name}-{address}").as_str()),
             name: name.into(),
-            identity: identity(name),
-            addresses: vec![address.into()],
-            node: node.into(),
-            enrolment: Enrolment::Captured,
             mtls_mode: MtlsMode::Permissive,
-            egress_mode: Default::default(),
-            exclusions: CaptureExclusions::default(),
-            locality: Default::default(),
-            network_namespace: "".into(),
-            labels: WorkloadLabels::default(),
+            ..fixtures::workload(name, address, node)
         };
         self.node(node)
             .node
             .certificates
             .publish(Arc::new(certificate));
-        let sockets = Arc::new(HostSockets {
-            address,
-            originals: Mutex::default(),
-            dials: Mutex::default(),
-            shown: Mutex::default(),
-        });
+        let sockets = Arc::new(HostSockets::new(address));
         self.tell(&Change::Workload(workload.clone()));
         let workload = Arc::new(workload);
         let TestNode { node, workers } = self.node(node);
@@ -350,37 +289,19 @@ impl Bed {
         port: u16,
         endpoints: &[(IpAddr, Option<&Pod>)],
     ) -> SocketAddr {
-        let (key, address) = (
-            NamespacedName::new("default", name),
-            IpAddr::from(fresh_address()),
-        );
-        self.tell(&Change::Service(Service {
-            key: key.clone(),
-            hostname: name.into(),
-            kind: ServiceKind::ClusterIp(vec![address]),
-            ports: vec![ServicePort {
-                name: "".into(),
-                port: 80,
-                app_protocol: app_protocol.into(),
-            }],
-        }));
-        for (address, pod) in endpoints {
-            self.tell(&Change::Endpoint(Endpoint {
-                key: EndpointKey {
-                    service: key.clone(),
-                    address: *address,
-                },
-                workload: pod.map(|pod| pod.workload.uid.clone()),
-                ports: vec![(80, port)],
-                ready: true,
-            }));
+        let address = fresh_address();
+        self.tell(&Change::Service(fixtures::service(
+            name,
+            address,
+            app_protocol,
+        )));
+        for (endpoint, pod) in endpoints {
+            let uid = pod.map(|pod| &pod.workload.uid);
+            let endpoint = fixtures::endpoint(name, *endpoint, port, uid);
+            self.tell(&Change::Endpoint(endpoint));
         }
-        (address, 80).into()
+        (address, PORT).into()
     }
-}
-
-pub(crate) fn identity(name: &str) -> SpiffeId {
-    SpiffeId::new("cluster.local".parse().unwrap(), "default", name).unwrap()
 }
 
 /// Counts what happens in tasks.

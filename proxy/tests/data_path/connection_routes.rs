@@ -2,57 +2,45 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use weft_model::route::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
-use weft_model::{Change, NamespacedName};
+use weft_model::Change;
+use weft_model::route::{Backend, BackendTarget, Route, RouteKey, RouteKind, Rule};
+use weft_testing::fixtures::{self, named};
+use weft_testing::tls;
+use weft_testing::wait::DEADLINE;
 
 use crate::application;
-use crate::bed::{Bed, DEADLINE, Pod, wait_until};
+use crate::bed::{Bed, Pod};
 
 /// A backend with a weight; one that leads nowhere without a name.
 type Share = (Option<&'static str>, u32);
 
 fn route(kind: RouteKind, name: &str, hostnames: &[&str], shares: &[Share]) -> Change {
-    let backends = shares.iter().map(|(service, weight)| Backend {
-        target: match service {
-            Some(service) => BackendTarget::Service {
-                service: NamespacedName::new("default", service),
-                port: 80,
-            },
-            None => BackendTarget::Invalid {
-                reason: "Service default/none not found".into(),
-            },
+    let invalid = BackendTarget::Invalid {
+        reason: "Service default/none not found".into(),
+    };
+    let backends = shares.iter().map(|(service, weight)| match service {
+        Some(service) => fixtures::backend(service, *weight),
+        None => Backend {
+            target: invalid.clone(),
+            ..fixtures::backend("none", *weight)
         },
-        weight: *weight,
-        filters: Vec::new(),
     });
     let rule = Rule {
-        name: "".into(),
-        matches: Vec::new(),
-        filters: Vec::new(),
         backends: backends.collect(),
-        timeouts: Default::default(),
-        retry: None,
-        session: None,
+        ..Rule::default()
     };
     Change::Route(Route {
         key: RouteKey {
             kind,
-            name: NamespacedName::new("default", name),
+            name: named(name),
         },
-        created: 0,
-        parents: vec![Parent {
-            service: NamespacedName::new("default", "front"),
-            port: None,
-            section: None,
-        }],
         hostnames: hostnames.iter().map(|name| (*name).into()).collect(),
-        rules: vec![rule],
+        ..fixtures::route(kind, "front", vec![rule])
     })
 }
 
@@ -81,13 +69,9 @@ async fn heard(connecting: std::io::Result<TcpStream>) -> String {
     }
 }
 
-async fn wait_flags(bed: &mut Bed, flag: &str, count: usize) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    let wanted = format!("response_flags=\"{flag}\"}} {count}");
-    wait_until(&wanted, || {
-        node.telemetry.encode().unwrap().contains(&wanted)
-    })
-    .await;
+async fn flagged(bed: &Bed, flag: &str, count: usize) {
+    let (flag, count) = (format!("response_flags=\"{flag}\""), format!("}} {count}"));
+    bed.counts("node-1", &[&flag, &count]).await;
 }
 
 #[tokio::test]
@@ -110,13 +94,13 @@ async fn a_tcp_route_shares_connections_by_weight_and_refuses_those_of_an_invali
         let count = seen[name];
         assert!(count.abs_diff(share) <= CONNECTIONS / 100, "{seen:?}");
     }
-    wait_flags(&mut bed, "NO_BACKEND", seen[""]).await;
+    flagged(&bed, "NO_BACKEND", seen[""]).await;
 }
 
 /// A pod that ends TLS itself as `name` and says it inside, behind a service.
 async fn tls_backend(bed: &mut Bed, service: &'static str, name: &'static str) -> Pod {
     let pod = bed.pod("node-2", service);
-    let acceptor = TlsAcceptor::from(bed.authority.web_server(name));
+    let acceptor = TlsAcceptor::from(tls::web_server(&bed.authority, name));
     let serve = move |stream| {
         let accepting = acceptor.accept(stream);
         async move {
@@ -138,7 +122,7 @@ async fn asked(
     to: SocketAddr,
     name: ServerName<'static>,
 ) -> Option<String> {
-    let connector = TlsConnector::from(bed.authority.web_client());
+    let connector = TlsConnector::from(tls::web_client(&bed.authority));
     let answered = async {
         let stream = client.connect(to).await.ok()?;
         let mut stream = connector.connect(name, stream).await.ok()?;
@@ -175,7 +159,7 @@ async fn a_tls_route_passes_connections_on_by_server_name_and_refuses_other_name
         let answer = asked(&bed, &client, front, name.try_into().unwrap()).await;
         assert_eq!(answer, None, "{name}");
     }
-    wait_flags(&mut bed, "NO_MATCHING_SNI", refused.len()).await;
+    flagged(&bed, "NO_MATCHING_SNI", refused.len()).await;
 }
 
 #[tokio::test]
@@ -188,8 +172,8 @@ async fn what_is_no_tls_does_not_get_past_a_tls_route() {
     let mut stream = client.connect(front).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert_eq!(heard(Ok(stream)).await, "");
-    wait_flags(&mut bed, "BAD_CLIENT_HELLO", 1).await;
+    flagged(&bed, "BAD_CLIENT_HELLO", 1).await;
     // Nor does one that says nothing, for longer than a handshake may take.
     assert_eq!(heard(client.connect(front).await).await, "");
-    wait_flags(&mut bed, "CLIENT_HELLO_TIMEOUT", 1).await;
+    flagged(&bed, "CLIENT_HELLO_TIMEOUT", 1).await;
 }

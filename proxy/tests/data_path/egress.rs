@@ -7,39 +7,36 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_model::Change;
 use weft_model::egress::EgressMode;
 use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
 use weft_model::workload::Workload;
-use weft_model::{Change, NamespacedName};
+use weft_testing::authority::Authority;
+use weft_testing::fixtures::named;
+use weft_testing::tcp::{self, echo, exchange, fresh_address};
+use weft_testing::tls;
+use weft_testing::wait::DEADLINE;
 
-use crate::bed::{Authority, Bed, DEADLINE, Pod, fresh_address, wait_until};
-use crate::{echo, exchange};
+use crate::bed::{Bed, Pod};
 
 /// A server outside the mesh.
 async fn outside<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind((fresh_address(), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
-        }
-    });
-    address
+    tcp::serve(tcp::listen().await, serve)
 }
 
 /// A server outside the mesh that echoes inside TLS, as somebody of that name.
 async fn outside_by_tls(authority: &Authority, name: &str) -> SocketAddr {
-    let acceptor = TlsAcceptor::from(authority.web_server(name));
+    let acceptor = TlsAcceptor::from(tls::web_server(authority, name));
     outside(move |stream| {
         let accepting = acceptor.accept(stream);
         async move {
-            let Ok(stream) = accepting.await else { return };
-            let (mut read, mut write) = tokio::io::split(stream);
-            let _ = tokio::io::copy(&mut read, &mut write).await;
-            let _ = write.shutdown().await;
+            // Clients may be refused.
+            if let Ok(stream) = accepting.await {
+                echo(stream).await;
+            }
         }
     })
     .await
@@ -48,7 +45,7 @@ async fn outside_by_tls(authority: &Authority, name: &str) -> SocketAddr {
 /// An external service with one port, for the clients of these tests.
 fn external(host: &str, port: u16, protocol: ExternalProtocol, to: SocketAddr) -> ExternalService {
     ExternalService {
-        key: NamespacedName::new("default", "external"),
+        key: named("external"),
         is_mesh_wide: false,
         hosts: vec![host.parse().unwrap()],
         addresses: Vec::new(),
@@ -89,11 +86,6 @@ async fn is_refused(client: &Pod, to: SocketAddr) -> bool {
     !matches!(read.expect("neither answered nor refused"), Ok(1..))
 }
 
-async fn wait_metric(bed: &mut Bed, wanted: &str) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    wait_until(wanted, || node.telemetry.encode().unwrap().contains(wanted)).await;
-}
-
 #[tokio::test]
 async fn plaintext_to_an_external_service_leaves_as_tls() {
     let mut bed = Bed::new();
@@ -105,7 +97,7 @@ async fn plaintext_to_an_external_service_leaves_as_tls() {
     );
     bed.tell(&Change::ExternalService(ExternalService {
         tls: Some(Arc::new(TlsOrigination {
-            roots: vec![bed.authority.root()],
+            roots: vec![bed.root()],
             ..Default::default()
         })),
         ..service
@@ -121,7 +113,8 @@ async fn plaintext_to_an_external_service_leaves_as_tls() {
         let end = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await;
         assert_eq!(end.unwrap().unwrap(), 0);
     }
-    wait_metric(&mut bed, "destination_service=\"pay.example\"").await;
+    bed.counts("node-1", &["destination_service=\"pay.example\""])
+        .await;
 }
 
 #[tokio::test]
@@ -134,7 +127,7 @@ async fn bulk_goes_through_originated_tls_whole() {
         server,
         external("pay.example", 80, ExternalProtocol::Tcp, server),
     );
-    let roots = vec![bed.authority.root()];
+    let roots = vec![bed.root()];
     let tls = Some(Arc::new(TlsOrigination {
         roots,
         ..Default::default()
@@ -161,7 +154,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
     let stranger = Authority::new();
-    let good = bed.authority.root();
+    let good = bed.root();
     let mut refused = 0;
     for (what, authority, roots, names, goes) in [
         ("as it is", &bed.authority, vec![&good], vec![], true),
@@ -202,7 +195,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
     for server in [other, plain] {
         let service = external("pay.example", 80, ExternalProtocol::Tcp, server);
         let service = at(server, service);
-        let roots = vec![bed.authority.root()];
+        let roots = vec![bed.root()];
         let tls = Some(Arc::new(TlsOrigination {
             roots,
             ..Default::default()
@@ -212,7 +205,7 @@ async fn an_external_service_that_is_someone_else_gets_nothing() {
         refused += 1;
     }
     let counted = format!("response_flags=\"TLS_FAILURE\"}} {refused}");
-    wait_metric(&mut bed, &counted).await;
+    bed.counts("node-1", &[&counted]).await;
 }
 
 #[tokio::test]
@@ -244,7 +237,8 @@ async fn what_is_not_registered_is_refused_where_only_that_may_be_reached() {
         is_refused(&client, (known.ip(), 9).into()).await,
         "a port that is not declared"
     );
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 2").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 2"])
+        .await;
     // An endpoint that is no pod is the cluster's own, such as an API server.
     for to in [known, web, endpoint, pod] {
         let mut stream = client.connect(to).await.unwrap();
@@ -258,7 +252,7 @@ async fn what_is_not_registered_is_refused_where_only_that_may_be_reached() {
 
 /// What an echo inside TLS answers, when it proves that name.
 async fn by_name(bed: &Bed, client: &Pod, to: SocketAddr, name: &'static str) -> Option<Vec<u8>> {
-    let connector = TlsConnector::from(bed.authority.web_client());
+    let connector = TlsConnector::from(tls::web_client(&bed.authority));
     let answered = async {
         let stream = client.connect(to).await.ok()?;
         let mut stream = connector
@@ -291,14 +285,15 @@ async fn an_external_service_is_known_by_its_server_name_and_is_where_it_says() 
     // A good name does not open the door to a bad one, nor to none.
     assert_eq!(by_name(&bed, &client, dialled, "pay.example").await, None);
     assert!(is_refused(&client, dialled).await);
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 2").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 2"])
+        .await;
 }
 
 #[tokio::test]
 async fn an_external_service_without_endpoints_is_where_dns_says() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
-    let acceptor = TlsAcceptor::from(bed.authority.web_server("localhost"));
+    let acceptor = TlsAcceptor::from(tls::web_server(&bed.authority, "localhost"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let server = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -331,7 +326,7 @@ async fn a_plaintext_request_is_known_by_its_host_and_leaves_as_tls() {
     bed.tell(&Change::ExternalService(ExternalService {
         endpoints: vec![server.ip()],
         tls: Some(Arc::new(TlsOrigination {
-            roots: vec![bed.authority.root()],
+            roots: vec![bed.root()],
             ..Default::default()
         })),
         ..external("pay.example", 80, ExternalProtocol::Http, server)
@@ -347,7 +342,8 @@ async fn a_plaintext_request_is_known_by_its_host_and_leaves_as_tls() {
         .await;
     let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1])).await;
     assert!(!matches!(read.unwrap(), Ok(1..)));
-    wait_metric(&mut bed, "response_flags=\"EGRESS_DENIED\"} 1").await;
+    bed.counts("node-1", &["response_flags=\"EGRESS_DENIED\"} 1"])
+        .await;
 }
 
 #[tokio::test]

@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,157 +15,41 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use weft_model::Change;
 use weft_model::route::filter::{HeaderModifier, Mirror, PathModifier, Rewrite};
 use weft_model::route::matching::{PathMatch, RequestMatch};
 use weft_model::route::{
-    Backend, BackendTarget, Filter, Parent, Retry, Route, RouteKey, RouteKind, Rule,
-    SessionCarrier, SessionPersistence, Timeouts,
+    Backend, BackendTarget, Filter, Retry, RouteKind, Rule, SessionCarrier, SessionPersistence,
+    Timeouts,
 };
-use weft_model::{Change, NamespacedName};
+use weft_model::service::EndpointKey;
+use weft_testing::fixtures::{self, backend, below, named, rule};
+use weft_testing::tcp::{echo, exchange};
+use weft_testing::wait::{DEADLINE, wait_until};
+use weft_testing::web::{WebServer, status, text};
 
-use super::bed::{Bed, DEADLINE, Pod, wait_until};
-
-/// What a server saw.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) path: String,
-    version: Version,
-    pub(super) headers: HeaderMap,
-    body: Bytes,
-}
+use super::bed::{Bed, Pod};
 
 /// A web server in a pod.
-pub(super) struct Web {
-    pub(super) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    pub(super) connections: Arc<AtomicUsize>,
-}
-
-impl Web {
-    pub(super) fn count(&self) -> usize {
-        self.seen.lock().unwrap().len()
-    }
-
-    pub(super) fn last(&self) -> Seen {
-        self.seen.lock().unwrap().last().unwrap().clone()
-    }
-}
-
-/// Serves HTTP/1 and HTTP/2. `answer` gets the number of the request, from 0.
-pub(super) async fn web(
+pub(super) async fn web<B: Into<Bytes> + 'static>(
     pod: &Pod,
-    answer: impl Fn(usize, &Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
-) -> Web {
-    let listener = TcpListener::bind((pod.address(), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (seen, connections) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::default());
-    let web = Web {
-        address,
-        seen: Arc::clone(&seen),
-        connections: Arc::clone(&connections),
-    };
-    let answer = Arc::new(answer);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::Relaxed);
-            let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                async move {
-                    let (head, body) = request.into_parts();
-                    let now = Seen {
-                        path: head.uri.path_and_query().unwrap().to_string(),
-                        version: head.version,
-                        headers: head.headers,
-                        body: body.collect().await.unwrap().to_bytes(),
-                    };
-                    let number = {
-                        let mut seen = seen.lock().unwrap();
-                        seen.push(now.clone());
-                        seen.len() - 1
-                    };
-                    Ok::<_, Infallible>(answer(number, &now))
-                }
-            });
-            tokio::spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let _ = builder
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    });
-    web
-}
-
-pub(super) fn named(name: &'static str) -> impl Fn(usize, &Seen) -> Response<Full<Bytes>> {
-    move |_, _| Response::new(Full::new(Bytes::from_static(name.as_bytes())))
-}
-
-fn status(status: u16) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response
+    respond: impl Fn(usize, &Request<Bytes>) -> Response<B> + Send + Sync + 'static,
+) -> WebServer {
+    let listener = TcpListener::bind(pod.at(0)).await.unwrap();
+    WebServer::start(listener, respond)
 }
 
 /// A service of one web server in a pod.
-fn service(bed: &Bed, name: &str, web: &Web, pod: &Pod) -> SocketAddr {
+fn service(bed: &Bed, name: &str, web: &WebServer, pod: &Pod) -> SocketAddr {
     bed.service(name, web.address.port(), &[(web.address.ip(), Some(pod))])
-}
-
-fn backend(service: &str, weight: u32) -> Backend {
-    Backend {
-        target: BackendTarget::Service {
-            service: NamespacedName::new("default", service),
-            port: 80,
-        },
-        weight,
-        filters: Vec::new(),
-    }
-}
-
-fn rule(backends: Vec<Backend>) -> Rule {
-    Rule {
-        name: "".into(),
-        matches: vec![RequestMatch::default()],
-        filters: Vec::new(),
-        backends,
-        timeouts: Timeouts::default(),
-        retry: None,
-        session: None,
-    }
-}
-
-fn below(path: &str, rule: Rule) -> Rule {
-    let matches = vec![RequestMatch {
-        path: PathMatch::Prefix(path.into()),
-        ..Default::default()
-    }];
-    Rule { matches, ..rule }
 }
 
 /// Attaches rules to a service.
 fn route(bed: &Bed, kind: RouteKind, service: &str, rules: Vec<Rule>) {
-    let parent = Parent {
-        service: NamespacedName::new("default", service),
-        port: None,
-        section: None,
-    };
-    bed.tell(&Change::Route(Route {
-        key: RouteKey {
-            kind,
-            name: NamespacedName::new("default", service),
-        },
-        created: 0,
-        parents: vec![parent],
-        hostnames: Vec::new(),
-        rules,
-    }));
+    bed.tell(&Change::Route(fixtures::route(kind, service, rules)));
 }
 
 /// A client's connection of HTTP/1.
@@ -219,7 +101,7 @@ async fn read(response: Response<Incoming>) -> Answer {
 async fn canary(bed: &mut Bed) -> (Pod, Pod, Pod, SocketAddr) {
     let client = bed.pod("node-1", "client");
     let (one, two) = (bed.pod("node-2", "one"), bed.pod("node-1", "two"));
-    let (web_one, web_two) = (web(&one, named("one")).await, web(&two, named("two")).await);
+    let (web_one, web_two) = (web(&one, text("one")).await, web(&two, text("two")).await);
     let address = service(bed, "web", &web_one, &one);
     service(bed, "v1", &web_one, &one);
     service(bed, "v2", &web_two, &two);
@@ -260,7 +142,7 @@ async fn connections_are_used_again_and_never_by_another_pod() {
     let mut bed = Bed::new();
     let (client, other) = (bed.pod("node-1", "client"), bed.pod("node-1", "other"));
     let server = bed.pod("node-2", "server");
-    let web = web(&server, named("server")).await;
+    let web = web(&server, text("server")).await;
     let address = service(&bed, "web", &web, &server);
     route(
         &bed,
@@ -276,18 +158,14 @@ async fn connections_are_used_again_and_never_by_another_pod() {
         }
     }
     assert_eq!(web.count(), 20);
-    assert_eq!(
-        web.connections.load(Ordering::Relaxed),
-        2,
-        "one for each pod"
-    );
+    assert_eq!(web.connections(), 2, "one for each pod");
 }
 
 #[tokio::test]
 async fn rules_change_requests_and_what_no_rule_is_for_is_not_found() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, named("server")).await;
+    let web = web(&server, text("server")).await;
     let address = service(&bed, "web", &web, &server);
     let set = |name: &'static str, value: &'static str| HeaderModifier {
         set: vec![(name.parse().unwrap(), value.parse().unwrap())],
@@ -318,9 +196,9 @@ async fn rules_change_requests_and_what_no_rule_is_for_is_not_found() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "server"));
     assert_eq!(answer.headers["x-answered"], "yes");
     let seen = web.last();
-    assert_eq!(seen.path, "/v2/items?page=2");
-    assert_eq!(seen.headers["host"], "inner.example");
-    assert_eq!(seen.headers["x-version"], "2");
+    assert_eq!(seen.uri(), "/v2/items?page=2");
+    assert_eq!(seen.headers()["host"], "inner.example");
+    assert_eq!(seen.headers()["x-version"], "2");
     // The same connection of the client, other rules.
     let answer = connection.get("/apis").await;
     assert_eq!(answer.status, 404);
@@ -354,7 +232,7 @@ async fn a_changed_route_takes_effect_on_open_connections() {
 async fn http2_stays_http2_and_grpc_is_refused_in_its_own_words() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, named("server")).await;
+    let web = web(&server, text("server")).await;
     let address = service(&bed, "web", &web, &server);
     let path = PathMatch::Grpc {
         service: Some("shop.Basket".into()),
@@ -384,10 +262,10 @@ async fn http2_stays_http2_and_grpc_is_refused_in_its_own_words() {
     assert_eq!(answer.body, "server");
     let seen = web.last();
     assert_eq!(
-        (seen.version, &seen.body[..]),
+        (seen.version(), &seen.body()[..]),
         (Version::HTTP_2, &b"hello"[..])
     );
-    assert_eq!(seen.headers["te"], "trailers");
+    assert_eq!(seen.headers()["te"], "trailers");
     let answer = ask("/shop.Till/Pay").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     assert_eq!(answer.headers["grpc-status"], "12");
@@ -446,7 +324,7 @@ async fn an_answer_comes_before_the_end_of_a_body_that_nobody_reads() {
 async fn a_client_that_still_sends_is_not_reset_for_an_early_answer() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, named("server")).await;
+    let web = web(&server, text("server")).await;
     let address = service(&bed, "web", &web, &server);
     let only = below("/only", rule(vec![backend("web", 1)]));
     route(&bed, RouteKind::Http, "web", vec![only]);
@@ -480,7 +358,7 @@ async fn failed_requests_are_tried_again_with_their_body() {
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
     let web = web(&server, |number, _| match number {
         0 | 1 => status(503),
-        _ => named("at last")(number, &dummy()),
+        _ => Response::new("at last"),
     })
     .await;
     let address = service(&bed, "web", &web, &server);
@@ -502,33 +380,21 @@ async fn failed_requests_are_tried_again_with_their_body() {
         .await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "at last"));
     assert_eq!(web.count(), 3);
-    let all = web.seen.lock().unwrap().clone();
-    assert!(
-        all.iter().all(|seen| &seen.body[..] == b"keep me"),
-        "{all:?}"
-    );
+    let all = web.requests();
+    assert!(all.iter().all(|seen| seen.body() == "keep me"), "{all:?}");
     // What is more than is kept goes once.
-    web.seen.lock().unwrap().clear();
+    web.forget_requests();
     let large = Bytes::from(vec![b'x'; 200 * 1024]);
     let answer = connection.ask(post("/", large.clone())).await;
     assert_eq!((answer.status, web.count()), (503, 1));
-    assert_eq!(web.last().body, large);
-    web.seen.lock().unwrap().clear();
+    assert_eq!(web.last().body(), &large);
+    web.forget_requests();
     let answer = connection.ask(post("/once", Bytes::new())).await;
     assert_eq!(
         (answer.status, web.count()),
         (503, 1),
         "nobody asked for retries"
     );
-}
-
-fn dummy() -> Seen {
-    Seen {
-        path: String::new(),
-        version: Version::HTTP_11,
-        headers: HeaderMap::new(),
-        body: Bytes::new(),
-    }
 }
 
 #[tokio::test]
@@ -567,7 +433,7 @@ async fn copies_get_the_same_body_and_never_the_word() {
         bed.pod("node-2", "server"),
         bed.pod("node-2", "shadow"),
     );
-    let web_server = web(&server, named("server")).await;
+    let web_server = web(&server, text("server")).await;
     let web_shadow = web(&shadow, |_, _| status(500)).await;
     let address = service(&bed, "web", &web_server, &server);
     service(&bed, "shadow", &web_shadow, &shadow);
@@ -585,14 +451,11 @@ async fn copies_get_the_same_body_and_never_the_word() {
         let request = request.body(Full::new(body.clone())).unwrap();
         assert_eq!(connection.ask(request).await.body, "server");
     }
-    wait_until("the copies", || web_shadow.count() >= 19).await;
-    assert!(
-        web_shadow.count() <= 21,
-        "half of them: {}",
-        web_shadow.count()
-    );
-    let copies = web_shadow.seen.lock().unwrap().clone();
-    assert!(copies.iter().all(|seen| seen.body == body));
+    // Half of them; wherever the rule's sequence begins, at most two more or fewer.
+    wait_until("the copies", || web_shadow.count() >= 18).await;
+    assert!(web_shadow.count() <= 22, "{}", web_shadow.count());
+    let copies = web_shadow.requests();
+    assert!(copies.iter().all(|seen| *seen.body() == body));
 }
 
 #[tokio::test]
@@ -600,7 +463,7 @@ async fn a_session_stays_with_its_endpoint() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
     let (one, two) = (bed.pod("node-2", "one"), bed.pod("node-2", "two"));
-    let (web_one, web_two) = (web(&one, named("one")).await, web(&two, named("two")).await);
+    let (web_one, web_two) = (web(&one, text("one")).await, web(&two, text("two")).await);
     let address = service(&bed, "web", &web_one, &one);
     service(&bed, "v1", &web_one, &one);
     service(&bed, "v2", &web_two, &two);
@@ -646,7 +509,7 @@ async fn a_connection_may_change_its_protocol() {
         assert!(head.contains("connection: upgrade"), "{head}");
         let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello";
         stream.write_all(switch).await.unwrap();
-        super::echo(stream).await;
+        echo(stream).await;
     })
     .await;
     let endpoints = [(address.ip(), Some(&server))];
@@ -714,7 +577,7 @@ async fn change_protocol(request: &str) -> (String, TcpStream, [Pod; 2], Bed) {
             format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-body: {body}\r\n\r\n")
         };
         stream.write_all(answer.as_bytes()).await.unwrap();
-        super::echo(stream).await;
+        echo(stream).await;
     })
     .await;
     let endpoints = [(address.ip(), Some(&server))];
@@ -732,7 +595,7 @@ async fn connect_leads_to_the_other_end() {
     let request = "CONNECT other:80 HTTP/1.1\r\nHost: other:80\r\n\r\n";
     let (head, mut stream, _pods, _bed) = change_protocol(request).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert_eq!(super::exchange(&mut stream, "PRI * x").await, "PRI * x");
+    assert_eq!(exchange(&mut stream, "PRI * x").await, "PRI * x");
 }
 
 #[tokio::test]
@@ -742,7 +605,7 @@ async fn the_body_of_a_request_for_another_protocol_arrives() {
     let (head, mut stream, _pods, _bed) = change_protocol(request).await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(head.contains("x-body: {\"\"}"), "{head}");
-    assert_eq!(super::exchange(&mut stream, "ls -l").await, "ls -l");
+    assert_eq!(exchange(&mut stream, "ls -l").await, "ls -l");
 }
 
 #[tokio::test]
@@ -762,7 +625,7 @@ async fn what_is_no_http_goes_through_a_routed_port_whoever_speaks_first() {
         let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
         let greeting = super::application(&server, async |mut stream: TcpStream| {
             stream.write_all(b"220 ready\r\n").await.unwrap();
-            super::echo(stream).await;
+            echo(stream).await;
         })
         .await;
         let endpoints = [(greeting.ip(), Some(&server))];
@@ -778,10 +641,7 @@ async fn what_is_no_http_goes_through_a_routed_port_whoever_speaks_first() {
         let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut greeted));
         read.await.expect("stalled").unwrap();
         assert_eq!(&greeted, b"220 ready\r\n");
-        assert_eq!(
-            super::exchange(&mut stream, "helo me\r\n").await,
-            "helo me\r\n"
-        );
+        assert_eq!(exchange(&mut stream, "helo me\r\n").await, "helo me\r\n");
     }
 }
 
@@ -790,10 +650,7 @@ async fn connections_end_with_their_endpoint() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
     let (near, far) = (bed.pod("node-1", "near"), bed.pod("node-2", "far"));
-    let (web_near, web_far) = (
-        web(&near, named("near")).await,
-        web(&far, named("far")).await,
-    );
+    let (web_near, web_far) = (web(&near, text("near")).await, web(&far, text("far")).await);
     let address = service(&bed, "web", &web_near, &near);
     service(&bed, "v1", &web_near, &near);
     service(&bed, "v2", &web_far, &far);
@@ -806,8 +663,8 @@ async fn connections_end_with_their_endpoint() {
     assert_eq!(near.proxy.open_connections(), 1);
     assert_eq!(far.proxy.open_connections(), 1);
     for (name, web) in [("v1", &web_near), ("v2", &web_far), ("web", &web_near)] {
-        bed.tell(&Change::EndpointRemoved(weft_model::service::EndpointKey {
-            service: NamespacedName::new("default", name),
+        bed.tell(&Change::EndpointRemoved(EndpointKey {
+            service: named(name),
             address: web.address.ip(),
         }));
     }

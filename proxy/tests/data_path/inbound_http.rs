@@ -2,8 +2,6 @@
 //! come, and passed on as they are.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,32 +10,24 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weft_testing::tcp::{echo, exchange};
+use weft_testing::wait::DEADLINE;
+use weft_testing::web::{WebServer, text};
 
-use super::bed::{Bed, DEADLINE, Pod, wait_until};
-use super::http::{Client, Web, get, named, web};
-use super::{application, echo, exchange};
+use super::application;
+use super::bed::{Bed, Pod};
+use super::http::{Client, get, web};
 
 /// A client on `node-1`, a web server `web` on `node`, and its service's address; the port
 /// is declared as HTTP.
-async fn served(bed: &mut Bed, node: &'static str) -> (Pod, Pod, Web, SocketAddr) {
+async fn served(bed: &mut Bed, node: &'static str) -> (Pod, Pod, WebServer, SocketAddr) {
     // A node hears of what is told after it is there.
     bed.node(node);
     let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
-    let web = web(&server, named("hello")).await;
+    let web = web(&server, text("hello")).await;
     let endpoints = [(web.address.ip(), Some(&server))];
     let address = bed.service_that_declares("http", "web", web.address.port(), &endpoints);
     (client, server, web, address)
-}
-
-/// Waits until one line of a node's metrics has all of these parts.
-async fn counts(bed: &mut Bed, node: &'static str, parts: &[&str]) {
-    let node = Arc::clone(&bed.node(node).node);
-    wait_until(&format!("{parts:?}"), || {
-        let text = node.telemetry.encode().unwrap();
-        text.lines()
-            .any(|line| parts.iter().all(|part| line.contains(part)))
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -50,7 +40,7 @@ async fn requests_are_reported_by_both_sides_whatever_is_between_them() {
             let answer = connection.get("/a?b=c").await;
             assert_eq!((answer.status, &*answer.body), (200, "hello"));
         }
-        assert_eq!(web.last().path, "/a?b=c");
+        assert_eq!(web.last().uri(), "/a?b=c");
         for (reporting, reporter) in [("node-1", "source"), (node, "destination")] {
             let reporter = format!("reporter=\"{reporter}\"");
             let parts = [
@@ -64,14 +54,14 @@ async fn requests_are_reported_by_both_sides_whatever_is_between_them() {
                 "response_code=\"200\"",
                 "} 3",
             ];
-            counts(&mut bed, reporting, &parts).await;
+            bed.counts(reporting, &parts).await;
         }
         let lasted = [
             "istio_request_duration_milliseconds_count{",
             "\"destination\"",
             "} 3",
         ];
-        counts(&mut bed, node, &lasted).await;
+        bed.counts(node, &lasted).await;
     }
 }
 
@@ -83,7 +73,7 @@ async fn each_clients_connection_keeps_one_of_its_own_to_the_application() {
     for _ in 0..5 {
         assert_eq!(connection.get("/").await.status, 200);
     }
-    assert_eq!(web.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(web.connections(), 1);
 }
 
 #[tokio::test]
@@ -117,9 +107,9 @@ async fn http2_arrives_as_http2_and_grpc_keeps_its_trailers() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
     let web = web(&server, |_, seen| {
-        assert_eq!(seen.headers["te"], "trailers");
+        assert_eq!(seen.headers()["te"], "trailers");
         let response = Response::builder().header("grpc-status", "0");
-        response.body(Full::default()).unwrap()
+        response.body("").unwrap()
     })
     .await;
     let endpoints = [(web.address.ip(), Some(&server))];
@@ -142,7 +132,7 @@ async fn http2_arrives_as_http2_and_grpc_keeps_its_trailers() {
         "grpc_response_status=\"0\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
@@ -160,7 +150,7 @@ async fn bytes_on_a_port_that_was_declared_as_http_are_carried_as_they_are() {
         "\"destination\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
@@ -182,14 +172,14 @@ async fn what_two_servers_may_read_differently_is_refused_by_the_receiving_side_
         "response_flags=\"REQUEST_FRAMING\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
 }
 
 #[tokio::test]
 async fn a_port_that_nobody_declared_is_not_looked_at() {
     let mut bed = Bed::new();
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, named("hello")).await;
+    let web = web(&server, text("hello")).await;
     let endpoints = [(web.address.ip(), Some(&server))];
     let address = bed.service("web", web.address.port(), &endpoints);
     let mut connection = Client::connect(&client, address).await;
@@ -200,7 +190,7 @@ async fn a_port_that_nobody_declared_is_not_looked_at() {
         "\"destination\"",
         "} 1",
     ];
-    counts(&mut bed, "node-2", &parts).await;
+    bed.counts("node-2", &parts).await;
     let text = super::metrics(&mut bed, "node-2");
     assert!(!text.contains("istio_requests_total{"), "{text}");
 }

@@ -15,44 +15,26 @@ mod http;
 mod inbound_http;
 mod policies;
 mod refusals;
+mod sidecar;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bed::{Bed, Counter, DEADLINE, Pod, fresh_address, wait_until};
+use bed::{Bed, Counter, Pod};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use weft_model::ports::HBONE_PORT;
+use weft_testing::tcp::{self, echo, exchange, fresh_address};
+use weft_testing::wait::{DEADLINE, wait_until};
 
 /// An application in a pod: what it does with each connection.
 async fn application<F>(pod: &Pod, serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind((pod.address(), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
-        }
-    });
-    address
-}
-
-async fn echo(mut stream: TcpStream) {
-    let (mut read, mut write) = stream.split();
-    let _ = tokio::io::copy(&mut read, &mut write).await;
-    let _ = write.shutdown().await;
-}
-
-async fn exchange(stream: &mut TcpStream, text: &str) -> String {
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = vec![0; text.len()];
-    let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await;
-    read.expect("no answer in time").unwrap();
-    String::from_utf8(answer).unwrap()
+    pod.serve(0, serve).await
 }
 
 fn metrics(bed: &mut Bed, node: &'static str) -> String {
@@ -129,9 +111,7 @@ async fn a_connection_on_the_same_node_is_handed_over_without_a_tunnel() {
 async fn what_is_outside_the_mesh_is_reached_as_the_application_asked() {
     let mut bed = Bed::new();
     let client = bed.pod("node-1", "client");
-    let listener = TcpListener::bind((fresh_address(), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { echo(listener.accept().await.unwrap().0).await });
+    let address = tcp::serve(tcp::listen().await, echo);
     let mut stream = client.connect(address).await.unwrap();
     assert_eq!(exchange(&mut stream, "plain").await, "plain");
 }
@@ -305,12 +285,7 @@ async fn connections_spread_over_the_endpoints_of_a_service() {
     let servers = [bed.pod("node-2", "a"), bed.pod("node-2", "b")];
     let port = 18_080;
     for server in &servers {
-        let listener = TcpListener::bind(server.at(port)).await.unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
-            }
-        });
+        server.serve(port, echo).await;
     }
     let endpoints = servers
         .each_ref()

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use weft_model::Change;
 use weft_model::traffic::{
     Balancer, CircuitBreaker, HashKey, Limits, OutlierDetection, TrafficPolicy,
 };
-use weft_model::{Change, NamespacedName};
+use weft_testing::fixtures::named;
+use weft_testing::tcp::{echo, exchange, fresh_address};
+use weft_testing::wait::{DEADLINE, wait_until};
 
-use crate::bed::{Bed, DEADLINE, Pod, fresh_address, wait_until};
-use crate::{application, echo, exchange};
+use crate::application;
+use crate::bed::{Bed, Pod};
 
 fn policy(bed: &Bed, change: impl FnOnce(TrafficPolicy) -> TrafficPolicy) {
-    let policy = TrafficPolicy::new(NamespacedName::new("default", "web"));
+    let policy = TrafficPolicy::new(named("web"));
     bed.tell(&Change::TrafficPolicy(Box::new(change(policy))));
 }
 
@@ -29,13 +32,6 @@ async fn is_served(client: &Pod, service: SocketAddr) -> Option<TcpStream> {
     };
     let answer = tokio::time::timeout(DEADLINE, asked).await;
     answer.expect("no answer in time").ok().map(|_| stream)
-}
-
-/// A client hears of its connection's end before that is counted.
-async fn counts(bed: &mut Bed, series: &str) {
-    let node = Arc::clone(&bed.node("node-1").node);
-    let there = || node.telemetry.encode().unwrap().contains(series);
-    wait_until(series, there).await;
 }
 
 #[tokio::test]
@@ -54,8 +50,10 @@ async fn a_connection_over_the_limit_is_refused_and_another_takes_its_place() {
     });
     let first = is_served(&client, service).await.expect("the first");
     assert!(is_served(&client, service).await.is_none());
-    counts(&mut bed, "response_flags=\"TOO_MANY_CONNECTIONS\"").await;
-    counts(&mut bed, "reason=\"TOO_MANY_CONNECTIONS\"").await;
+    bed.counts("node-1", &["response_flags=\"TOO_MANY_CONNECTIONS\""])
+        .await;
+    bed.counts("node-1", &["reason=\"TOO_MANY_CONNECTIONS\""])
+        .await;
     // What is no Service isn't counted, nor limited.
     assert!(is_served(&client, address).await.is_some());
     drop(first);
@@ -90,7 +88,8 @@ async fn an_endpoint_that_takes_no_connections_is_ejected() {
         assert_eq!(exchange(&mut stream, "hello").await, "hello");
     }
     assert_eq!(client.dials(address.port()), 3, "and never again");
-    counts(&mut bed, "weft_endpoint_ejections_total{").await;
+    bed.counts("node-1", &["weft_endpoint_ejections_total{"])
+        .await;
 }
 
 #[tokio::test]
@@ -114,7 +113,7 @@ async fn the_breaker_opens_for_connections_too() {
         assert!(is_served(&client, service).await.is_none());
     }
     assert_eq!(client.dials(18_081), 2, "and then none was tried");
-    counts(&mut bed, "reason=\"CIRCUIT_OPEN\"").await;
+    bed.counts("node-1", &["reason=\"CIRCUIT_OPEN\""]).await;
 }
 
 #[tokio::test]
@@ -124,14 +123,7 @@ async fn a_source_is_kept_with_its_endpoint() {
     let servers = [bed.pod("node-2", "a"), bed.pod("node-2", "b")];
     let port = 18_082;
     for server in &servers {
-        let listener = tokio::net::TcpListener::bind(server.at(port))
-            .await
-            .unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(echo(stream));
-            }
-        });
+        server.serve(port, echo).await;
     }
     let endpoints = servers
         .each_ref()

@@ -50,7 +50,30 @@ impl MeshBuilder {
     /// service's and the pods'.
     #[must_use]
     pub fn service(
+        self,
+        name: &str,
+        cluster_ips: &[&str],
+        app: &str,
+        ports: &[(u16, u16)],
+    ) -> Self {
+        self.service_of_protocol("tcp", name, cluster_ips, app, ports)
+    }
+
+    /// Adds a service whose ports are declared as HTTP.
+    #[must_use]
+    pub fn http_service(
+        self,
+        name: &str,
+        cluster_ips: &[&str],
+        app: &str,
+        ports: &[(u16, u16)],
+    ) -> Self {
+        self.service_of_protocol("http", name, cluster_ips, app, ports)
+    }
+
+    fn service_of_protocol(
         mut self,
+        protocol: &'static str,
         name: &str,
         cluster_ips: &[&str],
         app: &str,
@@ -63,6 +86,7 @@ impl MeshBuilder {
             cluster_ips,
             app,
             ports,
+            protocol,
         });
         self
     }

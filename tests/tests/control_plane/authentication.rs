@@ -5,14 +5,13 @@ use std::time::Instant;
 use serde_json::json;
 use tonic::Code;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_of_a_running_agent_speaks_for_its_node_and_no_other_token_does() {
     let bed = Bed::new();
     let control_plane = bed.start("a");
-    let agent = async |node: &str, token: &str| Agent::new(&bed, &control_plane, node, token).await;
+    let agent = async |node: &str, token: &str| bed.agent(&control_plane, node, token).await;
     let good = bed.agent_token("node-1");
     let mut stream = agent("node-1", &good).await.subscribe().await.unwrap();
     stream.synchronize().await;
@@ -64,7 +63,7 @@ async fn a_node_gets_certificates_for_the_enrolled_pods_that_run_on_it_only() {
     control_plane.wait_for_workload(&db, "enrolment", "Pending");
 
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let answer = agent.sign("spiffe://cluster.local/ns/shop/sa/web").await;
     let answer = answer.unwrap();
     assert_eq!((answer.chain.len(), answer.roots.len()), (1, 1));

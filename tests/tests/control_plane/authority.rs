@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
+use weft_testing::authority::Authority;
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 const IDENTITY: &str = "spiffe://cluster.local/ns/shop/sa/default";
@@ -28,7 +27,7 @@ async fn replicas_that_start_at_once_share_one_root_and_one_of_them_leads() {
     // Each of them proves itself by that root.
     let token = bed.agent_token("node-1");
     for replica in &replicas {
-        let agent = Agent::new(&bed, replica, "node-1", &token).await;
+        let agent = bed.agent(replica, "node-1", &token).await;
         agent.subscribe().await.unwrap().synchronize().await;
     }
 
@@ -71,22 +70,12 @@ struct Plugged {
 
 impl Plugged {
     fn new(name: &str) -> Self {
-        let params = |name: &str| {
-            let mut params = CertificateParams::default();
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            params.distinguished_name.push(DnType::CommonName, name);
-            params
-        };
-        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let root_params = params(&format!("{name} root"));
-        let root = root_params.self_signed(&root_key).unwrap().pem();
-        let issuer = Issuer::new(root_params, root_key);
-        let certificate = params(name).signed_by(&key, &issuer).unwrap().pem();
+        let root = Authority::new();
+        let below = root.subordinate(name);
         Self {
-            root,
-            certificate,
-            key: key.serialize_pem(),
+            root: root.root_pem().to_owned(),
+            certificate: below.certificate_pem,
+            key: below.key_pem,
         }
     }
 
@@ -116,7 +105,7 @@ async fn an_intermediate_authority_is_taken_replaced_live_and_kept_when_the_next
         first.root.trim()
     );
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     // The leaf, and what leads from it to the root.
     let answer = agent.sign(IDENTITY).await.unwrap();
     assert_eq!((answer.chain.len(), answer.roots.len()), (2, 1));
@@ -147,5 +136,5 @@ async fn an_intermediate_authority_is_taken_replaced_live_and_kept_when_the_next
     let next = agent.sign(IDENTITY).await.unwrap();
     assert_ne!(next.roots, answer.roots);
     // The control plane itself proves who it is by the new root, at once.
-    Agent::new(&bed, &control_plane, "node-1", &token).await;
+    bed.agent(&control_plane, "node-1", &token).await;
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use weft_testing::agent::{FakeAgent, connect};
 use weft_tests::cluster::{ApiServer, Binaries, Endpoint, Identity, Kubectl};
 use weft_tests::process::Process;
 use weft_tests::wait_for;
@@ -180,6 +181,17 @@ impl Bed {
         }
     }
 
+    /// The agent of a node, connected with that token.
+    pub(crate) async fn agent(
+        &self,
+        control_plane: &ControlPlane,
+        node: &str,
+        token: &str,
+    ) -> FakeAgent {
+        let connected = control_plane.agent(&self.roots(), node, token).await;
+        connected.unwrap()
+    }
+
     /// The roots that agents trust, PEM.
     pub(crate) fn roots(&self) -> Vec<u8> {
         let path = [
@@ -210,6 +222,18 @@ impl Bed {
 }
 
 impl ControlPlane {
+    /// An agent that trusts these roots, PEM.
+    pub(crate) async fn agent(
+        &self,
+        roots: &[u8],
+        node: &str,
+        token: &str,
+    ) -> Result<FakeAgent, tonic::transport::Error> {
+        let address = format!("https://127.0.0.1:{}", self.port);
+        let channel = connect(&address, "weft-control-plane.weft-system.svc", roots).await?;
+        Ok(FakeAgent::new(channel, node, Some(token)))
+    }
+
     pub(crate) fn wait_until_ready(&self) {
         wait_for("a control plane that is ready", LIMIT, || {
             match self.get("/readyz") {

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use weft_proto::v1::{CaptureState, Enrolment};
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 fn condition(bed: &Bed, pod: &str) -> Option<Value> {
@@ -33,7 +32,7 @@ async fn a_scheduled_pod_is_told_at_once_and_captured_for_every_replica_once_its
     let (first, second) = (bed.start("a"), bed.start("b"));
     bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &first, "node-1", &token).await;
+    let agent = bed.agent(&first, "node-1", &token).await;
     let mut stream = agent.subscribe().await.unwrap();
     stream.synchronize().await;
 
@@ -45,7 +44,7 @@ async fn a_scheduled_pod_is_told_at_once_and_captured_for_every_replica_once_its
 
     // Whoever doesn't run the pod has no say.
     let token = bed.agent_token("node-2");
-    let foreign = Agent::new(&bed, &second, "node-2", &token).await;
+    let foreign = bed.agent(&second, "node-2", &token).await;
     let mut elsewhere = foreign.subscribe().await.unwrap();
     elsewhere.synchronize().await;
     elsewhere.report(&uid, CaptureState::Captured, "").await;

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use weft_proto::v1::resource::Resource;
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 fn service(namespace: &str, spec: &Value) -> String {
@@ -69,7 +68,7 @@ async fn an_external_service_is_told_to_agents_and_says_so() {
         .unwrap();
     }
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let all = agent.subscribe().await.unwrap().synchronize().await;
     let externals = all.into_iter().filter_map(|one| match one.resource {
         Some(Resource::ExternalService(service)) => Some((service.namespace, service.mesh_wide)),

@@ -7,7 +7,6 @@
     reason = "tests"
 )]
 
-mod agent;
 mod authentication;
 mod authority;
 mod bed;

@@ -3,14 +3,13 @@
 use serde_json::json;
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, ControlPlane, LIMIT};
 
 const IDENTITY: &str = "spiffe://cluster.local/ns/shop/sa/default";
 
 /// Whether a replica proves itself by this root.
 async fn proves_itself(control_plane: &ControlPlane, root: &str, token: &str) -> bool {
-    let agent = Agent::trusting(root.as_bytes(), control_plane, "node-1", token);
+    let agent = control_plane.agent(root.as_bytes(), "node-1", token);
     agent.await.is_ok()
 }
 
@@ -56,7 +55,7 @@ async fn every_replica_follows_a_root_rotation_from_step_to_step() {
     let new = roots.replace(old.trim(), "");
     for replica in &replicas {
         replica.wait_for_workload(&uid, "enrolment", "Pending");
-        let agent = Agent::new(&bed, replica, "node-1", &token).await;
+        let agent = bed.agent(replica, "node-1", &token).await;
         let answer = agent.sign(IDENTITY).await.unwrap();
         assert_eq!((answer.chain.len(), answer.roots.len()), (1, 2));
         assert!(!proves_itself(replica, &new, &token).await);
@@ -88,7 +87,7 @@ async fn every_replica_follows_a_root_rotation_from_step_to_step() {
         3,
         "no old key is left"
     );
-    let agent = Agent::new(&bed, &replicas[0], "node-1", &token).await;
+    let agent = bed.agent(&replicas[0], "node-1", &token).await;
     assert_eq!(agent.sign(IDENTITY).await.unwrap().roots.len(), 1);
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use weft_proto::v1::{Resource, resource};
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 
 fn policy(name: &str, spec: &Value) -> String {
@@ -57,7 +56,7 @@ async fn agents_are_told_of_the_oldest_policy_of_a_service_and_every_author_of_h
     let control_plane = bed.start("a");
     bed.namespace("shop", &json!({}));
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let mut stream = agent.subscribe().await.unwrap();
     stream.synchronize().await;
 

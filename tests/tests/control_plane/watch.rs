@@ -6,7 +6,6 @@ use serde_json::json;
 use weft_tests::cluster::Endpoint;
 use weft_tests::wait_for;
 
-use crate::agent::Agent;
 use crate::bed::{Bed, LIMIT};
 use crate::forwarder::Forwarder;
 
@@ -26,7 +25,7 @@ async fn nothing_is_lost_while_the_api_server_is_away_and_nothing_is_told_twice(
         .collect();
     let control_plane = bed.start_at("a", &endpoint);
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let mut stream = agent.subscribe().await.unwrap();
     let all = stream.synchronize().await;
     for uid in &pods {
@@ -93,7 +92,7 @@ async fn endpoints_follow_their_slices() {
     bed.kubectl().apply(&service.to_string()).unwrap();
     slice(true);
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let mut stream = agent.subscribe().await.unwrap();
     let name = "shop/web/10.244.1.7";
     wait_for("the endpoint", LIMIT, || {
@@ -127,7 +126,7 @@ async fn a_pod_is_where_its_node_says_it_is() {
     bed.namespace("shop", &json!({}));
     let uid = bed.pod("shop", "web", "node-1", "default");
     let token = bed.agent_token("node-1");
-    let agent = Agent::new(&bed, &control_plane, "node-1", &token).await;
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
     let mut stream = agent.subscribe().await.unwrap();
     for zone in ["eu-west-1a", "eu-west-1b"] {
         let node = json!({

@@ -135,6 +135,7 @@ fn traffic_goes_on_without_the_control_plane_and_changes_arrive_once_it_is_back(
         cluster_ips: vec!["10.96.0.99".into()],
         app: "web".into(),
         ports: vec![(80, 8080)],
+        protocol: "tcp",
     };
     mesh.apply_service(&late).unwrap();
     mesh.apply_pod(PodSpec::new("web-3", 1)).unwrap();

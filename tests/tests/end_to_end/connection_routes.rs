@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use weft_testing::authority::Authority;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
 use weft_tests::wait_for;
 
-use super::egress::{acceptor, root, serve};
+use super::egress::{acceptor, serve};
 use super::{LIMIT, address, curl, serve_web};
 
 /// The Service that clients connect to. It has no endpoint of its own.
@@ -85,14 +86,14 @@ const B: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r
 #[test]
 fn a_tls_route_passes_connections_on_by_server_name_without_ending_their_tls() {
     let mesh = bed(443);
-    let root = root();
+    let authority = Authority::new();
     for (pod, name, text) in [("a", "a.example.org", A), ("b", "b.example.org", B)] {
         let namespace = mesh.pod(pod).unwrap().host.namespace();
         let at = address(&mesh, pod, 8080);
-        serve(namespace, at, Some(acceptor(&root, name)), text);
+        serve(namespace, at, Some(acceptor(&authority, name)), text);
     }
     let roots = mesh.directory().join("roots.pem");
-    std::fs::write(&roots, root.pem()).unwrap();
+    std::fs::write(&roots, authority.root_pem()).unwrap();
     // The client verifies the server's own certificate.
     let ask = |name: &str| {
         let (url, resolve) = (format!("https://{name}/"), format!("{name}:443:{FRONT}"));

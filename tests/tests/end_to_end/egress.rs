@@ -1,15 +1,14 @@
 //! What is outside the cluster: who may reach it, and what becomes of connections there.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use weft_testing::authority::Authority;
+use weft_testing::tcp::serve_on_thread;
+use weft_testing::tls::web_server;
 use weft_tests::mesh::Mesh;
 use weft_tests::netns::Namespace;
 use weft_tests::wait_until;
@@ -41,26 +40,24 @@ pub(crate) fn serve(
     text: &'static str,
 ) {
     let listener = namespace.run(|| std::net::TcpListener::bind(address));
-    let listener = listener.unwrap().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let tls = tls.clone();
-                // Clients that go away are what the tests are about.
-                tokio::spawn(async move {
-                    match tls {
-                        None => answer(&mut stream, text).await,
-                        Some(tls) => answer(&mut tls.accept(stream).await?, text).await,
-                    }
-                });
-            }
-        });
+    serve_on_thread(listener.unwrap().unwrap(), move |stream| {
+        let tls = tls.clone();
+        async move {
+            // Clients that go away are what the tests are about.
+            let _ = answer_to(stream, tls, text).await;
+        }
     });
+}
+
+async fn answer_to(
+    mut stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    text: &str,
+) -> std::io::Result<()> {
+    match tls {
+        None => answer(&mut stream, text).await,
+        Some(tls) => answer(&mut tls.accept(stream).await?, text).await,
+    }
 }
 
 async fn answer<S>(stream: &mut S, text: &str) -> std::io::Result<()>
@@ -77,27 +74,9 @@ where
     stream.shutdown().await
 }
 
-/// A certificate authority.
-pub(crate) fn root() -> CertifiedIssuer<'static, KeyPair> {
-    let mut root = CertificateParams::default();
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // Whom a certificate is from is told by name, too.
-    root.distinguished_name.push(DnType::CommonName, "root");
-    CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap()
-}
-
 /// TLS as a server of that name speaks it.
-pub(crate) fn acceptor(root: &CertifiedIssuer<'static, KeyPair>, name: &str) -> TlsAcceptor {
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, root).unwrap().der().clone();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf], key);
-    TlsAcceptor::from(Arc::new(config.unwrap()))
+pub(crate) fn acceptor(authority: &Authority, name: &str) -> TlsAcceptor {
+    TlsAcceptor::from(web_server(authority, name))
 }
 
 fn registered_only(mesh: &Mesh, only: bool) {
@@ -166,15 +145,15 @@ fn only_what_is_registered_is_reached_where_a_namespace_says_so() {
 #[test]
 fn plaintext_to_an_external_service_leaves_as_tls_and_only_to_whom_it_was_meant_for() {
     let mesh = shop().start().unwrap();
-    let root = root();
-    let acceptor = acceptor(&root, "fabric.example");
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority, "fabric.example");
     let server = serve_outside(&mesh, 8443, Some(acceptor));
     let dialled = fabric(&mesh, 8080);
     let service = |host: &str| {
         json!({
             "hosts": [host], "addresses": [server.ip()],
             "ports": [{ "number": 8080, "protocol": "TCP", "targetPort": 8443 }],
-            "tls": { "mode": "Originate", "caCertificates": root.pem() },
+            "tls": { "mode": "Originate", "caCertificates": authority.root_pem() },
         })
     };
     external(&mesh, &service("fabric.example"));

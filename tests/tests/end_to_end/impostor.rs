@@ -1,10 +1,11 @@
 //! A peer that isn't who it should be: whoever answers at a workload's address has to
 //! prove that workload's identity, before the first byte goes there.
 
+use weft_testing::authority::{Authority, Credential};
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
 
-use super::tls::{Authority, Leaf, Presented, serve_tunnels};
+use super::hbone::{authority, leaf, serve_tunnels};
 use super::{LIMIT, address};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nanything";
@@ -18,12 +19,12 @@ fn orphaned() -> (Mesh, Authority) {
         .start()
         .unwrap();
     mesh.kill_agent(2).unwrap();
-    let authority = Authority::of(&mesh);
+    let authority = authority(&mesh);
     (mesh, authority)
 }
 
 /// What the client gets when that is presented at the pod's address.
-fn ask(mesh: &Mesh, presented: &Presented) -> weft_tests::Result<String> {
+fn ask(mesh: &Mesh, presented: &Credential) -> weft_tests::Result<String> {
     let namespace = mesh.pod("web").unwrap().host.namespace();
     serve_tunnels(namespace, address(mesh, "web", 15008), presented, ANSWER);
     let url = format!("http://{}/", address(mesh, "web", 8080));
@@ -34,14 +35,14 @@ fn ask(mesh: &Mesh, presented: &Presented) -> weft_tests::Result<String> {
 #[test]
 fn a_peer_with_the_workloads_own_identity_is_believed() {
     let (mesh, authority) = orphaned();
-    let presented = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/web"));
+    let presented = authority.issue(&leaf("web"));
     assert_eq!(ask(&mesh, &presented).unwrap(), "anything");
 }
 
 #[test]
 fn a_peer_with_another_workloads_identity_is_not_believed() {
     let (mesh, authority) = orphaned();
-    let presented = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/other"));
+    let presented = authority.issue(&leaf("other"));
     let answer = ask(&mesh, &presented);
     assert!(answer.is_err(), "{answer:?}");
     let record = mesh.wait_record(1, |record| record.flags != "-").unwrap();
@@ -61,12 +62,12 @@ fn a_peer_with_another_workloads_identity_is_not_believed() {
 
 #[test]
 fn a_peer_with_an_expired_certificate_or_a_strangers_is_not_believed() {
-    let leaf = Leaf::of("spiffe://cluster.local/ns/default/sa/web");
+    let leaf = leaf("web");
     let (mesh, authority) = orphaned();
-    let expired = authority.sign(&leaf.clone().valid_hours(-48, -24));
+    let expired = authority.issue(&leaf.clone().expired());
     assert!(ask(&mesh, &expired).is_err());
     let (mesh, _) = orphaned();
-    assert!(ask(&mesh, &Authority::stranger().sign(&leaf)).is_err());
+    assert!(ask(&mesh, &Authority::new().issue(&leaf)).is_err());
 }
 
 #[test]

@@ -12,13 +12,13 @@ mod agent;
 mod change;
 mod connection_routes;
 mod egress;
+mod hbone;
 mod impostor;
 mod load;
 mod refusal;
 mod requests;
 mod rotation;
 mod streams;
-mod tls;
 mod traffic;
 mod wire;
 

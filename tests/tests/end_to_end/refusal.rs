@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 
+use weft_testing::authority::{Authority, Credential, Leaf};
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
 use weft_tests::wait_until;
 
-use super::tls::{Authority, Leaf, Presented, open_tunnel};
+use super::hbone::{authority, leaf, open_tunnel};
 use super::{LIMIT, address, addresses, curl, serve_web, shop};
 
 #[test]
@@ -128,12 +129,12 @@ fn target() -> (Mesh, Authority) {
         .unwrap();
     mesh.serve("target", &["echo", "--listen", "[::]:9000"])
         .unwrap();
-    let authority = Authority::of(&mesh);
+    let authority = authority(&mesh);
     (mesh, authority)
 }
 
 /// Opens a tunnel to the target's echo server with that certificate.
-fn tunnel(mesh: &Mesh, presented: &Presented) -> Result<String, String> {
+fn tunnel(mesh: &Mesh, presented: Option<&Credential>) -> Result<String, String> {
     let (gateway, to) = (
         address(mesh, "target", 15008),
         address(mesh, "target", 9000),
@@ -150,14 +151,14 @@ fn tunnel(mesh: &Mesh, presented: &Presented) -> Result<String, String> {
 #[test]
 fn a_tunnel_with_a_certificate_of_the_mesh_is_served() {
     let (mesh, authority) = target();
-    let client = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
-    assert_eq!(tunnel(&mesh, &client), Ok("hello".to_owned()));
+    let client = authority.issue(&leaf("client"));
+    assert_eq!(tunnel(&mesh, Some(&client)), Ok("hello".to_owned()));
 }
 
 #[test]
 fn a_tunnel_without_a_certificate_is_refused() {
     let (mesh, _) = target();
-    let refused = tunnel(&mesh, &Presented::nothing());
+    let refused = tunnel(&mesh, None);
     assert!(refused.is_err(), "{refused:?}");
 }
 
@@ -166,11 +167,10 @@ fn a_certificate_of_another_trust_domain_is_refused() {
     let (mesh, authority) = target();
     // Signed by our own root, but naming another domain; and by a stranger's root,
     // naming ours.
-    let foreign = authority.sign(&Leaf::of("spiffe://other.example/ns/default/sa/client"));
-    let stranger =
-        Authority::stranger().sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    let foreign = authority.issue(&Leaf::uri("spiffe://other.example/ns/default/sa/client"));
+    let stranger = Authority::new().issue(&leaf("client"));
     for presented in [foreign, stranger] {
-        let refused = tunnel(&mesh, &presented);
+        let refused = tunnel(&mesh, Some(&presented));
         assert!(refused.is_err(), "{refused:?}");
     }
 }
@@ -178,12 +178,9 @@ fn a_certificate_of_another_trust_domain_is_refused() {
 #[test]
 fn an_expired_certificate_is_refused_and_so_is_one_that_is_not_valid_yet() {
     let (mesh, authority) = target();
-    let leaf = Leaf::of("spiffe://cluster.local/ns/default/sa/client");
-    for (from, until) in [(-48, -24), (24, 48)] {
-        let refused = tunnel(
-            &mesh,
-            &authority.sign(&leaf.clone().valid_hours(from, until)),
-        );
+    let client = leaf("client");
+    for leaf in [client.clone().expired(), client.not_yet_valid()] {
+        let refused = tunnel(&mesh, Some(&authority.issue(&leaf)));
         assert!(refused.is_err(), "{refused:?}");
     }
 }
@@ -195,17 +192,20 @@ fn a_certificate_without_a_workload_identity_is_refused() {
         "https://cluster.local/ns/default/sa/client",
         "spiffe://cluster.local/client",
     ] {
-        let refused = tunnel(&mesh, &authority.sign(&Leaf::of(name)));
+        let refused = tunnel(&mesh, Some(&authority.issue(&Leaf::uri(name))));
         assert!(refused.is_err(), "{name}: {refused:?}");
     }
-    let refused = tunnel(&mesh, &authority.sign(&Leaf::of_dns("client.default")));
+    let refused = tunnel(
+        &mesh,
+        Some(&authority.issue(&Leaf::server("client.default"))),
+    );
     assert!(refused.is_err(), "{refused:?}");
 }
 
 #[test]
 fn a_tunnel_to_an_address_that_is_not_the_pods_is_refused() {
     let (mesh, authority) = target();
-    let presented = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    let presented = authority.issue(&leaf("client"));
     let gateway = address(&mesh, "target", 15008);
     let elsewhere: [SocketAddr; 5] = [
         address(&mesh, "client", 8080),
@@ -217,12 +217,12 @@ fn a_tunnel_to_an_address_that_is_not_the_pods_is_refused() {
     ];
     let namespace = mesh.topology().fabric().namespace();
     for to in elsewhere {
-        let refused = open_tunnel(namespace, gateway, &presented, to, "hello");
+        let refused = open_tunnel(namespace, gateway, Some(&presented), to, "hello");
         let error = refused.unwrap_err();
         assert!(error.contains("400"), "{to}: {error}");
     }
     let to = address(&mesh, "target", 9000);
-    let served = open_tunnel(namespace, gateway, &presented, to, "hello");
+    let served = open_tunnel(namespace, gateway, Some(&presented), to, "hello");
     assert_eq!(served, Ok("hello".to_owned()));
 }
 

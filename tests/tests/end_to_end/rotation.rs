@@ -1,19 +1,20 @@
 //! One root after the other, while everything runs.
 
+use weft_testing::authority::Authority;
 use weft_tests::mesh::Mesh;
 use weft_tests::{wait_for, wait_until};
 
 use super::change::Traffic;
-use super::tls::{Authority, Leaf, open_tunnel};
+use super::hbone::{authority, leaf, open_tunnel};
 use super::{LIMIT, address, serve_web, shop};
 
 /// Whether web-2's proxy believes what this authority signs.
 fn is_believed(mesh: &Mesh, authority: &Authority) -> bool {
     let client = mesh.pod("client").unwrap().host.namespace();
-    let presented = authority.sign(&Leaf::of("spiffe://cluster.local/ns/default/sa/client"));
+    let presented = authority.issue(&leaf("client"));
     let gateway = address(mesh, "web-2", 15008);
     let to = address(mesh, "web-2", 9000);
-    open_tunnel(client, gateway, &presented, to, "hello").is_ok()
+    open_tunnel(client, gateway, Some(&presented), to, "hello").is_ok()
 }
 
 /// Takes a step as soon as the program lets us.
@@ -34,12 +35,12 @@ fn the_root_is_replaced_without_a_failed_request_and_the_old_one_refused_at_last
         .unwrap();
     let status = mesh.rotate_root("status").unwrap();
     assert!(status.contains("one root is trusted"), "{status}");
-    let old = Authority::of(&mesh);
+    let old = authority(&mesh);
     let traffic = Traffic::start(&mesh);
 
     mesh.rotate_root("start").unwrap();
     wait_for_step(&mesh, "switch");
-    let new = Authority::of(&mesh);
+    let new = authority(&mesh);
     assert!(is_believed(&mesh, &old), "leaves of the old one are in use");
     assert!(
         is_believed(&mesh, &new),

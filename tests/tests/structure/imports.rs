@@ -11,7 +11,7 @@ struct CrateRule {
     why: &'static str,
 }
 
-const CRATES: [CrateRule; 4] = [
+const CRATES: [CrateRule; 5] = [
     CrateRule {
         crates: &["aya", "aya-log"],
         // The latter for one trait, by a feature that only the former turns on.
@@ -25,8 +25,14 @@ const CRATES: [CrateRule; 4] = [
     },
     CrateRule {
         crates: &["h2"],
-        only: &["weft-proxy"],
+        // The latter plays the other end of tunnels.
+        only: &["weft-proxy", "weft-testing"],
         why: "tunnels and HTTP are the proxy's",
+    },
+    CrateRule {
+        crates: &["weft-testing"],
+        only: &[],
+        why: "it is for tests: a dev-dependency",
     },
     CrateRule {
         crates: &[
@@ -51,8 +57,9 @@ const CRATES: [CrateRule; 4] = [
 const MODEL: &[&str] = &["fastrand", "http", "regex", "thiserror"];
 
 /// Which of our own crates a crate may depend on.
-const OWN: [(&str, &[&str]); 7] = [
+const OWN: [(&str, &[&str]); 9] = [
     ("weft-model", &[]),
+    ("weft-http-guard", &[]),
     ("weft-admin", &[]),
     ("weft-ebpf-common", &[]),
     ("weft-proto", &["weft-model"]),
@@ -74,6 +81,16 @@ const OWN: [(&str, &[&str]); 7] = [
         "weft-control-plane",
         &["weft-admin", "weft-model", "weft-proto"],
     ),
+    ("weft-testing", &["weft-model", "weft-proto"]),
+];
+
+/// Which of our own crates have tests that may use `weft-testing`: those that it doesn't
+/// depend on itself, which would have themselves a second time, with other types.
+const TESTED: [&str; 4] = [
+    "weft-proxy",
+    "weft-node-agent",
+    "weft-control-plane",
+    "weft-tests",
 ];
 
 /// Files below one path that must not import files below another, both without extension.
@@ -244,10 +261,17 @@ fn crates_depend_on_what_they_may() {
             broken.extend(used.map(|used| format!("{name} depends on {used}: {}", rule.why)));
         }
         if let Some((_, allowed)) = OWN.iter().find(|(own, _)| own == name) {
-            let ours = dependencies.iter().filter(|used| used.starts_with("weft-"));
+            let of_tests = package.dev_dependencies.iter();
+            let of_tests = of_tests.filter(|used| *used != "weft-testing");
+            let ours = dependencies.iter().chain(of_tests);
+            let ours = ours.filter(|used| used.starts_with("weft-"));
             let used = ours.filter(|used| !allowed.contains(&used.as_str()));
             broken
                 .extend(used.map(|used| format!("{name} depends on {used}: see ARCHITECTURE.md")));
+        }
+        let mut of_tests = package.dev_dependencies.iter();
+        if of_tests.any(|used| used == "weft-testing") && !TESTED.contains(&name.as_str()) {
+            broken.push(format!("{name}'s tests depend on weft-testing: see TESTED"));
         }
         if name == "weft-model" {
             let used = dependencies
@@ -259,6 +283,17 @@ fn crates_depend_on_what_they_may() {
     assert!(
         broken.is_empty(),
         "dependencies against the rules:\n{broken:#?}"
+    );
+}
+
+#[test]
+fn what_only_tests_depend_on_is_told_apart() {
+    let all = packages();
+    let proxy = all.iter().find(|package| package.name == "weft-proxy");
+    let testing = "weft-testing".to_owned();
+    assert!(
+        proxy.is_some_and(|proxy| proxy.dev_dependencies.contains(&testing)
+            && !proxy.dependencies.contains(&testing))
     );
 }
 

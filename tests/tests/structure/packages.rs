@@ -12,6 +12,8 @@ pub(crate) struct Package {
     pub(crate) folder: String,
     /// The names of its dependencies in `[dependencies]`.
     pub(crate) dependencies: Vec<String>,
+    /// The names of those in `[dev-dependencies]`, which only its tests have.
+    pub(crate) dev_dependencies: Vec<String>,
 }
 
 /// The top folder of the workspace.
@@ -34,7 +36,7 @@ impl Package {
         let manifest = read(&format!("{folder}/Cargo.toml"));
         let mut section = "";
         let mut name = String::new();
-        let mut dependencies = Vec::new();
+        let (mut dependencies, mut dev_dependencies) = (Vec::new(), Vec::new());
         for line in manifest.lines().map(str::trim) {
             let key = line.split([' ', '.', '=']).next().unwrap_or_default();
             match (section, key) {
@@ -45,6 +47,9 @@ impl Package {
                 ("[dependencies]", key) if !key.is_empty() && key != "#" => {
                     dependencies.push(key.to_owned());
                 }
+                ("[dev-dependencies]", key) if !key.is_empty() && key != "#" => {
+                    dev_dependencies.push(key.to_owned());
+                }
                 _ => {}
             }
         }
@@ -52,6 +57,7 @@ impl Package {
             name,
             folder: folder.to_owned(),
             dependencies,
+            dev_dependencies,
         }
     }
 

@@ -5,7 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::fixtures::{in_time, tcp_pair, tls_pair, tunnel_pair};
+use weft_testing::wait::in_time;
+
+use crate::fixtures::{tcp_pair, tls_pair, tunnel_pair};
 
 async fn pair() -> (TcpStream, PrefixedStream) {
     let (client, accepted) = tcp_pair().await;

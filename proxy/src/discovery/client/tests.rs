@@ -1,25 +1,12 @@
 use super::*;
-use crate::control_plane::test_server::{TestServer, TestStream};
+use crate::control_plane::ControlPlaneOptions;
 use crate::discovery::PodCaptureState;
+use crate::fixtures::{client_of, options_for};
 use tokio::task::AbortHandle;
 use weft_model::workload::WorkloadUid;
-
-fn service(name: &str, version: &str, port: u32) -> v1::Resource {
-    v1::Resource {
-        name: format!("shop/{name}"),
-        version: version.into(),
-        resource: Some(v1::resource::Resource::Service(v1::Service {
-            namespace: "shop".into(),
-            name: name.into(),
-            kind: Some(v1::service::Kind::Headless(v1::Headless {})),
-            ports: vec![v1::ServicePort {
-                port,
-                ..Default::default()
-            }],
-            ..Default::default()
-        })),
-    }
-}
+use weft_testing::control_plane::FakeControlPlane;
+use weft_testing::resources::{all_kinds, headless_service, service_removed};
+use weft_testing::wait::in_time;
 
 struct Client {
     store: Arc<Store>,
@@ -55,9 +42,8 @@ impl Client {
     }
 
     async fn until(&mut self, condition: impl FnMut(&DiscoveryStatus) -> bool) -> DiscoveryStatus {
-        let deadline = Duration::from_secs(20);
-        let status = tokio::time::timeout(deadline, self.status.wait_for(condition)).await;
-        status.expect("the status never came").unwrap().clone()
+        let status = in_time(self.status.wait_for(condition)).await;
+        status.unwrap().clone()
     }
 
     fn services(&self) -> Vec<String> {
@@ -71,37 +57,24 @@ impl Client {
     }
 }
 
-async fn synchronize(stream: &TestStream, changed: Vec<v1::Resource>) {
-    let synchronized = true;
-    stream
-        .send(v1::DiscoveryResponse {
-            sequence: 1,
-            changed,
-            synchronized,
-            ..Default::default()
-        })
-        .await;
-}
-
 #[tokio::test]
 async fn subscribes_with_the_token_and_applies_what_comes() {
-    let mut server = TestServer::start().await;
-    let mut client = Client::start(server.control_plane());
+    let mut server = FakeControlPlane::start().await;
+    let mut client = Client::start(client_of(&server));
     let mut stream = server.stream().await;
     assert_eq!(stream.authorization, "Bearer first-token");
     let subscribe = stream.subscribe().await;
     assert_eq!(subscribe.node, "node-1");
     let mut kinds = subscribe.kinds;
     kinds.sort_unstable();
-    let all = (1..100).filter(|kind| ResourceKind::try_from(*kind).is_ok());
-    assert_eq!(kinds, all.collect::<Vec<_>>());
+    assert_eq!(kinds, all_kinds());
     assert!(subscribe.held.is_empty());
 
-    synchronize(
-        &stream,
-        vec![service("web", "1", 80), service("bad", "1", 0)],
-    )
-    .await;
+    let changed = vec![
+        headless_service("web", "1", 80),
+        headless_service("bad", "1", 0),
+    ];
+    stream.synchronize(changed).await;
     let acknowledge = stream.acknowledge().await;
     assert_eq!((acknowledge.sequence, acknowledge.rejected.len()), (1, 1));
     let status = client.until(|status| status.synchronized).await;
@@ -112,31 +85,19 @@ async fn subscribes_with_the_token_and_applies_what_comes() {
         status.rejected
     );
 
-    let kind = ResourceKind::Service as i32;
-    let removed = v1::ResourceVersion {
-        kind,
-        name: "shop/web".into(),
-        version: "1".into(),
-    };
-    let removed = vec![removed];
-    stream
-        .send(v1::DiscoveryResponse {
-            sequence: 2,
-            removed,
-            ..Default::default()
-        })
-        .await;
+    stream.send(service_removed(2, "web")).await;
     assert_eq!(stream.acknowledge().await.sequence, 2);
     assert!(client.services().is_empty());
 }
 
 #[tokio::test]
 async fn keeps_what_it_has_when_the_control_plane_dies_and_resumes_with_versions() {
-    let mut server = TestServer::start().await;
-    let mut client = Client::start(server.control_plane());
+    let mut server = FakeControlPlane::start().await;
+    let mut client = Client::start(client_of(&server));
     let mut stream = server.stream().await;
     stream.subscribe().await;
-    synchronize(&stream, vec![service("web", "7", 80)]).await;
+    let changed = vec![headless_service("web", "7", 80)];
+    stream.synchronize(changed).await;
     client.until(|status| status.synchronized).await;
     let web = WorkloadUid::from("web");
     client.captures.set(&web, PodCaptureState::Captured);
@@ -146,7 +107,7 @@ async fn keeps_what_it_has_when_the_control_plane_dies_and_resumes_with_versions
     client.until(|status| !status.connected).await;
     assert_eq!(client.services(), ["shop/web"]);
     client.captures.complete();
-    std::fs::write(server.directory.path().join("token"), "second-token").unwrap();
+    server.replace_token("second-token");
     server.serve().await;
 
     let mut stream = server.stream().await;
@@ -169,8 +130,8 @@ async fn keeps_what_it_has_when_the_control_plane_dies_and_resumes_with_versions
 
 #[tokio::test]
 async fn a_stream_that_ends_is_opened_again() {
-    let mut server = TestServer::start().await;
-    let mut client = Client::start(server.control_plane());
+    let mut server = FakeControlPlane::start().await;
+    let mut client = Client::start(client_of(&server));
     let stream = server.stream().await;
     drop(stream);
     server.stream().await.subscribe().await;
@@ -180,14 +141,10 @@ async fn a_stream_that_ends_is_opened_again() {
 
 #[tokio::test]
 async fn a_refused_token_is_said_so_and_tried_again() {
-    let mut server = TestServer::start().await;
-    let mut client = Client::start(server.control_plane());
+    let mut server = FakeControlPlane::start().await;
+    let mut client = Client::start(client_of(&server));
     let stream = server.stream().await;
-    stream
-        .responses
-        .send(Err(tonic::Status::unauthenticated("expired")))
-        .await
-        .unwrap();
+    stream.fail(tonic::Status::unauthenticated("expired")).await;
     let status = client.until(|status| status.last_error.is_some()).await;
     let reason = status.last_error.unwrap();
     assert!(
@@ -199,8 +156,12 @@ async fn a_refused_token_is_said_so_and_tried_again() {
 
 #[tokio::test]
 async fn a_server_with_another_name_or_root_is_refused() {
-    let server = TestServer::start().await;
-    let mut client = Client::start(server.control_plane_named("somebody-else"));
+    let server = FakeControlPlane::start().await;
+    let somebody_else = ControlPlane::new(ControlPlaneOptions {
+        server_name: "somebody-else".into(),
+        ..options_for(&server)
+    });
+    let mut client = Client::start(somebody_else.unwrap());
     let status = client.until(|status| status.last_error.is_some()).await;
     let reason = status.last_error.unwrap();
     assert!(
@@ -208,10 +169,9 @@ async fn a_server_with_another_name_or_root_is_refused() {
         "{reason}"
     );
 
-    let other = TestServer::start().await;
-    let root = server.directory.path().join("root.pem");
-    std::fs::copy(other.directory.path().join("root.pem"), root).unwrap();
-    let mut client = Client::start(server.control_plane());
+    let other = FakeControlPlane::start().await;
+    std::fs::copy(other.root_file(), server.root_file()).unwrap();
+    let mut client = Client::start(client_of(&server));
     let status = client.until(|status| status.last_error.is_some()).await;
     let reason = status.last_error.unwrap();
     assert!(

@@ -1,20 +1,17 @@
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use http_body_util::BodyExt;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use weft_model::mesh::{Change, Transport};
-use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
-use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::workload::{Enrolment, Workload, WorkloadUid};
+use weft_testing::fixtures::{self, PORT, named};
+use weft_testing::tcp::{closed_port, listen};
+use weft_testing::wait::{in_time, wait_until};
+use weft_testing::web::{WebServer, text};
 
 use super::*;
-use crate::fixtures::{identity, in_time, wait_until};
-use crate::http::body::ResponseBody;
 use crate::stream::Stream;
 
-const PORT: u16 = 80;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A web server, its pool of connections, and how often one was dialled.
@@ -27,25 +24,11 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let service = service_fn(|request: Request<Incoming>| async move {
-                        request.into_body().collect().await?;
-                        Ok::<_, hyper::Error>(Response::new(ResponseBody::local("ok".into())))
-                    });
-                    let http = auto::Builder::new(TokioExecutor::new());
-                    // Its end is the client's business.
-                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
+        let server = WebServer::start(listen().await, text("ok"));
         Self {
             pool: HttpPool::default(),
-            service: NamespacedName::new("default", "web"),
-            address,
+            service: named("web"),
+            address: server.address,
             dials: AtomicUsize::new(0),
         }
     }
@@ -84,25 +67,15 @@ impl Bed {
         if let Some(pod) = pod {
             mesh.apply(Change::Workload(pod.clone()));
         }
-        mesh.apply(Change::Service(Service {
-            key: self.service.clone(),
-            hostname: "web".into(),
-            kind: ServiceKind::ClusterIp(vec![[10, 96, 0, 1].into()]),
-            ports: vec![ServicePort {
-                name: "".into(),
-                port: PORT,
-                app_protocol: "".into(),
-            }],
-        }));
-        mesh.apply(Change::Endpoint(Endpoint {
-            key: EndpointKey {
-                service: self.service.clone(),
-                address: self.address.ip(),
-            },
-            workload: pod.map(|pod| pod.uid.clone()),
-            ports: vec![(PORT, self.address.port())],
-            ready: true,
-        }));
+        mesh.apply(Change::Service(fixtures::service(
+            "web",
+            [10, 96, 0, 1],
+            "",
+        )));
+        let uid = pod.map(|pod| &pod.uid);
+        let (address, port) = (self.address.ip(), self.address.port());
+        let endpoint = fixtures::endpoint("web", address, port, uid);
+        mesh.apply(Change::Endpoint(endpoint));
         mesh
     }
 }
@@ -117,11 +90,10 @@ async fn ask(lease: &mut Lease) {
     assert_eq!(body.to_bytes(), "ok");
 }
 
-/// A pod at the server's address, with that label.
+/// A pod outside the mesh at the server's address, with that label.
 fn pod(bed: &Bed, app: &str) -> Workload {
-    let uid = WorkloadUid::from("server-1");
-    let mut workload = Workload::new(uid, identity("server"), "node-1");
-    workload.addresses = vec![bed.address.ip()];
+    let mut workload = fixtures::workload("server", bed.address.ip(), "node-1");
+    workload.enrolment = Enrolment::Outside;
     workload.labels.app = app.into();
     workload
 }
@@ -183,9 +155,7 @@ async fn a_full_connection_of_http2_gets_a_sibling() {
 #[tokio::test]
 async fn one_failure_to_connect_is_one_requests_own() {
     let bed = Bed::new().await;
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let nobody = Candidate::outside_mesh(closed.local_addr().unwrap());
-    drop(closed);
+    let nobody = Candidate::outside_mesh(closed_port().await);
     for http2 in [false, true] {
         let error = bed.lease(&nobody, http2).await.unwrap_err();
         let is_expected = matches!(error, LeaseError::Dial(DialError::Connect(_)));
@@ -271,7 +241,7 @@ async fn nothing_is_given_back_to_an_endpoint_that_is_gone() {
 #[tokio::test]
 async fn a_connection_that_the_server_has_closed_is_not_used() {
     let bed = Bed::new().await;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let listener = listen().await;
     let candidate = Candidate::outside_mesh(listener.local_addr().unwrap());
     let lease = bed.lease(&candidate, false).await.unwrap();
     let (accepted, _) = listener.accept().await.unwrap();

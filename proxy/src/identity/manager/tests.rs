@@ -1,19 +1,21 @@
 use super::*;
-use crate::control_plane::test_server::{Signing, TestServer};
+use crate::fixtures::client_of;
+use weft_testing::control_plane::{FakeControlPlane, Signing};
+use weft_testing::wait::{in_time, wait_until};
 
 struct Fixture {
-    server: TestServer,
+    server: FakeControlPlane,
     store: Arc<CertificateStore>,
     manager: Arc<CertificateManager>,
     identity: SpiffeId,
 }
 
 async fn fixture(signing: Signing) -> Fixture {
-    let server = TestServer::start().await;
-    *server.signing.lock().unwrap() = signing;
+    let server = FakeControlPlane::start().await;
+    server.set_signing(signing);
     let store = Arc::new(CertificateStore::default());
     let runtime = tokio::runtime::Handle::current();
-    let manager = CertificateManager::new(server.control_plane(), Arc::clone(&store), runtime);
+    let manager = CertificateManager::new(client_of(&server), Arc::clone(&store), runtime);
     let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
     Fixture {
         server,
@@ -23,17 +25,8 @@ async fn fixture(signing: Signing) -> Fixture {
     }
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn certificate(in_use: &IdentityInUse) -> Arc<Certificate> {
-    let waiting = tokio::time::timeout(Duration::from_secs(20), in_use.certificate());
-    waiting.await.expect("no certificate")
+    in_time(in_use.certificate()).await
 }
 
 #[tokio::test]
@@ -44,7 +37,7 @@ async fn obtains_a_certificate_once_for_all_users_and_forgets_it_after_the_last(
     let current = certificate(&first).await;
     assert_eq!(current.identity, test.identity);
     assert!(Arc::ptr_eq(&current, &certificate(&second).await));
-    assert_eq!(*test.server.signed.lock().unwrap(), 1);
+    assert_eq!(test.server.sign_requests(), 1);
     assert_eq!(
         test.manager.expiries(),
         [(test.identity.clone(), Some(current.not_after))]
@@ -64,10 +57,7 @@ async fn renews_with_a_new_key_before_the_certificate_expires() {
     let first = certificate(&in_use).await;
     let mut live = test.store.subscribe(&test.identity);
     live.mark_unchanged();
-    tokio::time::timeout(Duration::from_secs(20), live.changed())
-        .await
-        .unwrap()
-        .unwrap();
+    in_time(live.changed()).await.unwrap();
     assert!(SystemTime::now() < first.not_after, "renewed too late");
     let second = certificate(&in_use).await;
     assert_ne!(first.serial, second.serial);
@@ -80,13 +70,13 @@ async fn keeps_the_live_certificate_while_the_authority_is_away() {
     let in_use = test.manager.use_identity(&test.identity);
     let first = certificate(&in_use).await;
     test.server.kill();
-    until("a failed renewal", || in_use.last_error().is_some()).await;
+    wait_until("a failed renewal", || in_use.last_error().is_some()).await;
     assert!(Arc::ptr_eq(
         &first,
         &test.store.current(&test.identity).unwrap()
     ));
     test.server.serve().await;
-    until("a renewal", || in_use.last_error().is_none()).await;
+    wait_until("a renewal", || in_use.last_error().is_none()).await;
     assert_ne!(
         first.serial,
         test.store.current(&test.identity).unwrap().serial
@@ -106,12 +96,12 @@ async fn what_must_not_be_used_is_not_published_and_the_reason_is_kept() {
     ] {
         let test = fixture(signing).await;
         let in_use = test.manager.use_identity(&test.identity);
-        until("a refusal", || in_use.last_error().is_some()).await;
+        wait_until("a refusal", || in_use.last_error().is_some()).await;
         let error = in_use.last_error().unwrap();
         assert!(error.contains(reason), "{signing:?}: {error}");
         assert!(test.store.current(&test.identity).is_none(), "{signing:?}");
 
-        *test.server.signing.lock().unwrap() = Signing::Correctly(3600);
+        test.server.set_signing(Signing::Correctly(3600));
         assert_eq!(certificate(&in_use).await.identity, test.identity);
     }
 }

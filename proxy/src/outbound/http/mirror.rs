@@ -34,9 +34,9 @@ pub(super) fn mirror(
     let BackendTarget::Service { service, port } = target else {
         return;
     };
-    let places = Arc::clone(&exchange.connection.pod.mirrors);
-    let (Ok(place), Ok(destination)) = (
-        places.try_acquire_owned(),
+    let permits = Arc::clone(&exchange.connection.pod.mirrors);
+    let (Ok(permit), Ok(destination)) = (
+        permits.try_acquire_owned(),
         destination(exchange, service, *port),
     ) else {
         return;
@@ -48,7 +48,7 @@ pub(super) fn mirror(
         if tokio::time::timeout(LIMIT, sent).await.is_err() {
             tracing::debug!(to = %destination.service, "a copy of a request took too long");
         }
-        drop(place);
+        drop(permit);
     };
     tokio::spawn(sent.in_current_span());
 }

@@ -52,7 +52,7 @@ impl RequestPolicies {
         std::iter::once(&self.requested).chain(&self.backend)
     }
 
-    /// A place under every limit.
+    /// A permit under every limit.
     ///
     /// # Errors
     /// The reply to the client, where there is none.

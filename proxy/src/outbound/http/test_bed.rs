@@ -2,77 +2,48 @@
 //! whose endpoints are servers on loopback, and clients' connections. There is no
 //! namespace, no listener and no tunnel.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use weft_model::OriginalDestination;
 use weft_model::mesh::Change;
-use weft_model::route::{Backend, BackendTarget, Parent, Route, RouteKey, RouteKind, Rule};
-use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind, ServicePort};
-use weft_model::workload::{Enrolment, Workload, WorkloadUid};
-use weft_model::{NamespacedName, OriginalDestination};
+use weft_model::route::{RouteKind, Rule};
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_testing::fixtures::{self, PORT, backend, named};
+use weft_testing::tcp;
+use weft_testing::wait::{in_time, wait_until};
+use weft_testing::web::WebServer;
 
 use super::answer::answer;
 use super::connection::ClientConnection;
-use crate::fixtures::{LoopbackSockets, identity, in_time, tcp_pair, wait_until};
+use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::http::server::serve_http1;
 use crate::node::Node;
 use crate::outbound::connection::OutboundConnection;
 use crate::pod::Pod;
 use crate::settings::Settings;
 
-/// The port of every service.
-pub(super) const PORT: u16 = 80;
-
 /// A pod, and the mesh that it knows.
 pub(super) struct TestBed {
     pub(super) pod: Arc<Pod>,
 }
 
-/// The name of a service.
-pub(super) fn named(service: &str) -> NamespacedName {
-    NamespacedName::new("default", service)
-}
-
-/// A backend with that weight.
-pub(super) fn backend(service: &str) -> Backend {
-    Backend {
-        target: BackendTarget::Service {
-            service: named(service),
-            port: PORT,
-        },
-        weight: 1,
-        filters: Vec::new(),
-    }
-}
-
 /// A rule for every request, with that backend.
 pub(super) fn rule(service: &str) -> Rule {
-    Rule {
-        matches: vec![Default::default()],
-        backends: vec![backend(service)],
-        ..Rule::default()
-    }
+    fixtures::rule(vec![backend(service, 1)])
 }
 
-/// A workload of the namespace `default` on the node of the bed.
+/// A workload on the node of the bed.
 pub(super) fn workload(name: &str, address: Ipv4Addr) -> Workload {
-    Workload {
-        addresses: vec![address.into()],
-        enrolment: Enrolment::Captured,
-        ..Workload::new(WorkloadUid::from(name), identity(name), "node-1")
-    }
+    fixtures::workload(name, address, "node-1")
 }
 
 impl TestBed {
@@ -106,45 +77,18 @@ impl TestBed {
     pub(super) fn service_of_pods(&self, name: &str, endpoints: &[(SocketAddr, Option<&str>)]) {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let address = Ipv4Addr::new(10, 96, 0, NEXT.fetch_add(1, Ordering::Relaxed));
-        self.apply(Change::Service(Service {
-            key: named(name),
-            hostname: name.into(),
-            kind: ServiceKind::ClusterIp(vec![address.into()]),
-            ports: vec![ServicePort {
-                name: "".into(),
-                port: PORT,
-                app_protocol: "http".into(),
-            }],
-        }));
+        self.apply(Change::Service(fixtures::service(name, address, "http")));
         for (endpoint, pod) in endpoints {
-            self.apply(Change::Endpoint(Endpoint {
-                key: EndpointKey {
-                    service: named(name),
-                    address: endpoint.ip(),
-                },
-                workload: pod.map(WorkloadUid::from),
-                ports: vec![(PORT, endpoint.port())],
-                ready: true,
-            }));
+            let pod = pod.map(WorkloadUid::from);
+            let endpoint = fixtures::endpoint(name, endpoint.ip(), endpoint.port(), pod.as_ref());
+            self.apply(Change::Endpoint(endpoint));
         }
     }
 
     /// Attaches an HTTPRoute to a service.
     pub(super) fn route(&self, service: &str, rules: Vec<Rule>) {
-        self.apply(Change::Route(Route {
-            key: RouteKey {
-                kind: RouteKind::Http,
-                name: named(service),
-            },
-            created: 0,
-            parents: vec![Parent {
-                service: named(service),
-                port: None,
-                section: None,
-            }],
-            hostnames: Vec::new(),
-            rules,
-        }));
+        let route = fixtures::route(RouteKind::Http, service, rules);
+        self.apply(Change::Route(route));
     }
 
     /// A connection of the pod's application to a service.
@@ -215,90 +159,9 @@ pub(super) fn post(body: &'static str) -> Request<&'static str> {
     Request::post("/").header("host", "web").body(body).unwrap()
 }
 
-/// A response without a body.
-pub(super) fn status(code: u16) -> Response<&'static str> {
-    Response::builder().status(code).body("").unwrap()
-}
-
-/// An address that no other server of these tests has.
-pub(super) async fn listen() -> TcpListener {
-    static NEXT: AtomicU8 = AtomicU8::new(2);
-    let host = NEXT.fetch_add(1, Ordering::Relaxed);
-    let listener = TcpListener::bind((Ipv4Addr::new(127, 3, 0, host), 0)).await;
-    listener.unwrap()
-}
-
-/// A web server.
-pub(super) struct TestServer {
-    pub(super) address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request<Bytes>>>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl TestServer {
-    /// Responds to each request, which it gets together with its number, the first being 0.
-    pub(super) async fn start(
-        respond: impl Fn(usize, &Request<Bytes>) -> Response<&'static str> + Send + Sync + 'static,
-    ) -> Self {
-        let (requests, connections) = (Arc::<Mutex<Vec<_>>>::default(), Arc::default());
-        let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
-        let respond = Arc::new(respond);
-        let address = serve(move |stream| {
-            AtomicUsize::fetch_add(&accepted, 1, Ordering::Relaxed);
-            let (seen, respond) = (Arc::clone(&seen), Arc::clone(&respond));
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (seen, respond) = (Arc::clone(&seen), Arc::clone(&respond));
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.unwrap().to_bytes();
-                    let request = Request::from_parts(head, body);
-                    let number = seen.lock().unwrap().len();
-                    let response = respond(number, &request);
-                    seen.lock().unwrap().push(request);
-                    let full = |text: &'static str| Full::new(Bytes::from_static(text.as_bytes()));
-                    Ok::<_, Infallible>(response.map(full))
-                }
-            });
-            async move {
-                let http = hyper::server::conn::http1::Builder::new();
-                // Its end is the client's business.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            }
-        });
-        Self {
-            address: address.await,
-            requests,
-            connections,
-        }
-    }
-
-    /// Requests that arrived so far.
-    pub(super) fn requests(&self) -> usize {
-        self.requests.lock().unwrap().len()
-    }
-
-    /// The last one of them.
-    pub(super) fn last(&self) -> Request<Bytes> {
-        self.requests.lock().unwrap().last().unwrap().clone()
-    }
-
-    /// Connections that it accepted so far.
-    pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-/// A server that does this with each connection.
-pub(super) async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = listen().await;
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
-        }
-    });
-    address
+/// A web server at an address of its own.
+pub(super) async fn web(
+    respond: impl Fn(usize, &Request<Bytes>) -> Response<&'static str> + Send + Sync + 'static,
+) -> WebServer {
+    WebServer::start(tcp::listen().await, respond)
 }

@@ -20,7 +20,8 @@ use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
 };
 
 use super::*;
-use crate::control_plane::test_server::TestServer;
+use crate::fixtures::client_of;
+use weft_testing::control_plane::FakeControlPlane;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -315,18 +316,18 @@ async fn more_questions_than_may_be_under_way_are_not_asked() {
 
 #[tokio::test]
 async fn the_control_plane_is_asked_with_the_agents_token_as_it_is_now() {
-    let server = TestServer::start().await;
-    let pod = Pod::new(Some(server.control_plane()));
+    let server = FakeControlPlane::start().await;
+    let pod = Pod::new(Some(client_of(&server)));
     let mut limit = limit();
     limit.server = None;
     assert!(pod.is_allowed(&limit, &[]).await);
     server.replace_token("second-token");
     assert!(pod.is_allowed(&limit, &[]).await);
-    std::fs::write(server.directory.path().join("token"), "stolen").unwrap();
-    server.good_token("third-token");
+    std::fs::write(server.token_file(), "stolen").unwrap();
+    server.accept_token("third-token");
     let error = pod.error(&limit, &[]).await;
     assert!(error.to_string().contains("no good token"), "{error}");
-    std::fs::remove_file(server.directory.path().join("token")).unwrap();
+    std::fs::remove_file(server.token_file()).unwrap();
     let error = pod.error(&limit, &[]).await;
     assert!(matches!(error, RateLimitError::ControlPlane(_)), "{error}");
 }

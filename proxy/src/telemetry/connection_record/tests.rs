@@ -4,8 +4,7 @@ use std::thread;
 
 use weft_model::workload::Workload;
 
-use super::super::node_telemetry::Telemetry;
-use super::super::test_support::{access_lines, counted, field, inbound, outbound, pod};
+use super::super::test_support::{Bed, access_lines, field, inbound, pod};
 use super::*;
 
 const OPENED: &str = "istio_tcp_connections_opened_total";
@@ -16,51 +15,13 @@ const RECEIVED: &str = "istio_tcp_received_bytes_total";
 const HTTP_OPENED: &str = "weft_http_connections_opened_total";
 const HTTP_CLOSED: &str = "weft_http_connections_closed_total";
 
-struct Bed {
-    telemetry: Telemetry,
-    client: Arc<Workload>,
-    server: Arc<Workload>,
-    pod: PodTelemetry,
-}
-
 impl Bed {
-    fn new() -> Self {
-        let telemetry = Telemetry::default();
-        let (client, server) = (pod("client-1", "client"), pod("server-1", "server"));
-        Self {
-            pod: telemetry.for_pod(&client),
-            telemetry,
-            client,
-            server,
-        }
-    }
-
-    fn start(&self) -> ConnectionRecord {
-        let info = outbound(&self.client, &self.server);
-        ConnectionRecord::start(&self.pod, info, Instant::now())
-    }
-
-    fn open(&self) -> ConnectionRecord {
-        let mut record = self.start();
-        record.opened(Duration::from_micros(7), None);
-        record
-    }
-
     /// A connection that may stay while the pod's service account is `client`.
     fn open_while_allowed(&self) -> ConnectionRecord {
         let mut record = self.start();
         let allowed = |now: &Workload| now.identity.service_account() == "client";
         record.opened(Duration::ZERO, Some(Box::new(allowed)));
         record
-    }
-
-    fn counted(&self, name: &str, labels: &[&str]) -> Option<u64> {
-        counted(&self.telemetry, name, labels)
-    }
-
-    /// What all connections of a name count.
-    fn total(&self, name: &str) -> u64 {
-        self.counted(name, &[]).unwrap_or_default()
     }
 }
 

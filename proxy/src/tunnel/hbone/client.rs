@@ -14,7 +14,7 @@ use super::keepalive::until_unanswered;
 use super::limits::{
     CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
 };
-use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPlace, Streams};
+use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
 use crate::tls::handshake;
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
@@ -26,11 +26,11 @@ pub(crate) struct HboneClient {
     streams: Arc<Streams>,
 }
 
-/// A place for one more stream on a connection.
+/// A permit for one more stream on a connection.
 #[derive(Debug)]
 pub(crate) struct ReservedStream {
     requests: SendRequest<Bytes>,
-    place: StreamPlace,
+    permit: StreamPermit,
 }
 
 impl HboneClient {
@@ -69,16 +69,16 @@ impl HboneClient {
         self.streams.is_closed()
     }
 
-    /// A place for one more stream, unless the connection is full or closed.
+    /// A permit for one more stream, unless the connection is full or closed.
     pub(crate) fn reserve(&self) -> Option<ReservedStream> {
         if self.is_closed() {
             return None;
         }
         let allowed = self.requests.current_max_send_streams();
-        let place = self.streams.reserve(allowed.min(STREAMS_PER_CONNECTION))?;
+        let permit = self.streams.reserve(allowed.min(STREAMS_PER_CONNECTION))?;
         Some(ReservedStream {
             requests: self.requests.clone(),
-            place,
+            permit,
         })
     }
 }
@@ -89,19 +89,19 @@ impl ReservedStream {
     /// # Errors
     /// When the peer refuses, or the connection breaks.
     pub(crate) async fn open(self, request: Request<()>) -> Result<TunnelStream, TunnelError> {
-        let Self { requests, place } = self;
+        let Self { requests, permit } = self;
         match exchange(requests.clone(), request).await {
             Ok((response, send)) if response.status() == StatusCode::OK => {
                 let receiver = HboneReceiver(response.into_body());
                 let slot = HboneSlot {
-                    place,
+                    permit,
                     requests: Some(requests),
                 };
                 Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))
             }
             Ok((response, _)) => Err(TunnelError::Refused(response.status())),
             Err(error) => {
-                place.streams().close();
+                permit.streams().close();
                 Err(error.into())
             }
         }

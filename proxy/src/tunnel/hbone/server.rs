@@ -15,7 +15,7 @@ use super::limits::{
     CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
 };
 use super::request::{self, InvalidTunnelRequest};
-use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPlace, Streams};
+use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
 use crate::tls::handshake::ServerTls;
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
@@ -36,7 +36,7 @@ pub(crate) struct HboneServer {
 pub(crate) struct TunnelRequest {
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    place: StreamPlace,
+    permit: StreamPermit,
 }
 
 impl HboneServer {
@@ -85,7 +85,7 @@ impl HboneServer {
             TunnelRequest {
                 request,
                 respond,
-                place: self.streams.add(),
+                permit: self.streams.add(),
             }
         }))
     }
@@ -122,7 +122,7 @@ impl TunnelRequest {
         let send = self.respond.send_response(Response::new(()), false)?;
         let receiver = HboneReceiver(self.request.into_body());
         let slot = HboneSlot {
-            place: self.place,
+            permit: self.permit,
             requests: None,
         };
         Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))

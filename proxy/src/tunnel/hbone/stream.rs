@@ -1,4 +1,4 @@
-//! One stream of an HBONE connection: its two halves, and its place on the connection.
+//! One stream of an HBONE connection: its two halves, and its permit on the connection.
 
 use std::io;
 use std::sync::Arc;
@@ -102,44 +102,44 @@ impl Streams {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// A place for a stream that the peer has opened: HTTP/2 has limited their number.
-    pub(super) fn add(self: &Arc<Self>) -> StreamPlace {
+    /// A permit for a stream that the peer has opened: HTTP/2 has limited their number.
+    pub(super) fn add(self: &Arc<Self>) -> StreamPermit {
         self.open.fetch_add(1, Ordering::AcqRel);
-        StreamPlace(Arc::clone(self))
+        StreamPermit(Arc::clone(self))
     }
 
-    /// A place for one more stream, unless `limit` are open.
-    pub(super) fn reserve(self: &Arc<Self>, limit: usize) -> Option<StreamPlace> {
+    /// A permit for one more stream, unless `limit` are open.
+    pub(super) fn reserve(self: &Arc<Self>, limit: usize) -> Option<StreamPermit> {
         let add = |open| (open < limit).then_some(open + 1);
         let reserved = self
             .open
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
-        reserved.ok().map(|_| StreamPlace(Arc::clone(self)))
+        reserved.ok().map(|_| StreamPermit(Arc::clone(self)))
     }
 }
 
-/// One stream's place on a connection; free again when dropped.
+/// One stream's permit on a connection; free again when dropped.
 #[derive(Debug)]
-pub(super) struct StreamPlace(Arc<Streams>);
+pub(super) struct StreamPermit(Arc<Streams>);
 
-impl StreamPlace {
+impl StreamPermit {
     /// The other streams of the connection.
     pub(super) fn streams(&self) -> &Streams {
         &self.0
     }
 }
 
-impl Drop for StreamPlace {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// One stream's place on a connection, and the connection itself, which lives as long as
+/// One stream's permit on a connection, and the connection itself, which lives as long as
 /// the stream.
 #[derive(Debug)]
 pub(crate) struct HboneSlot {
-    pub(super) place: StreamPlace,
+    pub(super) permit: StreamPermit,
     /// The handle of an outgoing connection, which knows of the peer's GOAWAY.
     pub(super) requests: Option<SendRequest<Bytes>>,
 }
@@ -148,7 +148,7 @@ impl HboneSlot {
     /// What is known of the connection.
     pub(crate) fn health(&self) -> HboneHealth {
         HboneHealth {
-            streams: Arc::clone(&self.place.0),
+            streams: Arc::clone(&self.permit.0),
             requests: self.requests.clone(),
         }
     }

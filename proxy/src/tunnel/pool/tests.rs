@@ -6,7 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, identity, in_time, wait_until};
+use weft_testing::fixtures::identity;
+use weft_testing::wait::{in_time, wait_until};
+
+use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, certificate};
 use crate::tunnel::hbone::server::TunnelRequest;
 
 /// Streams that one connection carries.
@@ -77,7 +80,7 @@ async fn streams_share_a_connection_until_it_is_full() {
 }
 
 #[tokio::test]
-async fn a_place_is_given_back_once_however_a_stream_ends() {
+async fn a_permit_is_given_back_once_however_a_stream_ends() {
     let mut mesh = TunnelFixture::new().await;
     let mut open = open_many(&mut mesh, FULL).await;
     for end in 0..4 {
@@ -116,9 +119,9 @@ async fn a_place_is_given_back_once_however_a_stream_ends() {
         drop((opened, accepted));
         open.extend(open_many(&mut mesh, 1).await);
     }
-    assert_eq!(mesh.dials(), 1, "a place was lost");
+    assert_eq!(mesh.dials(), 1, "a permit was lost");
     open.extend(open_many(&mut mesh, 1).await);
-    assert_eq!(mesh.dials(), 2, "a place was given back twice");
+    assert_eq!(mesh.dials(), 2, "a permit was given back twice");
 }
 
 #[tokio::test]
@@ -153,7 +156,7 @@ async fn a_connection_on_its_way_out_takes_nothing_new_and_keeps_what_it_has() {
 async fn a_new_certificate_makes_a_new_connection_and_cuts_nothing() {
     let mut mesh = TunnelFixture::new().await;
     let mut old = mesh.open_accepted().await;
-    let renewed = mesh.authority.certificate(&identity("client"));
+    let renewed = certificate(&mesh.authority, &identity("client"));
     mesh.certificates.publish(Arc::new(renewed));
     let mut new = mesh.open_accepted().await;
     assert_eq!((mesh.dials(), mesh.pool.len()), (2, 1));

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::fixtures::{Order, TunnelFixture, in_time, tunnel_pair};
+use weft_testing::wait::in_time;
+
+use crate::fixtures::{Order, TunnelFixture, tunnel_pair};
 
 /// Bytes that the peer takes before the receiver has read any: its stream window.
 const WINDOW: usize = 4 * 1024 * 1024;

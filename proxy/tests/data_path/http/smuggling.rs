@@ -101,9 +101,9 @@ async fn answers(pod: &Pod, to: SocketAddr, bytes: &str) -> String {
     String::from_utf8(answers).unwrap()
 }
 
-async fn routed(bed: &mut Bed) -> (Pod, Pod, Web, SocketAddr) {
+async fn routed(bed: &mut Bed) -> (Pod, Pod, WebServer, SocketAddr) {
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, named("server")).await;
+    let web = web(&server, text("server")).await;
     let address = service(bed, "web", &web, &server);
     let rules = vec![rule(vec![backend("web", 1)])];
     route(bed, RouteKind::Http, "web", rules);
@@ -152,7 +152,7 @@ async fn a_body_that_turns_out_malformed_ends_its_request() {
     let head =
         "POST /half HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    wait_until("under way", || web.connections.load(Ordering::Relaxed) == 1).await;
+    wait_until("under way", || web.connections() == 1).await;
     stream.write_all(b"5 \r\nhello\r\n0\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);

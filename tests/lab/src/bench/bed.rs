@@ -9,13 +9,15 @@ use std::time::Duration;
 use weft_tests::mesh::Mesh;
 use weft_tests::packets::{Capture, marker};
 use weft_tests::process::{Place, Process};
+use xtask::options::Bench;
 
 use super::error::{BenchError, Result};
 use super::processes::CpuTimes;
 use super::report::{Measure, Samples};
 
-/// The modes, Weft last: it is compared with the others.
-pub(crate) const MODES: [&str; 3] = ["direct", "envoy", "weft"];
+/// Names of the modes in which this build's programs and another one's carry the load.
+pub(crate) const WEFT: &str = "weft";
+pub(crate) const BASELINE: &str = "baseline";
 
 /// Cores that processes outside the benchmark may use during a sample.
 const QUIET: f64 = 0.2;
@@ -44,7 +46,9 @@ pub(crate) struct Bed {
     pub(crate) processes: Vec<Process>,
     /// Namespaces, and the mesh.
     pub(crate) mesh: Mesh,
-    /// In the order of [`MODES`].
+    /// Another one like it, of the programs that this build is compared with.
+    pub(crate) baseline: Option<Mesh>,
+    /// Weft last.
     pub(crate) modes: Vec<Mode>,
     /// For files.
     pub(crate) folder: PathBuf,
@@ -71,19 +75,20 @@ pub(crate) const fn measure(name: &'static str, unit: &'static str) -> Measure {
 impl Bed {
     /// Takes all samples, the modes in another order each time, so that none always runs
     /// after the same one.
-    pub(crate) fn take(
-        &self,
-        measurements: &[Measurement],
-        repetitions: usize,
-        seconds: u32,
-    ) -> Result<Samples> {
-        let mut samples = Samples::default();
+    pub(crate) fn take(&self, measurements: &[Measurement], options: &Bench) -> Result<Samples> {
+        let repetitions = options.repetitions;
+        let mut samples = Samples::new(self.modes.iter().map(|mode| mode.name).collect());
         for repetition in 1..=repetitions {
             eprintln!("repetition {repetition} of {repetitions}");
             for offset in 0..self.modes.len() {
                 let index = (repetition + offset * (1 + repetition % 2)) % self.modes.len();
                 for measurement in measurements {
-                    self.sample(&self.modes[index], *measurement, seconds, &mut samples)?;
+                    self.sample(
+                        &self.modes[index],
+                        *measurement,
+                        options.seconds,
+                        &mut samples,
+                    )?;
                 }
             }
         }
@@ -126,14 +131,15 @@ impl Bed {
             // A folder of its own each: a capture knows by its log when it has begun.
             let folder = self.folder.join(mode.name);
             write_directory(&folder)?;
-            let capture = Capture::start(self.mesh.topology(), &folder)?;
+            let topology = self.mesh_of(mode).topology();
+            let capture = Capture::start(topology, &folder)?;
             let text = marker(mode.name);
             let url = format!("http://{}/{text}", mode.http);
             let line = ["curl", "--silent", "--fail", "--max-time", "10", &url];
             mode.place
                 .output(&line, GRACE)
                 .inspect_err(|_| self.show_logs())?;
-            let seen = capture.finish(self.mesh.topology())?.contain(&text);
+            let seen = capture.finish(topology)?.contain(&text);
             match (mode.name, seen) {
                 ("direct", false) => return Err(BenchError::Wire(mode.name, "missing from")),
                 ("direct", true) | (_, false) => {}
@@ -160,10 +166,21 @@ impl Bed {
     /// Everything that runs in the bed's own cgroups.
     fn own_processes(&self) -> Vec<u32> {
         let mut own = vec![std::process::id()];
-        for node in self.mesh.topology().nodes() {
-            collect_processes(node.cgroup(), &mut own);
+        for mesh in [Some(&self.mesh), self.baseline.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            for node in mesh.topology().nodes() {
+                collect_processes(node.cgroup(), &mut own);
+            }
         }
         own
+    }
+
+    /// The mesh that a mode's pods are in.
+    fn mesh_of(&self, mode: &Mode) -> &Mesh {
+        let baseline = self.baseline.as_ref().filter(|_| mode.name == BASELINE);
+        baseline.unwrap_or(&self.mesh)
     }
 }
 

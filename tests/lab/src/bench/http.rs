@@ -3,9 +3,10 @@
 //!
 //! Outside the mesh a client calls the first backend directly, or through an Envoy
 //! beside itself, which splits, and one beside each backend; in the mesh an HTTPRoute
-//! splits. Client, proxies and servers share the machine.
+//! splits, on ports that are declared as HTTP and on others. Client, proxies and servers share
+//! the machine.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -13,12 +14,13 @@ use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder, PATIENCE};
 use weft_tests::process::Process;
 
-use super::bed::{Bed, GRACE, Measurement, Mode, write_directory};
+use super::bed::{BASELINE, Bed, GRACE, Measurement, Mode, WEFT, write_directory};
 use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, http2_saturation, saturation, start_nginx};
+use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
@@ -29,120 +31,195 @@ const CLIENT_OFFSET: u16 = 10_000;
 const SERVER_OFFSET: u16 = 20_000;
 /// Names of the backends and what each gets of 100 requests.
 const BACKENDS: [(&str, u32); 2] = [("v1", 80), ("v2", 20)];
-/// The service that the route is attached to; its own pods get nothing.
-const SERVICE: (&str, &str) = ("shop", "10.96.0.10");
-const BACKEND_ADDRESSES: [&str; 2] = ["10.96.0.11", "10.96.0.12"];
+/// What the names of backends outside the mesh begin with.
+const OUTSIDE: &str = "direct-";
+/// The backends whose ports no Service declares as HTTP: requests are looked at where they
+/// are sent from.
+const SENT: Split = Split {
+    mode: WEFT,
+    service: "shop",
+    prefix: "",
+    addresses: [10, 11, 12],
+    declared: false,
+};
+/// Those whose ports are declared: requests are looked at where they arrive, too, as by a
+/// pair of Envoys.
+const RECEIVED: Split = Split {
+    mode: "both-ends",
+    service: "recorded",
+    prefix: "recorded-",
+    addresses: [20, 21, 22],
+    declared: true,
+};
 /// Requests that show how they are split, and how far the first's count may be off: five
 /// standard deviations of a fair draw.
 const SHARE_REQUESTS: u64 = 1000;
 const SHARE_TOLERANCE: u64 = 63;
 
+/// A service whose route splits requests between two backends of a mesh.
+#[derive(Clone, Copy)]
+struct Split {
+    mode: &'static str,
+    /// The service; its own pods get nothing.
+    service: &'static str,
+    /// What the names of its backends begin with.
+    prefix: &'static str,
+    /// Last parts of the addresses of the service and of the backends.
+    addresses: [u8; 3],
+    /// Whether the backends' ports are declared as HTTP.
+    declared: bool,
+}
+
 const MEASUREMENTS: [Measurement; 3] = [saturation, fixed_rate, http2_saturation];
 
 /// Takes all samples.
-pub(crate) fn run(workspace: &Workspace, repetitions: usize, seconds: u32) -> Result<Samples> {
+pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     let envoy = fetch_envoy(workspace)?;
-    let bed = start(workspace, &envoy)?;
+    let bed = start(workspace, &envoy, options.baseline.as_deref())?;
     wait_until_answered(&bed).inspect_err(|_| bed.show_logs())?;
     bed.check_wire()?;
     let program = workspace.release_programs().join("weft-test-app");
     for mode in &bed.modes {
         check_shares(&program, mode)?;
     }
-    bed.take(&MEASUREMENTS, repetitions, seconds)
+    bed.take(&MEASUREMENTS, options)
 }
 
-fn start(workspace: &Workspace, envoy: &Path) -> Result<Bed> {
-    let mut builder = MeshBuilder::new(2)
-        .pod(PodSpec::new("direct-client", 1).outside())
-        .pod(PodSpec::new("client", 1))
-        .service(
-            SERVICE.0,
-            &[SERVICE.1],
-            "nobody",
-            &PORTS.map(|(port, _)| (port, port)),
-        );
-    for ((name, _), address) in BACKENDS.iter().zip(BACKEND_ADDRESSES) {
-        builder = builder
-            .pod(PodSpec::new(&format!("direct-{name}"), 2).outside())
-            .pod(PodSpec::new(name, 2))
-            .service(name, &[address], name, &PORTS.map(|(port, _)| (port, port)));
+fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
+    let mut pods = RECEIVED
+        .add_to(SENT.add_to(mesh_with_client()))
+        .pod(PodSpec::new("direct-client", 1).outside());
+    for (name, _) in BACKENDS {
+        pods = pods.pod(PodSpec::new(&format!("{OUTSIDE}{name}"), 2).outside());
     }
-    let mesh = builder
-        .binaries(workspace.release_programs())
-        .strict()
-        .start()?;
-    mesh.manifests().write("route-split", &route())?;
+    let mesh = pods.binaries(workspace.release_programs()).start()?;
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
-    for (name, _) in BACKENDS {
-        for pod in [format!("direct-{name}"), name.to_owned()] {
-            let ports = [(HTTP1, false), (HTTP2, true)];
-            processes.push(start_nginx(&mesh, &pod, &folder, &ports)?);
-        }
+    for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix] {
+        processes.extend(start_servers(&mesh, prefix, &folder)?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
-    let modes = modes(&mesh, &envoys)?;
+    let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
+    for split in [SENT, RECEIVED] {
+        mesh.manifests().write(split.service, &split.route())?;
+    }
+    modes.push(RECEIVED.mode(&mesh)?);
+    let programs = baseline.map(|folder| SENT.add_to(mesh_with_client()).binaries(folder.into()));
+    let baseline = programs.map(MeshBuilder::start).transpose()?;
+    if let Some(baseline) = &baseline {
+        let folder = baseline.directory().join("bench");
+        write_directory(&folder)?;
+        processes.extend(start_servers(baseline, SENT.prefix, &folder)?);
+        baseline.manifests().write(SENT.service, &SENT.route())?;
+        let split = Split {
+            mode: BASELINE,
+            ..SENT
+        };
+        modes.push(split.mode(baseline)?);
+    }
+    modes.push(SENT.mode(&mesh)?);
     Ok(Bed {
         processes,
         mesh,
+        baseline,
         modes,
         folder,
     })
 }
 
-/// Both backends by their weights, on every port of the service.
-fn route() -> Value {
-    let rules = PORTS.map(|(port, _)| {
-        let backends =
-            BACKENDS.map(|(name, weight)| json!({ "name": name, "port": port, "weight": weight }));
-        (port, json!([{ "backendRefs": backends }]))
-    });
-    let documents = rules.map(|(port, rules)| {
-        json!({
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": { "name": format!("split-{port}"), "namespace": "default" },
-            "spec": {
-                "parentRefs": [{ "group": "", "kind": "Service", "name": SERVICE.0, "port": port }],
-                "rules": rules,
-            },
-        })
-    });
-    json!({ "apiVersion": "v1", "kind": "List", "items": documents })
+fn mesh_with_client() -> MeshBuilder {
+    MeshBuilder::new(2).strict().pod(PodSpec::new("client", 1))
 }
 
-fn modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
-    let mode = |name, pod: &str, [http, other]: [SocketAddr; 2], proxies| -> Result<Mode> {
-        let place = mesh.pod(pod)?.host.place().clone();
+impl Split {
+    /// Adds the service, the backends and their pods to a mesh.
+    fn add_to(self, mesh: MeshBuilder) -> MeshBuilder {
+        let ports = PORTS.map(|(port, _)| (port, port));
+        let addresses = self
+            .addresses
+            .map(|last| Ipv4Addr::new(10, 96, 0, last).to_string());
+        let [own, backends @ ..] = addresses.each_ref();
+        let mut mesh = mesh.service(self.service, &[own], "nobody", &ports);
+        for ((name, _), address) in BACKENDS.iter().zip(backends) {
+            let name = format!("{}{name}", self.prefix);
+            mesh = mesh.pod(PodSpec::new(&name, 2));
+            mesh = match self.declared {
+                true => mesh.http_service(&name, &[address], &name, &ports),
+                false => mesh.service(&name, &[address], &name, &ports),
+            };
+        }
+        mesh
+    }
+
+    /// Both backends by their weights, on every port of the service.
+    fn route(self) -> Value {
+        let documents = PORTS.map(|(port, _)| {
+            let backends = BACKENDS.map(|(name, weight)| {
+                let name = format!("{}{name}", self.prefix);
+                json!({ "name": name, "port": port, "weight": weight })
+            });
+            let parent =
+                json!({ "group": "", "kind": "Service", "name": self.service, "port": port });
+            json!({
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "HTTPRoute",
+                "metadata": { "name": format!("{}-{port}", self.service), "namespace": "default" },
+                "spec": { "parentRefs": [parent], "rules": [{ "backendRefs": backends }] },
+            })
+        });
+        json!({ "apiVersion": "v1", "kind": "List", "items": documents })
+    }
+
+    fn mode(self, mesh: &Mesh) -> Result<Mode> {
+        let address = Ipv4Addr::new(10, 96, 0, self.addresses[0]);
         Ok(Mode {
-            name,
-            place,
-            http,
-            other,
-            proxies,
+            name: self.mode,
+            place: mesh.pod("client")?.host.place().clone(),
+            http: (address, HTTP1).into(),
+            other: (address, HTTP2).into(),
+            proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
         })
+    }
+}
+
+/// A server in each backend whose name begins so.
+fn start_servers(mesh: &Mesh, prefix: &str, folder: &Path) -> Result<Vec<Process>> {
+    let ports = [(HTTP1, false), (HTTP2, true)];
+    let start = |(name, _)| start_nginx(mesh, &format!("{prefix}{name}"), folder, &ports);
+    BACKENDS.into_iter().map(start).collect()
+}
+
+/// The first backend directly, and both through Envoys.
+fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
+    let place = mesh.pod("direct-client")?.host.place();
+    let first = mesh
+        .pod(&format!("{OUTSIDE}{}", BACKENDS[0].0))?
+        .host
+        .ipv4();
+    let beside = |port| SocketAddr::from(([127, 0, 0, 1], port + CLIENT_OFFSET));
+    let direct = Mode {
+        name: "direct",
+        place: place.clone(),
+        http: (first, HTTP1).into(),
+        other: (first, HTTP2).into(),
+        proxies: Vec::new(),
     };
-    let first = mesh.pod(&format!("direct-{}", BACKENDS[0].0))?.host.ipv4();
-    let direct = [HTTP1, HTTP2].map(|port| (first, port).into());
-    let beside = [HTTP1, HTTP2].map(|port| ([127, 0, 0, 1], port + CLIENT_OFFSET).into());
-    let address: std::net::IpAddr = SERVICE.1.parse().unwrap_or(first);
-    let service = [HTTP1, HTTP2].map(|port| (address, port).into());
-    let pids = envoys.iter().map(Process::pid).collect();
-    let agents = vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?];
-    Ok(vec![
-        mode("direct", "direct-client", direct, Vec::new())?,
-        mode("envoy", "direct-client", beside, pids)?,
-        mode("weft", "client", service, agents)?,
-    ])
+    let envoy = Mode {
+        name: "envoy",
+        place: place.clone(),
+        http: beside(HTTP1),
+        other: beside(HTTP2),
+        proxies: envoys.iter().map(Process::pid).collect(),
+    };
+    Ok(vec![direct, envoy])
 }
 
 fn start_envoys(mesh: &Mesh, envoy: &Path, folder: &Path) -> Result<Vec<Process>> {
     let [client, server] = envoy::credentials(folder)?;
     let (loopback, any) = ([127, 0, 0, 1], [0, 0, 0, 0]);
-    let pods = BACKENDS.map(|(name, weight)| (format!("direct-{name}"), weight));
+    let pods = BACKENDS.map(|(name, weight)| (format!("{OUTSIDE}{name}"), weight));
     let mut hops = Vec::new();
     for (port, protocol) in PORTS {
         let mut upstreams = Vec::new();
@@ -211,8 +288,11 @@ fn check_shares(program: &Path, mode: &Mode) -> Result<()> {
         let report: Value = serde_json::from_str(&output)
             .map_err(|_| BenchError::Unreadable("weft-test-app", output))?;
         let count = |pod: &str| report["by_name"][pod].as_u64().unwrap_or_default();
-        let [first, second] =
-            BACKENDS.map(|(name, _)| count(name) + count(&format!("direct-{name}")));
+        let prefixes = [OUTSIDE, SENT.prefix, RECEIVED.prefix];
+        let [first, second] = BACKENDS.map(|(name, _)| {
+            let counts = prefixes.map(|prefix| count(&format!("{prefix}{name}")));
+            counts.into_iter().sum::<u64>()
+        });
         let expected = match mode.name {
             "direct" => SHARE_REQUESTS,
             _ => SHARE_REQUESTS * u64::from(BACKENDS[0].1) / 100,

@@ -1,22 +1,26 @@
 //! TCP between two nodes: what protection costs.
 //!
 //! One pair of pods is outside the mesh and talks directly, or through an Envoy beside
-//! each; another pair is in the mesh. Client, proxies and server share the machine.
+//! each; another pair is in the mesh, and one in the mesh of the build that this one is
+//! compared with. Client, proxies and server share the machine.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
-use weft_tests::process::{Place, Process};
+use weft_tests::process::Process;
 
-use super::bed::{Bed, GRACE, Measured, Measurement, Mode, measure, write_directory};
+use super::bed::{
+    BASELINE, Bed, GRACE, Measured, Measurement, Mode, WEFT, measure, write_directory,
+};
 use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
 use super::load::parse_iperf3;
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, saturation, start_nginx, wrk};
+use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
@@ -34,22 +38,18 @@ const MEASUREMENTS: [Measurement; 6] = [
 ];
 
 /// Takes all samples.
-pub(crate) fn run(workspace: &Workspace, repetitions: usize, seconds: u32) -> Result<Samples> {
+pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     let envoy = fetch_envoy(workspace)?;
-    let bed = start(workspace, &envoy)?;
+    let bed = start(workspace, &envoy, options.baseline.as_deref())?;
     bed.check_wire()?;
-    bed.take(&MEASUREMENTS, repetitions, seconds)
+    bed.take(&MEASUREMENTS, options)
 }
 
-fn start(workspace: &Workspace, envoy: &Path) -> Result<Bed> {
-    let mesh = MeshBuilder::new(2)
+fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
+    let outside = compared_mesh()
         .pod(PodSpec::new("direct-client", 1).outside())
-        .pod(PodSpec::new("direct-server", 2).outside())
-        .pod(PodSpec::new("client", 1))
-        .pod(PodSpec::new("server", 2))
-        .binaries(workspace.release_programs())
-        .strict()
-        .start()?;
+        .pod(PodSpec::new("direct-server", 2).outside());
+    let mesh = outside.binaries(workspace.release_programs()).start()?;
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
@@ -57,45 +57,67 @@ fn start(workspace: &Workspace, envoy: &Path) -> Result<Bed> {
         processes.extend(start_servers(&mesh, pod, &folder)?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
-    let at =
-        |pod: &str, port| -> Result<SocketAddr> { Ok((mesh.pod(pod)?.host.ipv4(), port).into()) };
-    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let place = |pod: &str| -> Result<Place> { Ok(mesh.pod(pod)?.host.place().clone()) };
-    let mode = |name, pod, http, other, proxies| -> Result<Mode> {
-        let place = place(pod)?;
-        Ok(Mode {
-            name,
-            place,
-            http,
-            other,
-            proxies,
-        })
-    };
-    let (http, iperf) = (at("direct-server", HTTP)?, at("direct-server", IPERF)?);
-    let direct = mode("direct", "direct-client", http, iperf, Vec::new())?;
-    let (http, iperf) = (
-        loopback(HTTP + CLIENT_OFFSET),
-        loopback(IPERF + CLIENT_OFFSET),
-    );
-    let pids = envoys.iter().map(Process::pid).collect();
-    let envoy = mode("envoy", "direct-client", http, iperf, pids)?;
-    let agents = vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?];
-    let weft = mode(
-        "weft",
-        "client",
-        at("server", HTTP)?,
-        at("server", IPERF)?,
-        agents,
-    )?;
+    let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
+    let baseline = baseline.map(|programs| compared_mesh().binaries(programs.into()).start());
+    let baseline = baseline.transpose()?;
+    if let Some(baseline) = &baseline {
+        let folder = baseline.directory().join("bench");
+        write_directory(&folder)?;
+        processes.extend(start_servers(baseline, "server", &folder)?);
+        modes.push(mesh_mode(BASELINE, baseline)?);
+    }
+    modes.push(mesh_mode(WEFT, &mesh)?);
     let bed = Bed {
         processes,
         mesh,
-        modes: vec![direct, envoy, weft],
+        baseline,
+        modes,
         folder,
     };
     wait_until_answered(&bed)?;
     Ok(bed)
+}
+
+/// A mesh of one client and one server.
+fn compared_mesh() -> MeshBuilder {
+    let mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("server", 2));
+    mesh.strict()
+}
+
+fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
+    let server = mesh.pod("server")?.host.ipv4();
+    Ok(Mode {
+        name,
+        place: mesh.pod("client")?.host.place().clone(),
+        http: (server, HTTP).into(),
+        other: (server, IPERF).into(),
+        proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
+    })
+}
+
+/// A direct connection, and one through Envoys.
+fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
+    let place = mesh.pod("direct-client")?.host.place();
+    let server = mesh.pod("direct-server")?.host.ipv4();
+    let beside = |port| SocketAddr::from(([127, 0, 0, 1], port + CLIENT_OFFSET));
+    let direct = Mode {
+        name: "direct",
+        place: place.clone(),
+        http: (server, HTTP).into(),
+        other: (server, IPERF).into(),
+        proxies: Vec::new(),
+    };
+    let envoy = Mode {
+        name: "envoy",
+        place: place.clone(),
+        http: beside(HTTP),
+        other: beside(IPERF),
+        proxies: envoys.iter().map(Process::pid).collect(),
+    };
+    Ok(vec![direct, envoy])
 }
 
 /// Every server answers in every mode.

@@ -18,7 +18,6 @@ use xtask::options::{self, Benchmark};
 use xtask::steps::Steps;
 use xtask::workspace::Workspace;
 
-use bed::MODES;
 use error::BenchError;
 use report::Samples;
 
@@ -37,18 +36,17 @@ pub(crate) fn run(workspace: &Workspace, options: &options::Bench) -> Result<(),
 fn run_data_path(
     workspace: &Workspace,
     options: &options::Bench,
-    run: fn(&Workspace, usize, u32) -> Result<Samples, BenchError>,
+    run: fn(&Workspace, &options::Bench) -> Result<Samples, BenchError>,
 ) -> Result<(), String> {
     let mut steps = Steps::go_on(1);
     steps.next("measuring");
-    let samples =
-        run(workspace, options.repetitions, options.seconds).map_err(|error| error.to_string())?;
+    let samples = run(workspace, options).map_err(|error| error.to_string())?;
     steps.end();
     if options.json {
-        let rows = serde_json::to_string_pretty(&samples.rows(&MODES));
+        let rows = serde_json::to_string_pretty(&samples.rows());
         println!("{}", rows.map_err(|error| error.to_string())?);
     } else {
-        println!("{}", samples.table(&MODES));
+        println!("{}", samples.table());
     }
     Ok(())
 }

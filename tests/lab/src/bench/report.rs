@@ -27,14 +27,25 @@ pub(crate) struct Row {
 }
 
 /// All samples of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Samples {
+    /// Names of the modes, Weft last: it is compared with the others.
+    modes: Vec<&'static str>,
     /// Measures in the order in which they first came.
     measures: Vec<Measure>,
     values: BTreeMap<(Measure, &'static str), Vec<f64>>,
 }
 
 impl Samples {
+    /// No samples yet, of those modes.
+    pub(crate) fn new(modes: Vec<&'static str>) -> Self {
+        Self {
+            modes,
+            measures: Vec::new(),
+            values: BTreeMap::new(),
+        }
+    }
+
     /// Adds one sample.
     pub(crate) fn add(&mut self, measure: Measure, mode: &'static str, value: f64) {
         if !self.measures.contains(&measure) {
@@ -48,10 +59,10 @@ impl Samples {
     }
 
     /// The rows for scripts.
-    pub(crate) fn rows(&self, modes: &[&'static str]) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for measure in &self.measures {
-            for mode in modes {
+            for mode in &self.modes {
                 let Some(Summary { median, spread }) = self.summary(*measure, mode) else {
                     continue;
                 };
@@ -69,12 +80,12 @@ impl Samples {
 
     /// The table for people: medians with their spread, and the last mode's ratio to
     /// each of the others.
-    pub(crate) fn table(&self, modes: &[&'static str]) -> String {
-        let Some((subject, others)) = modes.split_last() else {
+    pub(crate) fn table(&self) -> String {
+        let Some((subject, others)) = self.modes.split_last() else {
             return String::new();
         };
         let mut table = format!("{:<28}{:>8}", "measure", "unit");
-        for mode in modes {
+        for mode in &self.modes {
             let _ = write!(table, "{mode:>18}");
         }
         for other in others {
@@ -82,7 +93,7 @@ impl Samples {
         }
         for measure in &self.measures {
             let _ = write!(table, "\n{:<28}{:>8}", measure.name, measure.unit);
-            for mode in modes {
+            for mode in &self.modes {
                 let cell = self
                     .summary(*measure, mode)
                     .map_or("-".to_owned(), |summary| {
@@ -124,12 +135,12 @@ mod tests {
 
     #[test]
     fn the_table_compares_the_last_mode_with_the_others() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::new(vec!["direct", "weft"]);
         [1.0, 2.0, 3.0]
             .into_iter()
             .for_each(|x| samples.add(RATE, "direct", x));
         samples.add(RATE, "weft", 4.0);
-        let table = samples.table(&["direct", "weft"]);
+        let table = samples.table();
         assert!(
             table.contains("weft/direct") && table.contains("2.00x"),
             "{table}"
@@ -138,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_mode_without_samples_is_no_row() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::new(vec!["direct", "weft"]);
         samples.add(RATE, "weft", 4.0);
-        assert_eq!(samples.rows(&["direct", "weft"]).len(), 1);
+        assert_eq!(samples.rows().len(), 1);
     }
 }

@@ -9,9 +9,12 @@ use weft_model::mesh::Change;
 use weft_model::route::filter::{HeaderModifier, Redirect};
 use weft_model::route::{Filter, Retry, Rule};
 use weft_model::traffic::{Limits, TrafficPolicy};
+use weft_testing::fixtures::named;
+use weft_testing::tcp::{listen, serve};
+use weft_testing::wait::in_time;
+use weft_testing::web::status;
 
 use super::super::test_bed::*;
-use crate::fixtures::in_time;
 
 /// A filter that sets a field.
 fn set(name: &'static str, value: &'static str) -> HeaderModifier {
@@ -28,7 +31,7 @@ fn set(name: &'static str, value: &'static str) -> HeaderModifier {
 #[tokio::test]
 async fn a_request_goes_to_an_endpoint_of_its_service_and_is_recorded_once() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(204)).await;
+    let server = web(|_, _| status(204)).await;
     bed.service("web", &[server.address]);
     let mut client = bed.client("web").await;
     assert_eq!(ask(&mut client, post("abcd")).await.status(), 204);
@@ -48,7 +51,7 @@ async fn a_request_goes_to_an_endpoint_of_its_service_and_is_recorded_once() {
 #[tokio::test]
 async fn what_concerns_one_hop_stays_there() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| {
+    let server = web(|_, _| {
         let mut response = status(200);
         let headers = response.headers_mut();
         headers.insert("connection", HeaderValue::from_static("x-hop"));
@@ -74,7 +77,7 @@ async fn what_concerns_one_hop_stays_there() {
 #[tokio::test]
 async fn a_request_that_no_rule_is_for_is_sent_nowhere() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
+    let server = web(|_, _| status(200)).await;
     bed.service("web", &[server.address]);
     let matches = Vec::new();
     let never = Rule {
@@ -86,7 +89,7 @@ async fn a_request_that_no_rule_is_for_is_sent_nowhere() {
     let response = ask(&mut client, post("body")).await;
     assert_eq!(response.status(), 404);
     assert_eq!(response.headers()["x-weft-reason"], "NO_ROUTE");
-    assert_eq!(server.requests(), 0);
+    assert_eq!(server.count(), 0);
     bed.counts(&[
         "istio_requests_total{",
         "response_flags=\"NO_ROUTE\"",
@@ -100,7 +103,7 @@ async fn a_request_that_no_rule_is_for_is_sent_nowhere() {
 #[tokio::test]
 async fn filters_change_requests_and_answers_and_our_own_replies() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
+    let server = web(|_, _| status(200)).await;
     bed.service("web", &[server.address]);
     let filters = vec![
         Filter::RequestHeaders(set("x-request", "rule")),
@@ -137,14 +140,14 @@ async fn filters_change_requests_and_answers_and_our_own_replies() {
     let response = ask(&mut client, get()).await;
     assert_eq!(response.status(), 302);
     assert_eq!(response.headers()["x-response"], "rule");
-    assert_eq!(server.requests(), 1);
+    assert_eq!(server.count(), 1);
 }
 
 #[tokio::test]
 async fn everything_about_a_request_is_decided_by_one_snapshot() {
     let bed = Arc::new(TestBed::new());
     let changed = Arc::clone(&bed);
-    let server = TestServer::start(move |number, _| match number {
+    let server = web(move |number, _| match number {
         0 => {
             // While the request is under way its route goes, and everything else with it.
             changed.route(
@@ -188,13 +191,12 @@ async fn everything_about_a_request_is_decided_by_one_snapshot() {
 #[tokio::test]
 async fn a_client_that_goes_away_gives_its_place_back_and_is_recorded() {
     let bed = TestBed::new();
-    let endless = serve(|mut stream| async move {
+    let endless = serve(listen().await, |mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
         let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
         stream.write_all(begun).await.unwrap();
         while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
-    })
-    .await;
+    });
     bed.service("web", &[endless]);
     let limits = Limits {
         requests: Some(1),
@@ -225,15 +227,14 @@ async fn an_answer_that_breaks_off_is_recorded_and_its_connection_not_used_again
     let bed = TestBed::new();
     let connections = Arc::new(AtomicUsize::new(0));
     let accepted = Arc::clone(&connections);
-    let broken = serve(move |mut stream| {
+    let broken = serve(listen().await, move |mut stream| {
         accepted.fetch_add(1, Ordering::Relaxed);
         async move {
             let _ = stream.read(&mut [0; 1024]).await;
             let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
             stream.write_all(begun).await.unwrap();
         }
-    })
-    .await;
+    });
     bed.service("web", &[broken]);
     for attempt in 1..=2 {
         let mut client = bed.client("web").await;

@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use weft_model::mesh::Change;
 use weft_model::route::{Retry, Rule};
 use weft_model::workload::Workload;
+use weft_testing::tcp::{closed_port, listen, serve};
+use weft_testing::web::status;
 
 use super::super::test_bed::*;
 use crate::stream::Stream;
@@ -24,7 +26,7 @@ use crate::upstream::{
 /// connection off at the next one.
 async fn tires(good: usize, arrived: &Arc<AtomicUsize>) -> SocketAddr {
     let arrived = Arc::clone(arrived);
-    serve(move |mut stream| {
+    serve(listen().await, move |mut stream| {
         let arrived = Arc::clone(&arrived);
         async move {
             for number in 0.. {
@@ -40,14 +42,13 @@ async fn tires(good: usize, arrived: &Arc<AtomicUsize>) -> SocketAddr {
             }
         }
     })
-    .await
 }
 
 #[tokio::test]
 async fn an_endpoint_that_takes_no_connection_is_passed_over() {
     let bed = TestBed::new();
-    let closed = listen().await.local_addr().unwrap();
-    let server = TestServer::start(|_, _| status(200)).await;
+    let closed = closed_port().await;
+    let server = web(|_, _| status(200)).await;
     bed.service("web", &[closed, server.address]);
     let mut client = bed.client("web").await;
     for _ in 0..8 {
@@ -59,7 +60,7 @@ async fn an_endpoint_that_takes_no_connection_is_passed_over() {
 #[tokio::test]
 async fn where_no_endpoint_takes_a_connection_the_reply_says_so() {
     let bed = TestBed::new();
-    let closed = listen().await.local_addr().unwrap();
+    let closed = closed_port().await;
     bed.service("web", &[closed]);
     let mut client = bed.client("web").await;
     let response = ask(&mut client, get()).await;
@@ -96,7 +97,7 @@ async fn on_a_connection_that_was_used_before_only_what_changes_nothing_is_sent_
 #[tokio::test]
 async fn a_whole_answer_that_is_worth_another_attempt_leaves_its_connection() {
     let bed = TestBed::new();
-    let server = TestServer::start(|number, _| status(if number < 2 { 503 } else { 200 })).await;
+    let server = web(|number, _| status(if number < 2 { 503 } else { 200 })).await;
     bed.service("web", &[server.address]);
     let retry = Some(Retry {
         codes: vec![StatusCode::SERVICE_UNAVAILABLE],
@@ -112,7 +113,7 @@ async fn a_whole_answer_that_is_worth_another_attempt_leaves_its_connection() {
     );
     let mut client = bed.client("web").await;
     assert_eq!(ask(&mut client, post("body")).await.status(), 200);
-    assert_eq!((server.requests(), server.connections()), (3, 1));
+    assert_eq!((server.count(), server.connections()), (3, 1));
     assert_eq!(server.last().body(), "body");
 }
 
@@ -184,7 +185,7 @@ fn with_neighbour(address: SocketAddr) -> TestBed {
 
 #[tokio::test]
 async fn both_pods_of_a_node_record_a_request_between_them() {
-    let server = TestServer::start(|_, _| status(201)).await;
+    let server = web(|_, _| status(201)).await;
     let bed = with_neighbour(server.address);
     let mut client = bed.client("web").await;
     assert_eq!(ask(&mut client, post("abcde")).await.status(), 201);

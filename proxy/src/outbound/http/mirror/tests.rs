@@ -4,9 +4,12 @@ use http::{HeaderValue, Request};
 use tokio::io::AsyncReadExt;
 use weft_model::route::filter::Mirror;
 use weft_model::route::{BackendTarget, Filter, Rule};
+use weft_testing::fixtures::{PORT, named};
+use weft_testing::tcp::{listen, serve};
+use weft_testing::wait::wait_until;
+use weft_testing::web::status;
 
 use super::super::test_bed::*;
-use crate::fixtures::wait_until;
 use crate::pod::MOST_MIRRORS;
 
 /// A rule that sends every request to `web` and a copy of it to `copies`.
@@ -32,8 +35,8 @@ fn to_copies() -> BackendTarget {
 #[tokio::test]
 async fn a_copy_has_the_same_head_and_body_and_is_a_request_of_its_own() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
-    let copies = TestServer::start(|_, _| status(500)).await;
+    let server = web(|_, _| status(200)).await;
+    let copies = web(|_, _| status(500)).await;
     bed.service("web", &[server.address]);
     bed.service("copies", &[copies.address]);
     bed.route("web", vec![mirrored(to_copies())]);
@@ -43,7 +46,7 @@ async fn a_copy_has_the_same_head_and_body_and_is_a_request_of_its_own() {
         .headers_mut()
         .insert("x-mine", HeaderValue::from_static("1"));
     assert_eq!(ask(&mut client, request).await.status(), 200);
-    wait_until("the copy arrived", || copies.requests() == 1).await;
+    wait_until("the copy arrived", || copies.count() == 1).await;
     let (original, copy) = (server.last(), copies.last());
     assert_eq!(copy.body(), "body");
     assert_eq!(copy.headers()["x-mine"], "1");
@@ -59,8 +62,10 @@ async fn a_copy_has_the_same_head_and_body_and_is_a_request_of_its_own() {
 #[tokio::test]
 async fn a_copy_that_nobody_answers_holds_nothing_up() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
-    let silent = serve(|mut stream| async move { while stream.read_u8().await.is_ok() {} }).await;
+    let server = web(|_, _| status(200)).await;
+    let silent = serve(listen().await, |mut stream| async move {
+        while stream.read_u8().await.is_ok() {}
+    });
     bed.service("web", &[server.address]);
     bed.service("copies", &[silent]);
     bed.route("web", vec![mirrored(to_copies())]);
@@ -74,29 +79,29 @@ async fn a_copy_that_nobody_answers_holds_nothing_up() {
 #[tokio::test]
 async fn where_as_many_copies_are_under_way_as_may_be_no_more_are_made() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
-    let copies = TestServer::start(|_, _| status(200)).await;
+    let server = web(|_, _| status(200)).await;
+    let copies = web(|_, _| status(200)).await;
     bed.service("web", &[server.address]);
     bed.service("copies", &[copies.address]);
     bed.route("web", vec![mirrored(to_copies())]);
     let all = u32::try_from(MOST_MIRRORS).unwrap();
-    let places = Arc::clone(&bed.pod.mirrors).try_acquire_many_owned(all);
+    let permits = Arc::clone(&bed.pod.mirrors).try_acquire_many_owned(all);
     let mut client = bed.client("web").await;
     assert_eq!(ask(&mut client, get()).await.status(), 200);
-    drop(places);
+    drop(permits);
     assert_eq!(ask(&mut client, get()).await.status(), 200);
-    wait_until("the second's copy arrived", || copies.requests() == 1).await;
-    wait_until("its place is free", || {
+    wait_until("the second's copy arrived", || copies.count() == 1).await;
+    wait_until("its permit is free", || {
         bed.pod.mirrors.available_permits() == MOST_MIRRORS
     })
     .await;
-    assert_eq!((server.requests(), copies.requests()), (2, 1));
+    assert_eq!((server.count(), copies.count()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_copy_to_what_does_not_exist_changes_nothing() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
+    let server = web(|_, _| status(200)).await;
     bed.service("web", &[server.address]);
     let reason = "there is no such service".into();
     for target in [to_copies(), BackendTarget::Invalid { reason }] {
@@ -110,8 +115,8 @@ async fn a_copy_to_what_does_not_exist_changes_nothing() {
 #[tokio::test]
 async fn what_leads_to_another_protocol_is_not_copied() {
     let bed = TestBed::new();
-    let server = TestServer::start(|_, _| status(200)).await;
-    let copies = TestServer::start(|_, _| status(200)).await;
+    let server = web(|_, _| status(200)).await;
+    let copies = web(|_, _| status(200)).await;
     bed.service("web", &[server.address]);
     bed.service("copies", &[copies.address]);
     bed.route("web", vec![mirrored(to_copies())]);
@@ -123,9 +128,6 @@ async fn what_leads_to_another_protocol_is_not_copied() {
     let response = ask(&mut client, upgrade.body("").unwrap()).await;
     assert_eq!(response.status(), 200, "the server stays with HTTP");
     assert_eq!(ask(&mut client, get()).await.status(), 200);
-    wait_until("the other request's copy arrived", || {
-        copies.requests() == 1
-    })
-    .await;
+    wait_until("the other request's copy arrived", || copies.count() == 1).await;
     assert!(!copies.last().headers().contains_key("upgrade"));
 }

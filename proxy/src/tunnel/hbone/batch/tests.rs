@@ -2,7 +2,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::fixtures::{in_time, tls_pair};
+use weft_testing::wait::in_time;
+
+use crate::fixtures::tls_pair;
 use crate::stream::Stream;
 
 /// A connection, and its other end.

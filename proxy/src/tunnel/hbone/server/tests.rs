@@ -3,7 +3,10 @@ use http::Method;
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture, identity, in_time};
+use weft_testing::fixtures::identity;
+use weft_testing::wait::in_time;
+
+use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture};
 use crate::tls;
 use crate::tunnel::hbone::request::connect_request;
 
