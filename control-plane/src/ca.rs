@@ -28,7 +28,7 @@ pub(crate) use secret::{AuthoritySecret, Place};
 /// that could be signed.
 ///
 /// # Errors
-/// Why it could not.
+/// The reason to refuse it.
 pub fn check_request(der: &[u8]) -> Result<weft_model::SpiffeId, InvalidRequest> {
     Request::parse(der).map(|request| request.identity)
 }

@@ -1,7 +1,7 @@
 //! Pods that are captured, as the agents of their nodes report. It outlives this process,
 //! so that a restart never has peers send plaintext to a captured pod.
 //!
-//! * [`report`]: what an agent says
+//! * [`report`]: an agent's words
 //! * [`store`]: where it is kept, as everybody else sees it
 //! * [`file`]: the store of a state directory
 //! * [`pod_status`]: the store of a cluster, the pods' own status
@@ -28,10 +28,10 @@ pub(crate) struct Captures {
     cluster: Arc<Cluster>,
 }
 
-/// What became of a report.
+/// A report that was taken, and what was left out of it.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// What of it was kept.
+    /// The part of it that was kept.
     pub(crate) report: CaptureReport,
     /// Pods of other nodes, which were left out.
     pub(crate) foreign: Vec<WorkloadUid>,

@@ -27,14 +27,14 @@ pub(crate) struct Cluster {
     resources: RwLock<Resources>,
     /// The revision of the resources, for those that wait for the next.
     revision: watch::Sender<u64>,
-    /// Who writes statuses looks here; nobody does in a directory.
+    /// Objects that wait for the writer of statuses; in a directory there is none.
     statuses: Option<Arc<ObjectStatuses>>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     index: Index,
-    /// What was logged of it already.
+    /// Those that were logged already.
     conflicts: Vec<String>,
     policy_statuses: Arc<PolicyStatuses>,
 }
@@ -103,7 +103,7 @@ impl Cluster {
     /// Lets a node have a certificate for an identity.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// The reason to give it none.
     pub(crate) fn authorize_certificate(
         &self,
         identity: &SpiffeId,

@@ -1,4 +1,4 @@
-//! Who the API server says has written.
+//! The writer that the API server knows us by.
 
 use kube::api::PatchParams;
 

@@ -1,4 +1,4 @@
-//! When to look into a directory again.
+//! Wake-ups for whoever has read a directory or a file.
 
 use std::path::Path;
 use std::time::Duration;

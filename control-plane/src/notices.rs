@@ -23,7 +23,7 @@ pub(crate) struct Notice {
     pub(crate) note: String,
 }
 
-/// Where notices go. Cloning shares it.
+/// The way of notices to the API server. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(crate) struct Notices(mpsc::Sender<Notice>);
 

@@ -1,4 +1,4 @@
-//! What agents are told, as it goes over the wire. Knows no objects: changes of the mesh
+//! Resources for agents, as they go over the wire. Knows no objects: changes of the mesh
 //! come in, responses go out.
 //!
 //! * [`resources`]: every resource with its version, and the journal of the latest changes

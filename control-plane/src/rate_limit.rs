@@ -31,12 +31,12 @@ pub(crate) use self::service::RateLimitService;
 pub(crate) use self::stats::Stats;
 use crate::serve::authentication::Authenticator;
 
-/// How the service is set up.
+/// Settings of the service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// File with limits; it may come later, and is followed.
     pub(crate) config: Option<PathBuf>,
-    /// Where all replicas count together; each for itself when `None`.
+    /// The Redis in which all replicas count together; each counts for itself when `None`.
     pub(crate) redis: Option<RedisOptions>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn start(
 
 pub(crate) use self::file::FileError;
 
-/// Whether a file of limits would be taken: how many domains it has.
+/// The number of domains in a file of limits that would be taken.
 ///
 /// # Errors
 /// The first thing that is wrong with it, in words.

@@ -40,7 +40,7 @@ use crate::webhook;
 
 /// The condition of readiness that all objects are known.
 const OBJECTS: &str = "objects";
-/// How long giving up the lease may take, of the time that a pod has to end.
+/// Time limit for giving up the lease, of the time that a pod has to end.
 const RESIGN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.

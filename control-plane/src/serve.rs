@@ -1,4 +1,4 @@
-//! What agents connect to.
+//! The gRPC services for agents.
 
 pub(crate) mod authentication;
 pub(crate) mod certificates;

@@ -1,9 +1,9 @@
-//! What the control plane writes into objects' status.
+//! The status of objects, as far as the control plane writes it.
 //!
 //! * [`queue`]: objects whose status may have to be written
 //! * [`writer`], [`patch`]: how one gets there
 //! * [`controller`]: watches the kinds that have a status of ours
-//! * [`kind_status`]: what the controller asks of each
+//! * [`kind_status`]: the seam between it and each of them
 //! * [`accepted`], [`traffic_policy`], [`route`]: these kinds
 //! * [`condition`]: one condition in a list of them
 

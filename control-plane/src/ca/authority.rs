@@ -31,17 +31,17 @@ impl Authority {
         self.material.send_replace(Arc::new(material));
     }
 
-    /// Whether it signs with this.
+    /// True when it signs with this.
     pub(super) fn is_of(&self, pem: &Pem) -> bool {
         self.now().is_of(pem)
     }
 
-    /// What it signs with now, and from now on.
+    /// The material that it signs with now, and from now on.
     pub(crate) fn material(&self) -> watch::Receiver<Arc<Material>> {
         self.material.subscribe()
     }
 
-    /// What certificates are verified against, DER.
+    /// The roots that certificates are verified against, DER.
     pub(crate) fn roots(&self) -> Vec<CertificateDer<'static>> {
         self.now().roots().to_vec()
     }
@@ -68,7 +68,7 @@ impl Authority {
         Ok((material.chain(leaf), key))
     }
 
-    /// How long the leaves that it signs live.
+    /// Lifetime of the leaves that it signs.
     pub(super) fn leaf_lifetime(&self) -> Duration {
         self.leaf_lifetime
     }

@@ -19,7 +19,7 @@ const ROOTS: &str = "root.pem";
 const KEY: &str = "root-key.pem";
 const LEAF_LIFETIME: &str = "leaf-lifetime";
 
-/// Where a state directory keeps its authority.
+/// The folder of a state directory that keeps its authority.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(PathBuf);
 
@@ -72,7 +72,7 @@ impl Folder {
         Self(state_directory.join("ca"))
     }
 
-    /// What it holds.
+    /// Its content.
     ///
     /// # Errors
     /// When a file is missing or can't be read.
@@ -124,7 +124,7 @@ impl Folder {
         self.write(name, &text.map_err(self.failed(name))?)
     }
 
-    /// How long leaves live, as the control plane was told when it started last; `None`
+    /// Lifetime of leaves, as the control plane was told when it started last; `None`
     /// when it never did.
     pub(crate) fn leaf_lifetime(&self) -> Option<Duration> {
         let text = self.read(LEAF_LIFETIME).ok()?;
@@ -181,7 +181,7 @@ impl Folder {
     }
 }
 
-/// What stands before the first private key.
+/// The text before the first private key.
 fn before_key(pem: &str) -> &str {
     let mut start = 0;
     for line in pem.split_inclusive('\n') {

@@ -1,4 +1,4 @@
-//! Why there is no certificate authority, for whoever runs the control plane.
+//! Errors of the certificate authority, for whoever runs the control plane.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub(crate) enum AuthorityError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// The certificate is there without its key, or the other way round.
@@ -28,9 +28,9 @@ pub(crate) enum AuthorityError {
     /// Certificate or key can't be used.
     #[error("{place}: {source}")]
     Invalid {
-        /// Where they are.
+        /// Their place.
         place: String,
-        /// What is wrong.
+        /// The mistake.
         source: MaterialError,
     },
     /// The API server doesn't give it out, or take it.
@@ -38,7 +38,7 @@ pub(crate) enum AuthorityError {
     Cluster {
         /// The object.
         place: String,
-        /// What it says.
+        /// Its words.
         source: Box<kube::Error>,
     },
     /// The rotation that is under way can't be read.
@@ -46,9 +46,9 @@ pub(crate) enum AuthorityError {
         "{place}: {source}; restore it from a backup, or remove it (the roots stay as they are)"
     )]
     Rotation {
-        /// Where it is kept.
+        /// The place where it is kept.
         place: String,
-        /// What is wrong.
+        /// The mistake.
         source: serde_json::Error,
     },
     /// Somebody else was faster.

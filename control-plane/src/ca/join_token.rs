@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{AuthorityError, private_file};
 
-/// What every token starts with, so that one found in a log is recognised.
+/// The beginning of every token, so that one found in a log is recognised.
 const PREFIX: &str = "weft-join";
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
 
-/// Why a token is refused.
+/// A reason to refuse a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidToken {
     /// It isn't one.
@@ -33,7 +33,7 @@ pub(crate) enum InvalidToken {
     Expired,
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Deserialize, Serialize)]
 struct Claims {
     node: String,

@@ -12,7 +12,7 @@ use weft_model::identity::InvalidIdentity;
 /// Largest certification request in bytes; a P-256 one has a few hundred.
 const LARGEST_REQUEST: usize = 8 * 1024;
 
-/// Why a certification request is refused.
+/// A reason to refuse a certification request.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidRequest {
     /// Too large to be one.

@@ -1,4 +1,4 @@
-//! What an authority signs with, and what its certificates are verified against.
+//! The key and the certificates of an authority.
 
 use std::time::{Duration as StdDuration, SystemTime};
 
@@ -14,12 +14,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::leaf;
 
-/// How long a new root lasts.
+/// Lifetime of a new root.
 const LIFETIME: Duration = Duration::days(3650);
 /// Clocks differ: certificates count from a little earlier.
 pub(super) const BACKDATE: Duration = Duration::minutes(1);
 
-/// Why certificates and key can't be an authority.
+/// A reason for certificates and key to be no authority.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MaterialError {
     /// Something isn't PEM, or empty.
@@ -27,7 +27,7 @@ pub(crate) enum MaterialError {
     Unreadable {
         /// Which part.
         what: &'static str,
-        /// What is wrong with it.
+        /// The mistake in it.
         reason: String,
     },
     /// Nothing that it signs would be accepted.
@@ -66,12 +66,12 @@ impl std::fmt::Debug for Pem {
 /// A key that signs, and who vouches for it.
 pub(crate) struct Material {
     issuer: Issuer<'static, KeyPair>,
-    /// What leaves are sent with: everything between them and the root.
+    /// Certificates that leaves are sent with: all between them and the root.
     intermediates: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
     not_after: OffsetDateTime,
-    /// What it was made from.
+    /// The text it was made from.
     pem: Pem,
 }
 
@@ -160,12 +160,12 @@ impl Material {
         chain
     }
 
-    /// Whether it was made from this.
+    /// True when it was made from this.
     pub(super) fn is_of(&self, pem: &Pem) -> bool {
         &self.pem == pem
     }
 
-    /// What leaves are verified against.
+    /// Certificates that leaves are verified against.
     pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots
     }

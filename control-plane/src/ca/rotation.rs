@@ -1,6 +1,6 @@
-//! How one root follows another while the mesh runs: first everybody trusts both, then
-//! the new one signs, then the old one is forgotten. Between two steps every leaf has to
-//! be renewed once, so none may be taken before a leaf's lifetime has passed.
+//! The replacement of one root by another while the mesh runs: first everybody trusts
+//! both, then the new one signs, then the old one is forgotten. Between two steps every
+//! leaf has to be renewed once, so none may be taken before a leaf's lifetime has passed.
 //!
 //! Decides only; [`super::directory`] and [`super::secret`] keep what it decided.
 
@@ -29,7 +29,7 @@ pub(crate) struct Stored {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rotation {
     phase: Phase,
-    /// When the phase began.
+    /// Beginning of the phase.
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
     old: Root,
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Root {
     }
 }
 
-/// What an operator asks for.
+/// A step that an operator asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     /// Make a new root, and let everybody trust both. The old one signs on.
@@ -75,18 +75,18 @@ pub(crate) enum Step {
     Abort,
 }
 
-/// When a step may be taken.
+/// The condition for a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guard {
     pub(crate) now: OffsetDateTime,
-    /// How long after the last step every certificate was renewed, and every agent has
-    /// the roots.
+    /// Time after a step in which every certificate is renewed, and every agent gets the
+    /// roots.
     pub(crate) wait: Duration,
     /// Don't wait.
     pub(crate) force: bool,
 }
 
-/// Why a step isn't taken. Nothing was changed.
+/// A reason not to take a step. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RotationError {
     /// One after the other.
@@ -110,7 +110,7 @@ pub(crate) enum RotationError {
          give --force if the mesh may fail meanwhile"
     )]
     TooEarly {
-        /// What would happen.
+        /// The consequence.
         consequence: &'static str,
         /// RFC 3339.
         until: String,
@@ -128,7 +128,7 @@ pub(crate) enum RotationError {
 }
 
 impl Stored {
-    /// What a step makes of it.
+    /// The same after a step.
     ///
     /// # Errors
     /// When the step isn't due.

@@ -21,12 +21,12 @@ use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError};
 use crate::field_manager;
 
-/// How long leaves live, beside the roots that they lead to: seconds.
+/// Annotation with the lifetime of leaves, beside the roots that they lead to: seconds.
 const LEAF_LIFETIME: &str = "weft.dev/leaf-lifetime-seconds";
-/// What cert-manager says about a Secret that it writes.
+/// Annotation by which cert-manager marks a Secret that it writes.
 const CERT_MANAGER: &str = "cert-manager.io/certificate-name";
 
-/// Where authority and roots are kept.
+/// The objects in which authority and roots are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) namespace: String,
@@ -113,7 +113,7 @@ impl AuthoritySecret {
         })
     }
 
-    /// What it holds.
+    /// Its content.
     ///
     /// # Errors
     /// When the rotation can't be read.
@@ -178,7 +178,7 @@ impl AuthoritySecret {
         }
     }
 
-    /// How long leaves live, as the replicas say; `None` when none has said yet.
+    /// Lifetime of leaves, as the replicas say; `None` when none has said yet.
     ///
     /// # Errors
     /// When the API server doesn't give it out.

@@ -15,7 +15,7 @@ use crate::index::CapturedPods;
 /// The file in the state directory.
 const FILE: &str = "captured.json";
 
-/// Why the file can't be used.
+/// A reason not to use the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureFileError {
     /// It can't be read or written.
@@ -23,7 +23,7 @@ pub(crate) enum CaptureFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// It isn't what was written.
@@ -34,7 +34,7 @@ pub(crate) enum CaptureFileError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The mistake.
         source: serde_json::Error,
     },
 }

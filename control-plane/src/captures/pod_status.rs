@@ -19,7 +19,7 @@ use crate::kinds::{CAPTURED_CONDITION, KindObject, ObjectKey, PodObject};
 use crate::notices::{Notice, Notices};
 use crate::status::{Outcome, StatusPatch, StatusQueue, write_queued};
 
-/// A pod, and what its condition should say.
+/// A pod, and the state that its condition should say.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct CapturedPod {
     name: NamespacedName,
@@ -29,7 +29,7 @@ struct CapturedPod {
 
 type Queue = StatusQueue<WorkloadUid, CapturedPod>;
 
-/// What was reported, by node and pod.
+/// States that were reported, by node and pod.
 type Reported = HashMap<String, HashMap<WorkloadUid, PodCaptureState>>;
 
 /// The store of a cluster. What follows from a condition comes back by the watch, to every

@@ -1,4 +1,4 @@
-//! What an agent says of the pods of its node.
+//! Reports of agents about the pods of their nodes.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What an agent has to be told next, given what it was told. Pure.
+//! The next response of a stream, given those before. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const MOST_RESOURCES: usize = 200;
 /// Bytes of one response, about; well below what gRPC clients take (4 MiB).
 const MOST_BYTES: usize = 1024 * 1024;
 
-/// How far one stream has come. First it walks over everything, leaving out what the
+/// The place that one stream has come to. First it walks over everything, leaving out what the
 /// agent holds already; then it follows the changes. It keeps a position, not a copy.
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -25,7 +25,7 @@ pub(crate) struct Cursor {
 #[derive(Debug)]
 enum Position {
     Walking {
-        /// What the agent holds and the walk has not met yet, with its version.
+        /// Resources that the agent holds and the walk has not met yet, with their versions.
         held: HashMap<ResourceKey, String>,
         last: Option<ResourceKey>,
         /// Changes from here on may have happened behind the walk's back.

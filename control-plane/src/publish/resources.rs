@@ -23,7 +23,7 @@ pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 /// One resource with its version.
 #[derive(Clone, Debug)]
 pub(crate) struct Versioned {
-    /// What it is.
+    /// The resource itself.
     pub(crate) change: Change,
     /// A hash of its content: the same from every replica and after every restart.
     pub(crate) version: String,
@@ -37,7 +37,7 @@ pub(crate) struct Resources {
     by_key: BTreeMap<ResourceKey, Arc<Versioned>>,
     /// Counts the changes.
     revision: u64,
-    /// What the latest changes changed, newest last.
+    /// Keys of the latest changes, newest last.
     journal: VecDeque<ResourceKey>,
 }
 
@@ -69,12 +69,12 @@ impl Resources {
         self.revision != before
     }
 
-    /// How many changes there were.
+    /// Number of changes so far.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// What changed after a revision, in the order of the keys. None when that was too
+    /// Keys that changed after a revision, in the order of the keys. None when that was too
     /// long ago to know.
     pub(crate) fn changed_since(&self, revision: u64) -> Option<BTreeSet<ResourceKey>> {
         let count = usize::try_from(self.revision.checked_sub(revision)?).ok()?;
@@ -96,7 +96,7 @@ impl Resources {
         self.by_key.range((start, Bound::Unbounded))
     }
 
-    /// How many there are.
+    /// Number of resources.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

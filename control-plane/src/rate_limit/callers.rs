@@ -1,4 +1,4 @@
-//! Who may ask: agents, by their tokens. A verdict holds for a while, since the question
+//! Callers of the service: agents, by their tokens. A verdict holds for a while, since the question
 //! comes with every request of the data path.
 
 use std::collections::HashMap;
@@ -10,9 +10,9 @@ use tonic::{Code, Request, Status};
 
 use crate::serve::authentication::{self, Authenticator};
 
-/// How long a token that was good is taken for good.
+/// Time for which a token that was good is taken for good.
 const GOOD: Duration = Duration::from_secs(30);
-/// How long it is while whoever decides can't be asked: that is no refusal.
+/// The same while whoever decides can't be asked: that is no refusal.
 const GOOD_UNASKED: Duration = Duration::from_secs(600);
 /// Tokens that are remembered.
 const MOST: usize = 10_000;
@@ -38,7 +38,7 @@ impl Callers {
         }
     }
 
-    /// Whether a call is let in.
+    /// Lets a call in.
     ///
     /// # Errors
     /// As [`Authenticator::node`].

@@ -1,10 +1,10 @@
-//! Where hits are counted.
+//! The two places to count hits in.
 
 use super::hit::Hit;
 use super::memory::Memory;
 use super::redis::{Redis, RedisError};
 
-/// Where hits are counted.
+/// A place to count hits in.
 #[derive(Debug)]
 pub(super) enum Counters {
     /// In this process.

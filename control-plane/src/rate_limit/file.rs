@@ -17,7 +17,7 @@ use crate::yaml;
 /// Descriptors inside descriptors, at the most: requests have no more entries, either.
 const DEEPEST: usize = 24;
 
-/// Why there are no limits from the file.
+/// A reason to have no limits from the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// It can't be read.
@@ -25,7 +25,7 @@ pub(crate) enum FileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// It says what can't be.
@@ -33,12 +33,12 @@ pub(crate) enum FileError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The mistake.
         source: InvalidLimits,
     },
 }
 
-/// What is wrong with a file of limits.
+/// A mistake in a file of limits.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidLimits {
     /// It isn't YAML.
@@ -51,7 +51,7 @@ pub(crate) enum InvalidLimits {
         document: usize,
         /// Path of the field.
         field: String,
-        /// What is wrong, and what would be right.
+        /// The mistake, and what would be right.
         message: String,
     },
 }

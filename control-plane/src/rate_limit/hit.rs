@@ -5,21 +5,21 @@ use weft_model::traffic::rate_limit::{Descriptor, RateLimitUnit};
 
 /// Longest key that is kept as it is, in bytes; of a longer one, a part and its hash.
 const LONGEST_KEY: usize = 200;
-/// How much of a longer key stays readable.
+/// Bytes of a longer key that stay readable.
 const READABLE: usize = 100;
 
 /// Something to count.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Hit {
-    /// What is counted, unit included, but not the window.
+    /// The name of what is counted, with the unit, but not the window.
     pub(super) key: String,
     /// The length of its windows.
     pub(super) unit: RateLimitUnit,
-    /// How much to add; 0 only asks.
+    /// Hits to add; 0 only asks.
     pub(super) hits: u32,
 }
 
-/// What a descriptor is counted under: different for all that differ, and never long.
+/// The key that a descriptor is counted under: different for all that differ, and never long.
 pub(super) fn key(domain: &str, descriptor: &Descriptor, unit: RateLimitUnit) -> String {
     let mut key = String::new();
     let mut add = |text: &str| {

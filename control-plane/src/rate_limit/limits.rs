@@ -9,7 +9,7 @@ use weft_model::traffic::rate_limit::{Descriptor, RequestLimit};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Limits(pub(super) HashMap<String, Branches>);
 
-/// What may come next in a descriptor.
+/// Entries that may come next in a descriptor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Branches {
     /// By key and value.
@@ -25,9 +25,9 @@ pub(super) struct Branches {
 pub(super) struct Node {
     /// The limit of descriptors that end here.
     pub(super) rule: Option<Rule>,
-    /// Whether all values that match its pattern share one count.
+    /// All values that match its pattern share one count.
     pub(super) shared: bool,
-    /// What may come next.
+    /// Entries that may come next.
     pub(super) next: Branches,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Found<'a> {
 }
 
 impl Limits {
-    /// How many domains have limits.
+    /// Number of domains that have limits.
     pub(crate) fn domains(&self) -> usize {
         self.0.len()
     }
@@ -129,7 +129,7 @@ impl Pattern {
         }
     }
 
-    /// Whether the parts are in the value in their order, the first one at its start and
+    /// True when the parts are in the value in their order, the first one at its start and
     /// the last one at its end.
     fn matches(&self, value: &str) -> bool {
         let Some((first, rest)) = self.parts.split_first() else {

@@ -19,11 +19,11 @@ use super::hit::Hit;
 pub(crate) use self::error::RedisError;
 pub(crate) use self::options::{InvalidRedis, RedisOptions};
 
-/// How long a connection may take.
+/// Time limit of a connection's beginning.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the answers to a batch may take.
+/// Time limit of the answers to a batch.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long it is left alone after it has failed.
+/// Time for which it is left alone after it has failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// Requests that wait for their turn; more are refused.
 const WAITING: usize = 4096;

@@ -37,7 +37,7 @@ pub(crate) struct RateLimitService {
     stats: Arc<Stats>,
 }
 
-/// What is known of one descriptor before anything is counted.
+/// A descriptor as it is known before anything is counted.
 enum Plan {
     /// Nothing limits it.
     NoLimit,
@@ -109,7 +109,7 @@ impl Protocol for RateLimitService {
     }
 }
 
-/// What has to be counted for a request.
+/// Everything that has to be counted for a request.
 fn plan(limits: &Limits, request: &RateLimitRequest) -> Result<Vec<Plan>, Status> {
     if request.domain.is_empty() {
         return Err(Status::invalid_argument("a request without a domain"));

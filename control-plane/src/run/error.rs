@@ -9,7 +9,7 @@ use crate::captures::CaptureFileError;
 use crate::rate_limit;
 use crate::serve::ServerCertificateError;
 
-/// Why the control plane doesn't run.
+/// A reason for the control plane not to run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// The authority.
@@ -26,7 +26,7 @@ pub(crate) enum RunError {
     Manifests {
         /// The directory.
         path: PathBuf,
-        /// Why it can't be read.
+        /// The reason.
         source: io::Error,
     },
     /// The state directory.
@@ -34,7 +34,7 @@ pub(crate) enum RunError {
     State {
         /// The directory.
         path: PathBuf,
-        /// Why it can't be used.
+        /// The reason.
         source: io::Error,
     },
     /// The API server.
@@ -48,15 +48,15 @@ pub(crate) enum RunError {
     /// A listener.
     #[error("listening on {address}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// The limits of the rate limit service.
     #[error(transparent)]
     RateLimits(#[from] rate_limit::FileError),
-    /// Where it shall count.
+    /// The place where it counts.
     #[error("--redis (or WEFT_REDIS): {0}")]
     Redis(#[from] rate_limit::InvalidRedis),
     /// A lifetime that no certificate can have.

@@ -20,7 +20,7 @@ use crate::source::kubernetes::{Kubernetes, Problems};
 use crate::status::StatusController;
 use crate::webhook::Registration;
 
-/// How long the API server may take for an answer to anything but a watch.
+/// Time limit of the API server's answer to anything but a watch.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects, and follows what becomes of everything.
@@ -91,7 +91,7 @@ async fn write_statuses(
     while_held(held, write).await;
 }
 
-/// What the authority is called.
+/// The names of the objects in which the authority is kept.
 pub(super) fn place(args: &PlaceArgs) -> Place {
     Place {
         namespace: args.namespace.clone(),

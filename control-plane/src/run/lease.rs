@@ -1,4 +1,4 @@
-//! Which replica does what only one may: the holder of a coordination.k8s.io Lease.
+//! The one replica that does what only one may: the holder of a coordination.k8s.io Lease.
 //!
 //! Clocks of replicas differ, so nobody compares the times in the lease with its own:
 //! a lease has ended when it was not renewed for as long as it lasts, as watched by
@@ -13,9 +13,9 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-/// How long a holder that doesn't renew stays the holder.
+/// Time for which a holder that doesn't renew stays the holder.
 const DURATION: Duration = Duration::from_secs(15);
-/// How often the holder renews, and the others look.
+/// Time between two renewals by the holder, and two looks by the others.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A holder that could not renew for so long stops on its own, before others start.
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(crate) async fn while_held<F: Future<Output = ()>>(
     }
 }
 
-/// What was seen of the lease, and since when.
+/// The lease as it was seen, and since when.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     holder: String,
@@ -53,7 +53,7 @@ struct Seen {
     since: Instant,
 }
 
-/// What to do about the lease.
+/// The next step of a claim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Decision {
     /// Be, or stay, the holder.

@@ -1,4 +1,4 @@
-//! What differs by where objects come from.
+//! The parts that differ by source.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::captures::Captures;
 use crate::cluster::Cluster;
 use crate::serve::authentication::Authenticator;
 
-/// What a source brings along.
+/// Parts that come with a source.
 pub(super) struct Parts {
     pub(super) cluster: Arc<Cluster>,
     pub(super) captures: Captures,

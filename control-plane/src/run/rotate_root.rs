@@ -8,18 +8,18 @@ use super::kubernetes;
 use crate::args::{RotateAction, RotateRoot};
 use crate::ca::{AuthorityError, AuthoritySecret, Folder, Guard, RotationError, Step};
 
-/// How long kubelets may take to give agents the roots that a ConfigMap holds now.
+/// Time limit for kubelets to give agents the roots that a ConfigMap holds now.
 const KUBELET_DELAY: Duration = Duration::minutes(3);
-/// Where nobody has said how long leaves live: the default of `serve`.
+/// Lifetime of leaves where nobody has said another: the default of `serve`.
 const LEAF_LIFETIME: Duration = Duration::DAY;
 
-/// Why a step was not taken.
+/// A reason not to have taken a step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RotateRootError {
     /// The API server can't be reached.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// What is kept can't be read or written.
+    /// The authority can't be read or written where it is kept.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// It isn't due.

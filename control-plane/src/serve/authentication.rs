@@ -1,4 +1,4 @@
-//! Which node a call comes from.
+//! The node that a call comes from.
 
 mod token_review;
 
@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 use crate::ca::join_token::JoinKey;
 pub(crate) use token_review::{TokenReviewer, TokenReviewerOptions};
 
-/// Who vouches for agents.
+/// The authority that vouches for agents.
 #[derive(Clone)]
 pub(crate) enum Authenticator {
     /// This control plane itself, by tokens that it made.

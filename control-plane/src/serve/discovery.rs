@@ -21,9 +21,9 @@ use crate::captures::{CaptureReport, Captures, PodCaptureState, Recorded};
 use crate::cluster::Cluster;
 use crate::publish::{Cursor, Next};
 
-/// How long an agent may take to say what it wants.
+/// Time limit of an agent's Subscribe.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is checked whether an agent may still have its stream.
+/// Time between two reviews of the token of a stream.
 const REVIEW_INTERVAL: Duration = Duration::from_secs(60);
 /// Responses that wait for a slow agent; after that, it is told the latest state only,
 /// however much changed meanwhile.

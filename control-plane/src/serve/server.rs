@@ -18,16 +18,16 @@ use super::certificates::CertificatesService;
 use super::discovery::DiscoveryService;
 use crate::rate_limit::RateLimitService;
 
-/// How long a client may take for its handshake.
+/// Time limit of a client's handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pings to agents, and how long an answer may take.
+/// Time between two pings to an agent, and time limit of an answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
 
-/// How long agents may take to close their connections when the server stops: their
+/// Time limit for agents to close their connections when the server stops: their
 /// streams have been ended by then.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What is served.
+/// The services of the server.
 pub(crate) struct Services {
     pub(crate) discovery: DiscoveryService,
     pub(crate) certificates: CertificatesService,

@@ -14,7 +14,7 @@ use rustls::version::TLS13;
 
 use crate::ca::Authority;
 
-/// Why the control plane has no certificate.
+/// A reason for the control plane to have no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServerCertificateError {
     /// It could not be issued; a server name may be wrong.

@@ -31,7 +31,7 @@ use crate::cluster::{Cluster, ObjectStatuses};
 use crate::kinds::ObjectKey;
 use crate::source::kubernetes::is_missing;
 
-/// How often to look whether a kind that the cluster doesn't know was installed.
+/// Time between two looks for a kind that the cluster doesn't know.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Writes the status of every kind that has one of ours. One replica does it at a time.
@@ -160,7 +160,7 @@ impl WatchedKind {
         None
     }
 
-    /// What is to be written of an object. One that isn't there (yet) needs nothing.
+    /// The write that is due for an object. One that isn't there (yet) needs nothing.
     fn due(&self, name: &NamespacedName) -> Option<StatusPatch> {
         let objects = self.lock();
         let Seen { resource, object } = objects.get(name)?;
@@ -183,4 +183,55 @@ impl WatchedKind {
 
 fn name_of(object: &DynamicObject) -> NamespacedName {
     NamespacedName::new(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind() -> WatchedKind {
+        WatchedKind {
+            status: Box::new(Accepted::mesh_config()),
+            objects: Mutex::default(),
+        }
+    }
+
+    fn config(version: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+            "metadata": { "name": "default", "resourceVersion": version },
+            "spec": {},
+        }))
+        .unwrap()
+    }
+
+    fn see(kind: &WatchedKind, event: watcher::Event<DynamicObject>) -> Option<NamespacedName> {
+        let resource = kind.status.kind().resources().next().unwrap();
+        kind.see(&resource, event)
+    }
+
+    #[test]
+    fn a_status_is_written_against_the_version_that_was_seen_last() {
+        let kind = kind();
+        let name = see(&kind, watcher::Event::InitApply(config("1"))).unwrap();
+        see(&kind, watcher::Event::Apply(config("2")));
+        let patch = kind.due(&name).unwrap();
+        let Patch::Merge(patch) = patch.patch else {
+            panic!("{patch:?}")
+        };
+        assert_eq!(patch["metadata"], json!({ "resourceVersion": "2" }));
+        assert_eq!(patch["status"]["conditions"][0]["status"], "True");
+    }
+
+    #[test]
+    fn an_object_that_is_gone_or_not_seen_again_yet_needs_nothing() {
+        let kind = kind();
+        let applied = || watcher::Event::Apply(config("1"));
+        for gone in [watcher::Event::Delete(config("1")), watcher::Event::Init] {
+            let name = see(&kind, applied()).unwrap();
+            assert!(kind.due(&name).is_some());
+            assert_eq!(see(&kind, gone), None);
+            assert!(kind.due(&name).is_none());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::kinds::Kind;
 
-/// What the status of one kind's objects should say.
+/// A kind whose objects have a status of ours.
 pub(crate) trait KindStatus: Debug + Send + Sync {
     /// The kind.
     fn kind(&self) -> Kind;

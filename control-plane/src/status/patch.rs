@@ -8,7 +8,7 @@ use weft_model::NamespacedName;
 use super::writer::Outcome;
 use crate::field_manager;
 
-/// What is to be written of one object.
+/// A write that is due.
 #[derive(Clone, Debug)]
 pub(crate) struct StatusPatch {
     /// The object's kind, in the version to ask for.

@@ -1,5 +1,5 @@
-//! What becomes of a route of the Gateway API that is attached to Services (GEP-1294):
-//! what its status says of each such parent.
+//! Routes of the Gateway API that are attached to Services (GEP-1294): the entry in their
+//! status for each such parent.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::index::{Condition, RouteStatus};
 use crate::kinds::Kind;
 
-/// Who speaks, in `status.parents[].controllerName`.
+/// Our name in `status.parents[].controllerName`.
 const CONTROLLER: &str = "weft.dev/mesh";
 
 /// The status of one kind of routes: the index decides.
@@ -86,7 +86,7 @@ fn is_service(parent: &Value) -> bool {
 /// The types of a parent's conditions, in their order.
 const CONDITIONS: [&str; 2] = ["Accepted", "ResolvedRefs"];
 
-/// What is said of one parent. Conditions of other types stay as they were.
+/// The entry of one parent. Conditions of other types stay as they were.
 fn entry_of(
     generation: Option<i64>,
     parent: Value,

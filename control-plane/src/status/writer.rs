@@ -17,7 +17,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait after a failure.
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// What became of a write.
+/// The end of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     /// The object's status is right now.

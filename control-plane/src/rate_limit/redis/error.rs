@@ -1,4 +1,4 @@
-//! Why nothing was counted.
+//! Errors of counting in Redis.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ pub(crate) enum RedisError {
     Unreachable {
         /// Host and port.
         address: Arc<str>,
-        /// What the system said.
+        /// The system's words.
         reason: String,
     },
     /// It doesn't answer.

@@ -1,4 +1,4 @@
-//! Where Redis is.
+//! The address of Redis.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub(crate) enum InvalidRedis {
     Tls,
 }
 
-/// Where Redis is, and how to log in.
+/// The address of Redis, with what is needed to log in.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct RedisOptions {
     /// Host and port.

@@ -1,4 +1,4 @@
-//! What is said to Redis, and what it says (RESP 2,
+//! The words that are exchanged with Redis (RESP 2,
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>): only what is needed
 //! to log in and to count.
 

@@ -16,7 +16,7 @@ use tonic::Status;
 
 /// The claim that names the node, as TokenReview shows it.
 const NODE: &str = "authentication.kubernetes.io/node-name";
-/// How long a verdict is used again: an agent asks for many certificates at once.
+/// Time for which a verdict is used again: an agent asks for many certificates at once.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// Verdicts that are remembered.
 const MOST: usize = 4096;
@@ -30,7 +30,7 @@ pub(crate) struct TokenReviewerOptions {
     pub(crate) service_account: String,
 }
 
-/// Why a token is no good.
+/// A reason to refuse a token.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {
     /// The API server doesn't accept it, or not for this audience.
@@ -39,9 +39,9 @@ pub(crate) enum Refused {
          with audience `{audience}`, bound to a running pod"
     )]
     Token {
-        /// What it says.
+        /// The claim in it.
         reason: String,
-        /// What was wanted.
+        /// The claim that was wanted.
         audience: String,
     },
     /// Somebody else's.
@@ -135,7 +135,7 @@ impl TokenReviewer {
     }
 }
 
-/// What follows from what the API server says.
+/// The verdict that follows from an answer of the API server.
 fn judge(status: TokenReviewStatus, options: &TokenReviewerOptions) -> Verdict {
     let refused = |reason: String| {
         Err(Refused::Token {
