@@ -61,9 +61,10 @@ where
 {
     let (stream, guard) = GuardedStream::new(stream, Limits::DEFAULT);
     let service = service_fn(|request| {
-        let (response, guard) = (handle(request), guard.clone());
+        let (handle, guard) = (&handle, guard.clone());
         async move {
-            let response = response.await?;
+            // Called in here: a future that is moved in would be here twice, and is large.
+            let response = handle(request).await?;
             guard.response_decided(response.status());
             Ok::<_, ResetRequest>(response)
         }

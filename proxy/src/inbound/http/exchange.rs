@@ -1,6 +1,8 @@
 //! The walk of a request into a pod: record, forward to the application, pass the response
 //! back.
 
+use std::pin::pin;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tracing::Instrument;
@@ -33,9 +35,9 @@ pub(super) async fn exchange(
         rule: None,
     });
     let span = record.span().clone();
-    forward(application, info, record, request)
-        .instrument(span)
-        .await
+    // Pinned where it is made: it is large, and would be copied.
+    let forwarding = pin!(forward(application, info, record, request));
+    forwarding.instrument(span).await
 }
 
 async fn forward(

@@ -1,6 +1,7 @@
 //! The walk of a request: find its rule, apply the rule's filters, choose where it goes, ask
 //! the policies, send it, apply the filters to the response, record.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -48,7 +49,9 @@ pub(super) async fn answer(
     let rule = matched.as_ref().and_then(|matched| matched.rule.clone());
     let exchange = Exchange::begin(connection, mesh, &request, info, rule);
     let span = exchange.record.span().clone();
-    exchange.answer(matched, request).instrument(span).await
+    // Pinned where it is made: it is large, and would be copied.
+    let answering = pin!(exchange.answer(matched, request));
+    answering.instrument(span).await
 }
 
 impl Exchange {

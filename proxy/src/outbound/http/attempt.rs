@@ -108,8 +108,9 @@ async fn lease(
     let _pending = pending.map_err(AttemptError::Refused)?;
     let (pod, source) = (Arc::clone(pod), pod.workload(&exchange.mesh));
     let connect = |candidate| async move { pod.dialer.dial(&candidate, &source, client).await };
-    let leased = connection.pod.http_pool.lease(target, connect).await;
-    leased.map_err(AttemptError::Connect)
+    // Boxed: it is rare, and its size would be part of every request's.
+    let leased = Box::pin(connection.pod.http_pool.lease(target, connect));
+    leased.await.map_err(AttemptError::Connect)
 }
 
 /// Begins the receiving pod's record of the request.

@@ -2,6 +2,7 @@
 //! and wanted.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use http::Response;
@@ -61,7 +62,7 @@ pub(super) async fn forward(
         let began = Instant::now();
         let deadline = request.attempts.attempt_deadline(began);
         let at_endpoint = policies.endpoints().begin_attempt(candidate.address, began);
-        let result = within(deadline, attempt(exchange, request, candidate, body)).await;
+        let result = within(deadline, pin!(attempt(exchange, request, candidate, body))).await;
         let decision = match result {
             Ok(attempted) if is_final(&attempted, request.attempts.retry, &budget, body) => {
                 let (candidate, grpc) = (candidate.clone(), exchange.info.grpc);
@@ -190,9 +191,10 @@ fn choose_endpoint<'a>(
     candidates.get(endpoints.choose(candidates, key, tried, now)?)
 }
 
+/// The attempt stays where it is: it is large, and would be copied.
 async fn within<T>(
     deadline: Option<Instant>,
-    attempt: impl Future<Output = Result<T, AttemptError>>,
+    attempt: Pin<&mut impl Future<Output = Result<T, AttemptError>>>,
 ) -> Result<T, AttemptError> {
     match deadline {
         None => attempt.await,
