@@ -64,9 +64,11 @@ impl RecordedStream<Stream> {
     /// A connection to an endpoint: recorded for the receiving pod where this process serves
     /// that, too. Its permit among that pod's connections is given back with it.
     pub(crate) fn of_connection(connection: UpstreamConnection) -> Self {
-        let recording = connection
-            .same_node
-            .map(|side| Recording::new(side.record, Side::Upstream, side.admission));
+        let recording = connection.same_node.map(|mut side| {
+            // Of those that the receiving pod doesn't look at it has a record already.
+            side.record.opened_connected_for_requests();
+            Recording::new(side.record, Side::Upstream, side.admission)
+        });
         Self {
             stream: connection.stream,
             recording,
@@ -113,6 +115,13 @@ impl RecordHandle {
     pub(crate) fn fail(&self, flag: ResponseFlag, error: &dyn std::error::Error) {
         if let Some((record, _)) = self.take() {
             record.fail(flag, error);
+        }
+    }
+
+    /// Closes it for that reason, unless it is closed already.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        if let Some((record, _)) = self.take() {
+            record.close(reason);
         }
     }
 

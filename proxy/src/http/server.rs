@@ -19,12 +19,32 @@ const LARGEST_HEAD: usize = Limits::DEFAULT.head_bytes;
 const MOST_FIELDS: usize = Limits::DEFAULT.fields;
 /// Requests that a client may have under way on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 1000;
-/// Windows of HTTP/2 in bytes: what one request, and all of a connection, may have
-/// buffered here.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Bytes of a response that wait for HTTP/2's windows.
-const SEND_BUFFER: usize = 256 * 1024;
+
+/// Bytes that a connection of HTTP/2 may have buffered here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    /// Of one request's body (RFC 9113 section 6.9).
+    stream_window: u32,
+    /// Of all requests' bodies.
+    connection_window: u32,
+    /// Of one response's body, as long as the client's windows are full.
+    send_buffer: usize,
+}
+
+impl Buffers {
+    /// For the pod's own application as the client.
+    pub(crate) const OWN_CLIENT: Self = Self {
+        stream_window: 1024 * 1024,
+        connection_window: 4 * 1024 * 1024,
+        send_buffer: 256 * 1024,
+    };
+    /// For whoever connects to the pod: strangers fill no memory that all pods share.
+    pub(crate) const ANY_CLIENT: Self = Self {
+        stream_window: 128 * 1024,
+        connection_window: 256 * 1024,
+        send_buffer: 32 * 1024,
+    };
+}
 
 /// Why a connection of HTTP was not served to an orderly end.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +121,7 @@ where
 /// When the connection breaks.
 pub(crate) async fn serve_http2<S, H, F>(
     stream: S,
+    buffers: Buffers,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -112,9 +133,9 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(buffers.stream_window)
+        .initial_connection_window_size(buffers.connection_window)
+        .max_send_buf_size(buffers.send_buffer)
         .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
         .enable_connect_protocol()
         .auto_date_header(false)
@@ -129,3 +150,6 @@ where
     };
     Ok(result?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,15 @@
 //! Connections that change their protocol: WebSocket and others by Upgrade, CONNECT.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::body::{Completion, ResponseBody};
@@ -14,10 +17,51 @@ use super::headers::restore_upgrade;
 use super::request_info::RequestInfo;
 use crate::telemetry::{RequestRecord, ResponseFlag};
 
+/// What became of a client's connection by changes of protocol. Whoever serves the connection
+/// owns it, waits for its end, and ends it by dropping it: what a connection holds, and
+/// whatever ends it, is the same for all protocols on it.
+#[derive(Debug, Default)]
+pub(crate) struct Upgrades(UpgradeTasks);
+
+/// Where changes of protocol are begun.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UpgradeTasks {
+    tasks: TaskTracker,
+    ended: CancellationToken,
+    flag: Arc<OnceLock<ResponseFlag>>,
+}
+
+impl Upgrades {
+    /// Where they are begun, for whoever answers requests.
+    pub(crate) fn tasks(&self) -> UpgradeTasks {
+        self.0.clone()
+    }
+
+    /// Waits until no bytes of another protocol flow. Nothing begins any more.
+    pub(crate) async fn finished(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Ends them, for that reason.
+    pub(crate) fn end(&self, flag: ResponseFlag) {
+        // The first reason counts.
+        let _ = self.0.flag.set(flag);
+        self.0.ended.cancel();
+    }
+}
+
+impl Drop for Upgrades {
+    fn drop(&mut self) {
+        self.end(ResponseFlag::ProxyStopped);
+    }
+}
+
 /// Passes the change of protocol on to the client, and carries bytes between both ends
 /// once both have changed. `completion` is held until they end: the connection is nobody
 /// else's, and permits under limits are taken, as long as the bytes flow.
 pub(crate) fn pass_upgrade(
+    upgrades: &UpgradeTasks,
     info: &RequestInfo,
     mut head: Parts,
     client: OnUpgrade,
@@ -30,8 +74,14 @@ pub(crate) fn pass_upgrade(
     {
         restore_upgrade(&mut head.headers, protocol);
     }
+    let (ended, flag) = (upgrades.ended.clone(), Arc::clone(&upgrades.flag));
     let carried = async move {
-        let result = carry(client, upstream, &mut record).await;
+        let result = tokio::select! {
+            result = carry(client, upstream, &mut record) => result,
+            () = ended.cancelled() => {
+                Err(flag.get().copied().unwrap_or(ResponseFlag::ProxyStopped))
+            }
+        };
         match (result, &mut completion.receiving) {
             (Ok(()), Some(receiving)) => receiving.finish(),
             (Err(flag), Some(receiving)) => receiving.fail(flag),
@@ -42,7 +92,7 @@ pub(crate) fn pass_upgrade(
             Err(flag) => record.fail(flag),
         }
     };
-    tokio::spawn(carried.in_current_span());
+    upgrades.tasks.spawn(carried.in_current_span());
     Response::from_parts(head, ResponseBody::local(Bytes::new()))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_model::Mesh;
+use weft_model::authorization::PlaintextOrigin;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::workload::Workload;
 
@@ -54,8 +55,14 @@ impl Arrival {
         }
     }
 
-    /// Whether the services of that port declare it as HTTP.
-    pub(super) fn is_declared_http(&self) -> bool {
+    /// Requests that it carries are recorded: the services of that port declare it as HTTP,
+    /// and it isn't the node that asks, such as kubelet for a probe.
+    pub(super) fn carries_recorded_requests(&self) -> bool {
+        if let Credentials::Plaintext { origin } = &self.credentials
+            && *origin == PlaintextOrigin::Node
+        {
+            return false;
+        }
         let declared = self
             .mesh
             .declared_protocol(&self.workload.uid, self.destination.port());

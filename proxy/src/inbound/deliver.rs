@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use weft_model::detect::protocol::DetectedProtocol;
 
 use super::application::Admitted;
 use super::arrival::Arrival;
@@ -13,7 +14,7 @@ use crate::detect::{PrefixedStream, read_protocol};
 use crate::http::version::HttpVersion;
 use crate::relay::relay;
 use crate::stream::Stream;
-use crate::telemetry::ConnectionRecord;
+use crate::telemetry::{CloseReason, ConnectionRecord};
 
 /// Carries an admitted connection to its end. Requests on ports that are declared as HTTP
 /// are looked at; everything else is carried as it is.
@@ -26,14 +27,21 @@ pub(super) async fn deliver(
 ) {
     let mut downstream = PrefixedStream::new(downstream);
     let still_allowed = Some(arrival.credentials.still_allowed(arrival.destination));
-    if !arrival.is_declared_http() {
+    if !arrival.carries_recorded_requests() {
         record.opened(admitted.connect_time, still_allowed);
         return carry(arrival, admitted, downstream, record).await;
     }
     record.connected(still_allowed);
     let detected = tokio::select! {
-        detected = read_protocol(&mut downstream) => detected,
+        biased;
         cut = record.cut() => return record.cut_off(cut),
+        detected = read_protocol(&mut downstream) => detected,
+        // Whoever greets its clients, or ends their silence, doesn't wait for a request.
+        _ = admitted.application.readable() => Ok(DetectedProtocol::Opaque),
+        () = tokio::time::sleep(arrival.pod.node.settings.idle.open) => {
+            record.opened_connected(admitted.connect_time);
+            return record.close(CloseReason::IdleTimeout);
+        }
     };
     match detected.map(HttpVersion::from_detected) {
         Ok(Some(version)) => {

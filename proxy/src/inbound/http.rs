@@ -1,5 +1,6 @@
 //! Requests that arrive for a pod: each is parsed, forwarded to the application and recorded
-//! (`reporter="destination"`). Nothing of them is changed.
+//! (`reporter="destination"`). Nothing of them is changed but what concerns one connection
+//! only (RFC 9110 section 7.6.1) and what would hide requests (upgrades to HTTP or TLS).
 //!
 //! * [`serve`]: a client's connection
 //! * [`requests`]: what all its requests share; also where neighbours' requests are received

@@ -17,15 +17,15 @@ use crate::upstream::{
 
 /// A pod's inbound side, as its neighbours reach it.
 #[derive(Debug)]
-pub(crate) struct Inbox(pub(crate) Arc<Pod>);
+pub(crate) struct SameNodeListener(pub(crate) Arc<Pod>);
 
-impl SameNodeInbound for Inbox {
+impl SameNodeInbound for SameNodeListener {
     fn hand_over(&self, arrival: SameNodeArrival) -> HandOver<'_> {
-        Box::pin(take(&self.0, arrival))
+        Box::pin(accept_from_neighbour(&self.0, arrival))
     }
 }
 
-async fn take(
+async fn accept_from_neighbour(
     pod: &Arc<Pod>,
     handed: SameNodeArrival,
 ) -> Result<UpstreamConnection, SameNodeRefusal> {
@@ -44,11 +44,15 @@ async fn take(
         }
     };
     let still_allowed = arrival.credentials.still_allowed(arrival.destination);
-    record.opened(admitted.connect_time, Some(still_allowed));
-    let receiver = arrival.is_declared_http().then(|| {
+    record.connected(Some(still_allowed));
+    let receiver = arrival.carries_recorded_requests().then(|| {
         let requests = InboundRequests::new(&arrival);
         Arc::new(requests) as Arc<dyn RequestReceiver>
     });
+    // On other ports it is known now that bytes are carried.
+    if receiver.is_none() {
+        record.opened_connected(admitted.connect_time);
+    }
     Ok(UpstreamConnection {
         stream: Stream::Tcp(admitted.application),
         same_node: Some(SameNodeSide {

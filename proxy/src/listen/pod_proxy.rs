@@ -13,7 +13,7 @@ use weft_model::workload::{Workload, WorkloadUid};
 use super::accept::{Lifetime, Serve, accept};
 use super::listeners::{Listener, Listeners};
 use super::upkeep::follow_changes;
-use crate::inbound::same_node::Inbox;
+use crate::inbound::same_node::SameNodeListener;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::sockets::Sockets;
@@ -101,7 +101,7 @@ impl PodProxy {
     ) -> io::Result<Self> {
         let pod = Arc::new(Pod::new(node, workload, sockets));
         let mut proxy = Self {
-            inbox: Arc::new(Inbox(Arc::clone(&pod))),
+            inbox: Arc::new(SameNodeListener(Arc::clone(&pod))),
             pod,
             listeners,
             lifetime: Lifetime::default(),

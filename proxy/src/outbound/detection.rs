@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::port_protocol::{PortProtocol, port_protocol};
 use crate::detect::{DetectError, PrefixedStream, read_protocol, read_protocol_within};
 use crate::http::version::HttpVersion;
+use crate::telemetry::CloseReason;
 
 /// Silence of a client after which its server may be the one that speaks first.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -105,7 +106,13 @@ async fn listen_to_both(
     };
     match detected.map(HttpVersion::from_detected) {
         // The connection that was made for the silent client is not needed after all.
-        Ok(Some(version)) => Detection::Http(version, service),
+        Ok(Some(version)) => {
+            if let Some(mut side) = connected.same_node.take() {
+                side.record.opened_connected_for_requests();
+                side.record.close(CloseReason::Finished);
+            }
+            Detection::Http(version, service)
+        }
         Ok(None) => detection,
         Err(error) => OpaqueUpstream::failed(error),
     }

@@ -89,13 +89,15 @@ async fn carry(
     drop((connection, plan));
     let Connected {
         stream,
-        same_node,
+        mut same_node,
+        connect_time,
         _attempt,
         _permit,
         ..
     } = connected;
-    let progress = match &same_node {
+    let progress = match &mut same_node {
         Some(side) => {
+            side.record.opened_connected(connect_time);
             record.share_progress(Arc::clone(side.record.progress()));
             Arc::clone(side.record.progress())
         }

@@ -36,7 +36,8 @@ impl UpstreamConnection {
 /// to it: it lasts as long as the connection does.
 #[derive(Debug)]
 pub(crate) struct SameNodeSide {
-    /// The connection as the receiving pod records it; opened already.
+    /// The connection as the receiving pod records it. With a receiver it is connected, and
+    /// whoever made it says what it carries.
     pub(crate) record: ConnectionRecord,
     /// Where requests on it are received; `None` on ports whose requests nobody looks at.
     pub(crate) receiver: Option<Arc<dyn RequestReceiver>>,

@@ -169,13 +169,30 @@ pub(crate) struct TestNode {
 /// A mesh of nodes that know the same.
 pub(crate) struct Bed {
     pub(crate) authority: Authority,
+    settings: Settings,
     nodes: HashMap<&'static str, TestNode>,
 }
 
 impl Bed {
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Nodes whose settings are changed so.
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            connect_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(2),
+            idle: IdleTimeouts {
+                open: Duration::from_secs(60),
+                half_closed: Duration::from_secs(60),
+            },
+            ..Settings::default()
+        };
+        change(&mut settings);
         Self {
             authority: Authority::new(),
+            settings,
             nodes: HashMap::new(),
         }
     }
@@ -186,20 +203,10 @@ impl Bed {
     }
 
     pub(crate) fn node(&mut self, name: &'static str) -> &TestNode {
-        self.nodes.entry(name).or_insert_with(|| {
-            let settings = Settings {
-                connect_timeout: Duration::from_secs(2),
-                handshake_timeout: Duration::from_secs(2),
-                idle: IdleTimeouts {
-                    open: Duration::from_secs(60),
-                    half_closed: Duration::from_secs(60),
-                },
-                ..Settings::default()
-            };
-            TestNode {
-                node: Arc::new(Node::new(name, settings)),
-                workers: Workers::start(1).unwrap(),
-            }
+        let settings = self.settings;
+        self.nodes.entry(name).or_insert_with(|| TestNode {
+            node: Arc::new(Node::new(name, settings)),
+            workers: Workers::start(1).unwrap(),
         })
     }
 

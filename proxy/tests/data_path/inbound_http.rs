@@ -62,6 +62,16 @@ async fn requests_are_reported_by_both_sides_whatever_is_between_them() {
             "} 3",
         ];
         bed.counts(node, &lasted).await;
+        // The connection beneath is none that carries bytes as they are.
+        let opened = ["weft_http_connections_opened_total{", "\"inbound\"", "} 1"];
+        bed.counts(node, &opened).await;
+        let text = super::metrics(&mut bed, node);
+        let mut lines = text.lines();
+        let opaque = lines.find(|line| {
+            line.starts_with("istio_tcp_connections_opened_total{")
+                && line.contains("\"destination\"")
+        });
+        assert_eq!(opaque, None);
     }
 }
 

@@ -12,6 +12,7 @@ mod bed;
 mod connection_routes;
 mod egress;
 mod http;
+mod inbound_connections;
 mod inbound_http;
 mod policies;
 mod refusals;

@@ -12,7 +12,7 @@ use super::requests::InboundRequests;
 use crate::http::body::{Completion, RequestBody, ResponseBody};
 use crate::http::request_info::RequestInfo;
 use crate::http::server::ResetRequest;
-use crate::http::upgrade::pass_upgrade;
+use crate::http::upgrade::{UpgradeTasks, pass_upgrade};
 use crate::http::{restore_upgrade, strip_hop_by_hop};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 use crate::upstream::RequestReceiver;
@@ -24,6 +24,7 @@ use crate::upstream::RequestReceiver;
 pub(super) async fn exchange(
     requests: &InboundRequests,
     application: &ApplicationConnection,
+    upgrades: &UpgradeTasks,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     let info = RequestInfo::read(&request);
@@ -36,12 +37,13 @@ pub(super) async fn exchange(
     });
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
-    let forwarding = pin!(forward(application, info, record, request));
+    let forwarding = pin!(forward(application, upgrades, info, record, request));
     forwarding.instrument(span).await
 }
 
 async fn forward(
     application: &ApplicationConnection,
+    upgrades: &UpgradeTasks,
     info: RequestInfo,
     mut record: RequestRecord,
     mut request: Request<Incoming>,
@@ -70,7 +72,7 @@ async fn forward(
     let completion = Completion::default();
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
         return Ok(pass_upgrade(
-            &info, head, client, upstream, record, completion,
+            upgrades, &info, head, client, upstream, record, completion,
         ));
     }
     let body = ResponseBody::upstream(source, None, record, completion);

@@ -9,11 +9,12 @@ use super::exchange::exchange;
 use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
 use crate::inbound::arrival::Arrival;
-use crate::telemetry::{ConnectionRecord, ResponseFlag};
+use crate::telemetry::{CloseReason, ConnectionRecord, ResponseFlag};
 
 /// Serves an admitted connection of HTTP to its end.
 pub(in crate::inbound) async fn serve(
@@ -24,10 +25,11 @@ pub(in crate::inbound) async fn serve(
     record: ConnectionRecord,
     draining: CancellationToken,
 ) {
-    let cut = record.cut_signal();
+    let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let idle = arrival.pod.node.settings.idle.open;
+    let idle = arrival.pod.node.settings.idle;
     let requests = Arc::new(InboundRequests::new(&arrival));
+    let upgrades = Upgrades::default();
     let Admitted {
         application,
         admission: _admission,
@@ -41,17 +43,28 @@ pub(in crate::inbound) async fn serve(
     drop(arrival);
     let handle = |request| {
         let (requests, application) = (Arc::clone(&requests), Arc::clone(&application));
-        async move { exchange(&requests, &application, request).await }
+        let upgrades = upgrades.tasks();
+        async move { exchange(&requests, &application, &upgrades, request).await }
     };
     let serving = async {
-        match version {
-            HttpVersion::Http1 => serve_http1(stream, idle, draining, handle).await,
-            HttpVersion::Http2 => serve_http2(stream, draining, handle).await,
-        }
+        let served = match version {
+            HttpVersion::Http1 => serve_http1(stream, idle.open, draining, handle).await,
+            HttpVersion::Http2 => serve_http2(stream, Buffers::ANY_CLIENT, draining, handle).await,
+        };
+        // Another protocol is as much a connection of the pod's as HTTP is.
+        upgrades.finished().await;
+        served
     };
     let served = tokio::select! {
         served = serving => served,
-        reason = cut => return record.cut_off(reason),
+        () = progress.idle(idle) => {
+            upgrades.end(ResponseFlag::IdleTimeout);
+            return record.close(CloseReason::IdleTimeout);
+        }
+        reason = cut => {
+            upgrades.end(reason.flag());
+            return record.cut_off(reason);
+        }
     };
     match served {
         Ok(()) => {}

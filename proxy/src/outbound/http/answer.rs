@@ -197,7 +197,10 @@ impl Exchange {
         // The version is the client's connection's business.
         head.version = http::Version::default();
         if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
-            return pass_upgrade(&self.info, head, client, upstream, self.record, completion);
+            let (upgrades, record) = (&self.connection.upgrades, self.record);
+            return pass_upgrade(
+                upgrades, &self.info, head, client, upstream, record, completion,
+            );
         }
         let body = ResponseBody::upstream(source, deadline, self.record, completion);
         Response::from_parts(head, body)

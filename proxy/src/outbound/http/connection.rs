@@ -7,6 +7,7 @@ use weft_model::mesh::Candidate;
 use weft_model::service::Service;
 use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
+use crate::http::upgrade::UpgradeTasks;
 use crate::outbound::connection::OutboundConnection;
 use crate::pod::Pod;
 use crate::sync::lock;
@@ -26,6 +27,8 @@ pub(super) struct ClientConnection {
     pub(super) original: OriginalDestination,
     /// The service of that address.
     pub(super) service: Arc<Service>,
+    /// Where changes of protocol are begun.
+    pub(super) upgrades: UpgradeTasks,
     infos: Mutex<Vec<CachedInfo>>,
 }
 
@@ -39,12 +42,17 @@ struct CachedInfo {
 
 impl ClientConnection {
     /// A connection to a service, of which no request was read yet.
-    pub(super) fn new(connection: OutboundConnection, service: Arc<Service>) -> Self {
+    pub(super) fn new(
+        connection: OutboundConnection,
+        service: Arc<Service>,
+        upgrades: UpgradeTasks,
+    ) -> Self {
         Self {
             pod: connection.pod,
             client: connection.client,
             original: connection.original,
             service,
+            upgrades,
             infos: Mutex::default(),
         }
     }

@@ -9,7 +9,8 @@ use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::detect::PrefixedStream;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::outbound::connection::OutboundConnection;
 use crate::telemetry::{ConnectionRecord, ResponseFlag};
@@ -28,15 +29,18 @@ pub(in crate::outbound) async fn serve(
     record.opened_for_requests(None);
     let (stream, record) = RecordedStream::downstream(downstream, record);
     let idle = connection.pod.node.settings.idle.open;
-    let connection = Arc::new(ClientConnection::new(connection, service));
+    let upgrades = Upgrades::default();
+    let connection = ClientConnection::new(connection, service, upgrades.tasks());
+    let connection = Arc::new(connection);
     let handle = |request| {
         let connection = Arc::clone(&connection);
         async move { Ok(answer(&connection, request).await) }
     };
     let served = match version {
         HttpVersion::Http1 => serve_http1(stream, idle, draining, handle).await,
-        HttpVersion::Http2 => serve_http2(stream, draining, handle).await,
+        HttpVersion::Http2 => serve_http2(stream, Buffers::OWN_CLIENT, draining, handle).await,
     };
+    upgrades.finished().await;
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => {

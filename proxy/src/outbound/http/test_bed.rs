@@ -26,6 +26,7 @@ use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::http::server::serve_http1;
+use crate::http::upgrade::UpgradeTasks;
 use crate::node::Node;
 use crate::outbound::connection::OutboundConnection;
 use crate::pod::Pod;
@@ -103,7 +104,8 @@ impl TestBed {
             began: Instant::now(),
             mesh,
         };
-        Arc::new(ClientConnection::new(connection, service))
+        let upgrades = UpgradeTasks::default();
+        Arc::new(ClientConnection::new(connection, service, upgrades))
     }
 
     /// The application's end of such a connection.

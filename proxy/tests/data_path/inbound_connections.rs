@@ -1,0 +1,144 @@
+//! Connections that arrive on a port that is declared as HTTP are connections all the same:
+//! limited, cut, ended when they are silent, and the server may speak first.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use weft_model::Change;
+use weft_model::ports::HBONE_PORT;
+use weft_model::workload::Workload;
+use weft_testing::hbone::{self, Tunnel};
+use weft_testing::wait::in_time;
+
+use super::application;
+use super::bed::{Bed, Pod};
+
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// Changes the protocol, then writes now and then, and never reads.
+async fn switch_and_push(mut stream: TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let mut result = stream.write_all(SWITCHED).await;
+    while result.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        result = stream.write_all(b"x").await;
+    }
+}
+
+/// A pod with that application, on a port that is declared as HTTP; and its client.
+async fn declared<F>(
+    bed: &mut Bed,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> (Pod, Pod, SocketAddr)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    bed.node("node-2");
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = application(&server, serve).await;
+    let endpoints = [(address.ip(), Some(&server))];
+    bed.service_that_declares("http", "web", address.port(), &endpoints);
+    (client, server, address)
+}
+
+/// Changes the protocol, where that is let through.
+async fn upgrade(client: &Pod, to: SocketAddr) -> Option<TcpStream> {
+    let mut stream = client.connect(to).await.ok()?;
+    stream.write_all(UPGRADE).await.ok()?;
+    let mut answer = vec![0; SWITCHED.len()];
+    in_time(stream.read_exact(&mut answer)).await.ok()?;
+    Some(stream)
+}
+
+#[tokio::test]
+async fn another_protocol_is_cut_when_policy_changes_whatever_its_buffers_hold() {
+    let mut bed = Bed::new();
+    let (client, server, address) = declared(&mut bed, switch_and_push).await;
+    let (mut reader, mut writer) = upgrade(&client, address).await.unwrap().into_split();
+    // Sends ahead until nobody takes any more.
+    let junk = vec![0; 64 * 1024];
+    while timeout(Duration::from_secs(1), writer.write_all(&junk))
+        .await
+        .is_ok()
+    {}
+    let identity = "spiffe://elsewhere/ns/default/sa/server".parse().unwrap();
+    let workload = Workload::clone(&server.workload);
+    bed.tell(&Change::Workload(Workload {
+        identity,
+        ..workload
+    }));
+    let mut buffer = [0; 4096];
+    let ended = async { while let Ok(1..) = reader.read(&mut buffer).await {} };
+    in_time(ended).await;
+    bed.counts(
+        "node-2",
+        &["weft_http_connections_closed_total{", "POLICY_CHANGED"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn another_protocol_counts_under_the_pods_limit_until_it_ends() {
+    let mut bed = Bed::with(|settings| settings.connections_per_pod = 6);
+    let (client, _server, address) = declared(&mut bed, switch_and_push).await;
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        open.extend(upgrade(&client, address).await);
+    }
+    // One is the tunnel's.
+    assert_eq!(open.len(), 5);
+    open.clear();
+    let mut again = None;
+    for _ in 0..100 {
+        again = upgrade(&client, address).await;
+        if again.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(again.is_some(), "no permit was given back");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_on_a_port_that_is_declared_as_http() {
+    let mut bed = Bed::new();
+    let greet = async |mut stream: TcpStream| {
+        let _ = stream.write_all(b"220 ready").await;
+        let _ = stream.read(&mut [0; 1]).await;
+    };
+    let (client, _server, address) = declared(&mut bed, greet).await;
+    let mut stream = client.connect(address).await.unwrap();
+    let mut greeting = [0; 9];
+    in_time(stream.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"220 ready");
+}
+
+#[tokio::test]
+async fn a_client_that_stays_silent_is_ended_on_a_port_that_is_declared_as_http() {
+    let mut bed = Bed::with(|settings| settings.idle.open = Duration::from_millis(300));
+    let wait = async |mut stream: TcpStream| {
+        let _ = stream.read(&mut [0; 1]).await;
+    };
+    let (client, server, address) = declared(&mut bed, wait).await;
+    let presented = bed.authority.workload(&client.workload.identity);
+    let config = hbone::client(Some(&presented));
+    let tunnel = Tunnel::open(server.at(HBONE_PORT), config, hbone::connect(address));
+    let _tunnel = in_time(tunnel).await.unwrap();
+    bed.counts(
+        "node-2",
+        &["istio_tcp_connections_closed_total{", "IDLE_TIMEOUT"],
+    )
+    .await;
+}
