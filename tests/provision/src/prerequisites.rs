@@ -95,7 +95,7 @@ pub fn missing() -> Option<String> {
     }
     if let Err(error) = create_ebpf_map() {
         return Some(format!(
-            "this kernel lets no eBPF in ({error}): it has to be 5.10 or newer with \
+            "this kernel lets no eBPF in ({error}): it has to be 5.14 or newer with \
              CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF, and no container's seccomp profile may \
              forbid bpf(2)"
         ));
