@@ -213,8 +213,8 @@ mod tests {
         let written: Vec<_> = std::iter::from_fn(written).collect();
         let pod = |name: &str| NamespacedName::new("shop", name);
         let expected = [
-            (pod("old"), PodCaptureState::Released),
             (pod("web"), PodCaptureState::Captured),
+            (pod("old"), PodCaptureState::Released),
         ];
         assert_eq!(written, expected);
     }
