@@ -128,13 +128,17 @@ fn apply(report: &CaptureReport, by_node: &mut ByNode) -> bool {
     news
 }
 
-/// All captured pods, each with the node that says so.
+/// All captured pods, each with every node that says so. A claim of a pod that isn't known
+/// yet may be anybody's, so none replaces another's: the index counts the one of the pod's
+/// own node, once it knows that.
 fn captured(by_node: &ByNode) -> CapturedPods {
     let mut captured = CapturedPods::new();
     for (node, uids) in by_node {
         let node: Arc<str> = node.as_str().into();
-        let uids = uids.iter().map(|uid| WorkloadUid::from(uid.as_str()));
-        captured.extend(uids.map(|uid| (uid, Arc::clone(&node))));
+        for uid in uids {
+            let nodes = captured.entry(uid.as_str().into()).or_default();
+            nodes.insert(Arc::clone(&node));
+        }
     }
     captured
 }
