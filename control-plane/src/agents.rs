@@ -8,6 +8,9 @@ use weft_proto::v1::{Acknowledge, DiscoveryResponse, Resource, ResourceKind, res
 
 use crate::captures::{CaptureReport, PodCaptureState};
 
+/// The most resources, and the most pods, that are listed of one agent: it may name any.
+const MAX_LISTED: usize = 1000;
+
 /// One agent's streams.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct AgentStatus {
@@ -21,6 +24,43 @@ pub(crate) struct AgentStatus {
     pub(crate) rejected: BTreeMap<String, String>,
     /// Pods that it could not capture, and why.
     pub(crate) failed_pods: BTreeMap<String, String>,
+    /// It named more than are listed, which was logged.
+    #[serde(skip)]
+    overflowed: bool,
+}
+
+impl AgentStatus {
+    /// Lists a rejected resource, if there is room.
+    fn reject(&mut self, node: &str, name: String, why: String) {
+        let is_listed = list(&mut self.rejected, name, why);
+        self.log_overflow(node, is_listed);
+    }
+
+    /// Lists a pod that could not be captured, if there is room.
+    fn fail_pod(&mut self, node: &str, uid: String, why: String) {
+        let is_listed = list(&mut self.failed_pods, uid, why);
+        self.log_overflow(node, is_listed);
+    }
+
+    /// Says once while it is connected that something isn't listed.
+    fn log_overflow(&mut self, node: &str, is_listed: bool) {
+        if !is_listed && !std::mem::replace(&mut self.overflowed, true) {
+            tracing::warn!(
+                node,
+                listed = MAX_LISTED,
+                "an agent names more rejected resources or failed pods than are listed"
+            );
+        }
+    }
+}
+
+/// Puts an entry into a list of an agent. False when it is new and the list is full.
+fn list(entries: &mut BTreeMap<String, String>, name: String, why: String) -> bool {
+    let has_room = entries.len() < MAX_LISTED || entries.contains_key(&name);
+    if has_room {
+        entries.insert(name, why);
+    }
+    has_room
 }
 
 /// All agents that have connected since this process started, by their node. Its lock is
@@ -36,10 +76,16 @@ impl Agents {
         self.update(node, |agent| agent.streams += 1);
     }
 
-    /// An agent's stream has ended.
+    /// An agent's stream has ended. After the last, nothing that it said counts any more:
+    /// it says so again once it is back.
     pub(crate) fn stream_closed(&self, node: &str) {
         self.update(node, |agent| {
             agent.streams = agent.streams.saturating_sub(1);
+            if agent.streams == 0 {
+                agent.rejected.clear();
+                agent.failed_pods.clear();
+                agent.overflowed = false;
+            }
         });
     }
 
@@ -68,7 +114,7 @@ impl Agents {
             agent.acknowledged = answer.sequence;
             for rejection in answer.rejected {
                 let name = label(rejection.kind(), &rejection.name);
-                agent.rejected.insert(name, rejection.reason);
+                agent.reject(node, name, rejection.reason);
             }
         });
     }
@@ -79,7 +125,7 @@ impl Agents {
             for (uid, state) in &report.pods {
                 match state {
                     PodCaptureState::Failed(why) => {
-                        agent.failed_pods.insert(uid.to_string(), why.clone());
+                        agent.fail_pod(&report.node, uid.to_string(), why.clone());
                     }
                     PodCaptureState::Captured | PodCaptureState::Released => {
                         agent.failed_pods.remove(uid.as_str());
@@ -199,6 +245,35 @@ mod tests {
         ]);
         let failed: Vec<_> = status(&agents).failed_pods.into_iter().collect();
         assert_eq!(failed, [("c".into(), "no network namespace".into())]);
+    }
+
+    #[test]
+    fn an_agent_can_list_only_so_much_and_only_while_it_is_connected() {
+        let agents = Agents::default();
+        agents.stream_opened("node-1");
+        let numbers = 0..MAX_LISTED + 5;
+        let rejected = numbers.clone();
+        let rejected =
+            rejected.map(|number| rejection(ResourceKind::Route, &format!("shop/{number}")));
+        let answer = Acknowledge {
+            sequence: 1,
+            rejected: rejected.collect(),
+        };
+        agents.response_acknowledged("node-1", answer);
+        let failed = || PodCaptureState::Failed("no network namespace".into());
+        let pods = numbers.map(|number| (number.to_string().as_str().into(), failed()));
+        agents.pods_reported(&CaptureReport {
+            node: "node-1".into(),
+            pods: pods.collect(),
+            complete: None,
+        });
+        let listed = || {
+            let status = status(&agents);
+            (status.rejected.len(), status.failed_pods.len())
+        };
+        assert_eq!(listed(), (MAX_LISTED, MAX_LISTED));
+        agents.stream_closed("node-1");
+        assert_eq!(listed(), (0, 0));
     }
 
     #[test]

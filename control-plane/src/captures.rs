@@ -52,7 +52,8 @@ impl Captures {
     }
 
     /// Keeps what a report says of the node's own pods. A pod that isn't known (yet) may
-    /// be anybody's: it counts once it turns out to be the node's.
+    /// be anybody's: it counts once it turns out to be the node's. Stores look at that
+    /// again where they use a report, as a pod may become known meanwhile.
     pub(crate) fn record(&self, mut report: CaptureReport) -> Recorded {
         let node = report.node.as_str();
         let is_foreign = |uid: &WorkloadUid| {

@@ -44,6 +44,7 @@ struct Known {
 pub(crate) struct PodStatus {
     pub(crate) name: NamespacedName,
     pub(crate) uid: WorkloadUid,
+    pub(crate) node: String,
     /// Its condition says that its node has captured it.
     pub(crate) captured: bool,
 }
@@ -214,6 +215,7 @@ impl PodStatus {
         Self {
             name: pod.key.clone(),
             uid: pod.uid.clone(),
+            node: pod.node.clone(),
             captured: pod.captured,
         }
     }

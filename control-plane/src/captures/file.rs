@@ -15,6 +15,9 @@ use crate::index::CapturedPods;
 /// The file in the state directory.
 const FILE: &str = "captured.json";
 
+/// The most pods that a node may claim while they aren't known as its own.
+const MAX_UNKNOWN: usize = 10_000;
+
 /// A reason not to use the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureFileError {
@@ -100,7 +103,11 @@ impl CaptureStore for CaptureFile {
 
     fn record(&self, report: &CaptureReport) {
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
-        if !apply(report, &mut by_node) {
+        let is_own = |uid: &str| {
+            let node = self.cluster.node_of(&uid.into());
+            node.is_some_and(|node| *node == *report.node)
+        };
+        if !apply(report, &mut by_node, is_own) {
             return;
         }
         if let Err(error) = self.save(&by_node) {
@@ -110,15 +117,39 @@ impl CaptureStore for CaptureFile {
     }
 }
 
-/// Puts a report in. True when it says something new.
-fn apply(report: &CaptureReport, by_node: &mut ByNode) -> bool {
+/// Puts a report in; `is_own` knows the pods of its node. True when it says something new.
+fn apply(report: &CaptureReport, by_node: &mut ByNode, is_own: impl Fn(&str) -> bool) -> bool {
     let pods = by_node.entry(report.node.clone()).or_default();
+    // Few enough claims need no look at each.
+    let most = pods.len() + report.pods.len();
+    let mut room = match most > MAX_UNKNOWN {
+        true => MAX_UNKNOWN.saturating_sub(pods.iter().filter(|uid| !is_own(uid)).count()),
+        false => MAX_UNKNOWN,
+    };
+    let mut left_out = 0_usize;
     let mut news = false;
     for (uid, state) in &report.pods {
         news |= match state {
-            PodCaptureState::Captured => pods.insert(uid.to_string()),
+            PodCaptureState::Captured if pods.contains(uid.as_str()) => false,
+            PodCaptureState::Captured if is_own(uid.as_str()) => pods.insert(uid.to_string()),
+            PodCaptureState::Captured if room == 0 => {
+                left_out += 1;
+                false
+            }
+            PodCaptureState::Captured => {
+                room -= 1;
+                pods.insert(uid.to_string())
+            }
             PodCaptureState::Released | PodCaptureState::Failed(_) => pods.remove(uid.as_str()),
         };
+    }
+    if left_out > 0 {
+        let node = &report.node;
+        tracing::warn!(
+            node,
+            left_out,
+            "claims too many pods that aren't known; ignored"
+        );
     }
     if let Some(all) = &report.complete {
         let before = pods.len();
@@ -128,13 +159,17 @@ fn apply(report: &CaptureReport, by_node: &mut ByNode) -> bool {
     news
 }
 
-/// All captured pods, each with the node that says so.
+/// All captured pods, each with every node that says so. A claim of a pod that isn't known
+/// yet may be anybody's, so none replaces another's: the index counts the one of the pod's
+/// own node, once it knows that.
 fn captured(by_node: &ByNode) -> CapturedPods {
     let mut captured = CapturedPods::new();
     for (node, uids) in by_node {
         let node: Arc<str> = node.as_str().into();
-        let uids = uids.iter().map(|uid| WorkloadUid::from(uid.as_str()));
-        captured.extend(uids.map(|uid| (uid, Arc::clone(&node))));
+        for uid in uids {
+            let nodes = captured.entry(uid.as_str().into()).or_default();
+            nodes.insert(Arc::clone(&node));
+        }
     }
     captured
 }
@@ -153,5 +188,25 @@ mod tests {
         let error = error.to_string();
         assert!(error.contains(FILE) && error.contains("damaged"), "{error}");
         assert_eq!(fs::read_to_string(path).unwrap(), "{");
+    }
+
+    #[test]
+    fn a_node_claims_only_so_many_pods_that_are_not_known_as_its_own() {
+        let claim = |uids: &[String]| CaptureReport {
+            node: "node-1".into(),
+            pods: uids
+                .iter()
+                .map(|uid| (uid.as_str().into(), PodCaptureState::Captured))
+                .collect(),
+            complete: None,
+        };
+        let mut by_node = ByNode::new();
+        let is_own = |uid: &str| uid.starts_with("own");
+        let unknown: Vec<_> = (0..MAX_UNKNOWN + 5).map(|n| n.to_string()).collect();
+        assert!(apply(&claim(&unknown), &mut by_node, is_own));
+        assert_eq!(by_node["node-1"].len(), MAX_UNKNOWN);
+        assert!(!apply(&claim(&["more".into()]), &mut by_node, is_own));
+        assert!(apply(&claim(&["own".into()]), &mut by_node, is_own));
+        assert_eq!(by_node["node-1"].len(), MAX_UNKNOWN + 1);
     }
 }

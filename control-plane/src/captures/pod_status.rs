@@ -65,6 +65,7 @@ impl PodStatusStore {
             name,
             uid,
             captured,
+            ..
         } = pod;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let of_node = reported.entry(node.to_owned()).or_default();
@@ -93,6 +94,10 @@ impl CaptureStore for PodStatusStore {
         let node = &report.node;
         for (uid, state) in &report.pods {
             match self.cluster.pod_status(uid) {
+                // It has become known since the report was looked through.
+                Some(pod) if pod.node != *node => {
+                    tracing::warn!(node, %uid, "reported a pod of another node; ignored");
+                }
                 Some(pod) => self.report(node, pod, state.clone()),
                 None => tracing::debug!(node, %uid, "reported a pod that isn't known (any more)"),
             }
@@ -213,10 +218,21 @@ mod tests {
         let written: Vec<_> = std::iter::from_fn(written).collect();
         let pod = |name: &str| NamespacedName::new("shop", name);
         let expected = [
-            (pod("old"), PodCaptureState::Released),
             (pod("web"), PodCaptureState::Captured),
+            (pod("old"), PodCaptureState::Released),
         ];
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_pod_that_turns_out_to_be_of_another_node_is_not_written() {
+        let store = store_with(&[("web", false)]);
+        store.record(&CaptureReport {
+            node: "stolen".into(),
+            pods: vec![("web".into(), PodCaptureState::Captured)],
+            complete: None,
+        });
+        assert_eq!(next(&store), None);
     }
 
     fn store() -> PodStatusStore {
@@ -227,6 +243,7 @@ mod tests {
         let pod = PodStatus {
             name: NamespacedName::new("shop", "web"),
             uid: WorkloadUid::from("1"),
+            node: "n".into(),
             captured,
         };
         store.report("n", pod, state);

@@ -154,7 +154,7 @@ fn what_was_reported_too_early_counts_for_the_node_that_has_the_pod_only() {
     let cluster = Arc::new(Cluster::of_directory());
     let file = CaptureFile::open(folder.path(), Arc::clone(&cluster)).unwrap();
     let early = Captures::new(file, cluster);
-    for node in ["node-1", "node-2"] {
+    for node in ["node-1", "node-2", "node-3"] {
         early.record(CaptureReport {
             node: node.into(),
             pods: vec![("default/db".into(), CAPTURED)],

@@ -193,7 +193,7 @@ fn an_endpoint_slice_wins_over_the_selector() {
 fn a_pod_is_captured_only_once_its_own_node_says_so() {
     let mut bed = bed(&[("a.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
-    let says = |node: &str| CapturedPods::from([(WorkloadUid::from("shop/a"), node.into())]);
+    let says = |node: &str| CapturedPods::from([("shop/a".into(), [node.into()].into())]);
     bed.index.set_captured(says("node-2"));
     bed.settle();
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);
@@ -437,7 +437,7 @@ proptest! {
     ) {
         let captured: CapturedPods = captured
             .iter()
-            .map(|n| (WorkloadUid::from(format!("shop/p{n}").as_str()), "node-1".into()))
+            .map(|n| (WorkloadUid::from(format!("shop/p{n}").as_str()), ["node-1".into()].into()))
             .collect();
         let mut lived = Bed::default();
         let mut now = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Pods as workloads: who they are, and whether they are in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_model::identity::InvalidIdentity;
@@ -20,8 +20,8 @@ use crate::kinds::{KindObject, NamespaceObject, NodeObject, PodObject, ServiceAc
 /// Trust domain of a mesh that names none, as everywhere in this field.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
-/// Captured pods, each with the node that reports it.
-pub(crate) type CapturedPods = HashMap<WorkloadUid, Arc<str>>;
+/// Captured pods, each with all nodes that claim it; its own node's claim counts.
+pub(crate) type CapturedPods = HashMap<WorkloadUid, BTreeSet<Arc<str>>>;
 
 /// The workloads that agents have, and the pods that may be others by now.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Workloads {
     pub(super) fn set_captured(&mut self, captured: CapturedPods) {
         let changed = captured
             .iter()
-            .filter(|(uid, node)| self.captured.get(*uid) != Some(*node))
+            .filter(|(uid, nodes)| self.captured.get(*uid) != Some(*nodes))
             .map(|(uid, _)| uid)
             .chain(
                 self.captured
@@ -232,8 +232,9 @@ fn workload(
     let opted_in = pod
         .mesh
         .or_else(|| namespace.and_then(|namespace| namespace.mesh));
-    let reported = captured.get(&pod.uid);
-    let is_captured = pod.captured || reported.is_some_and(|node| **node == *pod.node);
+    let claims = captured.get(&pod.uid);
+    let is_claimed = claims.is_some_and(|nodes| nodes.contains(pod.node.as_str()));
+    let is_captured = pod.captured || is_claimed;
     let enrolment = match opted_in.unwrap_or(false) && !pod.host_network {
         false => Enrolment::Outside,
         true if is_captured => Enrolment::Captured,

@@ -7,48 +7,80 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Objects that wait, each once however often it changes; the latest value counts. They
-/// wait until somebody takes them, such as who holds the lease.
+/// wait until somebody takes them, such as who holds the lease, first in, first out: one
+/// that changes all the time holds up no other.
 #[derive(Debug)]
 pub(crate) struct StatusQueue<K, V = ()> {
-    waiting: Mutex<BTreeMap<K, V>>,
+    waiting: Mutex<Waiting<K, V>>,
     more: Notify,
+}
+
+/// The objects, and their order.
+#[derive(Debug)]
+struct Waiting<K, V> {
+    /// With the place of each.
+    objects: BTreeMap<K, (u64, V)>,
+    /// By place.
+    order: BTreeMap<u64, K>,
+    /// The place of the next that comes.
+    next: u64,
 }
 
 impl<K, V> Default for StatusQueue<K, V> {
     fn default() -> Self {
+        let waiting = Waiting {
+            objects: BTreeMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+        };
         Self {
-            waiting: Mutex::new(BTreeMap::new()),
+            waiting: Mutex::new(waiting),
             more: Notify::new(),
         }
     }
 }
 
 impl<K: Ord + Clone, V> StatusQueue<K, V> {
-    /// The status of an object may have to be written.
+    /// The status of an object may have to be written. One that waits already keeps its
+    /// place.
     pub(crate) fn push(&self, object: K, value: V) {
-        self.lock().insert(object, value);
+        let mut waiting = self.lock();
+        match waiting.objects.get_mut(&object) {
+            Some((_, before)) => *before = value,
+            None => waiting.append(object, value),
+        }
+        drop(waiting);
         self.more.notify_one();
     }
 
-    /// It could not be written: it waits again, unless there is something newer.
+    /// It could not be written: it waits again, behind the others, unless there is
+    /// something newer.
     pub(super) fn push_again(&self, object: K, value: V) {
-        self.lock().entry(object).or_insert(value);
+        let mut waiting = self.lock();
+        if !waiting.objects.contains_key(&object) {
+            waiting.append(object, value);
+        }
+        drop(waiting);
         self.more.notify_one();
     }
 
     /// The status of an object needs no writing any more.
     pub(crate) fn forget(&self, object: &K) {
-        self.lock().remove(object);
+        let mut waiting = self.lock();
+        if let Some((place, _)) = waiting.objects.remove(object) {
+            waiting.order.remove(&place);
+        }
     }
 
-    /// The first object that may be written now; it waits no more.
+    /// The object that waits longest of those that may be written now; it waits no more.
+    /// Those that may not keep their places.
     pub(crate) fn pop(&self, may_be_written: impl Fn(&K) -> bool) -> Option<(K, V)> {
         let mut waiting = self.lock();
-        let object = waiting
-            .keys()
-            .find(|object| may_be_written(object))?
-            .clone();
-        waiting.remove_entry(&object)
+        let mut order = waiting.order.iter();
+        let (&place, _) = order.find(|(_, object)| may_be_written(object))?;
+        let object = waiting.order.remove(&place)?;
+        let (_, value) = waiting.objects.remove(&object)?;
+        Some((object, value))
     }
 
     /// Completes when there is one more, also if that was while nobody waited here.
@@ -56,8 +88,18 @@ impl<K: Ord + Clone, V> StatusQueue<K, V> {
         self.more.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, V>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<K, V>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Ord + Clone, V> Waiting<K, V> {
+    /// Puts an object that doesn't wait yet behind the others.
+    fn append(&mut self, object: K, value: V) {
+        let place = self.next;
+        self.next += 1;
+        self.order.insert(place, object.clone());
+        self.objects.insert(object, (place, value));
     }
 }
 
@@ -97,5 +139,22 @@ mod tests {
         assert_eq!(queue.pop(|object| *object != "a"), Some(("b", ())));
         assert_eq!(queue.pop(|object| *object != "a"), None);
         assert_eq!(all(&queue), [("a", ())]);
+    }
+
+    #[test]
+    fn objects_that_are_pushed_again_and_again_do_not_hold_up_the_last() {
+        let queue = StatusQueue::default();
+        for object in ["z", "b", "a"] {
+            queue.push(object, 1);
+        }
+        queue.push("z", 2);
+        assert_eq!(
+            queue.pop(|object| *object != "z"),
+            Some(("b", 1)),
+            "what is busy lets the next pass"
+        );
+        queue.push("b", 2);
+        queue.push_again("b", 1);
+        assert_eq!(all(&queue), [("z", 2), ("a", 1), ("b", 2)]);
     }
 }
