@@ -22,4 +22,5 @@ pub(crate) mod server;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 
+pub use self::headers::cookie_value;
 pub(crate) use self::headers::{restore_upgrade, strip_hop_by_hop};

@@ -44,6 +44,8 @@ mod traffic;
 pub mod tunnel;
 mod upstream;
 
+/// For its fuzz target.
+pub use self::http::cookie_value;
 pub use self::listen::PodProxy;
 pub use self::node::Node;
 pub use self::settings::{IdleTimeouts, Settings};

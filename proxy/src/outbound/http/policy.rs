@@ -13,7 +13,8 @@ use weft_model::traffic::{GlobalRateLimit, HashKey, InjectedFault};
 
 use super::exchange::Exchange;
 use super::route::Destination;
-use super::session::{self, Cookie};
+use super::session::Cookie;
+use crate::http::cookie_value;
 use crate::http::local_reply::{LocalReply, RateLimitReply};
 use crate::http::outgoing::OutgoingRequest;
 use crate::http::recorded_stream::RecordedStream;
@@ -143,7 +144,7 @@ impl RequestPolicies {
                 (value.map(|value| stable_hash(value.as_bytes())), None)
             }
             Some(HashKey::Cookie { name, lifetime }) => {
-                if let Some(value) = session::cookie(&outgoing.headers, name) {
+                if let Some(value) = cookie_value(&outgoing.headers, name) {
                     return (Some(stable_hash(value.as_bytes())), None);
                 }
                 let cookie = Cookie {

@@ -5,32 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weft_model::hash::stable_hash;
 use weft_model::mesh::Candidate;
 use weft_model::route::{SessionCarrier, SessionPersistence};
 
+use crate::http::cookie_value;
+
 /// The token that a request carries.
 pub(super) fn token(session: &SessionPersistence, headers: &HeaderMap) -> Option<String> {
     match &session.carrier {
-        SessionCarrier::Cookie { .. } => cookie(headers, &session.name),
+        SessionCarrier::Cookie { .. } => cookie_value(headers, &session.name),
         SessionCarrier::Header => {
             let value = headers.get(&*session.name)?.to_str().ok()?;
             Some(value.trim().to_owned())
         }
     }
-}
-
-/// The value of a cookie (RFC 6265 section 4.2.1).
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let lines = headers.get_all(COOKIE).into_iter();
-    let lines = lines.filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';'));
-    pairs.find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
-    })
 }
 
 /// A cookie that a client is given.
@@ -99,6 +90,8 @@ fn token_of(candidate: &Candidate) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
 
     fn candidate(address: &str) -> Candidate {
