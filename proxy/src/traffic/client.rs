@@ -18,7 +18,7 @@ use super::retention::RETENTION;
 use crate::sync::lock;
 use crate::telemetry::metrics::pod::PodMetrics;
 
-/// What one pod has under way to one Service, and how that went history.
+/// Open requests and connections of one pod to one Service, and their recent outcomes.
 #[derive(Debug)]
 pub(super) struct ServiceClient {
     pod: WorkloadUid,
