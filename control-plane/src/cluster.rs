@@ -1,6 +1,6 @@
 //! The cluster as it is known now, and what follows for agents: events in, revisions out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
@@ -153,8 +153,9 @@ impl Cluster {
         known.log_conflicts();
         let statuses = known.changed_statuses();
         if let Some(queue) = &self.statuses {
-            for (object, has_status) in statuses {
-                match has_status {
+            for object in statuses {
+                // One that is there may have a status of ours that has to go.
+                match known.index.contains(&object) {
                     true => queue.push(object, ()),
                     false => queue.forget(&object),
                 }
@@ -187,13 +188,12 @@ impl Known {
     }
 
     /// Objects whose status may be another than before, or none any more.
-    fn changed_statuses(&mut self) -> BTreeMap<ObjectKey, bool> {
-        let mut changed = BTreeMap::new();
+    fn changed_statuses(&mut self) -> BTreeSet<ObjectKey> {
+        let mut changed = BTreeSet::new();
         for route in self.index.changed_route_statuses() {
-            let has_status = self.index.route_status(&route).is_some();
             let RouteKey { kind, name } = route;
             let kind = Kind::from(kind);
-            changed.insert(ObjectKey { kind, name }, has_status);
+            changed.insert(ObjectKey { kind, name });
         }
         let statuses = self.index.policy_statuses();
         if !Arc::ptr_eq(statuses, &self.policy_statuses) {
@@ -202,7 +202,7 @@ impl Known {
                 let now = statuses.get(name);
                 if before.get(name) != now {
                     let (kind, name) = (TrafficPolicyObject::KIND, name.clone());
-                    changed.insert(ObjectKey { kind, name }, now.is_some());
+                    changed.insert(ObjectKey { kind, name });
                 }
             }
         }
