@@ -154,11 +154,9 @@ impl Cluster {
         let statuses = known.changed_statuses();
         if let Some(queue) = &self.statuses {
             for object in statuses {
-                // One that is there may have a status of ours that has to go.
-                match known.index.contains(&object) {
-                    true => queue.push(object, ()),
-                    false => queue.forget(&object),
-                }
+                // Also one that means nothing to the mesh any more: what we said of it may
+                // have to go.
+                queue.push(object, ());
             }
         }
         let mut resources = self
@@ -218,5 +216,29 @@ impl PodStatus {
             node: pod.node.clone(),
             captured: pod.captured,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Origin;
+    use crate::source::manifest::parse;
+
+    #[test]
+    fn a_status_that_has_to_go_is_not_forgotten() {
+        let queue = Arc::new(ObjectStatuses::default());
+        let cluster = Cluster::of_api_server("weft-system", Arc::clone(&queue));
+        let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+                    metadata: { name: web, namespace: shop }\n\
+                    spec: { parentRefs: [{ group: '', kind: Service, name: web, port: 80 }] }\n";
+        let object = parse(text).unwrap().remove(0);
+        let route = object.key();
+        cluster.apply_events(vec![Event::Applied(Origin::new(), object)]);
+        assert_eq!(queue.pop(|_| true), Some((route.clone(), ())));
+        // Its watch says so before the cluster knows; to that it is as good as deleted.
+        queue.push(route.clone(), ());
+        cluster.apply_events(vec![Event::Deleted(Origin::new(), route.clone())]);
+        assert_eq!(queue.pop(|_| true), Some((route, ())));
     }
 }

@@ -110,11 +110,6 @@ impl Index {
         self.objects.tables.get(self.workloads.pod(uid)?)
     }
 
-    /// There is an object of that key.
-    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
-        self.objects.tables.object(key).is_some()
-    }
-
     /// All pods, as they say themselves.
     pub(crate) fn pods(&self) -> impl Iterator<Item = &PodObject> {
         let pods = self.workloads.pods();

@@ -107,6 +107,10 @@ impl StatusController {
             match event {
                 Ok(event) => {
                     failing = false;
+                    if let watcher::Event::Delete(object) = &event {
+                        let (kind, name) = (kind.status.kind(), name_of(object));
+                        self.queue.forget(&ObjectKey { kind, name });
+                    }
                     if let Some(name) = kind.see(resource, event) {
                         let kind = kind.status.kind();
                         self.queue.push(ObjectKey { kind, name }, ());
