@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use weft_model::detect::protocol::DetectedProtocol;
 
@@ -15,6 +16,9 @@ use crate::http::version::HttpVersion;
 use crate::relay::relay;
 use crate::stream::Stream;
 use crate::telemetry::{CloseReason, ConnectionRecord};
+
+/// Bytes of the head of an HTTP/2 frame.
+const HTTP2_FRAME_HEADER: usize = 9;
 
 /// Carries an admitted connection to its end. Requests on ports that are declared as HTTP
 /// are looked at; everything else is carried as it is.
@@ -37,7 +41,7 @@ pub(super) async fn deliver(
         cut = record.cut() => return record.cut_off(cut),
         detected = read_protocol(&mut downstream) => detected,
         // Whoever greets its clients, or ends their silence, doesn't wait for a request.
-        _ = admitted.application.readable() => Ok(DetectedProtocol::Opaque),
+        () = speaks_first(&admitted.application) => Ok(DetectedProtocol::Opaque),
         () = tokio::time::sleep(arrival.pod.node.settings.idle.open) => {
             record.opened_connected(admitted.connect_time);
             return record.close(CloseReason::IdleTimeout);
@@ -59,6 +63,30 @@ pub(super) async fn deliver(
     }
 }
 
+/// Resolves when the application says or ends something without being asked. A server of
+/// HTTP/2 may send its SETTINGS ahead of the client's preface (RFC 9113 section 3.4): it
+/// waits for a request all the same.
+async fn speaks_first(application: &TcpStream) {
+    let mut first = [0; HTTP2_FRAME_HEADER];
+    let read = application.peek(&mut first).await;
+    if read.is_ok_and(|read| begins_http2(first.get(..read).unwrap_or_default())) {
+        std::future::pending().await
+    }
+}
+
+/// The first bytes of a server are those of a SETTINGS frame of the connection (RFC 9113
+/// sections 4.1 and 6.5), as far as they are there.
+fn begins_http2(first: &[u8]) -> bool {
+    // Length, then type, then flags, then the stream's number; what is no acknowledgement.
+    let mut expected = first.iter().enumerate().skip(3);
+    !first.is_empty()
+        && first.first() == Some(&0)
+        && expected.all(|(index, byte)| match index {
+            3 => *byte == 4,
+            _ => *byte == 0,
+        })
+}
+
 async fn carry(
     arrival: Arrival,
     admitted: Admitted,
@@ -78,5 +106,30 @@ async fn carry(
     tokio::select! {
         reason = relay(downstream, application, &progress, idle) => record.close(reason),
         cut = record.cut() => record.cut_off(cut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begins_http2;
+
+    #[test]
+    fn settings_of_http2_are_told_from_a_greeting() {
+        for settings in [
+            &[0, 0, 18, 4, 0, 0, 0, 0, 0][..],
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+            &[0, 0, 18],
+        ] {
+            assert!(begins_http2(settings), "{settings:?}");
+        }
+        for other in [
+            &b""[..],
+            b"220 ready",
+            b"HTTP/1.1 408 Request Timeout",
+            &[0, 0, 18, 7, 0, 0, 0, 0, 0],
+            &[0, 0, 18, 4, 0, 0, 0, 0, 1],
+        ] {
+            assert!(!begins_http2(other), "{other:?}");
+        }
     }
 }

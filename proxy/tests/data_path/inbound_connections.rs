@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use weft_model::Change;
 use weft_model::ports::HBONE_PORT;
@@ -141,4 +142,29 @@ async fn a_client_that_stays_silent_is_ended_on_a_port_that_is_declared_as_http(
         &["istio_tcp_connections_closed_total{", "IDLE_TIMEOUT"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn settings_that_come_before_the_preface_hide_no_requests() {
+    let mut bed = Bed::new();
+    let (sent, mut is_sent) = watch::channel(false);
+    let settings_first = move |mut stream: TcpStream| {
+        let sent = sent.clone();
+        async move {
+            // Length 0, SETTINGS, no flags, the connection itself.
+            let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+            sent.send_replace(true);
+            let mut read = [0; 1024];
+            while let Ok(1..) = stream.read(&mut read).await {}
+        }
+    };
+    let (client, _server, address) = declared(&mut bed, settings_first).await;
+    let mut stream = client.connect(address).await.unwrap();
+    in_time(is_sent.wait_for(|sent| *sent)).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let opened = ["weft_http_connections_opened_total{", "\"inbound\"", "} 1"];
+    bed.counts("node-2", &opened).await;
 }
