@@ -156,7 +156,7 @@ impl Cluster {
             for object in statuses {
                 // Also one that means nothing to the mesh any more: what we said of it may
                 // have to go.
-                queue.push(object, ());
+                queue.push_if_written(object, ());
             }
         }
         let mut resources = self
@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn a_status_that_has_to_go_is_not_forgotten() {
         let queue = Arc::new(ObjectStatuses::default());
+        let _writing = queue.start_writing();
         let cluster = Cluster::of_api_server("weft-system", Arc::clone(&queue));
         let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
                     metadata: { name: web, namespace: shop }\n\

@@ -82,6 +82,7 @@ impl StatusController {
 
     /// Watches and writes. Never ends.
     pub(crate) async fn run(&self) {
+        let _writing = self.queue.start_writing();
         let watches = self.kinds.iter().map(|kind| self.watch(kind));
         let writes = write_queued(&self.queue, |object, ()| self.write(object));
         join(join_all(watches), writes).await;

@@ -24,7 +24,13 @@ struct Waiting<K, V> {
     order: BTreeMap<u64, K>,
     /// The place of the next that comes.
     next: u64,
+    /// Somebody writes what waits here, see [`StatusQueue::start_writing`].
+    is_written: bool,
 }
+
+/// Somebody who writes what waits in a queue, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Writing<'a, K, V>(&'a StatusQueue<K, V>);
 
 impl<K, V> Default for StatusQueue<K, V> {
     fn default() -> Self {
@@ -32,6 +38,7 @@ impl<K, V> Default for StatusQueue<K, V> {
             objects: BTreeMap::new(),
             order: BTreeMap::new(),
             next: 0,
+            is_written: false,
         };
         Self {
             waiting: Mutex::new(waiting),
@@ -51,6 +58,20 @@ impl<K: Ord + Clone, V> StatusQueue<K, V> {
         }
         drop(waiting);
         self.more.notify_one();
+    }
+
+    /// The same, but only while somebody writes: who begins to looks at all objects anyway,
+    /// and names of those that are gone must not fill the memory of who never does.
+    pub(crate) fn push_if_written(&self, object: K, value: V) {
+        if self.lock().is_written {
+            self.push(object, value);
+        }
+    }
+
+    /// Somebody begins to write, and will look at all objects by himself.
+    pub(crate) fn start_writing(&self) -> Writing<'_, K, V> {
+        self.lock().is_written = true;
+        Writing(self)
     }
 
     /// It could not be written: it waits again, behind the others, unless there is
@@ -87,9 +108,20 @@ impl<K: Ord + Clone, V> StatusQueue<K, V> {
     pub(super) async fn pushed(&self) {
         self.more.notified().await;
     }
+}
 
+impl<K, V> StatusQueue<K, V> {
     fn lock(&self) -> MutexGuard<'_, Waiting<K, V>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> Drop for Writing<'_, K, V> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.is_written = false;
+        waiting.objects.clear();
+        waiting.order.clear();
     }
 }
 
@@ -119,6 +151,20 @@ mod tests {
         }
         queue.forget(&"b");
         assert_eq!(all(&queue), [("a", 2), ("c", 1)]);
+        assert_eq!(all(&queue), []);
+    }
+
+    #[test]
+    fn nothing_waits_for_a_writer_who_is_not_there() {
+        let queue = StatusQueue::default();
+        queue.push_if_written("gone", ());
+        assert_eq!(all(&queue), []);
+        let writing = queue.start_writing();
+        queue.push_if_written("a", ());
+        queue.push_if_written("b", ());
+        assert_eq!(queue.pop(|_| true), Some(("a", ())));
+        drop(writing);
+        queue.push_if_written("c", ());
         assert_eq!(all(&queue), []);
     }
 
