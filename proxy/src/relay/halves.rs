@@ -15,7 +15,8 @@ pub(super) enum Half {
     Received,
 }
 
-/// Runs both halves to their ends; a break of either ends both. They take turns in going
+/// Runs both halves to their ends; a break of either ends both, once the other has passed on
+/// what has arrived: a peer may answer and cut at once. They take turns in going
 /// first: the runtime's budget for a task may be spent by whoever does.
 ///
 /// # Errors
@@ -26,12 +27,24 @@ pub(super) async fn run_both(
     let mut running = (Some(Half::Received), Some(Half::Sent));
     poll_fn(|context| {
         running = (running.1, running.0);
+        let mut broken = None;
         for half in [&mut running.0, &mut running.1] {
             let Some(running) = *half else { continue };
-            if let Poll::Ready(ended) = poll(running, context) {
-                ended.map_err(|error| (close_reason(running, &error), error))?;
-                *half = None;
+            match poll(running, context) {
+                Poll::Ready(Ok(())) => *half = None,
+                Poll::Ready(Err(error)) => {
+                    *half = None;
+                    broken = Some((close_reason(running, &error), error));
+                    break;
+                }
+                Poll::Pending => {}
             }
+        }
+        if let Some(broken) = broken {
+            for other in [running.0, running.1].into_iter().flatten() {
+                let _ = poll(other, context);
+            }
+            return Poll::Ready(Err(broken));
         }
         match running {
             (None, None) => Poll::Ready(Ok(())),
@@ -75,6 +88,24 @@ mod tests {
         result.await.unwrap();
         use Half::{Received, Sent};
         assert_eq!(polled, [Sent, Received, Received, Sent, Sent, Sent]);
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_passed_on_before_a_break_ends_both() {
+        for broken in [Half::Sent, Half::Received] {
+            let mut passed_on = 0;
+            let result = run_both(|half, _| match half == broken {
+                true => Poll::Ready(Err(RelayError::Write(
+                    std::io::ErrorKind::BrokenPipe.into(),
+                ))),
+                false => {
+                    passed_on += 1;
+                    Poll::Pending
+                }
+            });
+            assert!(result.await.is_err());
+            assert!(passed_on > 0, "{broken:?}");
+        }
     }
 
     #[tokio::test]

@@ -42,7 +42,9 @@ pub(super) async fn tcp_to_tunnel(
         send(sink, &mut buffer, progress).await?;
     }
     progress.end();
-    sink.finish().map_err(RelayError::Write)
+    // Whoever is there may take nothing more, after it sent all it had.
+    let _ = sink.finish();
+    Ok(())
 }
 
 /// Reads once; the peer may cut the stream while the application is silent.

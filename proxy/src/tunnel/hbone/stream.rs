@@ -69,12 +69,15 @@ impl HboneSender {
         self.0.send_reset(Reason::CANCEL);
     }
 
-    /// Ready once the peer has sent RST_STREAM, or the connection broke.
+    /// Ready once the peer has cut the stream by RST_STREAM, or the connection broke. A peer
+    /// that has sent all it had and takes nothing more (`NO_ERROR`, RFC 9113 section 8.1) has
+    /// cut nothing: what it sent counts, and the next write fails.
     pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        let reset = ready!(self.0.poll_reset(context));
-        Poll::Ready(stream_error(
-            reset.map_or_else(|error| error, h2::Error::from),
-        ))
+        match ready!(self.0.poll_reset(context)) {
+            Ok(Reason::NO_ERROR) => Poll::Pending,
+            Ok(reason) => Poll::Ready(stream_error(reason.into())),
+            Err(error) => Poll::Ready(stream_error(error)),
+        }
     }
 }
 
