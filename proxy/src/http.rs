@@ -7,7 +7,7 @@
 //! * [`body`]: bodies on their way
 //! * [`pool`], [`handshake`]: connections to endpoints, as a client
 //! * [`upgrade`]: connections that change their protocol
-//! * [`recorded_stream`]: a connection's bytes, counted for its record
+//! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
 pub(crate) mod filter;
@@ -21,6 +21,7 @@ pub(crate) mod request_info;
 pub(crate) mod server;
 pub(crate) mod upgrade;
 pub(crate) mod version;
+pub(crate) mod watched_stream;
 
 pub use self::headers::cookie_value;
-pub(crate) use self::headers::{restore_upgrade, strip_hop_by_hop};
+pub(crate) use self::headers::{FieldNames, restore_upgrade, strip_hop_by_hop};

@@ -13,6 +13,7 @@ mod request;
 mod response;
 mod source;
 
+pub(crate) use self::frame::BodyError;
 pub(crate) use self::request::RequestBody;
 pub(crate) use self::response::{Completion, ResponseBody};
 pub(crate) use self::source::RequestBodySource;

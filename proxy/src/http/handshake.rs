@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Instrument;
 
 use super::body::RequestBody;
+use super::headers::FieldNames;
 
 /// Windows of HTTP/2 in bytes: what one response, and all of a connection, may have
 /// buffered here.
@@ -26,6 +27,7 @@ const MOST_FIELDS: usize = 256;
 /// Begins HTTP/1.1; the connection is driven by a task of its own until it ends.
 pub(crate) async fn handshake_http1<S>(
     stream: S,
+    names: FieldNames,
 ) -> Result<http1::SendRequest<RequestBody>, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -33,6 +35,7 @@ where
     let (sender, connection) = http1::Builder::new()
         .max_headers(MOST_FIELDS)
         .max_header_size(LARGEST_HEAD)
+        .preserve_header_case(names == FieldNames::AsSent)
         .handshake(TokioIo::new(stream))
         .await?;
     let driven = async move {

@@ -4,6 +4,16 @@ use http::header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+/// Letters of the names of HTTP/1's fields, which nobody has to tell apart (RFC 9110 section
+/// 5.1), and some do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FieldNames {
+    /// As HTTP/2 has them.
+    Lowercase,
+    /// As they came.
+    AsSent,
+}
+
 /// Fields that concern one connection (RFC 9110 section 7.6.1), beside those that
 /// `Connection` names.
 const HOP_BY_HOP: [HeaderName; 5] = [

@@ -1,5 +1,7 @@
 //! A request on its way to the next hop, as routes change it.
 
+use std::net::SocketAddr;
+
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Uri};
 use hyper::ext::Protocol;
@@ -24,18 +26,28 @@ pub(crate) struct OutgoingRequest {
 }
 
 impl OutgoingRequest {
-    /// Takes the head and the body of a request apart.
-    pub(crate) fn from_request<B>(request: Request<B>, info: &RequestInfo) -> (Self, B) {
+    /// Takes the head and the body of a request apart. Where it names no host, as it may in
+    /// HTTP/1.0, it gets the address that the client dialled: the next hop speaks a version
+    /// that needs one (RFC 9112 section 3.2).
+    pub(crate) fn from_request<B>(
+        request: Request<B>,
+        info: &RequestInfo,
+        dialled: SocketAddr,
+    ) -> (Self, B) {
         let (mut parts, body) = request.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         if info.connect {
             // It has no body (RFC 9110 section 9.3.6), whatever it says.
             parts.headers.remove(CONTENT_LENGTH);
         }
+        let authority = match info.authority.as_str() {
+            "" => dialled.to_string(),
+            authority => authority.to_owned(),
+        };
         let outgoing = Self {
             method: parts.method,
             target: parts.uri,
-            authority: info.authority.clone(),
+            authority,
             headers: parts.headers,
             protocol: parts.extensions.remove::<Protocol>(),
         };

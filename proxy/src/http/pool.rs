@@ -18,6 +18,7 @@ use weft_model::{Mesh, NamespacedName};
 
 use super::body::RequestBody;
 use super::handshake::{handshake_http1, handshake_http2};
+use super::headers::FieldNames;
 use super::recorded_stream::RecordedStream;
 use crate::stream::StreamHealth;
 use crate::sync::lock;
@@ -215,7 +216,11 @@ impl HttpPool {
         }
         let connected = connect(connections.candidate.clone()).await?;
         let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http1(RecordedStream::of_connection(connected)).await?;
+        let sender = handshake_http1(
+            RecordedStream::of_connection(connected),
+            FieldNames::Lowercase,
+        )
+        .await?;
         Ok(Lease {
             sender: Sender::Http1(Http1Connection {
                 sender,

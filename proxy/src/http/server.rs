@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use weft_http_guard::{GuardedStream, Limits, Refusal};
 
-use super::body::ResponseBody;
+use super::body::{BodyError, ResponseBody};
+use super::headers::FieldNames;
 
 /// Bytes of a request's head, and its fields: what the guard lets through, no less.
 const LARGEST_HEAD: usize = Limits::DEFAULT.head_bytes;
@@ -58,10 +59,11 @@ pub(crate) enum ServeError {
 }
 
 /// A request whose client is to see a broken connection instead of a response, because
-/// that is what the server did.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+/// that is what the server did. With HTTP/2 on both sides the client gets the server's
+/// error code (RFC 9113 section 7), which hyper finds among the causes.
+#[derive(Debug, thiserror::Error)]
 #[error("the server broke the connection off before it responded")]
-pub(crate) struct ResetRequest;
+pub(crate) struct ResetRequest(#[source] pub(crate) BodyError);
 
 /// Serves HTTP/1. `idle` is how long a client may be silent between requests; once
 /// `draining` is cancelled the connection ends when no request is under way.
@@ -71,6 +73,7 @@ pub(crate) struct ResetRequest;
 pub(crate) async fn serve_http1<S, H, F>(
     stream: S,
     idle: Duration,
+    names: FieldNames,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -96,6 +99,7 @@ where
         .max_headers(MOST_FIELDS)
         .max_header_size(LARGEST_HEAD)
         .half_close(true)
+        .preserve_header_case(names == FieldNames::AsSent)
         // The application says when it answered.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)

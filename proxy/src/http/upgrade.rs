@@ -1,6 +1,6 @@
 //! Connections that change their protocol: WebSocket and others by Upgrade, CONNECT.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -75,13 +76,18 @@ pub(crate) fn pass_upgrade(
         restore_upgrade(&mut head.headers, protocol);
     }
     let (ended, flag) = (upgrades.ended.clone(), Arc::clone(&upgrades.flag));
+    let (sent, received) = (record.request_bytes(), Arc::<AtomicU64>::default());
     let carried = async move {
         let result = tokio::select! {
-            result = carry(client, upstream, &mut record) => result,
+            result = carry(client, upstream, &sent, &received) => result,
             () = ended.cancelled() => {
                 Err(flag.get().copied().unwrap_or(ResponseFlag::ProxyStopped))
             }
         };
+        let received = received.load(Ordering::Relaxed);
+        let received = usize::try_from(received).unwrap_or(usize::MAX);
+        record.response_bytes(received);
+        completion.body_bytes(received);
         match (result, &mut completion.receiving) {
             (Ok(()), Some(receiving)) => receiving.finish(),
             (Err(flag), Some(receiving)) => receiving.fail(flag),
@@ -96,22 +102,26 @@ pub(crate) fn pass_upgrade(
     Response::from_parts(head, ResponseBody::local(Bytes::new()))
 }
 
+/// Carries bytes both ways until both ends have finished, and counts them as they come: what
+/// was carried before it broke was carried.
 async fn carry(
     client: OnUpgrade,
     upstream: OnUpgrade,
-    record: &mut RequestRecord,
+    sent: &AtomicU64,
+    received: &AtomicU64,
 ) -> Result<(), ResponseFlag> {
     let (client, upstream) = tokio::try_join!(client, upstream).map_err(|error| {
         tracing::debug!(%error, "the protocol was not changed after all");
         ResponseFlag::UpgradeFailed
     })?;
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let count = |counter: &AtomicU64, bytes: &[u8]| {
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    };
+    let mut client = InspectReader::new(TokioIo::new(client), |bytes| count(sent, bytes));
+    let mut upstream = InspectReader::new(TokioIo::new(upstream), |bytes| count(received, bytes));
     let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-    let (sent, received) = copied.map_err(|error| {
+    copied.map(drop).map_err(|error| {
         tracing::debug!(%error, "a connection of another protocol broke");
         ResponseFlag::UpstreamReset
-    })?;
-    record.request_bytes().fetch_add(sent, Ordering::Relaxed);
-    record.response_bytes(usize::try_from(received).unwrap_or(usize::MAX));
-    Ok(())
+    })
 }

@@ -9,7 +9,6 @@ use weft_model::detect::protocol::DetectedProtocol;
 
 use super::application::Admitted;
 use super::arrival::Arrival;
-use super::error::InboundError;
 use super::http;
 use crate::detect::{PrefixedStream, read_protocol};
 use crate::http::version::HttpVersion;
@@ -56,9 +55,11 @@ pub(super) async fn deliver(
             record.opened_connected(admitted.connect_time);
             carry(arrival, admitted, downstream, record).await;
         }
+        // Such as a health check of TCP: connected and gone again.
         Err(error) => {
-            let error = InboundError::from(error);
-            record.fail(error.flag(), &error);
+            tracing::debug!(%error, "a connection ended before its first request");
+            record.opened_connected(admitted.connect_time);
+            record.close(CloseReason::DownstreamReset);
         }
     }
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use weft_model::authorization::{PlaintextDenied, TunnelDenied};
 
-use crate::detect::DetectError;
 use crate::telemetry::ResponseFlag;
 use crate::tls::{InvalidPeer, handshake_failure};
 use crate::tunnel::TunnelError;
@@ -41,9 +40,6 @@ pub(crate) enum InboundError {
     /// A tunnel that may not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelDenied),
-    /// The client broke the connection off within its first bytes.
-    #[error(transparent)]
-    Detect(#[from] DetectError),
     /// The application did not take the connection.
     #[error("connecting to the application: {0}")]
     Connect(io::Error),
@@ -65,7 +61,6 @@ impl InboundError {
             Self::NoCertificate | Self::Peer(_) => ResponseFlag::IdentityError,
             Self::TunnelServer(_) => ResponseFlag::H2HandshakeFailure,
             Self::Request(_) => ResponseFlag::BadRequest,
-            Self::Detect(_) => ResponseFlag::DownstreamReset,
             Self::Connect(_) | Self::ConnectTimeout => ResponseFlag::Connect,
             Self::TooManyConnections => ResponseFlag::Limit,
         }

@@ -183,7 +183,6 @@ fn status(error: &InboundError) -> StatusCode {
         InboundError::Connect(_)
         | InboundError::ConnectTimeout
         | InboundError::TooManyConnections
-        | InboundError::Detect(_)
         | InboundError::Tls(_)
         | InboundError::TlsTimeout
         | InboundError::NoCertificate

@@ -4,6 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -167,4 +172,179 @@ async fn settings_that_come_before_the_preface_hide_no_requests() {
         .unwrap();
     let opened = ["weft_http_connections_opened_total{", "\"inbound\"", "} 1"];
     bed.counts("node-2", &opened).await;
+}
+
+/// Answers one request with this, and closes the connection.
+async fn answer_once(mut stream: TcpStream, answer: &'static [u8]) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let _ = stream.write_all(answer).await;
+}
+
+#[tokio::test]
+async fn what_the_application_ends_ends_for_its_client_after_the_whole_answer() {
+    let mut bed = Bed::new();
+    let answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nno!";
+    let (client, _server, address) =
+        declared(&mut bed, move |stream| answer_once(stream, answer)).await;
+    for _ in 0..20 {
+        let mut stream = client.connect(address).await.unwrap();
+        let request = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut received = Vec::new();
+        // Its end is the application's; however it looks, it comes after the answer.
+        let _ = in_time(stream.read_to_end(&mut received)).await;
+        let text = String::from_utf8_lossy(&received);
+        assert!(
+            text.contains("HTTP/1.1 413") && text.ends_with("no!"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_application_ended_gets_no_further_request() {
+    let mut bed = Bed::new();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (client, _server, address) =
+        declared(&mut bed, move |stream| answer_once(stream, answer)).await;
+    let mut stream = client.connect(address).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+        .await
+        .unwrap();
+    let mut received = Vec::new();
+    in_time(stream.read_to_end(&mut received)).await.unwrap();
+    assert!(received.ends_with(b"ok"), "{received:?}");
+}
+
+#[tokio::test]
+async fn a_check_that_connects_and_resets_is_no_failure() {
+    let mut bed = Bed::new();
+    let (connected, mut is_connected) = watch::channel(false);
+    let wait = move |mut stream: TcpStream| {
+        connected.send_replace(true);
+        async move {
+            let _ = stream.read(&mut [0; 1]).await;
+        }
+    };
+    let (client, _server, address) = declared(&mut bed, wait).await;
+    let stream = client.connect(address).await.unwrap();
+    in_time(is_connected.wait_for(|connected| *connected))
+        .await
+        .unwrap();
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    let closed = [
+        "istio_tcp_connections_closed_total{",
+        "\"destination\"",
+        "} 1",
+    ];
+    bed.counts("node-2", &closed).await;
+    let text = super::metrics(&mut bed, "node-2");
+    assert!(
+        !text.contains("istio_tcp_connections_failed_total{"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn names_of_fields_arrive_as_they_were_sent() {
+    let mut bed = Bed::new();
+    let (sent, mut received) = watch::channel(Vec::new());
+    let record = move |mut stream: TcpStream| {
+        let sent = sent.clone();
+        async move {
+            let mut head = [0; 1024];
+            let read = stream.read(&mut head).await.unwrap_or_default();
+            sent.send_replace(head[..read].to_vec());
+            let answer = b"HTTP/1.1 200 OK\r\nX-AnSwer: 1\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    };
+    let (client, _server, address) = declared(&mut bed, record).await;
+    let mut stream = client.connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: web\r\nX-UpPer: 1\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    in_time(stream.read_to_end(&mut answer)).await.unwrap();
+    let head = in_time(received.wait_for(|head| !head.is_empty())).await;
+    let head = String::from_utf8_lossy(&head.unwrap()).into_owned();
+    assert!(head.contains("X-UpPer: 1"), "{head}");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("X-AnSwer: 1"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_code_of_a_reset_is_the_applications() {
+    let mut bed = Bed::new();
+    let refuse = async |mut stream: TcpStream| {
+        // SETTINGS, and RST_STREAM of the first request: REFUSED_STREAM.
+        let _ = stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+        let mut read = Vec::new();
+        let mut buffer = [0; 1024];
+        while !read
+            .windows(4)
+            .any(|part| part == b"\x01\x05\0\0" || part == b"\x01\x04\0\0")
+        {
+            match stream.read(&mut buffer).await {
+                Ok(length @ 1..) => read.extend_from_slice(&buffer[..length]),
+                _ => return,
+            }
+        }
+        let _ = stream
+            .write_all(b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07")
+            .await;
+        while let Ok(1..) = stream.read(&mut buffer).await {}
+    };
+    let (client, _server, address) = declared(&mut bed, refuse).await;
+    let stream = TokioIo::new(client.connect(address).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://web/")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let error = in_time(sender.send_request(request)).await.unwrap_err();
+    assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+}
+
+#[tokio::test]
+async fn bytes_of_another_protocol_are_counted_at_both_ends_however_it_ends() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        bed.node(node);
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let hello = async |mut stream: TcpStream| {
+            let mut request = vec![0; UPGRADE.len()];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(SWITCHED).await;
+            let _ = stream.write_all(b"hello").await;
+            let _ = stream.read(&mut [0; 16]).await;
+            let _ = stream.set_zero_linger();
+        };
+        let address = application(&server, hello).await;
+        let endpoints = [(address.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", address.port(), &endpoints);
+        let mut stream = upgrade(&client, service).await.unwrap();
+        let mut greeting = [0; 5];
+        in_time(stream.read_exact(&mut greeting)).await.unwrap();
+        stream.write_all(b"bye").await.unwrap();
+        let _ = in_time(stream.read(&mut greeting)).await;
+        for (reporting, reporter) in [("node-1", "source"), (node, "destination")] {
+            let reporter = format!("reporter=\"{reporter}\"");
+            for (series, sum) in [
+                ("istio_response_bytes_sum{", "} 5.0"),
+                ("istio_request_bytes_sum{", "} 3.0"),
+            ] {
+                bed.counts(reporting, &[series, &reporter, sum]).await;
+            }
+        }
+    }
 }

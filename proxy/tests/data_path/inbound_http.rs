@@ -204,3 +204,22 @@ async fn a_port_that_nobody_declared_is_not_looked_at() {
     let text = super::metrics(&mut bed, "node-2");
     assert!(!text.contains("istio_requests_total{"), "{text}");
 }
+
+#[tokio::test]
+async fn a_request_of_http_1_0_without_a_host_reaches_another_node() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        let (client, _server, web, address) = served(&mut bed, node).await;
+        let mut stream = client.connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+        read.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"),
+            "{answer}"
+        );
+        assert_eq!(web.last().headers()["host"], address.to_string());
+    }
+}

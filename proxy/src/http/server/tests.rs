@@ -49,17 +49,14 @@ async fn taken_unread(buffers: Buffers) -> usize {
         let request = Request::post("http://web/").body(body).unwrap();
         requests.push(tokio::spawn(sender.send_request(request)));
     }
-    let mut before = usize::MAX;
-    while before != taken.load(Ordering::Relaxed) {
-        before = taken.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    // The clock stands: it goes on when nobody has anything left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     serving.abort();
     connection.abort();
-    before
+    taken.load(Ordering::Relaxed)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strangers_fill_less_memory_than_the_pods_own_application() {
     let (own, any) = (Buffers::OWN_CLIENT, Buffers::ANY_CLIENT);
     let of_any = taken_unread(any).await;

@@ -10,10 +10,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::http::FieldNames;
 use crate::http::body::RequestBody;
 use crate::http::handshake::{handshake_http1, handshake_http2};
 use crate::http::version::HttpVersion;
+use crate::http::watched_stream::WatchedStream;
 use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::error::InboundError;
@@ -35,8 +38,8 @@ pub(super) enum ApplicationError {
     Http(#[from] hyper::Error),
 }
 
-/// The connection to the application; made anew when the application has closed it and
-/// another request comes.
+/// The connection to the application. When the application closes it, its client's is to
+/// end, too; it is made anew for a request that was on its way then.
 #[derive(Debug)]
 pub(super) struct ApplicationConnection {
     pod: Arc<Pod>,
@@ -47,6 +50,8 @@ pub(super) struct ApplicationConnection {
     sender: Mutex<Option<Sender>>,
     /// One request connects, the others wait for its result.
     connecting: Semaphore,
+    /// Cancelled when the application's first connection ends.
+    ended: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -65,6 +70,8 @@ impl ApplicationConnection {
         version: HttpVersion,
         application: TcpStream,
     ) -> Result<Self, hyper::Error> {
+        let ended = CancellationToken::new();
+        let application = WatchedStream::new(application, ended.clone());
         let sender = Sender::begin(version, application).await?;
         Ok(Self {
             pod: Arc::clone(&arrival.pod),
@@ -73,7 +80,14 @@ impl ApplicationConnection {
             version,
             sender: Mutex::new(Some(sender)),
             connecting: Semaphore::new(1),
+            ended,
         })
+    }
+
+    /// Resolves when the application has ended its connection: so shall its client's, once
+    /// what is under way is passed on.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Sends a request and waits for the head of its response.
@@ -118,6 +132,8 @@ impl ApplicationConnection {
             return Ok(sender);
         }
         let application = dial(&self.pod, self.destination, self.client).await?;
+        // The client's connection ends with the request that came meanwhile.
+        let application = WatchedStream::new(application, CancellationToken::new());
         let sender = Sender::begin(self.version, application).await?;
         if let Sender::Http2(sender) = &sender {
             *lock(&self.sender) = Some(Sender::Http2(sender.clone()));
@@ -145,9 +161,11 @@ impl ApplicationConnection {
 }
 
 impl Sender {
-    async fn begin(version: HttpVersion, application: TcpStream) -> Result<Self, hyper::Error> {
+    async fn begin(version: HttpVersion, application: WatchedStream) -> Result<Self, hyper::Error> {
         Ok(match version {
-            HttpVersion::Http1 => Self::Http1(handshake_http1(application).await?),
+            HttpVersion::Http1 => {
+                Self::Http1(handshake_http1(application, FieldNames::AsSent).await?)
+            }
             HttpVersion::Http2 => Self::Http2(handshake_http2(application).await?),
         })
     }

@@ -60,7 +60,7 @@ async fn forward(
     let mut response = application.send(request).await.map_err(|error| {
         tracing::debug!(%error, "the application did not respond");
         record.fail(ResponseFlag::UpstreamReset);
-        ResetRequest
+        ResetRequest(error.into())
     })?;
     record.response_started(response.status(), response.headers());
     let upgraded = info.protocol_changes_with(response.status());

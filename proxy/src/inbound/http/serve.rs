@@ -1,5 +1,6 @@
 //! A client's connection whose requests are looked at.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,7 @@ use super::application::ApplicationConnection;
 use super::exchange::exchange;
 use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
+use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
 use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
@@ -41,22 +43,32 @@ pub(in crate::inbound) async fn serve(
     };
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
+    let draining = draining.child_token();
     let handle = |request| {
         let (requests, application) = (Arc::clone(&requests), Arc::clone(&application));
         let upgrades = upgrades.tasks();
         async move { exchange(&requests, &application, &upgrades, request).await }
     };
+    let drained = draining.clone();
     let serving = async {
         let served = match version {
-            HttpVersion::Http1 => serve_http1(stream, idle.open, draining, handle).await,
-            HttpVersion::Http2 => serve_http2(stream, Buffers::ANY_CLIENT, draining, handle).await,
+            HttpVersion::Http1 => {
+                serve_http1(stream, idle.open, FieldNames::AsSent, drained, handle).await
+            }
+            HttpVersion::Http2 => serve_http2(stream, Buffers::ANY_CLIENT, drained, handle).await,
         };
         // Another protocol is as much a connection of the pod's as HTTP is.
         upgrades.finished().await;
         served
     };
+    let ends_with_application = async {
+        application.ended().await;
+        draining.cancel();
+        std::future::pending::<Infallible>().await
+    };
     let served = tokio::select! {
         served = serving => served,
+        never = ends_with_application => match never {},
         () = progress.idle(idle) => {
             upgrades.end(ResponseFlag::IdleTimeout);
             return record.close(CloseReason::IdleTimeout);

@@ -68,7 +68,8 @@ impl Exchange {
             .info
             .wants_protocol_change()
             .then(|| hyper::upgrade::on(&mut request));
-        let (outgoing, body) = OutgoingRequest::from_request(request, &self.info);
+        let dialled = self.connection.original.address();
+        let (outgoing, body) = OutgoingRequest::from_request(request, &self.info, dialled);
         let mut body = RequestBodySource::Unread(body);
         let origin = filter::origin(route.filters(), &outgoing.headers);
         match self.send(&route, outgoing, &mut body).await {

@@ -8,6 +8,7 @@ use weft_model::service::Service;
 use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::detect::PrefixedStream;
+use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
 use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
@@ -37,7 +38,9 @@ pub(in crate::outbound) async fn serve(
         async move { Ok(answer(&connection, request).await) }
     };
     let served = match version {
-        HttpVersion::Http1 => serve_http1(stream, idle, draining, handle).await,
+        HttpVersion::Http1 => {
+            serve_http1(stream, idle, FieldNames::Lowercase, draining, handle).await
+        }
         HttpVersion::Http2 => serve_http2(stream, Buffers::OWN_CLIENT, draining, handle).await,
     };
     upgrades.finished().await;

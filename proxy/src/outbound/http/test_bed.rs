@@ -25,6 +25,7 @@ use weft_testing::web::WebServer;
 use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
+use crate::http::FieldNames;
 use crate::http::server::serve_http1;
 use crate::http::upgrade::UpgradeTasks;
 use crate::node::Node;
@@ -119,7 +120,7 @@ impl TestBed {
         let (idle, draining) = (Duration::from_secs(60), CancellationToken::new());
         tokio::spawn(async move {
             // What it ends with is for the client to see.
-            let _ = serve_http1(accepted, idle, draining, handle).await;
+            let _ = serve_http1(accepted, idle, FieldNames::Lowercase, draining, handle).await;
         });
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
         let (sender, driver) = handshake.await.unwrap();
