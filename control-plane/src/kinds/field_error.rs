@@ -53,7 +53,7 @@ impl FieldError {
         Self { field, ..self }
     }
 
-    /// It is that something isn't there.
+    /// A required field is absent.
     pub(crate) fn is_missing(&self) -> bool {
         self.missing
     }

@@ -23,7 +23,7 @@ const LONGEST: usize = 16 * 1024;
 /// The network namespace of a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct PodNamespace {
-    /// It, to compare with others.
+    /// Device and inode of the namespace.
     pub(crate) identity: NamespaceIdentity,
     /// The oldest process in it: the sandbox's own, where there is one.
     pub(crate) process: u32,

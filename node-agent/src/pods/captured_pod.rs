@@ -12,7 +12,7 @@ use weft_proxy::listen::Listener;
 
 use super::context::NodeContext;
 use super::error::CaptureError;
-use super::state::{InNamespace, RunsAs};
+use super::state::{CapturedAs, InNamespace};
 use crate::namespaces::{NamespaceClaim, NamespaceIdentity, NamespaceLocation, NetworkNamespace};
 use crate::pod_sockets::PodSockets;
 use crate::redirect::{ListenerPair, PodListeners, PodRedirect, PodRedirectConfig};
@@ -22,11 +22,11 @@ const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time for which a proxy still takes connections after its capture has ended: those
 /// that the kernel had steered to it but not finished setting up.
-const ACCEPT_QUEUE: Duration = Duration::from_millis(200);
+const ACCEPT_GRACE: Duration = Duration::from_millis(200);
 
 /// The time that the connections of a pod may take to end whose namespace is gone: they
 /// keep it, and its devices, alive.
-const NAMESPACE_GONE: Duration = Duration::from_secs(1);
+const GONE_NAMESPACE_DRAIN: Duration = Duration::from_secs(1);
 
 /// A captured pod. The order of the fields is the order in which they are dropped.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl CapturedPod {
 
     /// Stops capturing the pod; its open connections may end in their own time.
     pub(crate) fn release(self, node: &NodeContext) {
-        self.end(node, ACCEPT_QUEUE, |workload, redirect| {
+        self.end(node, ACCEPT_GRACE, |workload, redirect| {
             if let Err(error) = redirect.release() {
                 tracing::error!(
                     target: "agent",
@@ -148,7 +148,7 @@ impl CapturedPod {
         let limit = node.settings.drain_deadline;
         let deadline = match node.namespaces.find(&location) {
             Some(current) if current == sockets.namespace().identity() => limit,
-            _ => limit.min(NAMESPACE_GONE),
+            _ => limit.min(GONE_NAMESPACE_DRAIN),
         };
         node.drains.spawn(async move {
             tokio::time::sleep(accept_for).await;
@@ -173,7 +173,7 @@ impl InNamespace for Box<CapturedPod> {
     }
 }
 
-impl RunsAs for Box<CapturedPod> {
+impl CapturedAs for Box<CapturedPod> {
     fn workload(&self) -> &Workload {
         &self.workload
     }

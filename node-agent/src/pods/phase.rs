@@ -47,14 +47,14 @@ impl PodPhase {
 
     /// The phase of a pod that is in a state while something is wanted, and of which the
     /// last attempt went so.
-    pub(crate) fn derive(state: StateName, desired: &Desired, attempt: &Attempt) -> Self {
+    pub(crate) fn derive(state: StateName, desired: &Desired, attempt: &CaptureAttempt) -> Self {
         match (state, desired, attempt) {
             // Also when the last change failed: it stays captured in its earlier form.
             (StateName::Captured, _, _) => Self::Captured,
             (StateName::Leaving, _, _) => Self::Leaving,
-            (_, Desired::Enrolled(_), Attempt::Failed(_)) => Self::Failed,
-            (_, Desired::Enrolled(_), Attempt::AwaitsNamespace) => Self::Awaited,
-            (_, Desired::Enrolled(_), Attempt::None) => Self::Pending,
+            (_, Desired::Enrolled(_), CaptureAttempt::Failed(_)) => Self::Failed,
+            (_, Desired::Enrolled(_), CaptureAttempt::AwaitsNamespace) => Self::Awaited,
+            (_, Desired::Enrolled(_), CaptureAttempt::None) => Self::Pending,
             (_, Desired::Outside(_), _) => Self::Outside,
             (_, Desired::Gone | Desired::Stopping { .. }, _) => Self::Leaving,
         }
@@ -63,7 +63,7 @@ impl PodPhase {
 
 /// The last attempt at what is wanted of a pod.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Attempt {
+pub(crate) enum CaptureAttempt {
     /// None was made, or it succeeded.
     #[default]
     None,
@@ -73,7 +73,7 @@ pub(crate) enum Attempt {
     Failed(Arc<str>),
 }
 
-impl Attempt {
+impl CaptureAttempt {
     /// The reason of a failure.
     pub(crate) fn failure(&self) -> Option<&Arc<str>> {
         match self {

@@ -86,7 +86,7 @@ pub(crate) trait InNamespace {
 }
 
 /// Something that is captured in a certain form.
-pub(crate) trait RunsAs: InNamespace {
+pub(crate) trait CapturedAs: InNamespace {
     /// The pod in the form in which it is captured.
     fn workload(&self) -> &Workload;
 }
@@ -145,7 +145,7 @@ impl<O, C> PodState<O, C> {
     }
 }
 
-impl<O: InNamespace, C: RunsAs> PodState<O, C> {
+impl<O: InNamespace, C: CapturedAs> PodState<O, C> {
     /// The next step for the pod. `found` is the network namespace that the pod has now;
     /// `None` when there is none.
     pub(crate) fn next_step(

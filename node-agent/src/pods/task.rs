@@ -16,7 +16,7 @@ use super::captured_pod::CapturedPod;
 use super::context::NodeContext;
 use super::error::CaptureError;
 use super::outside_pod::OutsidePod;
-use super::phase::{Attempt, PodPhase};
+use super::phase::{CaptureAttempt, PodPhase};
 use super::state::{Desired, INBOUND_GRACE, PodState, Step};
 use crate::namespaces::{NamespaceIdentity, NamespaceLocation};
 
@@ -36,7 +36,7 @@ pub(crate) struct PodTask {
     namespaces: watch::Receiver<()>,
     state: State,
     /// The last attempt at what is wanted.
-    attempt: Attempt,
+    attempt: CaptureAttempt,
     /// Kept between attempts, so that the certificate comes meanwhile.
     identity: Option<(SpiffeId, Arc<IdentityInUse>)>,
     backoff: Backoff,
@@ -58,7 +58,7 @@ impl PodTask {
             workload,
             desired,
             state: State::Untouched,
-            attempt: Attempt::None,
+            attempt: CaptureAttempt::None,
             identity: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             is_expected: false,
@@ -85,13 +85,13 @@ impl PodTask {
             let found = self.node.namespaces.find(&location);
             let kind = Some(mem::discriminant(&desired));
             if mem::replace(&mut previous, kind) != kind
-                || (found.is_some() && self.attempt == Attempt::AwaitsNamespace)
+                || (found.is_some() && self.attempt == CaptureAttempt::AwaitsNamespace)
             {
-                self.attempt = Attempt::None;
+                self.attempt = CaptureAttempt::None;
             }
             let step = self.state.next_step(&desired, found, Instant::now());
             if step == Step::Idle {
-                self.attempt = Attempt::None;
+                self.attempt = CaptureAttempt::None;
             }
             self.publish_status(&desired);
             match step {
@@ -130,7 +130,7 @@ impl PodTask {
         match result {
             Ok(()) => {
                 debug_assert_eq!(step.target(), Some(self.state.name()), "after {step:?}");
-                self.attempt = Attempt::None;
+                self.attempt = CaptureAttempt::None;
                 self.backoff.reset();
             }
             Err(error) if error.is_momentary() => self.wait(None).await,
@@ -224,7 +224,7 @@ impl PodTask {
                 }
                 // A pod that was just scheduled has none for a while.
                 NamespaceLocation::OfPod(_) => {
-                    self.attempt = Attempt::AwaitsNamespace;
+                    self.attempt = CaptureAttempt::AwaitsNamespace;
                     self.publish_status(desired);
                 }
             }
@@ -249,7 +249,7 @@ impl PodTask {
             return;
         }
         let reason: Arc<str> = reason.into();
-        self.attempt = Attempt::Failed(Arc::clone(&reason));
+        self.attempt = CaptureAttempt::Failed(Arc::clone(&reason));
         let phase = self.publish_status(desired);
         let has_failed = phase == PodPhase::Failed;
         if has_failed {

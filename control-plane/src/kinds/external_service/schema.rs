@@ -65,7 +65,7 @@ pub(crate) struct ExternalServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 64)))]
     pub(crate) addresses: Vec<String>,
-    /// Its ports.
+    /// Ports of the service.
     #[schemars(length(min = 1, max = 64))]
     pub(crate) ports: Vec<ExternalPortSpec>,
     /// Addresses where it is. Left out, it is at the address that the client connects to,
@@ -85,7 +85,7 @@ pub(crate) struct ExternalPortSpec {
     /// The port that clients connect to.
     #[schemars(range(min = 1, max = 65535))]
     pub(crate) number: i32,
-    /// Its name.
+    /// Name of the port.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub(crate) name: String,

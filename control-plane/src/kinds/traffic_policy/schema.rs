@@ -114,7 +114,7 @@ pub(crate) struct TargetRef {
     pub(crate) group: String,
     /// `Service`.
     pub(crate) kind: TargetKind,
-    /// Its name.
+    /// Name of the Service.
     #[schemars(length(min = 1, max = 63))]
     pub(crate) name: String,
 }

@@ -7,16 +7,16 @@ fn desired(enrolment: Enrolment) -> Desired {
     Desired::for_workload(&enrolled_as("web", enrolment))
 }
 
-fn failed() -> Attempt {
-    Attempt::Failed("no address".into())
+fn failed() -> CaptureAttempt {
+    CaptureAttempt::Failed("no address".into())
 }
 
 #[test]
 fn an_enrolled_pod_is_pending_until_an_attempt_has_ended() {
     let enrolled = desired(Enrolment::Pending);
     for (attempt, phase) in [
-        (Attempt::None, PodPhase::Pending),
-        (Attempt::AwaitsNamespace, PodPhase::Awaited),
+        (CaptureAttempt::None, PodPhase::Pending),
+        (CaptureAttempt::AwaitsNamespace, PodPhase::Awaited),
         (failed(), PodPhase::Failed),
     ] {
         // It may still be marked as outside: that is taken back first.
@@ -34,7 +34,7 @@ fn a_pod_stays_captured_or_on_its_way_out_whatever_fails_meanwhile() {
         Desired::Gone,
         Desired::Stopping { is_pinned: true },
     ] {
-        for attempt in [Attempt::None, failed()] {
+        for attempt in [CaptureAttempt::None, failed()] {
             for (state, phase) in [
                 (StateName::Captured, PodPhase::Captured),
                 (StateName::Leaving, PodPhase::Leaving),
@@ -48,7 +48,7 @@ fn a_pod_stays_captured_or_on_its_way_out_whatever_fails_meanwhile() {
 #[test]
 fn a_pod_outside_of_the_mesh_is_outside_also_when_the_kernel_could_not_be_told() {
     let outside = desired(Enrolment::Outside);
-    for attempt in [Attempt::None, failed()] {
+    for attempt in [CaptureAttempt::None, failed()] {
         for state in [StateName::Untouched, StateName::Outside] {
             assert_eq!(
                 PodPhase::derive(state, &outside, &attempt),

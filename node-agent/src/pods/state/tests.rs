@@ -43,7 +43,7 @@ impl InNamespace for Pod {
     }
 }
 
-impl RunsAs for Pod {
+impl CapturedAs for Pod {
     fn workload(&self) -> &Workload {
         &self.0
     }

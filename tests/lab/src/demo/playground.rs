@@ -41,7 +41,7 @@ pub(super) fn write(mesh: &Mesh, workspace: &Workspace) -> Result<String, DemoEr
   {run} fabric tcpdump -ni {FABRIC_BRIDGE} tcp port 15008          # the tunnels between the nodes
 
 The manifests are in {files}/manifests: change them and the mesh follows. In
-mesh-config.json set the mode to Strict, and `outside` can't reach the mesh any more:
+mesh-config.json set the mode to strict, and `outside` can't reach the mesh any more:
   {run} outside curl -s http://{web}:{HTTP_PORT}/
 The agents' logs, with a line per connection: {files}/agent-node-1.err, agent-node-2.err",
         web = mesh.pod("web-v1")?.host.ipv4(),

@@ -58,7 +58,7 @@ pub(crate) struct HashSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct HashCookieSpec {
-    /// Its name.
+    /// Name of the cookie.
     #[schemars(
         length(min = 1, max = 256),
         regex(pattern = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$")
@@ -69,7 +69,7 @@ pub(crate) struct HashCookieSpec {
     pub(crate) ttl: Option<Span>,
 }
 
-/// Nothing more to say.
+/// No settings.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Empty {}

@@ -77,14 +77,14 @@ pub(crate) struct GlobalRateSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ServerRef {
-    /// Its name.
+    /// Name of the Service.
     #[schemars(length(min = 1, max = 63))]
     pub(crate) name: String,
-    /// Its namespace: the policy's own when left out.
+    /// Namespace of the Service: the policy's own when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub(crate) namespace: Option<String>,
-    /// Its port.
+    /// Port of the Service.
     #[schemars(range(min = 1, max = 65535))]
     pub(crate) port: i32,
 }
@@ -128,7 +128,7 @@ pub(crate) struct GenericEntrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub(crate) key: Option<String>,
-    /// Its value.
+    /// Value of the pair.
     #[schemars(length(min = 1, max = 256))]
     pub(crate) value: String,
 }
