@@ -6,6 +6,7 @@
 //! * [`backend`]: targets of backends and mirrors
 //! * [`retry`], [`session`]: timeouts, retries and session persistence of a rule
 //! * [`matching`]: whether a request fits a match, and which of several matches counts
+//! * [`path`]: the form of a path that rules read
 //! * [`filter`], [`cors`]: what is done to requests and responses
 //! * [`split`]: weighted shares of backends
 //! * [`table`]: the routes of a Service, compiled for its ports and its groups of clients
@@ -15,6 +16,7 @@ pub mod cors;
 pub mod filter;
 pub mod key;
 pub mod matching;
+pub mod path;
 pub mod retry;
 pub mod rule;
 pub mod session;

@@ -45,7 +45,7 @@ pub(super) async fn answer(
     let info = RequestInfo::read(&request);
     info.set_host(request.headers_mut());
     let mesh = connection.pod.node.store.snapshot();
-    let matched = match_route(connection, &mesh, &request);
+    let matched = match_route(connection, &mesh, &mut request);
     let rule = matched.as_ref().and_then(|matched| matched.rule.clone());
     let exchange = Exchange::begin(connection, mesh, &request, info, rule);
     let span = exchange.record.span().clone();
