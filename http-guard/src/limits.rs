@@ -24,9 +24,9 @@ pub struct Limits {
 impl Limits {
     /// What is taken unless somebody asks for something else.
     pub const DEFAULT: Self = Self {
-        request_line_bytes: 32 * 1024,
-        head_bytes: 64 * 1024,
-        fields: 256,
+        request_line_bytes: 64 * 1024,
+        head_bytes: 128 * 1024,
+        fields: 1000,
         trailer_section_bytes: 16 * 1024,
         chunk_line_bytes: 4 * 1024,
         ahead_of_upgrade_bytes: 16 * 1024,

@@ -3,6 +3,7 @@
 //!
 //! * [`version`], [`server`]: a client's connection, served behind the guard against request smuggling
 //! * [`request_info`], [`headers`], [`outgoing`]: a request's head, and how it is sent on
+//! * [`returning`], [`response_error`]: a response's head, and how it is sent back; why there is none
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
 //! * [`pool`], [`handshake`]: connections to endpoints, as a client
@@ -18,6 +19,8 @@ pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;
 pub(crate) mod request_info;
+pub(crate) mod response_error;
+pub(crate) mod returning;
 pub(crate) mod server;
 pub(crate) mod upgrade;
 pub(crate) mod version;

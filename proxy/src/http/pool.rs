@@ -18,8 +18,8 @@ use weft_model::{Mesh, NamespacedName};
 
 use super::body::RequestBody;
 use super::handshake::{handshake_http1, handshake_http2};
-use super::headers::FieldNames;
 use super::recorded_stream::RecordedStream;
+use crate::settings::HeadLimits;
 use crate::stream::StreamHealth;
 use crate::sync::lock;
 use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
@@ -66,8 +66,12 @@ struct EndpointId {
 }
 
 /// The connections of one pod.
-#[derive(Debug, Default)]
-pub(crate) struct HttpPool(Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>);
+#[derive(Debug)]
+pub(crate) struct HttpPool {
+    endpoints: Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>,
+    /// How large the heads of responses may be.
+    heads: HeadLimits,
+}
 
 /// The connections to one endpoint.
 #[derive(Debug)]
@@ -189,6 +193,14 @@ impl Lease {
 }
 
 impl HttpPool {
+    /// A pool without a connection.
+    pub(crate) fn new(heads: HeadLimits) -> Self {
+        Self {
+            endpoints: Mutex::default(),
+            heads,
+        }
+    }
+
     /// An idle connection to an endpoint, or a free stream of one.
     pub(crate) fn reuse(&self, target: PoolTarget<'_>) -> Option<Lease> {
         let connections = self.connections_to(target);
@@ -212,15 +224,12 @@ impl HttpPool {
     {
         let connections = self.connections_to(target);
         if target.http2 {
-            return connections.lease_http2(connect).await;
+            return connections.lease_http2(self.heads, connect).await;
         }
         let connected = connect(connections.candidate.clone()).await?;
         let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http1(
-            RecordedStream::of_connection(connected),
-            FieldNames::Lowercase,
-        )
-        .await?;
+        let stream = RecordedStream::of_connection(connected);
+        let sender = handshake_http1(stream, self.heads).await?;
         Ok(Lease {
             sender: Sender::Http1(Http1Connection {
                 sender,
@@ -235,7 +244,7 @@ impl HttpPool {
     /// Drops what leads to endpoints that exist no more, and what was idle for longer than
     /// `longest_idle`. Requests that are under way stay.
     pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str, longest_idle: Duration) {
-        lock(&self.0).retain(|id, connections| {
+        lock(&self.endpoints).retain(|id, connections| {
             let service = mesh.service(&id.service);
             let candidates = service.and_then(|service| {
                 let is_ipv4 = id.address.is_ipv4();
@@ -258,7 +267,7 @@ impl HttpPool {
 
     /// Drops all idle connections; nothing is kept from now on.
     pub(crate) fn close(&self) {
-        let connections = std::mem::take(&mut *lock(&self.0));
+        let connections = std::mem::take(&mut *lock(&self.endpoints));
         connections.values().for_each(|c| c.retire());
     }
 
@@ -269,7 +278,7 @@ impl HttpPool {
             address: target.candidate.address,
             http2: target.http2,
         };
-        let mut endpoints = lock(&self.0);
+        let mut endpoints = lock(&self.endpoints);
         if let Some(connections) = endpoints.get(&id) {
             // A successor on the same address is someone else.
             if connections.candidate.reaches_same_peer(target.candidate) {
@@ -311,6 +320,7 @@ impl EndpointConnections {
 
     async fn lease_http2<F>(
         self: Arc<Self>,
+        heads: HeadLimits,
         connect: impl FnOnce(Candidate) -> F,
     ) -> Result<Lease, LeaseError>
     where
@@ -323,7 +333,7 @@ impl EndpointConnections {
         }
         let connected = connect(self.candidate.clone()).await?;
         let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http2(RecordedStream::of_connection(connected)).await?;
+        let sender = handshake_http2(RecordedStream::of_connection(connected), heads).await?;
         lock(&self.live).shared.push(SharedConnection {
             sender,
             health,

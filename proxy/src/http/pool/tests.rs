@@ -26,7 +26,7 @@ impl Bed {
     async fn new() -> Self {
         let server = WebServer::start(listen().await, text("ok"));
         Self {
-            pool: HttpPool::default(),
+            pool: HttpPool::new(HeadLimits::default()),
             service: named("web"),
             address: server.address,
             dials: AtomicUsize::new(0),

@@ -12,16 +12,18 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::FieldNames;
 use crate::http::body::RequestBody;
 use crate::http::handshake::{handshake_http1, handshake_http2};
+use crate::http::response_error::no_response_flag;
 use crate::http::version::HttpVersion;
 use crate::http::watched_stream::WatchedStream;
 use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::error::InboundError;
 use crate::pod::Pod;
+use crate::settings::HeadLimits;
 use crate::sync::lock;
+use crate::telemetry::ResponseFlag;
 
 /// Attempts to send a request of which nothing was sent yet: the application may close a
 /// connection at any moment.
@@ -36,6 +38,16 @@ pub(super) enum ApplicationError {
     /// HTTP with it failed.
     #[error("HTTP with the application: {0}")]
     Http(#[from] hyper::Error),
+}
+
+impl ApplicationError {
+    /// Its word in metrics and access log.
+    pub(super) fn flag(&self) -> ResponseFlag {
+        match self {
+            Self::Connect(_) => ResponseFlag::UpstreamReset,
+            Self::Http(error) => no_response_flag(error),
+        }
+    }
 }
 
 /// The connection to the application. When the application closes it, its client's is to
@@ -72,7 +84,7 @@ impl ApplicationConnection {
     ) -> Result<Self, hyper::Error> {
         let ended = CancellationToken::new();
         let application = WatchedStream::new(application, ended.clone());
-        let sender = Sender::begin(version, application).await?;
+        let sender = Sender::begin(version, application, arrival.pod.node.settings.heads).await?;
         Ok(Self {
             pod: Arc::clone(&arrival.pod),
             client: arrival.client,
@@ -134,7 +146,7 @@ impl ApplicationConnection {
         let application = dial(&self.pod, self.destination, self.client).await?;
         // The client's connection ends with the request that came meanwhile.
         let application = WatchedStream::new(application, CancellationToken::new());
-        let sender = Sender::begin(self.version, application).await?;
+        let sender = Sender::begin(self.version, application, self.pod.node.settings.heads).await?;
         if let Sender::Http2(sender) = &sender {
             *lock(&self.sender) = Some(Sender::Http2(sender.clone()));
         }
@@ -161,12 +173,14 @@ impl ApplicationConnection {
 }
 
 impl Sender {
-    async fn begin(version: HttpVersion, application: WatchedStream) -> Result<Self, hyper::Error> {
+    async fn begin(
+        version: HttpVersion,
+        application: WatchedStream,
+        heads: HeadLimits,
+    ) -> Result<Self, hyper::Error> {
         Ok(match version {
-            HttpVersion::Http1 => {
-                Self::Http1(handshake_http1(application, FieldNames::AsSent).await?)
-            }
-            HttpVersion::Http2 => Self::Http2(handshake_http2(application).await?),
+            HttpVersion::Http1 => Self::Http1(handshake_http1(application, heads).await?),
+            HttpVersion::Http2 => Self::Http2(handshake_http2(application, heads).await?),
         })
     }
 }

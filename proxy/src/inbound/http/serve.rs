@@ -11,7 +11,7 @@ use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, Http1Options, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
@@ -30,6 +30,7 @@ pub(in crate::inbound) async fn serve(
     let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
     let idle = arrival.pod.node.settings.idle;
+    let options = Http1Options::new(&arrival.pod.node.settings, FieldNames::AsSent);
     let requests = Arc::new(InboundRequests::new(&arrival));
     let upgrades = Upgrades::default();
     let Admitted {
@@ -52,10 +53,10 @@ pub(in crate::inbound) async fn serve(
     let drained = draining.clone();
     let serving = async {
         let served = match version {
-            HttpVersion::Http1 => {
-                serve_http1(stream, idle.open, FieldNames::AsSent, drained, handle).await
+            HttpVersion::Http1 => serve_http1(stream, options, drained, handle).await,
+            HttpVersion::Http2 => {
+                serve_http2(stream, Buffers::ANY_CLIENT, options.heads, drained, handle).await
             }
-            HttpVersion::Http2 => serve_http2(stream, Buffers::ANY_CLIENT, drained, handle).await,
         };
         // Another protocol is as much a connection of the pod's as HTTP is.
         upgrades.finished().await;

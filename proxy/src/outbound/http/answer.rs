@@ -23,6 +23,7 @@ use crate::http::body::{RequestBodySource, ResponseBody};
 use crate::http::local_reply::LocalReply;
 use crate::http::outgoing::OutgoingRequest;
 use crate::http::request_info::RequestInfo;
+use crate::http::returning::to_client;
 use crate::http::upgrade::pass_upgrade;
 use crate::http::{filter, strip_hop_by_hop};
 
@@ -195,16 +196,15 @@ impl Exchange {
             let bound = answered.destination.session_endpoint;
             session::remember(session, &candidate, bound, &mut head.headers);
         }
-        // The version is the client's connection's business.
-        head.version = http::Version::default();
         if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
             let (upgrades, record) = (&self.connection.upgrades, self.record);
             return pass_upgrade(
                 upgrades, &self.info, head, client, upstream, record, completion,
             );
         }
-        let body = ResponseBody::upstream(source, deadline, self.record, completion);
-        Response::from_parts(head, body)
+        let Self { info, record, .. } = self;
+        let body = ResponseBody::upstream(source, deadline, record, completion);
+        to_client(&info, head, body)
     }
 }
 

@@ -12,6 +12,7 @@ use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::RequestBodySource;
 use crate::http::pool::{Lease, PoolTarget};
+use crate::http::response_error::no_response_flag;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 
 /// A response that began.
@@ -77,11 +78,16 @@ pub(super) async fn attempt(
                 Err(AttemptError::Unsent)
             }
             None => {
+                let error = error.error();
+                tracing::debug!(%error, to = %candidate.address, "no response");
+                let flag = no_response_flag(error);
                 if let Some(record) = &mut receiving {
-                    record.fail(ResponseFlag::UpstreamReset);
+                    record.fail(flag);
                 }
-                tracing::debug!(error = %error.error(), to = %candidate.address, "no response");
-                Err(AttemptError::Reset { reused })
+                Err(match flag {
+                    ResponseFlag::UpstreamReset => AttemptError::Reset { reused },
+                    flag => AttemptError::BadResponse(flag),
+                })
             }
         },
     }

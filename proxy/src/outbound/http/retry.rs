@@ -72,6 +72,8 @@ pub(super) enum AttemptError {
         /// It was used before.
         reused: bool,
     },
+    /// The head of the response can't be read, for that reason.
+    BadResponse(ResponseFlag),
     /// It took too long.
     Timeout,
     /// As many requests wait for a connection as may.
@@ -83,9 +85,9 @@ impl AttemptError {
     pub(super) fn error_source(&self) -> ErrorSource {
         match self {
             Self::Connect(LeaseError::Dial(error)) => error.error_source(),
-            Self::Connect(LeaseError::Handshake(_) | LeaseError::Closed) | Self::Timeout => {
-                ErrorSource::Upstream
-            }
+            Self::Connect(LeaseError::Handshake(_) | LeaseError::Closed)
+            | Self::BadResponse(_)
+            | Self::Timeout => ErrorSource::Upstream,
             // A connection that waited may be closed by either end at any moment.
             Self::Reset { reused: false } => ErrorSource::Upstream,
             Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) => ErrorSource::Local,
@@ -154,6 +156,9 @@ impl AttemptBudget {
             }
             AttemptError::Unsent | AttemptError::Reset { .. } => {
                 RetryDecision::IfAllowed(LocalReply::UpstreamReset)
+            }
+            AttemptError::BadResponse(flag) => {
+                RetryDecision::IfAllowed(LocalReply::BadResponse(*flag))
             }
             AttemptError::Timeout => RetryDecision::IfAllowed(LocalReply::Timeout),
             AttemptError::Refused(refusal) => RetryDecision::Never((*refusal).into()),
