@@ -100,12 +100,14 @@
 //! From the outside in:
 //!
 //! * `stream`, `handle`, `status_line`: the wrapper, its other end, and what it writes
+//! * `ahead`: what comes while the server doesn't read
 //! * `guard`: the requests of one connection, and where each one ends
 //! * `line`, `request_line`, `field`, `authority`, `characters`: the grammar of a head
 //! * `head`, `framing`: what a head says in all, and the length of the body
 //! * `chunked`, `chunk_extension`: chunked bodies
 //! * `refusal`, `limits`: what is refused, and beyond which size
 
+mod ahead;
 mod authority;
 mod characters;
 mod chunk_extension;
@@ -122,6 +124,7 @@ mod request_line;
 mod status_line;
 mod stream;
 
+pub use ahead::ClientEnd;
 pub use guard::{Guard, Refused};
 pub use handle::GuardHandle;
 pub use limits::Limits;

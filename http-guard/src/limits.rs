@@ -19,6 +19,9 @@ pub struct Limits {
     pub chunk_line_bytes: usize,
     /// Bytes behind a request for an upgrade that are read before its answer is known.
     pub ahead_of_upgrade_bytes: usize,
+    /// Bytes of further requests that are read while a response is under way, so that the
+    /// client's end behind them is noticed.
+    pub ahead_of_response_bytes: usize,
 }
 
 impl Limits {
@@ -30,6 +33,7 @@ impl Limits {
         trailer_section_bytes: 16 * 1024,
         chunk_line_bytes: 4 * 1024,
         ahead_of_upgrade_bytes: 16 * 1024,
+        ahead_of_response_bytes: 4 * 1024,
     };
 }
 

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Instrument;
 
 use super::body::RequestBody;
+use super::half_close::HalfClosingStream;
+use super::http1_sender::Http1Sender;
 use crate::settings::HeadLimits;
 
 /// Windows of HTTP/2 in bytes: what one response, and all of a connection, may have
@@ -25,10 +27,11 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 pub(crate) async fn handshake_http1<S>(
     stream: S,
     heads: HeadLimits,
-) -> Result<http1::SendRequest<RequestBody>, hyper::Error>
+) -> Result<Http1Sender, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (stream, half_close) = HalfClosingStream::new(stream);
     let (sender, connection) = http1::Builder::new()
         .max_headers(heads.fields)
         .max_header_size(heads.bytes)
@@ -42,7 +45,7 @@ where
         }
     };
     tokio::spawn(driven.in_current_span());
-    Ok(sender)
+    Ok(Http1Sender::new(sender, half_close))
 }
 
 /// Begins HTTP/2 with prior knowledge; the connection is driven by a task of its own.

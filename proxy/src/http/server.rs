@@ -10,9 +10,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use weft_http_guard::{GuardedStream, Limits, Refusal};
+use weft_http_guard::{ClientEnd as GuardedEnd, GuardedStream, Limits, Refusal};
 
 use super::body::{BodyError, ResponseBody};
+use super::half_close::ClientEnd;
 use super::headers::FieldNames;
 use crate::settings::{HeadLimits, Settings};
 
@@ -46,7 +47,7 @@ impl Buffers {
 }
 
 /// How a connection of HTTP/1 is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Http1Options {
     /// How long a client may be silent between requests.
     pub(crate) idle: Duration,
@@ -54,15 +55,18 @@ pub(crate) struct Http1Options {
     pub(crate) heads: HeadLimits,
     /// Whether somebody may ask for the letters of its fields' names.
     pub(crate) names: FieldNames,
+    /// Told when the client ends while a request is under way.
+    pub(crate) client: ClientEnd,
 }
 
 impl Http1Options {
     /// As the settings have it.
-    pub(crate) fn new(settings: &Settings, names: FieldNames) -> Self {
+    pub(crate) fn new(settings: &Settings, names: FieldNames, client: ClientEnd) -> Self {
         Self {
             idle: settings.idle.open,
             heads: settings.heads,
             names,
+            client,
         }
     }
 }
@@ -86,6 +90,9 @@ pub(crate) enum ServeError {
     /// The connection broke, or a response on it did.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// The client broke it off while a request was under way.
+    #[error("the client broke the connection off")]
+    BrokenOff,
 }
 
 /// A request whose client is to see a broken connection instead of a response, because
@@ -135,11 +142,21 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let (mut is_draining, mut has_client) = (false, true);
+    let result = loop {
+        tokio::select! {
+            result = connection.as_mut() => break result,
+            () = draining.cancelled(), if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            end = guard.client_ended(), if has_client => {
+                has_client = false;
+                match end {
+                    GuardedEnd::Finished => options.client.end(),
+                    GuardedEnd::Broken => return Err(ServeError::BrokenOff),
+                }
+            }
         }
     };
     match guard.refusal() {

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::body::RequestBody;
+use crate::http::half_close::ClientEnd;
 use crate::http::handshake::{handshake_http1, handshake_http2};
+use crate::http::http1_sender::{Http1Sender, SendError};
 use crate::http::response_error::no_response_flag;
 use crate::http::version::HttpVersion;
 use crate::http::watched_stream::WatchedStream;
@@ -38,6 +40,9 @@ pub(super) enum ApplicationError {
     /// HTTP with it failed.
     #[error("HTTP with the application: {0}")]
     Http(#[from] hyper::Error),
+    /// It broke off after the client's side had ended.
+    #[error("the client had ended its side ({0})")]
+    ClientLeft(hyper::Error),
 }
 
 impl ApplicationError {
@@ -46,6 +51,7 @@ impl ApplicationError {
         match self {
             Self::Connect(_) => ResponseFlag::UpstreamReset,
             Self::Http(error) => no_response_flag(error),
+            Self::ClientLeft(_) => ResponseFlag::DownstreamReset,
         }
     }
 }
@@ -64,11 +70,13 @@ pub(super) struct ApplicationConnection {
     connecting: Semaphore,
     /// Cancelled when the application's first connection ends.
     ended: CancellationToken,
+    /// The end of the client's side, while a request of HTTP/1 is under way.
+    pub(super) client_end: ClientEnd,
 }
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Http1Sender),
     Http2(http2::SendRequest<RequestBody>),
 }
 
@@ -93,6 +101,7 @@ impl ApplicationConnection {
             sender: Mutex::new(Some(sender)),
             connecting: Semaphore::new(1),
             ended,
+            client_end: ClientEnd::default(),
         })
     }
 
@@ -115,8 +124,11 @@ impl ApplicationConnection {
             left -= 1;
             let mut sender = self.ready_sender().await?;
             let sent = match &mut sender {
-                Sender::Http1(sender) => sender.try_send_request(request).await,
-                Sender::Http2(sender) => sender.try_send_request(request).await,
+                Sender::Http1(sender) => sender.send(request, Some(&self.client_end)).await,
+                Sender::Http2(sender) => {
+                    let sent = sender.try_send_request(request).await;
+                    sent.map_err(SendError::from)
+                }
             };
             match sent {
                 Ok(response) => {
@@ -125,9 +137,12 @@ impl ApplicationConnection {
                     }
                     return Ok(response);
                 }
-                Err(mut error) => match error.take_message() {
+                Err(SendError { error, unsent }) => match unsent {
                     Some(unsent) if left > 0 => request = unsent,
-                    _ => return Err(error.into_error().into()),
+                    _ if self.client_end.has_ended() => {
+                        return Err(ApplicationError::ClientLeft(error));
+                    }
+                    _ => return Err(error.into()),
                 },
             }
         }

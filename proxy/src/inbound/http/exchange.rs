@@ -55,7 +55,10 @@ fn fail(
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     tracing::debug!(%error, "the application did not respond");
     let flag = error.flag();
-    if flag == ResponseFlag::UpstreamReset {
+    if matches!(
+        flag,
+        ResponseFlag::UpstreamReset | ResponseFlag::DownstreamReset
+    ) {
         record.fail(flag);
         return Err(ResetRequest(error.into()));
     }
@@ -91,7 +94,10 @@ async fn forward(
     let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
     let (mut head, source) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    let completion = Completion::default();
+    let completion = Completion {
+        client: Some(application.client_end.clone()),
+        ..Completion::default()
+    };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
         return Ok(pass_upgrade(
             upgrades, &info, head, client, upstream, record, completion,

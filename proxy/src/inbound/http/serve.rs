@@ -30,7 +30,6 @@ pub(in crate::inbound) async fn serve(
     let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
     let idle = arrival.pod.node.settings.idle;
-    let options = Http1Options::new(&arrival.pod.node.settings, FieldNames::AsSent);
     let requests = Arc::new(InboundRequests::new(&arrival));
     let upgrades = Upgrades::default();
     let Admitted {
@@ -42,6 +41,8 @@ pub(in crate::inbound) async fn serve(
         Ok(application) => Arc::new(application),
         Err(error) => return record.fail(ResponseFlag::UpstreamReset, &error),
     };
+    let (settings, client) = (&arrival.pod.node.settings, application.client_end.clone());
+    let options = Http1Options::new(settings, FieldNames::AsSent, client);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let draining = draining.child_token();
@@ -82,7 +83,7 @@ pub(in crate::inbound) async fn serve(
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => record.fail(ResponseFlag::from(refusal), &refusal),
-        Err(ServeError::Broken(error)) => {
+        Err(error) => {
             tracing::debug!(%error, "an inbound connection of HTTP ended");
         }
     }

@@ -78,6 +78,8 @@ pub(super) enum AttemptError {
     Timeout,
     /// As many requests wait for a connection as may.
     Refused(PolicyRefusal),
+    /// The connection broke after the client's side had ended.
+    ClientLeft,
 }
 
 impl AttemptError {
@@ -90,7 +92,9 @@ impl AttemptError {
             | Self::Timeout => ErrorSource::Upstream,
             // A connection that waited may be closed by either end at any moment.
             Self::Reset { reused: false } => ErrorSource::Upstream,
-            Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) => ErrorSource::Local,
+            Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) | Self::ClientLeft => {
+                ErrorSource::Local
+            }
         }
     }
 }
@@ -154,7 +158,7 @@ impl AttemptBudget {
                 self.stale -= 1;
                 RetryDecision::AtOnce
             }
-            AttemptError::Unsent | AttemptError::Reset { .. } => {
+            AttemptError::Unsent | AttemptError::Reset { .. } | AttemptError::ClientLeft => {
                 RetryDecision::IfAllowed(LocalReply::UpstreamReset)
             }
             AttemptError::BadResponse(flag) => {

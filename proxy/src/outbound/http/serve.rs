@@ -36,13 +36,14 @@ pub(in crate::outbound) async fn serve(
         DeclaredProtocol::Http2 => FieldNames::Lowercase,
         _ => FieldNames::AsSent,
     };
-    let options = Http1Options::new(&connection.pod.node.settings, names);
     let upgrades = Upgrades::default();
     let connection = ClientConnection::new(connection, service, upgrades.tasks());
     let connection = Arc::new(connection);
+    let settings = &connection.pod.node.settings;
+    let options = Http1Options::new(settings, names, connection.end.clone());
     let handle = |request| {
         let connection = Arc::clone(&connection);
-        async move { Ok(answer(&connection, request).await) }
+        async move { answer(&connection, request).await }
     };
     let served = match version {
         HttpVersion::Http1 => serve_http1(stream, options, draining, handle).await,
@@ -56,7 +57,7 @@ pub(in crate::outbound) async fn serve(
         Err(ServeError::Refused(refusal)) => {
             record.fail(ResponseFlag::from(refusal), &refusal);
         }
-        Err(ServeError::Broken(error)) => {
+        Err(error) => {
             tracing::debug!(%error, "a client's connection of HTTP ended");
         }
     }

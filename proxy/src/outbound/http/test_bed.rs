@@ -113,15 +113,16 @@ impl TestBed {
     pub(super) async fn client(&self, service: &str) -> SendRequest<Full<Bytes>> {
         let connection = self.connection(service);
         let (client, accepted) = tcp_pair().await;
-        let handle = move |request| {
-            let connection = Arc::clone(&connection);
-            async move { Ok(answer(&connection, request).await) }
-        };
         let draining = CancellationToken::new();
         let options = Http1Options {
             idle: Duration::from_secs(60),
             heads: HeadLimits::default(),
             names: FieldNames::AsSent,
+            client: connection.end.clone(),
+        };
+        let handle = move |request| {
+            let connection = Arc::clone(&connection);
+            async move { answer(&connection, request).await }
         };
         tokio::spawn(async move {
             // What it ends with is for the client to see.
