@@ -1,10 +1,12 @@
 //! What the owner of a guarded connection keeps of it, while the server has the stream.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
 
+use crate::ahead::ClientEnd;
 use crate::refusal::Refusal;
 
 /// The other end of a [`GuardedStream`](crate::GuardedStream): tells it of responses, and
@@ -24,6 +26,10 @@ struct State {
     last_status: StatusCode,
     /// Whoever waits for the response to a request for an upgrade.
     waiting: Option<Waker>,
+    /// How the client's side has ended while a response was under way.
+    client_end: Option<ClientEnd>,
+    /// Whoever waits for that.
+    waiting_for_end: Option<Waker>,
 }
 
 impl GuardHandle {
@@ -31,6 +37,23 @@ impl GuardHandle {
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         self.lock().refusal
+    }
+
+    /// Waits until the client's side has ended while a response was under way. A client that
+    /// ends between its requests just ends its connection.
+    pub async fn client_ended(&self) -> ClientEnd {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if let Some(end) = state.client_end {
+                return Poll::Ready(end);
+            }
+            match &mut state.waiting_for_end {
+                Some(waiting) => waiting.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// To be called once for each request, with the status of its final response, before
@@ -68,6 +91,18 @@ impl GuardHandle {
             return Poll::Pending;
         }
         Poll::Ready(state.last_status)
+    }
+
+    /// Notes that the client's side has ended.
+    pub(crate) fn end(&self, end: ClientEnd) {
+        let waiting = {
+            let mut state = self.lock();
+            state.client_end = Some(end);
+            state.waiting_for_end.take()
+        };
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
     }
 
     /// Notes why the connection is refused.

@@ -5,7 +5,7 @@ use crate::authority::Authority;
 use crate::field::{FieldLine, FieldName};
 use crate::framing::{BodyLength, FramingFields};
 use crate::refusal::Refusal;
-use crate::request_line::{ImpliedPort, RequestLine};
+use crate::request_line::RequestLine;
 
 /// What is known of a head so far.
 #[derive(Debug, Default)]
@@ -15,26 +15,23 @@ pub(crate) struct RequestHead {
     has_host: bool,
     has_upgrade: bool,
     framing: FramingFields,
-    target: Target,
+    tunnel: Tunnel,
 }
 
-/// Whom the request target names. Its text is kept, as its line is gone when Host comes.
+/// Where a tunnel shall lead: host and port, empty when none is asked for. The text is kept,
+/// as its line is gone when Host comes.
 #[derive(Debug, Default)]
-struct Target {
-    /// Host and port; empty when the target names nobody.
-    authority: Vec<u8>,
-    implied_port: Option<ImpliedPort>,
-}
+struct Tunnel(Vec<u8>);
 
 impl RequestHead {
     /// Begins with a request line, and forgets the head before it.
     pub(crate) fn begin(&mut self, line: &RequestLine<'_>) {
-        let mut target = std::mem::take(&mut self.target);
-        target.set(line);
+        let mut tunnel = std::mem::take(&mut self.tunnel);
+        tunnel.set(line);
         *self = Self {
-            is_connect: line.is_connect,
+            is_connect: line.tunnel.is_some(),
             is_http10: line.is_http10,
-            target,
+            tunnel,
             ..Self::default()
         };
     }
@@ -60,7 +57,7 @@ impl RequestHead {
         }
         self.has_host = true;
         let host = Authority::parse(value).ok_or(Refusal::Host)?;
-        match self.target.is_same_as(&host) {
+        match self.tunnel.is_same_as(&host) {
             true => Ok(()),
             false => Err(Refusal::HostMismatch),
         }
@@ -90,27 +87,21 @@ impl RequestHead {
     }
 }
 
-impl Target {
+impl Tunnel {
     fn set(&mut self, line: &RequestLine<'_>) {
-        self.authority.clear();
-        self.implied_port = None;
-        if let Some(target) = line.target {
-            self.authority.extend_from_slice(target.text);
-            self.implied_port = Some(target.implied_port);
-        }
+        self.0.clear();
+        self.0.extend_from_slice(line.tunnel.unwrap_or_default());
     }
 
-    /// Whether Host names whom the target names, if it names anybody.
+    /// Whether Host names the same, if a tunnel is asked for; it may leave the port away.
     fn is_same_as(&self, host: &Authority<'_>) -> bool {
-        let (Some(implied), Some(target)) = (self.implied_port, Authority::parse(&self.authority))
-        else {
+        if self.0.is_empty() {
             return true;
-        };
-        let implied = match implied {
-            ImpliedPort::OfScheme(port) => port,
-            ImpliedPort::OfTarget => target.port.unwrap_or_default(),
-        };
-        target.is_same_as(host, implied)
+        }
+        Authority::parse(&self.0).is_none_or(|target| {
+            let port = target.port.unwrap_or_default();
+            target.is_same_as(host, port)
+        })
     }
 }
 

@@ -34,7 +34,7 @@
 //! | lines that end with LF alone, CR or NUL within | one line or two | 2.2 |
 //! | a request line of other than three parts | another target | 3 |
 //! | a target of a form that its method doesn't have | another target | 3.2 |
-//! | no Host, two of them, one that isn't one; another one in the target | another destination | 3.2 |
+//! | no Host, two of them, one that isn't one; another one beside CONNECT's target | another destination | 3.2 |
 //! | white space before a field's colon, folded lines, names that are no tokens | another field, or none | 5.1, 5.2 |
 //! | a Content-Length that isn't one number | another length | 6.2, 6.3 |
 //! | a Transfer-Encoding other than `chunked`; one beside a Content-Length, or in HTTP/1.0 | another framing | 6.1, 6.3 |
@@ -46,6 +46,9 @@
 //! [`RefusalKind`] it is. Heads larger than the [`Limits`] are refused as well.
 //!
 //! # How it is used
+//!
+//! A URL for a target may name another host than Host does: it wins (RFC 9112 section 3.2.2),
+//! and whoever sends the request on sets Host by it.
 //!
 //! [`GuardedStream`] wraps a connection and is read by the server in its place. [`Guard`] is
 //! what it goes by: a state machine over bytes, without I/O.
@@ -97,12 +100,14 @@
 //! From the outside in:
 //!
 //! * `stream`, `handle`, `status_line`: the wrapper, its other end, and what it writes
+//! * `ahead`: what comes while the server doesn't read
 //! * `guard`: the requests of one connection, and where each one ends
 //! * `line`, `request_line`, `field`, `authority`, `characters`: the grammar of a head
 //! * `head`, `framing`: what a head says in all, and the length of the body
 //! * `chunked`, `chunk_extension`: chunked bodies
 //! * `refusal`, `limits`: what is refused, and beyond which size
 
+mod ahead;
 mod authority;
 mod characters;
 mod chunk_extension;
@@ -119,6 +124,7 @@ mod request_line;
 mod status_line;
 mod stream;
 
+pub use ahead::ClientEnd;
 pub use guard::{Guard, Refused};
 pub use handle::GuardHandle;
 pub use limits::Limits;

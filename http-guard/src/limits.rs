@@ -19,17 +19,21 @@ pub struct Limits {
     pub chunk_line_bytes: usize,
     /// Bytes behind a request for an upgrade that are read before its answer is known.
     pub ahead_of_upgrade_bytes: usize,
+    /// Bytes of further requests that are read while a response is under way, so that the
+    /// client's end behind them is noticed.
+    pub ahead_of_response_bytes: usize,
 }
 
 impl Limits {
     /// What is taken unless somebody asks for something else.
     pub const DEFAULT: Self = Self {
-        request_line_bytes: 32 * 1024,
-        head_bytes: 64 * 1024,
-        fields: 256,
+        request_line_bytes: 64 * 1024,
+        head_bytes: 128 * 1024,
+        fields: 1000,
         trailer_section_bytes: 16 * 1024,
         chunk_line_bytes: 4 * 1024,
         ahead_of_upgrade_bytes: 16 * 1024,
+        ahead_of_response_bytes: 4 * 1024,
     };
 }
 

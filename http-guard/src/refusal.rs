@@ -46,8 +46,8 @@ pub enum Refusal {
     /// section 3.2).
     #[error("the Host is not a host with an optional port")]
     Host,
-    /// The target names another host or port than Host does. RFC 9112 section 3.2.2 has the
-    /// target win; there are servers where Host does.
+    /// CONNECT to another host or port than Host names (RFC 9112 section 3.2.3). Of a URL the
+    /// host wins (section 3.2.2), so that one is none.
     #[error("the target names another host than the Host field")]
     HostMismatch,
     /// A Content-Length that is not decimal digits, or more bytes than any body has.

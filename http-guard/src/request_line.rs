@@ -8,30 +8,10 @@ use crate::refusal::Refusal;
 /// A request line, as far as it says how the request is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct RequestLine<'a> {
-    /// The method is CONNECT.
-    pub(crate) is_connect: bool,
     /// The version is HTTP/1.0, else HTTP/1.1.
     pub(crate) is_http10: bool,
-    /// Whom the target names; `None` where Host alone does.
-    pub(crate) target: Option<TargetAuthority<'a>>,
-}
-
-/// Host and port that a request target names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct TargetAuthority<'a> {
-    /// The two, as the target has them.
-    pub(crate) text: &'a [u8],
-    /// The port that is meant where Host, or the target, has none.
-    pub(crate) implied_port: ImpliedPort,
-}
-
-/// The port that is meant when none is said.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ImpliedPort {
-    /// The scheme's.
-    OfScheme(&'static [u8]),
-    /// The target's: it always has one.
-    OfTarget,
+    /// Where the tunnel shall lead that CONNECT asks for.
+    pub(crate) tunnel: Option<&'a [u8]>,
 }
 
 impl<'a> RequestLine<'a> {
@@ -55,50 +35,41 @@ impl<'a> RequestLine<'a> {
             _ => return Err(Refusal::RequestLine),
         };
         Ok(Self {
-            is_connect: method == b"CONNECT",
             is_http10,
-            target: parse_target(method, target).ok_or(Refusal::Target)?,
+            tunnel: parse_target(method, target).ok_or(Refusal::Target)?,
         })
     }
 }
 
-/// Whom a target names, or `None` when it has none of the four forms, or not the one that
-/// its method needs (RFC 9112 section 3.2).
-fn parse_target<'a>(method: &[u8], target: &'a [u8]) -> Option<Option<TargetAuthority<'a>>> {
+/// Where a tunnel shall lead, if one is asked for; `None` when the target has none of the four
+/// forms, or not the one that its method needs (RFC 9112 section 3.2).
+fn parse_target<'a>(method: &[u8], target: &'a [u8]) -> Option<Option<&'a [u8]>> {
     let is_bad = |byte: &u8| *byte <= b' ' || *byte == 0x7f || *byte == b'#';
     if target.iter().any(is_bad) {
         return None;
     }
     match target {
-        _ if method == b"CONNECT" => parse_authority_form(target).map(Some),
+        // `host:port`, which has both (RFC 9110 section 9.3.6).
+        _ if method == b"CONNECT" => {
+            let is_connectable = Authority::parse(target)?.is_connectable();
+            is_connectable.then_some(Some(target))
+        }
         [b'/', ..] => Some(None),
         b"*" if method == b"OPTIONS" => Some(None),
-        _ => parse_absolute_form(target).map(Some),
+        _ => is_absolute_form(target).then_some(None),
     }
 }
 
-/// `host:port`, which has both (RFC 9110 section 9.3.6).
-fn parse_authority_form(target: &[u8]) -> Option<TargetAuthority<'_>> {
-    let is_connectable = Authority::parse(target)?.is_connectable();
-    is_connectable.then_some(TargetAuthority {
-        text: target,
-        implied_port: ImpliedPort::OfTarget,
-    })
-}
-
-/// `http://host[:port]/...`, and the same with `https`.
-fn parse_absolute_form(target: &[u8]) -> Option<TargetAuthority<'_>> {
-    let (rest, port) = match strip_scheme(target, b"http://") {
-        Some(rest) => (rest, &b"80"[..]),
-        None => (strip_scheme(target, b"https://")?, &b"443"[..]),
+/// `http://host[:port]/...`, and the same with `https`. Its host wins over the Host field
+/// (RFC 9112 section 3.2.2), which whoever sends the request on has to set by it.
+fn is_absolute_form(target: &[u8]) -> bool {
+    let rest = strip_scheme(target, b"http://").or_else(|| strip_scheme(target, b"https://"));
+    let Some(rest) = rest else {
+        return false;
     };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
-    let text = &rest[..end.unwrap_or(rest.len())];
-    let has_host = !Authority::parse(text)?.host.is_empty();
-    has_host.then_some(TargetAuthority {
-        text,
-        implied_port: ImpliedPort::OfScheme(port),
-    })
+    let authority = Authority::parse(&rest[..end.unwrap_or(rest.len())]);
+    authority.is_some_and(|authority| !authority.host.is_empty())
 }
 
 fn strip_scheme<'a>(target: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::ahead::{ClientEnd, UnreadBytes};
 use crate::guard::{Guard, Refused};
 use crate::handle::GuardHandle;
 use crate::limits::Limits;
@@ -43,6 +44,10 @@ pub struct GuardedStream<S> {
     ahead: BytesMut,
     /// How many of them are read at most.
     longest_ahead: usize,
+    /// Bytes that came while the server read nothing.
+    unread: UnreadBytes,
+    /// The server has read a whole request and nothing since: its response is under way.
+    is_paused: bool,
     /// The status line of the response to a refused head, where it isn't the server's.
     status_line: Option<StatusLine>,
 }
@@ -71,6 +76,8 @@ impl<S> GuardedStream<S> {
             reading: Reading::Requests,
             ahead: BytesMut::new(),
             longest_ahead: limits.ahead_of_upgrade_bytes,
+            unread: UnreadBytes::new(limits.ahead_of_response_bytes),
+            is_paused: false,
             status_line: None,
         };
         (stream, handle)
@@ -84,6 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.is_paused = false;
         loop {
             let step = match this.reading {
                 Reading::Requests if this.guard.awaits_upgrade() => this.poll_upgrade(context),
@@ -122,9 +130,10 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<Step>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        ready!(self.unread.poll_read(&mut self.inner, context, buffer))?;
         let is_end = buffer.filled().len() == before;
         self.inspect(buffer, before);
+        self.is_paused = self.guard.requests() > 0 && !self.guard.is_in_body();
         let is_something = buffer.filled().len() > before;
         Poll::Ready(Ok(match is_end || is_something {
             true => Step::Over,
@@ -172,6 +181,23 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         self.reading = Reading::NoRequest(refusal, later);
         if rest.len() == NO_REQUEST.len() {
             self.status_line = StatusLine::instead_of_400(refusal.status());
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
+    /// Notes the client's end, which a server that waits for its own response doesn't see.
+    fn watch_client(&mut self, context: &mut Context<'_>) {
+        let end = match self.guard.awaits_upgrade() {
+            true => self.poll_ahead(context).map(|end| match end {
+                Ok(()) => ClientEnd::Finished,
+                Err(_) => ClientEnd::Broken,
+            }),
+            false => self.unread.poll_end(&mut self.inner, context),
+        };
+        if let Poll::Ready(end) = end {
+            self.is_paused = false;
+            self.handle.end(end);
         }
     }
 }
@@ -235,7 +261,7 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(context, buffer);
+            return self.unread.poll_read(&mut self.inner, context, buffer);
         }
         let part = self.ahead.len().min(buffer.remaining());
         buffer.put_slice(&self.ahead.split_to(part));
@@ -248,7 +274,7 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         bytes: &'a mut [u8],
     ) -> Poll<io::Result<&'a [u8]>> {
         let mut buffer = ReadBuf::new(bytes);
-        ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
+        ready!(self.unread.poll_read(&mut self.inner, context, &mut buffer))?;
         let length = buffer.filled().len();
         Poll::Ready(Ok(&bytes[..length]))
     }
@@ -291,8 +317,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+    /// Servers flush whenever they look at a connection: what they don't read is looked at
+    /// then.
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_paused && this.reading == Reading::Requests {
+            this.watch_client(context);
+        }
+        Pin::new(&mut this.inner).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

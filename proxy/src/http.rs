@@ -3,21 +3,29 @@
 //!
 //! * [`version`], [`server`]: a client's connection, served behind the guard against request smuggling
 //! * [`request_info`], [`headers`], [`outgoing`]: a request's head, and how it is sent on
+//! * [`returning`], [`response_error`]: a response's head, and how it is sent back; why there is none
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
-//! * [`pool`], [`handshake`]: connections to endpoints, as a client
+//! * [`pool`], [`handshake`], [`http1_sender`]: connections to endpoints, as a client
+//! * [`login`]: connections that belong to one client because it has logged in on them
+//! * [`half_close`]: a client's end, passed on to the server of its request
 //! * [`upgrade`]: connections that change their protocol
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
 pub(crate) mod filter;
+pub(crate) mod half_close;
 pub(crate) mod handshake;
 mod headers;
+pub(crate) mod http1_sender;
 pub(crate) mod local_reply;
+pub(crate) mod login;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;
 pub(crate) mod request_info;
+pub(crate) mod response_error;
+pub(crate) mod returning;
 pub(crate) mod server;
 pub(crate) mod upgrade;
 pub(crate) mod version;

@@ -65,7 +65,7 @@ impl Pod {
         Self {
             sockets,
             dialer,
-            http_pool: HttpPool::default(),
+            http_pool: HttpPool::new(node.settings.heads),
             clients: ServiceClients::new(Arc::clone(&workload)),
             rate_limits: RateLimits::new(node.control_plane.clone()),
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),

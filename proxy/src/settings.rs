@@ -19,6 +19,43 @@ pub struct Settings {
     pub http_idle: Duration,
     /// Endpoints of a service that are tried before a connection fails.
     pub connect_attempts: usize,
+    /// How large the heads of requests and responses may be.
+    pub heads: HeadLimits,
+}
+
+/// How large the head of a request or a response may be. It is buffered while it is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HeadLimits {
+    /// Bytes of everything before the body.
+    pub bytes: usize,
+    /// Fields of it.
+    pub fields: usize,
+}
+
+/// Bytes of a connection of HTTP/1 that are buffered at most, unless heads may be larger.
+const HTTP1_BUFFER: usize = 408 * 1024;
+
+impl HeadLimits {
+    /// Bytes of a connection of HTTP/1 that are buffered at most: a head in whole.
+    pub(crate) fn http1_buffer(self) -> usize {
+        HTTP1_BUFFER.max(2 * self.bytes)
+    }
+
+    /// The size of the same head as HTTP/2 counts it: 32 bytes more for each field (RFC 9113
+    /// section 6.5.2).
+    pub(crate) fn http2_list_size(self) -> u32 {
+        u32::try_from(self.bytes + 32 * self.fields).unwrap_or(u32::MAX)
+    }
+}
+
+impl Default for HeadLimits {
+    /// Twice what Envoy takes: a server behind the mesh should be the one that refuses.
+    fn default() -> Self {
+        Self {
+            bytes: 128 * 1024,
+            fields: 1000,
+        }
+    }
 }
 
 /// How long a connection may be silent.
@@ -46,6 +83,7 @@ impl Default for Settings {
             // Shorter than what servers of the field allow, so that theirs seldom end first.
             http_idle: Duration::from_secs(50),
             connect_attempts: 3,
+            heads: HeadLimits::default(),
         }
     }
 }

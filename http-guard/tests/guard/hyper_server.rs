@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Notify;
 
-use weft_http_guard::{GuardHandle, GuardedStream, Limits, Refusal};
+use weft_http_guard::{ClientEnd, GuardHandle, GuardedStream, Limits, Refusal};
 
 /// A server that answers with the path, or the body's length; 101 and tunnels echo.
 struct Server {
@@ -325,4 +325,46 @@ async fn bytes_that_arrive_before_an_upgrade_is_granted_belong_to_it() {
     server.client.write_all(b"late").await.unwrap();
     server.until("late").await;
     assert_eq!(server.handle.refusal(), None);
+}
+
+/// A client that has sent a request, whose response waits.
+async fn waiting_for_a_response() -> Server {
+    let mut server = Server::start();
+    let head = b"GET /late HTTP/1.1\r\nHost: a\r\nX-Wait: 1\r\n\r\n";
+    server.client.write_all(head).await.unwrap();
+    while server.requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_client_that_ends_before_its_response_is_noticed_and_gets_it_all_the_same() {
+    let mut server = waiting_for_a_response().await;
+    server.client.shutdown().await.unwrap();
+    assert_eq!(server.handle.client_ended().await, ClientEnd::Finished);
+    server.release.notify_one();
+    let answer = server.exchange(b"").await;
+    assert!(answer.ends_with("/late"), "{answer}");
+}
+
+#[tokio::test]
+async fn requests_behind_one_that_waits_are_read_in_their_turn() {
+    let mut server = waiting_for_a_response().await;
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
+    server.client.write_all(next.as_bytes()).await.unwrap();
+    server.client.shutdown().await.unwrap();
+    assert_eq!(server.handle.client_ended().await, ClientEnd::Finished);
+    assert_eq!(server.requests(), 1);
+    server.release.notify_one();
+    let answer = server.exchange(b"").await;
+    assert_eq!(answer.matches("/next").count(), 3, "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_before_its_response_is_noticed() {
+    let Server { client, handle, .. } = waiting_for_a_response().await;
+    drop(client);
+    // A pipe in memory ends; a connection would have been reset.
+    assert_eq!(handle.client_ended().await, ClientEnd::Finished);
 }

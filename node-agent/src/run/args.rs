@@ -75,6 +75,15 @@ pub(crate) struct RunArguments {
     /// stops, such as 30s or 2m. What is left is cut.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) drain_deadline: Duration,
+    /// Bytes that the head of an HTTP request or response may have, 1048576 at most. A
+    /// request with a larger one is answered with 414 or 431, a response becomes a 502.
+    #[arg(long, value_name = "BYTES", default_value_t = 131_072,
+          value_parser = clap::value_parser!(u32).range(8192..=1_048_576))]
+    pub(crate) http_head_bytes: u32,
+    /// Fields that the head of an HTTP/1 request or response may have, 10000 at most.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u16).range(100..=10_000))]
+    pub(crate) http_head_fields: u16,
     /// Directory in a bpffs where programs and maps are pinned, such as
     /// /sys/fs/bpf/weft, so that capture stays enforced if the agent dies. Not
     /// pinned when left out.

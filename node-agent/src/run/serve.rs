@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use weft_proxy::Settings;
 use weft_proxy::admin;
 use weft_proxy::control_plane::ControlPlaneOptions;
 use weft_proxy::runtime::{Runtime, RuntimeError, RuntimeOptions};
+use weft_proxy::{HeadLimits, Settings};
 
 use super::args::RunArguments;
 use super::error::RunError;
@@ -79,7 +79,13 @@ fn runtime(arguments: &RunArguments) -> Result<Runtime, RuntimeError> {
             token_file: arguments.token_file.clone(),
         },
         workers: arguments.workers.map(NonZeroUsize::get),
-        settings: Settings::default(),
+        settings: Settings {
+            heads: HeadLimits {
+                bytes: arguments.http_head_bytes as usize,
+                fields: arguments.http_head_fields.into(),
+            },
+            ..Settings::default()
+        },
     })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -49,7 +49,6 @@ impl PrefixedStream {
     }
 
     /// The bytes that were read and not consumed yet.
-    #[cfg(test)]
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.prefix
     }

@@ -10,6 +10,8 @@ use super::prefixed::PrefixedStream;
 
 /// Bytes that decide at the most; the model has decided long before.
 const LONGEST: usize = 2048;
+/// Bytes of the head of an HTTP/2 frame.
+pub(crate) const HTTP2_FRAME_HEADER: usize = 9;
 
 /// Waits for a client's first bytes and says what they are of. A client that ends before
 /// they decide speaks nothing known. Cancel-safe.
@@ -34,5 +36,44 @@ pub(crate) async fn read_protocol_within(
     match timeout(silence, read_protocol(stream)).await {
         Ok(detected) => detected.map(Some),
         Err(_) => Ok(None),
+    }
+}
+
+/// The first bytes of a server are those of a SETTINGS frame of the connection (RFC 9113
+/// sections 4.1 and 6.5), as far as they are there: it may send them ahead of the client's
+/// preface (section 3.4), and waits for a request all the same.
+pub(crate) fn begins_http2(first: &[u8]) -> bool {
+    // Length, then type, then flags, then the stream's number; what is no acknowledgement.
+    let mut expected = first.iter().enumerate().skip(3);
+    !first.is_empty()
+        && first.first() == Some(&0)
+        && expected.all(|(index, byte)| match index {
+            3 => *byte == 4,
+            _ => *byte == 0,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begins_http2;
+
+    #[test]
+    fn settings_of_http2_are_told_from_a_greeting() {
+        for settings in [
+            &[0, 0, 18, 4, 0, 0, 0, 0, 0][..],
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+            &[0, 0, 18],
+        ] {
+            assert!(begins_http2(settings), "{settings:?}");
+        }
+        for other in [
+            &b""[..],
+            b"220 ready",
+            b"HTTP/1.1 408 Request Timeout",
+            &[0, 0, 18, 7, 0, 0, 0, 0, 0],
+            &[0, 0, 18, 4, 0, 0, 0, 0, 1],
+        ] {
+            assert!(!begins_http2(other), "{other:?}");
+        }
     }
 }

@@ -134,6 +134,7 @@ mod tests {
             authority: "web".into(),
             headers: HeaderMap::new(),
             protocol: None,
+            extensions: http::Extensions::default(),
         }
     }
 

@@ -8,7 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::Instrument;
 
 use super::body::RequestBody;
-use super::headers::FieldNames;
+use super::half_close::HalfClosingStream;
+use super::http1_sender::Http1Sender;
+use crate::settings::HeadLimits;
 
 /// Windows of HTTP/2 in bytes: what one response, and all of a connection, may have
 /// buffered here.
@@ -19,23 +21,22 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// Silence after which a connection of HTTP/2 with requests under way is asked whether
 /// it is still there, and how long the answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
-/// Bytes of the head of a response.
-const LARGEST_HEAD: usize = 64 * 1024;
-/// Fields of a response.
-const MOST_FIELDS: usize = 256;
 
-/// Begins HTTP/1.1; the connection is driven by a task of its own until it ends.
+/// Begins HTTP/1.1; the connection is driven by a task of its own until it ends. Fields' names
+/// keep their letters, both ways.
 pub(crate) async fn handshake_http1<S>(
     stream: S,
-    names: FieldNames,
-) -> Result<http1::SendRequest<RequestBody>, hyper::Error>
+    heads: HeadLimits,
+) -> Result<Http1Sender, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (stream, half_close) = HalfClosingStream::new(stream);
     let (sender, connection) = http1::Builder::new()
-        .max_headers(MOST_FIELDS)
-        .max_header_size(LARGEST_HEAD)
-        .preserve_header_case(names == FieldNames::AsSent)
+        .max_headers(heads.fields)
+        .max_header_size(heads.bytes)
+        .max_buf_size(heads.http1_buffer())
+        .preserve_header_case(true)
         .handshake(TokioIo::new(stream))
         .await?;
     let driven = async move {
@@ -44,12 +45,13 @@ where
         }
     };
     tokio::spawn(driven.in_current_span());
-    Ok(sender)
+    Ok(Http1Sender::new(sender, half_close))
 }
 
 /// Begins HTTP/2 with prior knowledge; the connection is driven by a task of its own.
 pub(crate) async fn handshake_http2<S>(
     stream: S,
+    heads: HeadLimits,
 ) -> Result<http2::SendRequest<RequestBody>, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -59,7 +61,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(heads.http2_list_size())
         .keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
         .handshake(TokioIo::new(stream))

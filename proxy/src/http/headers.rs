@@ -16,8 +16,10 @@ pub(crate) enum FieldNames {
 
 /// Fields that concern one connection (RFC 9110 section 7.6.1), beside those that
 /// `Connection` names.
-const HOP_BY_HOP: [HeaderName; 5] = [
+const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
+    // Of an upgrade to HTTP/2 (RFC 7540 section 3.2.1), which is never passed on.
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TRANSFER_ENCODING,
@@ -73,6 +75,18 @@ pub fn cookie_value(headers: &HeaderMap, name: &str) -> Option<String> {
 #[error("the request has no host that it could be sent on to by HTTP/2")]
 pub(crate) struct NoAuthority;
 
+/// How a request's target is written for the next hop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TargetForm {
+    /// Path and query, as a server of HTTP/1 has it (RFC 9112 section 3.2.1).
+    Origin,
+    /// The whole URL, as a client sent it that takes the next hop for a proxy of HTTP/1 (RFC
+    /// 9112 section 3.2.2).
+    Absolute,
+    /// As HTTP/2 has it.
+    Http2,
+}
+
 /// Target and `Host` as the next hop's version of HTTP has them: HTTP/2 puts the host
 /// into the target (RFC 9113 section 8.3.1), HTTP/1 into a field (RFC 9112 section 3.2).
 ///
@@ -83,13 +97,13 @@ pub(crate) fn target_for_next_hop(
     authority: &str,
     connect: bool,
     headers: &mut HeaderMap,
-    http2: bool,
+    form: TargetForm,
 ) -> Result<Uri, NoAuthority> {
     let path = || {
         let path = target.path_and_query().cloned();
         path.unwrap_or_else(|| PathAndQuery::from_static("/"))
     };
-    if http2 {
+    if form == TargetForm::Http2 {
         let authority = Authority::try_from(authority).map_err(|_| NoAuthority)?;
         headers.remove(HOST);
         let mut parts = http::uri::Parts::default();
@@ -107,6 +121,13 @@ pub(crate) fn target_for_next_hop(
     }
     if connect {
         return Uri::try_from(authority).map_err(|_| NoAuthority);
+    }
+    if let (TargetForm::Absolute, Some(scheme)) = (form, target.scheme()) {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(Authority::try_from(authority).map_err(|_| NoAuthority)?);
+        parts.path_and_query = Some(path());
+        return Uri::from_parts(parts).map_err(|_| NoAuthority);
     }
     Ok(Uri::from(path()))
 }
@@ -146,18 +167,25 @@ mod tests {
     fn the_host_is_where_each_version_of_http_has_it() {
         let target: Uri = "/a?b=c".parse().unwrap();
         let mut all = headers(&[("host", "web:8080")]);
-        let two = target_for_next_hop(&target, "web:8080", false, &mut all, true).unwrap();
+        let two =
+            target_for_next_hop(&target, "web:8080", false, &mut all, TargetForm::Http2).unwrap();
         assert_eq!(two.to_string(), "http://web:8080/a?b=c");
         assert!(all.is_empty());
-        let one = target_for_next_hop(&two, "web:8080", false, &mut all, false).unwrap();
+        let one =
+            target_for_next_hop(&two, "web:8080", false, &mut all, TargetForm::Origin).unwrap();
         assert_eq!(one.to_string(), "/a?b=c");
         assert_eq!(all["host"], "web:8080");
         assert_eq!(
-            target_for_next_hop(&target, "", false, &mut all, true),
+            target_for_next_hop(&target, "", false, &mut all, TargetForm::Http2),
             Err(NoAuthority)
         );
         let connect: Uri = "web:80".parse().unwrap();
-        let connect = target_for_next_hop(&connect, "web:80", true, &mut all, false).unwrap();
-        assert_eq!(connect.to_string(), "web:80");
+        let connect = target_for_next_hop(&connect, "web:80", true, &mut all, TargetForm::Origin);
+        assert_eq!(connect.unwrap().to_string(), "web:80");
+        // To a proxy, and with the host that a filter chose.
+        let url: Uri = "https://example.test/a?b=c".parse().unwrap();
+        let url = target_for_next_hop(&url, "other", false, &mut all, TargetForm::Absolute);
+        assert_eq!(url.unwrap().to_string(), "https://other/a?b=c");
+        assert_eq!(all["host"], "other");
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum LocalReply {
     ConnectFailed(ResponseFlag),
     /// The connection broke before the endpoint responded.
     UpstreamReset,
+    /// The head of the endpoint's response can't be read, for that reason.
+    BadResponse(ResponseFlag),
     /// The endpoint did not respond in time.
     Timeout,
     /// A limit of the Service's TrafficPolicy.
@@ -76,7 +78,7 @@ impl LocalReply {
             Self::NoBackend | Self::InvalidBackend => ResponseFlag::NoBackend,
             Self::Unroutable(error) => error.into(),
             Self::BadRequest(_) => ResponseFlag::BadRequest,
-            Self::ConnectFailed(flag) => *flag,
+            Self::ConnectFailed(flag) | Self::BadResponse(flag) => *flag,
             Self::PolicyRefused(refusal) => refusal.flag(),
             Self::RateLimitUnavailable => ResponseFlag::RateLimitUnavailable,
             Self::UpstreamReset => ResponseFlag::UpstreamReset,
@@ -95,6 +97,7 @@ impl LocalReply {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadResponse(_) => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unroutable(_)
@@ -140,6 +143,10 @@ impl LocalReply {
             Self::UpstreamReset => {
                 "the endpoint broke the connection off before it answered".into()
             }
+            Self::BadResponse(ResponseFlag::ResponseTooLarge) => {
+                "the head of the endpoint's response is larger than the proxy reads".into()
+            }
+            Self::BadResponse(_) => "the endpoint's response is not HTTP".into(),
             Self::Timeout => "the request took longer than its route allows".into(),
             Self::PolicyRefused(refusal) => refusal.to_string(),
             Self::RateLimitUnavailable => "the rate limit service did not answer".into(),
@@ -239,6 +246,11 @@ mod tests {
             (LocalReply::InvalidBackend, 500, 14),
             (LocalReply::Timeout, 504, 4),
             (LocalReply::UpstreamReset, 503, 14),
+            (
+                LocalReply::BadResponse(ResponseFlag::ResponseTooLarge),
+                502,
+                14,
+            ),
             (
                 LocalReply::InjectedAbort(InjectedAbort::Http(StatusCode::IM_A_TEAPOT)),
                 418,

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Uri};
 use hyper::ext::Protocol;
 
 use super::body::RequestBody;
-use super::headers::{NoAuthority, restore_upgrade, strip_hop_by_hop, target_for_next_hop};
+use super::headers::{
+    NoAuthority, TargetForm, restore_upgrade, strip_hop_by_hop, target_for_next_hop,
+};
 use super::request_info::RequestInfo;
 
 /// The head of a request on its way, without what concerned its last hop.
@@ -15,7 +17,7 @@ use super::request_info::RequestInfo;
 pub(crate) struct OutgoingRequest {
     /// Its method.
     pub(crate) method: Method,
-    /// Its target; only path and query are sent.
+    /// Its target; of HTTP/1 only path and query are sent, unless the client sent a URL.
     pub(crate) target: Uri,
     /// `host` or `host:port`.
     pub(crate) authority: String,
@@ -23,6 +25,8 @@ pub(crate) struct OutgoingRequest {
     pub(crate) headers: HeaderMap,
     /// The protocol of an extended CONNECT (RFC 8441).
     pub(crate) protocol: Option<Protocol>,
+    /// The letters of its fields' names as they came, which hyper keeps here.
+    pub(crate) extensions: Extensions,
 }
 
 impl OutgoingRequest {
@@ -50,6 +54,7 @@ impl OutgoingRequest {
             authority,
             headers: parts.headers,
             protocol: parts.extensions.remove::<Protocol>(),
+            extensions: parts.extensions,
         };
         (outgoing, body)
     }
@@ -66,7 +71,12 @@ impl OutgoingRequest {
     ) -> Result<Request<RequestBody>, NoAuthority> {
         let mut headers = self.headers.clone();
         let (target, authority) = (&self.target, self.authority.as_str());
-        let target = target_for_next_hop(target, authority, info.connect, &mut headers, http2)?;
+        let form = match (http2, info.has_url) {
+            (true, _) => TargetForm::Http2,
+            (false, true) => TargetForm::Absolute,
+            (false, false) => TargetForm::Origin,
+        };
+        let target = target_for_next_hop(target, authority, info.connect, &mut headers, form)?;
         if let Some(protocol) = &info.upgrade {
             restore_upgrade(&mut headers, protocol);
         }
@@ -74,7 +84,9 @@ impl OutgoingRequest {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target;
         *request.headers_mut() = headers;
-        if let Some(protocol) = self.protocol.as_ref().filter(|_| http2) {
+        if !http2 {
+            *request.extensions_mut() = self.extensions.clone();
+        } else if let Some(protocol) = &self.protocol {
             request.extensions_mut().insert(protocol.clone());
         }
         Ok(request)

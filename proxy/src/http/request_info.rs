@@ -20,6 +20,11 @@ pub(crate) struct RequestInfo {
     pub(crate) connect: bool,
     /// Whether it came over HTTP/2.
     pub(crate) http2: bool,
+    /// Whether it came over HTTP/1.0.
+    pub(crate) http10: bool,
+    /// Whether an HTTP/1 client sent a URL for its target, as to a forward proxy (RFC 9112
+    /// section 3.2.2).
+    pub(crate) has_url: bool,
 }
 
 impl RequestInfo {
@@ -41,14 +46,16 @@ impl RequestInfo {
             upgrade: requested_upgrade(headers).filter(|_| !http2),
             connect: request.method() == Method::CONNECT,
             http2,
+            http10: request.version() == Version::HTTP_10,
+            has_url: !http2 && request.uri().scheme().is_some(),
         }
     }
 
     /// Puts HTTP/2's `:authority` where HTTP/1 has it, so that rules for `Host` match
-    /// either (GEP-1294).
+    /// either (GEP-1294), and a URL's host in place of a `Host` that says something else
+    /// (RFC 9112 section 3.2.2).
     pub(crate) fn set_host(&self, headers: &mut HeaderMap) {
-        if self.http2
-            && !headers.contains_key(HOST)
+        if (self.has_url || (self.http2 && !headers.contains_key(HOST)))
             && let Ok(host) = HeaderValue::try_from(&self.authority)
         {
             headers.insert(HOST, host);
@@ -170,6 +177,16 @@ mod tests {
         let info = RequestInfo::read(&request);
         info.set_host(request.headers_mut());
         assert_eq!(request.headers()[HOST], "web:80");
+    }
+
+    #[test]
+    fn the_host_of_a_url_wins_over_another_one() {
+        let request = Request::get("http://example.test/a").header("host", "web");
+        let mut request = request.body(()).unwrap();
+        let info = RequestInfo::read(&request);
+        info.set_host(request.headers_mut());
+        assert_eq!(request.headers()[HOST], "example.test");
+        assert!(info.has_url);
     }
 
     #[test]

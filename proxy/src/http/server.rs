@@ -10,14 +10,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use weft_http_guard::{GuardedStream, Limits, Refusal};
+use weft_http_guard::{ClientEnd as GuardedEnd, GuardedStream, Limits, Refusal};
 
 use super::body::{BodyError, ResponseBody};
+use super::half_close::ClientEnd;
 use super::headers::FieldNames;
+use crate::settings::{HeadLimits, Settings};
 
-/// Bytes of a request's head, and its fields: what the guard lets through, no less.
-const LARGEST_HEAD: usize = Limits::DEFAULT.head_bytes;
-const MOST_FIELDS: usize = Limits::DEFAULT.fields;
 /// Requests that a client may have under way on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 1000;
 
@@ -47,6 +46,41 @@ impl Buffers {
     };
 }
 
+/// How a connection of HTTP/1 is served.
+#[derive(Clone, Debug)]
+pub(crate) struct Http1Options {
+    /// How long a client may be silent between requests.
+    pub(crate) idle: Duration,
+    /// How large the heads of its requests may be.
+    pub(crate) heads: HeadLimits,
+    /// Whether somebody may ask for the letters of its fields' names.
+    pub(crate) names: FieldNames,
+    /// Told when the client ends while a request is under way.
+    pub(crate) client: ClientEnd,
+}
+
+impl Http1Options {
+    /// As the settings have it.
+    pub(crate) fn new(settings: &Settings, names: FieldNames, client: ClientEnd) -> Self {
+        Self {
+            idle: settings.idle.open,
+            heads: settings.heads,
+            names,
+            client,
+        }
+    }
+}
+
+/// The guard lets through what hyper reads, no less.
+fn guard_limits(heads: HeadLimits) -> Limits {
+    Limits {
+        request_line_bytes: Limits::DEFAULT.request_line_bytes.min(heads.bytes),
+        head_bytes: heads.bytes,
+        fields: heads.fields,
+        ..Limits::DEFAULT
+    }
+}
+
 /// Why a connection of HTTP was not served to an orderly end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -56,6 +90,9 @@ pub(crate) enum ServeError {
     /// The connection broke, or a response on it did.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// The client broke it off while a request was under way.
+    #[error("the client broke the connection off")]
+    BrokenOff,
 }
 
 /// A request whose client is to see a broken connection instead of a response, because
@@ -65,15 +102,14 @@ pub(crate) enum ServeError {
 #[error("the server broke the connection off before it responded")]
 pub(crate) struct ResetRequest(#[source] pub(crate) BodyError);
 
-/// Serves HTTP/1. `idle` is how long a client may be silent between requests; once
-/// `draining` is cancelled the connection ends when no request is under way.
+/// Serves HTTP/1; once `draining` is cancelled the connection ends when no request is under
+/// way.
 ///
 /// # Errors
 /// When a request is refused, or the connection breaks.
 pub(crate) async fn serve_http1<S, H, F>(
     stream: S,
-    idle: Duration,
-    names: FieldNames,
+    options: Http1Options,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -82,7 +118,7 @@ where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<ResponseBody>, ResetRequest>>,
 {
-    let (stream, guard) = GuardedStream::new(stream, Limits::DEFAULT);
+    let (stream, guard) = GuardedStream::new(stream, guard_limits(options.heads));
     let service = service_fn(|request| {
         let (handle, guard) = (&handle, guard.clone());
         async move {
@@ -95,21 +131,32 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Counts from the end of the last response.
-        .header_read_timeout(idle)
-        .max_headers(MOST_FIELDS)
-        .max_header_size(LARGEST_HEAD)
+        .header_read_timeout(options.idle)
+        .max_headers(options.heads.fields)
+        .max_header_size(options.heads.bytes)
+        .max_buf_size(options.heads.http1_buffer())
         .half_close(true)
-        .preserve_header_case(names == FieldNames::AsSent)
+        .preserve_header_case(options.names == FieldNames::AsSent)
         // The application says when it answered.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let (mut is_draining, mut has_client) = (false, true);
+    let result = loop {
+        tokio::select! {
+            result = connection.as_mut() => break result,
+            () = draining.cancelled(), if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            end = guard.client_ended(), if has_client => {
+                has_client = false;
+                match end {
+                    GuardedEnd::Finished => options.client.end(),
+                    GuardedEnd::Broken => return Err(ServeError::BrokenOff),
+                }
+            }
         }
     };
     match guard.refusal() {
@@ -126,6 +173,7 @@ where
 pub(crate) async fn serve_http2<S, H, F>(
     stream: S,
     buffers: Buffers,
+    heads: HeadLimits,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -140,7 +188,7 @@ where
         .initial_stream_window_size(buffers.stream_window)
         .initial_connection_window_size(buffers.connection_window)
         .max_send_buf_size(buffers.send_buffer)
-        .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(heads.http2_list_size())
         .enable_connect_protocol()
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service_fn(handle));

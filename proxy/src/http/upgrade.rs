@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -70,6 +71,8 @@ pub(crate) fn pass_upgrade(
     mut record: RequestRecord,
     mut completion: Completion,
 ) -> Response<ResponseBody> {
+    // The bytes behind the head are of no body, whatever it says (RFC 9110 section 9.3.6).
+    head.headers.remove(CONTENT_LENGTH);
     if let Some(protocol) = &info.upgrade
         && head.status == StatusCode::SWITCHING_PROTOCOLS
     {

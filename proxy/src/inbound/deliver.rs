@@ -10,14 +10,11 @@ use weft_model::detect::protocol::DetectedProtocol;
 use super::application::Admitted;
 use super::arrival::Arrival;
 use super::http;
-use crate::detect::{PrefixedStream, read_protocol};
+use crate::detect::{HTTP2_FRAME_HEADER, PrefixedStream, begins_http2, read_protocol};
 use crate::http::version::HttpVersion;
 use crate::relay::relay;
 use crate::stream::Stream;
 use crate::telemetry::{CloseReason, ConnectionRecord};
-
-/// Bytes of the head of an HTTP/2 frame.
-const HTTP2_FRAME_HEADER: usize = 9;
 
 /// Carries an admitted connection to its end. Requests on ports that are declared as HTTP
 /// are looked at; everything else is carried as it is.
@@ -75,19 +72,6 @@ async fn speaks_first(application: &TcpStream) {
     }
 }
 
-/// The first bytes of a server are those of a SETTINGS frame of the connection (RFC 9113
-/// sections 4.1 and 6.5), as far as they are there.
-fn begins_http2(first: &[u8]) -> bool {
-    // Length, then type, then flags, then the stream's number; what is no acknowledgement.
-    let mut expected = first.iter().enumerate().skip(3);
-    !first.is_empty()
-        && first.first() == Some(&0)
-        && expected.all(|(index, byte)| match index {
-            3 => *byte == 4,
-            _ => *byte == 0,
-        })
-}
-
 async fn carry(
     arrival: Arrival,
     admitted: Admitted,
@@ -107,30 +91,5 @@ async fn carry(
     tokio::select! {
         reason = relay(downstream, application, &progress, idle) => record.close(reason),
         cut = record.cut() => record.cut_off(cut),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::begins_http2;
-
-    #[test]
-    fn settings_of_http2_are_told_from_a_greeting() {
-        for settings in [
-            &[0, 0, 18, 4, 0, 0, 0, 0, 0][..],
-            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
-            &[0, 0, 18],
-        ] {
-            assert!(begins_http2(settings), "{settings:?}");
-        }
-        for other in [
-            &b""[..],
-            b"220 ready",
-            b"HTTP/1.1 408 Request Timeout",
-            &[0, 0, 18, 7, 0, 0, 0, 0, 0],
-            &[0, 0, 18, 4, 0, 0, 0, 0, 1],
-        ] {
-            assert!(!begins_http2(other), "{other:?}");
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! Finding out whether a connection carries requests, without stalling anybody.
 //!
-//! A port that is declared as HTTP waits for its client. On a port that only a route makes
-//! HTTP, a client that stays silent may be waiting for its server: the connection is then
-//! planned and connected as an opaque one, both ends are listened to, and whoever speaks
-//! first decides.
+//! On a port that is declared as HTTP, or that a route makes HTTP, a client that stays silent
+//! may be waiting for its server, such as one of SMTP or MySQL behind a port with the wrong
+//! name: the connection is then planned and connected as an opaque one, both ends are listened
+//! to, and whoever speaks first decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,10 @@ use super::connect::{ConnectFailure, Connected, connect};
 use super::connection::OutboundConnection;
 use super::plan::Plan;
 use super::port_protocol::{PortProtocol, port_protocol};
-use crate::detect::{DetectError, PrefixedStream, read_protocol, read_protocol_within};
+use crate::detect::{
+    DetectError, HTTP2_FRAME_HEADER, PrefixedStream, begins_http2, read_protocol,
+    read_protocol_within,
+};
 use crate::http::version::HttpVersion;
 use crate::telemetry::CloseReason;
 
@@ -46,17 +49,32 @@ pub(super) async fn detect_and_connect(
     match port_protocol(connection) {
         PortProtocol::Opaque => opaque(connection, downstream).await,
         PortProtocol::Http(service) => {
+            if let Some(detected) = silent_or_detected(downstream).await {
+                return decide(connection, downstream, detected, service).await;
+            }
+            let upstream = opaque(connection, downstream).await;
+            if upstream.has_upstream() {
+                return listen_to_both(upstream, downstream, service).await;
+            }
+            // A client of HTTP that takes its time gets an answer that says why.
             let detected = read_protocol(downstream).await;
             decide(connection, downstream, detected, service).await
         }
         PortProtocol::Detect(service) => {
-            let detected = read_protocol_within(downstream, SILENCE).await;
-            match detected.transpose() {
-                Some(detected) => decide(connection, downstream, detected, service).await,
-                None => listen_to_both(connection, downstream, service).await,
+            if let Some(detected) = silent_or_detected(downstream).await {
+                return decide(connection, downstream, detected, service).await;
             }
+            let upstream = opaque(connection, downstream).await;
+            listen_to_both(upstream, downstream, service).await
         }
     }
+}
+
+/// The protocol of the first bytes; `None` when none decide for a while.
+async fn silent_or_detected(
+    downstream: &mut PrefixedStream,
+) -> Option<Result<DetectedProtocol, DetectError>> {
+    read_protocol_within(downstream, SILENCE).await.transpose()
 }
 
 async fn decide(
@@ -86,13 +104,12 @@ async fn opaque(connection: &OutboundConnection, downstream: &mut PrefixedStream
     }))
 }
 
-/// Connects for a client that is silent, and waits for the first byte of either end.
+/// Waits for the first byte of either end, once a client that is silent is connected.
 async fn listen_to_both(
-    connection: &OutboundConnection,
+    mut detection: Detection,
     downstream: &mut PrefixedStream,
     service: Arc<Service>,
 ) -> Detection {
-    let mut detection = opaque(connection, downstream).await;
     let Detection::Opaque(upstream) = &mut detection else {
         return detection;
     };
@@ -101,8 +118,7 @@ async fn listen_to_both(
     };
     let detected = tokio::select! {
         detected = read_protocol(downstream) => detected,
-        // An error of the server is found again by the relay.
-        _ = connected.stream.read_more() => return detection,
+        () = speaks_first(&mut connected.stream) => return detection,
     };
     match detected.map(HttpVersion::from_detected) {
         // The connection that was made for the silent client is not needed after all.
@@ -115,6 +131,30 @@ async fn listen_to_both(
         }
         Ok(None) => detection,
         Err(error) => OpaqueUpstream::failed(error),
+    }
+}
+
+/// Resolves when a server says something without being asked, other than the beginning of
+/// HTTP/2, or ends.
+async fn speaks_first(upstream: &mut PrefixedStream) {
+    loop {
+        // An error of the server is found again by the relay.
+        if !matches!(upstream.read_more().await, Ok(1..)) {
+            return;
+        }
+        let first = upstream.prefix();
+        match begins_http2(first.get(..HTTP2_FRAME_HEADER).unwrap_or(first)) {
+            false => return,
+            true if first.len() < HTTP2_FRAME_HEADER => {}
+            true => std::future::pending().await,
+        }
+    }
+}
+
+impl Detection {
+    /// It is carried as it is, to somebody who took it.
+    fn has_upstream(&self) -> bool {
+        matches!(self, Self::Opaque(upstream) if upstream.connected.is_ok())
     }
 }
 

@@ -97,6 +97,13 @@ pub enum ResponseFlag {
     /// attacks.
     RequestSyntax,
 
+    // What the server sent.
+    /// The response's head is larger than any that the proxy reads: shorten its cookies, or
+    /// raise the agent's limits.
+    ResponseTooLarge,
+    /// The response is not HTTP as RFC 9112 writes it: fix the server.
+    ResponseSyntax,
+
     // What a TrafficPolicy says.
     /// The circuit breaker is open: too much failed lately, so look at the destination.
     CircuitOpen,
@@ -149,6 +156,8 @@ impl ResponseFlag {
         Self::RequestHost,
         Self::RequestFraming,
         Self::RequestSyntax,
+        Self::ResponseTooLarge,
+        Self::ResponseSyntax,
         Self::CircuitOpen,
         Self::TooManyConnections,
         Self::TooManyRequests,
@@ -192,6 +201,8 @@ impl ResponseFlag {
             Self::RequestHost => "REQUEST_HOST",
             Self::RequestFraming => "REQUEST_FRAMING",
             Self::RequestSyntax => "REQUEST_SYNTAX",
+            Self::ResponseTooLarge => "RESPONSE_TOO_LARGE",
+            Self::ResponseSyntax => "RESPONSE_SYNTAX",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
             Self::TooManyRequests => "TOO_MANY_REQUESTS",

@@ -2,6 +2,7 @@
 //! protocols, with real connections and real TLS.
 
 mod smuggling;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -596,9 +597,10 @@ async fn change_protocol(request: &str) -> (String, TcpStream, [Pod; 2], Bed) {
     let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
     let address = super::application(&server, async |mut stream: TcpStream| {
         let head = read_head(&mut stream).await;
+        let fields = head.to_ascii_lowercase();
         let mut body = vec![
             0;
-            if head.contains("content-length: 4") {
+            if fields.contains("content-length: 4") {
                 4
             } else {
                 0
@@ -608,7 +610,7 @@ async fn change_protocol(request: &str) -> (String, TcpStream, [Pod; 2], Bed) {
         let body = String::from_utf8(body).unwrap();
         let answer = if head.starts_with("CONNECT other:80 HTTP/1.1\r\n") {
             "HTTP/1.1 200 OK\r\n\r\n".to_owned()
-        } else if let Some((_, protocol)) = head.split_once("upgrade: ") {
+        } else if let Some((_, protocol)) = fields.split_once("upgrade: ") {
             let protocol = protocol.lines().next().unwrap();
             format!(
                 "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\

@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::frame::BodyError;
+use crate::http::half_close::ClientEnd;
 use crate::http::pool::Lease;
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
@@ -49,9 +50,20 @@ pub(crate) struct Completion {
     pub(crate) outcome: Option<OutcomeReport>,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(crate) receiving: Option<RequestRecord>,
+    /// The end of the client, where that is passed on to the server.
+    pub(crate) client: Option<ClientEnd>,
 }
 
 impl Completion {
+    /// The flag of a response that the server broke off: it may have done so because its
+    /// client had ended.
+    fn broken_off_flag(&self) -> ResponseFlag {
+        match self.client.as_ref().is_some_and(ClientEnd::has_ended) {
+            true => ResponseFlag::DownstreamReset,
+            false => ResponseFlag::UpstreamReset,
+        }
+    }
+
     pub(crate) fn body_bytes(&mut self, bytes: usize) {
         if let Some(record) = &mut self.receiving {
             record.response_bytes(bytes);
@@ -77,7 +89,9 @@ impl Completion {
     }
 
     pub(crate) fn fail(&mut self, flag: ResponseFlag) {
-        if let Some(outcome) = &mut self.outcome {
+        if let Some(outcome) = &mut self.outcome
+            && flag != ResponseFlag::DownstreamReset
+        {
             outcome.response_broke();
         }
         if let Some(record) = &mut self.receiving {
@@ -153,7 +167,7 @@ impl UpstreamBody {
         };
         match &frame {
             Some(Ok(frame)) => self.arrived(frame),
-            Some(Err(_)) => self.fail(ResponseFlag::UpstreamReset),
+            Some(Err(_)) => self.fail(self.completion.broken_off_flag()),
             None => self.complete(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

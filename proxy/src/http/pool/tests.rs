@@ -9,7 +9,12 @@ use weft_testing::tcp::{closed_port, listen};
 use weft_testing::wait::{in_time, wait_until};
 use weft_testing::web::{WebServer, text};
 
+use http::Request;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::endpoint::STREAMS_PER_CONNECTION;
 use super::*;
+use crate::http::body::RequestBody;
 use crate::stream::Stream;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -26,7 +31,7 @@ impl Bed {
     async fn new() -> Self {
         let server = WebServer::start(listen().await, text("ok"));
         Self {
-            pool: HttpPool::default(),
+            pool: HttpPool::new(HeadLimits::default()),
             service: named("web"),
             address: server.address,
             dials: AtomicUsize::new(0),
@@ -84,8 +89,8 @@ impl Bed {
 async fn ask(lease: &mut Lease) {
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = "http://web/".parse().unwrap();
-    let response = in_time(lease.send(request)).await;
-    let response = response.unwrap_or_else(|error| panic!("{}", error.error()));
+    let response = in_time(lease.send(request, None)).await;
+    let response = response.unwrap_or_else(|error| panic!("{}", error.error));
     let body = in_time(response.into_body().collect()).await.unwrap();
     assert_eq!(body.to_bytes(), "ok");
 }

@@ -7,21 +7,25 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::FieldNames;
 use crate::http::body::RequestBody;
+use crate::http::half_close::ClientEnd;
 use crate::http::handshake::{handshake_http1, handshake_http2};
+use crate::http::http1_sender::{Http1Sender, SendError};
+use crate::http::response_error::no_response_flag;
 use crate::http::version::HttpVersion;
 use crate::http::watched_stream::WatchedStream;
 use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::error::InboundError;
 use crate::pod::Pod;
+use crate::settings::HeadLimits;
 use crate::sync::lock;
+use crate::telemetry::ResponseFlag;
 
 /// Attempts to send a request of which nothing was sent yet: the application may close a
 /// connection at any moment.
@@ -36,6 +40,20 @@ pub(super) enum ApplicationError {
     /// HTTP with it failed.
     #[error("HTTP with the application: {0}")]
     Http(#[from] hyper::Error),
+    /// It broke off after the client's side had ended.
+    #[error("the client had ended its side ({0})")]
+    ClientLeft(hyper::Error),
+}
+
+impl ApplicationError {
+    /// Its word in metrics and access log.
+    pub(super) fn flag(&self) -> ResponseFlag {
+        match self {
+            Self::Connect(_) => ResponseFlag::UpstreamReset,
+            Self::Http(error) => no_response_flag(error),
+            Self::ClientLeft(_) => ResponseFlag::DownstreamReset,
+        }
+    }
 }
 
 /// The connection to the application. When the application closes it, its client's is to
@@ -52,11 +70,13 @@ pub(super) struct ApplicationConnection {
     connecting: Semaphore,
     /// Cancelled when the application's first connection ends.
     ended: CancellationToken,
+    /// The end of the client's side, while a request of HTTP/1 is under way.
+    pub(super) client_end: ClientEnd,
 }
 
 #[derive(Debug)]
 enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Http1Sender),
     Http2(http2::SendRequest<RequestBody>),
 }
 
@@ -72,7 +92,7 @@ impl ApplicationConnection {
     ) -> Result<Self, hyper::Error> {
         let ended = CancellationToken::new();
         let application = WatchedStream::new(application, ended.clone());
-        let sender = Sender::begin(version, application).await?;
+        let sender = Sender::begin(version, application, arrival.pod.node.settings.heads).await?;
         Ok(Self {
             pod: Arc::clone(&arrival.pod),
             client: arrival.client,
@@ -81,6 +101,7 @@ impl ApplicationConnection {
             sender: Mutex::new(Some(sender)),
             connecting: Semaphore::new(1),
             ended,
+            client_end: ClientEnd::default(),
         })
     }
 
@@ -103,8 +124,11 @@ impl ApplicationConnection {
             left -= 1;
             let mut sender = self.ready_sender().await?;
             let sent = match &mut sender {
-                Sender::Http1(sender) => sender.try_send_request(request).await,
-                Sender::Http2(sender) => sender.try_send_request(request).await,
+                Sender::Http1(sender) => sender.send(request, Some(&self.client_end)).await,
+                Sender::Http2(sender) => {
+                    let sent = sender.try_send_request(request).await;
+                    sent.map_err(SendError::from)
+                }
             };
             match sent {
                 Ok(response) => {
@@ -113,9 +137,12 @@ impl ApplicationConnection {
                     }
                     return Ok(response);
                 }
-                Err(mut error) => match error.take_message() {
+                Err(SendError { error, unsent }) => match unsent {
                     Some(unsent) if left > 0 => request = unsent,
-                    _ => return Err(error.into_error().into()),
+                    _ if self.client_end.has_ended() => {
+                        return Err(ApplicationError::ClientLeft(error));
+                    }
+                    _ => return Err(error.into()),
                 },
             }
         }
@@ -134,7 +161,7 @@ impl ApplicationConnection {
         let application = dial(&self.pod, self.destination, self.client).await?;
         // The client's connection ends with the request that came meanwhile.
         let application = WatchedStream::new(application, CancellationToken::new());
-        let sender = Sender::begin(self.version, application).await?;
+        let sender = Sender::begin(self.version, application, self.pod.node.settings.heads).await?;
         if let Sender::Http2(sender) = &sender {
             *lock(&self.sender) = Some(Sender::Http2(sender.clone()));
         }
@@ -161,12 +188,14 @@ impl ApplicationConnection {
 }
 
 impl Sender {
-    async fn begin(version: HttpVersion, application: WatchedStream) -> Result<Self, hyper::Error> {
+    async fn begin(
+        version: HttpVersion,
+        application: WatchedStream,
+        heads: HeadLimits,
+    ) -> Result<Self, hyper::Error> {
         Ok(match version {
-            HttpVersion::Http1 => {
-                Self::Http1(handshake_http1(application, FieldNames::AsSent).await?)
-            }
-            HttpVersion::Http2 => Self::Http2(handshake_http2(application).await?),
+            HttpVersion::Http1 => Self::Http1(handshake_http1(application, heads).await?),
+            HttpVersion::Http2 => Self::Http2(handshake_http2(application, heads).await?),
         })
     }
 }

@@ -7,10 +7,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tracing::Instrument;
 
-use super::application::ApplicationConnection;
+use super::application::{ApplicationConnection, ApplicationError};
 use super::requests::InboundRequests;
 use crate::http::body::{Completion, RequestBody, ResponseBody};
+use crate::http::local_reply::LocalReply;
 use crate::http::request_info::RequestInfo;
+use crate::http::returning::to_client;
 use crate::http::server::ResetRequest;
 use crate::http::upgrade::{UpgradeTasks, pass_upgrade};
 use crate::http::{restore_upgrade, strip_hop_by_hop};
@@ -25,9 +27,12 @@ pub(super) async fn exchange(
     requests: &InboundRequests,
     application: &ApplicationConnection,
     upgrades: &UpgradeTasks,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     let info = RequestInfo::read(&request);
+    if info.has_url {
+        info.set_host(request.headers_mut());
+    }
     let record = requests.receive(RequestDescription {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
@@ -39,6 +44,29 @@ pub(super) async fn exchange(
     // Pinned where it is made: it is large, and would be copied.
     let forwarding = pin!(forward(application, upgrades, info, record, request));
     forwarding.instrument(span).await
+}
+
+/// The client sees what it would see of the application: a broken connection. A response that
+/// is there, but can't be passed on, is said to be one.
+fn fail(
+    info: &RequestInfo,
+    mut record: RequestRecord,
+    error: ApplicationError,
+) -> Result<Response<ResponseBody>, ResetRequest> {
+    tracing::debug!(%error, "the application did not respond");
+    let flag = error.flag();
+    if matches!(
+        flag,
+        ResponseFlag::UpstreamReset | ResponseFlag::DownstreamReset
+    ) {
+        record.fail(flag);
+        return Err(ResetRequest(error.into()));
+    }
+    let reply = LocalReply::BadResponse(flag);
+    let grpc_status = reply.carried_grpc_status(info.grpc);
+    let response = reply.into_response(info.grpc);
+    record.replied_locally(response.status(), grpc_status, flag);
+    Ok(response)
 }
 
 async fn forward(
@@ -57,24 +85,24 @@ async fn forward(
     if let Some(protocol) = &info.upgrade {
         restore_upgrade(request.headers_mut(), protocol);
     }
-    let mut response = application.send(request).await.map_err(|error| {
-        tracing::debug!(%error, "the application did not respond");
-        record.fail(ResponseFlag::UpstreamReset);
-        ResetRequest(error.into())
-    })?;
+    let mut response = match application.send(request).await {
+        Ok(response) => response,
+        Err(error) => return fail(&info, record, error),
+    };
     record.response_started(response.status(), response.headers());
     let upgraded = info.protocol_changes_with(response.status());
     let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
     let (mut head, source) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    // The version is the client's connection's business.
-    head.version = http::Version::default();
-    let completion = Completion::default();
+    let completion = Completion {
+        client: Some(application.client_end.clone()),
+        ..Completion::default()
+    };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
         return Ok(pass_upgrade(
             upgrades, &info, head, client, upstream, record, completion,
         ));
     }
     let body = ResponseBody::upstream(source, None, record, completion);
-    Ok(Response::from_parts(head, body))
+    Ok(to_client(&info, head, body))
 }

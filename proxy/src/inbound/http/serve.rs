@@ -11,7 +11,7 @@ use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, Http1Options, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
@@ -41,6 +41,8 @@ pub(in crate::inbound) async fn serve(
         Ok(application) => Arc::new(application),
         Err(error) => return record.fail(ResponseFlag::UpstreamReset, &error),
     };
+    let (settings, client) = (&arrival.pod.node.settings, application.client_end.clone());
+    let options = Http1Options::new(settings, FieldNames::AsSent, client);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let draining = draining.child_token();
@@ -52,10 +54,10 @@ pub(in crate::inbound) async fn serve(
     let drained = draining.clone();
     let serving = async {
         let served = match version {
-            HttpVersion::Http1 => {
-                serve_http1(stream, idle.open, FieldNames::AsSent, drained, handle).await
+            HttpVersion::Http1 => serve_http1(stream, options, drained, handle).await,
+            HttpVersion::Http2 => {
+                serve_http2(stream, Buffers::ANY_CLIENT, options.heads, drained, handle).await
             }
-            HttpVersion::Http2 => serve_http2(stream, Buffers::ANY_CLIENT, drained, handle).await,
         };
         // Another protocol is as much a connection of the pod's as HTTP is.
         upgrades.finished().await;
@@ -81,7 +83,7 @@ pub(in crate::inbound) async fn serve(
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => record.fail(ResponseFlag::from(refusal), &refusal),
-        Err(ServeError::Broken(error)) => {
+        Err(error) => {
             tracing::debug!(%error, "an inbound connection of HTTP ended");
         }
     }

@@ -12,19 +12,28 @@ use weft_model::route::Filter;
 
 use super::connection::ClientConnection;
 use super::exchange::Exchange;
-use super::forward::{Forwarded, forward};
+use super::forward::{Forwarded, NoResponse, forward};
 use super::mirror::mirror;
 use super::plan::PlannedRequest;
 use super::policy::RequestPolicies;
 use super::retry::AttemptPolicy;
 use super::route::{Destination, MatchedRoute, choose_backend, match_route};
 use super::session;
-use crate::http::body::{RequestBodySource, ResponseBody};
+use crate::http::body::{Completion, RequestBodySource, ResponseBody};
 use crate::http::local_reply::LocalReply;
+use crate::http::login::{concerns_login, logs_in};
 use crate::http::outgoing::OutgoingRequest;
 use crate::http::request_info::RequestInfo;
+use crate::http::returning::to_client;
+use crate::http::server::ResetRequest;
 use crate::http::upgrade::pass_upgrade;
 use crate::http::{filter, strip_hop_by_hop};
+use crate::telemetry::ResponseFlag;
+
+/// The server of a request broke off, whose client had ended its side before.
+#[derive(Debug, thiserror::Error)]
+#[error("the client had ended its side")]
+struct ClientLeft;
 
 /// A response that began, with what is still to be done to it.
 struct Answered<'a> {
@@ -38,13 +47,19 @@ struct Answered<'a> {
 }
 
 /// Answers a request of a client.
+///
+/// # Errors
+/// When the client's side has ended, and the server broke off.
 pub(super) async fn answer(
     connection: &Arc<ClientConnection>,
     mut request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, ResetRequest> {
     let info = RequestInfo::read(&request);
     info.set_host(request.headers_mut());
     let mesh = connection.pod.node.store.snapshot();
+    if !info.http2 && logs_in(request.headers()) {
+        connection.bound.bind();
+    }
     let matched = match_route(connection, &mesh, &mut request);
     let rule = matched.as_ref().and_then(|matched| matched.rule.clone());
     let exchange = Exchange::begin(connection, mesh, &request, info, rule);
@@ -59,10 +74,10 @@ impl Exchange {
         mut self,
         matched: Option<MatchedRoute>,
         mut request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, ResetRequest> {
         let Some(route) = matched else {
             RequestBodySource::Unread(request.into_body()).discard();
-            return self.reply(LocalReply::NoRoute);
+            return Ok(self.reply(LocalReply::NoRoute));
         };
         let client_upgrade = self
             .info
@@ -73,13 +88,17 @@ impl Exchange {
         let mut body = RequestBodySource::Unread(body);
         let origin = filter::origin(route.filters(), &outgoing.headers);
         match self.send(&route, outgoing, &mut body).await {
-            Ok(answered) => self.respond(&route, origin, answered, client_upgrade),
-            Err(reply) => {
+            Ok(answered) => Ok(self.respond(&route, origin, answered, client_upgrade)),
+            Err(NoResponse::ClientLeft) => {
+                self.record.fail(ResponseFlag::DownstreamReset);
+                Err(ResetRequest(ClientLeft.into()))
+            }
+            Err(NoResponse::Reply(reply)) => {
                 let mut response = self.reply(reply);
                 let headers = response.headers_mut();
                 filter::apply_to_response(route.filters(), origin.as_ref(), headers);
                 body.discard();
-                response
+                Ok(response)
             }
         }
     }
@@ -90,7 +109,7 @@ impl Exchange {
         route: &'a MatchedRoute,
         mut outgoing: OutgoingRequest,
         body: &mut RequestBodySource,
-    ) -> Result<Answered<'a>, LocalReply> {
+    ) -> Result<Answered<'a>, NoResponse> {
         let (destination, backend) = choose_backend(self, route, &mut outgoing)?;
         let backend_filters = backend.map_or(&[][..], |backend| &backend.filters);
         let policies = RequestPolicies::new(self, &destination);
@@ -163,6 +182,16 @@ impl Exchange {
         }
     }
 
+    /// Keeps the connection for this client, where it has logged in on it or is asked to.
+    fn bind_connection(&self, response: &Response<Incoming>, completion: &mut Completion) {
+        if !self.info.http2 && concerns_login(response.status(), response.headers()) {
+            self.connection.bound.bind();
+        }
+        if let (Some(bound), Some(lease)) = (self.bound(), &mut completion.lease) {
+            lease.bind(bound);
+        }
+    }
+
     /// Applies the filters to the response, and passes it on.
     fn respond(
         mut self,
@@ -176,8 +205,9 @@ impl Exchange {
             candidate,
             cookie,
             deadline,
-            completion,
+            mut completion,
         } = answered.forwarded;
+        self.bind_connection(&response, &mut completion);
         self.record
             .response_started(response.status(), response.headers());
         let upgraded = self.info.protocol_changes_with(response.status());
@@ -195,16 +225,15 @@ impl Exchange {
             let bound = answered.destination.session_endpoint;
             session::remember(session, &candidate, bound, &mut head.headers);
         }
-        // The version is the client's connection's business.
-        head.version = http::Version::default();
         if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
             let (upgrades, record) = (&self.connection.upgrades, self.record);
             return pass_upgrade(
                 upgrades, &self.info, head, client, upstream, record, completion,
             );
         }
-        let body = ResponseBody::upstream(source, deadline, self.record, completion);
-        Response::from_parts(head, body)
+        let Self { info, record, .. } = self;
+        let body = ResponseBody::upstream(source, deadline, record, completion);
+        to_client(&info, head, body)
     }
 }
 

@@ -11,7 +11,10 @@ use super::exchange::Exchange;
 use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::RequestBodySource;
+use crate::http::half_close::ClientEnd;
+use crate::http::http1_sender::SendError;
 use crate::http::pool::{Lease, PoolTarget};
+use crate::http::response_error::no_response_flag;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 
 /// A response that began.
@@ -57,7 +60,7 @@ pub(super) async fn attempt(
         .to_request(&exchange.info, http2, attempt_body);
     let message = message.map_err(|_| lost())?;
     let mut receiving = receive(exchange, request, &lease);
-    match lease.send(message).await {
+    match lease.send(message, exchange.client_end()).await {
         Ok(response) => {
             if let Some(record) = &mut receiving {
                 record.response_started(response.status(), response.headers());
@@ -68,7 +71,7 @@ pub(super) async fn attempt(
                 receiving,
             })
         }
-        Err(mut error) => match error.take_message() {
+        Err(SendError { error, unsent }) => match unsent {
             Some(unsent) => {
                 if let Some(record) = receiving {
                     record.discard();
@@ -77,11 +80,20 @@ pub(super) async fn attempt(
                 Err(AttemptError::Unsent)
             }
             None => {
+                tracing::debug!(%error, to = %candidate.address, "no response");
+                let client_left = exchange.client_end().is_some_and(ClientEnd::has_ended);
+                let flag = match client_left {
+                    true => ResponseFlag::DownstreamReset,
+                    false => no_response_flag(&error),
+                };
                 if let Some(record) = &mut receiving {
-                    record.fail(ResponseFlag::UpstreamReset);
+                    record.fail(flag);
                 }
-                tracing::debug!(error = %error.error(), to = %candidate.address, "no response");
-                Err(AttemptError::Reset { reused })
+                Err(match flag {
+                    ResponseFlag::DownstreamReset => AttemptError::ClientLeft,
+                    ResponseFlag::UpstreamReset => AttemptError::Reset { reused },
+                    flag => AttemptError::BadResponse(flag),
+                })
             }
         },
     }
@@ -101,6 +113,10 @@ async fn lease(
         candidate,
         http2: request.destination.http2,
     };
+    let mut own = exchange.bound().into_iter();
+    if let Some(lease) = own.find_map(|bound| pod.http_pool.reuse_bound(target, bound)) {
+        return Ok(lease);
+    }
     if let Some(lease) = pod.http_pool.reuse(target) {
         return Ok(lease);
     }

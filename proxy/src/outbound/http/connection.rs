@@ -7,6 +7,8 @@ use weft_model::mesh::Candidate;
 use weft_model::service::Service;
 use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
+use crate::http::half_close::ClientEnd;
+use crate::http::pool::BoundConnections;
 use crate::http::upgrade::UpgradeTasks;
 use crate::outbound::connection::OutboundConnection;
 use crate::pod::Pod;
@@ -29,6 +31,10 @@ pub(super) struct ClientConnection {
     pub(super) service: Arc<Service>,
     /// Where changes of protocol are begun.
     pub(super) upgrades: UpgradeTasks,
+    /// The connections to endpoints that belong to it, once it has logged in.
+    pub(super) bound: BoundConnections,
+    /// The end of the client's side, while a request of HTTP/1 is under way.
+    pub(super) end: ClientEnd,
     infos: Mutex<Vec<CachedInfo>>,
 }
 
@@ -53,6 +59,8 @@ impl ClientConnection {
             original: connection.original,
             service,
             upgrades,
+            bound: BoundConnections::default(),
+            end: ClientEnd::default(),
             infos: Mutex::default(),
         }
     }

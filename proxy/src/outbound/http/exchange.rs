@@ -8,7 +8,9 @@ use weft_model::route::table::CompiledRule;
 
 use super::connection::ClientConnection;
 use crate::http::body::ResponseBody;
+use crate::http::half_close::ClientEnd;
 use crate::http::local_reply::LocalReply;
+use crate::http::pool::BoundConnections;
 use crate::http::request_info::RequestInfo;
 use crate::telemetry::{RequestDescription, RequestRecord};
 
@@ -22,6 +24,8 @@ pub(super) struct Exchange {
     pub(super) info: RequestInfo,
     /// Written when this, or the response's body that it moves to, is dropped.
     pub(super) record: RequestRecord,
+    /// It is a copy, for whose response no client waits.
+    pub(super) is_copy: bool,
 }
 
 impl Exchange {
@@ -46,7 +50,19 @@ impl Exchange {
             mesh,
             info,
             record: RequestRecord::start(&connection.pod.telemetry, about, description),
+            is_copy: false,
         }
+    }
+
+    /// The end of the client that waits for the response.
+    pub(super) fn client_end(&self) -> Option<&ClientEnd> {
+        Some(&self.connection.end).filter(|_| !self.is_copy)
+    }
+
+    /// The connections of the client that has logged in, if it has.
+    pub(super) fn bound(&self) -> Option<&BoundConnections> {
+        let bound = &self.connection.bound;
+        (!self.is_copy && !self.info.http2 && bound.is_bound()).then_some(bound)
     }
 
     /// Replies without sending the request anywhere, or after nobody answered it.

@@ -37,23 +37,39 @@ pub(super) struct Forwarded {
     pub(super) completion: Completion,
 }
 
+/// What happens instead of a response.
+#[derive(Debug)]
+pub(super) enum NoResponse {
+    /// The client gets this reply.
+    Reply(LocalReply),
+    /// The client's side had ended, and the server broke off: nobody waits any more, or sees
+    /// the connection end as without a proxy.
+    ClientLeft,
+}
+
+impl From<LocalReply> for NoResponse {
+    fn from(reply: LocalReply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
 /// Sends a request until there is a response that counts.
 ///
 /// # Errors
-/// The reply that the client gets instead.
+/// When there is none.
 pub(super) async fn forward(
     exchange: &mut Exchange,
     request: &PlannedRequest<'_>,
     body: &mut RequestBodySource,
     mut permits: RequestPermits,
-) -> Result<Forwarded, LocalReply> {
+) -> Result<Forwarded, NoResponse> {
     let (policies, destination) = (request.policies, request.destination);
     let connect_attempts = exchange.connection.pod.node.settings.connect_attempts;
     let mut budget = AttemptBudget::new(request.attempts.retry, connect_attempts);
     let (key, cookie) = policies.hash_key(exchange, request.outgoing);
     let mut tried = Vec::new();
     loop {
-        let chosen = choose_endpoint(policies, destination, key, &tried);
+        let chosen = choose_endpoint(exchange, policies, destination, key, &tried);
         let candidate = chosen.ok_or(LocalReply::ConnectFailed(ResponseFlag::Connect))?;
         let info = exchange
             .connection
@@ -66,7 +82,8 @@ pub(super) async fn forward(
         let decision = match result {
             Ok(attempted) if is_final(&attempted, request.attempts.retry, &budget, body) => {
                 let (candidate, grpc) = (candidate.clone(), exchange.info.grpc);
-                let (response, completion) = accept(attempted, permits, at_endpoint, grpc);
+                let (response, mut completion) = accept(attempted, permits, at_endpoint, grpc);
+                completion.client = exchange.client_end().cloned();
                 return Ok(Forwarded {
                     response,
                     candidate,
@@ -81,6 +98,7 @@ pub(super) async fn forward(
                 attempted.discard();
                 RetryDecision::IfAllowed(LocalReply::UpstreamReset)
             }
+            Err(AttemptError::ClientLeft) => return Err(NoResponse::ClientLeft),
             Err(error) => {
                 if error.error_source() == ErrorSource::Upstream {
                     at_endpoint.record_result(false, Instant::now());
@@ -125,6 +143,7 @@ fn accept(
         lease: Some(lease),
         outcome: Some(outcome),
         receiving,
+        client: None,
     };
     (response, completion)
 }
@@ -173,8 +192,10 @@ async fn before_retry(
     Ok(())
 }
 
-/// The endpoint of the session, else the one that the policy chooses.
+/// The endpoint that the client has logged in to, or that of the session, else the one that
+/// the policy chooses.
 fn choose_endpoint<'a>(
+    exchange: &Exchange,
     policies: &RequestPolicies,
     destination: &'a Destination,
     key: Option<u64>,
@@ -182,8 +203,12 @@ fn choose_endpoint<'a>(
 ) -> Option<&'a Candidate> {
     let (endpoints, now) = (policies.endpoints(), Instant::now());
     let candidates = &destination.candidates;
-    let bound = destination
-        .session_endpoint
+    let logged_in = exchange.bound().and_then(|bound| {
+        let mut addresses = candidates.iter().map(|candidate| candidate.address);
+        addresses.find(|address| bound.any(|own| own.address() == *address))
+    });
+    let bound = logged_in
+        .or(destination.session_endpoint)
         .filter(|address| !tried.contains(address) && !endpoints.is_ejected(*address, now));
     if let Some(bound) = bound {
         return candidates.iter().find(|c| c.address == bound);

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use weft_model::route::BackendTarget;
 
 use super::exchange::Exchange;
-use super::forward::{Forwarded, forward};
+use super::forward::{Forwarded, NoResponse, forward};
 use super::plan::PlannedRequest;
 use super::policy::RequestPolicies;
 use super::retry::AttemptPolicy;
@@ -72,6 +72,7 @@ fn begin(exchange: &Exchange, outgoing: &OutgoingRequest, destination: &Destinat
             ..exchange.info.clone()
         },
         record: RequestRecord::start(&connection.pod.telemetry, about, summary),
+        is_copy: true,
     }
 }
 
@@ -92,11 +93,13 @@ async fn send(
     let mut body = RequestBodySource::Once(Some(body));
     let forwarded = match policies.admit() {
         Ok(permits) => forward(&mut copy, &request, &mut body, permits).await,
-        Err(refused) => Err(refused),
+        Err(refused) => Err(refused.into()),
     };
     match forwarded {
         Ok(forwarded) => read_to_end(copy.record, forwarded).await,
-        Err(reply) => fail(copy.record, &reply),
+        Err(NoResponse::Reply(reply)) => fail(copy.record, &reply),
+        // A copy has no client of its own.
+        Err(NoResponse::ClientLeft) => {}
     }
 }
 

@@ -72,10 +72,14 @@ pub(super) enum AttemptError {
         /// It was used before.
         reused: bool,
     },
+    /// The head of the response can't be read, for that reason.
+    BadResponse(ResponseFlag),
     /// It took too long.
     Timeout,
     /// As many requests wait for a connection as may.
     Refused(PolicyRefusal),
+    /// The connection broke after the client's side had ended.
+    ClientLeft,
 }
 
 impl AttemptError {
@@ -83,12 +87,14 @@ impl AttemptError {
     pub(super) fn error_source(&self) -> ErrorSource {
         match self {
             Self::Connect(LeaseError::Dial(error)) => error.error_source(),
-            Self::Connect(LeaseError::Handshake(_) | LeaseError::Closed) | Self::Timeout => {
-                ErrorSource::Upstream
-            }
+            Self::Connect(LeaseError::Handshake(_) | LeaseError::Closed)
+            | Self::BadResponse(_)
+            | Self::Timeout => ErrorSource::Upstream,
             // A connection that waited may be closed by either end at any moment.
             Self::Reset { reused: false } => ErrorSource::Upstream,
-            Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) => ErrorSource::Local,
+            Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) | Self::ClientLeft => {
+                ErrorSource::Local
+            }
         }
     }
 }
@@ -152,8 +158,11 @@ impl AttemptBudget {
                 self.stale -= 1;
                 RetryDecision::AtOnce
             }
-            AttemptError::Unsent | AttemptError::Reset { .. } => {
+            AttemptError::Unsent | AttemptError::Reset { .. } | AttemptError::ClientLeft => {
                 RetryDecision::IfAllowed(LocalReply::UpstreamReset)
+            }
+            AttemptError::BadResponse(flag) => {
+                RetryDecision::IfAllowed(LocalReply::BadResponse(*flag))
             }
             AttemptError::Timeout => RetryDecision::IfAllowed(LocalReply::Timeout),
             AttemptError::Refused(refusal) => RetryDecision::Never((*refusal).into()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::service::Service;
 
 use super::answer::answer;
@@ -10,7 +11,7 @@ use super::connection::ClientConnection;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, Http1Options, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::outbound::connection::OutboundConnection;
@@ -29,19 +30,26 @@ pub(in crate::outbound) async fn serve(
     let mut record = ConnectionRecord::start(telemetry, info, began);
     record.opened_for_requests(None);
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let idle = connection.pod.node.settings.idle.open;
+    let port = service.port(connection.original.address().port());
+    let declared = port.map_or(DeclaredProtocol::Unknown, DeclaredProtocol::from_port);
+    let names = match declared {
+        DeclaredProtocol::Http2 => FieldNames::Lowercase,
+        _ => FieldNames::AsSent,
+    };
     let upgrades = Upgrades::default();
     let connection = ClientConnection::new(connection, service, upgrades.tasks());
     let connection = Arc::new(connection);
+    let settings = &connection.pod.node.settings;
+    let options = Http1Options::new(settings, names, connection.end.clone());
     let handle = |request| {
         let connection = Arc::clone(&connection);
-        async move { Ok(answer(&connection, request).await) }
+        async move { answer(&connection, request).await }
     };
     let served = match version {
-        HttpVersion::Http1 => {
-            serve_http1(stream, idle, FieldNames::Lowercase, draining, handle).await
+        HttpVersion::Http1 => serve_http1(stream, options, draining, handle).await,
+        HttpVersion::Http2 => {
+            serve_http2(stream, Buffers::OWN_CLIENT, options.heads, draining, handle).await
         }
-        HttpVersion::Http2 => serve_http2(stream, Buffers::OWN_CLIENT, draining, handle).await,
     };
     upgrades.finished().await;
     match served {
@@ -49,7 +57,7 @@ pub(in crate::outbound) async fn serve(
         Err(ServeError::Refused(refusal)) => {
             record.fail(ResponseFlag::from(refusal), &refusal);
         }
-        Err(ServeError::Broken(error)) => {
+        Err(error) => {
             tracing::debug!(%error, "a client's connection of HTTP ended");
         }
     }

@@ -26,12 +26,12 @@ use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::http::FieldNames;
-use crate::http::server::serve_http1;
+use crate::http::server::{Http1Options, serve_http1};
 use crate::http::upgrade::UpgradeTasks;
 use crate::node::Node;
 use crate::outbound::connection::OutboundConnection;
 use crate::pod::Pod;
-use crate::settings::Settings;
+use crate::settings::{HeadLimits, Settings};
 
 /// A pod, and the mesh that it knows.
 pub(super) struct TestBed {
@@ -113,14 +113,20 @@ impl TestBed {
     pub(super) async fn client(&self, service: &str) -> SendRequest<Full<Bytes>> {
         let connection = self.connection(service);
         let (client, accepted) = tcp_pair().await;
+        let draining = CancellationToken::new();
+        let options = Http1Options {
+            idle: Duration::from_secs(60),
+            heads: HeadLimits::default(),
+            names: FieldNames::AsSent,
+            client: connection.end.clone(),
+        };
         let handle = move |request| {
             let connection = Arc::clone(&connection);
-            async move { Ok(answer(&connection, request).await) }
+            async move { answer(&connection, request).await }
         };
-        let (idle, draining) = (Duration::from_secs(60), CancellationToken::new());
         tokio::spawn(async move {
             // What it ends with is for the client to see.
-            let _ = serve_http1(accepted, idle, FieldNames::Lowercase, draining, handle).await;
+            let _ = serve_http1(accepted, options, draining, handle).await;
         });
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
         let (sender, driver) = handshake.await.unwrap();

@@ -1,0 +1,27 @@
+//! A response on its way back to the client.
+
+use http::header::CONNECTION;
+use http::response::Parts;
+use http::{HeaderValue, Response, Version};
+use hyper::body::Body;
+
+use super::body::ResponseBody;
+use super::request_info::RequestInfo;
+
+/// The response as the client's version of HTTP has it. HTTP/1.0 knows no chunks: a body
+/// whose length nobody has told ends with its connection, whatever the client asked for.
+pub(crate) fn to_client(
+    info: &RequestInfo,
+    mut head: Parts,
+    body: ResponseBody,
+) -> Response<ResponseBody> {
+    // The version is the client's connection's business.
+    head.version = Version::default();
+    if info.http10 && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        let close = HeaderValue::from_static("close");
+        head.headers.insert(CONNECTION, close);
+        // hyper would add that the connection is kept.
+        head.version = Version::HTTP_10;
+    }
+    Response::from_parts(head, body)
+}
