@@ -6,6 +6,7 @@
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
 //! * [`pool`], [`handshake`]: connections to endpoints, as a client
+//! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
 //! * [`upgrade`]: connections that change their protocol
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
@@ -14,14 +15,17 @@ pub(crate) mod filter;
 pub(crate) mod handshake;
 mod headers;
 pub(crate) mod local_reply;
+pub(crate) mod observed_stream;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;
 pub(crate) mod request_info;
 pub(crate) mod server;
+mod unprocessed;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 pub(crate) mod watched_stream;
 
 pub use self::headers::cookie_value;
 pub(crate) use self::headers::{FieldNames, restore_upgrade, strip_hop_by_hop};
+pub(crate) use self::unprocessed::was_sent_away;

@@ -3,45 +3,23 @@
 //! A connection belongs to one pod and one endpoint, and thereby to one pair of
 //! identities: a request never travels on a connection of somebody else.
 
+mod endpoint;
+mod exclusive;
+mod shared;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::sync::Semaphore;
 use weft_model::mesh::Candidate;
 use weft_model::{Mesh, NamespacedName};
 
-use super::body::RequestBody;
-use super::handshake::{handshake_http1, handshake_http2};
-use super::headers::FieldNames;
-use super::recorded_stream::RecordedStream;
-use crate::stream::StreamHealth;
+pub(crate) use self::endpoint::{
+    BrokenConnection, Lease, LeaseError, LongestIdle, Reuse, SendError,
+};
+use self::endpoint::{EndpointConnections, JUST_USED};
 use crate::sync::lock;
-use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
-
-/// Requests that we put on one connection of HTTP/2 at once.
-const STREAMS_PER_CONNECTION: usize = 100;
-/// Idle connections of HTTP/1 that are kept for one endpoint.
-const IDLE_PER_ENDPOINT: usize = 256;
-
-/// Why there is no connection for a request.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LeaseError {
-    /// The endpoint could not be connected to.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// HTTP could not be begun on the connection.
-    #[error("HTTP with the destination: {0}")]
-    Handshake(#[from] hyper::Error),
-    /// The connection ended as soon as it was there.
-    #[error("the destination closed the connection at once")]
-    Closed,
-}
+use crate::upstream::{DialError, UpstreamConnection};
 
 /// The endpoint that a request is sent to.
 #[derive(Clone, Copy, Debug)]
@@ -66,136 +44,33 @@ struct EndpointId {
 }
 
 /// The connections of one pod.
-#[derive(Debug, Default)]
-pub(crate) struct HttpPool(Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>);
-
-/// The connections to one endpoint.
 #[derive(Debug)]
-struct EndpointConnections {
-    candidate: Candidate,
-    live: Mutex<Live>,
-    /// For HTTP/2: one request dials, the others wait for its result.
-    dialling: Semaphore,
-    /// The endpoint exists no more: nothing is given back.
-    retired: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Live {
-    idle: Vec<IdleConnection>,
-    shared: Vec<SharedConnection>,
-}
-
-/// A connection of HTTP/1 that waits for a request.
-#[derive(Debug)]
-struct IdleConnection {
-    connection: Http1Connection,
-    since: Instant,
-}
-
-/// A connection of HTTP/1, and what is known of what it runs on.
-#[derive(Debug)]
-struct Http1Connection {
-    sender: http1::SendRequest<RequestBody>,
-    health: StreamHealth,
-    receiver: Option<Arc<dyn RequestReceiver>>,
-}
-
-/// A connection of HTTP/2, which many requests share.
-#[derive(Clone, Debug)]
-struct SharedConnection {
-    sender: http2::SendRequest<RequestBody>,
-    health: StreamHealth,
-    receiver: Option<Arc<dyn RequestReceiver>>,
-    streams: Arc<AtomicUsize>,
-    last_used: Arc<Mutex<Instant>>,
-}
-
-/// A connection, or a stream of one, for one request.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    sender: Sender,
-    home: Arc<EndpointConnections>,
-    /// It was used before: the other end may have closed it just now.
-    reused: bool,
-}
-
-#[derive(Debug)]
-enum Sender {
-    Http1(Http1Connection),
-    Http2(
-        http2::SendRequest<RequestBody>,
-        Option<Arc<dyn RequestReceiver>>,
-        #[allow(dead_code, reason = "held for its drop")] StreamSlot,
-    ),
-}
-
-/// One request's slot on a connection of HTTP/2; free again when dropped.
-#[derive(Debug)]
-struct StreamSlot {
-    streams: Arc<AtomicUsize>,
-    last_used: Arc<Mutex<Instant>>,
-}
-
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        *lock(&self.last_used) = Instant::now();
-        self.streams.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Lease {
-    /// Whether the connection was used before.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// The receiving pod's inbound side, where this process serves that pod, too.
-    pub(crate) fn receiver(&self) -> Option<&Arc<dyn RequestReceiver>> {
-        match &self.sender {
-            Sender::Http1(connection) => connection.receiver.as_ref(),
-            Sender::Http2(_, receiver, _) => receiver.as_ref(),
-        }
-    }
-
-    /// Sends a request and waits for the head of its response.
-    ///
-    /// # Errors
-    /// When the connection broke; the request comes back when no part of it was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        match &mut self.sender {
-            Sender::Http1(connection) => connection.sender.try_send_request(request).await,
-            Sender::Http2(sender, ..) => sender.try_send_request(request).await,
-        }
-    }
-
-    /// Keeps the connection for another request: the response was read to its end.
-    pub(crate) fn give_back(self) {
-        let Sender::Http1(connection) = self.sender else {
-            return;
-        };
-        if connection.sender.is_closed() || self.home.retired.load(Ordering::Acquire) {
-            return;
-        }
-        let mut live = lock(&self.home.live);
-        if live.idle.len() < IDLE_PER_ENDPOINT {
-            let since = Instant::now();
-            live.idle.push(IdleConnection { connection, since });
-        }
-    }
+pub(crate) struct HttpPool {
+    longest_idle: LongestIdle,
+    endpoints: Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>,
 }
 
 impl HttpPool {
-    /// An idle connection to an endpoint, or a free stream of one.
-    pub(crate) fn reuse(&self, target: PoolTarget<'_>) -> Option<Lease> {
-        let connections = self.connections_to(target);
-        match target.http2 {
-            true => connections.free_stream(true),
-            false => connections.idle(),
+    /// A pool without connections.
+    pub(crate) fn new(longest_idle: LongestIdle) -> Self {
+        Self {
+            longest_idle,
+            endpoints: Mutex::default(),
         }
+    }
+
+    /// An idle connection to an endpoint, or a free stream of one.
+    pub(crate) async fn reuse(&self, target: PoolTarget<'_>, reuse: Reuse) -> Option<Lease> {
+        let connections = self.connections_to(target);
+        if target.http2 {
+            return connections.free_stream();
+        }
+        let longest_idle = match reuse {
+            Reuse::Any => self.longest_idle.http1,
+            Reuse::JustUsed => self.longest_idle.http1.min(JUST_USED),
+            Reuse::None => return None,
+        };
+        connections.idle(longest_idle).await
     }
 
     /// The same, or a connection that `connect` opens to the endpoint.
@@ -214,51 +89,26 @@ impl HttpPool {
         if target.http2 {
             return connections.lease_http2(connect).await;
         }
-        let connected = connect(connections.candidate.clone()).await?;
-        let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http1(
-            RecordedStream::of_connection(connected),
-            FieldNames::Lowercase,
-        )
-        .await?;
-        Ok(Lease {
-            sender: Sender::Http1(Http1Connection {
-                sender,
-                health,
-                receiver,
-            }),
-            home: connections,
-            reused: false,
-        })
+        connections.lease_http1(connect).await
     }
 
-    /// Drops what leads to endpoints that exist no more, and what was idle for longer than
-    /// `longest_idle`. Requests that are under way stay.
-    pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str, longest_idle: Duration) {
-        lock(&self.0).retain(|id, connections| {
-            let service = mesh.service(&id.service);
-            let candidates = service.and_then(|service| {
-                let is_ipv4 = id.address.is_ipv4();
-                mesh.service_candidates(node, service, id.port, is_ipv4)
-                    .ok()
-            });
-            let known = candidates.is_some_and(|candidates| {
-                let known = &connections.candidate;
-                candidates
-                    .iter()
-                    .any(|candidate| candidate.reaches_same_peer(known))
-            });
-            if !known {
+    /// Drops what leads to endpoints that exist no more, and what was idle for too long.
+    /// Requests that are under way stay.
+    pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str) {
+        let mut endpoints = lock(&self.endpoints);
+        let mut candidates = KnownCandidates::new(mesh, node);
+        endpoints.retain(|id, connections| {
+            if !candidates.contain(id, &connections.candidate) {
                 connections.retire();
                 return false;
             }
-            connections.drop_unused(longest_idle) > 0 || Arc::strong_count(connections) > 1
+            connections.drop_unused(self.longest_idle) > 0 || Arc::strong_count(connections) > 1
         });
     }
 
     /// Drops all idle connections; nothing is kept from now on.
     pub(crate) fn close(&self) {
-        let connections = std::mem::take(&mut *lock(&self.0));
+        let connections = std::mem::take(&mut *lock(&self.endpoints));
         connections.values().for_each(|c| c.retire());
     }
 
@@ -269,7 +119,7 @@ impl HttpPool {
             address: target.candidate.address,
             http2: target.http2,
         };
-        let mut endpoints = lock(&self.0);
+        let mut endpoints = lock(&self.endpoints);
         if let Some(connections) = endpoints.get(&id) {
             // A successor on the same address is someone else.
             if connections.candidate.reaches_same_peer(target.candidate) {
@@ -277,105 +127,47 @@ impl HttpPool {
             }
             connections.retire();
         }
-        let connections = Arc::new(EndpointConnections {
-            candidate: target.candidate.clone(),
-            live: Mutex::default(),
-            dialling: Semaphore::new(1),
-            retired: AtomicBool::new(false),
-        });
+        let connections = Arc::new(EndpointConnections::new(target.candidate.clone()));
         endpoints.insert(id, Arc::clone(&connections));
         connections
     }
 }
 
-impl EndpointConnections {
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        *lock(&self.live) = Live::default();
-    }
-
-    /// The connection that was used last: those behind it may become idle and go.
-    fn idle(self: &Arc<Self>) -> Option<Lease> {
-        let mut live = lock(&self.live);
-        while let Some(IdleConnection { connection, .. }) = live.idle.pop() {
-            if connection.sender.is_ready() && !connection.health.is_draining() {
-                return Some(Lease {
-                    sender: Sender::Http1(connection),
-                    home: Arc::clone(self),
-                    reused: true,
-                });
-            }
-        }
-        None
-    }
-
-    async fn lease_http2<F>(
-        self: Arc<Self>,
-        connect: impl FnOnce(Candidate) -> F,
-    ) -> Result<Lease, LeaseError>
-    where
-        F: Future<Output = Result<UpstreamConnection, DialError>>,
-    {
-        let _turn = self.dialling.acquire().await;
-        // Another request may have dialled meanwhile.
-        if let Some(lease) = self.free_stream(true) {
-            return Ok(lease);
-        }
-        let connected = connect(self.candidate.clone()).await?;
-        let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http2(RecordedStream::of_connection(connected)).await?;
-        lock(&self.live).shared.push(SharedConnection {
-            sender,
-            health,
-            receiver,
-            streams: Arc::default(),
-            last_used: Arc::new(Mutex::new(Instant::now())),
-        });
-        self.free_stream(false).ok_or(LeaseError::Closed)
-    }
-
-    /// A stream of a connection of HTTP/2 that has one free.
-    fn free_stream(self: &Arc<Self>, reused: bool) -> Option<Lease> {
-        let mut live = lock(&self.live);
-        live.shared.retain(SharedConnection::is_usable);
-        let mut free = live.shared.iter().filter(|connection| {
-            connection.streams.load(Ordering::Acquire) < STREAMS_PER_CONNECTION
-        });
-        let connection = free.next()?;
-        connection.streams.fetch_add(1, Ordering::AcqRel);
-        let slot = StreamSlot {
-            streams: Arc::clone(&connection.streams),
-            last_used: Arc::clone(&connection.last_used),
-        };
-        let (sender, receiver) = (connection.sender.clone(), connection.receiver.clone());
-        Some(Lease {
-            sender: Sender::Http2(sender, receiver, slot),
-            home: Arc::clone(self),
-            reused,
-        })
-    }
-
-    /// Drops what was idle for longer, or can't be used any more; how many are left.
-    fn drop_unused(&self, longest_idle: Duration) -> usize {
-        let mut live = lock(&self.live);
-        live.idle.retain(|IdleConnection { connection, since }| {
-            let usable = !connection.sender.is_closed() && !connection.health.is_draining();
-            usable && since.elapsed() < longest_idle
-        });
-        live.shared
-            .retain(|connection| connection.is_usable() && !connection.is_unused(longest_idle));
-        live.idle.len() + live.shared.len()
-    }
+/// The candidates of a snapshot, by port of a Service and by address: each port is looked up
+/// once for all of its endpoints.
+struct KnownCandidates<'a> {
+    mesh: &'a Mesh,
+    node: &'a str,
+    by_port: HashMap<(NamespacedName, u16, bool), HashMap<SocketAddr, Candidate>>,
 }
 
-impl SharedConnection {
-    fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && !self.health.is_draining()
+impl<'a> KnownCandidates<'a> {
+    fn new(mesh: &'a Mesh, node: &'a str) -> Self {
+        Self {
+            mesh,
+            node,
+            by_port: HashMap::new(),
+        }
     }
 
-    fn is_unused(&self, longest_idle: Duration) -> bool {
-        let last_used = *lock(&self.last_used);
-        self.streams.load(Ordering::Acquire) == 0 && last_used.elapsed() >= longest_idle
+    /// Whether the endpoint is still the one that was connected to.
+    fn contain(&mut self, id: &EndpointId, connected: &Candidate) -> bool {
+        let is_ipv4 = id.address.is_ipv4();
+        let key = (id.service.clone(), id.port, is_ipv4);
+        let of_port = self.by_port.entry(key).or_insert_with(|| {
+            let service = self.mesh.service(&id.service);
+            let candidates = service.and_then(|service| {
+                let candidates = self
+                    .mesh
+                    .service_candidates(self.node, service, id.port, is_ipv4);
+                candidates.ok()
+            });
+            let candidates = candidates.into_iter().flatten();
+            candidates.map(|known| (known.address, known)).collect()
+        });
+        of_port
+            .get(&id.address)
+            .is_some_and(|known| known.reaches_same_peer(connected))
     }
 }
 

@@ -37,7 +37,7 @@ async fn taken_unread(buffers: Buffers) -> usize {
         std::future::pending().await
     };
     let never = CancellationToken::new();
-    let serving = tokio::spawn(serve_http2(server, buffers, never, handle));
+    let serving = tokio::spawn(serve_http2(server, buffers, MOST_STREAMS, never, handle));
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await;
     let (mut sender, connection) = connected.unwrap();
     let connection = tokio::spawn(connection);

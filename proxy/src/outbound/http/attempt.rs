@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use http::Response;
 use hyper::body::{Body, Incoming};
-use weft_model::mesh::Candidate;
+use weft_model::detect::protocol::DeclaredProtocol;
+use weft_model::mesh::{Candidate, Transport};
 
 use super::exchange::Exchange;
 use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::RequestBodySource;
-use crate::http::pool::{Lease, PoolTarget};
+use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 
 /// A response that began.
@@ -46,10 +47,10 @@ pub(super) async fn attempt(
     request: &PlannedRequest<'_>,
     candidate: &Candidate,
     body: &mut RequestBodySource,
+    reuse: Reuse,
 ) -> Result<Attempted, AttemptError> {
-    let mut lease = lease(exchange, request, candidate).await?;
-    let reused = lease.is_reused();
-    let lost = || AttemptError::Reset { reused: false };
+    let mut lease = lease(exchange, request, candidate, reuse).await?;
+    let lost = || AttemptError::Reset { was_idle: false };
     let attempt_body = body.next_attempt().ok_or_else(lost)?;
     let http2 = request.destination.http2;
     let message = request
@@ -68,23 +69,40 @@ pub(super) async fn attempt(
                 receiving,
             })
         }
-        Err(mut error) => match error.take_message() {
-            Some(unsent) => {
-                if let Some(record) = receiving {
-                    record.discard();
-                }
-                body.put_back(unsent.into_body());
-                Err(AttemptError::Unsent)
+        Err(SendError::Unsent(unsent)) => {
+            if let Some(record) = receiving {
+                record.discard();
             }
-            None => {
-                if let Some(record) = &mut receiving {
-                    record.fail(ResponseFlag::UpstreamReset);
-                }
-                tracing::debug!(error = %error.error(), to = %candidate.address, "no response");
-                Err(AttemptError::Reset { reused })
+            body.put_back(unsent.into_body());
+            Err(AttemptError::Unsent)
+        }
+        Err(error) => {
+            if let Some(record) = &mut receiving {
+                record.fail(ResponseFlag::UpstreamReset);
             }
-        },
+            match error {
+                SendError::Broken(broken) if !is_unprocessed(exchange, candidate, broken) => {
+                    Err(AttemptError::Reset {
+                        was_idle: broken.was_idle,
+                    })
+                }
+                _ => Err(AttemptError::Unprocessed),
+            }
+        }
     }
+}
+
+/// Whether the end of a connection says that the request on it was not read: a peer's proxy
+/// that looks at requests ends a tunnel in order between two of them only, and breaks it off
+/// with one that the application may have read.
+fn is_unprocessed(exchange: &Exchange, candidate: &Candidate, broken: BrokenConnection) -> bool {
+    let Transport::Tunnel { workload, .. } = &candidate.transport else {
+        return false;
+    };
+    let port = candidate.address.port();
+    let declared = exchange.mesh.declared_protocol(&workload.uid, port);
+    let is_looked_at = matches!(declared, DeclaredProtocol::Http | DeclaredProtocol::Http2);
+    broken.was_idle && broken.in_order && is_looked_at
 }
 
 /// An idle connection to the endpoint, or a new one.
@@ -92,6 +110,7 @@ async fn lease(
     exchange: &Exchange,
     request: &PlannedRequest<'_>,
     candidate: &Candidate,
+    reuse: Reuse,
 ) -> Result<Lease, AttemptError> {
     let connection = &exchange.connection;
     let (pod, client) = (&connection.pod, connection.client);
@@ -101,7 +120,7 @@ async fn lease(
         candidate,
         http2: request.destination.http2,
     };
-    if let Some(lease) = pod.http_pool.reuse(target) {
+    if let Some(lease) = pod.http_pool.reuse(target, reuse).await {
         return Ok(lease);
     }
     let pending = request.policies.endpoints().admit_pending();

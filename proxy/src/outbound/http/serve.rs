@@ -10,7 +10,7 @@ use super::connection::ClientConnection;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, MOST_STREAMS, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::outbound::connection::OutboundConnection;
@@ -41,7 +41,10 @@ pub(in crate::outbound) async fn serve(
         HttpVersion::Http1 => {
             serve_http1(stream, idle, FieldNames::Lowercase, draining, handle).await
         }
-        HttpVersion::Http2 => serve_http2(stream, Buffers::OWN_CLIENT, draining, handle).await,
+        HttpVersion::Http2 => {
+            let buffers = Buffers::OWN_CLIENT;
+            serve_http2(stream, buffers, MOST_STREAMS, draining, handle).await
+        }
     };
     upgrades.finished().await;
     match served {

@@ -1,0 +1,329 @@
+//! The connections to one endpoint, and one of them, or a stream of one, for a request.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use weft_model::mesh::Candidate;
+
+use super::exclusive::{ExclusiveConnection, IdleConnection, keep_alive};
+use super::shared::{SharedConnection, SharedStream};
+use crate::http::body::RequestBody;
+use crate::http::handshake::{StreamLimit, handshake_http1, handshake_http2};
+use crate::http::headers::FieldNames;
+use crate::http::observed_stream::ObservedStream;
+use crate::http::recorded_stream::RecordedStream;
+use crate::http::unprocessed::was_refused;
+use crate::sync::lock;
+use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
+
+/// Idle connections of HTTP/1 that are kept for one endpoint.
+const IDLE_PER_ENDPOINT: usize = 256;
+
+/// Time after a request in which no server ends its connection for being idle.
+pub(super) const JUST_USED: Duration = Duration::from_millis(500);
+
+/// Why there is no connection for a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    /// The endpoint could not be connected to.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// HTTP could not be begun on the connection.
+    #[error("HTTP with the destination: {0}")]
+    Handshake(#[from] hyper::Error),
+    /// The connection ended as soon as it was there.
+    #[error("the destination closed the connection at once")]
+    Closed,
+}
+
+/// How long connections are kept for the next request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongestIdle {
+    /// Of HTTP/1, unless the server has said less.
+    pub(crate) http1: Duration,
+    /// Of HTTP/2, which a server ends with a warning (GOAWAY).
+    pub(crate) http2: Duration,
+}
+
+/// Connections of HTTP/1 that may be used again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reuse {
+    /// All that are kept.
+    Any,
+    /// Those that were used just now: for a request that could not be sent again.
+    JustUsed,
+    /// None: for a request that has met the end of one.
+    None,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct EndpointConnections {
+    pub(super) candidate: Candidate,
+    live: Mutex<Live>,
+    /// For HTTP/2: one request dials, the others wait for its result.
+    dialling: Arc<Semaphore>,
+    /// The endpoint exists no more: nothing is given back.
+    retired: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    idle: Vec<IdleConnection>,
+    shared: Vec<SharedConnection>,
+}
+
+impl EndpointConnections {
+    /// An endpoint that nobody was connected to yet.
+    pub(super) fn new(candidate: Candidate) -> Self {
+        Self {
+            candidate,
+            live: Mutex::default(),
+            dialling: Arc::new(Semaphore::new(1)),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// A new connection of HTTP/1.
+    pub(super) async fn lease_http1<F>(
+        self: Arc<Self>,
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
+        let connected = connect(self.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let stream = RecordedStream::of_connection(connected);
+        let (stream, observation) = ObservedStream::new(stream);
+        let sender = handshake_http1(stream, FieldNames::Lowercase).await?;
+        Ok(Lease {
+            sender: Sender::Http1(ExclusiveConnection {
+                sender,
+                health,
+                receiver,
+                observation,
+                keep_alive: None,
+            }),
+            home: self,
+            reused: false,
+        })
+    }
+
+    /// The endpoint exists no more: nothing is kept.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        *lock(&self.live) = Live::default();
+    }
+
+    /// The connection that was used last: those behind it may become idle and go.
+    pub(super) async fn idle(self: &Arc<Self>, longest_idle: Duration) -> Option<Lease> {
+        loop {
+            let idle = self.pop_idle(longest_idle)?;
+            if idle.is_alive().await {
+                return Some(Lease {
+                    sender: Sender::Http1(idle.connection),
+                    home: Arc::clone(self),
+                    reused: true,
+                });
+            }
+        }
+    }
+
+    fn pop_idle(&self, longest_idle: Duration) -> Option<IdleConnection> {
+        let mut live = lock(&self.live);
+        while let Some(idle) = live.idle.pop() {
+            if idle.is_usable(longest_idle) {
+                return Some(idle);
+            }
+        }
+        None
+    }
+
+    /// A stream of a connection of HTTP/2 that has one free, or of a new one.
+    pub(super) async fn lease_http2<F>(
+        self: Arc<Self>,
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
+        let turn = Arc::clone(&self.dialling).acquire_owned().await;
+        // Another request may have dialled meanwhile.
+        if let Some(lease) = self.free_stream() {
+            return Ok(lease);
+        }
+        let connected = connect(self.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let (sender, limit) = handshake_http2(RecordedStream::of_connection(connected)).await?;
+        if sender.is_closed() {
+            return Err(LeaseError::Closed);
+        }
+        let shared = SharedConnection::new(sender, limit.clone(), health, receiver);
+        let stream = shared.begin_stream();
+        lock(&self.live).shared.push(shared);
+        wait_for_limit(turn, limit);
+        Ok(Lease {
+            sender: Sender::Http2(stream),
+            home: self,
+            reused: false,
+        })
+    }
+
+    /// A stream of a connection of HTTP/2 that has one free.
+    pub(super) fn free_stream(self: &Arc<Self>) -> Option<Lease> {
+        let mut live = lock(&self.live);
+        live.shared.retain(SharedConnection::is_usable);
+        let connection = live.shared.iter().find(|connection| connection.is_free())?;
+        Some(Lease {
+            sender: Sender::Http2(connection.begin_stream()),
+            home: Arc::clone(self),
+            reused: true,
+        })
+    }
+
+    /// Drops what was idle for longer, or can't be used any more; how many are left.
+    pub(super) fn drop_unused(&self, longest_idle: LongestIdle) -> usize {
+        let mut live = lock(&self.live);
+        live.idle.retain(|idle| idle.is_usable(longest_idle.http1));
+        live.shared.retain(|connection| {
+            connection.is_usable() && !connection.is_unused(longest_idle.http2)
+        });
+        live.idle.len() + live.shared.len()
+    }
+}
+
+/// Lets the next request dial when it is known how many more this connection takes, or that it
+/// ended: else each of those that wait would dial one of its own.
+fn wait_for_limit(turn: Result<OwnedSemaphorePermit, AcquireError>, mut limit: StreamLimit) {
+    tokio::spawn(async move {
+        limit.known().await;
+        drop(turn);
+    });
+}
+
+/// A connection, or a stream of one, for one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    sender: Sender,
+    home: Arc<EndpointConnections>,
+    /// It was used before: the other end may have closed it just now.
+    pub(super) reused: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(ExclusiveConnection),
+    Http2(SharedStream),
+}
+
+/// How a request failed that a connection was given.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// No part of it was sent; here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// The server certainly did nothing with it: it may be sent again, whatever it asks for
+    /// (RFC 9110 section 9.2.2, RFC 9113 section 8.7).
+    Unprocessed,
+    /// It may have been read.
+    Broken(BrokenConnection),
+}
+
+/// How a connection ended on which a request was sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct BrokenConnection {
+    /// It was used before, and ended without a byte of a response: its end and the request may
+    /// have crossed.
+    pub(crate) was_idle: bool,
+    /// The other end has ended it, and not broken it off.
+    pub(crate) in_order: bool,
+}
+
+impl Lease {
+    /// The receiving pod's inbound side, where this process serves that pod, too.
+    pub(crate) fn receiver(&self) -> Option<&Arc<dyn RequestReceiver>> {
+        match &self.sender {
+            Sender::Http1(connection) => connection.receiver.as_ref(),
+            Sender::Http2(stream) => stream.receiver.as_ref(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let reused = self.reused;
+        match &mut self.sender {
+            Sender::Http1(connection) => {
+                let before = connection.observation.received();
+                let sent = connection.sender.try_send_request(request).await;
+                let observation = &connection.observation;
+                match sent {
+                    Ok(response) => {
+                        connection.keep_alive = keep_alive(response.headers());
+                        Ok(response)
+                    }
+                    Err(error) => Err(classify(error, |_| {
+                        let was_idle = reused && observation.received() == before;
+                        match was_idle && observation.ended_unread() {
+                            true => SendError::Unprocessed,
+                            false => SendError::Broken(BrokenConnection {
+                                was_idle,
+                                in_order: observation.ended_in_order(),
+                            }),
+                        }
+                    })),
+                }
+            }
+            Sender::Http2(stream) => {
+                let sent = stream.sender.try_send_request(request).await;
+                sent.map_err(|error| {
+                    classify(error, |error| match was_refused(error) {
+                        true => SendError::Unprocessed,
+                        false => SendError::Broken(BrokenConnection::default()),
+                    })
+                })
+            }
+        }
+    }
+
+    /// Keeps the connection for another request: the response was read to its end.
+    pub(crate) fn give_back(self) {
+        let connection = match self.sender {
+            Sender::Http1(connection) => connection,
+            Sender::Http2(stream) => return stream.finish(),
+        };
+        if connection.sender.is_closed() || self.home.retired.load(Ordering::Acquire) {
+            return;
+        }
+        let mut live = lock(&self.home.live);
+        if live.idle.len() < IDLE_PER_ENDPOINT {
+            let since = Instant::now();
+            live.idle.push(IdleConnection { connection, since });
+        }
+    }
+}
+
+fn classify(
+    mut error: TrySendError<Request<RequestBody>>,
+    sent: impl FnOnce(&(dyn Error + 'static)) -> SendError,
+) -> SendError {
+    match error.take_message() {
+        Some(unsent) => SendError::Unsent(Box::new(unsent)),
+        None => {
+            let error = error.into_error();
+            tracing::debug!(%error, "no response");
+            sent(&error)
+        }
+    }
+}
