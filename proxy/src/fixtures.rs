@@ -155,6 +155,7 @@ impl TunnelFixture {
         let server = certificates.current(&identity("server")).unwrap();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
+                set_data_path_options(&tcp);
                 let (order, ordered) = mpsc::unbounded_channel();
                 let _ = orders.send(order);
                 let config = Arc::new(tls::server_config(&server).unwrap());

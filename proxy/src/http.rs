@@ -9,6 +9,7 @@
 //! * [`pool`], [`handshake`], [`http1_sender`]: connections to endpoints, as a client
 //! * [`login`]: connections that belong to one client because it has logged in on them
 //! * [`half_close`]: a client's end, passed on to the server of its request
+//! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
 //! * [`upgrade`]: connections that change their protocol
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
@@ -20,6 +21,7 @@ mod headers;
 pub(crate) mod http1_sender;
 pub(crate) mod local_reply;
 pub(crate) mod login;
+pub(crate) mod observed_stream;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;
@@ -27,9 +29,11 @@ pub(crate) mod request_info;
 pub(crate) mod response_error;
 pub(crate) mod returning;
 pub(crate) mod server;
+mod unprocessed;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 pub(crate) mod watched_stream;
 
 pub use self::headers::cookie_value;
 pub(crate) use self::headers::{FieldNames, restore_upgrade, strip_hop_by_hop};
+pub(crate) use self::unprocessed::was_sent_away;

@@ -10,7 +10,7 @@ use weft_model::workload::{Workload, WorkloadUid};
 use weft_model::{Mesh, NamespacedName};
 
 use crate::admission::{Admission, AdmissionLimit};
-use crate::http::pool::HttpPool;
+use crate::http::pool::{HttpPool, LongestIdle};
 use crate::node::Node;
 use crate::rate_limit::RateLimits;
 use crate::sockets::Sockets;
@@ -65,7 +65,13 @@ impl Pod {
         Self {
             sockets,
             dialer,
-            http_pool: HttpPool::new(node.settings.heads),
+            http_pool: HttpPool::new(
+                LongestIdle {
+                    http1: node.settings.http1_idle,
+                    http2: node.settings.http2_idle,
+                },
+                node.settings.heads,
+            ),
             clients: ServiceClients::new(Arc::clone(&workload)),
             rate_limits: RateLimits::new(node.control_plane.clone()),
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),

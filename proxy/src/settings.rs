@@ -15,8 +15,11 @@ pub struct Settings {
     pub idle: IdleTimeouts,
     /// How long a pooled tunnel connection lives unused.
     pub tunnel_idle: Duration,
-    /// How long a connection for requests is kept for the next one.
-    pub http_idle: Duration,
+    /// How long a connection of HTTP/1 is kept for the next request, unless its server says
+    /// less.
+    pub http1_idle: Duration,
+    /// How long a connection of HTTP/2 is kept for the next request.
+    pub http2_idle: Duration,
     /// Endpoints of a service that are tried before a connection fails.
     pub connect_attempts: usize,
     /// How large the heads of requests and responses may be.
@@ -80,8 +83,10 @@ impl Default for Settings {
                 half_closed: Duration::from_secs(300),
             },
             tunnel_idle: Duration::from_secs(300),
-            // Shorter than what servers of the field allow, so that theirs seldom end first.
-            http_idle: Duration::from_secs(50),
+            // Shorter than what servers of the field allow (Node, Apache and uvicorn: 5 s), so
+            // that theirs seldom end first.
+            http1_idle: Duration::from_secs(4),
+            http2_idle: Duration::from_secs(50),
             connect_attempts: 3,
             heads: HeadLimits::default(),
         }

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -91,4 +92,21 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a broken connection will end by FIN instead of RST");
     }
+}
+
+/// Whether the other end of a connection, which it has ended, has not received all that was
+/// sent: its kernel has acknowledged less, or answered that the connection is closed (RST).
+/// Whoever closed it has then not read the rest.
+pub(crate) fn has_unacknowledged(stream: &TcpStream) -> bool {
+    // Once its end was read, what else the kernel has to say is a reset.
+    stream.take_error().is_ok_and(|error| error.is_some()) || unacknowledged(stream) > 0
+}
+
+/// Bytes that were sent, or wait for that, and were not acknowledged (tcp(7), SIOCOUTQ).
+fn unacknowledged(stream: &TcpStream) -> libc::c_int {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open while `stream` is borrowed, and the kernel writes one
+    // integer to `bytes`.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { bytes } else { 0 }
 }

@@ -57,6 +57,44 @@ impl Stream {
     }
 }
 
+/// What is known of bytes that were sent on a stream whose other end has ended it.
+pub(crate) trait SendQueue {
+    /// Whether some of them certainly didn't reach whoever reads at the other end, now that
+    /// the stream has ended in order.
+    fn is_undelivered(&self) -> bool;
+
+    /// Whether a reset says that the other end has not read all of them.
+    fn resets_when_unread(&self) -> bool;
+}
+
+impl SendQueue for TcpStream {
+    fn is_undelivered(&self) -> bool {
+        sockets::has_unacknowledged(self)
+    }
+
+    fn resets_when_unread(&self) -> bool {
+        true
+    }
+}
+
+impl SendQueue for Stream {
+    fn is_undelivered(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_undelivered(),
+            Self::Tls(stream) => stream.get_ref().0.is_undelivered(),
+            // Of the way behind the other proxy nothing is known.
+            Self::Tunnel(_) => false,
+        }
+    }
+
+    fn resets_when_unread(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => true,
+            Self::Tunnel(_) => false,
+        }
+    }
+}
+
 /// What is known of a stream that somebody else reads and writes.
 #[derive(Clone, Debug)]
 pub(crate) enum StreamHealth {

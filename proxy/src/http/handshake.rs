@@ -1,10 +1,14 @@
 //! Beginning HTTP, as a client, on a connection that is there.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::body::RequestBody;
@@ -18,9 +22,21 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a request that wait for HTTP/2's windows.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Silence after which a connection of HTTP/2 with requests under way is asked whether
-/// it is still there, and how long the answer may take.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+/// Streams that we have reset and whose late frames are still expected, and for how long. It
+/// is more than the pool resets on one connection before it takes no more requests
+/// (`pool::RESETS_PER_CONNECTION`): none is forgotten whose server may still be sending.
+const REMEMBERED_RESETS: usize = 1024;
+const RESETS_REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Frames for streams that nobody knows any more, after which the server is taken for broken.
+/// Each costs an answer, which waits here while the server doesn't read.
+const MOST_STREAM_ERRORS: usize = 16 * 1024;
+/// Streams that may be opened before the server has said how many: a number that none is
+/// likely to say.
+const STREAMS_BEFORE_SETTINGS: usize = 97;
+/// How long a server may take to say it, before it is taken to mean as many as we like, and how
+/// often we look.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
+const SETTINGS_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Begins HTTP/1.1; the connection is driven by a task of its own until it ends. Fields' names
 /// keep their letters, both ways.
@@ -48,29 +64,115 @@ where
     Ok(Http1Sender::new(sender, half_close))
 }
 
+/// The streams that a server lets us have open at the same time
+/// (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 6.5.2).
+#[derive(Clone, Debug)]
+pub(crate) struct StreamLimit(watch::Receiver<Option<usize>>);
+
+impl StreamLimit {
+    /// The limit as it was last heard of, `None` while the server has said nothing.
+    pub(crate) fn current(&self) -> Option<usize> {
+        *self.0.borrow()
+    }
+
+    /// The limit, once the server has said it or had the time to.
+    pub(crate) async fn known(&mut self) -> usize {
+        let known = self.0.wait_for(Option::is_some).await;
+        // The connection has ended when there is nobody left to say it.
+        known.ok().and_then(|known| *known).unwrap_or(0)
+    }
+}
+
 /// Begins HTTP/2 with prior knowledge; the connection is driven by a task of its own.
+///
+/// It sends no pings: servers of gRPC end a connection whose client asks more often than once
+/// in five minutes (`GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS`). A server that is
+/// gone is found by the keepalive of TCP, or by that of the tunnel.
 pub(crate) async fn handshake_http2<S>(
     stream: S,
     heads: HeadLimits,
-) -> Result<http2::SendRequest<RequestBody>, hyper::Error>
+) -> Result<(http2::SendRequest<RequestBody>, StreamLimit), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(heads.http2_list_size())
-        .keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .reset_stream_duration(RESETS_REMEMBERED_FOR)
+        .max_local_error_reset_streams(MOST_STREAM_ERRORS)
         .handshake(TokioIo::new(stream))
         .await?;
+    let (limit, limits) = watch::channel(None);
     let driven = async move {
-        if let Err(error) = connection.await {
+        let began = Instant::now();
+        // The connection isn't woken by SETTINGS.
+        let mut looking = Box::pin(tokio::time::sleep(SETTINGS_INTERVAL));
+        let mut has_waited = false;
+        let ended = poll_fn(|context| {
+            let ended = Pin::new(&mut connection).poll(context);
+            let said = connection.current_max_send_streams();
+            while !has_waited && looking.as_mut().poll(context).is_ready() {
+                looking.as_mut().reset(Instant::now() + SETTINGS_INTERVAL);
+                has_waited = said != STREAMS_BEFORE_SETTINGS || began.elapsed() >= SETTINGS_TIMEOUT;
+            }
+            if has_waited || said != STREAMS_BEFORE_SETTINGS {
+                has_waited = true;
+                limit.send_if_modified(|known| known.replace(said) != Some(said));
+            }
+            ended
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection of HTTP/2 ended");
         }
     };
     tokio::spawn(driven.in_current_span());
-    Ok(sender)
+    Ok((sender, StreamLimit(limits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// RFC 9113 section 6.7.
+    const PING: u8 = 6;
+    /// The client's preface (RFC 9113 section 3.4).
+    const PREFACE: usize = 24;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_silent_is_not_pinged() {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        // An empty SETTINGS frame, then its acknowledgement.
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        far.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+        far.read_exact(&mut [0; PREFACE]).await.unwrap();
+        let request = Request::post("http://web/a.B/Watch");
+        let watching = sender.send_request(request.body(RequestBody::Empty).unwrap());
+        let frames = async {
+            let mut types = Vec::new();
+            loop {
+                let mut head = [0; 9];
+                far.read_exact(&mut head).await.unwrap();
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let mut payload = vec![0; usize::try_from(length).unwrap()];
+                far.read_exact(&mut payload).await.unwrap();
+                types.push(head[3]);
+                assert_ne!(head[3], PING, "{types:?}");
+            }
+        };
+        let an_hour = tokio::time::sleep(Duration::from_secs(3600));
+        tokio::select! {
+            _ = watching => panic!("nobody has answered"),
+            () = frames => {}
+            () = an_hour => {}
+        }
+    }
 }

@@ -27,14 +27,14 @@ pub(super) struct SentBody {
 
 /// A request that got no response.
 #[derive(Debug)]
-pub(crate) struct SendError {
+pub(crate) struct NoResponse {
     /// Why it got none.
     pub(crate) error: hyper::Error,
     /// The request, when no part of it was sent.
     pub(crate) unsent: Option<Request<RequestBody>>,
 }
 
-impl From<TrySendError<Request<RequestBody>>> for SendError {
+impl From<TrySendError<Request<RequestBody>>> for NoResponse {
     fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
         let unsent = error.take_message();
         let error = error.into_error();
@@ -56,13 +56,13 @@ impl Http1Sender {
         &mut self,
         request: Request<RequestBody>,
         client: Option<&ClientEnd>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, NoResponse> {
         let end = self.half_close.begin_request(client);
         let request = request.map(|body| SentBody { body, _end: end });
         let sent = self.sender.try_send_request(request).await;
         sent.map_err(|mut error| {
             let unsent = error.take_message();
-            SendError {
+            NoResponse {
                 unsent: unsent.map(|request| request.map(|sent| sent.body)),
                 error: error.into_error(),
             }
@@ -77,11 +77,6 @@ impl Http1Sender {
     /// Whether a request may be sent at once.
     pub(crate) fn is_ready(&self) -> bool {
         self.sender.is_ready()
-    }
-
-    /// Whether the connection has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
     }
 
     /// Waits until a request may be sent.

@@ -4,17 +4,20 @@
 //! identities: a request never travels on a connection of somebody else.
 
 mod endpoint;
+mod exclusive;
+mod shared;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use weft_model::mesh::Candidate;
 use weft_model::{Mesh, NamespacedName};
 
-use self::endpoint::EndpointConnections;
-pub(crate) use self::endpoint::{BoundConnections, Lease, LeaseError};
+pub(crate) use self::endpoint::{
+    BoundConnections, BrokenConnection, Lease, LeaseError, LongestIdle, Reuse, SendError,
+};
+use self::endpoint::{EndpointConnections, JUST_USED};
 use crate::settings::HeadLimits;
 use crate::sync::lock;
 use crate::upstream::{DialError, UpstreamConnection};
@@ -44,27 +47,34 @@ struct EndpointId {
 /// The connections of one pod.
 #[derive(Debug)]
 pub(crate) struct HttpPool {
-    endpoints: Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>,
+    longest_idle: LongestIdle,
     /// How large the heads of responses may be.
     heads: HeadLimits,
+    endpoints: Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>,
 }
 
 impl HttpPool {
-    /// A pool without a connection.
-    pub(crate) fn new(heads: HeadLimits) -> Self {
+    /// A pool without connections.
+    pub(crate) fn new(longest_idle: LongestIdle, heads: HeadLimits) -> Self {
         Self {
-            endpoints: Mutex::default(),
+            longest_idle,
             heads,
+            endpoints: Mutex::default(),
         }
     }
 
     /// An idle connection to an endpoint, or a free stream of one.
-    pub(crate) fn reuse(&self, target: PoolTarget<'_>) -> Option<Lease> {
+    pub(crate) async fn reuse(&self, target: PoolTarget<'_>, reuse: Reuse) -> Option<Lease> {
         let connections = self.connections_to(target);
-        match target.http2 {
-            true => connections.free_stream(true),
-            false => connections.idle(),
+        if target.http2 {
+            return connections.free_stream();
         }
+        let longest_idle = match reuse {
+            Reuse::Any => self.longest_idle.http1,
+            Reuse::JustUsed => self.longest_idle.http1.min(JUST_USED),
+            Reuse::None => return None,
+        };
+        connections.idle(longest_idle).await
     }
 
     /// The connection to an endpoint that belongs to a client's.
@@ -89,33 +99,23 @@ impl HttpPool {
         F: Future<Output = Result<UpstreamConnection, DialError>>,
     {
         let connections = self.connections_to(target);
-        match target.http2 {
-            true => connections.lease_http2(self.heads, connect).await,
-            false => connections.lease_http1(self.heads, connect).await,
+        if target.http2 {
+            return connections.lease_http2(self.heads, connect).await;
         }
+        connections.lease_http1(self.heads, connect).await
     }
 
-    /// Drops what leads to endpoints that exist no more, and what was idle for longer than
-    /// `longest_idle`. Requests that are under way stay.
-    pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str, longest_idle: Duration) {
-        lock(&self.endpoints).retain(|id, connections| {
-            let service = mesh.service(&id.service);
-            let candidates = service.and_then(|service| {
-                let is_ipv4 = id.address.is_ipv4();
-                mesh.service_candidates(node, service, id.port, is_ipv4)
-                    .ok()
-            });
-            let known = candidates.is_some_and(|candidates| {
-                let known = &connections.candidate;
-                candidates
-                    .iter()
-                    .any(|candidate| candidate.reaches_same_peer(known))
-            });
-            if !known {
+    /// Drops what leads to endpoints that exist no more, and what was idle for too long.
+    /// Requests that are under way stay.
+    pub(crate) fn drop_unused(&self, mesh: &Mesh, node: &str) {
+        let mut endpoints = lock(&self.endpoints);
+        let mut candidates = KnownCandidates::new(mesh, node);
+        endpoints.retain(|id, connections| {
+            if !candidates.contain(id, &connections.candidate) {
                 connections.retire();
                 return false;
             }
-            connections.drop_unused(longest_idle) > 0 || Arc::strong_count(connections) > 1
+            connections.drop_unused(self.longest_idle) > 0 || Arc::strong_count(connections) > 1
         });
     }
 
@@ -143,6 +143,44 @@ impl HttpPool {
         let connections = Arc::new(EndpointConnections::new(target.candidate.clone()));
         endpoints.insert(id, Arc::clone(&connections));
         connections
+    }
+}
+
+/// The candidates of a snapshot, by port of a Service and by address: each port is looked up
+/// once for all of its endpoints.
+struct KnownCandidates<'a> {
+    mesh: &'a Mesh,
+    node: &'a str,
+    by_port: HashMap<(NamespacedName, u16, bool), HashMap<SocketAddr, Candidate>>,
+}
+
+impl<'a> KnownCandidates<'a> {
+    fn new(mesh: &'a Mesh, node: &'a str) -> Self {
+        Self {
+            mesh,
+            node,
+            by_port: HashMap::new(),
+        }
+    }
+
+    /// Whether the endpoint is still the one that was connected to.
+    fn contain(&mut self, id: &EndpointId, connected: &Candidate) -> bool {
+        let is_ipv4 = id.address.is_ipv4();
+        let key = (id.service.clone(), id.port, is_ipv4);
+        let of_port = self.by_port.entry(key).or_insert_with(|| {
+            let service = self.mesh.service(&id.service);
+            let candidates = service.and_then(|service| {
+                let candidates = self
+                    .mesh
+                    .service_candidates(self.node, service, id.port, is_ipv4);
+                candidates.ok()
+            });
+            let candidates = candidates.into_iter().flatten();
+            candidates.map(|known| (known.address, known)).collect()
+        });
+        of_port
+            .get(&id.address)
+            .is_some_and(|known| known.reaches_same_peer(connected))
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::admission::Admission;
-use crate::stream::Stream;
+use crate::stream::{SendQueue, Stream};
 use crate::sync::lock;
 use crate::telemetry::{CloseReason, ConnectionRecord, CutReason, Progress, ResponseFlag};
 use crate::upstream::UpstreamConnection;
@@ -158,6 +158,16 @@ impl<S: std::fmt::Debug> std::fmt::Debug for RecordedStream<S> {
             .field("stream", &self.stream)
             .field("recorded", &self.recording.is_some())
             .finish()
+    }
+}
+
+impl<S: SendQueue> SendQueue for RecordedStream<S> {
+    fn is_undelivered(&self) -> bool {
+        self.stream.is_undelivered()
+    }
+
+    fn resets_when_unread(&self) -> bool {
+        self.stream.resets_when_unread()
     }
 }
 

@@ -18,7 +18,11 @@ use super::headers::FieldNames;
 use crate::settings::{HeadLimits, Settings};
 
 /// Requests that a client may have under way on one connection of HTTP/2.
-const MOST_STREAMS: u32 = 1000;
+pub(crate) const MOST_STREAMS: usize = 1000;
+/// Frames for streams that nobody knows any more, after which a client is taken for broken: those
+/// of uploads that were refused come late. Each costs an answer, which waits here while the
+/// client doesn't read (RUSTSEC-2024-0003).
+const MOST_STREAM_ERRORS: usize = 16 * 1024;
 
 /// Bytes that a connection of HTTP/2 may have buffered here.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,9 @@ pub(crate) struct Buffers {
     connection_window: u32,
     /// Of one response's body, as long as the client's windows are full.
     send_buffer: usize,
+    /// Requests that were given up before they were looked at (CVE-2023-44487): a client that
+    /// cancels many at once sends them in one piece.
+    given_up: usize,
 }
 
 impl Buffers {
@@ -37,12 +44,14 @@ impl Buffers {
         stream_window: 1024 * 1024,
         connection_window: 4 * 1024 * 1024,
         send_buffer: 256 * 1024,
+        given_up: MOST_STREAMS,
     };
     /// For whoever connects to the pod: strangers fill no memory that all pods share.
     pub(crate) const ANY_CLIENT: Self = Self {
         stream_window: 128 * 1024,
         connection_window: 256 * 1024,
         send_buffer: 32 * 1024,
+        given_up: 200,
     };
 }
 
@@ -165,8 +174,8 @@ where
     }
 }
 
-/// Serves HTTP/2 with prior knowledge; once `draining` is cancelled the connection takes
-/// no further requests (GOAWAY).
+/// Serves HTTP/2 with prior knowledge, `most_streams` requests at the same time; once `draining`
+/// is cancelled the connection takes no further ones (GOAWAY).
 ///
 /// # Errors
 /// When the connection breaks.
@@ -174,6 +183,7 @@ pub(crate) async fn serve_http2<S, H, F>(
     stream: S,
     buffers: Buffers,
     heads: HeadLimits,
+    most_streams: usize,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -184,7 +194,9 @@ where
 {
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
+        .max_concurrent_streams(u32::try_from(most_streams).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(buffers.given_up)
+        .max_local_error_reset_streams(MOST_STREAM_ERRORS)
         .initial_stream_window_size(buffers.stream_window)
         .initial_connection_window_size(buffers.connection_window)
         .max_send_buf_size(buffers.send_buffer)

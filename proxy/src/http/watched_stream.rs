@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::stream::SendQueue;
+
 /// A connection; its token is cancelled when it is dropped. A connection that has changed its
 /// protocol lives on.
 #[derive(Debug)]
@@ -23,6 +25,16 @@ impl WatchedStream {
             stream,
             _ended: ended.drop_guard(),
         }
+    }
+}
+
+impl SendQueue for WatchedStream {
+    fn is_undelivered(&self) -> bool {
+        self.stream.is_undelivered()
+    }
+
+    fn resets_when_unread(&self) -> bool {
+        self.stream.resets_when_unread()
     }
 }
 

@@ -32,8 +32,7 @@ pub(super) async fn follow_changes(pod: Arc<Pod>) {
 /// Connections for requests end when their endpoint does, or when nobody needs them.
 fn drop_unused_http(pod: &Pod) {
     let (node, mesh) = (&pod.node, pod.node.store.snapshot());
-    pod.http_pool
-        .drop_unused(&mesh, &node.name, node.settings.http_idle);
+    pod.http_pool.drop_unused(&mesh, &node.name);
     pod.rate_limits.forget_unused();
 }
 

@@ -116,6 +116,17 @@ impl TunnelStream {
     }
 }
 
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        let Slot::Hbone(slot) = &self.slot;
+        let ReceiverHalf::Hbone(receiver) = &self.receiver.half;
+        let SenderHalf::Hbone(sender) = &self.sender.half;
+        if !receiver.has_ended() || !sender.has_finished() {
+            slot.count_reset();
+        }
+    }
+}
+
 impl TunnelReceiver {
     /// The next bytes as they arrived, at least one; `None` when the peer has finished.
     /// They count against the window until they are given to [`TunnelReceiver::release`].

@@ -14,6 +14,7 @@ mod egress;
 mod http;
 mod inbound_connections;
 mod inbound_http;
+mod long_connections;
 mod policies;
 mod refusals;
 mod sidecar;

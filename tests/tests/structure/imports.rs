@@ -262,7 +262,8 @@ const FOREIGN: &[ForeignRule] = &[
     ForeignRule {
         package: "weft-proxy",
         name: "h2",
-        only_below: &["proxy/src/tunnel"],
+        // The latter reads hyper's errors, among whose causes they are.
+        only_below: &["proxy/src/tunnel", "proxy/src/http/unprocessed"],
         why: "a tunnel is an opaque stream to everybody else",
     },
 ];

@@ -65,6 +65,11 @@ impl ReplayBody {
         !lock(&self.0).lost
     }
 
+    /// No further attempt follows.
+    pub(super) fn keep_no_longer(&self) {
+        lock(&self.0).lost = true;
+    }
+
     /// The body for the next attempt; earlier attempts get no more of it.
     pub(super) fn next_attempt(&self) -> ReplayAttempt {
         let mut state = lock(&self.0);

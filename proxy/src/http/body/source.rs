@@ -32,22 +32,27 @@ pub(crate) enum RequestBodySource {
 }
 
 impl RequestBodySource {
-    /// Decides about an unread body: what is kept of it for retries and mirrors. `sent`
-    /// counts its bytes.
-    pub(crate) fn prepare(&mut self, retried: bool, mirrored: bool, sent: Arc<AtomicU64>) {
+    /// Begins to keep what is read of a body that was unread, within a bound: another attempt
+    /// may follow where a connection has ended just then. `sent` counts its bytes.
+    pub(crate) fn prepare(&mut self, mirrored: bool, sent: Arc<AtomicU64>) {
         let Self::Unread(source) = std::mem::take(self) else {
             return;
         };
         if source.is_end_stream() {
             return;
         }
-        *self = match retried || mirrored {
-            false => Self::Once(Some(RequestBody::Stream { source, sent })),
-            true => {
-                let bound = if retried { REPLAY_BYTES } else { 0 };
-                Self::Replay(ReplayBody::new(source, bound, sent))
-            }
+        let is_too_long = source.size_hint().lower() > REPLAY_BYTES as u64;
+        *self = match is_too_long && !mirrored {
+            true => Self::Once(Some(RequestBody::Stream { source, sent })),
+            false => Self::Replay(ReplayBody::new(source, REPLAY_BYTES, sent)),
         };
+    }
+
+    /// No further attempt follows: nothing is kept of what is still to come.
+    pub(crate) fn keep_no_longer(&self) {
+        if let Self::Replay(body) = self {
+            body.keep_no_longer();
+        }
     }
 
     /// The body for the next attempt, `None` when it is lost.
@@ -85,9 +90,13 @@ impl RequestBodySource {
         }
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
+    /// Whether it could be sent once more after an attempt that begins now.
+    pub(crate) fn is_kept(&self) -> bool {
+        match self {
+            Self::Empty | Self::Unread(_) => true,
+            Self::Once(_) => false,
+            Self::Replay(body) => body.is_whole(),
+        }
     }
 
     /// Reads on for a while, as the request is answered without it: a client of HTTP/2

@@ -1,31 +1,36 @@
-//! The connections of one pod to one endpoint.
+//! The connections to one endpoint, and one of them, or a stream of one, for a request.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use weft_model::mesh::Candidate;
 
+use super::exclusive::{ExclusiveConnection, IdleConnection, keep_alive};
+use super::shared::{SharedConnection, SharedStream};
 use crate::http::body::RequestBody;
 use crate::http::half_close::ClientEnd;
-use crate::http::handshake::{handshake_http1, handshake_http2};
-use crate::http::http1_sender::{Http1Sender, SendError};
+use crate::http::handshake::{StreamLimit, handshake_http1, handshake_http2};
+use crate::http::http1_sender::NoResponse;
 use crate::http::login::Bound;
+use crate::http::observed_stream::ObservedStream;
 use crate::http::recorded_stream::RecordedStream;
+use crate::http::response_error::no_response_flag;
+use crate::http::unprocessed::was_refused;
 use crate::settings::HeadLimits;
-use crate::stream::StreamHealth;
 use crate::sync::lock;
+use crate::telemetry::ResponseFlag;
 use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
 
-/// Requests that we put on one connection of HTTP/2 at once.
-pub(super) const STREAMS_PER_CONNECTION: usize = 100;
 /// Idle connections of HTTP/1 that are kept for one endpoint.
 const IDLE_PER_ENDPOINT: usize = 256;
+
+/// Time after a request in which no server ends its connection for being idle.
+pub(super) const JUST_USED: Duration = Duration::from_millis(500);
 
 /// Why there is no connection for a request.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +46,33 @@ pub(crate) enum LeaseError {
     Closed,
 }
 
+/// How long connections are kept for the next request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongestIdle {
+    /// Of HTTP/1, unless the server has said less.
+    pub(crate) http1: Duration,
+    /// Of HTTP/2, which a server ends with a warning (GOAWAY).
+    pub(crate) http2: Duration,
+}
+
+/// Connections of HTTP/1 that may be used again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reuse {
+    /// All that are kept.
+    Any,
+    /// Those that were used just now: for a request that could not be sent again.
+    JustUsed,
+    /// None: for a request that has met the end of one.
+    None,
+}
+
 /// The connections to one endpoint.
 #[derive(Debug)]
 pub(super) struct EndpointConnections {
     pub(super) candidate: Candidate,
     live: Mutex<Live>,
     /// For HTTP/2: one request dials, the others wait for its result.
-    dialling: Semaphore,
+    dialling: Arc<Semaphore>,
     /// The endpoint exists no more: nothing is given back.
     retired: AtomicBool,
 }
@@ -58,29 +83,153 @@ struct Live {
     shared: Vec<SharedConnection>,
 }
 
-/// A connection of HTTP/1 that waits for a request.
-#[derive(Debug)]
-struct IdleConnection {
-    connection: Http1Connection,
-    since: Instant,
+impl EndpointConnections {
+    /// An endpoint that nobody was connected to yet.
+    pub(super) fn new(candidate: Candidate) -> Self {
+        Self {
+            candidate,
+            live: Mutex::default(),
+            dialling: Arc::new(Semaphore::new(1)),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The connection that belongs to a client's.
+    pub(super) fn bound(self: &Arc<Self>, owner: &BoundConnections) -> Option<Lease> {
+        loop {
+            let mut lease = owner.take(|lease| Arc::ptr_eq(&lease.home, self))?;
+            if let Sender::Http1(connection) = &lease.sender
+                && connection.is_ready()
+            {
+                lease.reused = true;
+                return Some(lease);
+            }
+        }
+    }
+
+    /// A new connection of HTTP/1.
+    pub(super) async fn lease_http1<F>(
+        self: Arc<Self>,
+        heads: HeadLimits,
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
+        let connected = connect(self.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let stream = RecordedStream::of_connection(connected);
+        let (stream, observation) = ObservedStream::new(stream);
+        let sender = handshake_http1(stream, heads).await?;
+        Ok(Lease {
+            sender: Sender::Http1(ExclusiveConnection {
+                sender,
+                health,
+                receiver,
+                observation,
+                keep_alive: None,
+            }),
+            home: self,
+            reused: false,
+            owner: None,
+        })
+    }
+
+    /// The endpoint exists no more: nothing is kept.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        *lock(&self.live) = Live::default();
+    }
+
+    /// The connection that was used last: those behind it may become idle and go.
+    pub(super) async fn idle(self: &Arc<Self>, longest_idle: Duration) -> Option<Lease> {
+        loop {
+            let idle = self.pop_idle(longest_idle)?;
+            if idle.is_alive().await {
+                return Some(Lease {
+                    sender: Sender::Http1(idle.connection),
+                    home: Arc::clone(self),
+                    reused: true,
+                    owner: None,
+                });
+            }
+        }
+    }
+
+    fn pop_idle(&self, longest_idle: Duration) -> Option<IdleConnection> {
+        let mut live = lock(&self.live);
+        while let Some(idle) = live.idle.pop() {
+            if idle.is_usable(longest_idle) {
+                return Some(idle);
+            }
+        }
+        None
+    }
+
+    /// A stream of a connection of HTTP/2 that has one free, or of a new one.
+    pub(super) async fn lease_http2<F>(
+        self: Arc<Self>,
+        heads: HeadLimits,
+        connect: impl FnOnce(Candidate) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<UpstreamConnection, DialError>>,
+    {
+        let turn = Arc::clone(&self.dialling).acquire_owned().await;
+        // Another request may have dialled meanwhile.
+        if let Some(lease) = self.free_stream() {
+            return Ok(lease);
+        }
+        let connected = connect(self.candidate.clone()).await?;
+        let (health, receiver) = (connected.stream.health(), connected.receiver());
+        let stream = RecordedStream::of_connection(connected);
+        let (sender, limit) = handshake_http2(stream, heads).await?;
+        if sender.is_closed() {
+            return Err(LeaseError::Closed);
+        }
+        let shared = SharedConnection::new(sender, limit.clone(), health, receiver);
+        let stream = shared.begin_stream();
+        lock(&self.live).shared.push(shared);
+        wait_for_limit(turn, limit);
+        Ok(Lease {
+            sender: Sender::Http2(stream),
+            home: self,
+            reused: false,
+            owner: None,
+        })
+    }
+
+    /// A stream of a connection of HTTP/2 that has one free.
+    pub(super) fn free_stream(self: &Arc<Self>) -> Option<Lease> {
+        let mut live = lock(&self.live);
+        live.shared.retain(SharedConnection::is_usable);
+        let connection = live.shared.iter().find(|connection| connection.is_free())?;
+        Some(Lease {
+            sender: Sender::Http2(connection.begin_stream()),
+            home: Arc::clone(self),
+            reused: true,
+            owner: None,
+        })
+    }
+
+    /// Drops what was idle for longer, or can't be used any more; how many are left.
+    pub(super) fn drop_unused(&self, longest_idle: LongestIdle) -> usize {
+        let mut live = lock(&self.live);
+        live.idle.retain(|idle| idle.is_usable(longest_idle.http1));
+        live.shared.retain(|connection| {
+            connection.is_usable() && !connection.is_unused(longest_idle.http2)
+        });
+        live.idle.len() + live.shared.len()
+    }
 }
 
-/// A connection of HTTP/1, and what is known of what it runs on.
-#[derive(Debug)]
-struct Http1Connection {
-    sender: Http1Sender,
-    health: StreamHealth,
-    receiver: Option<Arc<dyn RequestReceiver>>,
-}
-
-/// A connection of HTTP/2, which many requests share.
-#[derive(Clone, Debug)]
-struct SharedConnection {
-    sender: http2::SendRequest<RequestBody>,
-    health: StreamHealth,
-    receiver: Option<Arc<dyn RequestReceiver>>,
-    streams: Arc<AtomicUsize>,
-    last_used: Arc<Mutex<Instant>>,
+/// Lets the next request dial when it is known how many more this connection takes, or that it
+/// ended: else each of those that wait would dial one of its own.
+fn wait_for_limit(turn: Result<OwnedSemaphorePermit, AcquireError>, mut limit: StreamLimit) {
+    tokio::spawn(async move {
+        limit.known().await;
+        drop(turn);
+    });
 }
 
 /// A connection, or a stream of one, for one request.
@@ -89,7 +238,7 @@ pub(crate) struct Lease {
     sender: Sender,
     home: Arc<EndpointConnections>,
     /// It was used before: the other end may have closed it just now.
-    reused: bool,
+    pub(super) reused: bool,
     /// The client's connection that it belongs to, where it belongs to one.
     owner: Option<BoundConnections>,
 }
@@ -99,57 +248,40 @@ pub(crate) type BoundConnections = Bound<Lease>;
 
 #[derive(Debug)]
 enum Sender {
-    Http1(Http1Connection),
-    Http2(
-        http2::SendRequest<RequestBody>,
-        Option<Arc<dyn RequestReceiver>>,
-        #[allow(dead_code, reason = "held for its drop")] StreamSlot,
-    ),
+    Http1(ExclusiveConnection),
+    Http2(SharedStream),
 }
 
-/// One request's slot on a connection of HTTP/2; free again when dropped.
+/// How a request failed that a connection was given.
 #[derive(Debug)]
-struct StreamSlot {
-    streams: Arc<AtomicUsize>,
-    last_used: Arc<Mutex<Instant>>,
+pub(crate) enum SendError {
+    /// No part of it was sent; here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// The server certainly did nothing with it: it may be sent again, whatever it asks for
+    /// (RFC 9110 section 9.2.2, RFC 9113 section 8.7).
+    Unprocessed,
+    /// It may have been read.
+    Broken(BrokenConnection),
 }
 
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        *lock(&self.last_used) = Instant::now();
-        self.streams.fetch_sub(1, Ordering::AcqRel);
-    }
+/// How a connection ended on which a request was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct BrokenConnection {
+    /// Why there is no response.
+    pub(crate) flag: ResponseFlag,
+    /// It was used before, and ended without a byte of a response: its end and the request may
+    /// have crossed.
+    pub(crate) was_idle: bool,
+    /// The other end has ended it, and not broken it off.
+    pub(crate) in_order: bool,
 }
 
 impl Lease {
-    /// Whether the connection was used before.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
     /// The receiving pod's inbound side, where this process serves that pod, too.
     pub(crate) fn receiver(&self) -> Option<&Arc<dyn RequestReceiver>> {
         match &self.sender {
             Sender::Http1(connection) => connection.receiver.as_ref(),
-            Sender::Http2(_, receiver, _) => receiver.as_ref(),
-        }
-    }
-
-    /// Sends a request and waits for the head of its response. A server of HTTP/1 sees the end
-    /// of the request's client, where it has one.
-    ///
-    /// # Errors
-    /// When the connection broke; the request comes back when no part of it was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-        client: Option<&ClientEnd>,
-    ) -> Result<Response<Incoming>, SendError> {
-        match &mut self.sender {
-            Sender::Http1(connection) => connection.sender.send(request, client).await,
-            // A stream ends with its request's body. Its reset would end a client's request
-            // that may well wait for its response.
-            Sender::Http2(sender, ..) => Ok(sender.try_send_request(request).await?),
+            Sender::Http2(stream) => stream.receiver.as_ref(),
         }
     }
 
@@ -165,10 +297,62 @@ impl Lease {
         }
     }
 
+    /// Sends a request and waits for the head of its response. A server of HTTP/1 sees the end
+    /// of the request's client, where it has one.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        client: Option<&ClientEnd>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let reused = self.reused;
+        match &mut self.sender {
+            Sender::Http1(connection) => {
+                let before = connection.observation.received();
+                let sent = connection.sender.send(request, client).await;
+                let observation = &connection.observation;
+                match sent {
+                    Ok(response) => {
+                        connection.keep_alive = keep_alive(response.headers());
+                        Ok(response)
+                    }
+                    Err(error) => Err(classify(error, |error| {
+                        let was_idle = reused && observation.received() == before;
+                        match was_idle && observation.ended_unread() {
+                            true => SendError::Unprocessed,
+                            false => SendError::Broken(BrokenConnection {
+                                flag: no_response_flag(error),
+                                was_idle,
+                                in_order: observation.ended_in_order(),
+                            }),
+                        }
+                    })),
+                }
+            }
+            // A stream ends with its request's body. Its reset would end a client's request
+            // that may well wait for its response.
+            Sender::Http2(stream) => {
+                let sent = stream.sender.try_send_request(request).await;
+                sent.map_err(|error| {
+                    classify(error.into(), |error| match was_refused(error) {
+                        true => SendError::Unprocessed,
+                        false => SendError::Broken(BrokenConnection {
+                            flag: no_response_flag(error),
+                            was_idle: false,
+                            in_order: false,
+                        }),
+                    })
+                })
+            }
+        }
+    }
+
     /// Keeps the connection for another request: the response was read to its end.
     pub(crate) fn give_back(mut self) {
         let Sender::Http1(connection) = &self.sender else {
-            return;
+            return self.finish_stream();
         };
         if !connection.sender.end_request() || self.home.retired.load(Ordering::Acquire) {
             return;
@@ -185,152 +369,21 @@ impl Lease {
             live.idle.push(IdleConnection { connection, since });
         }
     }
-}
 
-impl EndpointConnections {
-    /// None yet.
-    pub(super) fn new(candidate: Candidate) -> Self {
-        Self {
-            candidate,
-            live: Mutex::default(),
-            dialling: Semaphore::new(1),
-            retired: AtomicBool::new(false),
+    fn finish_stream(self) {
+        if let Sender::Http2(stream) = self.sender {
+            stream.finish();
         }
-    }
-
-    /// The connection that belongs to a client's.
-    pub(super) fn bound(self: &Arc<Self>, owner: &BoundConnections) -> Option<Lease> {
-        loop {
-            let mut lease = owner.take(|lease| Arc::ptr_eq(&lease.home, self))?;
-            if let Sender::Http1(connection) = &lease.sender
-                && connection.is_usable()
-            {
-                lease.reused = true;
-                return Some(lease);
-            }
-        }
-    }
-
-    pub(super) async fn lease_http1<F>(
-        self: Arc<Self>,
-        heads: HeadLimits,
-        connect: impl FnOnce(Candidate) -> F,
-    ) -> Result<Lease, LeaseError>
-    where
-        F: Future<Output = Result<UpstreamConnection, DialError>>,
-    {
-        let connected = connect(self.candidate.clone()).await?;
-        let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let stream = RecordedStream::of_connection(connected);
-        let sender = handshake_http1(stream, heads).await?;
-        Ok(Lease {
-            sender: Sender::Http1(Http1Connection {
-                sender,
-                health,
-                receiver,
-            }),
-            home: self,
-            reused: false,
-            owner: None,
-        })
-    }
-
-    pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        *lock(&self.live) = Live::default();
-    }
-
-    /// The connection that was used last: those behind it may become idle and go.
-    pub(super) fn idle(self: &Arc<Self>) -> Option<Lease> {
-        let mut live = lock(&self.live);
-        while let Some(IdleConnection { connection, .. }) = live.idle.pop() {
-            if connection.is_usable() {
-                return Some(Lease {
-                    sender: Sender::Http1(connection),
-                    home: Arc::clone(self),
-                    reused: true,
-                    owner: None,
-                });
-            }
-        }
-        None
-    }
-
-    pub(super) async fn lease_http2<F>(
-        self: Arc<Self>,
-        heads: HeadLimits,
-        connect: impl FnOnce(Candidate) -> F,
-    ) -> Result<Lease, LeaseError>
-    where
-        F: Future<Output = Result<UpstreamConnection, DialError>>,
-    {
-        let _turn = self.dialling.acquire().await;
-        // Another request may have dialled meanwhile.
-        if let Some(lease) = self.free_stream(true) {
-            return Ok(lease);
-        }
-        let connected = connect(self.candidate.clone()).await?;
-        let (health, receiver) = (connected.stream.health(), connected.receiver());
-        let sender = handshake_http2(RecordedStream::of_connection(connected), heads).await?;
-        lock(&self.live).shared.push(SharedConnection {
-            sender,
-            health,
-            receiver,
-            streams: Arc::default(),
-            last_used: Arc::new(Mutex::new(Instant::now())),
-        });
-        self.free_stream(false).ok_or(LeaseError::Closed)
-    }
-
-    /// A stream of a connection of HTTP/2 that has one free.
-    pub(super) fn free_stream(self: &Arc<Self>, reused: bool) -> Option<Lease> {
-        let mut live = lock(&self.live);
-        live.shared.retain(SharedConnection::is_usable);
-        let mut free = live.shared.iter().filter(|connection| {
-            connection.streams.load(Ordering::Acquire) < STREAMS_PER_CONNECTION
-        });
-        let connection = free.next()?;
-        connection.streams.fetch_add(1, Ordering::AcqRel);
-        let slot = StreamSlot {
-            streams: Arc::clone(&connection.streams),
-            last_used: Arc::clone(&connection.last_used),
-        };
-        let (sender, receiver) = (connection.sender.clone(), connection.receiver.clone());
-        Some(Lease {
-            sender: Sender::Http2(sender, receiver, slot),
-            home: Arc::clone(self),
-            reused,
-            owner: None,
-        })
-    }
-
-    /// Drops what was idle for longer, or can't be used any more; how many are left.
-    pub(super) fn drop_unused(&self, longest_idle: Duration) -> usize {
-        let mut live = lock(&self.live);
-        live.idle.retain(|IdleConnection { connection, since }| {
-            let usable = !connection.sender.is_closed() && !connection.health.is_draining();
-            usable && since.elapsed() < longest_idle
-        });
-        live.shared
-            .retain(|connection| connection.is_usable() && !connection.is_unused(longest_idle));
-        live.idle.len() + live.shared.len()
     }
 }
 
-impl Http1Connection {
-    /// Whether a request may be sent at once.
-    fn is_usable(&self) -> bool {
-        self.sender.is_ready() && !self.health.is_draining()
-    }
-}
-
-impl SharedConnection {
-    fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && !self.health.is_draining()
-    }
-
-    fn is_unused(&self, longest_idle: Duration) -> bool {
-        let last_used = *lock(&self.last_used);
-        self.streams.load(Ordering::Acquire) == 0 && last_used.elapsed() >= longest_idle
+fn classify(no_response: NoResponse, sent: impl FnOnce(&hyper::Error) -> SendError) -> SendError {
+    let NoResponse { error, unsent } = no_response;
+    match unsent {
+        Some(unsent) => SendError::Unsent(Box::new(unsent)),
+        None => {
+            tracing::debug!(%error, "no response");
+            sent(&error)
+        }
     }
 }

@@ -1,23 +1,32 @@
 use std::net::SocketAddr;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use weft_model::mesh::{Change, Transport};
 use weft_model::workload::{Enrolment, Workload, WorkloadUid};
 use weft_testing::fixtures::{self, PORT, named};
-use weft_testing::tcp::{closed_port, listen};
+use weft_testing::tcp::{closed_port, listen, serve};
 use weft_testing::wait::{in_time, wait_until};
 use weft_testing::web::{WebServer, text};
 
-use http::Request;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use super::endpoint::STREAMS_PER_CONNECTION;
+use super::shared::{RESETS_PER_CONNECTION, STREAMS_PER_CONNECTION};
 use super::*;
 use crate::http::body::RequestBody;
 use crate::stream::Stream;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: LongestIdle = LongestIdle {
+    http1: Duration::from_secs(60),
+    http2: Duration::from_secs(60),
+};
 
 /// A web server, its pool of connections, and how often one was dialled.
 struct Bed {
@@ -30,10 +39,15 @@ struct Bed {
 impl Bed {
     async fn new() -> Self {
         let server = WebServer::start(listen().await, text("ok"));
+        Self::of(server.address)
+    }
+
+    /// A pool for that server.
+    fn of(address: SocketAddr) -> Self {
         Self {
-            pool: HttpPool::new(HeadLimits::default()),
+            pool: HttpPool::new(LONG, HeadLimits::default()),
             service: named("web"),
-            address: server.address,
+            address,
             dials: AtomicUsize::new(0),
         }
     }
@@ -50,7 +64,7 @@ impl Bed {
             candidate,
             http2,
         };
-        if let Some(lease) = self.pool.reuse(target) {
+        if let Some(lease) = self.pool.reuse(target, Reuse::Any).await {
             return Ok(lease);
         }
         let connect = |candidate: Candidate| async move {
@@ -90,7 +104,7 @@ async fn ask(lease: &mut Lease) {
     let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = "http://web/".parse().unwrap();
     let response = in_time(lease.send(request, None)).await;
-    let response = response.unwrap_or_else(|error| panic!("{}", error.error));
+    let response = response.unwrap_or_else(|error| panic!("{error:?}"));
     let body = in_time(response.into_body().collect()).await.unwrap();
     assert_eq!(body.to_bytes(), "ok");
 }
@@ -114,15 +128,15 @@ async fn a_connection_that_is_given_back_serves_the_next_request() {
     let bed = Bed::new().await;
     let candidate = bed.candidate();
     let mut first = bed.lease(&candidate, false).await.unwrap();
-    assert!(!first.is_reused());
+    assert!(!first.reused);
     ask(&mut first).await;
     first.give_back();
     let mut second = bed.lease(&candidate, false).await.unwrap();
-    assert!(second.is_reused());
+    assert!(second.reused);
     ask(&mut second).await;
     // Dropped instead of given back: its answer may be unread.
     drop(second);
-    assert!(!bed.lease(&candidate, false).await.unwrap().is_reused());
+    assert!(!bed.lease(&candidate, false).await.unwrap().reused);
     assert_eq!(bed.dials(), 2);
 }
 
@@ -183,10 +197,10 @@ async fn a_successor_on_the_same_address_gets_connections_of_its_own() {
         ask(&mut lease).await;
         lease.give_back();
         let mut lease = bed.lease(&new, http2).await.unwrap();
-        assert!(!lease.is_reused(), "HTTP/2: {http2}");
+        assert!(!lease.reused, "HTTP/2: {http2}");
         ask(&mut lease).await;
         lease.give_back();
-        assert!(bed.lease(&new, http2).await.unwrap().is_reused());
+        assert!(bed.lease(&new, http2).await.unwrap().reused);
     }
 }
 
@@ -200,31 +214,46 @@ async fn a_label_that_changed_closes_nothing() {
         .unwrap();
     ask(&mut lease).await;
     lease.give_back();
-    bed.pool
-        .drop_unused(&bed.mesh(Some(&after)), "node-1", LONG);
+    bed.pool.drop_unused(&bed.mesh(Some(&after)), "node-1");
     let after = plaintext_to(&after, bed.address);
-    assert!(bed.lease(&after, false).await.unwrap().is_reused());
+    assert!(bed.lease(&after, false).await.unwrap().reused);
 }
 
 #[tokio::test]
-async fn what_was_idle_for_long_or_leads_nowhere_any_more_is_dropped() {
+async fn what_was_idle_for_too_long_is_not_used() {
+    for http2 in [false, true] {
+        let mut bed = Bed::new().await;
+        bed.pool.longest_idle = LongestIdle {
+            http1: Duration::ZERO,
+            http2: Duration::ZERO,
+        };
+        let candidate = bed.candidate();
+        for _ in 0..2 {
+            let mut lease = bed.lease(&candidate, http2).await.unwrap();
+            assert!(!lease.reused, "HTTP/2: {http2}");
+            ask(&mut lease).await;
+            lease.give_back();
+            bed.pool.drop_unused(&bed.mesh(None), "node-1");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_leads_nowhere_any_more_is_dropped() {
     for http2 in [false, true] {
         let bed = Bed::new().await;
         let candidate = bed.candidate();
         let used = || async {
             let mut lease = bed.lease(&candidate, http2).await.unwrap();
             ask(&mut lease).await;
-            let was_reused = lease.is_reused();
+            let was_reused = lease.reused;
             lease.give_back();
             was_reused
         };
         assert!(!used().await);
-        bed.pool.drop_unused(&bed.mesh(None), "node-1", LONG);
+        bed.pool.drop_unused(&bed.mesh(None), "node-1");
         assert!(used().await, "an endpoint's connections stay");
-        bed.pool
-            .drop_unused(&bed.mesh(None), "node-1", Duration::ZERO);
-        assert!(!used().await, "idle for too long");
-        bed.pool.drop_unused(&Mesh::default(), "node-1", LONG);
+        bed.pool.drop_unused(&Mesh::default(), "node-1");
         assert!(!used().await, "its endpoint is gone");
         bed.pool.close();
         assert!(!used().await, "the pool was closed");
@@ -236,11 +265,11 @@ async fn nothing_is_given_back_to_an_endpoint_that_is_gone() {
     let bed = Bed::new().await;
     let candidate = bed.candidate();
     let mut lease = bed.lease(&candidate, false).await.unwrap();
-    bed.pool.drop_unused(&Mesh::default(), "node-1", LONG);
+    bed.pool.drop_unused(&Mesh::default(), "node-1");
     // The request that is under way goes on.
     ask(&mut lease).await;
     lease.give_back();
-    assert!(!bed.lease(&candidate, false).await.unwrap().is_reused());
+    assert!(!bed.lease(&candidate, false).await.unwrap().reused);
 }
 
 #[tokio::test]
@@ -258,12 +287,138 @@ async fn a_connection_that_the_server_has_closed_is_not_used() {
         candidate: &candidate,
         http2: false,
     };
-    wait_until("it is noticed", || match bed.pool.reuse(target) {
-        Some(lease) => {
+    let reused = async || bed.pool.reuse(target, Reuse::Any).await;
+    in_time(async {
+        while let Some(lease) = reused().await {
             lease.give_back();
-            false
         }
-        None => true,
     })
     .await;
+}
+
+/// A server of HTTP/2 that takes so many requests at once; it answers when it is let.
+async fn http2_server(most_streams: u32, answer: Arc<Semaphore>) -> SocketAddr {
+    serve(listen().await, move |stream| {
+        let answer = Arc::clone(&answer);
+        let service = service_fn(move |_: Request<Incoming>| {
+            let answer = Arc::clone(&answer);
+            async move {
+                answer.acquire().await.unwrap().forget();
+                let body = http_body_util::Full::new(bytes::Bytes::from("ok"));
+                Ok::<_, hyper::Error>(Response::new(body))
+            }
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.max_concurrent_streams(most_streams);
+        builder.max_pending_accept_reset_streams(1000);
+        async move {
+            // Its end is the client's business.
+            let _ = builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn no_more_requests_are_put_on_a_connection_than_its_server_takes_at_once() {
+    let answers = Arc::new(Semaphore::new(0));
+    let bed = Bed::of(http2_server(1, Arc::clone(&answers)).await);
+    let candidate = bed.candidate();
+    let requests = futures_all((0..50).map(|_| async {
+        let mut lease = bed.lease(&candidate, true).await.unwrap();
+        ask(&mut lease).await;
+        lease
+    }));
+    let all_wait = async {
+        // Nobody is answered before all have arrived.
+        wait_until("each has a connection", || bed.dials() == 50).await;
+        answers.add_permits(50);
+    };
+    let (leases, ()) = tokio::join!(requests, all_wait);
+    assert_eq!(bed.dials(), 50);
+    leases.into_iter().for_each(Lease::give_back);
+    answers.add_permits(1);
+    ask(&mut bed.lease(&candidate, true).await.unwrap()).await;
+    assert_eq!(bed.dials(), 50, "they are used again");
+}
+
+/// Waits for all of these.
+async fn futures_all<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut done = true;
+        for (future, output) in &mut all {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(ready) => *output = Some(ready),
+                    Poll::Pending => done = false,
+                }
+            }
+        }
+        if done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[tokio::test]
+async fn requests_that_are_given_up_cost_those_of_others_nothing() {
+    let answers = Arc::new(Semaphore::new(0));
+    let bed = Bed::of(http2_server(1000, Arc::clone(&answers)).await);
+    let candidate = bed.candidate();
+    let sentinel = async {
+        ask(&mut bed.lease(&candidate, true).await.unwrap()).await;
+    };
+    let given_up = async {
+        for _ in 0..100 {
+            let round = futures_all((0..50).map(|_| async {
+                let mut lease = bed.lease(&candidate, true).await.unwrap();
+                let mut asked = Box::pin(ask(&mut lease));
+                std::future::poll_fn(|context| {
+                    let _ = asked.as_mut().poll(context);
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            }));
+            round.await;
+        }
+        answers.add_permits(1000);
+    };
+    tokio::join!(sentinel, given_up);
+    let connections = 5000 / RESETS_PER_CONNECTION + 2;
+    assert!(bed.dials() <= connections, "{}", bed.dials());
+    assert!(bed.dials() > 1, "a connection takes no more after many");
+}
+
+#[tokio::test]
+async fn a_change_of_the_mesh_looks_each_port_up_once() {
+    let bed = Bed::new().await;
+    let mut mesh = Mesh::default();
+    mesh.apply(Change::Service(fixtures::service(
+        "web",
+        [10, 96, 0, 1],
+        "",
+    )));
+    for host in 1..=200 {
+        let address = std::net::Ipv4Addr::new(10, 0, 0, host);
+        mesh.apply(Change::Endpoint(fixtures::endpoint(
+            "web", address, 80, None,
+        )));
+        let candidate = Candidate::outside_mesh((address, 80).into());
+        bed.pool.connections_to(PoolTarget {
+            service: &bed.service,
+            port: PORT,
+            candidate: &candidate,
+            http2: false,
+        });
+    }
+    let mut known = KnownCandidates::new(&mesh, "node-1");
+    let endpoints = lock(&bed.pool.endpoints);
+    assert_eq!(endpoints.len(), 200);
+    for (id, connections) in endpoints.iter() {
+        assert!(known.contain(id, &connections.candidate));
+    }
+    assert_eq!(known.by_port.len(), 1);
 }

@@ -41,6 +41,7 @@ async fn taken_unread(buffers: Buffers) -> usize {
         server,
         buffers,
         HeadLimits::default(),
+        MOST_STREAMS,
         never,
         handle,
     ));

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -12,12 +13,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::body::RequestBody;
+use crate::http::body::{RequestBody, RequestBodySource};
 use crate::http::half_close::ClientEnd;
-use crate::http::handshake::{handshake_http1, handshake_http2};
-use crate::http::http1_sender::{Http1Sender, SendError};
+use crate::http::handshake::{StreamLimit, handshake_http1, handshake_http2};
+use crate::http::http1_sender::{Http1Sender, NoResponse};
+use crate::http::observed_stream::{Observation, ObservedStream};
 use crate::http::response_error::no_response_flag;
 use crate::http::version::HttpVersion;
+use crate::http::was_sent_away;
 use crate::http::watched_stream::WatchedStream;
 use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
@@ -27,8 +30,8 @@ use crate::settings::HeadLimits;
 use crate::sync::lock;
 use crate::telemetry::ResponseFlag;
 
-/// Attempts to send a request of which nothing was sent yet: the application may close a
-/// connection at any moment.
+/// Attempts to send a request that was not read yet: the application may close a connection at
+/// any moment.
 const ATTEMPTS: usize = 2;
 
 /// Why the application did not respond.
@@ -76,8 +79,36 @@ pub(super) struct ApplicationConnection {
 
 #[derive(Debug)]
 enum Sender {
-    Http1(Http1Sender),
-    Http2(http2::SendRequest<RequestBody>),
+    Http1(ObservedSender),
+    Http2(http2::SendRequest<RequestBody>, StreamLimit),
+}
+
+/// A connection of HTTP/1 to the application.
+#[derive(Debug)]
+struct ObservedSender {
+    requests: Http1Sender,
+    observation: Arc<Observation>,
+    /// It has answered before: its end and the next request may cross.
+    has_answered: bool,
+}
+
+impl ObservedSender {
+    /// Sends a request and waits for the head of its response; the application sees the end of
+    /// the client.
+    ///
+    /// # Errors
+    /// When the connection broke, and whether the application certainly did nothing with it.
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        client: &ClientEnd,
+    ) -> Result<Response<Incoming>, (NoResponse, bool)> {
+        let before = self.observation.received();
+        let sent = self.requests.send(request, Some(client)).await;
+        let was_idle = self.has_answered && self.observation.received() == before;
+        self.has_answered = true;
+        sent.map_err(|error| (error, was_idle && self.observation.ended_unread()))
+    }
 }
 
 impl ApplicationConnection {
@@ -111,23 +142,43 @@ impl ApplicationConnection {
         self.ended.cancelled().await;
     }
 
+    /// Requests of HTTP/2 that the application takes at the same time, once it has said so: a
+    /// client that knows puts no more on the connection than run at once.
+    pub(super) async fn stream_limit(&self) -> usize {
+        let limit = match &*lock(&self.sender) {
+            Some(Sender::Http2(_, limit)) => Some(limit.clone()),
+            Some(Sender::Http1(_)) | None => None,
+        };
+        match limit {
+            Some(mut limit) => limit.known().await,
+            None => 1,
+        }
+    }
+
     /// Sends a request and waits for the head of its response.
     ///
     /// # Errors
     /// When the application takes no connection, or breaks it off.
     pub(super) async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        head: Parts,
+        body: &mut RequestBodySource,
     ) -> Result<Response<Incoming>, ApplicationError> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             let mut sender = self.ready_sender().await?;
+            let attempt = body.next_attempt().unwrap_or(RequestBody::Empty);
+            let request = Request::from_parts(head.clone(), attempt);
             let sent = match &mut sender {
-                Sender::Http1(sender) => sender.send(request, Some(&self.client_end)).await,
-                Sender::Http2(sender) => {
+                Sender::Http1(sender) => sender.send(request, &self.client_end).await,
+                Sender::Http2(sender, _) => {
                     let sent = sender.try_send_request(request).await;
-                    sent.map_err(SendError::from)
+                    sent.map_err(|error| {
+                        // What is refused by itself is for the client to send again.
+                        let sent_away = was_sent_away(error.error());
+                        (error.into(), sent_away)
+                    })
                 }
             };
             match sent {
@@ -137,8 +188,9 @@ impl ApplicationConnection {
                     }
                     return Ok(response);
                 }
-                Err(SendError { error, unsent }) => match unsent {
-                    Some(unsent) if left > 0 => request = unsent,
+                Err((NoResponse { error, unsent }, is_unprocessed)) => match unsent {
+                    Some(unsent) if left > 0 => body.put_back(unsent.into_body()),
+                    None if is_unprocessed && left > 0 && body.is_whole() => {}
                     _ if self.client_end.has_ended() => {
                         return Err(ApplicationError::ClientLeft(error));
                     }
@@ -162,8 +214,8 @@ impl ApplicationConnection {
         // The client's connection ends with the request that came meanwhile.
         let application = WatchedStream::new(application, CancellationToken::new());
         let sender = Sender::begin(self.version, application, self.pod.node.settings.heads).await?;
-        if let Sender::Http2(sender) = &sender {
-            *lock(&self.sender) = Some(Sender::Http2(sender.clone()));
+        if let Sender::Http2(sender, limit) = &sender {
+            *lock(&self.sender) = Some(Sender::Http2(sender.clone(), limit.clone()));
         }
         Ok(sender)
     }
@@ -173,15 +225,15 @@ impl ApplicationConnection {
             let mut kept = lock(&self.sender);
             match kept.take()? {
                 Sender::Http1(sender) => Sender::Http1(sender),
-                Sender::Http2(sender) => {
-                    *kept = Some(Sender::Http2(sender.clone()));
-                    Sender::Http2(sender)
+                Sender::Http2(sender, limit) => {
+                    *kept = Some(Sender::Http2(sender.clone(), limit.clone()));
+                    Sender::Http2(sender, limit)
                 }
             }
         };
         let ready = match &mut sender {
-            Sender::Http1(sender) => sender.ready().await,
-            Sender::Http2(sender) => sender.ready().await,
+            Sender::Http1(sender) => sender.requests.ready().await,
+            Sender::Http2(sender, _) => sender.ready().await,
         };
         ready.ok().map(|()| sender)
     }
@@ -194,8 +246,18 @@ impl Sender {
         heads: HeadLimits,
     ) -> Result<Self, hyper::Error> {
         Ok(match version {
-            HttpVersion::Http1 => Self::Http1(handshake_http1(application, heads).await?),
-            HttpVersion::Http2 => Self::Http2(handshake_http2(application, heads).await?),
+            HttpVersion::Http1 => {
+                let (application, observation) = ObservedStream::new(application);
+                Self::Http1(ObservedSender {
+                    requests: handshake_http1(application, heads).await?,
+                    observation,
+                    has_answered: false,
+                })
+            }
+            HttpVersion::Http2 => {
+                let (sender, limit) = handshake_http2(application, heads).await?;
+                Self::Http2(sender, limit)
+            }
         })
     }
 }

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::application::{ApplicationConnection, ApplicationError};
 use super::requests::InboundRequests;
-use crate::http::body::{Completion, RequestBody, ResponseBody};
+use crate::http::body::{Completion, RequestBodySource, ResponseBody};
 use crate::http::local_reply::LocalReply;
 use crate::http::request_info::RequestInfo;
 use crate::http::returning::to_client;
@@ -80,20 +80,28 @@ async fn forward(
         .wants_protocol_change()
         .then(|| hyper::upgrade::on(&mut request));
     let sent = record.request_bytes();
-    let mut request = request.map(|body| RequestBody::stream(body, sent));
-    strip_hop_by_hop(request.headers_mut());
+    let (mut request, body) = request.into_parts();
+    strip_hop_by_hop(&mut request.headers);
     if let Some(protocol) = &info.upgrade {
-        restore_upgrade(request.headers_mut(), protocol);
+        restore_upgrade(&mut request.headers, protocol);
     }
-    let mut response = match application.send(request).await {
+    let mut body = RequestBodySource::Unread(body);
+    body.prepare(false, sent);
+    let mut response = match application.send(request, &mut body).await {
         Ok(response) => response,
         Err(error) => return fail(&info, record, error),
     };
+    body.keep_no_longer();
     record.response_started(response.status(), response.headers());
     let upgraded = info.protocol_changes_with(response.status());
     let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
     let (mut head, source) = response.into_parts();
+    // The client's connection has one of the application's to itself, and may wait as long.
+    let keep_alive = head.headers.remove("keep-alive").filter(|_| !info.http2);
     strip_hop_by_hop(&mut head.headers);
+    if let Some(keep_alive) = keep_alive {
+        head.headers.insert("keep-alive", keep_alive);
+    }
     let completion = Completion {
         client: Some(application.client_end.clone()),
         ..Completion::default()

@@ -10,8 +10,10 @@ use super::exchange::exchange;
 use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
-use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, Http1Options, ServeError, serve_http1, serve_http2};
+use crate::http::recorded_stream::{RecordHandle, RecordedStream};
+use crate::http::server::{
+    Buffers, Http1Options, MOST_STREAMS, ServeError, serve_http1, serve_http2,
+};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
@@ -56,7 +58,9 @@ pub(in crate::inbound) async fn serve(
         let served = match version {
             HttpVersion::Http1 => serve_http1(stream, options, drained, handle).await,
             HttpVersion::Http2 => {
-                serve_http2(stream, Buffers::ANY_CLIENT, options.heads, drained, handle).await
+                let most_streams = application.stream_limit().await.clamp(1, MOST_STREAMS);
+                let (buffers, heads) = (Buffers::ANY_CLIENT, options.heads);
+                serve_http2(stream, buffers, heads, most_streams, drained, handle).await
             }
         };
         // Another protocol is as much a connection of the pod's as HTTP is.
@@ -80,6 +84,10 @@ pub(in crate::inbound) async fn serve(
             return record.cut_off(reason);
         }
     };
+    record_end(served, &record);
+}
+
+fn record_end(served: Result<(), ServeError>, record: &RecordHandle) {
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => record.fail(ResponseFlag::from(refusal), &refusal),

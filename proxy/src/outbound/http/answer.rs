@@ -118,7 +118,7 @@ impl Exchange {
         policies.inject_faults().await?;
         let rule = route.rule.as_ref().map(|rule| &rule.rule);
         let attempts = AttemptPolicy::decide(self.record.began(), rule, &policies);
-        self.prepare_body(body, &attempts, [route.filters(), backend_filters]);
+        self.prepare_body(body, [route.filters(), backend_filters]);
         self.send_mirrors(route, backend_filters, &outgoing, body);
         let about = self.connection.info(&self.mesh, None, &destination.service);
         self.record.set_info(about);
@@ -129,6 +129,7 @@ impl Exchange {
             attempts: &attempts,
         };
         let forwarded = forward(self, &request, body, permits).await?;
+        body.keep_no_longer();
         Ok(Answered {
             forwarded,
             backend_filters,
@@ -138,12 +139,7 @@ impl Exchange {
     }
 
     /// Keeps of the body what another attempt or a copy may need.
-    fn prepare_body(
-        &self,
-        body: &mut RequestBodySource,
-        attempts: &AttemptPolicy<'_>,
-        filters: [&[Filter]; 2],
-    ) {
+    fn prepare_body(&self, body: &mut RequestBodySource, filters: [&[Filter]; 2]) {
         if self.info.connect {
             // What follows the head belongs to the tunnel.
             *body = RequestBodySource::Empty;
@@ -154,11 +150,7 @@ impl Exchange {
             .flat_map(filter::mirrors)
             .next()
             .is_some();
-        body.prepare(
-            attempts.retry.is_some(),
-            mirrored,
-            self.record.request_bytes(),
-        );
+        body.prepare(mirrored, self.record.request_bytes());
     }
 
     fn send_mirrors(

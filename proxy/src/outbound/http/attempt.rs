@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use http::Response;
 use hyper::body::{Body, Incoming};
-use weft_model::mesh::Candidate;
+use weft_model::detect::protocol::DeclaredProtocol;
+use weft_model::mesh::{Candidate, Transport};
 
 use super::exchange::Exchange;
 use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::RequestBodySource;
 use crate::http::half_close::ClientEnd;
-use crate::http::http1_sender::SendError;
-use crate::http::pool::{Lease, PoolTarget};
-use crate::http::response_error::no_response_flag;
+use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 
 /// A response that began.
@@ -49,10 +48,10 @@ pub(super) async fn attempt(
     request: &PlannedRequest<'_>,
     candidate: &Candidate,
     body: &mut RequestBodySource,
+    reuse: Reuse,
 ) -> Result<Attempted, AttemptError> {
-    let mut lease = lease(exchange, request, candidate).await?;
-    let reused = lease.is_reused();
-    let lost = || AttemptError::Reset { reused: false };
+    let mut lease = lease(exchange, request, candidate, reuse).await?;
+    let lost = || AttemptError::Reset { was_idle: false };
     let attempt_body = body.next_attempt().ok_or_else(lost)?;
     let http2 = request.destination.http2;
     let message = request
@@ -71,32 +70,53 @@ pub(super) async fn attempt(
                 receiving,
             })
         }
-        Err(SendError { error, unsent }) => match unsent {
-            Some(unsent) => {
-                if let Some(record) = receiving {
-                    record.discard();
-                }
-                body.put_back(unsent.into_body());
-                Err(AttemptError::Unsent)
+        Err(SendError::Unsent(unsent)) => {
+            if let Some(record) = receiving {
+                record.discard();
             }
-            None => {
-                tracing::debug!(%error, to = %candidate.address, "no response");
-                let client_left = exchange.client_end().is_some_and(ClientEnd::has_ended);
-                let flag = match client_left {
-                    true => ResponseFlag::DownstreamReset,
-                    false => no_response_flag(&error),
-                };
-                if let Some(record) = &mut receiving {
-                    record.fail(flag);
-                }
-                Err(match flag {
-                    ResponseFlag::DownstreamReset => AttemptError::ClientLeft,
-                    ResponseFlag::UpstreamReset => AttemptError::Reset { reused },
-                    flag => AttemptError::BadResponse(flag),
-                })
+            body.put_back(unsent.into_body());
+            Err(AttemptError::Unsent)
+        }
+        Err(SendError::Unprocessed) => {
+            if let Some(record) = &mut receiving {
+                record.fail(ResponseFlag::UpstreamReset);
             }
-        },
+            Err(AttemptError::Unprocessed)
+        }
+        Err(SendError::Broken(broken)) => {
+            let client_left = exchange.client_end().is_some_and(ClientEnd::has_ended);
+            let flag = match client_left {
+                true => ResponseFlag::DownstreamReset,
+                false => broken.flag,
+            };
+            if let Some(record) = &mut receiving {
+                record.fail(flag);
+            }
+            Err(match flag {
+                ResponseFlag::DownstreamReset => AttemptError::ClientLeft,
+                ResponseFlag::UpstreamReset if is_unprocessed(exchange, candidate, broken) => {
+                    AttemptError::Unprocessed
+                }
+                ResponseFlag::UpstreamReset => AttemptError::Reset {
+                    was_idle: broken.was_idle,
+                },
+                flag => AttemptError::BadResponse(flag),
+            })
+        }
     }
+}
+
+/// Whether the end of a connection says that the request on it was not read: a peer's proxy
+/// that looks at requests ends a tunnel in order between two of them only, and breaks it off
+/// with one that the application may have read.
+fn is_unprocessed(exchange: &Exchange, candidate: &Candidate, broken: BrokenConnection) -> bool {
+    let Transport::Tunnel { workload, .. } = &candidate.transport else {
+        return false;
+    };
+    let port = candidate.address.port();
+    let declared = exchange.mesh.declared_protocol(&workload.uid, port);
+    let is_looked_at = matches!(declared, DeclaredProtocol::Http | DeclaredProtocol::Http2);
+    broken.was_idle && broken.in_order && is_looked_at
 }
 
 /// An idle connection to the endpoint, or a new one.
@@ -104,6 +124,7 @@ async fn lease(
     exchange: &Exchange,
     request: &PlannedRequest<'_>,
     candidate: &Candidate,
+    reuse: Reuse,
 ) -> Result<Lease, AttemptError> {
     let connection = &exchange.connection;
     let (pod, client) = (&connection.pod, connection.client);
@@ -117,7 +138,7 @@ async fn lease(
     if let Some(lease) = own.find_map(|bound| pod.http_pool.reuse_bound(target, bound)) {
         return Ok(lease);
     }
-    if let Some(lease) = pod.http_pool.reuse(target) {
+    if let Some(lease) = pod.http_pool.reuse(target, reuse).await {
         return Ok(lease);
     }
     let pending = request.policies.endpoints().admit_pending();

@@ -78,7 +78,12 @@ pub(super) async fn forward(
         let began = Instant::now();
         let deadline = request.attempts.attempt_deadline(began);
         let at_endpoint = policies.endpoints().begin_attempt(candidate.address, began);
-        let result = within(deadline, pin!(attempt(exchange, request, candidate, body))).await;
+        let reuse = budget.reuse(body.is_kept());
+        let result = within(
+            deadline,
+            pin!(attempt(exchange, request, candidate, body, reuse)),
+        )
+        .await;
         let decision = match result {
             Ok(attempted) if is_final(&attempted, request.attempts.retry, &budget, body) => {
                 let (candidate, grpc) = (candidate.clone(), exchange.info.grpc);
@@ -104,7 +109,7 @@ pub(super) async fn forward(
                     at_endpoint.record_result(false, Instant::now());
                 }
                 tracing::debug!(?error, to = %candidate.address, "an attempt failed");
-                budget.after(&error, &request.outgoing.method, !body.is_empty())
+                budget.after(&error, &request.outgoing.method, body.is_whole())
             }
         };
         drop(at_endpoint);

@@ -7,7 +7,7 @@ use weft_model::route::{Retry, Rule, Timeouts};
 
 use super::policy::RequestPolicies;
 use crate::http::local_reply::LocalReply;
-use crate::http::pool::LeaseError;
+use crate::http::pool::{LeaseError, Reuse};
 use crate::telemetry::ResponseFlag;
 use crate::traffic::PolicyRefusal;
 use crate::upstream::ErrorSource;
@@ -67,10 +67,12 @@ pub(super) enum AttemptError {
     Connect(LeaseError),
     /// The pooled connection was closed before anything was sent.
     Unsent,
+    /// The server certainly did nothing with the request, though something of it was sent.
+    Unprocessed,
     /// The connection broke after something was sent.
     Reset {
-        /// It was used before.
-        reused: bool,
+        /// It was used before, and broke without a byte of a response.
+        was_idle: bool,
     },
     /// The head of the response can't be read, for that reason.
     BadResponse(ResponseFlag),
@@ -91,10 +93,12 @@ impl AttemptError {
             | Self::BadResponse(_)
             | Self::Timeout => ErrorSource::Upstream,
             // A connection that waited may be closed by either end at any moment.
-            Self::Reset { reused: false } => ErrorSource::Upstream,
-            Self::Reset { reused: true } | Self::Unsent | Self::Refused(_) | Self::ClientLeft => {
-                ErrorSource::Local
-            }
+            Self::Reset { was_idle: false } => ErrorSource::Upstream,
+            Self::Reset { was_idle: true }
+            | Self::Unsent
+            | Self::Unprocessed
+            | Self::Refused(_)
+            | Self::ClientLeft => ErrorSource::Local,
         }
     }
 }
@@ -131,12 +135,23 @@ impl AttemptBudget {
         }
     }
 
-    /// Decides what follows a failed attempt of a request with that method.
+    /// The connections that the next attempt may use again; `is_kept` says that the request's
+    /// body could be sent once more after it.
+    pub(super) fn reuse(&self, is_kept: bool) -> Reuse {
+        match (self.stale < STALE_CONNECTIONS, is_kept) {
+            (true, _) => Reuse::None,
+            (false, true) => Reuse::Any,
+            (false, false) => Reuse::JustUsed,
+        }
+    }
+
+    /// Decides what follows a failed attempt of a request with that method; `is_whole` says
+    /// that its body could be sent once more.
     pub(super) fn after(
         &mut self,
         error: &AttemptError,
         method: &Method,
-        has_body: bool,
+        is_whole: bool,
     ) -> RetryDecision {
         match error {
             AttemptError::Connect(error) => {
@@ -150,17 +165,23 @@ impl AttemptBudget {
                 self.stale -= 1;
                 RetryDecision::AtOnce
             }
-            // The other end closed an idle connection just as the request was sent; what
-            // doesn't change anything may be sent again (RFC 9110 section 9.2.2).
-            AttemptError::Reset { reused: true }
-                if self.stale > 0 && method.is_safe() && !has_body =>
+            AttemptError::Unprocessed if self.stale > 0 && is_whole => {
+                self.stale -= 1;
+                RetryDecision::AtOnce
+            }
+            // The other end may have closed an idle connection just as the request was sent;
+            // what is the same however often it is done may be sent again (RFC 9110 section
+            // 9.2.2).
+            AttemptError::Reset { was_idle: true }
+                if self.stale > 0 && is_whole && method.is_idempotent() =>
             {
                 self.stale -= 1;
                 RetryDecision::AtOnce
             }
-            AttemptError::Unsent | AttemptError::Reset { .. } | AttemptError::ClientLeft => {
-                RetryDecision::IfAllowed(LocalReply::UpstreamReset)
-            }
+            AttemptError::Unsent
+            | AttemptError::Unprocessed
+            | AttemptError::Reset { .. }
+            | AttemptError::ClientLeft => RetryDecision::IfAllowed(LocalReply::UpstreamReset),
             AttemptError::BadResponse(flag) => {
                 RetryDecision::IfAllowed(LocalReply::BadResponse(*flag))
             }
@@ -232,21 +253,33 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_nothing_is_sent_again_unasked() {
-        let reset = |reused| AttemptError::Reset { reused };
-        for (error, method, has_body, at_once) in [
-            (reset(true), Method::GET, false, true),
-            (reset(true), Method::GET, true, false),
-            (reset(true), Method::POST, false, false),
-            (reset(false), Method::GET, false, false),
+    fn only_what_may_be_done_twice_or_was_not_done_is_sent_again_unasked() {
+        let reset = |was_idle| AttemptError::Reset { was_idle };
+        for (error, method, is_whole, at_once) in [
+            (reset(true), Method::GET, true, true),
+            (reset(true), Method::PUT, true, true),
+            (reset(true), Method::PUT, false, false),
+            (reset(true), Method::POST, true, false),
+            (reset(false), Method::GET, true, false),
+            (AttemptError::Unprocessed, Method::POST, true, true),
+            (AttemptError::Unprocessed, Method::POST, false, false),
         ] {
-            let decision = AttemptBudget::new(None, 3).after(&error, &method, has_body);
+            let decision = AttemptBudget::new(None, 3).after(&error, &method, is_whole);
             assert_eq!(
                 decision == RetryDecision::AtOnce,
                 at_once,
                 "{error:?} {method}"
             );
         }
+    }
+
+    #[test]
+    fn a_request_meets_the_end_of_an_idle_connection_once() {
+        let mut budget = AttemptBudget::new(None, 3);
+        assert_eq!(budget.reuse(true), Reuse::Any);
+        assert_eq!(budget.reuse(false), Reuse::JustUsed);
+        budget.after(&AttemptError::Unprocessed, &Method::POST, true);
+        assert_eq!(budget.reuse(true), Reuse::None);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use super::connection::ClientConnection;
 use crate::detect::PrefixedStream;
 use crate::http::FieldNames;
 use crate::http::recorded_stream::RecordedStream;
-use crate::http::server::{Buffers, Http1Options, ServeError, serve_http1, serve_http2};
+use crate::http::server::{
+    Buffers, Http1Options, MOST_STREAMS, ServeError, serve_http1, serve_http2,
+};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::outbound::connection::OutboundConnection;
@@ -48,7 +50,8 @@ pub(in crate::outbound) async fn serve(
     let served = match version {
         HttpVersion::Http1 => serve_http1(stream, options, draining, handle).await,
         HttpVersion::Http2 => {
-            serve_http2(stream, Buffers::OWN_CLIENT, options.heads, draining, handle).await
+            let (buffers, heads) = (Buffers::OWN_CLIENT, options.heads);
+            serve_http2(stream, buffers, heads, MOST_STREAMS, draining, handle).await
         }
     };
     upgrades.finished().await;

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
-    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
+    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MOST_STREAM_ERRORS, REMEMBERED_RESETS,
+    RESETS_REMEMBERED_FOR, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
 };
 use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
 use crate::tls::handshake;
@@ -52,6 +53,9 @@ impl HboneClient {
             .max_frame_size(FRAME_SIZE)
             .max_header_list_size(HEADER_LIST)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(RESETS_REMEMBERED_FOR)
+            .max_local_error_reset_streams(Some(MOST_STREAM_ERRORS))
             .enable_push(false)
             .handshake(tls.clone());
         let (requests, connection) = tls.drive(handshake).await?;
@@ -92,12 +96,12 @@ impl ReservedStream {
         let Self { requests, permit } = self;
         match exchange(requests.clone(), request).await {
             Ok((response, send)) if response.status() == StatusCode::OK => {
-                let receiver = HboneReceiver(response.into_body());
+                let receiver = HboneReceiver::new(response.into_body());
                 let slot = HboneSlot {
                     permit,
                     requests: Some(requests),
                 };
-                Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))
+                Ok(TunnelStream::hbone(receiver, HboneSender::new(send), slot))
             }
             Ok((response, _)) => Err(TunnelError::Refused(response.status())),
             Err(error) => {

@@ -12,7 +12,8 @@ use http::{Request, Response, StatusCode};
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
-    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, SEND_BUFFER, STREAM_WINDOW,
+    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, MOST_STREAM_ERRORS, REMEMBERED_RESETS,
+    RESETS_REMEMBERED_FOR, SEND_BUFFER, STREAM_WINDOW,
 };
 use super::request::{self, InvalidTunnelRequest};
 use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
@@ -28,6 +29,7 @@ pub(crate) struct HboneServer {
     /// Resolves when the peer does not answer pings any more.
     unanswered: Pin<Box<dyn Future<Output = ()> + Send>>,
     streams: Arc<Streams>,
+    is_shutting_down: bool,
     has_ended: bool,
 }
 
@@ -54,6 +56,10 @@ impl HboneServer {
             .max_header_list_size(HEADER_LIST)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(RESETS_REMEMBERED_FOR)
+            .max_local_error_reset_streams(Some(MOST_STREAM_ERRORS))
+            .max_pending_accept_reset_streams(MAX_STREAMS as usize)
             .handshake(tls.clone());
         let mut connection = tls.drive(handshake).await?;
         let unanswered = Box::pin(until_unanswered(connection.ping_pong()));
@@ -62,6 +68,7 @@ impl HboneServer {
             tls,
             unanswered,
             streams: Arc::default(),
+            is_shutting_down: false,
             has_ended: false,
         })
     }
@@ -74,6 +81,9 @@ impl HboneServer {
     pub(crate) async fn accept(&mut self) -> Option<Result<TunnelRequest, TunnelError>> {
         if self.has_ended {
             return None;
+        }
+        if self.streams.is_closed() && !self.is_shutting_down {
+            self.graceful_shutdown();
         }
         let accepted = tokio::select! {
             accepted = self.tls.drive(self.connection.accept()) => accepted,
@@ -94,6 +104,7 @@ impl HboneServer {
     /// that are open go on, and [`HboneServer::accept`] returns `None` after the last.
     pub(crate) fn graceful_shutdown(&mut self) {
         self.streams.close();
+        self.is_shutting_down = true;
         self.connection.graceful_shutdown();
     }
 }
@@ -120,12 +131,12 @@ impl TunnelRequest {
     /// When the client has gone.
     pub(crate) fn accept(mut self) -> Result<TunnelStream, TunnelError> {
         let send = self.respond.send_response(Response::new(()), false)?;
-        let receiver = HboneReceiver(self.request.into_body());
+        let receiver = HboneReceiver::new(self.request.into_body());
         let slot = HboneSlot {
             permit: self.permit,
             requests: None,
         };
-        Ok(TunnelStream::hbone(receiver, HboneSender(send), slot))
+        Ok(TunnelStream::hbone(receiver, HboneSender::new(send), slot))
     }
 
     /// Answers that the tunnel is not opened.

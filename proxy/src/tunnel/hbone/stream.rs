@@ -9,44 +9,80 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 
+use super::limits::RESETS_PER_CONNECTION;
+
 /// The receiving half of a stream.
 #[derive(Debug)]
-pub(crate) struct HboneReceiver(pub(super) RecvStream);
+pub(crate) struct HboneReceiver {
+    stream: RecvStream,
+    has_ended: bool,
+}
 
 /// The sending half of a stream.
 #[derive(Debug)]
-pub(crate) struct HboneSender(pub(super) SendStream<Bytes>);
+pub(crate) struct HboneSender {
+    stream: SendStream<Bytes>,
+    has_finished: bool,
+}
 
 impl HboneReceiver {
+    /// The receiving half of a stream that was just opened.
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Self {
+            stream,
+            has_ended: false,
+        }
+    }
+
+    /// Whether the peer has finished, or cut the stream.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// The next DATA frame's bytes; `None` after END_STREAM.
     pub(crate) fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Bytes>>> {
-        self.0.poll_data(context).map_err(stream_error)
+        let received = ready!(self.stream.poll_data(context));
+        self.has_ended = !matches!(received, Some(Ok(_)));
+        Poll::Ready(received.map(|received| received.map_err(stream_error)))
     }
 
     /// Opens the windows of the stream and its connection (RFC 9113 section 5.2).
     pub(crate) fn release(&mut self, consumed: usize) -> io::Result<()> {
-        let released = self.0.flow_control().release_capacity(consumed);
+        let released = self.stream.flow_control().release_capacity(consumed);
         released.map_err(stream_error)
     }
 }
 
 impl HboneSender {
+    /// The sending half of a stream that was just opened.
+    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
+        Self {
+            stream,
+            has_finished: false,
+        }
+    }
+
+    /// Whether nothing more will be sent.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.has_finished
+    }
+
     /// The bytes, of those wanted, that the peer's windows allow now.
     pub(crate) fn poll_capacity(
         &mut self,
         context: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<io::Result<usize>> {
-        self.0.reserve_capacity(wanted);
+        self.stream.reserve_capacity(wanted);
         loop {
-            match self.0.capacity() {
+            match self.stream.capacity() {
                 0 => {}
                 capacity => return Poll::Ready(Ok(capacity)),
             }
-            match ready!(self.0.poll_capacity(context)) {
+            match ready!(self.stream.poll_capacity(context)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(stream_error(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -56,24 +92,26 @@ impl HboneSender {
 
     /// Sends bytes within the capacity that there is.
     pub(crate) fn send_part(&mut self, part: Bytes) -> io::Result<()> {
-        self.0.send_data(part, false).map_err(stream_error)
+        self.stream.send_data(part, false).map_err(stream_error)
     }
 
     /// Sends END_STREAM after all that was sent.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.0.send_data(Bytes::new(), true).map_err(stream_error)
+        self.has_finished = true;
+        let finished = self.stream.send_data(Bytes::new(), true);
+        finished.map_err(stream_error)
     }
 
     /// Sends RST_STREAM, which stands for a TCP connection's RST (RFC 9113 section 8.5).
     pub(crate) fn reset(&mut self) {
-        self.0.send_reset(Reason::CANCEL);
+        self.stream.send_reset(Reason::CANCEL);
     }
 
     /// Ready once the peer has cut the stream by RST_STREAM, or the connection broke. A peer
     /// that has sent all it had and takes nothing more (`NO_ERROR`, RFC 9113 section 8.1) has
     /// cut nothing: what it sent counts, and the next write fails.
     pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        match ready!(self.0.poll_reset(context)) {
+        match ready!(self.stream.poll_reset(context)) {
             Ok(Reason::NO_ERROR) => Poll::Pending,
             Ok(reason) => Poll::Ready(stream_error(reason.into())),
             Err(error) => Poll::Ready(stream_error(error)),
@@ -85,6 +123,8 @@ impl HboneSender {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     open: AtomicUsize,
+    /// Streams that this end has reset.
+    resets: AtomicUsize,
     /// No further stream is to be opened.
     closed: AtomicBool,
 }
@@ -103,6 +143,13 @@ impl Streams {
     /// No further stream is to be opened.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// One more stream was reset by this end: after many no further one is to be opened.
+    fn count_reset(&self) {
+        if self.resets.fetch_add(1, Ordering::AcqRel) + 1 >= RESETS_PER_CONNECTION {
+            self.close();
+        }
     }
 
     /// A permit for a stream that the peer has opened: HTTP/2 has limited their number.
@@ -148,6 +195,11 @@ pub(crate) struct HboneSlot {
 }
 
 impl HboneSlot {
+    /// Its stream is reset, and did not finish.
+    pub(crate) fn count_reset(&self) {
+        self.permit.0.count_reset();
+    }
+
     /// What is known of the connection.
     pub(crate) fn health(&self) -> HboneHealth {
         HboneHealth {

@@ -229,3 +229,23 @@ async fn a_silent_peer_is_given_up_in_time() {
     assert!(matches!(error, TunnelError::Timeout), "{error}");
     drop(accepted);
 }
+
+#[tokio::test]
+async fn streams_that_are_cut_cost_the_others_of_their_connection_nothing() {
+    let mut mesh = TunnelFixture::new().await;
+    let mut sentinel = mesh.open_accepted().await;
+    for number in 0..3000 {
+        let (mut opened, accepted) = mesh.open_accepted().await;
+        // More is on its way when the stream is cut, by either end.
+        opened.write_all(&[0; 32 * 1024]).await.unwrap();
+        if number % 2 == 0 {
+            drop(accepted);
+        }
+        if number % 100 == 0 {
+            echo_once(&mut sentinel).await;
+        }
+    }
+    echo_once(&mut sentinel).await;
+    let dials = mesh.dials();
+    assert!((2..=4).contains(&dials), "retired after many: {dials}");
+}

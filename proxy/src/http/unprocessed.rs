@@ -1,0 +1,70 @@
+//! Requests of HTTP/2 with which a server certainly did nothing.
+
+use std::error::Error;
+
+use h2::Reason;
+
+/// Whether the server has said that it did nothing with a request: its connection was on its
+/// way out, or the stream was refused.
+pub(crate) fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    let refused = |error: &h2::Error| error.reason() == Some(Reason::REFUSED_STREAM);
+    was_sent_away(error)
+        || http2_error(error).is_some_and(|error| error.is_remote() && refused(error))
+}
+
+/// Whether a request's stream is above the last one of a GOAWAY. Streams up to that one end by an
+/// error of the connection instead (RFC 9113 sections 6.8 and 8.7).
+pub(crate) fn was_sent_away(error: &(dyn Error + 'static)) -> bool {
+    http2_error(error).is_some_and(|error| error.is_remote() && error.is_go_away())
+}
+
+fn http2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use weft_testing::wait::in_time;
+
+    use super::*;
+    use crate::http::body::RequestBody;
+    use crate::http::handshake::handshake_http2;
+    use crate::settings::HeadLimits;
+
+    /// The end of a request whose stream the server resets for that reason.
+    async fn reset(reason: Reason) -> hyper::Error {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move {
+            let server = h2::server::handshake(far).await;
+            let mut server = server.unwrap();
+            while let Some(Ok((_request, mut respond))) = server.accept().await {
+                respond.send_reset(reason);
+            }
+        });
+        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        let request = Request::post("http://web/").body(RequestBody::Empty);
+        in_time(sender.send_request(request.unwrap()))
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn only_a_refused_stream_was_certainly_not_processed() {
+        for (reason, expected) in [
+            (Reason::REFUSED_STREAM, true),
+            (Reason::CANCEL, false),
+            (Reason::INTERNAL_ERROR, false),
+        ] {
+            let error = reset(reason).await;
+            assert_eq!(was_refused(&error), expected, "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Connections that last: servers that end them when they are idle or old, and those that are
+//! upgraded.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use weft_testing::tcp;
+use weft_testing::wait::in_time;
+
+use super::application;
+use super::bed::{Bed, Pod};
+
+/// Time that [`closes_when_idle`] waits for a request.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// A server that ends a connection when it was idle for just so long.
+async fn closes_when_idle(mut stream: TcpStream) {
+    let mut received = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(Ok(read @ 1..)) = timeout(IDLE, stream.read(&mut buffer)).await {
+        received.extend_from_slice(&buffer[..read]);
+        if received.ends_with(b"the body") {
+            received.clear();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            if stream.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A service of such a server: in a pod of another node, in one of the client's, and in none.
+async fn near_far_and_outside(bed: &mut Bed) -> (Pod, Vec<Pod>, Vec<SocketAddr>) {
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    let (mut pods, mut addresses) = (Vec::new(), Vec::new());
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let server = application(&pod, closes_when_idle).await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        addresses.push(bed.service_that_declares("http", node, server.port(), &endpoints));
+        pods.push(pod);
+    }
+    let outside = tcp::serve(tcp::listen().await, closes_when_idle);
+    let endpoints = [(outside.ip(), None)];
+    addresses.push(bed.service_that_declares("http", "outside", outside.port(), &endpoints));
+    (client, pods, addresses)
+}
+
+async fn post(client: &Pod, to: SocketAddr) -> u16 {
+    let stream = client.connect(to).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("/").header("host", "web");
+    let request = request.body(Full::new(Bytes::from("the body"))).unwrap();
+    let response = in_time(sender.send_request(request)).await.unwrap();
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_same() {
+    let mut bed = Bed::new();
+    let (client, _pods, addresses) = near_far_and_outside(&mut bed).await;
+    for address in addresses {
+        let mut failed = Vec::new();
+        for number in 0..60 {
+            let status = post(&client, address).await;
+            if status != 200 {
+                failed.push((number, status));
+            }
+            // Around the moment when the server ends the connection: 98.5 to 101.5 ms.
+            let offset = Duration::from_micros(50) * number;
+            tokio::time::sleep(IDLE - Duration::from_micros(1500) + offset).await;
+        }
+        assert_eq!(failed, []);
+    }
+}
+
+/// A server of HTTP/2 that lets each connection become so old, then ends it in order (GOAWAY).
+async fn with_greatest_age(stream: TcpStream, age: Duration) {
+    let service = service_fn(async |request: Request<Incoming>| {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Ok::<_, Infallible>(Response::new(Full::new(body)))
+    });
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = tokio::time::sleep(age) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_call_fails_because_a_server_ends_connections_that_are_old() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let age = Duration::from_millis(20);
+        let server = application(&pod, move |stream| with_greatest_age(stream, age)).await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        let stream = client.connect(address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let mut clients = JoinSet::new();
+        for _ in 0..20 {
+            let mut sender = sender.clone();
+            clients.spawn(async move {
+                for _ in 0..50 {
+                    let request = Request::post("http://web/a.B/C");
+                    let request = request.body(Full::new(Bytes::from("hello"))).unwrap();
+                    let response = in_time(sender.send_request(request)).await.unwrap();
+                    assert_eq!(response.status(), 200);
+                    let body = in_time(response.into_body().collect()).await.unwrap();
+                    assert_eq!(body.to_bytes(), "hello");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
+        }
+        clients.join_all().await;
+    }
+}
