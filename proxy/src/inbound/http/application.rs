@@ -12,18 +12,22 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::body::RequestBody;
+use crate::http::FieldNames;
+use crate::http::body::{GateHolder, RequestBody};
 use crate::http::half_close::ClientEnd;
 use crate::http::handshake::{handshake_http1, handshake_http2};
 use crate::http::http1_sender::{Http1Sender, SendError};
+use crate::http::interim::InterimResponses;
+use crate::http::request_info::RequestInfo;
 use crate::http::response_error::no_response_flag;
+use crate::http::server::Http1Options;
 use crate::http::version::HttpVersion;
 use crate::http::watched_stream::WatchedStream;
 use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::error::InboundError;
 use crate::pod::Pod;
-use crate::settings::HeadLimits;
+use crate::settings::{HeadLimits, Settings};
 use crate::sync::lock;
 use crate::telemetry::ResponseFlag;
 
@@ -72,6 +76,8 @@ pub(super) struct ApplicationConnection {
     ended: CancellationToken,
     /// The end of the client's side, while a request of HTTP/1 is under way.
     pub(super) client_end: ClientEnd,
+    /// Responses ahead of the final one, to a client of HTTP/1.
+    interim: InterimResponses,
 }
 
 #[derive(Debug)]
@@ -102,7 +108,26 @@ impl ApplicationConnection {
             connecting: Semaphore::new(1),
             ended,
             client_end: ClientEnd::default(),
+            interim: InterimResponses::default(),
         })
+    }
+
+    /// How its client's connection is served.
+    pub(super) fn client_options(&self, settings: &Settings) -> Http1Options {
+        let (end, interim) = (self.client_end.clone(), self.interim.clone());
+        Http1Options::new(settings, FieldNames::AsSent, end, interim)
+    }
+
+    /// Has its interim responses passed on, where client and application know them.
+    pub(super) fn pass_interim_on(
+        &self,
+        info: &RequestInfo,
+        request: Request<RequestBody>,
+    ) -> (Request<RequestBody>, Option<GateHolder>) {
+        match self.version {
+            HttpVersion::Http1 if !info.http10 => self.interim.pass_on(request),
+            HttpVersion::Http1 | HttpVersion::Http2 => (request, None),
+        }
     }
 
     /// Resolves when the application has ended its connection: so shall its client's, once

@@ -85,6 +85,7 @@ async fn forward(
     if let Some(protocol) = &info.upgrade {
         restore_upgrade(request.headers_mut(), protocol);
     }
+    let (request, gate) = application.pass_interim_on(&info, request);
     let mut response = match application.send(request).await {
         Ok(response) => response,
         Err(error) => return fail(&info, record, error),
@@ -96,12 +97,17 @@ async fn forward(
     strip_hop_by_hop(&mut head.headers);
     let completion = Completion {
         client: Some(application.client_end.clone()),
+        gate,
         ..Completion::default()
     };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
         return Ok(pass_upgrade(
             upgrades, &info, head, client, upstream, record, completion,
         ));
+    }
+    if completion.has_unread_body() {
+        let close = http::HeaderValue::from_static("close");
+        head.headers.insert(http::header::CONNECTION, close);
     }
     let body = ResponseBody::upstream(source, None, record, completion);
     Ok(to_client(&info, head, body))

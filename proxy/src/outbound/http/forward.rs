@@ -136,6 +136,7 @@ fn accept(
         response,
         lease,
         receiving,
+        gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
     outcome.response_started(response.status(), response.headers());
@@ -144,6 +145,7 @@ fn accept(
         outcome: Some(outcome),
         receiving,
         client: None,
+        gate,
     };
     (response, completion)
 }
