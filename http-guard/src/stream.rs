@@ -14,14 +14,13 @@ use crate::guard::{Guard, Refused};
 use crate::handle::GuardHandle;
 use crate::interim::InterimWriter;
 use crate::limits::Limits;
+use crate::linger::Linger;
 use crate::refusal::Refusal;
 use crate::status_line::{Next, StatusLine};
 
 /// What the server reads in place of a refused head. At no place of a head does NUL belong,
 /// and the empty line ends the head for whoever waits for its end.
 const NO_REQUEST: &[u8] = b"\0\r\n\r\n";
-/// Bytes of a refused client that are read and forgotten before its connection closes.
-const LARGEST_DISCARD: usize = 256 * 1024;
 
 /// A client's connection, of which a server of HTTP/1 reads only what the guard let pass.
 ///
@@ -54,6 +53,8 @@ pub struct GuardedStream<S> {
     /// it expects.
     unasked_body_of: u64,
     interim: InterimWriter,
+    /// Once the server has closed, and the client still sends.
+    linger: Option<Linger>,
     /// The status line of the response to a refused head, where it isn't the server's.
     status_line: Option<StatusLine>,
 }
@@ -86,6 +87,7 @@ impl<S> GuardedStream<S> {
             is_paused: false,
             unasked_body_of: 0,
             interim: InterimWriter::default(),
+            linger: None,
             status_line: None,
         };
         (stream, handle)
@@ -296,10 +298,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if matches!(this.reading, Reading::NoRequest(..) | Reading::Failure(_)) {
-            this.discard_arrived(context);
+        if this.linger.is_none() {
+            let is_refused = matches!(this.reading, Reading::NoRequest(..) | Reading::Failure(_));
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            if !is_refused && !this.guard.is_in_body() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Pin::new(&mut this.inner).poll_shutdown(context)
+        let (stream, unread) = (&mut this.inner, &mut this.unread);
+        let linger = this.linger.get_or_insert_with(Linger::begin);
+        linger.poll_over(stream, unread, context).map(Ok)
     }
 }
 
@@ -344,19 +352,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
             }
             line.advance(written);
             self.status_line = Some(line);
-        }
-    }
-
-    /// Forgets what has arrived from a refused client: a close with unread bytes is a
-    /// reset, which may overtake the response (RFC 9112 section 9.6).
-    fn discard_arrived(&mut self, context: &mut Context<'_>) {
-        let mut discarded = 0;
-        while discarded < LARGEST_DISCARD {
-            let mut bytes = [0; 4096];
-            match self.poll_inner(context, &mut bytes) {
-                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => discarded += bytes.len(),
-                _ => return,
-            }
         }
     }
 }

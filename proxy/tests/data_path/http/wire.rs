@@ -630,3 +630,69 @@ async fn early_hints_are_passed_on() {
         assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_ahead_of_a_large_body_reaches_a_client_that_sends_on() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let (client, _server, address) = declared(&mut bed, node, async |mut stream| {
+            read_head(&mut stream).await;
+            let answer = b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+            let _ = stream.write_all(answer).await;
+            // It closes in order, with a body on its way.
+            let _ = stream.shutdown().await;
+            while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+        })
+        .await;
+        let mut stream = client.connect(address).await.unwrap();
+        let head = "PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 8388608\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Like many it looks for its answer when everything is sent.
+        stream
+            .write_all(&vec![b'a'; 8 * 1024 * 1024])
+            .await
+            .unwrap();
+        let answer = read_until(&mut stream, "no").await;
+        assert!(answer.starts_with("HTTP/1.1 413 No\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_body_keeps_what_is_said_of_one() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let answer = "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: \"a\"\r\n\r\n";
+        let (client, _server, _raw, address) = raw(&mut bed, node, answer).await;
+        let mut stream = client.connect(address).await.unwrap();
+        for method in ["GET", "HEAD", "GET"] {
+            let request = format!("{method} / HTTP/1.1\r\nHost: web\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(head.starts_with("HTTP/1.1 304 "), "{head}");
+            assert!(head.contains("\r\nETag: \"a\"\r\n"), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_client_is_served_by_a_backend_of_http2() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        bed.node(node);
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let web = web(&server, text("hello")).await;
+        let endpoints = [(web.address.ip(), Some(&server))];
+        let address = bed.service_that_declares("http2", "web", web.address.port(), &endpoints);
+        let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        let (answer, mut stream) = talk(&client, address, request, "hello").await;
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        assert_eq!(web.last().version(), Version::HTTP_2);
+        // What is said of the connection holds.
+        if answer.contains("keep-alive") {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert!(read_until(&mut stream, "hello").await.ends_with("hello"));
+        } else {
+            assert_eq!(read_until(&mut stream, "never").await, "");
+        }
+    }
+}
