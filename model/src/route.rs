@@ -15,6 +15,7 @@ pub mod cors;
 pub mod filter;
 pub mod key;
 pub mod matching;
+pub mod path;
 pub mod retry;
 pub mod rule;
 pub mod session;

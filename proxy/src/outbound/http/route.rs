@@ -8,6 +8,7 @@ use weft_model::NamespacedName;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::{Candidate, Mesh};
 use weft_model::route::matching::{PathMatch, RequestHead};
+use weft_model::route::path::normalized_path;
 use weft_model::route::table::CompiledRule;
 use weft_model::route::{Backend, BackendTarget, Filter};
 
@@ -66,9 +67,11 @@ pub(super) fn match_route<B>(
             matched_path: PathMatch::Prefix("/".into()),
         });
     };
+    // It is sent on as it came: only rules must not be walked around.
+    let path = normalized_path(request.uri().path());
     let head = RequestHead {
         method: request.method(),
-        path: request.uri().path(),
+        path: &path,
         query: request.uri().query(),
         headers: request.headers(),
     };

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use weft_model::route::filter::Redirect;
+
 use super::*;
 
 /// A server that answers each head with the same bytes, and keeps what arrives.
@@ -695,4 +697,46 @@ async fn an_old_client_is_served_by_a_backend_of_http2() {
             assert_eq!(read_until(&mut stream, "never").await, "");
         }
     }
+}
+
+#[tokio::test]
+async fn a_rule_for_a_path_is_not_walked_around() {
+    let mut bed = Bed::new();
+    let (client, _server, raw, address) = raw(&mut bed, "node-2", OK).await;
+    let redirect = Filter::Redirect(Redirect {
+        scheme: None,
+        hostname: Some("elsewhere".into()),
+        path: None,
+        port: None,
+        status: StatusCode::FOUND,
+    });
+    let mut admin = below("/admin", rule(Vec::new()));
+    admin.filters = vec![redirect];
+    let rules = vec![admin, rule(vec![backend("web", 1)])];
+    route(&bed, RouteKind::Http, "web", rules);
+    for (line, status) in [
+        ("GET /admin/x", "302"),
+        ("GET /x/../admin/x", "302"),
+        ("GET //admin/x", "302"),
+        ("GET /./admin/x", "302"),
+        ("GET /%61dmin/x", "302"),
+        ("GET /x/%2e%2e/admin/x", "302"),
+        ("\r\nGET /admin/x", "302"),
+        ("GET  /admin/x", "400"),
+        (" GET /admin/x", "400"),
+        ("GET /x/%61?y=/../admin", "200"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        let (answer, _stream) = talk(&client, address, request, "never").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{line:?}: {answer}"
+        );
+    }
+    // What is passed on is passed on as it came.
+    assert!(
+        raw.text(0)
+            .starts_with("GET /x/%61?y=/../admin HTTP/1.1\r\n")
+    );
+    assert_eq!(raw.connections().len(), 1);
 }
