@@ -740,3 +740,29 @@ async fn a_rule_for_a_path_is_not_walked_around() {
     );
     assert_eq!(raw.connections().len(), 1);
 }
+
+#[tokio::test]
+async fn trailers_that_are_announced_are_passed_on_both_ways() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                      2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
+        let (client, _server, raw, address) = raw(&mut bed, node, answer).await;
+        let request = "POST / HTTP/1.1\r\nHost: web\r\nTE: trailers\r\nConnection: TE\r\n\
+                       Transfer-Encoding: chunked\r\nTrailer: X-Part\r\n\r\n\
+                       5\r\nhello\r\n0\r\nX-Part: 3\r\n\r\n";
+        let (answer, _stream) = talk(&client, address, request, "7\r\n\r\n").await;
+        assert!(
+            answer
+                .to_ascii_lowercase()
+                .ends_with("0\r\nx-sum: 7\r\n\r\n"),
+            "{answer}"
+        );
+        wait_until("the trailer", || {
+            raw.text(0)
+                .to_ascii_lowercase()
+                .ends_with("0\r\nx-part: 3\r\n\r\n")
+        })
+        .await;
+    }
+}
