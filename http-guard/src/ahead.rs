@@ -34,6 +34,11 @@ impl UnreadBytes {
         }
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Reads what has arrived; ready at the client's end.
     pub(crate) fn poll_end<S: AsyncRead + Unpin>(
         &mut self,

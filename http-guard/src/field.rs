@@ -24,6 +24,8 @@ pub(crate) enum FieldName {
     TransferEncoding,
     /// Upgrade.
     Upgrade,
+    /// Expect.
+    Expect,
     /// Any other.
     Other,
 }
@@ -50,6 +52,7 @@ impl FieldName {
     fn parse(name: &[u8]) -> Result<Self, Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => Ok(Self::Host),
+            6 if name.eq_ignore_ascii_case(b"expect") => Ok(Self::Expect),
             7 if name.eq_ignore_ascii_case(b"upgrade") => Ok(Self::Upgrade),
             14 => Self::parse_hyphenated(name, b"content-length", Self::ContentLength),
             17 => Self::parse_hyphenated(name, b"transfer-encoding", Self::TransferEncoding),

@@ -39,6 +39,8 @@ pub struct Guard {
     /// Field lines of this section so far.
     fields: usize,
     head: RequestHead,
+    /// Bytes of this request's body have come.
+    has_body_begun: bool,
     requests: u64,
 }
 
@@ -115,6 +117,19 @@ impl Guard {
         )
     }
 
+    /// Whether the last request expects a response of 100 before its body, of which nothing has
+    /// come yet.
+    #[must_use]
+    pub fn awaits_continue(&self) -> bool {
+        self.is_in_body() && self.head.expects_continue() && !self.has_body_begun
+    }
+
+    /// Whether the last request expects that, and its body comes all the same.
+    #[must_use]
+    pub fn has_unasked_body(&self) -> bool {
+        self.head.expects_continue() && self.has_body_begun
+    }
+
     /// Whether the last request asked for an upgrade, so that nothing more is inspected
     /// until [`Guard::deny_upgrade`].
     #[must_use]
@@ -153,6 +168,7 @@ impl Guard {
             Position::RequestLine => self.read_request_line(bytes),
             Position::HeaderSection => self.read_field_line(bytes),
             Position::Body(left) => {
+                self.has_body_begun = true;
                 let part = usize::try_from(*left).map_or(bytes.len(), |n| n.min(bytes.len()));
                 *left -= part as u64;
                 if *left == 0 {
@@ -161,6 +177,7 @@ impl Guard {
                 Ok(part)
             }
             Position::ChunkedBody(body) => {
+                self.has_body_begun = true;
                 let read = body.read(bytes, self.limits.chunk_line_bytes)?;
                 if read.was_last {
                     self.position = Position::TrailerSection;
@@ -230,6 +247,7 @@ impl Guard {
     fn end_head(&mut self) -> Result<(), Refusal> {
         let body = self.head.end()?;
         self.requests += 1;
+        self.has_body_begun = false;
         match body {
             BodyLength::Empty => self.end_request(),
             BodyLength::Bytes(length) => self.position = Position::Body(length),

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::BytesMut;
 use http::StatusCode;
 
 use crate::ahead::ClientEnd;
@@ -30,6 +31,18 @@ struct State {
     client_end: Option<ClientEnd>,
     /// Whoever waits for that.
     waiting_for_end: Option<Waker>,
+    /// The body of the last request comes though no response of 100 was sent.
+    has_unasked_body: bool,
+    /// Nobody was told of it yet.
+    is_unasked_body_news: bool,
+    /// Whoever waits for that.
+    waiting_for_body: Option<Waker>,
+    /// Interim responses that are to be written before the final one.
+    interim: BytesMut,
+    /// Number of final responses before them.
+    interim_behind: u64,
+    /// Whoever writes them.
+    writer: Option<Waker>,
 }
 
 impl GuardHandle {
@@ -54,6 +67,72 @@ impl GuardHandle {
             Poll::Pending
         })
         .await
+    }
+
+    /// Waits until the client sends a body without a response of 100, which it said to expect.
+    /// A server that waits for that response itself has to go on then.
+    pub async fn body_came_unasked(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if std::mem::take(&mut state.is_unasked_body_news) {
+                return Poll::Ready(());
+            }
+            match &mut state.waiting_for_body {
+                Some(waiting) => waiting.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether that is so of the last request that expects such a response.
+    #[must_use]
+    pub fn has_unasked_body(&self) -> bool {
+        self.lock().has_unasked_body
+    }
+
+    /// Has an interim response (RFC 9110 section 15.2), given as it is on the wire, written
+    /// before the response that is under way; it is void once that has begun.
+    pub fn send_interim(&self, response: &[u8]) {
+        let writer = {
+            let mut state = self.lock();
+            state.interim.extend_from_slice(response);
+            state.interim_behind = state.responses;
+            state.writer.take()
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// The interim responses to write now: before the final one is decided, or just before it
+    /// is written (`is_response`). Whoever writes is woken by others.
+    pub(crate) fn take_interim(&self, context: &Context<'_>, is_response: bool) -> BytesMut {
+        let mut state = self.lock();
+        match &mut state.writer {
+            Some(writer) => writer.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        if state.interim.is_empty() {
+            return BytesMut::new();
+        }
+        let last = state.interim_behind + u64::from(is_response);
+        let (interim, is_due) = (std::mem::take(&mut state.interim), state.responses <= last);
+        if is_due { interim } else { BytesMut::new() }
+    }
+
+    /// Notes that a body has come unasked, or that a request has begun of which none has.
+    pub(crate) fn set_unasked_body(&self, has_come: bool) {
+        let waiting = {
+            let mut state = self.lock();
+            state.has_unasked_body = has_come;
+            state.is_unasked_body_news = has_come;
+            state.waiting_for_body.take_if(|_| has_come)
+        };
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
     }
 
     /// To be called once for each request, with the status of its final response, before

@@ -14,6 +14,7 @@ pub(crate) struct RequestHead {
     is_http10: bool,
     has_host: bool,
     has_upgrade: bool,
+    has_expect: bool,
     framing: FramingFields,
     tunnel: Tunnel,
 }
@@ -45,6 +46,10 @@ impl RequestHead {
             FieldName::TransferEncoding => self.framing.read_transfer_encoding(value),
             FieldName::Upgrade => {
                 self.has_upgrade = true;
+                Ok(())
+            }
+            FieldName::Expect => {
+                self.has_expect = value.eq_ignore_ascii_case(b"100-continue");
                 Ok(())
             }
             FieldName::Other => Ok(()),
@@ -81,6 +86,12 @@ impl RequestHead {
         self.is_connect || (self.has_upgrade && !self.is_http10)
     }
 
+    /// Whether its body may wait for a response of 100 (RFC 9110 section 10.1.1), which
+    /// HTTP/1.0 doesn't know.
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.has_expect && !self.is_http10
+    }
+
     /// Whether it asks for a tunnel.
     pub(crate) fn is_connect(&self) -> bool {
         self.is_connect
@@ -112,6 +123,6 @@ pub(crate) fn check_trailer_line(line: &[u8]) -> Result<(), Refusal> {
         FieldName::Host | FieldName::ContentLength | FieldName::TransferEncoding => {
             Err(Refusal::TrailerField)
         }
-        FieldName::Upgrade | FieldName::Other => Ok(()),
+        FieldName::Upgrade | FieldName::Expect | FieldName::Other => Ok(()),
     }
 }

@@ -100,7 +100,9 @@
 //! From the outside in:
 //!
 //! * `stream`, `handle`, `status_line`: the wrapper, its other end, and what it writes
-//! * `ahead`: what comes while the server doesn't read
+//! * `ahead`, `interim`: what comes while the server doesn't read, and what is written before
+//!   its response
+//! * `linger`: the end of a connection whose client still sends
 //! * `guard`: the requests of one connection, and where each one ends
 //! * `line`, `request_line`, `field`, `authority`, `characters`: the grammar of a head
 //! * `head`, `framing`: what a head says in all, and the length of the body
@@ -117,8 +119,10 @@ mod framing;
 mod guard;
 mod handle;
 mod head;
+mod interim;
 mod limits;
 mod line;
+mod linger;
 mod refusal;
 mod request_line;
 mod status_line;

@@ -1,25 +1,26 @@
 //! A client's connection with a guard around it, as a server of HTTP/1 reads it.
 
+mod upgrade;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ahead::{ClientEnd, UnreadBytes};
 use crate::guard::{Guard, Refused};
 use crate::handle::GuardHandle;
+use crate::interim::InterimWriter;
 use crate::limits::Limits;
+use crate::linger::Linger;
 use crate::refusal::Refusal;
 use crate::status_line::{Next, StatusLine};
 
 /// What the server reads in place of a refused head. At no place of a head does NUL belong,
 /// and the empty line ends the head for whoever waits for its end.
 const NO_REQUEST: &[u8] = b"\0\r\n\r\n";
-/// Bytes of a refused client that are read and forgotten before its connection closes.
-const LARGEST_DISCARD: usize = 256 * 1024;
 
 /// A client's connection, of which a server of HTTP/1 reads only what the guard let pass.
 ///
@@ -48,6 +49,12 @@ pub struct GuardedStream<S> {
     unread: UnreadBytes,
     /// The server has read a whole request and nothing since: its response is under way.
     is_paused: bool,
+    /// Number of the request whose body was last seen to come without a response of 100, which
+    /// it expects.
+    unasked_body_of: u64,
+    interim: InterimWriter,
+    /// Once the server has closed, and the client still sends.
+    linger: Option<Linger>,
     /// The status line of the response to a refused head, where it isn't the server's.
     status_line: Option<StatusLine>,
 }
@@ -78,6 +85,9 @@ impl<S> GuardedStream<S> {
             longest_ahead: limits.ahead_of_upgrade_bytes,
             unread: UnreadBytes::new(limits.ahead_of_response_bytes),
             is_paused: false,
+            unasked_body_of: 0,
+            interim: InterimWriter::default(),
+            linger: None,
             status_line: None,
         };
         (stream, handle)
@@ -133,7 +143,7 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         ready!(self.unread.poll_read(&mut self.inner, context, buffer))?;
         let is_end = buffer.filled().len() == before;
         self.inspect(buffer, before);
-        self.is_paused = self.guard.requests() > 0 && !self.guard.is_in_body();
+        self.note_pause();
         let is_something = buffer.filled().len() > before;
         Poll::Ready(Ok(match is_end || is_something {
             true => Step::Over,
@@ -186,97 +196,44 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> GuardedStream<S> {
+    /// Whether the server will read on is up to its response from here on.
+    fn note_pause(&mut self) {
+        let awaits_continue = self.guard.awaits_continue();
+        let is_between = self.guard.requests() > 0 && !self.guard.is_in_body();
+        self.is_paused = is_between || awaits_continue;
+        let is_unasked = self.guard.has_unasked_body();
+        if awaits_continue || (is_unasked && self.unasked_body_of != self.guard.requests()) {
+            self.set_unasked_body(is_unasked);
+        }
+    }
+
+    fn set_unasked_body(&mut self, has_come: bool) {
+        self.unasked_body_of = if has_come { self.guard.requests() } else { 0 };
+        self.interim.skips_continue = has_come;
+        self.handle.set_unasked_body(has_come);
+    }
+
     /// Notes the client's end, which a server that waits for its own response doesn't see.
     fn watch_client(&mut self, context: &mut Context<'_>) {
-        let end = match self.guard.awaits_upgrade() {
+        let mut end = match self.guard.awaits_upgrade() {
             true => self.poll_ahead(context).map(|end| match end {
                 Ok(()) => ClientEnd::Finished,
                 Err(_) => ClientEnd::Broken,
             }),
             false => self.unread.poll_end(&mut self.inner, context),
         };
+        if self.guard.awaits_continue() {
+            if !self.unread.is_empty() {
+                self.is_paused = false;
+                return self.set_unasked_body(true);
+            }
+            // Nobody waits for the response to half a request.
+            end = end.map(|_| ClientEnd::Broken);
+        }
         if let Poll::Ready(end) = end {
             self.is_paused = false;
             self.handle.end(end);
         }
-    }
-}
-
-/// Upgrades: what follows depends on the response.
-impl<S: AsyncRead + Unpin> GuardedStream<S> {
-    /// Waits for the response to a request for an upgrade. Whatever arrives before it is
-    /// written was sent ahead of it; that is read, so that a client that leaves is noticed.
-    fn poll_upgrade(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        let ahead = self.poll_ahead(context)?;
-        let requests = self.guard.requests();
-        if let Poll::Ready(status) = self.handle.poll_last_status(requests, context) {
-            self.decide_upgrade(status);
-            return Poll::Ready(Ok(Step::Again));
-        }
-        match ahead {
-            Poll::Ready(()) if self.ahead.is_empty() => Poll::Ready(Ok(Step::Over)),
-            _ => Poll::Pending,
-        }
-    }
-
-    /// Reads what has arrived, up to a limit; ready at the client's end.
-    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.ahead.len() < self.longest_ahead {
-            let mut bytes = [0; 1024];
-            let bytes = ready!(self.poll_inner(context, &mut bytes))?;
-            if bytes.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            self.ahead.extend_from_slice(bytes);
-        }
-        Poll::Pending
-    }
-
-    /// Decides an upgrade whose response was decided before the request's body was complete:
-    /// what follows may be sent in knowledge of it.
-    fn decide_answered_upgrade(&mut self) {
-        if self.guard.awaits_upgrade()
-            && let Some(status) = self.handle.last_status(self.guard.requests())
-        {
-            self.decide_upgrade(status);
-        }
-    }
-
-    fn decide_upgrade(&mut self, status: StatusCode) {
-        if self.guard.is_upgraded_by(status) {
-            self.reading = Reading::Upgraded;
-            return;
-        }
-        self.guard.deny_upgrade();
-        if !self.ahead.is_empty() {
-            self.ahead.clear();
-            self.refuse_head(Refusal::AheadOfUpgrade);
-        }
-    }
-
-    /// Reads another protocol, from what was sent ahead on.
-    fn poll_upgraded(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            return self.unread.poll_read(&mut self.inner, context, buffer);
-        }
-        let part = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead.split_to(part));
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_inner<'a>(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &'a mut [u8],
-    ) -> Poll<io::Result<&'a [u8]>> {
-        let mut buffer = ReadBuf::new(bytes);
-        ready!(self.unread.poll_read(&mut self.inner, context, &mut buffer))?;
-        let length = buffer.filled().len();
-        Poll::Ready(Ok(&bytes[..length]))
     }
 }
 
@@ -288,6 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.decide_before_response(context)?;
+        if let skipped @ 1.. = ready!(this.poll_interim(context, bytes))? {
+            return Poll::Ready(Ok(skipped));
+        }
         match this.status_line {
             Some(line) => this.poll_write_last(context, bytes, line),
             None => Pin::new(&mut this.inner).poll_write(context, bytes),
@@ -301,6 +261,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.decide_before_response(context)?;
+        let head = slices.iter().find(|slice| !slice.is_empty());
+        let head = head.map_or(&[][..], |head| head);
+        if let skipped @ 1.. = ready!(this.poll_interim(context, head))? {
+            return Poll::Ready(Ok(skipped));
+        }
         let Some(line) = this.status_line else {
             return Pin::new(&mut this.inner).poll_write_vectored(context, slices);
         };
@@ -324,15 +289,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         if this.is_paused && this.reading == Reading::Requests {
             this.watch_client(context);
         }
+        if this.reading == Reading::Requests {
+            let (interim, stream) = (&mut this.interim, &mut this.inner);
+            ready!(interim.poll_flush(stream, &this.handle, context))?;
+        }
         Pin::new(&mut this.inner).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if matches!(this.reading, Reading::NoRequest(..) | Reading::Failure(_)) {
-            this.discard_arrived(context);
+        if this.linger.is_none() {
+            let is_refused = matches!(this.reading, Reading::NoRequest(..) | Reading::Failure(_));
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            if !is_refused && !this.guard.is_in_body() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Pin::new(&mut this.inner).poll_shutdown(context)
+        let (stream, unread) = (&mut this.inner, &mut this.unread);
+        let linger = this.linger.get_or_insert_with(Linger::begin);
+        linger.poll_over(stream, unread, context).map(Ok)
     }
 }
 
@@ -343,6 +318,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
             let _ = self.poll_upgrade(context)?;
         }
         Ok(())
+    }
+
+    /// Writes interim responses before the server's next bytes; how many of these are passed
+    /// over.
+    fn poll_interim(&mut self, context: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
+        if self.reading != Reading::Requests {
+            return Poll::Ready(Ok(0));
+        }
+        let (interim, stream) = (&mut self.interim, &mut self.inner);
+        interim.poll_before_write(stream, &self.handle, context, next)
     }
 
     /// Writes the last bytes that the server has, with another status line in them.
@@ -367,19 +352,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> GuardedStream<S> {
             }
             line.advance(written);
             self.status_line = Some(line);
-        }
-    }
-
-    /// Forgets what has arrived from a refused client: a close with unread bytes is a
-    /// reset, which may overtake the response (RFC 9112 section 9.6).
-    fn discard_arrived(&mut self, context: &mut Context<'_>) {
-        let mut discarded = 0;
-        while discarded < LARGEST_DISCARD {
-            let mut bytes = [0; 4096];
-            match self.poll_inner(context, &mut bytes) {
-                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => discarded += bytes.len(),
-                _ => return,
-            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! * [`body`]: bodies on their way
 //! * [`pool`], [`handshake`], [`http1_sender`]: connections to endpoints, as a client
 //! * [`login`]: connections that belong to one client because it has logged in on them
+//! * [`interim`]: responses ahead of the final one
 //! * [`half_close`]: a client's end, passed on to the server of its request
 //! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
 //! * [`upgrade`]: connections that change their protocol
@@ -19,6 +20,7 @@ pub(crate) mod half_close;
 pub(crate) mod handshake;
 mod headers;
 pub(crate) mod http1_sender;
+pub(crate) mod interim;
 pub(crate) mod local_reply;
 pub(crate) mod login;
 pub(crate) mod observed_stream;

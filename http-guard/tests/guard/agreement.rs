@@ -134,7 +134,7 @@ proptest! {
     ) {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
         cuts.sort_unstable();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (server, responses) = runtime.block_on(seen_by_server(&input, &cuts));
         let guard = seen_by_guard(&input);
         let shown = input.escape_ascii().to_string();

@@ -75,6 +75,8 @@ pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest method that is recognized; `VERSION-CONTROL` and `BASELINE-CONTROL` of
 /// WebDAV are the longest of the IANA registry.
 const MAX_METHOD_LENGTH: usize = 24;
+/// White space before a request that is looked behind.
+const MOST_BLANKS: usize = 16;
 
 /// The protocol of a connection that begins with these bytes; `None` when more are needed.
 /// 1100 bytes always decide.
@@ -93,6 +95,15 @@ pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
         [0x16, 0x03, ..] => return Some(DetectedProtocol::Tls),
         _ => {}
     }
+    // Servers skip empty lines before a request (RFC 9112 section 2.2), some also white space.
+    let blank = first
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n' | b' '))
+        .count();
+    if blank > MOST_BLANKS {
+        return Some(DetectedProtocol::Opaque);
+    }
+    let first = &first[blank..];
     let method = first
         .iter()
         .take_while(|byte| is_method_byte(**byte))
@@ -109,7 +120,8 @@ pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
 /// A request's target begins with a path, a scheme, a host or a star; what follows a
 /// word in other protocols of text seldom does, and these are told by their first byte.
 fn detect_request_line(rest: &[u8]) -> Option<DetectedProtocol> {
-    let first = rest.first()?;
+    // Another space is refused later: there are servers that take it.
+    let first = rest.iter().find(|byte| **byte != b' ')?;
     let fits = matches!(first, b'/' | b'*' | b'[') || first.is_ascii_alphanumeric();
     if !fits {
         return Some(DetectedProtocol::Opaque);
@@ -206,7 +218,13 @@ mod tests {
             (b"EHLO example.org\r\n", Some(DetectedProtocol::Opaque)),
             (b"*1\r\n$4\r\nPING\r\n", Some(DetectedProtocol::Opaque)),
             (b"\0\0\0\x08", Some(DetectedProtocol::Opaque)),
+            (b"\r\n\r\n", None),
+            (&[b' '; 17], Some(DetectedProtocol::Opaque)),
             (b"get / HTTP/1.1\r\n", Some(DetectedProtocol::Opaque)),
+            // Some servers take these for requests, so rules have to see them.
+            (b"\r\nGET / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b" GET / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b"GET  / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
         ] {
             assert_eq!(
                 detect_protocol(bytes),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::route::backend::BackendTarget;
 use crate::route::cors::Cors;
 use crate::route::matching::{PathMatch, strip_path_prefix};
+use crate::route::path::normalized_path;
 
 /// One filter of a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +71,9 @@ impl PathModifier {
                 let PathMatch::Prefix(prefix) = matched else {
                     return path.to_owned();
                 };
-                let rest = strip_path_prefix(path, prefix).unwrap_or_default();
+                // The form in which it matched.
+                let path = normalized_path(path);
+                let rest = strip_path_prefix(&path, prefix).unwrap_or_default();
                 if rest.is_empty() && !replacement.is_empty() {
                     return replacement.to_string();
                 }
@@ -190,6 +193,9 @@ mod tests {
             ("/foo", "/foo", "", "/"),
             ("/foo/", "/foo", "/", "/"),
             ("/foo", "/foo", "/", "/"),
+            // Matched by another spelling of the path.
+            ("//foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/a/../%66oo/bar", "/foo", "/xyz", "/xyz/bar"),
         ] {
             let seen = rewritten(path, prefix, replacement);
             assert_eq!(seen, expected, "{path} {prefix} {replacement}");

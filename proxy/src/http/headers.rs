@@ -35,6 +35,12 @@ pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[
 
 /// Removes what concerns the connection that the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // It asks whether trailers reach the client (gRPC does so): they do. Of HTTP/1 it is named
+    // by Connection (RFC 9110 section 10.1.4).
+    let takes_trailers = headers.get_all(TE).into_iter().any(|line| {
+        let mut codings = line.as_bytes().split(|byte| *byte == b',');
+        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    });
     if headers.contains_key(CONNECTION) {
         let named: Vec<_> = connection_options(headers)
             .filter_map(|option| HeaderName::from_bytes(option).ok())
@@ -46,11 +52,10 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // gRPC asks by it whether trailers reach the client: they do.
-    let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
-    if !trailers {
-        headers.remove(TE);
-    }
+    match takes_trailers {
+        true => headers.insert(TE, HeaderValue::from_static("trailers")),
+        false => headers.remove(TE),
+    };
 }
 
 /// Puts back the request for another protocol, which concerns every hop of its way.
@@ -158,9 +163,11 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut all);
         assert_eq!(all, headers(&[("x-other", "2")]));
-        let mut grpc = headers(&[("te", "trailers")]);
-        strip_hop_by_hop(&mut grpc);
-        assert!(grpc.contains_key(TE));
+        for (connection, te) in [("x", "trailers"), ("TE", "gzip, Trailers")] {
+            let mut kept = headers(&[("te", te), ("connection", connection)]);
+            strip_hop_by_hop(&mut kept);
+            assert_eq!(kept, headers(&[("te", "trailers")]));
+        }
     }
 
     #[test]

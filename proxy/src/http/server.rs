@@ -15,6 +15,7 @@ use weft_http_guard::{ClientEnd as GuardedEnd, GuardedStream, Limits, Refusal};
 use super::body::{BodyError, ResponseBody};
 use super::half_close::ClientEnd;
 use super::headers::FieldNames;
+use super::interim::InterimResponses;
 use crate::settings::{HeadLimits, Settings};
 
 /// Requests that a client may have under way on one connection of HTTP/2.
@@ -66,16 +67,24 @@ pub(crate) struct Http1Options {
     pub(crate) names: FieldNames,
     /// Told when the client ends while a request is under way.
     pub(crate) client: ClientEnd,
+    /// What is told the client while a request is under way.
+    pub(crate) interim: InterimResponses,
 }
 
 impl Http1Options {
     /// As the settings have it.
-    pub(crate) fn new(settings: &Settings, names: FieldNames, client: ClientEnd) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        names: FieldNames,
+        client: ClientEnd,
+        interim: InterimResponses,
+    ) -> Self {
         Self {
             idle: settings.idle.open,
             heads: settings.heads,
             names,
             client,
+            interim,
         }
     }
 }
@@ -128,6 +137,7 @@ where
     F: Future<Output = Result<Response<ResponseBody>, ResetRequest>>,
 {
     let (stream, guard) = GuardedStream::new(stream, guard_limits(options.heads));
+    options.interim.set_guard(guard.clone());
     let service = service_fn(|request| {
         let (handle, guard) = (&handle, guard.clone());
         async move {
@@ -159,6 +169,7 @@ where
                 is_draining = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = guard.body_came_unasked() => options.interim.open_gate(),
             end = guard.client_ended(), if has_client => {
                 has_client = false;
                 match end {

@@ -209,47 +209,6 @@ async fn rules_change_requests_and_what_no_rule_is_for_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_rule_is_not_walked_around_by_another_spelling_of_its_path() {
-    let mut bed = Bed::new();
-    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let web = web(&server, text("server")).await;
-    let endpoints = [(web.address.ip(), Some(&server))];
-    let address = bed.service_that_declares("http", "web", web.address.port(), &endpoints);
-    let mut connection = Client::connect(&client, address).await;
-    connection.get("/x/../%61dmin/x?a=%61").await;
-    let seen = web.last();
-    assert_eq!(seen.uri(), "/x/../%61dmin/x?a=%61", "no rule reads it");
-
-    let mut admin = below("/admin", rule(vec![backend("web", 1)]));
-    let marked = HeaderModifier {
-        set: vec![("x-rule".parse().unwrap(), "admin".parse().unwrap())],
-        ..Default::default()
-    };
-    admin.filters = vec![Filter::RequestHeaders(marked)];
-    let rest = rule(vec![backend("web", 1)]);
-    route(&bed, RouteKind::Http, "web", vec![admin, rest]);
-    for path in [
-        "/admin/x",
-        "/x/../admin/x",
-        "/./%61dmin/x",
-        "/x/%2e%2E/admin/x",
-    ] {
-        connection.get(&format!("{path}?a=%61")).await;
-        let seen = web.last();
-        assert_eq!(seen.headers()["x-rule"], "admin", "{path}");
-        assert_eq!(
-            seen.uri(),
-            "/admin/x?a=%61",
-            "the server reads what the rule did"
-        );
-    }
-    connection.get("//admin/x").await;
-    let seen = web.last();
-    assert!(!seen.headers().contains_key("x-rule"));
-    assert_eq!(seen.uri(), "//admin/x", "servers read it differently");
-}
-
-#[tokio::test]
 async fn a_changed_route_takes_effect_on_open_connections() {
     let mut bed = Bed::new();
     let (client, _one, _two, address) = canary(&mut bed).await;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::frame::BodyError;
+use super::gate::Gate;
 use super::mirror::MirrorBody;
 use super::replay::ReplayAttempt;
 
@@ -28,9 +29,19 @@ pub(crate) enum RequestBody {
     Replay(ReplayAttempt),
     /// A copy of another request's body.
     Mirror(MirrorBody),
+    /// One that waits until the server asks for it.
+    Gated(Gate, Box<Self>),
 }
 
 impl RequestBody {
+    /// The body itself, if it waits.
+    pub(crate) fn without_gate(self) -> Self {
+        match self {
+            Self::Gated(_, body) => *body,
+            body => body,
+        }
+    }
+
     /// The body of a request that is sent once.
     pub(crate) fn stream(source: Incoming, sent: Arc<AtomicU64>) -> Self {
         match source.is_end_stream() {
@@ -61,6 +72,10 @@ impl Body for RequestBody {
             }
             Self::Replay(attempt) => attempt.poll_frame(context),
             Self::Mirror(mirror) => mirror.poll_frame(context),
+            Self::Gated(gate, body) => match ready!(gate.poll_open(context)) {
+                Ok(()) => Pin::new(&mut **body).poll_frame(context),
+                Err(unwanted) => Poll::Ready(Some(Err(unwanted))),
+            },
         }
     }
 
@@ -70,6 +85,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.is_end_stream(),
             Self::Replay(attempt) => attempt.is_end_stream(),
             Self::Mirror(_) => false,
+            Self::Gated(_, body) => body.is_end_stream(),
         }
     }
 
@@ -79,6 +95,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.size_hint(),
             Self::Replay(attempt) => attempt.size_hint(),
             Self::Mirror(mirror) => mirror.size_hint(),
+            Self::Gated(_, body) => body.size_hint(),
         }
     }
 }

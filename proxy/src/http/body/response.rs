@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::frame::BodyError;
+use super::gate::GateHolder;
 use crate::http::half_close::ClientEnd;
 use crate::http::pool::Lease;
 use crate::telemetry::{RequestRecord, ResponseFlag};
@@ -52,9 +53,17 @@ pub(crate) struct Completion {
     pub(crate) receiving: Option<RequestRecord>,
     /// The end of the client, where that is passed on to the server.
     pub(crate) client: Option<ClientEnd>,
+    /// Keeps the request's body with the client, as long as the server hasn't asked for it.
+    pub(crate) gate: Option<GateHolder>,
 }
 
 impl Completion {
+    /// Whether the response came without the request's body: the client may send it or not, so
+    /// the connection ends (RFC 9110 section 10.1.1).
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.gate.as_ref().is_some_and(GateHolder::is_closed)
+    }
+
     /// The flag of a response that the server broke off: it may have done so because its
     /// client had ended.
     fn broken_off_flag(&self) -> ResponseFlag {
@@ -83,6 +92,7 @@ impl Completion {
         if let Some(record) = &mut self.receiving {
             record.finish();
         }
+        self.gate = None;
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }

@@ -13,12 +13,16 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::body::{RequestBody, RequestBodySource};
+use crate::http::FieldNames;
+use crate::http::body::{GateHolder, RequestBody, RequestBodySource};
 use crate::http::half_close::ClientEnd;
 use crate::http::handshake::{StreamLimit, handshake_http1, handshake_http2};
 use crate::http::http1_sender::{Http1Sender, NoResponse};
+use crate::http::interim::InterimResponses;
 use crate::http::observed_stream::{Observation, ObservedStream};
+use crate::http::request_info::RequestInfo;
 use crate::http::response_error::no_response_flag;
+use crate::http::server::Http1Options;
 use crate::http::version::HttpVersion;
 use crate::http::was_sent_away;
 use crate::http::watched_stream::WatchedStream;
@@ -26,7 +30,7 @@ use crate::inbound::application::dial;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::error::InboundError;
 use crate::pod::Pod;
-use crate::settings::HeadLimits;
+use crate::settings::{HeadLimits, Settings};
 use crate::sync::lock;
 use crate::telemetry::ResponseFlag;
 
@@ -75,6 +79,8 @@ pub(super) struct ApplicationConnection {
     ended: CancellationToken,
     /// The end of the client's side, while a request of HTTP/1 is under way.
     pub(super) client_end: ClientEnd,
+    /// Responses ahead of the final one, to a client of HTTP/1.
+    interim: InterimResponses,
 }
 
 #[derive(Debug)]
@@ -133,7 +139,26 @@ impl ApplicationConnection {
             connecting: Semaphore::new(1),
             ended,
             client_end: ClientEnd::default(),
+            interim: InterimResponses::default(),
         })
+    }
+
+    /// How its client's connection is served.
+    pub(super) fn client_options(&self, settings: &Settings) -> Http1Options {
+        let (end, interim) = (self.client_end.clone(), self.interim.clone());
+        Http1Options::new(settings, FieldNames::AsSent, end, interim)
+    }
+
+    /// Has its interim responses passed on, where client and application know them.
+    fn pass_interim_on(
+        &self,
+        info: &RequestInfo,
+        request: Request<RequestBody>,
+    ) -> (Request<RequestBody>, Option<GateHolder>) {
+        match self.version {
+            HttpVersion::Http1 if !info.http10 => self.interim.pass_on(request),
+            HttpVersion::Http1 | HttpVersion::Http2 => (request, None),
+        }
     }
 
     /// Resolves when the application has ended its connection: so shall its client's, once
@@ -155,21 +180,24 @@ impl ApplicationConnection {
         }
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response. What comes with it keeps the
+    /// request's body with the client, as long as the application hasn't asked for it.
     ///
     /// # Errors
     /// When the application takes no connection, or breaks it off.
     pub(super) async fn send(
         &self,
+        info: &RequestInfo,
         head: Parts,
         body: &mut RequestBodySource,
-    ) -> Result<Response<Incoming>, ApplicationError> {
+    ) -> Result<(Response<Incoming>, Option<GateHolder>), ApplicationError> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             let mut sender = self.ready_sender().await?;
             let attempt = body.next_attempt().unwrap_or(RequestBody::Empty);
             let request = Request::from_parts(head.clone(), attempt);
+            let (request, gate) = self.pass_interim_on(info, request);
             let sent = match &mut sender {
                 Sender::Http1(sender) => sender.send(request, &self.client_end).await,
                 Sender::Http2(sender, _) => {
@@ -186,10 +214,12 @@ impl ApplicationConnection {
                     if let Sender::Http1(_) = sender {
                         *lock(&self.sender) = Some(sender);
                     }
-                    return Ok(response);
+                    return Ok((response, gate));
                 }
                 Err((NoResponse { error, unsent }, is_unprocessed)) => match unsent {
-                    Some(unsent) if left > 0 => body.put_back(unsent.into_body()),
+                    Some(unsent) if left > 0 => {
+                        body.put_back(unsent.into_body().without_gate());
+                    }
                     None if is_unprocessed && left > 0 && body.is_whole() => {}
                     _ if self.client_end.has_ended() => {
                         return Err(ApplicationError::ClientLeft(error));

@@ -87,7 +87,7 @@ async fn forward(
     }
     let mut body = RequestBodySource::Unread(body);
     body.prepare(false, sent);
-    let mut response = match application.send(request, &mut body).await {
+    let (mut response, gate) = match application.send(&info, request, &mut body).await {
         Ok(response) => response,
         Err(error) => return fail(&info, record, error),
     };
@@ -104,12 +104,17 @@ async fn forward(
     }
     let completion = Completion {
         client: Some(application.client_end.clone()),
+        gate,
         ..Completion::default()
     };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
         return Ok(pass_upgrade(
             upgrades, &info, head, client, upstream, record, completion,
         ));
+    }
+    if completion.has_unread_body() {
+        let close = http::HeaderValue::from_static("close");
+        head.headers.insert(http::header::CONNECTION, close);
     }
     let body = ResponseBody::upstream(source, None, record, completion);
     Ok(to_client(&info, head, body))

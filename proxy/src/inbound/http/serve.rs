@@ -9,11 +9,8 @@ use super::application::ApplicationConnection;
 use super::exchange::exchange;
 use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
-use crate::http::FieldNames;
 use crate::http::recorded_stream::{RecordHandle, RecordedStream};
-use crate::http::server::{
-    Buffers, Http1Options, MOST_STREAMS, ServeError, serve_http1, serve_http2,
-};
+use crate::http::server::{Buffers, MOST_STREAMS, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
@@ -43,8 +40,7 @@ pub(in crate::inbound) async fn serve(
         Ok(application) => Arc::new(application),
         Err(error) => return record.fail(ResponseFlag::UpstreamReset, &error),
     };
-    let (settings, client) = (&arrival.pod.node.settings, application.client_end.clone());
-    let options = Http1Options::new(settings, FieldNames::AsSent, client);
+    let options = application.client_options(&arrival.pod.node.settings);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let draining = draining.child_token();

@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -20,6 +21,7 @@ use super::retry::AttemptPolicy;
 use super::route::{Destination, MatchedRoute, choose_backend, match_route};
 use super::session;
 use crate::http::body::{Completion, RequestBodySource, ResponseBody};
+use crate::http::interim::expects_continue;
 use crate::http::local_reply::LocalReply;
 use crate::http::login::{concerns_login, logs_in};
 use crate::http::outgoing::OutgoingRequest;
@@ -60,7 +62,7 @@ pub(super) async fn answer(
     if !info.http2 && logs_in(request.headers()) {
         connection.bound.bind();
     }
-    let matched = match_route(connection, &mesh, &mut request);
+    let matched = match_route(connection, &mesh, &request);
     let rule = matched.as_ref().and_then(|matched| matched.rule.clone());
     let exchange = Exchange::begin(connection, mesh, &request, info, rule);
     let span = exchange.record.span().clone();
@@ -87,6 +89,7 @@ impl Exchange {
         let (outgoing, body) = OutgoingRequest::from_request(request, &self.info, dialled);
         let mut body = RequestBodySource::Unread(body);
         let origin = filter::origin(route.filters(), &outgoing.headers);
+        let expects_continue = !self.info.http2 && expects_continue(&outgoing.headers);
         match self.send(&route, outgoing, &mut body).await {
             Ok(answered) => Ok(self.respond(&route, origin, answered, client_upgrade)),
             Err(NoResponse::ClientLeft) => {
@@ -97,7 +100,11 @@ impl Exchange {
                 let mut response = self.reply(reply);
                 let headers = response.headers_mut();
                 filter::apply_to_response(route.filters(), origin.as_ref(), headers);
-                body.discard();
+                // A client that waits with its body keeps it.
+                match expects_continue {
+                    true => drop(body),
+                    false => body.discard(),
+                }
                 Ok(response)
             }
         }
@@ -222,6 +229,10 @@ impl Exchange {
             return pass_upgrade(
                 upgrades, &self.info, head, client, upstream, record, completion,
             );
+        }
+        if completion.has_unread_body() {
+            let close = HeaderValue::from_static("close");
+            head.headers.insert(CONNECTION, close);
         }
         let Self { info, record, .. } = self;
         let body = ResponseBody::upstream(source, deadline, record, completion);

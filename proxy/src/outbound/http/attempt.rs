@@ -11,7 +11,7 @@ use weft_model::mesh::{Candidate, Transport};
 use super::exchange::Exchange;
 use super::plan::PlannedRequest;
 use super::retry::AttemptError;
-use crate::http::body::RequestBodySource;
+use crate::http::body::{GateHolder, RequestBodySource};
 use crate::http::half_close::ClientEnd;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
@@ -23,6 +23,8 @@ pub(super) struct Attempted {
     pub(super) lease: Lease,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(super) receiving: Option<RequestRecord>,
+    /// Keeps the request's body with the client, as long as the server hasn't asked for it.
+    pub(super) gate: Option<GateHolder>,
 }
 
 impl Attempted {
@@ -57,7 +59,11 @@ pub(super) async fn attempt(
     let message = request
         .outgoing
         .to_request(&exchange.info, http2, attempt_body);
-    let message = message.map_err(|_| lost())?;
+    let mut message = message.map_err(|_| lost())?;
+    let mut gate = None;
+    if let Some(interim) = exchange.interim().filter(|_| !http2) {
+        (message, gate) = interim.pass_on(message);
+    }
     let mut receiving = receive(exchange, request, &lease);
     match lease.send(message, exchange.client_end()).await {
         Ok(response) => {
@@ -68,13 +74,14 @@ pub(super) async fn attempt(
                 response,
                 lease,
                 receiving,
+                gate,
             })
         }
         Err(SendError::Unsent(unsent)) => {
             if let Some(record) = receiving {
                 record.discard();
             }
-            body.put_back(unsent.into_body());
+            body.put_back(unsent.into_body().without_gate());
             Err(AttemptError::Unsent)
         }
         Err(SendError::Unprocessed) => {

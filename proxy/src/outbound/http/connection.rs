@@ -8,6 +8,7 @@ use weft_model::service::Service;
 use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
 use crate::http::half_close::ClientEnd;
+use crate::http::interim::InterimResponses;
 use crate::http::pool::BoundConnections;
 use crate::http::upgrade::UpgradeTasks;
 use crate::outbound::connection::OutboundConnection;
@@ -33,6 +34,8 @@ pub(super) struct ClientConnection {
     pub(super) upgrades: UpgradeTasks,
     /// The connections to endpoints that belong to it, once it has logged in.
     pub(super) bound: BoundConnections,
+    /// Responses ahead of the final one, to a client of HTTP/1.
+    pub(super) interim: InterimResponses,
     /// The end of the client's side, while a request of HTTP/1 is under way.
     pub(super) end: ClientEnd,
     infos: Mutex<Vec<CachedInfo>>,
@@ -60,6 +63,7 @@ impl ClientConnection {
             service,
             upgrades,
             bound: BoundConnections::default(),
+            interim: InterimResponses::default(),
             end: ClientEnd::default(),
             infos: Mutex::default(),
         }

@@ -9,6 +9,7 @@ use weft_model::route::table::CompiledRule;
 use super::connection::ClientConnection;
 use crate::http::body::ResponseBody;
 use crate::http::half_close::ClientEnd;
+use crate::http::interim::InterimResponses;
 use crate::http::local_reply::LocalReply;
 use crate::http::pool::BoundConnections;
 use crate::http::request_info::RequestInfo;
@@ -57,6 +58,12 @@ impl Exchange {
     /// The end of the client that waits for the response.
     pub(super) fn client_end(&self) -> Option<&ClientEnd> {
         Some(&self.connection.end).filter(|_| !self.is_copy)
+    }
+
+    /// Where the client takes interim responses, if it does.
+    pub(super) fn interim(&self) -> Option<&InterimResponses> {
+        let takes_interim = !self.is_copy && !self.info.http2 && !self.info.http10;
+        takes_interim.then_some(&self.connection.interim)
     }
 
     /// The connections of the client that has logged in, if it has.

@@ -141,6 +141,7 @@ fn accept(
         response,
         lease,
         receiving,
+        gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
     outcome.response_started(response.status(), response.headers());
@@ -149,6 +150,7 @@ fn accept(
         outcome: Some(outcome),
         receiving,
         client: None,
+        gate,
     };
     (response, completion)
 }

@@ -1,17 +1,16 @@
 //! The rule for a request, and the backend that it chooses.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
-use http::{Request, Uri};
+use http::Request;
 use weft_model::NamespacedName;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::{Candidate, Mesh};
 use weft_model::route::matching::{PathMatch, RequestHead};
+use weft_model::route::path::normalized_path;
 use weft_model::route::table::CompiledRule;
-use weft_model::route::{Backend, BackendTarget, Filter, path};
+use weft_model::route::{Backend, BackendTarget, Filter};
 
 use super::connection::ClientConnection;
 use super::exchange::Exchange;
@@ -54,13 +53,11 @@ impl MatchedRoute {
     }
 }
 
-/// The rule for a request; `None` when there are rules and none matches. Where there are
-/// rules, the request goes on with the path that they saw, in its normal form, so that none
-/// is walked around by another spelling.
+/// The rule for a request; `None` when there are rules and none matches.
 pub(super) fn match_route<B>(
     connection: &ClientConnection,
     mesh: &Mesh,
-    request: &mut Request<B>,
+    request: &Request<B>,
 ) -> Option<MatchedRoute> {
     let namespace = connection.pod.started_as.namespace();
     let table = mesh.route_table(&connection.service.key, connection.port(), namespace);
@@ -70,10 +67,11 @@ pub(super) fn match_route<B>(
             matched_path: PathMatch::Prefix("/".into()),
         });
     };
-    normalize_path(request);
+    // It is sent on as it came: only rules must not be walked around.
+    let path = normalized_path(request.uri().path());
     let head = RequestHead {
         method: request.method(),
-        path: request.uri().path(),
+        path: &path,
         query: request.uri().query(),
         headers: request.headers(),
     };
@@ -82,22 +80,6 @@ pub(super) fn match_route<B>(
         rule: Some(Arc::clone(rule)),
         matched_path: matched.path.clone(),
     })
-}
-
-fn normalize_path<B>(request: &mut Request<B>) {
-    let Cow::Owned(path) = path::normalize(request.uri().path()) else {
-        return;
-    };
-    let path_and_query = match request.uri().query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    };
-    // What a parsed path is made of is one again, so neither can fail.
-    let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = PathAndQuery::try_from(path_and_query).ok();
-    if let Ok(target) = Uri::from_parts(parts) {
-        *request.uri_mut() = target;
-    }
 }
 
 /// Applies the filters of the rule and of the backend that it chooses, and finds the

@@ -42,7 +42,8 @@ pub(in crate::outbound) async fn serve(
     let connection = ClientConnection::new(connection, service, upgrades.tasks());
     let connection = Arc::new(connection);
     let settings = &connection.pod.node.settings;
-    let options = Http1Options::new(settings, names, connection.end.clone());
+    let (end, interim) = (connection.end.clone(), connection.interim.clone());
+    let options = Http1Options::new(settings, names, end, interim);
     let handle = |request| {
         let connection = Arc::clone(&connection);
         async move { answer(&connection, request).await }

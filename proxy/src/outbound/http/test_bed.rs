@@ -119,6 +119,7 @@ impl TestBed {
             heads: HeadLimits::default(),
             names: FieldNames::AsSent,
             client: connection.end.clone(),
+            interim: connection.interim.clone(),
         };
         let handle = move |request| {
             let connection = Arc::clone(&connection);

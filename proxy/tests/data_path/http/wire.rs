@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use weft_model::route::filter::Redirect;
+
 use super::*;
 
 /// A server that answers each head with the same bytes, and keeps what arrives.
@@ -514,5 +516,253 @@ async fn a_connection_that_has_logged_in_is_nobody_elses() {
             let of_third = number_of(&mut third, "/", "").await;
             assert!(![&of_one, &of_other].contains(&&of_third), "{of_third}");
         }
+    }
+}
+
+/// A server that answers heads without reading what follows them.
+async fn refusing(
+    bed: &mut Bed,
+    node: &'static str,
+    answer: &'static str,
+) -> (Pod, Pod, SocketAddr) {
+    declared(bed, node, move |mut stream| async move {
+        while !read_head(&mut stream).await.is_empty() {
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await
+}
+
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+const EXPECTING: &str = "PUT /file HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\n\
+                         Content-Length: 5\r\n\r\n";
+
+#[tokio::test]
+async fn a_server_that_refuses_a_body_is_heard_before_it_is_sent() {
+    for node in NODES {
+        for status in ["401 No", "417 No", "413 No"] {
+            let mut bed = Bed::new();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno");
+            let answer: &'static str = answer.leak();
+            let (client, _server, address) = refusing(&mut bed, node, answer).await;
+            let (answer, mut stream) = talk(&client, address, EXPECTING, "no").await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+                "{answer}"
+            );
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            assert_eq!(read_until(&mut stream, "never").await, "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_sent_once_its_server_has_asked_for_it_or_unasked() {
+    for node in NODES {
+        for asks in [true, false] {
+            let mut bed = Bed::new();
+            let server = move |mut stream: TcpStream| async move {
+                loop {
+                    read_head(&mut stream).await;
+                    if asks {
+                        let _ = stream.write_all(CONTINUE.as_bytes()).await;
+                    }
+                    let mut body = [0; 5];
+                    stream.read_exact(&mut body).await.unwrap();
+                    assert_eq!(&body, b"hello");
+                    let _ = stream.write_all(OK.as_bytes()).await;
+                }
+            };
+            let (client, _server, address) = declared(&mut bed, node, server).await;
+            let mut stream = client.connect(address).await.unwrap();
+            for _ in 0..3 {
+                stream.write_all(EXPECTING.as_bytes()).await.unwrap();
+                if asks {
+                    let interim = read_until(&mut stream, "\r\n\r\n").await;
+                    assert_eq!(interim, CONTINUE);
+                }
+                stream.write_all(b"hello").await.unwrap();
+                let answer = read_until(&mut stream, "ok").await;
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+                // In one piece, as some clients send it.
+                let whole = format!("{EXPECTING}hello");
+                stream.write_all(whole.as_bytes()).await.unwrap();
+                let answer = read_until(&mut stream, "ok").await;
+                assert!(answer.contains("HTTP/1.1 200 OK\r\n"), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_while_it_waits_with_its_body_is_seen() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let (client, _server, raw, address) = raw(&mut bed, node, "").await;
+        let mut stream = client.connect(address).await.unwrap();
+        stream.write_all(EXPECTING.as_bytes()).await.unwrap();
+        wait_until("a request", || raw.text(0).ends_with("\r\n\r\n")).await;
+        drop(stream);
+        wait_until("the server to see it", || raw.connections()[0].has_ended).await;
+    }
+}
+
+#[tokio::test]
+async fn early_hints_are_passed_on() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
+        let answer = format!("{hints}{hints}{OK}");
+        let (client, _server, _raw, address) = raw(&mut bed, node, answer).await;
+        let (answer, mut stream) = talk(&client, address, REQUEST, "ok").await;
+        assert!(
+            answer.starts_with(&format!("{hints}{hints}HTTP/1.1 200 ")),
+            "{answer}"
+        );
+        // The next one has them before its own.
+        stream.write_all(REQUEST.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "ok").await;
+        assert!(
+            answer.starts_with(&format!("{hints}{hints}HTTP/1.1 200 ")),
+            "{answer}"
+        );
+        // HTTP/1.0 knows none.
+        let old = "GET / HTTP/1.0\r\nHost: web\r\n\r\n";
+        let (answer, _stream) = talk(&client, address, old, "ok").await;
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_ahead_of_a_large_body_reaches_a_client_that_sends_on() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let (client, _server, address) = declared(&mut bed, node, async |mut stream| {
+            read_head(&mut stream).await;
+            let answer = b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+            let _ = stream.write_all(answer).await;
+            // It closes in order, with a body on its way.
+            let _ = stream.shutdown().await;
+            while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+        })
+        .await;
+        let mut stream = client.connect(address).await.unwrap();
+        let head = "PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 8388608\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Like many it looks for its answer when everything is sent.
+        stream
+            .write_all(&vec![b'a'; 8 * 1024 * 1024])
+            .await
+            .unwrap();
+        let answer = read_until(&mut stream, "no").await;
+        assert!(answer.starts_with("HTTP/1.1 413 No\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_body_keeps_what_is_said_of_one() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let answer = "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nETag: \"a\"\r\n\r\n";
+        let (client, _server, _raw, address) = raw(&mut bed, node, answer).await;
+        let mut stream = client.connect(address).await.unwrap();
+        for method in ["GET", "HEAD", "GET"] {
+            let request = format!("{method} / HTTP/1.1\r\nHost: web\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(head.starts_with("HTTP/1.1 304 "), "{head}");
+            assert!(head.contains("\r\nETag: \"a\"\r\n"), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_client_is_served_by_a_backend_of_http2() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        bed.node(node);
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let web = web(&server, text("hello")).await;
+        let endpoints = [(web.address.ip(), Some(&server))];
+        let address = bed.service_that_declares("http2", "web", web.address.port(), &endpoints);
+        let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        let (answer, mut stream) = talk(&client, address, request, "hello").await;
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        assert_eq!(web.last().version(), Version::HTTP_2);
+        // What is said of the connection holds.
+        if answer.contains("keep-alive") {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert!(read_until(&mut stream, "hello").await.ends_with("hello"));
+        } else {
+            assert_eq!(read_until(&mut stream, "never").await, "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rule_for_a_path_is_not_walked_around() {
+    let mut bed = Bed::new();
+    let (client, _server, raw, address) = raw(&mut bed, "node-2", OK).await;
+    let redirect = Filter::Redirect(Redirect {
+        scheme: None,
+        hostname: Some("elsewhere".into()),
+        path: None,
+        port: None,
+        status: StatusCode::FOUND,
+    });
+    let mut admin = below("/admin", rule(Vec::new()));
+    admin.filters = vec![redirect];
+    let rules = vec![admin, rule(vec![backend("web", 1)])];
+    route(&bed, RouteKind::Http, "web", rules);
+    for (line, status) in [
+        ("GET /admin/x", "302"),
+        ("GET /x/../admin/x", "302"),
+        ("GET //admin/x", "302"),
+        ("GET /./admin/x", "302"),
+        ("GET /%61dmin/x", "302"),
+        ("GET /x/%2e%2e/admin/x", "302"),
+        ("\r\nGET /admin/x", "302"),
+        ("GET  /admin/x", "400"),
+        (" GET /admin/x", "400"),
+        ("GET /x/%61?y=/../admin", "200"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        let (answer, _stream) = talk(&client, address, request, "never").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{line:?}: {answer}"
+        );
+    }
+    // What is passed on is passed on as it came.
+    assert!(
+        raw.text(0)
+            .starts_with("GET /x/%61?y=/../admin HTTP/1.1\r\n")
+    );
+    assert_eq!(raw.connections().len(), 1);
+}
+
+#[tokio::test]
+async fn trailers_that_are_announced_are_passed_on_both_ways() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                      2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
+        let (client, _server, raw, address) = raw(&mut bed, node, answer).await;
+        let request = "POST / HTTP/1.1\r\nHost: web\r\nTE: trailers\r\nConnection: TE\r\n\
+                       Transfer-Encoding: chunked\r\nTrailer: X-Part\r\n\r\n\
+                       5\r\nhello\r\n0\r\nX-Part: 3\r\n\r\n";
+        let (answer, _stream) = talk(&client, address, request, "7\r\n\r\n").await;
+        assert!(
+            answer
+                .to_ascii_lowercase()
+                .ends_with("0\r\nx-sum: 7\r\n\r\n"),
+            "{answer}"
+        );
+        wait_until("the trailer", || {
+            raw.text(0)
+                .to_ascii_lowercase()
+                .ends_with("0\r\nx-part: 3\r\n\r\n")
+        })
+        .await;
     }
 }
