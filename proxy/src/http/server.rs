@@ -74,14 +74,15 @@ pub(crate) enum ServeError {
 #[error("the server broke the connection off before it responded")]
 pub(crate) struct ResetRequest(#[source] pub(crate) BodyError);
 
-/// Serves HTTP/1. `idle` is how long a client may be silent between requests; once
+/// Serves HTTP/1. `idle` is how long a client may be silent between requests, where there is a
+/// limit; once
 /// `draining` is cancelled the connection ends when no request is under way.
 ///
 /// # Errors
 /// When a request is refused, or the connection breaks.
 pub(crate) async fn serve_http1<S, H, F>(
     stream: S,
-    idle: Duration,
+    idle: Option<Duration>,
     names: FieldNames,
     draining: CancellationToken,
     handle: H,

@@ -2,6 +2,7 @@
 //! application, record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ pub(super) async fn deliver(
         detected = read_protocol(&mut downstream) => detected,
         // Whoever greets its clients, or ends their silence, doesn't wait for a request.
         () = speaks_first(&admitted.application) => Ok(DetectedProtocol::Opaque),
-        () = tokio::time::sleep(arrival.pod.node.settings.idle.open) => {
+        () = silence(arrival.idle_timeouts().open) => {
             record.opened_connected(admitted.connect_time);
             return record.close(CloseReason::IdleTimeout);
         }
@@ -61,6 +62,14 @@ pub(super) async fn deliver(
             record.opened_connected(admitted.connect_time);
             record.close(CloseReason::DownstreamReset);
         }
+    }
+}
+
+/// Resolves when nobody has spoken for as long as may be.
+async fn silence(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -94,7 +103,7 @@ async fn carry(
     downstream: PrefixedStream,
     record: ConnectionRecord,
 ) {
-    let idle = arrival.pod.node.settings.idle;
+    let idle = arrival.idle_timeouts();
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let Admitted {

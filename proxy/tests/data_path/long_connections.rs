@@ -16,6 +16,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use weft_model::Change;
+use weft_model::idle::IdleLimits;
+use weft_model::traffic::TrafficPolicy;
+use weft_model::workload::Workload;
+use weft_testing::fixtures::{PORT, named};
 use weft_testing::tcp;
 use weft_testing::wait::in_time;
 
@@ -86,6 +91,38 @@ async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_
         }
         assert_eq!(failed, []);
     }
+}
+
+#[tokio::test]
+async fn a_policy_for_a_port_lets_connections_be_silent_for_longer_than_the_mesh_does() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = application(&server, tcp::echo).await;
+    let service = bed.service("web", address.port(), &[(address.ip(), Some(&server))]);
+    let short = IdleLimits {
+        open: Some(Duration::from_millis(200)),
+        half_closed: None,
+    };
+    for pod in [&client, &server] {
+        let mut workload = Workload::clone(&pod.workload);
+        workload.idle_limits = short;
+        bed.tell(&Change::Workload(workload));
+    }
+    let mut policy = TrafficPolicy::new(named("web"));
+    let never = IdleLimits {
+        open: Some(Duration::ZERO),
+        half_closed: None,
+    };
+    policy.idle_limits.ports = vec![(PORT, never)];
+    bed.tell(&Change::TrafficPolicy(Box::new(policy)));
+    let mut of_service = client.connect(service).await.unwrap();
+    assert_eq!(tcp::exchange(&mut of_service, "hello").await, "hello");
+    // To the pod itself no policy of the client's is about, and the mesh's limit holds.
+    let mut of_pod = client.connect(address).await.unwrap();
+    assert_eq!(tcp::exchange(&mut of_pod, "hello").await, "hello");
+    assert!(in_time(of_pod.read(&mut [0])).await.is_err(), "it is cut");
+    assert_eq!(tcp::exchange(&mut of_service, "again").await, "again");
 }
 
 /// A server of HTTP/2 that lets each connection become so old, then ends it in order (GOAWAY).

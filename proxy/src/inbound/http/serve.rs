@@ -29,7 +29,7 @@ pub(in crate::inbound) async fn serve(
 ) {
     let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let idle = arrival.pod.node.settings.idle;
+    let idle = arrival.idle_timeouts();
     let requests = Arc::new(InboundRequests::new(&arrival));
     let upgrades = Upgrades::default();
     let Admitted {

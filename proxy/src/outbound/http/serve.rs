@@ -29,7 +29,8 @@ pub(in crate::outbound) async fn serve(
     let mut record = ConnectionRecord::start(telemetry, info, began);
     record.opened_for_requests(None);
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let idle = connection.pod.node.settings.idle.open;
+    let port = connection.original.address().port();
+    let idle = connection.idle_timeouts(Some((&service.key, port))).open;
     let upgrades = Upgrades::default();
     let connection = ClientConnection::new(connection, service, upgrades.tasks());
     let connection = Arc::new(connection);

@@ -117,7 +117,7 @@ impl TestBed {
             let connection = Arc::clone(&connection);
             async move { Ok(answer(&connection, request).await) }
         };
-        let (idle, draining) = (Duration::from_secs(60), CancellationToken::new());
+        let (idle, draining) = (None, CancellationToken::new());
         tokio::spawn(async move {
             // What it ends with is for the client to see.
             let _ = serve_http1(accepted, idle, FieldNames::Lowercase, draining, handle).await;
