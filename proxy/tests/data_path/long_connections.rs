@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use weft_model::Change;
@@ -78,19 +80,28 @@ async fn post(client: &Pod, to: SocketAddr) -> u16 {
 async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_same() {
     let mut bed = Bed::new();
     let (client, _pods, addresses) = near_far_and_outside(&mut bed).await;
-    for address in addresses {
-        let mut failed = Vec::new();
-        for number in 0..60 {
-            let status = post(&client, address).await;
-            if status != 200 {
-                failed.push((number, status));
+    let failed = |address| {
+        let client = &client;
+        async move {
+            let mut failed = Vec::new();
+            for number in 0..60 {
+                let status = post(client, address).await;
+                if status != 200 {
+                    failed.push((number, status));
+                }
+                // Around the moment when the server ends the connection: 98.5 to 101.5 ms.
+                let offset = Duration::from_micros(50) * number;
+                tokio::time::sleep(IDLE - Duration::from_micros(1500) + offset).await;
             }
-            // Around the moment when the server ends the connection: 98.5 to 101.5 ms.
-            let offset = Duration::from_micros(50) * number;
-            tokio::time::sleep(IDLE - Duration::from_micros(1500) + offset).await;
+            failed
         }
-        assert_eq!(failed, []);
-    }
+    };
+    let (far, near, outside) = tokio::join!(
+        failed(addresses[0]),
+        failed(addresses[1]),
+        failed(addresses[2])
+    );
+    assert_eq!((far, near, outside), (vec![], vec![], vec![]));
 }
 
 #[tokio::test]
@@ -174,5 +185,117 @@ async fn no_call_fails_because_a_server_ends_connections_that_are_old() {
             });
         }
         clients.join_all().await;
+    }
+}
+
+/// A server of HTTP/2 that takes one request at a time on a connection, and answers none before
+/// `calls` have arrived on all of them.
+async fn one_at_a_time(stream: TcpStream, arrived: Arc<Barrier>) {
+    let service = service_fn(move |_: Request<Incoming>| {
+        let arrived = Arc::clone(&arrived);
+        async move {
+            arrived.wait().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("ok"))))
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(1);
+    // Its end is the client's business.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_one_call_at_a_time_gets_as_many_connections_as_there_are_calls() {
+    const CALLS: usize = 20;
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let arrived = Arc::new(Barrier::new(CALLS));
+        let server = application(&pod, move |stream| {
+            one_at_a_time(stream, Arc::clone(&arrived))
+        });
+        let server = server.await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        let stream = client.connect(address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLS {
+            let mut sender = sender.clone();
+            calls.spawn(async move {
+                let request = Request::post("http://web/a.B/C").body(Full::<Bytes>::default());
+                let response = in_time(sender.send_request(request.unwrap())).await;
+                response.unwrap().status()
+            });
+        }
+        for status in calls.join_all().await {
+            assert_eq!(status, 200, "{node}");
+        }
+    }
+}
+
+/// Changes the protocol, then sends back what comes.
+async fn switch_and_echo(mut stream: TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    if stream.write_all(SWITCHED).await.is_ok() {
+        tcp::echo(stream).await;
+    }
+}
+
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// A connection of the pod's application to a service that has changed its protocol.
+async fn upgraded(client: &Pod, to: SocketAddr) -> TcpStream {
+    let mut stream = client.connect(to).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(in_time(stream.read_u8()).await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    stream
+}
+
+#[tokio::test]
+async fn a_connection_that_changed_its_protocol_is_listed_counted_and_drained_like_any_other() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::with(|settings| settings.connections_per_pod = 2);
+        bed.node("node-2");
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let address = application(&server, switch_and_echo).await;
+        let endpoints = [(address.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", address.port(), &endpoints);
+        let mut stream = upgraded(&client, service).await;
+        assert_eq!(client.proxy.open_connections(), 1);
+        // One more has a place, and none has after it.
+        let mut second = client.connect(service).await.unwrap();
+        let mut third = client.connect(service).await.unwrap();
+        assert!(in_time(third.read(&mut [0])).await.is_err(), "{node}");
+        second.shutdown().await.unwrap();
+        let _ = in_time(second.read(&mut [0])).await;
+        let deadline = Duration::from_millis(500);
+        let began = Instant::now();
+        let draining = tokio::spawn(client.proxy.drain(deadline));
+        assert_eq!(tcp::exchange(&mut stream, "hello").await, "hello");
+        draining.await.unwrap();
+        assert!(began.elapsed() >= deadline, "{node}");
+        assert!(
+            !matches!(in_time(stream.read(&mut [0])).await, Ok(1..)),
+            "{node}"
+        );
     }
 }
