@@ -3,13 +3,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -17,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Interval, interval, timeout};
 use weft_model::Change;
 use weft_model::idle::IdleLimits;
 use weft_model::traffic::TrafficPolicy;
@@ -297,5 +299,97 @@ async fn a_connection_that_changed_its_protocol_is_listed_counted_and_drained_li
             !matches!(in_time(stream.read(&mut [0])).await, Ok(1..)),
             "{node}"
         );
+    }
+}
+
+/// A body of 256 parts.
+struct Parts {
+    length: usize,
+    left: usize,
+    /// The time between two of them.
+    pace: Option<Interval>,
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some(pace) = &mut self.pace {
+            ready!(pace.poll_tick(context));
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(vec![0; self.length].into()))))
+    }
+}
+
+/// A server of HTTP/2 that answers with 4 MiB, or with a byte each few milliseconds.
+async fn large_or_slow(stream: TcpStream) {
+    let service = service_fn(async |request: Request<Incoming>| {
+        let is_slow = request.uri().path() == "/tick";
+        Ok::<_, Infallible>(Response::new(Parts {
+            length: if is_slow { 1 } else { 16 * 1024 },
+            left: 256,
+            pace: is_slow.then(|| interval(Duration::from_millis(10))),
+        }))
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.max_pending_accept_reset_streams(1000);
+    // Its end is the client's business.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn http2_client(pod: &Pod, to: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
+    let stream = TokioIo::new(pod.connect(to).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // Of this client itself nothing is asked here.
+    builder.max_concurrent_reset_streams(100_000);
+    builder.max_local_error_reset_streams(None);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn requests_that_are_cancelled_by_thousands_cost_those_of_others_nothing() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let server = application(&pod, large_or_slow).await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        let mut sentinel = http2_client(&client, address).await;
+        let request = Request::get("http://web/tick").body(Empty::new()).unwrap();
+        let ticking = in_time(sentinel.send_request(request)).await.unwrap();
+        let load = http2_client(&client, address).await;
+        let cancelled = async {
+            for _ in 0..25 {
+                let mut round = JoinSet::new();
+                for _ in 0..90 {
+                    let mut load = load.clone();
+                    round.spawn(async move {
+                        let request = Request::get("http://web/").body(Empty::new());
+                        let response = in_time(load.send_request(request.unwrap())).await;
+                        let mut response = response.unwrap();
+                        assert_eq!(response.status(), 200);
+                        // Given up with its first data.
+                        in_time(response.frame()).await.unwrap().unwrap();
+                    });
+                }
+                round.join_all().await;
+            }
+        };
+        let (ticks, ()) = tokio::join!(ticking.into_body().collect(), cancelled);
+        assert_eq!(ticks.unwrap().to_bytes().len(), 256, "{node}");
     }
 }
