@@ -5,7 +5,7 @@
 //!
 //! * [`kind`], [`kind_object`]: what there is to know about a kind
 //! * [`field_error`]: what is wrong with an object
-//! * [`document`], [`annotations`], [`duration`]: what several kinds are read by
+//! * [`document`], [`annotations`], [`duration`], [`idle`]: what several kinds are read by
 //! * [`definitions`]: the schemas as an API server takes them
 
 mod annotations;
@@ -15,6 +15,7 @@ pub(crate) mod duration;
 mod endpoint_slice;
 mod external_service;
 mod field_error;
+mod idle;
 mod kind;
 mod kind_object;
 mod mesh_config;

@@ -12,6 +12,7 @@
 //! * [`workload`], [`service`], [`external`]: pods, Services and their endpoints, services
 //!   outside the cluster
 //! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
+//! * [`idle`]: how long connections may be silent
 //!
 //! What is decided:
 //! * [`mesh`]: the immutable snapshot that ties resources together: where a connection goes
@@ -33,6 +34,7 @@ mod fixtures;
 pub mod hash;
 pub mod host;
 pub mod identity;
+pub mod idle;
 pub mod mesh;
 pub mod mtls;
 pub mod name;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::address::{AddressBlock, canonical_ip};
 use crate::egress::EgressMode;
 use crate::identity::SpiffeId;
+use crate::idle::IdleLimits;
 use crate::mtls::MtlsMode;
 
 /// Identifier of a workload for as long as it lives: the Kubernetes pod UID, or
@@ -85,6 +86,8 @@ pub struct Workload {
     pub mtls_mode: MtlsMode,
     /// Policy for its connections to unregistered destinations.
     pub egress_mode: EgressMode,
+    /// Idle limits of its connections, in either direction.
+    pub idle_limits: IdleLimits,
     /// Outbound traffic that is not captured.
     pub exclusions: CaptureExclusions,
     /// Name under `/run/netns` of its network namespace; empty where the node
@@ -129,6 +132,7 @@ impl Workload {
             enrolment: Enrolment::default(),
             mtls_mode: MtlsMode::default(),
             egress_mode: EgressMode::default(),
+            idle_limits: IdleLimits::default(),
             exclusions: CaptureExclusions::default(),
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),

@@ -8,6 +8,7 @@
 //! * `resource`: resources of any kind, as discovery carries them
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`: one
 //!   kind each
+//! * `idle`: idle limits, in two of these
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
@@ -15,6 +16,7 @@ mod address;
 mod endpoint;
 pub mod envoy;
 mod external_service;
+mod idle;
 pub mod rate_limit;
 mod resource;
 mod route;

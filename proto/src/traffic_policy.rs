@@ -9,6 +9,7 @@ use weft_model::traffic::{
     LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 
+use crate::idle;
 use crate::route::error::InvalidRoute;
 use crate::route::field::{header_name, micros, namespaced_name, port_field, status_field};
 use crate::v1;
@@ -80,6 +81,7 @@ impl TryFrom<v1::TrafficPolicy> for TrafficPolicy {
                     .backend_request_timeout_us
                     .map(Duration::from_micros),
             },
+            idle_limits: idle::of_service(message.idle_limits, message.port_idle_limits),
             faults: faults.collect::<Result<_>>()?,
             local_rate_limit: message.local_rate_limit.map(Into::into),
             global_rate_limit: message.global_rate_limit.map(global).transpose()?,
@@ -254,6 +256,8 @@ impl From<&TrafficPolicy> for v1::TrafficPolicy {
             retry: policy.retry.as_ref().map(Into::into),
             request_timeout_us: policy.timeouts.request.map(micros),
             backend_request_timeout_us: policy.timeouts.backend_request.map(micros),
+            idle_limits: idle::message(policy.idle_limits.all),
+            port_idle_limits: idle::port_messages(&policy.idle_limits),
             faults: policy.faults.iter().map(Into::into).collect(),
             local_rate_limit: policy.local_rate_limit.as_ref().map(Into::into),
             global_rate_limit: policy.global_rate_limit.as_ref().map(Into::into),

@@ -8,6 +8,7 @@ use weft_model::workload::{
 };
 
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
+use crate::idle;
 use crate::v1;
 
 /// The reason why a message is not a workload.
@@ -66,6 +67,7 @@ impl TryFrom<v1::Workload> for Workload {
             enrolment,
             mtls_mode,
             egress_mode: egress_mode(message.egress_mode)?,
+            idle_limits: message.idle_limits.unwrap_or_default().into(),
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
             network_namespace: message.network_namespace.into(),
             labels: WorkloadLabels {
@@ -109,6 +111,7 @@ impl From<&Workload> for v1::Workload {
                 EgressMode::RegisteredOnly => v1::EgressMode::RegisteredOnly,
             }
             .into(),
+            idle_limits: idle::message(workload.idle_limits),
             exclusions: (*exclusions != CaptureExclusions::default()).then(|| {
                 v1::CaptureExclusions {
                     ports: exclusions

@@ -48,4 +48,4 @@ mod upstream;
 pub use self::http::cookie_value;
 pub use self::listen::PodProxy;
 pub use self::node::Node;
-pub use self::settings::{HeadLimits, IdleTimeouts, Settings};
+pub use self::settings::{HeadLimits, Settings};

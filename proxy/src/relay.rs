@@ -18,13 +18,14 @@ mod tunnel;
 
 use std::pin::{Pin, pin};
 
+use weft_model::idle::IdleTimeouts;
+
 use self::duplex::duplex;
 use self::error::RelayError;
 use self::halves::{Half, run_both};
 use self::tcp::tcp_to_tcp;
 use self::tunnel::{tcp_to_tunnel, tunnel_to_tcp};
 use crate::detect::PrefixedStream;
-use crate::settings::IdleTimeouts;
 use crate::stream::Stream;
 use crate::telemetry::{CloseReason, Progress};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use weft_model::idle::IdleTimeouts;
+
 /// Limits and times of the data path, the same for all pods of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -11,7 +13,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a client may take for its TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long a connection may be silent.
+    /// How long a connection may be silent where nobody has set anything.
     pub idle: IdleTimeouts,
     /// How long a pooled tunnel connection lives unused.
     pub tunnel_idle: Duration,
@@ -61,27 +63,13 @@ impl Default for HeadLimits {
     }
 }
 
-/// How long a connection may be silent.
-#[derive(Clone, Copy, Debug)]
-pub struct IdleTimeouts {
-    /// While both directions are open.
-    pub open: Duration,
-    /// Once one direction has ended.
-    pub half_closed: Duration,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
             connections_per_pod: 32_768,
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
-            // Silent for an hour is what L4 proxies of the field cut, too; once one
-            // direction has ended, the rest should follow soon.
-            idle: IdleTimeouts {
-                open: Duration::from_secs(3600),
-                half_closed: Duration::from_secs(300),
-            },
+            idle: IdleTimeouts::default(),
             tunnel_idle: Duration::from_secs(300),
             // Shorter than what servers of the field allow (Node, Apache and uvicorn: 5 s), so
             // that theirs seldom end first.

@@ -427,6 +427,39 @@ fn a_namespace_overrides_what_workloads_may_reach_outside() {
     );
 }
 
+#[test]
+fn a_pod_overrides_how_long_connections_may_be_silent_and_so_does_its_namespace() {
+    let hour = std::time::Duration::from_secs(3600);
+    let limits = |bed: &Bed| {
+        let limits = bed.workloads()[0].idle_limits;
+        (limits.open, limits.half_closed)
+    };
+    let of_pod = |annotation: &str| {
+        let pod = pod("a", "10.0.0.1", ENABLED);
+        pod.replacen(
+            "annotations: {",
+            &format!("annotations: {{ {annotation},"),
+            1,
+        )
+    };
+    let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
+    assert_eq!(limits(&bed), (None, None));
+    let config = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
+        spec: { connections: { idleTimeout: 2h, halfClosedTimeout: 1h } }\n";
+    bed.apply("config.yaml", config);
+    assert_eq!(limits(&bed), (Some(2 * hour), Some(hour)));
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, annotations: { weft.dev/idle-timeout: 1h } }\n";
+    bed.apply("namespace.yaml", namespace);
+    assert_eq!(limits(&bed), (Some(hour), Some(hour)));
+    bed.apply("pod.yaml", &of_pod("weft.dev/idle-timeout: 0s"));
+    assert_eq!(limits(&bed), (Some(hour - hour), Some(hour)));
+    let error = parse(&namespace.replace("1h", "soon")).unwrap_err();
+    assert!(
+        error.to_string().contains("weft.dev/idle-timeout"),
+        "{error}"
+    );
+}
+
 proptest! {
     /// However objects came and went, and however that was told, only what is there
     /// now counts.

@@ -249,6 +249,12 @@ fn workload(
         .and_then(|namespace| namespace.egress_mode)
         .or_else(|| config.and_then(|config| config.egress_mode))
         .unwrap_or_default();
+    let idle_limits = pod
+        .idle_limits
+        .or(namespace
+            .map(|namespace| namespace.idle_limits)
+            .unwrap_or_default())
+        .or(config.map(|config| config.idle_limits).unwrap_or_default());
     Ok(Workload {
         uid: pod.uid.clone(),
         name: pod.key.name.clone(),
@@ -259,6 +265,7 @@ fn workload(
         enrolment,
         mtls_mode,
         egress_mode,
+        idle_limits,
         exclusions: pod.exclusions.clone(),
         network_namespace: pod.network_namespace.as_str().into(),
         labels: pod.names.clone(),

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 use weft_model::egress::EgressMode;
+use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::CaptureExclusions;
 
+use super::duration;
 use super::field_error::FieldError;
 
 pub(super) const MESH: &str = "weft.dev/mesh";
 const MTLS_MODE: &str = "weft.dev/mtls-mode";
 const EGRESS_MODE: &str = "weft.dev/egress-mode";
+const IDLE_TIMEOUT: &str = "weft.dev/idle-timeout";
+const HALF_CLOSED_TIMEOUT: &str = "weft.dev/half-closed-timeout";
 const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
 const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
@@ -59,6 +63,19 @@ pub(super) fn egress_mode(annotations: &Texts) -> Result<Option<EgressMode>, Fie
     let mode = annotations.get(EGRESS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", EGRESS_MODE), error))
+}
+
+/// The idle limits that it asks for.
+pub(super) fn idle_limits(annotations: &Texts) -> Result<IdleLimits, FieldError> {
+    let limit = |name: &str| {
+        let limit = annotations.get(name).map(|text| duration::parse(text));
+        let limit = limit.transpose();
+        limit.map_err(|error| FieldError::new(field("annotations", name), error))
+    };
+    Ok(IdleLimits {
+        open: limit(IDLE_TIMEOUT)?,
+        half_closed: limit(HALF_CLOSED_TIMEOUT)?,
+    })
 }
 
 /// The outbound traffic that a pod wants left alone.

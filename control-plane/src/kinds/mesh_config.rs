@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use kube::api::DynamicObject;
 use weft_model::egress::EgressMode;
+use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
 use weft_model::{NamespacedName, TrustDomain};
 
@@ -22,6 +23,7 @@ pub(crate) struct MeshConfigObject {
     pub(crate) trust_domain: Option<TrustDomain>,
     pub(crate) mtls_mode: Option<MtlsMode>,
     pub(crate) egress_mode: Option<EgressMode>,
+    pub(crate) idle_limits: IdleLimits,
 }
 
 impl KindObject for MeshConfigObject {
@@ -66,6 +68,7 @@ impl MeshConfigObject {
             trust_domain,
             mtls: MtlsSpec { mode },
             egress,
+            connections,
         } = spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
         Ok(Self {
@@ -73,6 +76,7 @@ impl MeshConfigObject {
                 .map_err(|error| FieldError::new("spec.trustDomain", error))?,
             mtls_mode: mode.map(MtlsMode::from),
             egress_mode: egress.mode.map(EgressMode::from),
+            idle_limits: connections.limits("spec.connections")?,
         })
     }
 }

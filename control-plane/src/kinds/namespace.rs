@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use weft_model::NamespacedName;
 use weft_model::egress::EgressMode;
+use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
 
 use super::annotations::{self, Texts, or_note};
@@ -19,6 +20,7 @@ pub(crate) struct NamespaceObject {
     pub(crate) mesh: Option<bool>,
     pub(crate) mtls_mode: Option<MtlsMode>,
     pub(crate) egress_mode: Option<EgressMode>,
+    pub(crate) idle_limits: IdleLimits,
 }
 
 impl KindObject for NamespaceObject {
@@ -52,12 +54,14 @@ impl NamespaceObject {
         let mesh = annotations::mesh("labels", labels);
         let mtls_mode = annotations::mtls_mode(annotations);
         let egress_mode = annotations::egress_mode(annotations);
+        let idle_limits = annotations::idle_limits(annotations);
         let namespace = Self {
             name: document::name(metadata)?.to_owned(),
             mesh: or_note(&mut problems, None, mesh),
             // Whoever wrote one didn't mean "accept anything".
             mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
             egress_mode: or_note(&mut problems, Some(EgressMode::RegisteredOnly), egress_mode),
+            idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
         };
         Ok(Read::with_problems(namespace, problems))
     }

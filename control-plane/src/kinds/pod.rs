@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
+use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
@@ -32,6 +33,7 @@ pub(crate) struct PodObject {
     /// It opts in or out itself.
     pub(crate) mesh: Option<bool>,
     pub(crate) mtls_mode: Option<MtlsMode>,
+    pub(crate) idle_limits: IdleLimits,
     pub(crate) exclusions: CaptureExclusions,
     pub(crate) network_namespace: String,
     pub(crate) host_network: bool,
@@ -54,6 +56,7 @@ pub(crate) const CAPTURED_CONDITION: &str = "weft.dev/Captured";
 struct Wishes {
     mesh: Option<bool>,
     mtls_mode: Option<MtlsMode>,
+    idle_limits: IdleLimits,
     exclusions: CaptureExclusions,
 }
 
@@ -98,11 +101,13 @@ impl Wishes {
         let mut problems = Vec::new();
         let mesh = annotations::mesh("annotations", annotations);
         let mtls_mode = annotations::mtls_mode(annotations);
+        let idle_limits = annotations::idle_limits(annotations);
         let exclusions = annotations::exclusions(annotations);
         let wishes = Self {
             mesh: or_note(&mut problems, None, mesh),
             // Whoever wrote one didn't mean "accept anything".
             mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+            idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
             exclusions: or_note(&mut problems, CaptureExclusions::default(), exclusions),
         };
         (wishes, problems)
@@ -140,6 +145,7 @@ impl PodObject {
             ports: named_ports(&spec),
             mesh: wishes.mesh,
             mtls_mode: wishes.mtls_mode,
+            idle_limits: wishes.idle_limits,
             exclusions: wishes.exclusions,
             network_namespace: network_namespace(form, metadata.annotations.as_ref()),
             host_network: spec.host_network.unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::address::canonical_ip;
 use crate::detect::protocol::DeclaredProtocol;
 use crate::external::ExternalService;
+use crate::idle::IdleLimits;
 use crate::mesh::change::Change;
 use crate::mesh::endpoint_index::EndpointIndex;
 use crate::mesh::protocol_index::ProtocolIndex;
@@ -209,6 +210,40 @@ impl Mesh {
     /// The compiled rules of all routes.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
         self.routes.compiled().flat_map(|routes| routes.rules())
+    }
+
+    /// The idle limits of connections that a workload opens to a port of a Service, or to
+    /// anything else.
+    pub fn outbound_idle_limits(
+        &self,
+        client: &Workload,
+        service: Option<(&NamespacedName, u16)>,
+    ) -> IdleLimits {
+        let of_service = service.and_then(|(service, port)| {
+            let policy = self.traffic_policy(service)?;
+            Some(policy.idle_limits.at(port))
+        });
+        of_service.unwrap_or_default().or(client.idle_limits)
+    }
+
+    /// The idle limits of connections to a port of a workload: those of the Service that it is
+    /// an endpoint of there, when there is exactly one, then its own.
+    pub fn inbound_idle_limits(&self, server: &Workload, port: u16) -> IdleLimits {
+        let of_service = self.service_of_port(&server.uid, port).and_then(|service| {
+            let limits = &self.traffic_policy(&service.key)?.idle_limits;
+            let mut endpoints = self.endpoints(&service.key).iter();
+            let is_this =
+                |endpoint: &&Arc<Endpoint>| endpoint.workload.as_ref() == Some(&server.uid);
+            // Ports differ rarely: only then it matters which one leads here.
+            let endpoint = match limits.ports.is_empty() {
+                true => None,
+                false => endpoints.find(is_this),
+            };
+            let mut ports = endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+            let service_port = ports.find(|(_, target)| *target == port);
+            Some(service_port.map_or(limits.all, |(service_port, _)| limits.at(*service_port)))
+        });
+        of_service.unwrap_or_default().or(server.idle_limits)
     }
 
     /// The TrafficPolicy of a Service, `None` where it has none.

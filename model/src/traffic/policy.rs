@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::idle::ServiceIdleLimits;
 use crate::name::NamespacedName;
 use crate::route::retry::{Retry, Timeouts};
 use crate::traffic::circuit_breaker::CircuitBreaker;
@@ -38,6 +39,8 @@ pub struct TrafficPolicy {
     pub retry: Option<Retry>,
     /// Timeouts of requests, where no route has any.
     pub timeouts: Timeouts,
+    /// Idle limits of connections.
+    pub idle_limits: ServiceIdleLimits,
     /// Faults that are injected.
     pub faults: Vec<Fault>,
     /// Rate limit for each client workload, as its own proxy counts.
@@ -60,6 +63,7 @@ impl TrafficPolicy {
             retry_budget: None,
             retry: None,
             timeouts: Timeouts::default(),
+            idle_limits: ServiceIdleLimits::default(),
             faults: Vec::new(),
             local_rate_limit: None,
             global_rate_limit: None,

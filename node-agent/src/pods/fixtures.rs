@@ -17,6 +17,7 @@ pub(super) fn workload(name: &str) -> Workload {
         enrolment: Enrolment::Pending,
         mtls_mode: MtlsMode::Permissive,
         egress_mode: Default::default(),
+        idle_limits: Default::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),

@@ -753,6 +753,31 @@ pub struct TrafficPolicy {
     pub local_rate_limit: ::core::option::Option<TokenBucket>,
     #[prost(message, optional, tag = "15")]
     pub global_rate_limit: ::core::option::Option<GlobalRateLimit>,
+    /// Of connections to all ports.
+    #[prost(message, optional, tag = "16")]
+    pub idle_limits: ::core::option::Option<IdleLimits>,
+    /// Of connections to single ports.
+    #[prost(message, repeated, tag = "17")]
+    pub port_idle_limits: ::prost::alloc::vec::Vec<PortIdleLimits>,
+}
+/// How long a connection may be silent, in milliseconds. Unset: somebody else decides; 0: no
+/// limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IdleLimits {
+    /// While both directions are open.
+    #[prost(uint64, optional, tag = "1")]
+    pub open_ms: ::core::option::Option<u64>,
+    /// Once one direction has ended.
+    #[prost(uint64, optional, tag = "2")]
+    pub half_closed_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortIdleLimits {
+    /// Of the Service.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(message, optional, tag = "2")]
+    pub idle_limits: ::core::option::Option<IdleLimits>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoadBalancer {
@@ -1150,6 +1175,9 @@ pub struct Workload {
     pub zone: ::prost::alloc::string::String,
     #[prost(enumeration = "EgressMode", tag = "17")]
     pub egress_mode: i32,
+    /// Of its connections in either direction; unset: the defaults.
+    #[prost(message, optional, tag = "18")]
+    pub idle_limits: ::core::option::Option<IdleLimits>,
 }
 /// Outbound traffic of an enrolled pod that is left alone.
 #[derive(Clone, PartialEq, ::prost::Message)]

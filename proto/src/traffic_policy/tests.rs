@@ -2,12 +2,18 @@ use http::StatusCode;
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::NamespacedName;
+use weft_model::idle::{IdleLimits, ServiceIdleLimits};
 use weft_model::route::Retry;
 
 use super::*;
 
 fn micros() -> impl Strategy<Value = Duration> {
     any::<u32>().prop_map(|us| Duration::from_micros(us.into()))
+}
+
+/// What is left of a time in milliseconds.
+fn in_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap())
 }
 
 fn any_balancer() -> impl Strategy<Value = Balancer> {
@@ -143,7 +149,7 @@ fn any_budget() -> impl Strategy<Value = RetryBudget> {
 proptest! {
     #[test]
     fn a_policy_survives_the_wire(
-        name in "[a-z]{1,8}",
+        (name, port) in ("[a-z]{1,8}", any::<u16>()),
         (balancer, locality) in (any_balancer(), any_locality()),
         (slow_start, limits) in (option::of(micros()), any_limits()),
         (breaker, outliers) in (option::of(any_breaker()), option::of(any_outliers())),
@@ -163,6 +169,10 @@ proptest! {
             retry_budget: budget,
             retry,
             timeouts: Timeouts { request, backend_request },
+            idle_limits: ServiceIdleLimits {
+                all: IdleLimits { open: request.map(in_millis), half_closed: None },
+                ports: vec![(port, IdleLimits { open: None, half_closed: backend_request.map(in_millis) })],
+            },
             faults,
             local_rate_limit: local,
             global_rate_limit: global,

@@ -3,6 +3,10 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use weft_model::address::AddressBlock;
 
+use std::time::Duration;
+
+use weft_model::idle::IdleLimits;
+
 use super::*;
 
 fn any_address() -> impl Strategy<Value = IpAddr> {
@@ -23,6 +27,7 @@ prop_compose! {
         ports in prop::collection::vec(1u16.., 0..3),
         blocks in prop::collection::vec(any_address(), 0..3),
         labels in prop::array::uniform6("[a-z]{0,6}"),
+        idle in prop::array::uniform2(prop::option::of(any::<u32>())),
     ) -> Workload {
         let single = |address: IpAddr| address.to_string().parse::<AddressBlock>().unwrap();
         let [workload, app, version, network_namespace, region, zone] = labels.map(|label| label.as_str().into());
@@ -36,11 +41,18 @@ prop_compose! {
             enrolment,
             mtls_mode: if strict { MtlsMode::Strict } else { MtlsMode::Permissive },
             egress_mode: if registered { EgressMode::RegisteredOnly } else { EgressMode::AllowAny },
+            idle_limits: idle_limits(idle),
             exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },
             network_namespace,
             labels: WorkloadLabels { workload, app, version },
         }
     }
+}
+
+fn idle_limits(millis: [Option<u32>; 2]) -> IdleLimits {
+    let [open, half_closed] =
+        millis.map(|millis| millis.map(|millis| Duration::from_millis(millis.into())));
+    IdleLimits { open, half_closed }
 }
 
 proptest! {

@@ -22,11 +22,11 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a request that wait for HTTP/2's windows.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Streams that we have reset and whose late frames are still expected, and for how long. It
-/// is more than the pool resets on one connection before it takes no more requests
-/// (`pool::RESETS_PER_CONNECTION`): none is forgotten whose server may still be sending.
-const REMEMBERED_RESETS: usize = 1024;
-const RESETS_REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Streams that we have reset and whose late frames are still expected, and for how long. The
+/// pool resets fewer on one connection before it takes no more requests
+/// (`pool::shared::RESETS_PER_CONNECTION`): none is forgotten whose server may still be sending.
+const REMEMBERED_RESETS: usize = 4096;
+const RESETS_REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// Frames for streams that nobody knows any more, after which the server is taken for broken.
 /// Each costs an answer, which waits here while the server doesn't read.
 const MOST_STREAM_ERRORS: usize = 16 * 1024;

@@ -59,8 +59,8 @@ impl Buffers {
 /// How a connection of HTTP/1 is served.
 #[derive(Clone, Debug)]
 pub(crate) struct Http1Options {
-    /// How long a client may be silent between requests.
-    pub(crate) idle: Duration,
+    /// How long a client may be silent between requests, where there is a limit.
+    pub(crate) idle: Option<Duration>,
     /// How large the heads of its requests may be.
     pub(crate) heads: HeadLimits,
     /// Whether somebody may ask for the letters of its fields' names.
@@ -75,12 +75,13 @@ impl Http1Options {
     /// As the settings have it.
     pub(crate) fn new(
         settings: &Settings,
+        idle: Option<Duration>,
         names: FieldNames,
         client: ClientEnd,
         interim: InterimResponses,
     ) -> Self {
         Self {
-            idle: settings.idle.open,
+            idle,
             heads: settings.heads,
             names,
             client,

@@ -32,6 +32,7 @@ fn http2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use weft_testing::wait::in_time;
 
     use super::*;
@@ -66,5 +67,37 @@ mod tests {
             let error = reset(reason).await;
             assert_eq!(was_refused(&error), expected, "{reason:?}");
         }
+    }
+
+    /// A server that ends the connection at once when the first request has arrived, and says
+    /// that it was the last one, or that there was none.
+    async fn sent_away(last_stream: u8) -> hyper::Error {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move {
+            // SETTINGS, and the acknowledgement of the client's.
+            let settings = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+            far.write_all(settings).await.unwrap();
+            let mut received = Vec::new();
+            // Flags of HEADERS that are all of the request, and the stream's number.
+            let headers = b"\x01\x05\0\0\0\x01";
+            while !received.windows(6).any(|part| part == headers) {
+                received.push(far.read_u8().await.unwrap());
+            }
+            let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last_stream, 0, 0, 0, 0];
+            far.write_all(&go_away).await.unwrap();
+        });
+        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        let request = Request::post("http://web/").body(RequestBody::Empty);
+        in_time(sender.send_request(request.unwrap()))
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_request_above_the_last_one_of_a_goaway_was_certainly_not_processed() {
+        let error = sent_away(0).await;
+        assert!(was_sent_away(&error) && was_refused(&error), "{error:?}");
+        let error = sent_away(1).await;
+        assert!(!was_refused(&error), "{error:?}");
     }
 }

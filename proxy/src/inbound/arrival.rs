@@ -8,6 +8,7 @@ use std::time::Instant;
 use weft_model::Mesh;
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::detect::protocol::DeclaredProtocol;
+use weft_model::idle::IdleTimeouts;
 use weft_model::workload::Workload;
 
 use super::authorize::Credentials;
@@ -67,6 +68,13 @@ impl Arrival {
             .mesh
             .declared_protocol(&self.workload.uid, self.destination.port());
         matches!(declared, DeclaredProtocol::Http | DeclaredProtocol::Http2)
+    }
+
+    /// How long it may be silent.
+    pub(super) fn idle_timeouts(&self) -> IdleTimeouts {
+        let port = self.destination.port();
+        let limits = self.mesh.inbound_idle_limits(&self.workload, port);
+        limits.timeouts(self.pod.node.settings.idle)
     }
 
     /// What telemetry knows of it.

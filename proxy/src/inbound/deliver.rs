@@ -2,6 +2,7 @@
 //! application, record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ pub(super) async fn deliver(
         detected = read_protocol(&mut downstream) => detected,
         // Whoever greets its clients, or ends their silence, doesn't wait for a request.
         () = speaks_first(&admitted.application) => Ok(DetectedProtocol::Opaque),
-        () = tokio::time::sleep(arrival.pod.node.settings.idle.open) => {
+        () = silence(arrival.idle_timeouts().open) => {
             record.opened_connected(admitted.connect_time);
             return record.close(CloseReason::IdleTimeout);
         }
@@ -61,6 +62,14 @@ pub(super) async fn deliver(
     }
 }
 
+/// Resolves when nobody has spoken for as long as may be.
+async fn silence(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Resolves when the application says or ends something without being asked. A server of
 /// HTTP/2 may send its SETTINGS ahead of the client's preface (RFC 9113 section 3.4): it
 /// waits for a request all the same.
@@ -78,7 +87,7 @@ async fn carry(
     downstream: PrefixedStream,
     record: ConnectionRecord,
 ) {
-    let idle = arrival.pod.node.settings.idle;
+    let idle = arrival.idle_timeouts();
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let Admitted {

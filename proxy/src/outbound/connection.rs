@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
+use weft_model::idle::IdleTimeouts;
 use weft_model::mesh::Candidate;
 use weft_model::service::Service;
 use weft_model::workload::Workload;
-use weft_model::{Mesh, OriginalDestination};
+use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
 use crate::pod::Pod;
 use crate::telemetry::ConnectionInfo;
@@ -54,6 +55,12 @@ impl OutboundConnection {
             original,
             began,
         })
+    }
+
+    /// How long it may be silent on its way to a port of a Service, or to anything else.
+    pub(crate) fn idle_timeouts(&self, service: Option<(&NamespacedName, u16)>) -> IdleTimeouts {
+        let limits = self.mesh.outbound_idle_limits(&self.workload, service);
+        limits.timeouts(self.pod.node.settings.idle)
     }
 
     /// What telemetry knows of it once its endpoint, and the service that was asked for,

@@ -84,7 +84,8 @@ async fn carry(
     let mut record = ConnectionRecord::start(telemetry, Arc::new(info), began);
     let still_allowed = plan.as_ref().and_then(Plan::still_allowed);
     record.opened(connected.connect_time, still_allowed);
-    let idle = connection.pod.node.settings.idle;
+    let port = plan.as_ref().and_then(|plan| plan.destination.port);
+    let idle = connection.idle_timeouts(service.map(|service| &service.key).zip(port));
     // A connection of an hour keeps no snapshot alive.
     drop((connection, plan));
     let Connected {

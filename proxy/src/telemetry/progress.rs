@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::settings::IdleTimeouts;
+use weft_model::idle::IdleTimeouts;
 
 /// Bytes that a connection has carried so far, and how many of its two directions have
 /// ended.
@@ -95,13 +95,17 @@ impl Progress {
         let mut before = (self.bytes(), 0);
         loop {
             let ended = self.ended_directions.load(Ordering::Relaxed);
-            let wait = match ended {
+            let limit = match ended {
                 0 => timeouts.open,
                 _ => timeouts.half_closed,
             };
+            // Without a limit now there may be one once a direction has ended.
+            let Some(wait) = limit.or(timeouts.half_closed) else {
+                return std::future::pending().await;
+            };
             tokio::time::sleep(wait).await;
             let now = (self.bytes(), self.ended_directions.load(Ordering::Relaxed));
-            if now == before && now.1 == ended {
+            if limit.is_some() && now == before && now.1 == ended {
                 return;
             }
             before = now;
@@ -116,8 +120,8 @@ mod tests {
     use super::*;
 
     const TIMEOUTS: IdleTimeouts = IdleTimeouts {
-        open: Duration::from_secs(10),
-        half_closed: Duration::from_secs(1),
+        open: Some(Duration::from_secs(10)),
+        half_closed: Some(Duration::from_secs(1)),
     };
 
     #[tokio::test(start_paused = true)]
@@ -145,6 +149,28 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(3), progress.idle(TIMEOUTS))
             .await
             .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_only_a_connection_that_is_half_closed_ends() {
+        let timeouts = IdleTimeouts {
+            open: None,
+            ..TIMEOUTS
+        };
+        let progress = Progress::default();
+        let a_week = Duration::from_secs(7 * 24 * 3600);
+        let ended = tokio::time::timeout(a_week, progress.idle(timeouts)).await;
+        assert!(ended.is_err());
+        progress.receiving().end();
+        tokio::time::timeout(Duration::from_secs(3), progress.idle(timeouts))
+            .await
+            .unwrap();
+        let never = IdleTimeouts {
+            open: None,
+            half_closed: None,
+        };
+        let ended = tokio::time::timeout(a_week, progress.idle(never)).await;
+        assert!(ended.is_err());
     }
 
     #[test]

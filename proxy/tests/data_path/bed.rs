@@ -19,7 +19,7 @@ use weft_model::{Change, OriginalDestination, SpiffeId};
 use weft_proxy::identity::Certificate;
 use weft_proxy::listen::workers::Workers;
 use weft_proxy::sockets::{Purpose, Sockets};
-use weft_proxy::{IdleTimeouts, Node, PodProxy, Settings};
+use weft_proxy::{Node, PodProxy, Settings};
 use weft_testing::authority::{Authority, Leaf};
 use weft_testing::fixtures::{self, PORT, identity};
 use weft_testing::tcp::{self, fresh_address};
@@ -183,10 +183,6 @@ impl Bed {
         let mut settings = Settings {
             connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(2),
-            idle: IdleTimeouts {
-                open: Duration::from_secs(60),
-                half_closed: Duration::from_secs(60),
-            },
             ..Settings::default()
         };
         change(&mut settings);

@@ -133,7 +133,7 @@ async fn a_server_that_speaks_first_is_heard_on_a_port_that_is_declared_as_http(
 
 #[tokio::test]
 async fn a_client_that_stays_silent_is_ended_on_a_port_that_is_declared_as_http() {
-    let mut bed = Bed::with(|settings| settings.idle.open = Duration::from_millis(300));
+    let mut bed = Bed::with(|settings| settings.idle.open = Some(Duration::from_millis(300)));
     let wait = async |mut stream: TcpStream| {
         let _ = stream.read(&mut [0; 1]).await;
     };

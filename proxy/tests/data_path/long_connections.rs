@@ -3,19 +3,28 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Interval, interval, timeout};
+use weft_model::Change;
+use weft_model::idle::IdleLimits;
+use weft_model::traffic::TrafficPolicy;
+use weft_model::workload::Workload;
+use weft_testing::fixtures::{PORT, named};
 use weft_testing::tcp;
 use weft_testing::wait::in_time;
 
@@ -73,19 +82,60 @@ async fn post(client: &Pod, to: SocketAddr) -> u16 {
 async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_same() {
     let mut bed = Bed::new();
     let (client, _pods, addresses) = near_far_and_outside(&mut bed).await;
-    for address in addresses {
-        let mut failed = Vec::new();
-        for number in 0..60 {
-            let status = post(&client, address).await;
-            if status != 200 {
-                failed.push((number, status));
+    let failed = |address| {
+        let client = &client;
+        async move {
+            let mut failed = Vec::new();
+            for number in 0..60 {
+                let status = post(client, address).await;
+                if status != 200 {
+                    failed.push((number, status));
+                }
+                // Around the moment when the server ends the connection: 98.5 to 101.5 ms.
+                let offset = Duration::from_micros(50) * number;
+                tokio::time::sleep(IDLE - Duration::from_micros(1500) + offset).await;
             }
-            // Around the moment when the server ends the connection: 98.5 to 101.5 ms.
-            let offset = Duration::from_micros(50) * number;
-            tokio::time::sleep(IDLE - Duration::from_micros(1500) + offset).await;
+            failed
         }
-        assert_eq!(failed, []);
+    };
+    let (far, near, outside) = tokio::join!(
+        failed(addresses[0]),
+        failed(addresses[1]),
+        failed(addresses[2])
+    );
+    assert_eq!((far, near, outside), (vec![], vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_policy_for_a_port_lets_connections_be_silent_for_longer_than_the_mesh_does() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let address = application(&server, tcp::echo).await;
+    let service = bed.service("web", address.port(), &[(address.ip(), Some(&server))]);
+    let short = IdleLimits {
+        open: Some(Duration::from_millis(200)),
+        half_closed: None,
+    };
+    for pod in [&client, &server] {
+        let mut workload = Workload::clone(&pod.workload);
+        workload.idle_limits = short;
+        bed.tell(&Change::Workload(workload));
     }
+    let mut policy = TrafficPolicy::new(named("web"));
+    let never = IdleLimits {
+        open: Some(Duration::ZERO),
+        half_closed: None,
+    };
+    policy.idle_limits.ports = vec![(PORT, never)];
+    bed.tell(&Change::TrafficPolicy(Box::new(policy)));
+    let mut of_service = client.connect(service).await.unwrap();
+    assert_eq!(tcp::exchange(&mut of_service, "hello").await, "hello");
+    // To the pod itself no policy of the client's is about, and the mesh's limit holds.
+    let mut of_pod = client.connect(address).await.unwrap();
+    assert_eq!(tcp::exchange(&mut of_pod, "hello").await, "hello");
+    assert!(in_time(of_pod.read(&mut [0])).await.is_err(), "it is cut");
+    assert_eq!(tcp::exchange(&mut of_service, "again").await, "again");
 }
 
 /// A server of HTTP/2 that lets each connection become so old, then ends it in order (GOAWAY).
@@ -137,5 +187,209 @@ async fn no_call_fails_because_a_server_ends_connections_that_are_old() {
             });
         }
         clients.join_all().await;
+    }
+}
+
+/// A server of HTTP/2 that takes one request at a time on a connection, and answers none before
+/// `calls` have arrived on all of them.
+async fn one_at_a_time(stream: TcpStream, arrived: Arc<Barrier>) {
+    let service = service_fn(move |_: Request<Incoming>| {
+        let arrived = Arc::clone(&arrived);
+        async move {
+            arrived.wait().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("ok"))))
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(1);
+    // Its end is the client's business.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_one_call_at_a_time_gets_as_many_connections_as_there_are_calls() {
+    const CALLS: usize = 20;
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let arrived = Arc::new(Barrier::new(CALLS));
+        let server = application(&pod, move |stream| {
+            one_at_a_time(stream, Arc::clone(&arrived))
+        });
+        let server = server.await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        let stream = client.connect(address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let mut calls = JoinSet::new();
+        for _ in 0..CALLS {
+            let mut sender = sender.clone();
+            calls.spawn(async move {
+                let request = Request::post("http://web/a.B/C").body(Full::<Bytes>::default());
+                let response = in_time(sender.send_request(request.unwrap())).await;
+                response.unwrap().status()
+            });
+        }
+        for status in calls.join_all().await {
+            assert_eq!(status, 200, "{node}");
+        }
+    }
+}
+
+/// Changes the protocol, then sends back what comes.
+async fn switch_and_echo(mut stream: TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    if stream.write_all(SWITCHED).await.is_ok() {
+        tcp::echo(stream).await;
+    }
+}
+
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+
+/// A connection of the pod's application to a service that has changed its protocol.
+async fn upgraded(client: &Pod, to: SocketAddr) -> TcpStream {
+    let mut stream = client.connect(to).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(in_time(stream.read_u8()).await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    stream
+}
+
+#[tokio::test]
+async fn a_connection_that_changed_its_protocol_is_listed_counted_and_drained_like_any_other() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::with(|settings| settings.connections_per_pod = 2);
+        bed.node("node-2");
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let address = application(&server, switch_and_echo).await;
+        let endpoints = [(address.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", address.port(), &endpoints);
+        let mut stream = upgraded(&client, service).await;
+        assert_eq!(client.proxy.open_connections(), 1);
+        // One more has a place, and none has after it.
+        let mut second = client.connect(service).await.unwrap();
+        let mut third = client.connect(service).await.unwrap();
+        assert!(in_time(third.read(&mut [0])).await.is_err(), "{node}");
+        second.shutdown().await.unwrap();
+        let _ = in_time(second.read(&mut [0])).await;
+        let deadline = Duration::from_millis(500);
+        let began = Instant::now();
+        let draining = tokio::spawn(client.proxy.drain(deadline));
+        assert_eq!(tcp::exchange(&mut stream, "hello").await, "hello");
+        draining.await.unwrap();
+        assert!(began.elapsed() >= deadline, "{node}");
+        assert!(
+            !matches!(in_time(stream.read(&mut [0])).await, Ok(1..)),
+            "{node}"
+        );
+    }
+}
+
+/// A body of 256 parts.
+struct Parts {
+    length: usize,
+    left: usize,
+    /// The time between two of them.
+    pace: Option<Interval>,
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some(pace) = &mut self.pace {
+            ready!(pace.poll_tick(context));
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(vec![0; self.length].into()))))
+    }
+}
+
+/// A server of HTTP/2 that answers with 4 MiB, or with a byte each few milliseconds.
+async fn large_or_slow(stream: TcpStream) {
+    let service = service_fn(async |request: Request<Incoming>| {
+        let is_slow = request.uri().path() == "/tick";
+        Ok::<_, Infallible>(Response::new(Parts {
+            length: if is_slow { 1 } else { 16 * 1024 },
+            left: 256,
+            pace: is_slow.then(|| interval(Duration::from_millis(10))),
+        }))
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.max_pending_accept_reset_streams(1000);
+    // Its end is the client's business.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn http2_client(pod: &Pod, to: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
+    let stream = TokioIo::new(pod.connect(to).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // Of this client itself nothing is asked here.
+    builder.max_concurrent_reset_streams(100_000);
+    builder.max_local_error_reset_streams(None);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn requests_that_are_cancelled_by_thousands_cost_those_of_others_nothing() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let server = application(&pod, large_or_slow).await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        let mut sentinel = http2_client(&client, address).await;
+        let request = Request::get("http://web/tick").body(Empty::new()).unwrap();
+        let ticking = in_time(sentinel.send_request(request)).await.unwrap();
+        let load = http2_client(&client, address).await;
+        let cancelled = async {
+            for _ in 0..25 {
+                let mut round = JoinSet::new();
+                for _ in 0..90 {
+                    let mut load = load.clone();
+                    round.spawn(async move {
+                        let request = Request::get("http://web/").body(Empty::new());
+                        let response = in_time(load.send_request(request.unwrap())).await;
+                        let mut response = response.unwrap();
+                        assert_eq!(response.status(), 200);
+                        // Given up with its first data.
+                        in_time(response.frame()).await.unwrap().unwrap();
+                    });
+                }
+                round.join_all().await;
+            }
+        };
+        let (ticks, ()) = tokio::join!(ticking.into_body().collect(), cancelled);
+        assert_eq!(ticks.unwrap().to_bytes().len(), 256, "{node}");
     }
 }

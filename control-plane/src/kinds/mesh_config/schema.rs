@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use weft_model::egress::EgressMode;
 use weft_model::mtls::MtlsMode;
 
+use crate::kinds::idle::IdleSpec;
+
 /// What holds for the whole mesh. A cluster has one, named `default`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
@@ -65,6 +67,11 @@ pub(crate) struct MeshConfigSpec {
     /// What workloads may reach outside the mesh.
     #[serde(default)]
     pub(crate) egress: EgressSpec,
+    /// How long connections may be silent. A namespace or a pod overrides it with the
+    /// annotations `weft.dev/idle-timeout` and `weft.dev/half-closed-timeout`, a TrafficPolicy
+    /// for the connections to its Service.
+    #[serde(default)]
+    pub(crate) connections: IdleSpec,
 }
 
 /// What workloads may reach outside the mesh.

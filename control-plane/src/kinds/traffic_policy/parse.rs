@@ -61,6 +61,10 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
         retry_budget: spec.retry_budget.map(budget).transpose()?,
         retry: spec.retry.map(retry).transpose()?,
         timeouts: timeouts(spec.timeouts.unwrap_or_default())?,
+        idle_limits: spec
+            .connections
+            .unwrap_or_default()
+            .limits("spec.connections")?,
         faults: faults
             .map(|(index, fault_spec)| fault(index, &fault_spec))
             .collect::<Result<_>>()?,

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::duration::Span;
+use crate::kinds::idle::ServiceIdleSpec;
 pub(crate) use balancing::{BalancerType, HashSpec, LoadBalancerSpec, LocalitySpec, Prefer};
 pub(crate) use rate_limit::{EntrySpec, GlobalRateLimitSpec, RateLimitSpec, RateSpec};
 pub(crate) use resilience::{
@@ -95,6 +96,9 @@ pub(crate) struct TrafficPolicySpec {
     /// How long requests may take where no route says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<TimeoutsSpec>,
+    /// How long connections may be silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<ServiceIdleSpec>,
     /// What fails on purpose. Of several of a sort, the first that hits a request counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

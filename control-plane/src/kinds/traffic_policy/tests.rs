@@ -84,6 +84,29 @@ fn what_happens_to_requests_that_fail_is_understood() {
 }
 
 #[test]
+fn how_long_connections_may_be_silent_is_understood() {
+    let policy = object(json!({
+        "connections": {
+            "halfClosedTimeout": "10m",
+            "ports": [{ "port": 5432, "idleTimeout": "0s" }],
+        },
+    }));
+    let limits = policy.content.unwrap().idle_limits;
+    assert_eq!(limits.all.half_closed, Some(600 * SECOND));
+    assert_eq!(limits.at(5432).open, Some(Duration::ZERO));
+    assert_refused(&[
+        (
+            json!({ "connections": { "idleTimeout": "1d" } }),
+            "spec.connections.idleTimeout",
+        ),
+        (
+            json!({ "connections": { "ports": [{ "port": 1 }, { "port": 1 }] } }),
+            "spec.connections.ports[1].port",
+        ),
+    ]);
+}
+
+#[test]
 fn how_often_a_service_may_be_asked_is_understood() {
     let policy = object(json!({
         "rateLimit": {

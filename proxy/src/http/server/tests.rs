@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use hyper::client::conn::http2;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 
@@ -71,4 +72,61 @@ async fn strangers_fill_less_memory_than_the_pods_own_application() {
     assert!(of_any < 1024 * 1024, "{of_any} bytes");
     let of_own = taken_unread(own).await;
     assert!(of_own > 3 * of_any, "{of_own} and {of_any} bytes");
+}
+
+/// The frames of a client that cancels so many requests in the same breath, then sends one that
+/// it wants an answer to.
+fn cancelled_at_once(count: u32) -> Vec<u8> {
+    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // GET, http, / by the static table (RFC 7541 appendix A), and the authority `web`.
+    let head = b"\x82\x86\x84\x01\x03web";
+    for number in 0..=count {
+        let stream = (2 * number + 1).to_be_bytes();
+        let length = u8::try_from(head.len()).unwrap();
+        frames.extend([0, 0, length, 1, 5]);
+        frames.extend(stream);
+        frames.extend(head);
+        if number < count {
+            frames.extend([0, 0, 4, 3, 0]);
+            frames.extend(stream);
+            frames.extend(8_u32.to_be_bytes());
+        }
+    }
+    frames
+}
+
+/// Whether the last request of such a client is answered.
+async fn is_answered_after(count: u32, buffers: Buffers) -> bool {
+    let (mut client, server) = tokio::io::duplex(1024 * 1024);
+    client.write_all(&cancelled_at_once(count)).await.unwrap();
+    let (answered, mut is_answered) = tokio::sync::mpsc::channel(MOST_STREAMS);
+    let handle = move |_: Request<Incoming>| {
+        let answered = answered.clone();
+        async move {
+            // Those that were given up are dropped before.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _ = answered.send(()).await;
+            Ok(Response::new(ResponseBody::local(Bytes::new())))
+        }
+    };
+    let never = CancellationToken::new();
+    let serving = tokio::spawn(serve_http2(
+        server,
+        buffers,
+        HeadLimits::default(),
+        MOST_STREAMS,
+        never,
+        handle,
+    ));
+    let is_answered = tokio::time::timeout(Duration::from_secs(60), is_answered.recv()).await;
+    serving.abort();
+    is_answered.is_ok_and(|answered| answered.is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_may_cancel_hundreds_of_requests_at_once_and_no_number_of_them() {
+    assert!(is_answered_after(900, Buffers::OWN_CLIENT).await);
+    assert!(is_answered_after(150, Buffers::ANY_CLIENT).await);
+    assert!(!is_answered_after(5000, Buffers::OWN_CLIENT).await);
+    assert!(!is_answered_after(1000, Buffers::ANY_CLIENT).await);
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
@@ -143,10 +144,14 @@ impl ApplicationConnection {
         })
     }
 
-    /// How its client's connection is served.
-    pub(super) fn client_options(&self, settings: &Settings) -> Http1Options {
+    /// How its client's connection is served, which may be silent for that long.
+    pub(super) fn client_options(
+        &self,
+        settings: &Settings,
+        idle: Option<Duration>,
+    ) -> Http1Options {
         let (end, interim) = (self.client_end.clone(), self.interim.clone());
-        Http1Options::new(settings, FieldNames::AsSent, end, interim)
+        Http1Options::new(settings, idle, FieldNames::AsSent, end, interim)
     }
 
     /// Has its interim responses passed on, where client and application know them.

@@ -28,7 +28,7 @@ pub(in crate::inbound) async fn serve(
 ) {
     let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let idle = arrival.pod.node.settings.idle;
+    let idle = arrival.idle_timeouts();
     let requests = Arc::new(InboundRequests::new(&arrival));
     let upgrades = Upgrades::default();
     let Admitted {
@@ -40,7 +40,7 @@ pub(in crate::inbound) async fn serve(
         Ok(application) => Arc::new(application),
         Err(error) => return record.fail(ResponseFlag::UpstreamReset, &error),
     };
-    let options = application.client_options(&arrival.pod.node.settings);
+    let options = application.client_options(&arrival.pod.node.settings, idle.open);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let draining = draining.child_token();

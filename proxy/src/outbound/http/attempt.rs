@@ -90,26 +90,39 @@ pub(super) async fn attempt(
             }
             Err(AttemptError::Unprocessed)
         }
-        Err(SendError::Broken(broken)) => {
-            let client_left = exchange.client_end().is_some_and(ClientEnd::has_ended);
-            let flag = match client_left {
-                true => ResponseFlag::DownstreamReset,
-                false => broken.flag,
-            };
-            if let Some(record) = &mut receiving {
-                record.fail(flag);
-            }
-            Err(match flag {
-                ResponseFlag::DownstreamReset => AttemptError::ClientLeft,
-                ResponseFlag::UpstreamReset if is_unprocessed(exchange, candidate, broken) => {
-                    AttemptError::Unprocessed
-                }
-                ResponseFlag::UpstreamReset => AttemptError::Reset {
-                    was_idle: broken.was_idle,
-                },
-                flag => AttemptError::BadResponse(flag),
-            })
+        Err(SendError::Broken(broken)) => Err(broken_attempt(
+            exchange,
+            candidate,
+            broken,
+            receiving.as_mut(),
+        )),
+    }
+}
+
+/// The failure of an attempt whose connection broke, which the receiving pod's record says, too.
+fn broken_attempt(
+    exchange: &Exchange,
+    candidate: &Candidate,
+    broken: BrokenConnection,
+    receiving: Option<&mut RequestRecord>,
+) -> AttemptError {
+    let client_left = exchange.client_end().is_some_and(ClientEnd::has_ended);
+    let flag = match client_left {
+        true => ResponseFlag::DownstreamReset,
+        false => broken.flag,
+    };
+    if let Some(record) = receiving {
+        record.fail(flag);
+    }
+    match flag {
+        ResponseFlag::DownstreamReset => AttemptError::ClientLeft,
+        ResponseFlag::UpstreamReset if is_unprocessed(exchange, candidate, broken) => {
+            AttemptError::Unprocessed
         }
+        ResponseFlag::UpstreamReset => AttemptError::Reset {
+            was_idle: broken.was_idle,
+        },
+        flag => AttemptError::BadResponse(flag),
     }
 }
 

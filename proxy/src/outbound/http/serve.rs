@@ -32,8 +32,10 @@ pub(in crate::outbound) async fn serve(
     let mut record = ConnectionRecord::start(telemetry, info, began);
     record.opened_for_requests(None);
     let (stream, record) = RecordedStream::downstream(downstream, record);
-    let port = service.port(connection.original.address().port());
-    let declared = port.map_or(DeclaredProtocol::Unknown, DeclaredProtocol::from_port);
+    let port = connection.original.address().port();
+    let idle = connection.idle_timeouts(Some((&service.key, port))).open;
+    let declared = service.port(port);
+    let declared = declared.map_or(DeclaredProtocol::Unknown, DeclaredProtocol::from_port);
     let names = match declared {
         DeclaredProtocol::Http2 => FieldNames::Lowercase,
         _ => FieldNames::AsSent,
@@ -43,7 +45,7 @@ pub(in crate::outbound) async fn serve(
     let connection = Arc::new(connection);
     let settings = &connection.pod.node.settings;
     let (end, interim) = (connection.end.clone(), connection.interim.clone());
-    let options = Http1Options::new(settings, names, end, interim);
+    let options = Http1Options::new(settings, idle, names, end, interim);
     let handle = |request| {
         let connection = Arc::clone(&connection);
         async move { answer(&connection, request).await }

@@ -115,7 +115,7 @@ impl TestBed {
         let (client, accepted) = tcp_pair().await;
         let draining = CancellationToken::new();
         let options = Http1Options {
-            idle: Duration::from_secs(60),
+            idle: None,
             heads: HeadLimits::default(),
             names: FieldNames::AsSent,
             client: connection.end.clone(),
