@@ -111,6 +111,10 @@ impl Preparation<'_> {
             let had = ensure_programs(&[("redis-server", "redis-server")]);
             self.check(had.map_err(|error| error.to_string()), Need::Redis);
         }
+        if needs.contains(&Need::Python) {
+            let had = ensure_programs(&[("python3", "python3")]);
+            self.check(had.map_err(|error| error.to_string()), Need::Python);
+        }
         self.steps.next(COMPILING);
         // The lab at least: it runs the tests. With the features that the tests will be
         // compiled with, or some of this would be compiled again.

@@ -16,6 +16,8 @@ pub(crate) enum Suite {
     Kernel,
     /// The whole mesh on namespaces as nodes and pods. Root.
     EndToEnd,
+    /// The same clients and servers with and without the mesh, compared. Root.
+    AsWithout,
     /// The control plane with a real API server.
     ApiServer,
     /// What deploy/ installs, as kubectl and Helm render it.
@@ -33,6 +35,8 @@ pub(crate) enum Need {
     Programs,
     /// A program of Debian's.
     Redis,
+    /// Debian's interpreter of Python.
+    Python,
     /// Programs that are built from Go modules.
     Go(Kit),
     /// Container images of Weft's programs.
@@ -41,10 +45,11 @@ pub(crate) enum Need {
 
 /// Integration tests, by package and target, that need something. All others are
 /// [`Suite::Unit`].
-const TARGETS: [(&str, &str, Suite); 9] = [
+const TARGETS: [(&str, &str, Suite); 10] = [
     ("weft-node-agent", "redirect", Suite::Kernel),
     ("weft-tests", "end_to_end", Suite::EndToEnd),
     ("weft-tests", "test_bed", Suite::EndToEnd),
+    ("weft-tests", "as_without", Suite::AsWithout),
     ("weft-tests", "api_server", Suite::ApiServer),
     ("weft-tests", "control_plane", Suite::ApiServer),
     ("weft-tests", "grpc_interop", Suite::ApiServer),
@@ -85,7 +90,7 @@ impl Suite {
             Self::Unit => &[],
             Self::Redis => &["weft-control-plane/redis-tests"],
             Self::Kernel => &["weft-node-agent/kernel-tests"],
-            Self::EndToEnd => &["weft-tests/end-to-end"],
+            Self::EndToEnd | Self::AsWithout => &["weft-tests/end-to-end"],
             Self::ApiServer => &["weft-tests/api-server"],
             Self::Deploy => &["weft-tests/deploy"],
             Self::Kubernetes => &["weft-tests/cluster"],
@@ -94,12 +99,13 @@ impl Suite {
 
     /// What its tests need.
     pub(crate) fn needs(self) -> &'static [Need] {
-        use Need::{Go, Images, Kernel, Programs, Redis};
+        use Need::{Go, Images, Kernel, Programs, Python, Redis};
         match self {
             Self::Unit => &[],
             Self::Redis => &[Redis],
             Self::Kernel => &[Kernel],
             Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcClient)],
+            Self::AsWithout => &[Kernel, Programs, Python],
             Self::ApiServer => &[
                 Go(Kit::ApiServer),
                 Go(Kit::ControllerManager),
@@ -142,6 +148,7 @@ impl Need {
             Self::Kernel => "kernel and end-to-end tests not run",
             Self::Programs => "tests of the programs not run",
             Self::Redis => "tests with Redis not run",
+            Self::Python => "the comparison with no mesh not run",
             Self::Go(_) | Self::Images => "tests on Kubernetes not run",
         }
     }

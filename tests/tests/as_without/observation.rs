@@ -1,0 +1,92 @@
+//! What both ends of a case saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+/// Addresses, IPv4 first, by what they are to the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles {
+    pub(crate) client: [IpAddr; 2],
+    pub(crate) dialled: [IpAddr; 2],
+}
+
+/// What both ends saw, by property, such as `client.peer`; addresses are replaced by their
+/// roles.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Observation {
+    properties: BTreeMap<String, String>,
+}
+
+impl Observation {
+    /// From the client's line and the server's lines.
+    pub(crate) fn new(client: &str, server: &[String], roles: &Roles) -> Self {
+        let mut observation = Self::default();
+        observation.add("client", client, roles);
+        for (index, line) in server.iter().enumerate() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let name = match index {
+                0 => "server".to_owned(),
+                _ => format!("server-{}", index + 1),
+            };
+            observation.add(&name, &line["seen"].to_string(), roles);
+        }
+        observation
+    }
+
+    fn add(&mut self, end: &str, seen: &str, roles: &Roles) {
+        let mut seen = seen.trim().to_owned();
+        // Long addresses first: one may begin with another.
+        for (addresses, role) in [(roles.dialled, "SERVER"), (roles.client, "CLIENT")] {
+            for address in addresses {
+                seen = replace_address(&seen, &address.to_string(), role);
+            }
+        }
+        let seen: BTreeMap<String, Value> = serde_json::from_str(&seen).unwrap();
+        let properties = seen.into_iter();
+        self.properties.extend(
+            properties.map(|(property, value)| (format!("{end}.{property}"), value.to_string())),
+        );
+    }
+
+    /// The properties that have another value there, or are there only once.
+    pub(crate) fn differences_from(&self, other: &Self) -> Vec<String> {
+        let names = self.properties.keys().chain(other.properties.keys());
+        let names: BTreeSet<_> = names.collect();
+        let differing = names
+            .into_iter()
+            .filter(|name| self.properties.get(*name) != other.properties.get(*name));
+        differing.cloned().collect()
+    }
+
+    /// A property's value in words.
+    pub(crate) fn value(&self, property: &str) -> String {
+        let value = self.properties.get(property);
+        let mut value = value.map_or("nothing", String::as_str).to_owned();
+        let end = value.char_indices().nth(300).map(|(end, _)| end);
+        value.truncate(end.unwrap_or(value.len()));
+        value
+    }
+}
+
+/// Replaces an address where it isn't the beginning of a longer one.
+fn replace_address(text: &str, address: &str, role: &str) -> String {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(address) {
+        let after = &rest[at + address.len()..];
+        let is_longer = after.starts_with(|next: char| next.is_ascii_hexdigit());
+        replaced.push_str(&rest[..at]);
+        replaced.push_str(if is_longer { address } else { role });
+        rest = after;
+    }
+    replaced + rest
+}
+
+#[test]
+fn addresses_become_roles_and_longer_ones_stay() {
+    let text = "10.0.0.1 10.0.0.12 10.0.0.1:80";
+    let expected = "SERVER 10.0.0.12 SERVER:80";
+    assert_eq!(replace_address(text, "10.0.0.1", "SERVER"), expected);
+}
