@@ -22,6 +22,7 @@ mod mesh_config;
 mod namespace;
 mod node;
 mod pod;
+mod readiness;
 mod route;
 mod service;
 mod service_account;
@@ -41,6 +42,7 @@ pub(crate) use mesh_config::MeshConfigObject;
 pub(crate) use namespace::NamespaceObject;
 pub(crate) use node::NodeObject;
 pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
+pub(crate) use readiness::Readiness;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };

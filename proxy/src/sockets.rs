@@ -12,9 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
 
-/// Silence after which the kernel asks whether a peer is still there, and the time
-/// between two such probes (tcp(7), TCP_KEEPIDLE and TCP_KEEPINTVL).
-const KEEPALIVE: Duration = Duration::from_secs(180);
+/// Silence after which the kernel asks whether a peer is still there, the time between two
+/// such probes, and how many go unanswered before the connection ends (tcp(7), TCP_KEEPIDLE,
+/// TCP_KEEPINTVL and TCP_KEEPCNT): a peer that is gone is found within two minutes, and no NAT
+/// forgets a connection that is silent.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// Use of a connection that the proxy itself opens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,16 +75,19 @@ pub async fn connect(
     Ok(stream)
 }
 
-/// Sets the options of every connection of the data path: no delay for small writes, and
-/// keepalive. Failing to set one is no reason to refuse the connection.
+/// Sets the options of every connection of the data path: no delay for small writes,
+/// keepalive, and urgent data in its place among the others, as a tunnel knows no other.
+/// Failing to set one is no reason to refuse the connection.
 pub(crate) fn set_data_path_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
     let set = socket
         .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_out_of_band_inline(true));
     if let Err(error) = set {
         tracing::debug!(%error, "socket options");
     }

@@ -172,7 +172,9 @@ impl Leaf {
         self.valid(now + HOUR, now + 2 * HOUR)
     }
 
-    fn valid(self, not_before: SystemTime, not_after: SystemTime) -> Self {
+    /// The same, valid between those times.
+    #[must_use]
+    pub fn valid(self, not_before: SystemTime, not_after: SystemTime) -> Self {
         Self {
             not_before,
             not_after,

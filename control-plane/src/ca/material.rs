@@ -17,7 +17,7 @@ use super::leaf;
 /// Lifetime of a new root.
 const LIFETIME: Duration = Duration::days(3650);
 /// Clocks differ: certificates count from a little earlier.
-pub(super) const BACKDATE: Duration = Duration::minutes(1);
+pub(super) const BACKDATE: Duration = Duration::minutes(10);
 
 /// A reason for certificates and key to be no authority.
 #[derive(Debug, thiserror::Error)]

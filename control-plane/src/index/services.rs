@@ -10,10 +10,13 @@ use weft_model::service::{Endpoint, EndpointKey, Service};
 use super::changes::Changes;
 use super::objects::{Names, Objects};
 use super::published::{Published, Resource};
-use crate::kinds::{PodObject, ServiceObject, SliceObject, TargetPort};
+use crate::kinds::{PodObject, Readiness, ServiceObject, SliceObject, TargetPort};
 
 /// A service's endpoints by address.
 type Endpoints = BTreeMap<IpAddr, Endpoint>;
+
+/// The same, before it is decided which of them take connections.
+type FoundEndpoints = BTreeMap<IpAddr, (Endpoint, Readiness)>;
 
 /// The Services and endpoints that agents have, and those that may be others by now.
 #[derive(Debug, Default)]
@@ -107,9 +110,9 @@ fn endpoints(
     objects: &Objects,
     listed: &dyn Fn(&PodObject) -> bool,
 ) -> Endpoints {
-    let mut endpoints = Endpoints::new();
+    let mut endpoints = FoundEndpoints::new();
     let Some(service) = objects.tables.get::<ServiceObject>(service) else {
-        return endpoints;
+        return Endpoints::new();
     };
     let slices = objects
         .references
@@ -125,7 +128,36 @@ fn endpoints(
     } else {
         from_selector(service, objects, listed, &mut endpoints);
     }
-    endpoints
+    ready_ones(endpoints)
+}
+
+/// Decides which endpoints take connections: the ready ones; where there is none, those that
+/// serve while they are on their way out, as kube-proxy does (KEP-1669).
+fn ready_ones(endpoints: FoundEndpoints) -> Endpoints {
+    let is_any = |wanted| {
+        endpoints
+            .values()
+            .any(|(_, readiness)| *readiness == wanted)
+    };
+    let counts = match is_any(Readiness::Ready) {
+        true => Readiness::Ready,
+        false => Readiness::ServesWhileTerminating,
+    };
+    let decided = endpoints
+        .into_iter()
+        .map(|(address, (endpoint, readiness))| {
+            let ready = readiness == counts;
+            (address, Endpoint { ready, ..endpoint })
+        });
+    decided.collect()
+}
+
+/// What a Service makes of an endpoint's readiness.
+fn readiness(service: &ServiceObject, readiness: Readiness) -> Readiness {
+    match service.publish_not_ready {
+        true => Readiness::Ready,
+        false => readiness,
+    }
 }
 
 /// The endpoints of a Service by its selector, as Kubernetes' endpoint controller
@@ -134,7 +166,7 @@ fn from_selector(
     object: &ServiceObject,
     objects: &Objects,
     listed: &dyn Fn(&PodObject) -> bool,
-    endpoints: &mut Endpoints,
+    endpoints: &mut FoundEndpoints,
 ) {
     if object.selector.is_empty() {
         return;
@@ -155,22 +187,20 @@ fn from_selector(
             Some((*port, target))
         });
         let ports: Vec<_> = ports.collect();
-        let ready = pod.ready || object.publish_not_ready;
+        let readiness = readiness(object, pod.readiness);
         for address in &pod.addresses {
             let key = EndpointKey {
                 service: object.service.key.clone(),
                 address: *address,
             };
             let workload = Some(pod.uid.clone());
-            endpoints.insert(
-                *address,
-                Endpoint {
-                    key,
-                    workload,
-                    ports: ports.clone(),
-                    ready,
-                },
-            );
+            let endpoint = Endpoint {
+                key,
+                workload,
+                ports: ports.clone(),
+                ready: false,
+            };
+            endpoints.insert(*address, (endpoint, readiness));
         }
     }
 }
@@ -180,7 +210,7 @@ fn from_slice(
     slice: &SliceObject,
     objects: &Objects,
     listed: &dyn Fn(&PodObject) -> bool,
-    endpoints: &mut Endpoints,
+    endpoints: &mut FoundEndpoints,
 ) {
     let service = &object.service;
     let target = |name: &str| {
@@ -196,18 +226,20 @@ fn from_slice(
             objects.tables.get::<PodObject>(&name)
         });
         let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());
-        let ready = endpoint.ready || object.publish_not_ready;
-        let entry = endpoints
-            .entry(endpoint.address)
-            .or_insert_with(|| Endpoint {
-                key: EndpointKey {
-                    service: service.key.clone(),
-                    address: endpoint.address,
-                },
+        let readiness = readiness(object, endpoint.readiness);
+        let (entry, _) = endpoints.entry(endpoint.address).or_insert_with(|| {
+            let key = EndpointKey {
+                service: service.key.clone(),
+                address: endpoint.address,
+            };
+            let endpoint = Endpoint {
+                key,
                 workload,
                 ports: Vec::new(),
-                ready,
-            });
+                ready: false,
+            };
+            (endpoint, readiness)
+        });
         for (port, target) in &ports {
             if entry.target_port(*port).is_none() {
                 entry.ports.push((*port, *target));

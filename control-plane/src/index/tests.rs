@@ -190,6 +190,32 @@ fn an_endpoint_slice_wins_over_the_selector() {
 }
 
 #[test]
+fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
+    let ready = |endpoints: &str| {
+        let slice = format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{ name: web-1, namespace: shop, labels: {{ kubernetes.io/service-name: web }} }}\n\
+             ports: [{{ port: 9090 }}]\nendpoints: [{endpoints}]\n"
+        );
+        let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{slice}"))]).endpoints();
+        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+        ready
+            .map(|endpoint| endpoint.key.address.to_string())
+            .collect::<Vec<_>>()
+    };
+    let leaving = "{ addresses: [192.0.2.1], conditions: { ready: false, serving: true, terminating: true } }";
+    let gone = "{ addresses: [192.0.2.2], conditions: { ready: false, serving: false, terminating: true } }";
+    let unsaid = "{ addresses: [192.0.2.3] }";
+    let failing = "{ addresses: [192.0.2.4], conditions: { ready: false } }";
+    assert_eq!(
+        ready(&format!("{leaving}, {gone}, {failing}")),
+        ["192.0.2.1"]
+    );
+    assert_eq!(ready(&format!("{leaving}, {unsaid}")), ["192.0.2.3"]);
+    assert!(ready(&format!("{gone}, {failing}")).is_empty());
+}
+
+#[test]
 fn a_pod_is_captured_only_once_its_own_node_says_so() {
     let mut bed = bed(&[("a.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     assert_eq!(bed.workloads()[0].enrolment, Enrolment::Pending);

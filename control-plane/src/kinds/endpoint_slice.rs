@@ -10,6 +10,7 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::readiness::Readiness;
 
 /// The label that ties a slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -30,7 +31,7 @@ pub(crate) struct SliceObject {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceEndpoint {
     pub(crate) address: IpAddr,
-    pub(crate) ready: bool,
+    pub(crate) readiness: Readiness,
     /// Name of the Pod behind it, in the Service's namespace.
     pub(crate) pod: Option<String>,
 }
@@ -110,7 +111,14 @@ fn endpoints(slice: &EndpointSlice) -> Result<Vec<SliceEndpoint>, FieldError> {
     let mut endpoints = Vec::new();
     for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
-        let ready = conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false);
+        // What is not said follows the API's text: `ready` is true, `serving` is as `ready`.
+        let is_ready = conditions.ready.unwrap_or(true);
+        let is_serving = conditions.serving.unwrap_or(is_ready);
+        let is_terminating = conditions.terminating.unwrap_or(false);
+        let readiness = match is_terminating {
+            true => Readiness::new(is_serving, is_terminating),
+            false => Readiness::new(is_ready, is_terminating),
+        };
         let target = endpoint.target_ref.as_ref();
         let target = target.filter(|target| target.kind.as_deref() == Some("Pod"));
         for text in &endpoint.addresses {
@@ -121,7 +129,7 @@ fn endpoints(slice: &EndpointSlice) -> Result<Vec<SliceEndpoint>, FieldError> {
             let pod = target.and_then(|target| target.name.clone());
             endpoints.push(SliceEndpoint {
                 address,
-                ready,
+                readiness,
                 pod,
             });
         }

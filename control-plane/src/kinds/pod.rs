@@ -16,6 +16,7 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::readiness::Readiness;
 
 /// A pod, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +38,7 @@ pub(crate) struct PodObject {
     pub(crate) exclusions: CaptureExclusions,
     pub(crate) network_namespace: String,
     pub(crate) host_network: bool,
-    pub(crate) ready: bool,
+    pub(crate) readiness: Readiness,
     /// It has ended: no workload any more.
     pub(crate) ended: bool,
     /// Its own status says that its node has captured it. Only in a cluster, where
@@ -150,7 +151,10 @@ impl PodObject {
             network_namespace: network_namespace(form, metadata.annotations.as_ref()),
             host_network: spec.host_network.unwrap_or_default(),
             labels,
-            ready: is_ready(form, &status) && metadata.deletion_timestamp.is_none(),
+            readiness: Readiness::new(
+                is_ready(form, &status),
+                metadata.deletion_timestamp.is_some(),
+            ),
             ended: matches!(phase, "Succeeded" | "Failed"),
             captured: form == Form::Live && condition(&status, CAPTURED_CONDITION).unwrap_or(false),
             created: document::created(&metadata),

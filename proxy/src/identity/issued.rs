@@ -43,9 +43,39 @@ pub enum IssuedError {
     /// It certifies another key.
     #[error("the certificate is not for the key that was sent")]
     Key,
-    /// It has expired, isn't valid yet, isn't signed by the roots, or not made for TLS.
+    /// It isn't valid for that long yet.
+    #[error(
+        "the new certificate is valid in {} s only by this node's clock, which is behind the \
+         control plane's: set the clock", .0.as_secs()
+    )]
+    ClockBehind(Duration),
+    /// It expired that long ago.
+    #[error(
+        "the new certificate expired {} s ago by this node's clock, which is ahead of the control \
+         plane's: set the clock", .0.as_secs()
+    )]
+    ClockAhead(Duration),
+    /// It isn't signed by the roots, or not made for TLS.
     #[error("the certificate doesn't verify: {0}")]
-    Chain(#[from] webpki::Error),
+    Chain(webpki::Error),
+}
+
+impl From<webpki::Error> for IssuedError {
+    /// A certificate that was made just now can only be out of date by different clocks.
+    fn from(error: webpki::Error) -> Self {
+        let between = |from: UnixTime, to: UnixTime| {
+            Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
+        };
+        match error {
+            webpki::Error::CertNotValidYet { time, not_before } => {
+                Self::ClockBehind(between(time, not_before))
+            }
+            webpki::Error::CertExpired { time, not_after } => {
+                Self::ClockAhead(between(not_after, time))
+            }
+            other => Self::Chain(other),
+        }
+    }
 }
 
 /// Checks an answer and makes it usable: the leaf is for exactly this identity and
@@ -149,4 +179,51 @@ fn verify_chain(
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_testing::authority::{Authority, Leaf};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A certificate that counts from ten minutes ago and for an hour, as it is taken at a time.
+    fn checked_at(time: impl FnOnce(SystemTime) -> SystemTime) -> Result<Certificate, IssuedError> {
+        let identity: SpiffeId = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let (authority, now) = (Authority::new(), SystemTime::now());
+        let leaf = Leaf::workload(&identity).valid(now - 10 * MINUTE, now + 60 * MINUTE);
+        let credential = authority.issue(&leaf);
+        let answer = v1::SignResponse {
+            chain: vec![credential.certificate.to_vec()],
+            roots: vec![authority.root().to_vec()],
+        };
+        let key = Arc::clone(&credential.certified_key().key);
+        check(&identity, key, answer, time(now))
+    }
+
+    #[test]
+    fn clocks_may_differ_by_some_minutes() {
+        assert!(checked_at(|now| now - 9 * MINUTE).is_ok());
+        assert!(checked_at(|now| now + 9 * MINUTE).is_ok());
+    }
+
+    #[test]
+    fn clocks_that_differ_by_more_are_refused_and_named() {
+        let behind = checked_at(|now| now - 25 * MINUTE).unwrap_err();
+        assert!(
+            behind
+                .to_string()
+                .contains("this node's clock, which is behind"),
+            "{behind}"
+        );
+        let ahead = checked_at(|now| now + 90 * MINUTE).unwrap_err();
+        assert!(
+            ahead
+                .to_string()
+                .contains("this node's clock, which is ahead"),
+            "{ahead}"
+        );
+    }
 }

@@ -52,7 +52,8 @@ fn a_pod_says_all_that_the_mesh_needs() {
     assert_eq!(pod.exclusions.ports, [3306, 6379]);
     assert_eq!(pod.exclusions.blocks.len(), 2);
     assert_eq!(pod.ports, [("http".to_owned(), 8080)]);
-    assert!(pod.ready && !pod.ended && !pod.host_network);
+    assert_eq!(pod.readiness, Readiness::Ready);
+    assert!(!pod.ended && !pod.host_network);
 }
 
 #[test]
@@ -61,9 +62,9 @@ fn a_pod_that_goes_or_is_not_ready_is_no_ready_endpoint() {
         "  name: web\n",
         "  name: web\n  deletionTimestamp: 2026-01-01T00:00:00Z\n",
     );
-    assert!(!pod(&leaving).ready);
+    assert_eq!(pod(&leaving).readiness, Readiness::ServesWhileTerminating);
     let not_ready = format!("{POD}  conditions: [{{ type: Ready, status: 'False' }}]\n");
-    assert!(!pod(&not_ready).ready);
+    assert_eq!(pod(&not_ready).readiness, Readiness::NotReady);
     assert!(pod(&format!("{POD}  phase: Succeeded\n")).ended);
 }
 
@@ -119,7 +120,8 @@ fn a_live_pod_is_one_from_when_it_has_a_node() {
     let unscheduled = live(|pod| pod["spec"] = json!({ "containers": [] }));
     assert_eq!(unscheduled, Read::nothing());
     let pod = live(|_| {}).object.unwrap();
-    assert!(pod.addresses.is_empty() && !pod.ready && pod.captured);
+    assert_eq!(pod.readiness, Readiness::NotReady);
+    assert!(pod.addresses.is_empty() && pod.captured);
     assert_eq!(pod.network_namespace, "", "no pod points at another's");
 }
 

@@ -129,19 +129,20 @@ impl Reader<'_> {
     }
 }
 
-/// A limit of no time is no limit (GEP-1742).
+/// A limit of no time is no limit (GEP-1742), whatever a policy says.
 fn timeouts(field: &str, timeouts: &schema::Timeouts) -> Result<Timeouts, FieldError> {
     let limit = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => {
             let read = duration::parse(text);
             let read = read.map_err(|error| FieldError::new(format!("{field}.{name}"), error))?;
-            Ok(Some(read).filter(|limit| !limit.is_zero()))
+            Ok(Some(read))
         }
     };
     let request = limit("request", &timeouts.request)?;
     let backend_request = limit("backendRequest", &timeouts.backend_request)?;
-    if request.is_some_and(|whole| backend_request.is_some_and(|part| part > whole)) {
+    let whole = request.filter(|limit| !limit.is_zero());
+    if whole.is_some_and(|whole| backend_request.is_some_and(|part| part > whole)) {
         let message = "one attempt can't take longer than the whole request";
         return Err(FieldError::new(format!("{field}.backendRequest"), message));
     }

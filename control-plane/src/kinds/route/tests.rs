@@ -257,9 +257,10 @@ fn limits_retries_and_sessions_are_read() {
     assert_eq!(
         read.timeouts,
         Timeouts {
-            request: None,
+            request: Some(Duration::ZERO),
             backend_request: half
-        }
+        },
+        "no limit, whatever a policy says"
     );
     let retry = read.retry.unwrap();
     assert_eq!((retry.codes.len(), retry.attempts), (2, 3));

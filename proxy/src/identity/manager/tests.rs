@@ -89,7 +89,7 @@ async fn what_must_not_be_used_is_not_published_and_the_reason_is_kept() {
         (Signing::ForAnotherIdentity, "sa/admin, not for spiffe"),
         (Signing::ForAnotherKey, "not for the key"),
         (Signing::ByAnotherRoot, "doesn't verify"),
-        (Signing::Correctly(-60), "doesn't verify"),
+        (Signing::Correctly(-60), "set the clock"),
         (Signing::Garbage, "not an X.509 certificate"),
         (Signing::Empty, "holds no certificate"),
         (Signing::Unavailable, "try again later"),

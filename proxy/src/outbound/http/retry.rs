@@ -38,10 +38,7 @@ impl<'a> AttemptPolicy<'a> {
         let Timeouts {
             request,
             backend_request,
-        } = match of_rule == Timeouts::default() {
-            true => policies.timeouts(),
-            false => of_rule,
-        };
+        } = of_rule.limits_or(policies.timeouts());
         let retry = rule.and_then(|rule| rule.retry.as_ref());
         Self {
             deadline: request.map(|limit| began + limit),
