@@ -24,6 +24,7 @@ pub(crate) fn service(name: &str, address: &str, port: u16) -> Service {
         key: NamespacedName::new("default", name),
         hostname: format!("{name}.default.svc.cluster.local").into(),
         kind: ServiceKind::ClusterIp(vec![address.parse().unwrap()]),
+        is_node_local: false,
         ports: vec![ServicePort {
             name: "".into(),
             port,

@@ -41,6 +41,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// TCP ports.
     pub ports: Vec<ServicePort>,
+    /// Each client gets endpoints of its own node only (`internalTrafficPolicy: Local`).
+    pub is_node_local: bool,
 }
 
 impl Service {

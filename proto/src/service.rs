@@ -53,6 +53,7 @@ impl TryFrom<v1::Service> for Service {
             hostname: message.hostname.into(),
             kind,
             ports: ports.collect::<Result<_, InvalidService>>()?,
+            is_node_local: message.node_local,
         })
     }
 }
@@ -79,6 +80,7 @@ impl From<&Service> for v1::Service {
             hostname: service.hostname.to_string(),
             kind: Some(kind),
             ports: ports.collect(),
+            node_local: service.is_node_local,
         }
     }
 }
@@ -102,6 +104,7 @@ mod tests {
         fn a_service_survives_the_wire(
             name in "[a-z]{1,8}",
             kind in any_kind(),
+            is_node_local in any::<bool>(),
             ports in prop::collection::vec((1u16.., "[a-z]{0,6}", "[a-z]{0,6}"), 0..4),
         ) {
             let ports = ports.into_iter().map(|(port, name, app_protocol)| ServicePort {
@@ -111,7 +114,7 @@ mod tests {
             });
             let key = NamespacedName::new("shop", &name);
             let hostname = format!("{name}.shop.svc").into();
-            let service = Service { key, hostname, kind, ports: ports.collect() };
+            let service = Service { key, hostname, kind, ports: ports.collect(), is_node_local };
             prop_assert_eq!(Service::try_from(v1::Service::from(&service)), Ok(service));
         }
     }

@@ -36,6 +36,7 @@ pub fn service(name: &str, address: impl Into<IpAddr>, app_protocol: &str) -> Se
         key: named(name),
         hostname: name.into(),
         kind: ServiceKind::ClusterIp(vec![address.into()]),
+        is_node_local: false,
         ports: vec![ServicePort {
             name: "".into(),
             port: PORT,

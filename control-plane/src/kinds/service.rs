@@ -85,6 +85,7 @@ impl ServiceObject {
             }
             _ => cluster_ip(spec.cluster_ip.as_deref(), spec.cluster_ips.as_deref())?,
         };
+        let is_node_local = spec.internal_traffic_policy.as_deref() == Some("Local");
         let NamespacedName { namespace, name } = &key;
         let hostname = format!("{name}.{namespace}.svc.cluster.local").into();
         Ok(Self {
@@ -93,6 +94,7 @@ impl ServiceObject {
                 hostname,
                 kind,
                 ports,
+                is_node_local,
             },
             selector: spec.selector.unwrap_or_default(),
             targets,

@@ -159,6 +159,7 @@ mod tests {
             hostname: host.into(),
             kind: weft_model::service::ServiceKind::Headless,
             ports: Vec::new(),
+            is_node_local: false,
         })
     }
 

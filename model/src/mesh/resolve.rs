@@ -52,7 +52,8 @@ impl Mesh {
     }
 
     /// The candidates for a port of a Service, for a pod on `node`; of the family that the
-    /// client uses where there is any. Never empty.
+    /// client uses where there is any, and of that node only where the Service says so. Never
+    /// empty.
     ///
     /// # Errors
     /// When the Service has no such port, or nothing there can take it.
@@ -73,6 +74,7 @@ impl Mesh {
         for endpoint in endpoints.filter(|endpoint| endpoint.ready) {
             match self.endpoint_candidate(node, endpoint, port) {
                 None => {}
+                Some(Ok(candidate)) if service.is_node_local && !is_on(node, &candidate) => {}
                 Some(Ok(candidate)) => candidates.push(candidate),
                 Some(Err(error)) => not_captured = Some(error),
             }
@@ -108,6 +110,13 @@ impl Mesh {
         };
         Some(candidate(node, address, workload))
     }
+}
+
+/// Whether a pod of that node is behind a candidate.
+fn is_on(node: &str, candidate: &Candidate) -> bool {
+    candidate
+        .workload()
+        .is_some_and(|workload| *workload.node == *node)
 }
 
 /// The candidate for an address, with the workload there.

@@ -40,6 +40,7 @@ use crate::workload::{Workload, WorkloadUid};
 ///     hostname: "web.shop.svc.cluster.local".into(),
 ///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
 ///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
+///     is_node_local: false,
 /// }));
 /// mesh.apply(Change::Workload(Workload {
 ///     addresses: vec!["10.0.2.1".parse()?],

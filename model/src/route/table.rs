@@ -39,6 +39,7 @@ pub struct ServiceRoutes {
 ///     hostname: "web.shop.svc.cluster.local".into(),
 ///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
 ///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
+///     is_node_local: false,
 /// };
 /// let rule = |prefix: &str, backend: &str| Rule {
 ///     matches: vec![RequestMatch {

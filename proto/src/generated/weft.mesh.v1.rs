@@ -1206,6 +1206,9 @@ pub struct Service {
     pub hostname: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "7")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
+    /// Each client gets endpoints of its own node only (internalTrafficPolicy: Local).
+    #[prost(bool, tag = "8")]
+    pub node_local: bool,
     #[prost(oneof = "service::Kind", tags = "4, 5, 6")]
     pub kind: ::core::option::Option<service::Kind>,
 }

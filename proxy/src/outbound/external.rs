@@ -116,6 +116,7 @@ fn as_service(matched: &MatchedExternalService) -> Service {
         key: matched.service.key.clone(),
         hostname: Arc::clone(&hostname),
         kind: ServiceKind::External(hostname),
+        is_node_local: false,
         ports: Vec::new(),
     }
 }

@@ -91,6 +91,7 @@ pub(super) fn outbound(from: &Arc<Workload>, to: &Arc<Workload>) -> Arc<Connecti
         key: NamespacedName::new("shop", "web"),
         hostname: "web.shop.svc.cluster.local".into(),
         kind: ServiceKind::ClusterIp(Vec::new()),
+        is_node_local: false,
         ports: Vec::new(),
     };
     let candidate = Candidate {

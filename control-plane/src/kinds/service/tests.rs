@@ -33,6 +33,12 @@ fn a_service_keeps_its_tcp_ports_and_addresses() {
         (9000, TargetPort::Number(9000)),
     ];
     assert_eq!(object.targets, targets);
+    assert!(!object.service.is_node_local);
+    let local = SERVICE.replace("spec:", "spec:\n  internalTrafficPolicy: Local");
+    let Object::Service(local) = parse(&local).unwrap().remove(0) else {
+        panic!()
+    };
+    assert!(local.service.is_node_local);
     assert_eq!(&*object.service.hostname, "web.shop.svc.cluster.local");
 }
 

@@ -52,6 +52,26 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
 }
 
 #[test]
+fn a_service_with_local_traffic_only_is_reached_on_the_clients_node_or_not_at_all() {
+    let mut mesh = shop();
+    mesh.apply(Change::Service(Service {
+        is_node_local: true,
+        ..service("web", "10.96.0.1", 80)
+    }));
+    let addresses = |node: &str| match mesh.resolve(node, to("10.96.0.1:80"))? {
+        Resolution::Service { candidates, .. } => {
+            Ok(candidates.iter().map(|c| c.address.to_string()).collect())
+        }
+        other => panic!("{other:?}"),
+    };
+    let on_node = |node: &str| -> Result<Vec<String>, Unroutable> { addresses(node) };
+    assert_eq!(on_node("node-1").unwrap(), ["10.0.1.1:8080"]);
+    assert_eq!(on_node("node-2").unwrap(), ["10.0.2.1:8080"]);
+    let nowhere = on_node("node-3").unwrap_err();
+    assert!(matches!(nowhere, Unroutable::NoEndpoints { .. }));
+}
+
+#[test]
 fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of_it() {
     let mut mesh = shop();
     let sixth = endpoint("web", "fd00::1", Some("web-2"), (80, 8080));
