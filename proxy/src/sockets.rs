@@ -12,9 +12,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
 
-/// Silence after which the kernel asks whether a peer is still there, and the time
-/// between two such probes (tcp(7), TCP_KEEPIDLE and TCP_KEEPINTVL).
-const KEEPALIVE: Duration = Duration::from_secs(180);
+/// Silence after which the kernel asks whether a peer is still there (tcp(7), TCP_KEEPIDLE).
+/// Together with the probes, a peer that is gone without a word is found within two minutes,
+/// and middleboxes that forget silent connections are kept awake.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Time between two probes (TCP_KEEPINTVL).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered probes after which the connection is broken (TCP_KEEPCNT).
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// Use of a connection that the proxy itself opens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,16 +76,19 @@ pub async fn connect(
     Ok(stream)
 }
 
-/// Sets the options of every connection of the data path: no delay for small writes, and
-/// keepalive. Failing to set one is no reason to refuse the connection.
+/// Sets the options of every connection of the data path: no delay for small writes,
+/// keepalive, and urgent data in line (RFC 6093 section 3.4), which reading would otherwise
+/// skip. Failing to set one is no reason to refuse the connection.
 pub(crate) fn set_data_path_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
     let set = socket
         .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_out_of_band_inline(true));
     if let Err(error) = set {
         tracing::debug!(%error, "socket options");
     }
@@ -109,4 +117,47 @@ fn unacknowledged(stream: &TcpStream) -> libc::c_int {
     // integer to `bytes`.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { bytes } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::Socket;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Both ends of a connection; the first has the options of the data path.
+    fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let near = TcpStream::from_std(near).unwrap();
+        set_data_path_options(&near);
+        (near, listener.accept().unwrap().0.into())
+    }
+
+    #[tokio::test]
+    async fn an_urgent_byte_arrives_in_line() {
+        let (mut near, far) = pair();
+        assert_eq!(far.send(b"AB").unwrap(), 2);
+        assert_eq!(far.send_out_of_band(b"!").unwrap(), 1);
+        assert_eq!(far.send(b"CD").unwrap(), 2);
+        drop(far);
+        let mut received = String::new();
+        near.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "AB!CD");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_found_within_two_minutes() {
+        let (near, _far) = pair();
+        let socket = SockRef::from(&near);
+        assert!(socket.keepalive().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap();
+        let probes = probes * socket.tcp_keepalive_retries().unwrap();
+        let found = socket.tcp_keepalive_time().unwrap() + probes;
+        assert!(found <= Duration::from_secs(120), "{found:?}");
+    }
 }
