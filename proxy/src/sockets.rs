@@ -43,7 +43,8 @@ pub trait Sockets: Debug + Send + Sync + 'static {
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
 
     /// A socket for a connection to `to` from the pod's namespace, prepared for its
-    /// purpose and not connected yet. The connection is never captured itself.
+    /// purpose and not connected yet. The connection is never captured itself, and, by
+    /// SO_REUSEADDR, its source port is no obstacle to an application that listens there.
     ///
     /// # Errors
     /// Whatever the kernel answers, such as that the process has no descriptor left.

@@ -178,6 +178,28 @@ fn the_proxys_own_sockets_pass() {
 }
 
 #[test]
+fn an_application_can_listen_on_the_source_port_of_a_connection_of_the_proxys() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        let upstream = TcpListener::bind("10.9.0.1:7000").unwrap();
+        let application = captured.pod.run(|| TcpListener::bind("127.0.0.1:7001"));
+        let _application = application.unwrap();
+        let client = address("10.9.0.77:5000");
+        for (to, purpose) in [
+            (upstream.local_addr().unwrap(), Purpose::Upstream),
+            (address("127.0.0.1:7001"), Purpose::Application { client }),
+        ] {
+            let connection = captured.connect(to, purpose).unwrap();
+            let port = connection.local_addr().unwrap().port();
+            // The standard library's listener sets SO_REUSEADDR, as servers do.
+            let listener = captured.pod.run(|| TcpListener::bind(("0.0.0.0", port)));
+            listener.unwrap_or_else(|error| panic!("{purpose:?}: {error}"));
+        }
+    });
+}
+
+#[test]
 fn loopback_and_udp_are_left_alone() {
     isolated(|lab: &Lab| {
         let redirect = lab.redirect();
