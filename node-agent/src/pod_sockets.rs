@@ -62,6 +62,9 @@ impl Sockets for PodSockets {
 
     fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket> {
         let socket = self.create(to)?;
+        // The kernel chooses a source port that the application may want to listen on. With
+        // this option here and there, as servers have it, both can use it.
+        socket.set_reuse_address(true)?;
         match purpose {
             Purpose::Upstream => self.maps.mark_upstream(socket.as_fd())?,
             Purpose::Application { client } => {

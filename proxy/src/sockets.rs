@@ -12,12 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
 
-/// Silence after which the kernel asks whether a peer is still there, the time between two
-/// such probes, and how many go unanswered before the connection ends (tcp(7), TCP_KEEPIDLE,
-/// TCP_KEEPINTVL and TCP_KEEPCNT): a peer that is gone is found within two minutes, and no NAT
-/// forgets a connection that is silent.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Silence after which the kernel asks whether a peer is still there (tcp(7), TCP_KEEPIDLE).
+/// Together with the probes, a peer that is gone without a word is found within two minutes,
+/// and middleboxes that forget silent connections are kept awake.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Time between two probes (TCP_KEEPINTVL).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered probes after which the connection is broken (TCP_KEEPCNT).
 const KEEPALIVE_PROBES: u32 = 4;
 
 /// Use of a connection that the proxy itself opens.
@@ -42,7 +43,8 @@ pub trait Sockets: Debug + Send + Sync + 'static {
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
 
     /// A socket for a connection to `to` from the pod's namespace, prepared for its
-    /// purpose and not connected yet. The connection is never captured itself.
+    /// purpose and not connected yet. The connection is never captured itself, and, by
+    /// SO_REUSEADDR, its source port is no obstacle to an application that listens there.
     ///
     /// # Errors
     /// Whatever the kernel answers, such as that the process has no descriptor left.
@@ -76,12 +78,12 @@ pub async fn connect(
 }
 
 /// Sets the options of every connection of the data path: no delay for small writes,
-/// keepalive, and urgent data in its place among the others, as a tunnel knows no other.
-/// Failing to set one is no reason to refuse the connection.
+/// keepalive, and urgent data in line (RFC 6093 section 3.4), which reading would otherwise
+/// skip. Failing to set one is no reason to refuse the connection.
 pub(crate) fn set_data_path_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
+        .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     let set = socket
@@ -116,4 +118,47 @@ fn unacknowledged(stream: &TcpStream) -> libc::c_int {
     // integer to `bytes`.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { bytes } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::Socket;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Both ends of a connection; the first has the options of the data path.
+    fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let near = TcpStream::from_std(near).unwrap();
+        set_data_path_options(&near);
+        (near, listener.accept().unwrap().0.into())
+    }
+
+    #[tokio::test]
+    async fn an_urgent_byte_arrives_in_line() {
+        let (mut near, far) = pair();
+        assert_eq!(far.send(b"AB").unwrap(), 2);
+        assert_eq!(far.send_out_of_band(b"!").unwrap(), 1);
+        assert_eq!(far.send(b"CD").unwrap(), 2);
+        drop(far);
+        let mut received = String::new();
+        near.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "AB!CD");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_found_within_two_minutes() {
+        let (near, _far) = pair();
+        let socket = SockRef::from(&near);
+        assert!(socket.keepalive().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap();
+        let probes = probes * socket.tcp_keepalive_retries().unwrap();
+        let found = socket.tcp_keepalive_time().unwrap() + probes;
+        assert!(found <= Duration::from_secs(120), "{found:?}");
+    }
 }

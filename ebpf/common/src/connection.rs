@@ -3,7 +3,7 @@
 const _: () = assert!(size_of::<SocketAddress>() == 20);
 const _: () = assert!(size_of::<Connection>() == 40);
 const _: () = assert!(size_of::<NamespacedConnection>() == 48);
-const _: () = assert!(size_of::<StoredDestination>() == 24);
+const _: () = assert!(size_of::<StoredDestination>() == 40);
 const _: () = assert!(size_of::<OwnSocket>() == 24);
 
 /// An address with its port.
@@ -61,6 +61,12 @@ impl SocketAddress {
         self.address[..15] == [0; 15] && self.address[15] <= 1
     }
 
+    /// Whether it is the unspecified address of either family.
+    #[inline(always)]
+    pub fn is_unspecified(&self) -> bool {
+        (self.is_v4() && self.address[12..] == [0; 4]) || self.address == [0; 16]
+    }
+
     /// Whether it is in `fe80::/10`: meaningful only on one link, and only together
     /// with an interface.
     #[inline(always)]
@@ -106,6 +112,9 @@ pub enum Direction {
 pub struct StoredDestination {
     /// Before it was rewritten.
     pub address: SocketAddress,
+    /// The pod's own address of the same family, which the application would have connected
+    /// from; zero where none is known. Sixteen bytes, IPv4 mapped.
+    pub source: [u8; 16],
     /// A [`Direction`].
     pub direction: u8,
     /// Always zero.
@@ -118,6 +127,7 @@ impl StoredDestination {
     pub const fn new(address: SocketAddress, direction: Direction) -> Self {
         Self {
             address,
+            source: [0; 16],
             direction: direction as u8,
             reserved: [0; 3],
         }

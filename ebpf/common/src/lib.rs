@@ -24,7 +24,7 @@ pub use namespace::{
 
 /// Raised whenever a type of this crate or the meaning of a map changes. Pinned
 /// maps and links of another version are never reused.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Where the proxy takes outbound connections, on the loopback addresses of a
 /// captured pod's namespace.

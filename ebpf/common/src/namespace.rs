@@ -1,7 +1,7 @@
 //! What is known about a network namespace.
 
 const _: () = assert!(size_of::<NamespaceCookie>() == 8);
-const _: () = assert!(size_of::<NamespaceEntry>() == 4);
+const _: () = assert!(size_of::<NamespaceEntry>() == 36);
 const _: () = assert!(size_of::<ExcludedPort>() == 12);
 const _: () = assert!(size_of::<ExcludedBlock>() == 24);
 const _: () = assert!(size_of::<ListenerKey>() == 20);
@@ -55,16 +55,22 @@ pub struct NamespaceEntry {
     pub has_excluded_blocks: u8,
     /// Always zero.
     pub reserved: u8,
+    /// The captured pod's first IPv4 address, mapped; zero where it has none.
+    pub v4: [u8; 16],
+    /// The captured pod's first IPv6 address; zero where it has none.
+    pub v6: [u8; 16],
 }
 
 impl NamespaceEntry {
-    /// An entry without exclusions.
+    /// An entry without exclusions and addresses.
     pub const fn new(role: NamespaceRole) -> Self {
         Self {
             role: role as u8,
             has_excluded_ports: 0,
             has_excluded_blocks: 0,
             reserved: 0,
+            v4: [0; 16],
+            v6: [0; 16],
         }
     }
 }

@@ -98,6 +98,8 @@ fn connect(context: &SockAddrContext, dialled: &SocketAddress) -> Verdict {
 fn inspect(context: &SockAddrContext, dialled: &SocketAddress) -> Finding {
     let socket = address::socket(context);
     if dialled.is_loopback() {
+        // The socket may have been captured before, and been dissolved.
+        maps::forget(&maps::DESTINATIONS, socket);
         return Finding::Loopback;
     }
     let cookie = context::namespace(context);
@@ -147,7 +149,8 @@ fn captured_pod(
             return Finding::ExcludedBlock;
         }
     }
-    let destination = StoredDestination::new(*dialled, Direction::Dialled);
+    let mut destination = StoredDestination::new(*dialled, Direction::Dialled);
+    destination.source = if dialled.is_v4() { entry.v4 } else { entry.v6 };
     if !maps::store(&maps::DESTINATIONS, socket, destination) {
         return Finding::NoStorage;
     }

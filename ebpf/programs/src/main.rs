@@ -7,6 +7,8 @@
 //! * someone connects to a captured pod: [`lookup`] gives the connection to the proxy
 //! * the proxy connects to the application: [`sockops`] gives the application's socket
 //!   the client's address, [`peer_name`] answers with it
+//! * a captured pod asks for the local address of its connection: [`socket_name`] answers
+//!   with the pod's own
 
 #![no_std]
 #![no_main]
@@ -17,6 +19,7 @@ mod context;
 mod lookup;
 mod maps;
 mod peer_name;
+mod socket_name;
 mod sockops;
 
 use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup, sock_ops};
@@ -44,6 +47,18 @@ pub fn getpeername4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(context: SockAddrContext) -> i32 {
     peer_name::getpeername6(&context)
+}
+
+/// An IPv4 socket is asked for its own address.
+#[cgroup_sock_addr(getsockname4)]
+pub fn getsockname4(context: SockAddrContext) -> i32 {
+    socket_name::getsockname4(&context)
+}
+
+/// An IPv6 socket is asked for its own address.
+#[cgroup_sock_addr(getsockname6)]
+pub fn getsockname6(context: SockAddrContext) -> i32 {
+    socket_name::getsockname6(&context)
 }
 
 /// A TCP socket changes its state.

@@ -1,11 +1,13 @@
 //! The programs' names, and those of their pins.
 
 /// Programs on the cgroup, by their names in the object.
-pub(super) const CGROUP_PROGRAMS: [&str; 5] = [
+pub(super) const CGROUP_PROGRAMS: [&str; 7] = [
     "connect4",
     "connect6",
     "getpeername4",
     "getpeername6",
+    "getsockname4",
+    "getsockname6",
     "socket_events",
 ];
 /// Programs on a pod's network namespace: permissive, strict.

@@ -81,7 +81,8 @@ impl Tables {
             .map_err(RedirectError::map(map::NAMESPACES, "remove a namespace"))
     }
 
-    /// Replaces a captured namespace's exclusions. New ones are in place before the entry
+    /// Replaces a captured namespace's entry, with its exclusions. Its addresses are set
+    /// already ([`set_addresses`](Self::set_addresses)). New ones are in place before the entry
     /// refers to them; old ones go last.
     pub(super) fn set_exclusions(
         &mut self,
@@ -105,6 +106,12 @@ impl Tables {
         let mut entry = NamespaceEntry::new(NamespaceRole::Captured);
         entry.has_excluded_ports = u8::from(!ports.is_empty());
         entry.has_excluded_blocks = u8::from(!blocks.is_empty());
+        // As the pod would connect from without the mesh: from its first address of a family.
+        let first = |is_wanted: fn(&IpAddr) -> bool| {
+            let address = written.addresses.iter().copied().find(is_wanted);
+            address.map_or([0; 16], mapped)
+        };
+        (entry.v4, entry.v6) = (first(IpAddr::is_ipv4), first(IpAddr::is_ipv6));
         self.set_namespace(cookie, entry)?;
 
         let old_ports = std::mem::replace(&mut written.ports, ports);

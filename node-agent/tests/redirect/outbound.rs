@@ -1,7 +1,7 @@
 //! Connections that a pod opens.
 
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use weft_model::mtls::MtlsMode;
@@ -51,6 +51,44 @@ fn the_application_sees_the_address_that_it_dialled() {
 }
 
 #[test]
+fn the_application_sees_the_pods_address_as_its_own() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        let IpAddr::V4(v4) = captured.pod.v4() else {
+            panic!("an IPv4 address");
+        };
+        for (dialled, own) in [
+            ("10.77.1.2:80", IpAddr::V4(v4)),
+            ("[fd77::5]:443", captured.pod.v6()),
+            ("[::ffff:10.77.1.2]:80", v4.to_ipv6_mapped().into()),
+        ] {
+            let (client, _) = captured.dial(address(dialled));
+            let named = client.local_addr().unwrap();
+            assert_eq!(named.ip(), own, "{dialled}");
+            assert_ne!(named.port(), 0, "{dialled}");
+        }
+    });
+}
+
+#[test]
+fn the_name_of_a_socket_within_the_pod_is_left_alone() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        captured.pod.run(|| {
+            for loopback in ["127.0.0.1:0", "[::1]:0"] {
+                let server = TcpListener::bind(loopback).unwrap();
+                let bound = server.local_addr().unwrap();
+                assert_eq!(bound.ip(), address(loopback).ip());
+                let client = TcpStream::connect(bound).unwrap();
+                assert_eq!(client.local_addr().unwrap().ip(), bound.ip());
+            }
+        });
+    });
+}
+
+#[test]
 fn the_proxy_sees_the_truth_about_its_own_sockets() {
     isolated(|lab: &Lab| {
         let redirect = lab.redirect();
@@ -58,7 +96,11 @@ fn the_proxy_sees_the_truth_about_its_own_sockets() {
         let to = address("10.77.1.2:80");
         let client = captured.pod.run(|| dial(to)).unwrap();
         let accepted = accept(captured.listeners.outbound(to));
-        assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+        assert_eq!(
+            accepted.peer_addr().unwrap().port(),
+            client.local_addr().unwrap().port()
+        );
+        assert!(accepted.peer_addr().unwrap().ip().is_loopback());
         assert_eq!(accepted.local_addr().unwrap(), address("127.0.0.1:15001"));
     });
 }
@@ -131,6 +173,28 @@ fn the_proxys_own_sockets_pass() {
             // From the pod's own address, so that network policies still apply.
             assert_eq!(accepted.peer_addr().unwrap().ip(), source);
             assert_eq!(stream.peer_addr().unwrap(), address(bound));
+        }
+    });
+}
+
+#[test]
+fn an_application_can_listen_on_the_source_port_of_a_connection_of_the_proxys() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        let upstream = TcpListener::bind("10.9.0.1:7000").unwrap();
+        let application = captured.pod.run(|| TcpListener::bind("127.0.0.1:7001"));
+        let _application = application.unwrap();
+        let client = address("10.9.0.77:5000");
+        for (to, purpose) in [
+            (upstream.local_addr().unwrap(), Purpose::Upstream),
+            (address("127.0.0.1:7001"), Purpose::Application { client }),
+        ] {
+            let connection = captured.connect(to, purpose).unwrap();
+            let port = connection.local_addr().unwrap().port();
+            // The standard library's listener sets SO_REUSEADDR, as servers do.
+            let listener = captured.pod.run(|| TcpListener::bind(("0.0.0.0", port)));
+            listener.unwrap_or_else(|error| panic!("{purpose:?}: {error}"));
         }
     });
 }

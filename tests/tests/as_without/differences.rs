@@ -104,6 +104,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         setting: "declare the port as `tcp`",
     },
     Difference {
+        case: "not_modified_with_length",
+        property: "client.fields",
+        behaviour: "304 loses its Content-Length",
+        reason: "the library that writes it sends none where no body follows; the field is \
+                 optional there (RFC 9110 section 15.4.5)",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
         case: "response_to_the_end",
         property: "client.fields",
         behaviour: "a response without a length comes in chunks",

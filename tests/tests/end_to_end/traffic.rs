@@ -119,6 +119,21 @@ fn what_is_outside_the_mesh_is_reached_in_the_clear_and_reaches_it_so() {
 }
 
 #[test]
+fn a_client_sees_its_pods_address_as_its_own() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1", "web-2", "outside"]);
+    let own = addresses(&mesh, "client", 0);
+    for pod in ["web-1", "web-2", "outside"] {
+        for (to, own) in addresses(&mesh, pod, 8080).into_iter().zip(&own) {
+            let url = format!("http://{to}/");
+            let line = ["curl", "-sS", "-o", "/dev/null", "-w", "%{local_ip}", &url];
+            let named = mesh.run("client", &line).unwrap();
+            assert_eq!(named, own.ip().to_string(), "{to}");
+        }
+    }
+}
+
+#[test]
 fn excluded_ports_and_address_blocks_are_left_alone() {
     let client = |name| PodSpec::new(name, 1);
     let mut mesh = MeshBuilder::new(2)
