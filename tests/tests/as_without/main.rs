@@ -67,6 +67,9 @@ fn applications_see_what_they_see_without_a_mesh() {
 
 fn compare(bed: &Bed, case: &'static Case, findings: &Mutex<Findings>) {
     let controls = bed.observe_controls(case);
+    for control in controls.values() {
+        assert!(control.is_whole(case), "{}: {control:?}", case.name);
+    }
     for way in WAYS {
         let control = &controls[way.server];
         let observed = bed.observe(case, way);

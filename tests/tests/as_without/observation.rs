@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::cases::Case;
+
 /// Addresses, IPv4 first, by what they are to the client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Roles {
@@ -17,12 +19,16 @@ pub(crate) struct Roles {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Observation {
     properties: BTreeMap<String, String>,
+    server_events: usize,
 }
 
 impl Observation {
     /// From the client's line and the server's lines.
     pub(crate) fn new(client: &str, server: &[String], roles: &Roles) -> Self {
-        let mut observation = Self::default();
+        let mut observation = Self {
+            server_events: server.len(),
+            ..Self::default()
+        };
         observation.add("client", client, roles);
         for (index, line) in server.iter().enumerate() {
             let line: Value = serde_json::from_str(line).unwrap();
@@ -48,6 +54,13 @@ impl Observation {
         self.properties.extend(
             properties.map(|(property, value)| (format!("{end}.{property}"), value.to_string())),
         );
+    }
+
+    /// Whether both ends have come to the end of the case: what fails without the mesh shows
+    /// nothing.
+    pub(crate) fn is_whole(&self, case: &Case) -> bool {
+        let mut names = self.properties.keys();
+        self.server_events >= case.events && !names.any(|name| name.ends_with(".error"))
     }
 
     /// The properties that have another value there, or are there only once.

@@ -4,6 +4,7 @@
 `call NAME IPV4 IPV6 PORT` runs the client of one case and prints one line.
 """
 
+import errno
 import hashlib
 import json
 import socket
@@ -29,7 +30,8 @@ def client(function):
 
 
 def error_name(error):
-    return type(error).__name__
+    """The kernel's word for it, such as ECONNRESET."""
+    return errno.errorcode.get(getattr(error, "errno", None), type(error).__name__)
 
 
 def read_all(connection):
@@ -505,6 +507,7 @@ def broken_response(to):
     connection.sendall(GET.replace(b"$HOST", b"a") + b"\r\n")
     reader = Reader(connection)
     start, _fields = reader.head()
+    # The length says that it broke off, by FIN or by RST.
     body, _end = reader.to_end()
     return {"start": start, "body": body}
 

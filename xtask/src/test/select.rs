@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use clap::ValueEnum;
+
 use super::options::Options;
 use super::source::{self, Target, Test};
 use super::suite::{self, Suite};
@@ -40,16 +42,27 @@ impl Selection {
     /// When nothing fits.
     pub(crate) fn new(root: &Path, options: &Options) -> Result<Self, SelectionError> {
         let mut tests = source::tests(root)?;
-        let (packages, suites) = (&options.package, &options.suite);
+        // A suite may be asked for as tests are, by its name.
+        let is_suite = |filter: &String| {
+            let of_a_test = tests.iter().any(|test| test.path.contains(filter.as_str()));
+            Suite::from_str(filter, false).ok().filter(|_| !of_a_test)
+        };
+        let (named, filters): (Vec<_>, Vec<_>) = options
+            .filters
+            .iter()
+            .cloned()
+            .partition(|filter| is_suite(filter).is_some());
+        let mut suites = options.suite.clone();
+        suites.extend(named.iter().filter_map(is_suite));
+        let packages = &options.package;
         tests.retain(|test| {
             (packages.is_empty() || packages.contains(&test.package))
                 && (suites.is_empty() || suites.contains(&test.suite))
                 && !(options.fast && test.suite.is_slow())
-                && (options.filters.is_empty() || test.has_one_of(&options.filters))
+                && (filters.is_empty() || test.has_one_of(&filters))
         });
         if tests.is_empty() {
-            let mut asked: Vec<_> = options
-                .filters
+            let mut asked: Vec<_> = filters
                 .iter()
                 .map(|name| format!("`{name}` in its name"))
                 .collect();
@@ -60,9 +73,9 @@ impl Selection {
         let has_all_units = suites.is_empty() || suites.contains(&Suite::Unit);
         Ok(Self {
             tests,
-            filters: options.filters.clone(),
-            is_workspace: packages.is_empty() && options.filters.is_empty() && has_all_units,
-            is_packages: options.filters.is_empty() && has_all_units,
+            is_workspace: packages.is_empty() && filters.is_empty() && has_all_units,
+            is_packages: filters.is_empty() && has_all_units,
+            filters,
         })
     }
 
@@ -204,6 +217,15 @@ mod tests {
             suite,
             "test --no-fail-fast --package=weft-tests --package=weft-test-features \
              --features=weft-tests/deploy --test=deploy --test=documents"
+        );
+        let named = arguments(&Options {
+            filters: vec!["as-without".to_owned()],
+            ..Options::default()
+        });
+        assert_eq!(
+            named,
+            "test --no-fail-fast --package=weft-tests --package=weft-test-features \
+             --features=weft-tests/end-to-end --test=as_without"
         );
         let package = arguments(&Options {
             package: vec!["weft-proxy".to_owned()],
