@@ -213,6 +213,8 @@ fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
     );
     assert_eq!(ready(&format!("{leaving}, {unsaid}")), ["192.0.2.3"]);
     assert!(ready(&format!("{gone}, {failing}")).is_empty());
+    let published = "{ addresses: [192.0.2.5], conditions: { ready: true, terminating: true } }";
+    assert_eq!(ready(&format!("{leaving}, {published}")), ["192.0.2.5"]);
 }
 
 #[test]

@@ -115,9 +115,10 @@ fn endpoints(slice: &EndpointSlice) -> Result<Vec<SliceEndpoint>, FieldError> {
         let is_ready = conditions.ready.unwrap_or(true);
         let is_serving = conditions.serving.unwrap_or(is_ready);
         let is_terminating = conditions.terminating.unwrap_or(false);
-        let readiness = match is_terminating {
-            true => Readiness::new(is_serving, is_terminating),
-            false => Readiness::new(is_ready, is_terminating),
+        // As kube-proxy: what is said to be ready is, also on its way out.
+        let readiness = match is_ready {
+            true => Readiness::Ready,
+            false => Readiness::new(is_serving && is_terminating, is_terminating),
         };
         let target = endpoint.target_ref.as_ref();
         let target = target.filter(|target| target.kind.as_deref() == Some("Pod"));
