@@ -114,7 +114,6 @@ pub(crate) const CASES: &[Case] = &[
         0,
         "a response that ends with its connection",
     ),
-    requests("broken_response", 0, "a response that breaks off"),
     requests("early_hints", 0, "103 before the response"),
     requests(
         "expectation_refused",

@@ -496,23 +496,6 @@ asking("response_to_the_end", GET + b"\r\n")
 
 
 @server
-def broken_response(connection, _peer):
-    Reader(connection).message()
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-
-
-@client
-def broken_response(to):
-    connection = connect(to)
-    connection.sendall(GET.replace(b"$HOST", b"a") + b"\r\n")
-    reader = Reader(connection)
-    start, _fields = reader.head()
-    # The length says that it broke off, by FIN or by RST.
-    body, _end = reader.to_end()
-    return {"start": start, "body": body}
-
-
-@server
 def early_hints(connection, _peer):
     Reader(connection).message()
     connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
