@@ -24,6 +24,8 @@ pub(crate) struct Observation {
     received: AtomicU64,
     ended_in_order: AtomicBool,
     ended_unread: AtomicBool,
+    /// What broke it was seen: what follows is its consequence.
+    broke: AtomicBool,
 }
 
 impl Observation {
@@ -70,14 +72,20 @@ impl<S: SendQueue> ObservedStream<S> {
         }
     }
 
-    /// A kernel that resets a connection has bytes that its application didn't read, or got
-    /// bytes for one that was closed (RFC 9293 section 3.10.7.1, RFC 2525 section 2.17).
+    /// A reset that answers to bytes for a connection which the other end had closed before
+    /// says that these were not read (RFC 9293 section 3.10.7.1). Linux tells it from others: it
+    /// is EPIPE where an end came first, and else ECONNRESET. That one may come of a server that
+    /// has read a part and acted on it.
     fn broke(&self, error: &io::Error) {
-        let is_reset = matches!(
-            error.kind(),
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-        );
-        self.ended(is_reset && self.stream.resets_when_unread());
+        if self.observation.broke.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let is_behind_end = match error.kind() {
+            ErrorKind::BrokenPipe => true,
+            ErrorKind::ConnectionReset => self.observation.ended_in_order(),
+            _ => false,
+        };
+        self.ended(is_behind_end && self.stream.resets_when_unread());
     }
 
     fn ended(&self, unread: bool) {

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -51,18 +52,24 @@ async fn closes_when_idle(mut stream: TcpStream) {
 }
 
 /// A service of such a server: in a pod of another node, in one of the client's, and in none.
-async fn near_far_and_outside(bed: &mut Bed) -> (Pod, Vec<Pod>, Vec<SocketAddr>) {
+async fn near_far_and_outside<F>(
+    bed: &mut Bed,
+    serve: impl Fn(TcpStream) -> F + Clone + Send + 'static,
+) -> (Pod, Vec<Pod>, Vec<SocketAddr>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     bed.node("node-2");
     let client = bed.pod("node-1", "client");
     let (mut pods, mut addresses) = (Vec::new(), Vec::new());
     for node in ["node-2", "node-1"] {
         let pod = bed.pod(node, node);
-        let server = application(&pod, closes_when_idle).await;
+        let server = application(&pod, serve.clone()).await;
         let endpoints = [(server.ip(), Some(&pod))];
         addresses.push(bed.service_that_declares("http", node, server.port(), &endpoints));
         pods.push(pod);
     }
-    let outside = tcp::serve(tcp::listen().await, closes_when_idle);
+    let outside = tcp::serve(tcp::listen().await, serve);
     let endpoints = [(outside.ip(), None)];
     addresses.push(bed.service_that_declares("http", "outside", outside.port(), &endpoints));
     (client, pods, addresses)
@@ -81,7 +88,7 @@ async fn post(client: &Pod, to: SocketAddr) -> u16 {
 #[tokio::test]
 async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_same() {
     let mut bed = Bed::new();
-    let (client, _pods, addresses) = near_far_and_outside(&mut bed).await;
+    let (client, _pods, addresses) = near_far_and_outside(&mut bed, closes_when_idle).await;
     let failed = |address| {
         let client = &client;
         async move {
@@ -104,6 +111,36 @@ async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_
         failed(addresses[2])
     );
     assert_eq!((far, near, outside), (vec![], vec![], vec![]));
+}
+
+/// A server that answers the first request of a connection, reads a part of the second, and
+/// breaks off: it may have done what it was asked to.
+async fn resets_the_second(mut stream: TcpStream, seconds: Arc<AtomicUsize>) {
+    let mut received = Vec::new();
+    while !received.ends_with(b"the body") {
+        match stream.read_u8().await {
+            Ok(byte) => received.push(byte),
+            Err(_) => return,
+        }
+    }
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    if stream.write_all(answer).await.is_ok() && stream.read_u8().await.is_ok() {
+        seconds.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_post_of_which_a_server_may_have_read_some_is_not_sent_again() {
+    let mut bed = Bed::new();
+    let seconds = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&seconds);
+    let serve = move |stream| resets_the_second(stream, Arc::clone(&seen));
+    let (client, _pods, addresses) = near_far_and_outside(&mut bed, serve).await;
+    for (number, address) in addresses.into_iter().enumerate() {
+        assert_eq!(post(&client, address).await, 200);
+        assert_eq!(post(&client, address).await, 503, "{number}");
+        assert_eq!(seconds.load(Ordering::Relaxed), number + 1);
+    }
 }
 
 #[tokio::test]
