@@ -19,16 +19,21 @@ pub enum DeclaredProtocol {
 }
 
 impl DeclaredProtocol {
-    /// The protocol of a port, by `appProtocol` (KEP-1422 and Kubernetes' standard names), else by the port's
-    /// name up to a dash, as other meshes do.
+    /// The protocol of a port, by `appProtocol` (KEP-1422 and Kubernetes' standard names),
+    /// else by the port's name, as Istio does: what is declared counts alone, also where
+    /// nobody here knows it, and of both the part up to a dash.
     pub fn from_port(port: &ServicePort) -> Self {
-        match Self::from_name(&port.app_protocol) {
-            Self::Unknown => {
-                let name = port.name.split('-').next().unwrap_or_default();
-                Self::from_name(name)
-            }
-            declared => declared,
+        let declared = if port.app_protocol.is_empty() {
+            &port.name
+        } else {
+            &port.app_protocol
+        };
+        let declared = declared.to_ascii_lowercase();
+        // The one with a dash of its own.
+        if declared == "grpc-web" || declared.starts_with("grpc-web-") {
+            return Self::Http;
         }
+        Self::from_name(declared.split('-').next().unwrap_or_default())
     }
 
     /// The protocol of a port that two Services have in common: opaque where one of them
@@ -46,8 +51,8 @@ impl DeclaredProtocol {
     }
 
     fn from_name(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "http" | "kubernetes.io/ws" | "ws" | "grpc-web" => Self::Http,
+        match name {
+            "http" | "kubernetes.io/ws" | "ws" => Self::Http,
             "http2" | "h2c" | "kubernetes.io/h2c" | "grpc" => Self::Http2,
             "https" | "tls" | "kubernetes.io/wss" | "wss" => Self::Tls,
             "tcp" | "mysql" | "redis" | "mongo" | "postgres" | "postgresql" | "amqp" | "kafka"
@@ -161,32 +166,65 @@ mod tests {
         }
     }
 
+    /// The declared protocol of a port, by its name and by its `appProtocol`.
     #[test]
-    fn what_is_declared_counts_before_the_name() {
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("tcp-web", "HTTP")),
-            DeclaredProtocol::Http
-        );
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("grpc-api", "")),
-            DeclaredProtocol::Http2
-        );
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("http", "example.com/x")),
-            DeclaredProtocol::Http
-        );
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("redis", "")),
-            DeclaredProtocol::Opaque
-        );
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("web", "")),
-            DeclaredProtocol::Unknown
-        );
-        assert_eq!(
-            DeclaredProtocol::from_port(&port("", "kubernetes.io/h2c")),
-            DeclaredProtocol::Http2
-        );
+    fn ports_are_spelled_as_the_field_does() {
+        use DeclaredProtocol::{Http, Http2, Opaque, Tls, Unknown};
+        for (name, app_protocol, expected) in [
+            ("http", "", Http),
+            ("http-web", "", Http),
+            ("http-proxy", "", Http),
+            ("http2", "", Http2),
+            ("http2-api", "", Http2),
+            ("grpc", "", Http2),
+            ("grpc-api", "", Http2),
+            ("grpc-web", "", Http),
+            ("grpc-web-api", "", Http),
+            ("grpc-website", "", Http2),
+            ("https", "", Tls),
+            ("https-web", "", Tls),
+            ("tls", "", Tls),
+            ("tls-mqtt", "", Tls),
+            ("tcp", "", Opaque),
+            ("tcp-http", "", Opaque),
+            ("mongo", "", Opaque),
+            ("mongo-0", "", Opaque),
+            ("mysql", "", Opaque),
+            ("mysql-primary", "", Opaque),
+            ("redis", "", Opaque),
+            ("redis-cache", "", Opaque),
+            ("", "", Unknown),
+            ("web", "", Unknown),
+            ("web-http", "", Unknown),
+            ("httpx", "", Unknown),
+            ("metrics", "", Unknown),
+            ("", "http", Http),
+            ("", "HTTP", Http),
+            ("", "Http2", Http2),
+            ("", "h2c", Http2),
+            ("", "GRPC", Http2),
+            ("", "grpc-web", Http),
+            ("", "gRPC-Web", Http),
+            ("", "https", Tls),
+            ("", "TLS", Tls),
+            ("", "tcp", Opaque),
+            ("", "TCP", Opaque),
+            ("", "ws", Http),
+            ("", "wss", Tls),
+            ("", "kubernetes.io/h2c", Http2),
+            ("", "kubernetes.io/ws", Http),
+            ("", "kubernetes.io/wss", Tls),
+            // One counts, not both.
+            ("tcp-web", "http", Http),
+            ("http", "tcp", Opaque),
+            ("http", "kubernetes.io/h2c", Http2),
+            ("http", "example.com/http", Unknown),
+            ("tcp", "example.com/own", Unknown),
+            ("http", "ldap", Unknown),
+        ] {
+            let declared = DeclaredProtocol::from_port(&port(name, app_protocol));
+            assert_eq!(declared, expected, "`{name}`, appProtocol `{app_protocol}`");
+        }
     }
 
     #[test]
