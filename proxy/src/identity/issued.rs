@@ -45,14 +45,16 @@ pub enum IssuedError {
     Key,
     /// It isn't valid for that long yet.
     #[error(
-        "the new certificate is valid in {} s only by this node's clock, which is behind the \
-         control plane's: set the clock", .0.as_secs()
+        "the new certificate is valid in {} s only by this node's clock: set the clock, which is \
+         behind the control plane's; else the authority's own certificate isn't valid yet",
+        .0.as_secs()
     )]
     ClockBehind(Duration),
     /// It expired that long ago.
     #[error(
-        "the new certificate expired {} s ago by this node's clock, which is ahead of the control \
-         plane's: set the clock", .0.as_secs()
+        "the new certificate expired {} s ago by this node's clock: set the clock, which is ahead \
+         of the control plane's; else the authority's own certificate has expired",
+        .0.as_secs()
     )]
     ClockAhead(Duration),
     /// It isn't signed by the roots, or not made for TLS.
@@ -61,7 +63,8 @@ pub enum IssuedError {
 }
 
 impl From<webpki::Error> for IssuedError {
-    /// A certificate that was made just now can only be out of date by different clocks.
+    /// A certificate that was made just now is out of date by different clocks, or with that of
+    /// its authority.
     fn from(error: webpki::Error) -> Self {
         let between = |from: UnixTime, to: UnixTime| {
             Duration::from_secs(to.as_secs().saturating_sub(from.as_secs()))
@@ -215,14 +218,12 @@ mod tests {
         assert!(
             behind
                 .to_string()
-                .contains("this node's clock, which is behind"),
+                .contains("set the clock, which is behind"),
             "{behind}"
         );
         let ahead = checked_at(|now| now + 90 * MINUTE).unwrap_err();
         assert!(
-            ahead
-                .to_string()
-                .contains("this node's clock, which is ahead"),
+            ahead.to_string().contains("set the clock, which is ahead"),
             "{ahead}"
         );
     }
