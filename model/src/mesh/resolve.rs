@@ -71,10 +71,12 @@ impl Mesh {
         let endpoints = self.endpoints(&service.key).iter();
         let mut candidates = Vec::new();
         let mut not_captured = None;
-        for endpoint in endpoints.filter(|endpoint| endpoint.ready) {
+        let is_wanted = |endpoint: &&Arc<Endpoint>| {
+            endpoint.ready && (!service.is_node_local || self.is_on(node, endpoint))
+        };
+        for endpoint in endpoints.filter(is_wanted) {
             match self.endpoint_candidate(node, endpoint, port) {
                 None => {}
-                Some(Ok(candidate)) if service.is_node_local && !is_on(node, &candidate) => {}
                 Some(Ok(candidate)) => candidates.push(candidate),
                 Some(Err(error)) => not_captured = Some(error),
             }
@@ -110,13 +112,15 @@ impl Mesh {
         };
         Some(candidate(node, address, workload))
     }
-}
 
-/// Whether a pod of that node is behind a candidate.
-fn is_on(node: &str, candidate: &Candidate) -> bool {
-    candidate
-        .workload()
-        .is_some_and(|workload| *workload.node == *node)
+    /// Whether a pod of that node is behind an endpoint.
+    fn is_on(&self, node: &str, endpoint: &Endpoint) -> bool {
+        let workload = match &endpoint.workload {
+            None => self.workload_by_address(endpoint.key.address),
+            Some(uid) => self.workload(uid),
+        };
+        workload.is_some_and(|workload| *workload.node == *node)
+    }
 }
 
 /// The candidate for an address, with the workload there.

@@ -72,6 +72,26 @@ fn a_service_with_local_traffic_only_is_reached_on_the_clients_node_or_not_at_al
 }
 
 #[test]
+fn a_pod_of_another_node_that_is_not_captured_is_no_reason_against_local_traffic() {
+    let mut mesh = shop();
+    mesh.apply(Change::Service(Service {
+        is_node_local: true,
+        ..service("web", "10.96.0.1", 80)
+    }));
+    mesh.apply(Change::Workload(Workload {
+        enrolment: Enrolment::Pending,
+        mtls_mode: MtlsMode::Strict,
+        ..workload("web-1", "10.0.1.1", "node-1")
+    }));
+    let resolved = |node| mesh.resolve(node, to("10.96.0.1:80")).unwrap_err();
+    assert!(matches!(
+        resolved("node-1"),
+        Unroutable::NotCapturedYet { .. }
+    ));
+    assert!(matches!(resolved("node-3"), Unroutable::NoEndpoints { .. }));
+}
+
+#[test]
 fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of_it() {
     let mut mesh = shop();
     let sixth = endpoint("web", "fd00::1", Some("web-2"), (80, 8080));
