@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderValue, Uri};
 use weft_model::route::Filter;
 use weft_model::route::filter::{Mirror, Redirect, RequestTarget, Rewrite};
 use weft_model::route::matching::PathMatch;
-use weft_model::route::path::normalized_path;
 
 use super::local_reply::LocalReply;
 use super::outgoing::OutgoingRequest;
@@ -80,15 +79,10 @@ pub(crate) fn mirrors(filters: &[Filter]) -> impl Iterator<Item = &Mirror> {
 }
 
 fn redirect(filter: &Redirect, client: ClientRequest<'_>, target: &Uri) -> LocalReply {
-    // What a prefix is replaced in is what matched.
-    let path = match filter.path {
-        Some(_) => normalized_path(target.path()),
-        None => target.path().into(),
-    };
     let requested = RequestTarget {
         host: client.host,
         port: client.port,
-        path: &path,
+        path: target.path(),
         query: target.query(),
     };
     match HeaderValue::try_from(filter.location(&requested, client.matched)) {
@@ -113,7 +107,7 @@ fn rewrite(
     let Some(path) = &filter.path else {
         return Ok(());
     };
-    let mut path = path.apply(&normalized_path(outgoing.target.path()), client.matched);
+    let mut path = path.apply(outgoing.target.path(), client.matched);
     if let Some(query) = outgoing.target.query() {
         path.push('?');
         path.push_str(query);

@@ -112,10 +112,7 @@ async fn forward(
             upgrades, &info, head, client, upstream, record, completion,
         ));
     }
-    if completion.has_unread_body() {
-        let close = http::HeaderValue::from_static("close");
-        head.headers.insert(http::header::CONNECTION, close);
-    }
+    let is_last = completion.has_unread_body();
     let body = ResponseBody::upstream(source, None, record, completion);
-    Ok(to_client(&info, head, body))
+    Ok(to_client(&info, head, body, is_last))
 }

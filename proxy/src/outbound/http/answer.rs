@@ -4,7 +4,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -230,13 +229,10 @@ impl Exchange {
                 upgrades, &self.info, head, client, upstream, record, completion,
             );
         }
-        if completion.has_unread_body() {
-            let close = HeaderValue::from_static("close");
-            head.headers.insert(CONNECTION, close);
-        }
+        let is_last = completion.has_unread_body();
         let Self { info, record, .. } = self;
         let body = ResponseBody::upstream(source, deadline, record, completion);
-        to_client(&info, head, body)
+        to_client(&info, head, body, is_last)
     }
 }
 
