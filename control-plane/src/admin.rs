@@ -4,11 +4,12 @@
 mod metrics;
 mod shown;
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use weft_admin::Answer;
-pub(crate) use weft_admin::{Pages, Readiness, serve};
+pub(crate) use weft_admin::{Endpoint, Limits, Pages, Readiness, serve, serve_apart};
 use weft_model::Change;
 use weft_model::route::BackendTarget;
 
@@ -18,8 +19,8 @@ pub(crate) use shown::{Shown, SourceErrors};
 /// Pages for everybody in the cluster.
 pub(crate) fn monitoring(readiness: Arc<Readiness>, shown: &Shown) -> Pages {
     let shown = shown.clone();
-    let metrics = move || Answer::open_metrics(metrics::text(&shown));
-    Pages::new(readiness).with("/metrics", metrics)
+    let metrics = move |text: &mut dyn fmt::Write| metrics::write(&shown, text);
+    Pages::new(readiness).with_metrics("/metrics", metrics)
 }
 
 /// All pages, for the operator.
@@ -62,7 +63,9 @@ fn config(cluster: &Cluster) -> Value {
         if let Change::Workload(workload) = &versioned.change {
             described["enrolment"] = format!("{:?}", workload.enrolment).into();
             described["mtls_mode"] = workload.mtls_mode.to_string().into();
+            described["node_access"] = workload.node_access.to_string().into();
             described["egress_mode"] = workload.egress_mode.to_string().into();
+            described["path_normalization"] = workload.path_normalization.to_string().into();
             described["identity"] = workload.identity.to_string().into();
             described["node"] = workload.node.to_string().into();
             let addresses: Vec<_> = workload.addresses.iter().map(ToString::to_string).collect();

@@ -89,6 +89,16 @@ impl Agents {
         });
     }
 
+    /// A sidecar's stream has ended. Its pod may never come back, and the next one has another
+    /// name: nothing is kept of it after its last.
+    pub(crate) fn sidecar_stream_closed(&self, pod: &str) {
+        self.stream_closed(pod);
+        let mut agents = self.lock();
+        if agents.get(pod).is_some_and(|sidecar| sidecar.streams == 0) {
+            agents.remove(pod);
+        }
+    }
+
     /// An agent is being sent a response. What it rejected before is no matter any more
     /// once there is something newer.
     pub(crate) fn response_sent(&self, node: &str, response: &DiscoveryResponse) {
@@ -119,13 +129,13 @@ impl Agents {
         });
     }
 
-    /// An agent has reported pods of its node.
-    pub(crate) fn pods_reported(&self, report: &CaptureReport) {
-        self.update(&report.node, |agent| {
+    /// An agent has reported pods of its node, or a sidecar its own.
+    pub(crate) fn pods_reported(&self, name: &str, report: &CaptureReport) {
+        self.update(name, |agent| {
             for (uid, state) in &report.pods {
                 match state {
                     PodCaptureState::Failed(why) => {
-                        agent.fail_pod(&report.node, uid.to_string(), why.clone());
+                        agent.fail_pod(name, uid.to_string(), why.clone());
                     }
                     PodCaptureState::Captured | PodCaptureState::Released => {
                         agent.failed_pods.remove(uid.as_str());
@@ -166,6 +176,8 @@ fn kind_of(resource: &Resource) -> ResourceKind {
         Some(resource::Resource::Route(_)) => ResourceKind::Route,
         Some(resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
         Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
+        Some(resource::Resource::Node(_)) => ResourceKind::Node,
+        Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
         None => ResourceKind::Unspecified,
     }
 }
@@ -231,11 +243,14 @@ mod tests {
         let report = |states: &[(&str, PodCaptureState)]| {
             let pods = states.iter();
             let pods = pods.map(|(uid, state)| (WorkloadUid::from(*uid), state.clone()));
-            agents.pods_reported(&CaptureReport {
-                node: "node-1".into(),
-                pods: pods.collect(),
-                complete: None,
-            });
+            agents.pods_reported(
+                "node-1",
+                &CaptureReport {
+                    node: "node-1".into(),
+                    pods: pods.collect(),
+                    complete: None,
+                },
+            );
         };
         let failed = || PodCaptureState::Failed("no network namespace".into());
         report(&[("a", failed()), ("b", failed()), ("c", failed())]);
@@ -262,11 +277,14 @@ mod tests {
         agents.response_acknowledged("node-1", answer);
         let failed = || PodCaptureState::Failed("no network namespace".into());
         let pods = numbers.map(|number| (number.to_string().as_str().into(), failed()));
-        agents.pods_reported(&CaptureReport {
-            node: "node-1".into(),
-            pods: pods.collect(),
-            complete: None,
-        });
+        agents.pods_reported(
+            "node-1",
+            &CaptureReport {
+                node: "node-1".into(),
+                pods: pods.collect(),
+                complete: None,
+            },
+        );
         let listed = || {
             let status = status(&agents);
             (status.rejected.len(), status.failed_pods.len())

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ca::join_token::PodName;
+
 /// Weft's control plane.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -43,10 +45,14 @@ pub(crate) struct Serve {
     /// Where the admin endpoint answers; keep it on loopback.
     #[arg(long, default_value = "127.0.0.1:15011")]
     pub(crate) admin: SocketAddr,
-    /// Where to serve /healthz, /readyz and /metrics to kubelet and Prometheus, such as
+    /// Where to serve /metrics to Prometheus, also /healthz and /readyz, such as
     /// 0.0.0.0:15014. Nowhere when left out.
     #[arg(long)]
     pub(crate) monitoring: Option<SocketAddr>,
+    /// Where to serve /healthz and /readyz to kubelet, such as 0.0.0.0:15021. Nowhere when
+    /// left out.
+    #[arg(long)]
+    pub(crate) probes: Option<SocketAddr>,
     /// How long workloads' certificates live, such as 24h or 30m.
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub(crate) leaf_lifetime: Duration,
@@ -177,12 +183,15 @@ pub(crate) enum RotateAction {
 
 #[derive(Args, Debug)]
 pub(crate) struct Token {
-    /// The state directory of the control plane that the agent will join.
+    /// The state directory of the control plane that the agent or sidecar will join.
     #[arg(long)]
     pub(crate) state_directory: PathBuf,
     /// The node that the agent runs on.
+    #[arg(long, required_unless_present = "pod", conflicts_with = "pod")]
+    pub(crate) node: Option<String>,
+    /// The pod that a sidecar serves, as NAMESPACE/NAME.
     #[arg(long)]
-    pub(crate) node: String,
+    pub(crate) pod: Option<PodName>,
     /// How long the token may be used, such as 24h. An agent reads its token again
     /// whenever it reconnects.
     #[arg(long, default_value = "24h", value_parser = duration)]
@@ -193,6 +202,15 @@ pub(crate) struct Token {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+impl From<LogFormat> for weft_admin::log::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// A whole number with a unit: `30s`, `15m`, `24h`, `7d`.

@@ -4,9 +4,11 @@
 //! * [`report`]: an agent's words
 //! * [`store`]: where it is kept, as everybody else sees it
 //! * [`file`]: the store of a state directory
+//! * [`gates`]: readiness gates that no agent opens
 //! * [`pod_status`]: the store of a cluster, the pods' own status
 
 mod file;
+pub(crate) mod gates;
 mod pod_status;
 mod report;
 mod store;
@@ -33,7 +35,7 @@ pub(crate) struct Captures {
 pub(crate) struct Recorded {
     /// The part of it that was kept.
     pub(crate) report: CaptureReport,
-    /// Pods of other nodes, which were left out.
+    /// Pods of others, which were left out.
     pub(crate) foreign: Vec<WorkloadUid>,
 }
 
@@ -51,14 +53,30 @@ impl Captures {
         self.store.stream_opened(node);
     }
 
-    /// Keeps what a report says of the node's own pods. A pod that isn't known (yet) may
+    /// A pod's sidecar has opened a stream.
+    pub(crate) fn sidecar_stream_opened(&self, node: &str, pod: &WorkloadUid) {
+        self.store.sidecar_stream_opened(node, pod);
+    }
+
+    /// Keeps what a pod's sidecar reports of that pod; of others it reports nothing.
+    pub(crate) fn record_sidecar(&self, pod: &WorkloadUid, mut report: CaptureReport) -> Recorded {
+        let foreign = report.pods.extract_if(.., |(uid, _)| uid != pod);
+        let foreign = foreign.map(|(uid, _)| uid).collect();
+        // What it has captured are not all pods of its node.
+        report.complete = None;
+        self.store.record(&report);
+        Recorded { report, foreign }
+    }
+
+    /// Keeps what an agent's report says of the node's own pods, but for those that have a
+    /// sidecar, which says itself how that is. A pod that isn't known (yet) may
     /// be anybody's: it counts once it turns out to be the node's. Stores look at that
     /// again where they use a report, as a pod may become known meanwhile.
     pub(crate) fn record(&self, mut report: CaptureReport) -> Recorded {
         let node = report.node.as_str();
         let is_foreign = |uid: &WorkloadUid| {
             let at = self.cluster.node_of(uid);
-            at.is_some_and(|at| *at != *node)
+            at.is_some_and(|at| *at != *node) || self.cluster.is_sidecar(uid)
         };
         let foreign = report.pods.extract_if(.., |(uid, _)| is_foreign(uid));
         let foreign = foreign.map(|(uid, _)| uid).collect();

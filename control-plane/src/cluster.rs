@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use kube::api::DynamicObject;
 use tokio::sync::watch;
 use weft_model::route::RouteKey;
 use weft_model::workload::WorkloadUid;
 use weft_model::{NamespacedName, SpiffeId};
 
 use crate::index::{
-    CapturedPods, CertificateDenied, Index, PolicyStatus, PolicyStatuses, RouteStatus,
+    CapturedPods, CertificateDenied, GatedPod, Index, PolicyStatus, PolicyStatuses, RouteStatus,
 };
-use crate::kinds::{Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject};
+use crate::kinds::{FieldError, Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject};
+use crate::notices::{Notice, Notices};
 use crate::publish::Resources;
 use crate::source::Event;
 use crate::status::StatusQueue;
@@ -29,13 +31,15 @@ pub(crate) struct Cluster {
     revision: watch::Sender<u64>,
     /// Objects that wait for the writer of statuses; in a directory there is none.
     statuses: Option<Arc<ObjectStatuses>>,
+    /// Tells whoever looks at an object; in a directory nobody does.
+    notices: Option<Notices>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     index: Index,
     /// Those that were logged already.
-    conflicts: Vec<String>,
+    conflicts: BTreeSet<String>,
     policy_statuses: Arc<PolicyStatuses>,
 }
 
@@ -47,6 +51,15 @@ pub(crate) struct PodStatus {
     pub(crate) node: String,
     /// Its condition says that its node has captured it.
     pub(crate) captured: bool,
+    /// It isn't ready before its condition is True.
+    pub(crate) has_gate: bool,
+}
+
+/// A pod whose proxy is its sidecar.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SidecarPod {
+    pub(crate) uid: WorkloadUid,
+    pub(crate) node: Arc<str>,
 }
 
 impl Cluster {
@@ -60,6 +73,14 @@ impl Cluster {
         Self::new(Index::of_mesh_namespace(mesh_namespace), Some(statuses))
     }
 
+    /// Tells whoever looks at an object by its Events.
+    pub(crate) fn with_notices(self, notices: Notices) -> Self {
+        Self {
+            notices: Some(notices),
+            ..self
+        }
+    }
+
     fn new(index: Index, statuses: Option<Arc<ObjectStatuses>>) -> Self {
         let known = Known {
             index,
@@ -70,6 +91,7 @@ impl Cluster {
             resources: RwLock::default(),
             revision: watch::Sender::new(0),
             statuses,
+            notices: None,
         }
     }
 
@@ -113,6 +135,40 @@ impl Cluster {
         self.lock().index.authorize_certificate(identity, node)
     }
 
+    /// Lets a pod's own sidecar have a certificate for an identity.
+    ///
+    /// # Errors
+    /// The reason to give it none.
+    pub(crate) fn authorize_pod_certificate(
+        &self,
+        identity: &SpiffeId,
+        pod: &WorkloadUid,
+    ) -> Result<(), CertificateDenied> {
+        self.lock().index.authorize_pod_certificate(identity, pod)
+    }
+
+    /// The pod of that name that has a sidecar.
+    pub(crate) fn sidecar_pod(&self, name: &NamespacedName) -> Option<SidecarPod> {
+        let known = self.lock();
+        let workload = known.index.workload_of_pod(name)?;
+        workload.is_sidecar.then(|| SidecarPod {
+            uid: workload.uid.clone(),
+            node: Arc::clone(&workload.node),
+        })
+    }
+
+    /// The pod's proxy is its sidecar.
+    pub(crate) fn is_sidecar(&self, pod: &WorkloadUid) -> bool {
+        let known = self.lock();
+        let workload = known.index.workload(pod);
+        workload.is_some_and(|workload| workload.is_sidecar)
+    }
+
+    /// Whether the pods of a namespace are in the mesh unless they say otherwise.
+    pub(crate) fn is_enrolled(&self, namespace: &str) -> bool {
+        self.lock().index.is_enrolled(namespace)
+    }
+
     /// The node of a pod that agents know.
     pub(crate) fn node_of(&self, pod: &WorkloadUid) -> Option<Arc<str>> {
         let known = self.lock();
@@ -125,12 +181,44 @@ impl Cluster {
         self.lock().index.pod(pod).map(PodStatus::of)
     }
 
-    /// Pods of a node whose own status says that they are captured.
+    /// Pods of a node whose own status says that its agent has captured them.
     pub(crate) fn captured_pods(&self, node: &str) -> Vec<PodStatus> {
         let known = self.lock();
         let pods = known.index.pods();
-        let pods = pods.filter(|pod| pod.node == node && pod.captured);
+        let is_sidecar = |pod: &PodObject| {
+            let workload = known.index.workload(&pod.uid);
+            workload.is_some_and(|workload| workload.is_sidecar)
+        };
+        let pods = pods.filter(|pod| pod.node == node && pod.captured && !is_sidecar(pod));
         pods.map(PodStatus::of).collect()
+    }
+
+    /// The wishes of an object that isn't there yet that would have no effect.
+    pub(crate) fn refused_by_floor(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        object: &DynamicObject,
+    ) -> Vec<FieldError> {
+        let known = self.lock();
+        known.index.refused_by_floor(kind, namespace, object)
+    }
+
+    /// A pod that isn't there yet is to be in the mesh, and to be ready no sooner. The API server
+    /// may have seen that its namespace is in.
+    pub(crate) fn needs_gate(
+        &self,
+        namespace: &str,
+        pod: &DynamicObject,
+        is_namespace_in: bool,
+    ) -> bool {
+        let known = self.lock();
+        known.index.needs_gate(namespace, pod, is_namespace_in)
+    }
+
+    /// Pods whose readiness waits for the mesh.
+    pub(crate) fn gated_pods(&self) -> Vec<GatedPod> {
+        self.lock().index.gated_pods().collect()
     }
 
     /// The status that a route should have.
@@ -145,12 +233,16 @@ impl Cluster {
 
     /// Objects that are left out because of others.
     pub(crate) fn conflicts(&self) -> Vec<String> {
-        self.lock().conflicts.clone()
+        self.lock().conflicts.iter().cloned().collect()
     }
 
     fn publish(&self, known: &mut Known) {
         let changes = known.index.changes();
-        known.log_conflicts();
+        for notice in known.log_conflicts() {
+            if let Some(notices) = &self.notices {
+                notices.tell(notice);
+            }
+        }
         let statuses = known.changed_statuses();
         if let Some(queue) = &self.statuses {
             for object in statuses {
@@ -176,13 +268,19 @@ impl Cluster {
 }
 
 impl Known {
-    fn log_conflicts(&mut self) {
-        let conflicts: Vec<_> = self.index.conflicts().map(ToString::to_string).collect();
-        let before = std::mem::replace(&mut self.conflicts, conflicts);
-        let new = self.conflicts.iter();
-        for conflict in new.filter(|conflict| !before.contains(conflict)) {
-            tracing::error!("{conflict}");
+    /// What there is to tell of those that are new.
+    fn log_conflicts(&mut self) -> Vec<Notice> {
+        let before = std::mem::take(&mut self.conflicts);
+        let mut notices = Vec::new();
+        for conflict in self.index.conflicts() {
+            let text = conflict.to_string();
+            if !before.contains(&text) {
+                tracing::error!("{text}");
+                notices.extend(conflict.notice());
+            }
+            self.conflicts.insert(text);
         }
+        notices
     }
 
     /// Objects whose status may be another than before, or none any more.
@@ -215,6 +313,7 @@ impl PodStatus {
             uid: pod.uid.clone(),
             node: pod.node.clone(),
             captured: pod.captured,
+            has_gate: pod.has_gate,
         }
     }
 }

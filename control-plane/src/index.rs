@@ -3,42 +3,62 @@
 //! looked at again, so its cost doesn't grow with the mesh.
 //!
 //! * [`objects`]: what is known: [`tables`] by kind and name, [`references`] between them
-//! * [`workloads`]: pods, with what only one can have ([`claims`]), and their [`identities`]
+//! * [`workloads`]: pods, with what only one can have ([`claims`]), their [`identities`], and
+//!   their part in NetworkPolicies ([`policy_membership`]); the [`settings`] that hold for them
+//! * [`namespaces`]: what they ask for in vain
+//! * [`admission`]: objects that aren't there yet
 //! * [`services`]: Services and their endpoints
 //! * [`externals`]: external services
+//! * [`nodes`]: nodes of the cluster
 //! * [`policies`]: the TrafficPolicy that a Service follows
+//! * [`network_policies`]: the rules of NetworkPolicies; [`peer_selectors`]: the pods that
+//!   they name as peers
 //! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`published`], [`changes`]: what agents have, and have to be told
 //! * [`conflict`]: objects that can't take effect because of others
 
+mod admission;
+mod certificates;
 mod changes;
 mod claims;
 mod conflict;
 mod externals;
 mod identities;
+mod namespaces;
+mod network_policies;
+mod nodes;
 mod objects;
+mod peer_selectors;
 mod policies;
+mod policy_membership;
 mod published;
 mod references;
 mod routes;
 mod services;
+mod settings;
 mod tables;
 mod workloads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weft_model::SpiffeId;
+use kube::api::DynamicObject;
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
 use weft_model::route::RouteKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
-use crate::kinds::{Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject};
-use crate::source::{Event, Origin};
+use crate::kinds::{
+    FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
+};
+use crate::source::{Event, Origin, Unreadable};
 use changes::Changes;
 pub(crate) use conflict::Conflict;
 use externals::Externals;
 pub(crate) use identities::CertificateDenied;
+use namespaces::Namespaces;
+use network_policies::NetworkPolicies;
+use nodes::Nodes;
 use objects::Objects;
 use policies::Policies;
 pub(crate) use policies::{PolicyStatus, PolicyStatuses};
@@ -52,17 +72,46 @@ use workloads::Workloads;
 /// The namespace of the control plane where nobody says another.
 const DEFAULT_MESH_NAMESPACE: &str = "weft-system";
 
+/// A pod whose readiness waits for its condition.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GatedPod {
+    pub(crate) name: NamespacedName,
+    pub(crate) uid: WorkloadUid,
+    pub(crate) node: String,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+    /// The condition is True, or it isn't; none when there is none.
+    pub(crate) condition: Option<bool>,
+    pub(crate) place: Place,
+}
+
+/// A pod's relation to the mesh.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// It is captured, or will be.
+    InMesh,
+    /// It should be and can't, for this reason.
+    LeftOut(String),
+    /// It has nothing to do with it.
+    Outside,
+}
+
 /// All objects, which pods are captured, and what follows from both.
 #[derive(Debug)]
 pub(crate) struct Index {
     objects: Objects,
+    /// Objects that were never read, with what stands in for them.
+    substituted: BTreeSet<ObjectKey>,
     /// The source tells of all ServiceAccounts, so that one that is missing doesn't exist.
     lists_service_accounts: bool,
+    namespaces: Namespaces,
     workloads: Workloads,
     services: Services,
     externals: Externals,
+    nodes: Nodes,
     policies: Policies,
     routes: Routes,
+    network_policies: NetworkPolicies,
 }
 
 impl Default for Index {
@@ -76,12 +125,16 @@ impl Index {
     pub(crate) fn of_mesh_namespace(namespace: &str) -> Self {
         Self {
             objects: Objects::default(),
+            substituted: BTreeSet::new(),
             lists_service_accounts: false,
+            namespaces: Namespaces::default(),
             workloads: Workloads::default(),
             services: Services::default(),
             externals: Externals::of_mesh_namespace(namespace),
+            nodes: Nodes::default(),
             policies: Policies::default(),
             routes: Routes::default(),
+            network_policies: NetworkPolicies::default(),
         }
     }
 
@@ -90,7 +143,8 @@ impl Index {
         match event {
             Event::Applied(origin, object) => self.apply(origin, object),
             Event::Deleted(origin, key) => self.delete(&origin, &key),
-            Event::Replaced(kind, objects) => self.replace(kind, objects),
+            Event::Unreadable(origin, what) => self.keep(&origin, what),
+            Event::Replaced(kind, objects, unreadable) => self.replace(kind, objects, unreadable),
         }
     }
 
@@ -116,18 +170,47 @@ impl Index {
         pods.filter_map(|name| self.objects.tables.get(name))
     }
 
-    /// Lets a node have a certificate for an identity.
-    ///
-    /// # Errors
-    /// The reason for which it gets none.
-    pub(crate) fn authorize_certificate(
+    /// Whether the pods of a namespace are in the mesh unless they say otherwise.
+    pub(crate) fn is_enrolled(&self, namespace: &str) -> bool {
+        admission::is_enrolled(&self.objects, namespace)
+    }
+
+    /// The wishes of an object that isn't there yet that would have no effect.
+    pub(crate) fn refused_by_floor(
         &self,
-        identity: &SpiffeId,
-        node: &str,
-    ) -> Result<(), CertificateDenied> {
-        let lists_accounts = self.lists_service_accounts;
-        self.workloads
-            .authorize_certificate(&self.objects, identity, node, lists_accounts)
+        kind: Kind,
+        namespace: &str,
+        object: &DynamicObject,
+    ) -> Vec<FieldError> {
+        admission::refused_by_floor(&self.objects, kind, namespace, object)
+    }
+
+    /// A pod that isn't there yet is to be in the mesh, and to be ready no sooner.
+    pub(crate) fn needs_gate(
+        &self,
+        namespace: &str,
+        pod: &DynamicObject,
+        is_namespace_in: bool,
+    ) -> bool {
+        admission::needs_gate(&self.objects, namespace, pod, is_namespace_in)
+    }
+
+    /// Pods whose readiness waits for the mesh.
+    pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
+        let pods = self.objects.tables.all::<PodObject>();
+        let pods = pods.filter(|(_, pod)| pod.has_gate && !pod.ended);
+        pods.map(|(name, pod)| GatedPod {
+            name: name.clone(),
+            uid: pod.uid.clone(),
+            node: pod.node.clone(),
+            created: pod.created,
+            condition: pod.captured_condition,
+            place: match (self.workloads.of_pod(name), self.workloads.left_out(name)) {
+                (Some(workload), _) if workload.enrolment.is_enrolled() => Place::InMesh,
+                (_, Some(conflict)) => Place::LeftOut(conflict.to_string()),
+                _ => Place::Outside,
+            },
+        })
     }
 
     /// The status of every TrafficPolicy.
@@ -149,8 +232,10 @@ impl Index {
     pub(crate) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         let workloads = self.workloads.conflicts();
         let left_out = workloads
+            .chain(self.namespaces.conflicts())
             .chain(self.policies.conflicts())
-            .chain(self.routes.conflicts());
+            .chain(self.routes.conflicts())
+            .chain(self.objects.peer_selectors.conflicts());
         left_out.chain(self.objects.tables.duplicates())
     }
 
@@ -164,12 +249,17 @@ impl Index {
             ..
         } = self;
         let mut changes = Changes::default();
+        let peers = objects.count_peer_selectors();
+        self.namespaces.update(objects);
+        workloads.mark_peers_dirty(&peers, objects);
         workloads.update(objects, services, &mut changes);
         let listed = |pod: &PodObject| workloads.pod(&pod.uid) == Some(&pod.key);
         services.update(objects, &listed, &mut changes);
         self.externals.update(objects, &mut changes);
+        self.nodes.update(objects, &mut changes);
         self.policies.update(objects, &mut changes);
         self.routes.update(objects, &mut changes);
+        self.network_policies.update(objects, &mut changes);
         changes.in_order(|change| match change {
             // It may have passed to another pod.
             Change::WorkloadRemoved(uid) => workloads.pod(uid).is_some(),
@@ -177,8 +267,12 @@ impl Index {
         })
     }
 
-    fn apply(&mut self, origin: Origin, object: Object) {
+    fn apply(&mut self, origin: Origin, mut object: Object) {
         let key = object.key();
+        self.substituted.remove(&key);
+        if let Some(before) = self.objects.tables.of_origin(&origin, &key) {
+            object.keep_last_good(before);
+        }
         // Kubernetes tells of many changes that aren't any to the mesh.
         if !self.objects.tables.contains(&origin, &key, &object) {
             self.change(&key, |tables| tables.insert(&key, origin, object));
@@ -186,19 +280,49 @@ impl Index {
     }
 
     fn delete(&mut self, origin: &Origin, key: &ObjectKey) {
+        self.substituted.remove(key);
         self.change(key, |tables| tables.remove(key, origin));
     }
 
-    fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+    /// An object can't be read: it stays what it was, else what stands in for it counts.
+    fn keep(&mut self, origin: &Origin, unreadable: Unreadable) {
+        let Unreadable {
+            key,
+            uid,
+            substitute,
+        } = unreadable;
+        let known = self.objects.tables.of_origin(origin, &key);
+        let is_other = |known: &Object| match known {
+            // Names of pods are given again.
+            Object::Pod(pod) => uid.as_ref().is_some_and(|uid| pod.uid.as_str() != uid),
+            _ => self.substituted.contains(&key),
+        };
+        if known.is_some_and(|known| !is_other(known)) {
+            return;
+        }
+        match substitute {
+            None => self.delete(origin, &key),
+            Some(substitute) => {
+                self.apply(origin.clone(), substitute);
+                self.substituted.insert(key);
+            }
+        }
+    }
+
+    fn replace(&mut self, kind: Kind, objects: Vec<Object>, unreadable: Vec<Unreadable>) {
         self.lists_service_accounts |= kind == ServiceAccountObject::KIND;
         let keys: BTreeSet<_> = objects.iter().map(Object::key).collect();
+        let kept: BTreeSet<_> = unreadable.iter().map(|what| &what.key).collect();
         for (origin, key) in self.objects.tables.keys(kind) {
-            if !keys.contains(&key) || !origin.is_empty() {
+            if !keys.contains(&key) && !kept.contains(&key) || !origin.is_empty() {
                 self.delete(&origin, &key);
             }
         }
         for object in objects {
             self.apply(Origin::new(), object);
+        }
+        for what in unreadable {
+            self.keep(&Origin::new(), what);
         }
     }
 
@@ -223,14 +347,19 @@ impl Index {
             None => {}
             Some(Object::Pod(pod)) => self.workloads.mark_dirty(&pod.key),
             Some(Object::Namespace(namespace)) => {
+                self.namespaces.mark_dirty(&namespace.name);
                 let pods = &mut self.workloads;
                 pods.mark_namespace_dirty(objects, &namespace.name);
             }
-            Some(Object::Node(node)) => {
+            Some(Object::Node(object)) => {
                 let pods = &mut self.workloads;
-                pods.mark_pods_dirty(objects, |pod| pod.node == node.name);
+                pods.mark_pods_dirty(objects, |pod| *pod.node == *object.node.name);
+                self.nodes.mark_dirty(object.name());
             }
-            Some(Object::MeshConfig(_)) => self.workloads.mark_pods_dirty(objects, |_| true),
+            Some(Object::MeshConfig(_)) => {
+                self.namespaces.mark_all_dirty(objects);
+                self.workloads.mark_pods_dirty(objects, |_| true);
+            }
             // Asked for when a certificate is.
             Some(Object::ServiceAccount(_)) => {}
             Some(Object::Service(object)) => {
@@ -245,6 +374,11 @@ impl Index {
             }
             Some(Object::TrafficPolicy(policy)) => self.policies.mark_dirty(policy),
             Some(Object::Route(route)) => self.routes.mark_dirty(route, objects),
+            Some(Object::ReferenceGrant(grant)) => self.routes.mark_granted_dirty(grant, objects),
+            Some(Object::NetworkPolicy(policy)) => {
+                self.network_policies.mark_dirty(&policy.policy.key);
+                self.workloads.mark_network_policy_dirty(policy, objects);
+            }
         }
     }
 }

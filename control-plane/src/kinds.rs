@@ -5,9 +5,11 @@
 //!
 //! * [`kind`], [`kind_object`]: what there is to know about a kind
 //! * [`field_error`]: what is wrong with an object
-//! * [`document`], [`annotations`], [`duration`], [`idle`]: what several kinds are read by
+//! * [`document`], [`address`], [`annotations`], [`duration`], [`idle`], [`label_selector`]: what
+//!   several kinds are read by
 //! * [`definitions`]: the schemas as an API server takes them
 
+mod address;
 mod annotations;
 mod definitions;
 pub(crate) mod document;
@@ -18,19 +20,23 @@ mod field_error;
 mod idle;
 mod kind;
 mod kind_object;
+mod label_selector;
 mod mesh_config;
 mod namespace;
+mod network_policy;
 mod node;
 mod pod;
 mod readiness;
+mod reference_grant;
 mod route;
 mod service;
 mod service_account;
 mod traffic_policy;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use document::typed;
 pub(crate) use endpoint_slice::SliceObject;
@@ -38,11 +44,13 @@ pub(crate) use external_service::ExternalServiceObject;
 pub(crate) use field_error::FieldError;
 pub(crate) use kind::{ACCEPTED, Kind, ObjectKey, Provider};
 pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
-pub(crate) use mesh_config::MeshConfigObject;
-pub(crate) use namespace::NamespaceObject;
+pub(crate) use mesh_config::{MeshConfigObject, NamespaceFloor};
+pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
+pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
 pub(crate) use node::NodeObject;
-pub(crate) use pod::{CAPTURED_CONDITION, PodObject};
+pub(crate) use pod::{CAPTURED_CONDITION, NOT_IN_MESH, PodObject, PodWishes};
 pub(crate) use readiness::Readiness;
+pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
@@ -84,6 +92,14 @@ macro_rules! kinds {
                     $(Self::$name(object) => (object.kind(), object.name()),)*
                 };
                 ObjectKey { kind, name }
+            }
+
+            /// Takes over what can't be read in it from what it was before.
+            pub(crate) fn keep_last_good(&mut self, before: &Self) {
+                match (self, before) {
+                    $((Self::$name(now), Self::$name(before)) => now.keep_last_good(before),)*
+                    _ => {}
+                }
             }
         }
 
@@ -142,6 +158,8 @@ kinds! {
     TrafficPolicy(TrafficPolicyObject),
     ExternalService(ExternalServiceObject),
     Route(RouteObject),
+    ReferenceGrant(ReferenceGrantObject),
+    NetworkPolicy(NetworkPolicyObject),
 }
 
 /// The kind of that name, in whatever version.
@@ -164,13 +182,66 @@ pub(crate) fn problems(kind: Kind, object: &DynamicObject, form: Form) -> Vec<Fi
     visit(kind, FindProblems { object, form }).unwrap_or_default()
 }
 
+/// An object on its way into a cluster, as far as it can be read.
+pub(crate) fn read_for_admission(kind: Kind, object: &DynamicObject) -> Option<Object> {
+    visit(kind, ReadForAdmission(object)).flatten()
+}
+
+struct ReadForAdmission<'a>(&'a DynamicObject);
+
+impl KindVisitor for ReadForAdmission<'_> {
+    type Output = Option<Object>;
+
+    fn visit<T: ListedKind>(self, kind: Kind) -> Self::Output {
+        let document = serde_json::to_value(self.0).ok()?;
+        let read = T::read(kind, typed(document).ok()?, Form::Admission);
+        read.object.map(Into::into)
+    }
+}
+
+/// The kind without whose objects the mesh would be open.
+pub(crate) const WITH_SUBSTITUTE: Kind = MeshConfigObject::KIND;
+
+/// What stands in for an object of that kind which can't be read and never could.
+pub(crate) fn substitute(document: &Value) -> Object {
+    MeshConfigObject::substitute(document).into()
+}
+
+/// Whether that is the kind of pods.
+pub(crate) fn is_pod(group: &str, name: &str) -> bool {
+    find(group, name) == Some(PodObject::KIND)
+}
+
+/// The gate without which a pod would be ready before it is captured.
+pub(crate) fn readiness_gate() -> Value {
+    json!({ "conditionType": CAPTURED_CONDITION })
+}
+
+/// Probes of an object that is a pod of the mesh by which kubelet would ask somebody else. The pod
+/// itself may say whether it is one, or else its namespace has.
+pub(crate) fn foreign_probes(
+    kind: Kind,
+    object: &DynamicObject,
+    namespace_is_enrolled: bool,
+) -> Vec<FieldError> {
+    if kind != PodObject::KIND {
+        return Vec::new();
+    }
+    let pod = serde_json::to_value(object).and_then(serde_json::from_value::<Pod>);
+    // What is no pod is refused by the API server.
+    let pod = pod.unwrap_or_default();
+    pod::foreign_probes(&pod, namespace_is_enrolled)
+}
+
 struct ReadManifest(Value);
 
 impl KindVisitor for ReadManifest {
     type Output = Result<Option<Object>, FieldError>;
 
     fn visit<T: ListedKind>(self, kind: Kind) -> Self::Output {
-        let Read { object, problems } = T::read(kind, typed(self.0)?, Form::Manifest);
+        let Read {
+            object, problems, ..
+        } = T::read(kind, typed(self.0)?, Form::Manifest);
         match problems.into_iter().next() {
             Some(problem) => Err(problem),
             None => Ok(object.map(Into::into)),

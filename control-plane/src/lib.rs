@@ -43,21 +43,21 @@ mod yaml;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use weft_admin::log;
 
-use args::{Action, Command, LogFormat};
+use args::{Action, Command, Serve};
 
 pub use ca::{InvalidRequest, check_request};
 pub use rate_limit::check_limits;
 pub use source::manifest::{ManifestError, check as check_manifest};
 
+/// The filter of the log when WEFT_LOG says nothing.
+const LOG_FILTER: &str = "info,kube_client=error";
+
 /// The program `weft-control-plane`.
 pub async fn main() -> ExitCode {
     let result = match Command::parse().action {
-        Action::Serve(args) => {
-            log(args.log_format);
-            run::serve(*args).await.map_err(|error| error.to_string())
-        }
+        Action::Serve(args) => serve(*args).await,
         Action::Token(args) => run::token(&args)
             .map(print)
             .map_err(|error| error.to_string()),
@@ -78,17 +78,9 @@ pub async fn main() -> ExitCode {
     }
 }
 
-/// Log lines go to standard error; `WEFT_LOG` chooses which (default `info`).
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEFT_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+async fn serve(args: Serve) -> Result<(), String> {
+    let _log = log::start(args.log_format.into(), LOG_FILTER).map_err(|error| error.to_string())?;
+    run::serve(args).await.map_err(|error| error.to_string())
 }
 
 #[allow(

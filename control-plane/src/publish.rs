@@ -3,9 +3,12 @@
 //!
 //! * [`resources`]: every resource with its version, and the journal of the latest changes
 //! * [`cursor`]: how far one agent's stream has come, and what it is sent next
+//! * [`view`]: the part of all that one stream is told
 
 pub(crate) mod cursor;
 pub(crate) mod resources;
+pub(crate) mod view;
 
 pub(crate) use cursor::{Cursor, Next};
 pub(crate) use resources::Resources;
+pub(crate) use view::View;

@@ -26,15 +26,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::error::RunError;
-use crate::admin::{self, Readiness, Shown};
+use crate::admin::{self, Endpoint, Limits, Pages, Readiness, Shown};
 use crate::agents::Agents;
 use crate::args::{RateLimitArgs, Serve, SourceKind, Token};
-use crate::ca::join_token::JoinKey;
+use crate::ca::join_token::{Bearer, JoinKey};
 use crate::ca::{Authority, AuthorityError};
 use crate::rate_limit;
 use crate::serve::ServerCertificate;
 use crate::serve::certificates::CertificatesService;
-use crate::serve::discovery::DiscoveryService;
+use crate::serve::discovery::{self, DiscoveryService};
+use crate::serve::node_limit::NodeLimit;
 use crate::serve::server::{self, Services};
 use crate::webhook;
 
@@ -48,6 +49,9 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let lifetime =
         time::Duration::try_from(args.leaf_lifetime).map_err(|_| RunError::LeafLifetime)?;
     let rate_limits = rate_limit_options(&args.rate_limits)?;
+    if let Err(error) = weft_admin::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let stopping = stop_on_signal().map_err(RunError::Signals)?;
     let parts = match args.source {
         SourceKind::Directory => directory::start(&args.directory, lifetime)?,
@@ -56,7 +60,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         }
     };
     let (agents, readiness) = (Arc::<Agents>::default(), Arc::<Readiness>::default());
-    readiness.unmet(OBJECTS, "not read yet");
+    readiness.unmet(OBJECTS, "not read yet; /errors lists kinds that can't be");
     let shown = Shown {
         cluster: Arc::clone(&parts.cluster),
         agents: Arc::clone(&agents),
@@ -71,7 +75,8 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let tls = certificate.config()?;
     if let Some(address) = args.webhook {
         let tls = certificate.config()?;
-        tokio::spawn(webhook::serve(listen(address).await?, tls));
+        let cluster = Arc::clone(&parts.cluster);
+        tokio::spawn(webhook::serve(listen(address).await?, tls, cluster));
     }
 
     // Agents take "everything" at its word, so nobody is served before it is here.
@@ -83,6 +88,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
                 agents,
                 captures: Arc::new(parts.captures),
                 authenticator: authenticator.clone(),
+                streams: NodeLimit::new(discovery::MOST_STREAMS),
                 stopping: stopping.clone(),
             },
             certificates: CertificatesService {
@@ -110,19 +116,30 @@ fn rate_limit_options(args: &RateLimitArgs) -> Result<rate_limit::Options, RunEr
     })
 }
 
-/// Answers operators, and kubelet and Prometheus where they may ask.
+/// Answers operators, and kubelet and Prometheus where they may ask. Only probes are answered
+/// by the threads that everything else runs on: whoever asks for more takes nothing from it.
 async fn serve_pages(
     args: &Serve,
     readiness: Arc<Readiness>,
     shown: &Shown,
 ) -> Result<(), RunError> {
+    if let Some(address) = args.probes {
+        let probes = Pages::new(Arc::clone(&readiness));
+        let endpoint = Endpoint::new(listen(address).await?, probes, Limits::PROBES);
+        tokio::spawn(admin::serve(endpoint));
+    }
     let monitoring = admin::monitoring(readiness, shown);
     let all = admin::all(monitoring.clone(), shown);
-    tokio::spawn(admin::serve(listen(args.admin).await?, all));
+    let mut apart = vec![Endpoint::new(
+        listen(args.admin).await?,
+        all,
+        Limits::OPERATOR,
+    )];
     if let Some(address) = args.monitoring {
-        tokio::spawn(admin::serve(listen(address).await?, monitoring));
+        let listener = listen(address).await?;
+        apart.push(Endpoint::new(listener, monitoring, Limits::MONITORING));
     }
-    Ok(())
+    admin::serve_apart(apart).map_err(RunError::Threads)
 }
 
 /// The control plane's own certificate, which is renewed from now on.
@@ -155,10 +172,15 @@ async fn resign(resigned: JoinHandle<()>) {
     }
 }
 
-/// A token for a node.
+/// A token for the agent of a node, or the sidecar of a pod.
 pub(crate) fn token(args: &Token) -> Result<String, AuthorityError> {
     let key = JoinKey::open(&args.state_directory)?;
-    Ok(key.issue(&args.node, args.lifetime, SystemTime::now()))
+    let bearer = match (&args.pod, &args.node) {
+        (Some(pod), _) => Bearer::Pod(pod.clone()),
+        // Clap asks for one of both.
+        (None, node) => Bearer::Node(node.clone().unwrap_or_default()),
+    };
+    Ok(key.issue(bearer, args.lifetime, SystemTime::now()))
 }
 
 /// Turns true at SIGTERM or SIGINT.

@@ -25,6 +25,19 @@ pub(crate) enum Event {
     Applied(Origin, Object),
     /// An object is gone.
     Deleted(Origin, ObjectKey),
+    /// An object is there and can't be read.
+    Unreadable(Origin, Unreadable),
     /// These are all objects of that kind, whatever their origin was.
-    Replaced(Kind, Vec<Object>),
+    Replaced(Kind, Vec<Object>, Vec<Unreadable>),
+}
+
+/// An object that can't be read: what it said before stays in force.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Unreadable {
+    /// Its key.
+    pub(crate) key: ObjectKey,
+    /// Its UID, where it has one.
+    pub(crate) uid: Option<String>,
+    /// What holds until something good of it was read, if anything does.
+    pub(crate) substitute: Option<Object>,
 }

@@ -42,6 +42,8 @@ pub struct Guard {
     /// Bytes of this request's body have come.
     has_body_begun: bool,
     requests: u64,
+    /// Bytes of the last read behind the first head that ended in it.
+    behind_head: usize,
 }
 
 /// What the next byte is part of.
@@ -87,6 +89,7 @@ impl Guard {
     /// When they are refused. Everything that follows is refused, too.
     pub fn inspect(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
         let (mut taken, mut complete) = (0, 0);
+        let (before, mut first_end) = (self.requests, None);
         while taken < bytes.len() && !self.awaits_upgrade() {
             match self.read_part(&bytes[taken..]) {
                 Ok(part) => taken += part,
@@ -98,7 +101,11 @@ impl Guard {
             if self.is_between_requests() {
                 complete = taken;
             }
+            if self.requests > before {
+                first_end.get_or_insert(taken);
+            }
         }
+        self.behind_head = first_end.map_or(0, |end| taken - end);
         Ok(taken)
     }
 
@@ -152,6 +159,31 @@ impl Guard {
         if self.awaits_upgrade() {
             self.position = Position::RequestLine;
         }
+    }
+
+    /// Bytes of a head that has begun and isn't complete; empty lines begin none.
+    #[must_use]
+    pub fn unfinished_head(&self) -> usize {
+        match self.position {
+            Position::RequestLine => self.lines.unfinished_line(),
+            Position::HeaderSection => self.lines.section_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// The server has begun with every request whose head is complete.
+    pub(crate) fn all_served(&mut self) {
+        self.behind_head = 0;
+    }
+
+    /// Bytes that were read and that no request is served of yet: of a head that isn't complete,
+    /// here and with the server, or behind one that is.
+    pub(crate) fn unserved(&self) -> usize {
+        let of_head = match self.unfinished_head() {
+            0 => 0,
+            head => head + self.lines.unfinished_line(),
+        };
+        of_head.max(self.behind_head)
     }
 
     fn is_between_requests(&self) -> bool {

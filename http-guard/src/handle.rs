@@ -1,6 +1,7 @@
 //! What the owner of a guarded connection keeps of it, while the server has the stream.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,7 +15,13 @@ use crate::refusal::Refusal;
 /// says whether it refused a request.
 #[derive(Clone, Debug, Default)]
 pub struct GuardHandle {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    unserved: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +57,13 @@ impl GuardHandle {
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         self.lock().refusal
+    }
+
+    /// Bytes that were read and that no request is served of yet: of a head that isn't complete,
+    /// or behind one that is.
+    #[must_use]
+    pub fn unserved_bytes(&self) -> usize {
+        self.shared.unserved.load(Ordering::Relaxed)
     }
 
     /// Waits until the client's side has ended while a response was under way. A client that
@@ -184,12 +198,20 @@ impl GuardHandle {
         }
     }
 
+    /// Notes how many bytes were read of which no request is served yet.
+    pub(crate) fn set_unserved(&self, bytes: usize) {
+        self.shared.unserved.store(bytes, Ordering::Relaxed);
+    }
+
     /// Notes why the connection is refused.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         self.lock().refusal.get_or_insert(refusal);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -114,6 +114,7 @@ mod authority;
 mod characters;
 mod chunk_extension;
 mod chunked;
+mod deadline;
 mod field;
 mod framing;
 mod guard;

@@ -1,4 +1,6 @@
-//! How much of a request is read before it is refused for its size.
+//! How much of a request is read before it is refused for its size, and for how long.
+
+use std::time::Duration;
 
 /// How large the parts of a request may be. [`Limits::DEFAULT`] is what servers of
 /// today commonly take, or somewhat more.
@@ -22,6 +24,9 @@ pub struct Limits {
     /// Bytes of further requests that are read while a response is under way, so that the
     /// client's end behind them is noticed.
     pub ahead_of_response_bytes: usize,
+    /// How long a head may take from its first byte to its end. A longer one is answered with
+    /// 408. The time between two requests is not of it.
+    pub head_time: Duration,
 }
 
 impl Limits {
@@ -34,6 +39,7 @@ impl Limits {
         chunk_line_bytes: 4 * 1024,
         ahead_of_upgrade_bytes: 16 * 1024,
         ahead_of_response_bytes: 4 * 1024,
+        head_time: Duration::from_secs(60),
     };
 }
 

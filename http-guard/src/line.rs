@@ -35,6 +35,19 @@ impl LineReader {
         self.section_bytes == 0 && (self.partial.is_empty() || self.partial_is_complete)
     }
 
+    /// Bytes of the line that has begun and not ended.
+    pub(crate) fn unfinished_line(&self) -> usize {
+        match self.partial_is_complete {
+            true => 0,
+            false => self.partial.len(),
+        }
+    }
+
+    /// Bytes of the section so far.
+    pub(crate) fn section_bytes(&self) -> usize {
+        self.section_bytes + self.unfinished_line()
+    }
+
     /// Begins another section.
     pub(crate) fn start_section(&mut self) {
         self.section_bytes = 0;

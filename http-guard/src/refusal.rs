@@ -105,6 +105,9 @@ pub enum Refusal {
     /// More bytes before a chunk's data than are read.
     #[error("the line of a chunk's size is too long")]
     ChunkLineTooLong,
+    /// A head that has begun and doesn't end in time (RFC 9110 section 15.5.9).
+    #[error("the header section was not complete in time")]
+    HeadTimeout,
     /// More bytes or field lines behind a chunked body than are read.
     #[error("the trailer section is too large")]
     TrailerSectionTooLarge,
@@ -117,6 +120,7 @@ impl Refusal {
         match self {
             Self::RequestLineTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -155,6 +159,7 @@ impl Refusal {
             | Self::TooManyFields
             | Self::ChunkLineTooLong
             | Self::TrailerSectionTooLarge => RefusalKind::TooLarge,
+            Self::HeadTimeout => RefusalKind::Timeout,
         }
     }
 }
@@ -170,10 +175,12 @@ pub enum RefusalKind {
     Framing,
     /// A part of it is larger than its limit.
     TooLarge,
+    /// A part of it has not come in time.
+    Timeout,
 }
 
 impl RefusalKind {
-    /// A stable word for it: `syntax`, `host`, `framing` or `too_large`.
+    /// A stable word for it: `syntax`, `host`, `framing`, `too_large` or `timeout`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -181,6 +188,7 @@ impl RefusalKind {
             Self::Host => "host",
             Self::Framing => "framing",
             Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
         }
     }
 }

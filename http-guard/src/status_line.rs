@@ -30,6 +30,7 @@ impl StatusLine {
     /// The line that is to be exchanged for 400's, if it is.
     pub(crate) fn instead_of_400(status: StatusCode) -> Option<Self> {
         let rest: &[u8] = match status {
+            StatusCode::REQUEST_TIMEOUT => b"HTTP/1.1 408 Request Timeout\r\n",
             StatusCode::URI_TOO_LONG => b"HTTP/1.1 414 URI Too Long\r\n",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\n"

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ahead::{ClientEnd, UnreadBytes};
+use crate::deadline::HeadDeadline;
 use crate::guard::{Guard, Refused};
 use crate::handle::GuardHandle;
 use crate::interim::InterimWriter;
@@ -47,6 +48,8 @@ pub struct GuardedStream<S> {
     longest_ahead: usize,
     /// Bytes that came while the server read nothing.
     unread: UnreadBytes,
+    /// Of the head that has begun.
+    deadline: HeadDeadline,
     /// The server has read a whole request and nothing since: its response is under way.
     is_paused: bool,
     /// Number of the request whose body was last seen to come without a response of 100, which
@@ -84,6 +87,7 @@ impl<S> GuardedStream<S> {
             ahead: BytesMut::new(),
             longest_ahead: limits.ahead_of_upgrade_bytes,
             unread: UnreadBytes::new(limits.ahead_of_response_bytes),
+            deadline: HeadDeadline::new(limits.head_time),
             is_paused: false,
             unasked_body_of: 0,
             interim: InterimWriter::default(),
@@ -140,15 +144,31 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<Step>> {
         let before = buffer.filled().len();
-        ready!(self.unread.poll_read(&mut self.inner, context, buffer))?;
+        let Poll::Ready(read) = self.unread.poll_read(&mut self.inner, context, buffer) else {
+            return self.poll_silence(context);
+        };
+        read?;
         let is_end = buffer.filled().len() == before;
         self.inspect(buffer, before);
+        self.handle.set_unserved(self.guard.unserved());
         self.note_pause();
         let is_something = buffer.filled().len() > before;
         Poll::Ready(Ok(match is_end || is_something {
             true => Step::Over,
             false => Step::Again,
         }))
+    }
+
+    /// Nothing has come: a head that has begun has only so much time. The server has taken
+    /// everything else that it had.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        self.guard.all_served();
+        self.handle.set_unserved(self.guard.unserved());
+        let has_begun = self.guard.unfinished_head() > 0;
+        let head = has_begun.then(|| self.guard.requests());
+        ready!(self.deadline.poll_over(head, context));
+        self.refuse_head(Refusal::HeadTimeout);
+        Poll::Ready(Ok(Step::Again))
     }
 
     /// Inspects what was read behind the first `before` bytes of `buffer`, and takes back
@@ -175,6 +195,7 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
 
     fn refuse_head(&mut self, refusal: Refusal) {
         self.handle.refuse(refusal);
+        self.handle.set_unserved(0);
         self.reading = Reading::NoRequest(refusal, NO_REQUEST);
     }
 

@@ -117,6 +117,16 @@ impl AddressBlock {
         width(address) == width(self.network) && mask(address, self.prefix_length) == self.network
     }
 
+    /// All addresses of the other block lie in this one.
+    pub fn contains_block(&self, other: &Self) -> bool {
+        let ((network, length), (other, other_length)) = (self.to_mapped(), other.to_mapped());
+        let prefix = |network: [u8; 16]| {
+            let behind = 128 - u32::from(length);
+            u128::from_be_bytes(network).checked_shr(behind)
+        };
+        other_length >= length && prefix(network) == prefix(other)
+    }
+
     /// The block as the kernel's longest-prefix maps hold it: sixteen bytes,
     /// IPv4 as `::ffff:a.b.c.d`, and the prefix length within those 128 bits.
     pub fn to_mapped(&self) -> ([u8; 16], u8) {
@@ -189,6 +199,23 @@ mod tests {
             OriginalDestination::new(mapped),
             OriginalDestination::new(plain)
         );
+    }
+
+    #[test]
+    fn a_block_contains_the_blocks_all_of_whose_addresses_it_has() {
+        let contains = |one: &str, other: &str| {
+            let block = |text: &str| text.parse::<AddressBlock>().unwrap();
+            block(one).contains_block(&block(other))
+        };
+        assert!(contains("10.0.0.0/8", "10.0.0.0/8"));
+        assert!(contains("10.0.0.0/8", "10.1.0.0/16"));
+        assert!(!contains("10.1.0.0/16", "10.0.0.0/8"));
+        assert!(!contains("10.0.0.0/8", "11.0.0.0/16"));
+        assert!(contains("0.0.0.0/0", "10.0.0.0/8"));
+        assert!(!contains("0.0.0.0/0", "::/0"));
+        assert!(contains("::/0", "fd00::/8"));
+        // More than it, in other words.
+        assert!(!contains("0.0.0.0/8", "::ffff:0.0.0.0/100"));
     }
 
     #[test]

@@ -7,31 +7,74 @@ use std::net::SocketAddr;
 use crate::address::canonical_ip;
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::mtls::MtlsMode;
+use crate::node_access::{NodeAccess, NotAProbe, ProbePort};
 use crate::ports::is_mesh_port;
 use crate::workload::Workload;
 
 /// Proven origin of a plaintext connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PlaintextOrigin {
-    /// A process of this node, outside any pod: the kernel recorded its connect.
+    /// The kubelet of this node: the kernel recorded its connect. Where nobody knows which
+    /// process that is, any process of the node outside of pods.
+    Kubelet,
+    /// Another process of this node, outside of pods: the kernel recorded its connect.
     Node,
     /// Anything else.
     Network,
 }
 
-/// Denial of plaintext to a workload that demands mutual TLS.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the workload accepts mutual TLS only (mode strict) and the connection is plaintext")]
-pub struct PlaintextDenied;
+/// Plaintext that an admitted connection may carry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PlaintextGrant {
+    /// Whatever its client wants.
+    Anything,
+    /// What kubelet sends as a probe.
+    Probes(ProbePort),
+}
 
-/// Authorizes a plaintext connection to a workload of that mode.
+impl PlaintextGrant {
+    /// Whether what another grants is granted by this one, too.
+    pub fn includes(&self, other: &Self) -> bool {
+        *self == Self::Anything || self == other
+    }
+}
+
+/// Denial of plaintext to a workload that demands mutual TLS.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlaintextDenied {
+    /// From the network.
+    #[error("the workload accepts mutual TLS only (mode strict) and the connection is plaintext")]
+    Network,
+    /// From a process of the node that isn't kubelet.
+    #[error(
+        "the workload accepts mutual TLS only (mode strict); of its node's processes, kubelet \
+         alone may probe it (`weft.dev/node-access: all` lets in the others)"
+    )]
+    NotKubelet,
+    /// From kubelet, but no probe.
+    #[error("the workload accepts mutual TLS only (mode strict) and {0}")]
+    NotAProbe(#[from] NotAProbe),
+}
+
+/// Authorizes a plaintext connection to a port of a workload.
 ///
 /// # Errors
-/// When the workload is strict and the connection isn't the node's own.
-pub fn authorize_plaintext(mode: MtlsMode, origin: PlaintextOrigin) -> Result<(), PlaintextDenied> {
-    match (mode, origin) {
-        (MtlsMode::Permissive, _) | (MtlsMode::Strict, PlaintextOrigin::Node) => Ok(()),
-        (MtlsMode::Strict, PlaintextOrigin::Network) => Err(PlaintextDenied),
+/// When the workload is strict and doesn't take that from its node.
+pub fn authorize_plaintext(
+    workload: &Workload,
+    origin: PlaintextOrigin,
+    port: u16,
+) -> Result<PlaintextGrant, PlaintextDenied> {
+    match (workload.mtls_mode, origin, &workload.node_access) {
+        (MtlsMode::Permissive, _, _) => Ok(PlaintextGrant::Anything),
+        (MtlsMode::Strict, PlaintextOrigin::Network, _) => Err(PlaintextDenied::Network),
+        (MtlsMode::Strict, _, NodeAccess::All) => Ok(PlaintextGrant::Anything),
+        (MtlsMode::Strict, PlaintextOrigin::Node, NodeAccess::Probes(_)) => {
+            Err(PlaintextDenied::NotKubelet)
+        }
+        (MtlsMode::Strict, PlaintextOrigin::Kubelet, access @ NodeAccess::Probes(_)) => {
+            Ok(PlaintextGrant::Probes(access.at(port)?))
+        }
     }
 }
 
@@ -115,17 +158,72 @@ pub fn authorize_tunnel(
 mod tests {
     use super::*;
     use crate::fixtures::workload;
+    use crate::node_access::{Probe, ProbeKind};
     use crate::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
+    fn strict(node_access: NodeAccess) -> Workload {
+        Workload {
+            mtls_mode: MtlsMode::Strict,
+            node_access,
+            ..workload("web", "10.0.0.1", "node-1")
+        }
+    }
+
     #[test]
-    fn strict_refuses_plaintext_from_the_network_but_not_from_the_node() {
-        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Network).is_err());
-        assert!(authorize_plaintext(MtlsMode::Strict, PlaintextOrigin::Node).is_ok());
-        assert!(authorize_plaintext(MtlsMode::Permissive, PlaintextOrigin::Network).is_ok());
+    fn permissive_takes_plaintext_from_everybody() {
+        let web = workload("web", "10.0.0.1", "node-1");
+        for origin in [
+            PlaintextOrigin::Network,
+            PlaintextOrigin::Node,
+            PlaintextOrigin::Kubelet,
+        ] {
+            let grant = authorize_plaintext(&web, origin, 80);
+            assert_eq!(grant, Ok(PlaintextGrant::Anything), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn strict_takes_from_kubelet_what_the_pods_probes_declare() {
+        let probe = Probe {
+            port: 8080,
+            kind: ProbeKind::Tcp,
+        };
+        let web = strict(NodeAccess::Probes([probe].into()));
+        let of = |origin, port| authorize_plaintext(&web, origin, port);
+        let granted = of(PlaintextOrigin::Kubelet, 8080);
+        assert!(matches!(granted, Ok(PlaintextGrant::Probes(_))));
+        let denied = PlaintextDenied::NotAProbe(NotAProbe::Port(80));
+        assert_eq!(of(PlaintextOrigin::Kubelet, 80), Err(denied));
+        let denied = PlaintextDenied::NotKubelet;
+        assert_eq!(of(PlaintextOrigin::Node, 8080), Err(denied));
+        let denied = PlaintextDenied::Network;
+        assert_eq!(of(PlaintextOrigin::Network, 8080), Err(denied));
+    }
+
+    #[test]
+    fn a_grant_of_anything_includes_all_others_and_no_other_includes_it() {
+        let probes = |port| {
+            let kind = ProbeKind::Tcp;
+            let web = strict(NodeAccess::Probes([Probe { port, kind }].into()));
+            authorize_plaintext(&web, PlaintextOrigin::Kubelet, port).unwrap()
+        };
+        assert!(PlaintextGrant::Anything.includes(&probes(80)));
+        assert!(probes(80).includes(&probes(80)));
+        assert!(!probes(80).includes(&probes(81)));
+        assert!(!probes(80).includes(&PlaintextGrant::Anything));
+    }
+
+    #[test]
+    fn strict_takes_anything_from_the_node_where_that_was_chosen_and_nothing_from_the_network() {
+        let web = strict(NodeAccess::All);
+        let of = |origin| authorize_plaintext(&web, origin, 80);
+        assert_eq!(of(PlaintextOrigin::Node), Ok(PlaintextGrant::Anything));
+        assert_eq!(of(PlaintextOrigin::Kubelet), Ok(PlaintextGrant::Anything));
+        assert_eq!(of(PlaintextOrigin::Network), Err(PlaintextDenied::Network));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Policy for a workload's connections to unregistered destinations: those that are no
-/// Service, pod, endpoint of a Service or external service.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+/// Service, pod, endpoint of a Service or external service. The stricter the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum EgressMode {
     /// They go where the application asked.
     #[default]

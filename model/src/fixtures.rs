@@ -20,16 +20,16 @@ pub(crate) fn workload(name: &str, address: &str, node: &str) -> Workload {
 
 /// A ClusterIP service with one port.
 pub(crate) fn service(name: &str, address: &str, port: u16) -> Service {
+    let hostname = format!("{name}.default.svc.cluster.local").into();
+    let kind = ServiceKind::ClusterIp(vec![address.parse().unwrap()]);
     Service {
-        key: NamespacedName::new("default", name),
-        hostname: format!("{name}.default.svc.cluster.local").into(),
-        kind: ServiceKind::ClusterIp(vec![address.parse().unwrap()]),
-        is_node_local: false,
         ports: vec![ServicePort {
             name: "".into(),
             port,
             app_protocol: "".into(),
+            node_port: None,
         }],
+        ..Service::new(NamespacedName::new("default", name), hostname, kind)
     }
 }
 
@@ -40,14 +40,15 @@ pub(crate) fn endpoint(
     workload: Option<&str>,
     ports: (u16, u16),
 ) -> Endpoint {
+    let key = EndpointKey {
+        service: NamespacedName::new("default", service),
+        address: address.parse().unwrap(),
+    };
     Endpoint {
-        key: EndpointKey {
-            service: NamespacedName::new("default", service),
-            address: address.parse().unwrap(),
-        },
         workload: workload.map(WorkloadUid::from),
         ports: vec![ports],
         ready: true,
+        ..Endpoint::new(key)
     }
 }
 

@@ -11,12 +11,16 @@
 //!   blocks, host patterns, SPIFFE IDs
 //! * [`workload`], [`service`], [`external`]: pods, Services and their endpoints, services
 //!   outside the cluster
+//! * [`memberships`]: workloads' parts in NetworkPolicies, shared
+//! * [`node`]: the cluster's nodes
 //! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
 //! * [`idle`]: how long connections may be silent
+//! * [`node_access`]: the probes of a pod, and what else its own node may send to it
 //!
 //! What is decided:
 //! * [`mesh`]: the immutable snapshot that ties resources together: where a connection goes
 //! * [`authorization`]: whether a connection may reach a workload
+//! * [`network_policy`]: whether NetworkPolicies admit it
 //! * [`detect`]: which protocol and which host the first bytes of a connection show
 //! * [`route`]: what routes of the Gateway API mean for a request
 //! * [`traffic`]: what a TrafficPolicy means for it: breakers, budgets, limits, faults
@@ -35,9 +39,13 @@ pub mod hash;
 pub mod host;
 pub mod identity;
 pub mod idle;
+pub mod memberships;
 pub mod mesh;
 pub mod mtls;
 pub mod name;
+pub mod network_policy;
+pub mod node;
+pub mod node_access;
 pub mod ports;
 pub mod route;
 pub mod service;

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Mutual TLS mode of a workload's inbound side.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+/// Mutual TLS mode of a workload's inbound side, the stricter the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum MtlsMode {
     /// Mutual TLS from clients that are in the mesh, plaintext from the rest.
     #[default]
     Permissive,
-    /// Mutual TLS only. Processes of the node itself (kubelet probes) still connect.
+    /// Mutual TLS only, but for what the pod takes from its own node
+    /// ([`NodeAccess`](crate::node_access::NodeAccess)).
     Strict,
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::name::{InvalidNamespacedName, NamespacedName};
 use crate::workload::WorkloadUid;
@@ -28,6 +29,8 @@ pub struct ServicePort {
     pub port: u16,
     /// `appProtocol`; empty where it is not declared.
     pub app_protocol: Arc<str>,
+    /// Port of every node that leads to it (`nodePort`).
+    pub node_port: Option<u16>,
 }
 
 /// A Kubernetes Service.
@@ -43,9 +46,45 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Each client gets endpoints of its own node only (`internalTrafficPolicy: Local`).
     pub is_node_local: bool,
+    /// Longest time since its last use for which a client stays with its endpoint
+    /// (`sessionAffinity: ClientIP`); `None` where it doesn't.
+    pub session_affinity: Option<Duration>,
+    /// Endpoints that each client gets where there are any (`trafficDistribution`); all when
+    /// `None`.
+    pub traffic_distribution: Option<TrafficDistribution>,
+    /// Addresses beside its virtual ones at which its ports are: of load balancers, and
+    /// `externalIPs`.
+    pub external_addresses: Vec<IpAddr>,
+    /// Seconds from 1970 until it was created; 0 when it doesn't say. Of several with one
+    /// external address and port, the oldest has it.
+    pub created: i64,
+}
+
+/// The endpoints that a client should get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TrafficDistribution {
+    /// Those of its zone.
+    PreferSameZone,
+    /// Those of its node, then of its zone.
+    PreferSameNode,
 }
 
 impl Service {
+    /// A Service without ports that asks for nothing special.
+    pub fn new(key: NamespacedName, hostname: Arc<str>, kind: ServiceKind) -> Self {
+        Self {
+            key,
+            hostname,
+            kind,
+            ports: Vec::new(),
+            is_node_local: false,
+            session_affinity: None,
+            traffic_distribution: None,
+            external_addresses: Vec::new(),
+            created: 0,
+        }
+    }
+
     /// The declared port of that number.
     pub fn port(&self, port: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|candidate| candidate.port == port)
@@ -102,9 +141,45 @@ pub struct Endpoint {
     /// Whether it takes new connections. Kept when it doesn't, so that the
     /// mesh can tell "no endpoints" from "none ready".
     pub ready: bool,
+    /// It is on its way out and still serves: where none of a node is ready, it takes connections
+    /// of clients that may use those of their node only.
+    pub serves_while_terminating: bool,
+    /// Node that it is on, where no pod says so; empty where nobody does.
+    pub node: Arc<str>,
+    /// Clients that it is meant for.
+    pub hints: TopologyHints,
+}
+
+/// Hints of a slice: the clients that an endpoint is meant for (KEP-2433).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TopologyHints {
+    /// Zones of their nodes; empty where there is no hint.
+    pub zones: Vec<Arc<str>>,
+    /// Their nodes; empty where there is no hint.
+    pub nodes: Vec<Arc<str>>,
+}
+
+impl TopologyHints {
+    /// Whether there is no hint.
+    pub fn is_empty(&self) -> bool {
+        self.zones.is_empty() && self.nodes.is_empty()
+    }
 }
 
 impl Endpoint {
+    /// An endpoint that takes no connections, and of which nothing else is known.
+    pub fn new(key: EndpointKey) -> Self {
+        Self {
+            key,
+            workload: None,
+            ports: Vec::new(),
+            ready: false,
+            serves_while_terminating: false,
+            node: "".into(),
+            hints: TopologyHints::default(),
+        }
+    }
+
     /// The port on this address that serves the given service port.
     pub fn target_port(&self, service_port: u16) -> Option<u16> {
         self.ports

@@ -9,6 +9,9 @@ use crate::egress::EgressMode;
 use crate::identity::SpiffeId;
 use crate::idle::IdleLimits;
 use crate::mtls::MtlsMode;
+use crate::name::NamespacedName;
+use crate::node_access::NodeAccess;
+use crate::route::path::PathNormalization;
 
 /// Identifier of a workload for as long as it lives: the Kubernetes pod UID, or
 /// `namespace/name` where a manifest directory gives none. Never reused for
@@ -64,6 +67,22 @@ pub struct CaptureExclusions {
     pub blocks: Vec<AddressBlock>,
 }
 
+impl CaptureExclusions {
+    /// The most ports of one pod: the kernel's table of them is one for all pods of a node.
+    pub const MOST_PORTS: usize = 64;
+    /// The most blocks of one pod.
+    pub const MOST_BLOCKS: usize = 64;
+}
+
+/// The connections of a pod that are refused while its proxy doesn't carry them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RefusedConnections {
+    /// Those that it opens, but its exclusions.
+    Outbound,
+    /// These, and those that arrive, but the node's own.
+    Both,
+}
+
 /// One pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Workload {
@@ -82,10 +101,16 @@ pub struct Workload {
     pub locality: Locality,
     /// Enrolment state.
     pub enrolment: Enrolment,
+    /// Its proxy is a container of its own: its node's agent has nothing to do with it.
+    pub is_sidecar: bool,
     /// Mutual TLS mode of its inbound side.
     pub mtls_mode: MtlsMode,
+    /// Plaintext that it takes from its own node while it is strict.
+    pub node_access: NodeAccess,
     /// Policy for its connections to unregistered destinations.
     pub egress_mode: EgressMode,
+    /// The form in which the paths of its requests are compared with routes and sent on.
+    pub path_normalization: PathNormalization,
     /// Idle limits of its connections, in either direction.
     pub idle_limits: IdleLimits,
     /// Outbound traffic that is not captured.
@@ -95,6 +120,8 @@ pub struct Workload {
     pub network_namespace: Arc<str>,
     /// Labels of its metrics and access log entries.
     pub labels: WorkloadLabels,
+    /// Its part in NetworkPolicies, as one that they select and as a peer.
+    pub network_policies: Arc<PolicyMembership>,
 }
 
 /// Topology of a node: the labels `topology.kubernetes.io/region` and
@@ -118,6 +145,20 @@ pub struct WorkloadLabels {
     pub version: Arc<str>,
 }
 
+/// A pod's part in NetworkPolicies.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct PolicyMembership {
+    /// The policies that select it and are about connections to it; they are of its namespace.
+    /// When there are none, every connection is admitted.
+    pub ingress: Vec<NamespacedName>,
+    /// The same for connections from it.
+    pub egress: Vec<NamespacedName>,
+    /// The selectors of peers that match it, of all policies of the mesh, in ascending order.
+    pub selectors: Vec<Arc<str>>,
+    /// Its named ports of TCP.
+    pub ports: Vec<(Arc<str>, u16)>,
+}
+
 impl Workload {
     /// A pod that is not enrolled and of which nothing else is known: it has the name of its
     /// UID, no addresses, the default modes and no labels.
@@ -130,18 +171,40 @@ impl Workload {
             node: node.into(),
             locality: Locality::default(),
             enrolment: Enrolment::default(),
+            is_sidecar: false,
             mtls_mode: MtlsMode::default(),
+            node_access: NodeAccess::default(),
             egress_mode: EgressMode::default(),
+            path_normalization: PathNormalization::default(),
             idle_limits: IdleLimits::default(),
             exclusions: CaptureExclusions::default(),
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),
+            network_policies: Arc::default(),
         }
     }
 
     /// The Kubernetes namespace.
     pub fn namespace(&self) -> &str {
         self.identity.namespace()
+    }
+
+    /// Whether the agent of its node is to capture it.
+    pub fn is_for_node_agent(&self) -> bool {
+        self.enrolment.is_enrolled() && !self.is_sidecar
+    }
+
+    /// The connections that are refused while it isn't captured. A strict one accepts and
+    /// sends nothing in the clear; where one goes that may reach registered destinations
+    /// only, nobody asks before it has a proxy.
+    pub fn refused_uncaptured(&self) -> Option<RefusedConnections> {
+        match (self.mtls_mode, self.egress_mode) {
+            (MtlsMode::Strict, _) => Some(RefusedConnections::Both),
+            (MtlsMode::Permissive, EgressMode::RegisteredOnly) => {
+                Some(RefusedConnections::Outbound)
+            }
+            (MtlsMode::Permissive, EgressMode::AllowAny) => None,
+        }
     }
 
     /// Whether the address is one of this pod's.

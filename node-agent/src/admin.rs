@@ -11,8 +11,10 @@ use weft_proxy::admin::Pages;
 use self::metrics::AgentMetrics;
 use crate::pods::NodeContext;
 
-/// The pages for monitoring, and all of them.
+/// The pages for kubelet, those for monitoring, and all of them.
 pub(crate) struct AdminPages {
+    /// Health and readiness alone.
+    pub(crate) probes: Pages,
     /// Pages that tell nothing about traffic.
     pub(crate) monitoring: Pages,
     /// All pages, for the operator on the node.
@@ -29,6 +31,7 @@ impl AdminPages {
         let (described, discovery) = (Arc::clone(node), runtime.discovery());
         let config = move || config::describe(&described, &discovery.borrow());
         Self {
+            probes: Pages::new(Arc::clone(&runtime.readiness)),
             monitoring: runtime.monitoring_pages(),
             all: runtime.admin_pages(config),
         }

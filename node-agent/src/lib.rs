@@ -8,12 +8,14 @@
 //! * `admin`: the pages for operators, kubelet and Prometheus
 //! * `pods`: the reconciler, a task for each pod with its states and steps
 //! * [`pod_sockets`]: the sockets that the proxy opens inside a pod
+//! * [`earlier_connections`]: those that a pod has from before its capture
 //! * [`redirect`]: the kernel programs, the only user-space eBPF code
 //! * [`namespaces`]: the pods' network namespaces
 //!
 //! A library so that the kernel tests can use its parts as the agent does.
 
 mod admin;
+pub mod earlier_connections;
 pub mod namespaces;
 pub mod pod_sockets;
 mod pods;

@@ -1,15 +1,15 @@
 //! The program: its command line, its log, and what it starts in which order.
 //!
-//! * `args`, `log`, `signals`: what every program has
+//! * `args`: the command line
 //! * `programs` loads the kernel's part, when no other agent serves the node
 //! * `serve` wires everything together
 
 mod args;
 mod error;
-mod log;
 mod programs;
 mod serve;
-mod signals;
+
+use weft_admin::{log, memory};
 
 pub use self::args::Arguments;
 pub use self::error::RunError;
@@ -26,7 +26,7 @@ pub fn run(arguments: Arguments) -> Result<(), RunError> {
         Command::Run(run) => run.log_format,
         Command::Uninstall(_) => LogFormat::Text,
     };
-    log::start(format)?;
+    let _log = log::start(format.into(), log::DEFAULT_FILTER)?;
     match arguments.command {
         Command::Run(arguments) => run_agent(*arguments),
         Command::Uninstall(arguments) => uninstall(&arguments),
@@ -36,13 +36,15 @@ pub fn run(arguments: Arguments) -> Result<(), RunError> {
 /// Runs the agent on this thread, which also carries all control traffic;
 /// connections have workers of their own.
 fn run_agent(arguments: RunArguments) -> Result<(), RunError> {
+    // Its own cgroup is looked at before the node's are.
+    let default_buffer_bytes = memory::default_buffer_bytes();
     // Before there are other threads, which would stay where they are.
     enter_node_cgroup_namespace().map_err(RunError::Cgroup)?;
     let control = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunError::Threads)?;
-    control.block_on(serve::serve(arguments))
+    control.block_on(serve::serve(arguments, default_buffer_bytes))
 }
 
 fn uninstall(arguments: &UninstallArguments) -> Result<(), RunError> {

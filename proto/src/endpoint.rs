@@ -1,7 +1,9 @@
 //! Endpoints on the wire.
 
+use std::sync::Arc;
+
 use weft_model::NamespacedName;
-use weft_model::service::{Endpoint, EndpointKey};
+use weft_model::service::{Endpoint, EndpointKey, TopologyHints};
 use weft_model::workload::WorkloadUid;
 
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
@@ -47,6 +49,12 @@ impl TryFrom<v1::Endpoint> for Endpoint {
             workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
             ports: ports.collect::<Result<_, InvalidEndpoint>>()?,
             ready: message.ready,
+            serves_while_terminating: message.serves_while_terminating,
+            node: message.node.into(),
+            hints: TopologyHints {
+                zones: message.zone_hints.into_iter().map(Into::into).collect(),
+                nodes: message.node_hints.into_iter().map(Into::into).collect(),
+            },
         })
     }
 }
@@ -54,6 +62,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
 impl From<&Endpoint> for v1::Endpoint {
     fn from(endpoint: &Endpoint) -> Self {
         let EndpointKey { service, address } = &endpoint.key;
+        let texts = |hints: &[Arc<str>]| hints.iter().map(ToString::to_string).collect();
         let ports = endpoint
             .ports
             .iter()
@@ -72,6 +81,10 @@ impl From<&Endpoint> for v1::Endpoint {
                 .unwrap_or_default(),
             ports: ports.collect(),
             ready: endpoint.ready,
+            serves_while_terminating: endpoint.serves_while_terminating,
+            node: endpoint.node.to_string(),
+            zone_hints: texts(&endpoint.hints.zones),
+            node_hints: texts(&endpoint.hints.nodes),
         }
     }
 }
@@ -81,6 +94,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn any_names() -> impl Strategy<Value = Vec<Arc<str>>> {
+        prop::collection::vec("[a-z]{1,4}".prop_map(Arc::from), 0..3)
+    }
+
     proptest! {
         #[test]
         fn an_endpoint_survives_the_wire(
@@ -88,7 +105,9 @@ mod tests {
             octets: [u8; 4],
             uid in prop::option::of("[a-z0-9-]{1,8}"),
             ports in prop::collection::vec((1u16.., 1u16..), 0..4),
-            ready: bool,
+            (ready, serves_while_terminating) in any::<(bool, bool)>(),
+            node in prop::option::of("[a-z0-9-]{1,8}"),
+            (zones, nodes) in (any_names(), any_names()),
         ) {
             let service = NamespacedName::new("shop", &name);
             let endpoint = Endpoint {
@@ -96,6 +115,9 @@ mod tests {
                 workload: uid.map(|uid| WorkloadUid::from(uid.as_str())),
                 ports,
                 ready,
+                serves_while_terminating,
+                node: node.unwrap_or_default().into(),
+                hints: TopologyHints { zones, nodes },
             };
             prop_assert_eq!(Endpoint::try_from(v1::Endpoint::from(&endpoint)), Ok(endpoint));
         }

@@ -6,9 +6,9 @@
 //! doesn't gets one error that names the field, and costs nothing but itself.
 //!
 //! * `resource`: resources of any kind, as discovery carries them
-//! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`: one
-//!   kind each
-//! * `idle`: idle limits, in two of these
+//! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
+//!   `network_policy`, `node`: one kind each
+//! * `idle`: idle limits, in two of these; `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
@@ -17,6 +17,9 @@ mod endpoint;
 pub mod envoy;
 mod external_service;
 mod idle;
+mod network_policy;
+mod node;
+mod node_access;
 pub mod rate_limit;
 mod resource;
 mod route;
@@ -28,6 +31,8 @@ mod workload;
 pub use address::InvalidAddress;
 pub use endpoint::InvalidEndpoint;
 pub use external_service::InvalidExternalService;
+pub use network_policy::InvalidNetworkPolicy;
+pub use node::InvalidNode;
 pub use resource::{InvalidResource, kind_and_name, removal};
 pub use route::InvalidRoute;
 pub use service::InvalidService;

@@ -7,6 +7,8 @@ use weft_model::workload::WorkloadUid;
 
 use crate::endpoint::InvalidEndpoint;
 use crate::external_service::InvalidExternalService;
+use crate::network_policy::InvalidNetworkPolicy;
+use crate::node::InvalidNode;
 use crate::route::error::InvalidRoute;
 use crate::service::InvalidService;
 use crate::traffic_policy::InvalidTrafficPolicy;
@@ -48,9 +50,15 @@ pub enum InvalidResource {
     /// Its content, an external service.
     #[error("external service: {0}")]
     External(#[from] InvalidExternalService),
+    /// Its content, a NetworkPolicy.
+    #[error("network policy: {0}")]
+    NetworkPolicy(#[from] InvalidNetworkPolicy),
     /// Its content, the TrafficPolicy of a service.
     #[error("traffic policy: {0}")]
     TrafficPolicy(#[from] InvalidTrafficPolicy),
+    /// Its content, a node.
+    #[error("node: {0}")]
+    Node(#[from] InvalidNode),
 }
 
 /// Kind and name of the resource that a change is about.
@@ -68,11 +76,15 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
             (ResourceKind::ExternalService, service.key.to_string())
         }
         Change::ExternalServiceRemoved(key) => (ResourceKind::ExternalService, key.to_string()),
+        Change::NetworkPolicy(policy) => (ResourceKind::NetworkPolicy, policy.key.to_string()),
+        Change::NetworkPolicyRemoved(key) => (ResourceKind::NetworkPolicy, key.to_string()),
         Change::TrafficPolicy(policy) => {
             let name = policy.service.to_string();
             (ResourceKind::TrafficPolicy, name)
         }
         Change::TrafficPolicyRemoved(key) => (ResourceKind::TrafficPolicy, key.to_string()),
+        Change::Node(node) => (ResourceKind::Node, node.name.to_string()),
+        Change::NodeRemoved(name) => (ResourceKind::Node, name.to_string()),
     }
 }
 
@@ -88,9 +100,13 @@ impl TryFrom<v1::Resource> for Change {
             v1::resource::Resource::ExternalService(service) => {
                 Change::ExternalService(service.try_into()?)
             }
+            v1::resource::Resource::NetworkPolicy(policy) => {
+                Change::NetworkPolicy(policy.try_into()?)
+            }
             v1::resource::Resource::TrafficPolicy(policy) => {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
             }
+            v1::resource::Resource::Node(node) => Change::Node(node.try_into()?),
         };
         let (_, content) = kind_and_name(&change);
         if content != message.name {
@@ -114,7 +130,9 @@ pub fn removal(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource
         ResourceKind::Endpoint => Ok(Change::EndpointRemoved(name.parse()?)),
         ResourceKind::Route => Ok(Change::RouteRemoved(name.parse()?)),
         ResourceKind::ExternalService => Ok(Change::ExternalServiceRemoved(name.parse()?)),
+        ResourceKind::NetworkPolicy => Ok(Change::NetworkPolicyRemoved(name.parse()?)),
         ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyRemoved(name.parse()?)),
+        ResourceKind::Node => Ok(Change::NodeRemoved(name.into())),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }
@@ -153,6 +171,7 @@ mod tests {
             (ResourceKind::Endpoint, "shop/web/10.0.0.1"),
             (ResourceKind::Route, "HTTPRoute/shop/web"),
             (ResourceKind::ExternalService, "shop/web"),
+            (ResourceKind::NetworkPolicy, "shop/web"),
             (ResourceKind::TrafficPolicy, "shop/web"),
         ] {
             let change = removal(kind, name).unwrap();

@@ -51,9 +51,10 @@ impl TryFrom<v1::TrafficPolicy> for TrafficPolicy {
 
     fn try_from(message: v1::TrafficPolicy) -> Result<Self> {
         let locality = match message.locality() {
-            v1::LocalityPreference::Any => LocalityPreference::Any,
-            v1::LocalityPreference::Zone => LocalityPreference::Zone,
-            v1::LocalityPreference::Node => LocalityPreference::Node,
+            v1::LocalityPreference::Any if message.locality_of_service => None,
+            v1::LocalityPreference::Any => Some(LocalityPreference::Any),
+            v1::LocalityPreference::Zone => Some(LocalityPreference::Zone),
+            v1::LocalityPreference::Node => Some(LocalityPreference::Node),
             v1::LocalityPreference::Unspecified => {
                 let what = format!("this version doesn't know {}", message.locality);
                 return Err(InvalidTrafficPolicy::new("locality", what));
@@ -230,7 +231,7 @@ fn entry(message: Option<Entry>) -> Result<DescriptorEntry> {
 
 impl From<&TrafficPolicy> for v1::TrafficPolicy {
     fn from(policy: &TrafficPolicy) -> Self {
-        let locality = match policy.locality {
+        let locality = match policy.locality.unwrap_or_default() {
             LocalityPreference::Any => v1::LocalityPreference::Any,
             LocalityPreference::Zone => v1::LocalityPreference::Zone,
             LocalityPreference::Node => v1::LocalityPreference::Node,
@@ -240,6 +241,7 @@ impl From<&TrafficPolicy> for v1::TrafficPolicy {
             name: policy.service.name.to_string(),
             load_balancer: Some((&policy.balancer).into()),
             locality: locality.into(),
+            locality_of_service: policy.locality.is_none(),
             slow_start_us: policy.slow_start.map(micros),
             limits: Some(v1::Limits {
                 connections: policy.limits.connections,

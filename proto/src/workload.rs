@@ -1,14 +1,19 @@
 //! Workloads on the wire.
 
+use std::sync::Arc;
+
 use weft_model::egress::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
 use weft_model::mtls::MtlsMode;
+use weft_model::route::path::PathNormalization;
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
 };
 
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::idle;
+use crate::network_policy::{membership, membership_message};
+use crate::node_access::{self, node_access};
 use crate::v1;
 
 /// The reason why a message is not a workload.
@@ -29,6 +34,9 @@ pub enum InvalidWorkload {
     /// One of the excluded ports.
     #[error("field exclusions.ports: {0} is not a port")]
     Port(u32),
+    /// One of the named ports.
+    #[error("field network_policies.ports: {0} is not a port")]
+    NamedPort(u32),
     /// An enumeration's value that this version doesn't know.
     #[error("field {0} has a value that this version doesn't know: {1}")]
     Unknown(&'static str, i32),
@@ -54,6 +62,8 @@ impl TryFrom<v1::Workload> for Workload {
             .collect::<Result<Vec<_>, _>>()
             .map_err(InvalidWorkload::Address)?;
         let trust_domain = message.trust_domain.parse()?;
+        let network_policies = message.network_policies.unwrap_or_default();
+        let network_policies = membership(network_policies, &message.namespace);
         Ok(Self {
             uid: WorkloadUid::from(message.uid.as_str()),
             name: message.name.into(),
@@ -65,8 +75,11 @@ impl TryFrom<v1::Workload> for Workload {
                 zone: message.zone.into(),
             },
             enrolment,
+            is_sidecar: message.sidecar,
             mtls_mode,
+            node_access: node_access(message.node_access),
             egress_mode: egress_mode(message.egress_mode)?,
+            path_normalization: path_normalization(message.path_normalization)?,
             idle_limits: message.idle_limits.unwrap_or_default().into(),
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
             network_namespace: message.network_namespace.into(),
@@ -75,6 +88,9 @@ impl TryFrom<v1::Workload> for Workload {
                 app: message.app.into(),
                 version: message.app_version.into(),
             },
+            network_policies: network_policies
+                .map(Arc::new)
+                .map_err(InvalidWorkload::NamedPort)?,
         })
     }
 }
@@ -101,6 +117,7 @@ impl From<&Workload> for v1::Workload {
                 Enrolment::Captured => v1::Enrolment::Captured,
             }
             .into(),
+            sidecar: workload.is_sidecar,
             mtls_mode: match workload.mtls_mode {
                 MtlsMode::Permissive => v1::MtlsMode::Permissive,
                 MtlsMode::Strict => v1::MtlsMode::Strict,
@@ -111,6 +128,7 @@ impl From<&Workload> for v1::Workload {
                 EgressMode::RegisteredOnly => v1::EgressMode::RegisteredOnly,
             }
             .into(),
+            path_normalization: path_normalization_message(workload.path_normalization).into(),
             idle_limits: idle::message(workload.idle_limits),
             exclusions: (*exclusions != CaptureExclusions::default()).then(|| {
                 v1::CaptureExclusions {
@@ -132,6 +150,8 @@ impl From<&Workload> for v1::Workload {
             app_version: labels.version.to_string(),
             region: workload.locality.region.to_string(),
             zone: workload.locality.zone.to_string(),
+            network_policies: membership_message(&workload.network_policies),
+            node_access: Some(node_access::message(&workload.node_access)),
         }
     }
 }
@@ -163,6 +183,32 @@ fn egress_mode(value: i32) -> Result<EgressMode, InvalidWorkload> {
         Ok(v1::EgressMode::AllowAny | v1::EgressMode::Unspecified) => Ok(EgressMode::AllowAny),
         Ok(v1::EgressMode::RegisteredOnly) => Ok(EgressMode::RegisteredOnly),
         Err(_) => Err(InvalidWorkload::Unknown("egress_mode", value)),
+    }
+}
+
+/// Whoever doesn't know of it means the default.
+fn path_normalization(value: i32) -> Result<PathNormalization, InvalidWorkload> {
+    match v1::PathNormalization::try_from(value) {
+        Ok(v1::PathNormalization::Strict | v1::PathNormalization::Unspecified) => {
+            Ok(PathNormalization::Strict)
+        }
+        Ok(v1::PathNormalization::None) => Ok(PathNormalization::None),
+        Ok(v1::PathNormalization::Base) => Ok(PathNormalization::Base),
+        Ok(v1::PathNormalization::MergeSlashes) => Ok(PathNormalization::MergeSlashes),
+        Ok(v1::PathNormalization::DecodeAndMergeSlashes) => {
+            Ok(PathNormalization::DecodeAndMergeSlashes)
+        }
+        Err(_) => Err(InvalidWorkload::Unknown("path_normalization", value)),
+    }
+}
+
+fn path_normalization_message(normalization: PathNormalization) -> v1::PathNormalization {
+    match normalization {
+        PathNormalization::Strict => v1::PathNormalization::Strict,
+        PathNormalization::None => v1::PathNormalization::None,
+        PathNormalization::Base => v1::PathNormalization::Base,
+        PathNormalization::MergeSlashes => v1::PathNormalization::MergeSlashes,
+        PathNormalization::DecodeAndMergeSlashes => v1::PathNormalization::DecodeAndMergeSlashes,
     }
 }
 

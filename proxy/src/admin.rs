@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use weft_admin::Answer;
-pub use weft_admin::{Pages, Readiness, serve};
+pub use weft_admin::{Endpoint, Limits, Pages, Readiness, serve, serve_apart};
 
 use crate::telemetry::Telemetry;
 
 /// What a proxy shows to whoever reaches its node: nothing about traffic.
 pub fn monitoring(readiness: Arc<Readiness>, telemetry: &Telemetry) -> Pages {
     let telemetry = telemetry.clone();
-    Pages::new(readiness).with("/metrics", move || match telemetry.encode() {
-        Ok(metrics) => Answer::open_metrics(metrics),
-        Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    })
+    Pages::new(readiness).with_metrics("/metrics", move |text| telemetry.write(text))
 }
 
 /// Everything, for the operator on the node. `config` is asked at each request.

@@ -18,7 +18,7 @@ pub(crate) use authority::read_requested_host;
 pub(crate) use client_hello::read_client_hello;
 pub(crate) use error::DetectError;
 pub(crate) use prefixed::{FirstBytes, PrefixedStream};
-pub(crate) use protocol::{HTTP2_FRAME_HEADER, begins_http2, read_protocol, read_protocol_within};
+pub(crate) use protocol::{HTTP2_FRAME_HEADER, begins_http2, read_protocol};
 
 #[cfg(test)]
 mod tests;

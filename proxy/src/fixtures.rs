@@ -163,7 +163,13 @@ impl TunnelFixture {
             }
         });
         Self {
-            pool: TunnelPool::new(identity("client"), Arc::clone(&certificates), idle),
+            pool: TunnelPool::new(
+                identity("client"),
+                Arc::clone(&certificates),
+                idle,
+                Arc::default(),
+                Arc::default(),
+            ),
             authority,
             certificates,
             sockets: LoopbackSockets::default(),
@@ -209,7 +215,7 @@ async fn serve(
     let Ok(tls) = tls::handshake::accept(tcp, config).await else {
         return;
     };
-    let Ok(mut server) = HboneServer::handshake(tls).await else {
+    let Ok(mut server) = HboneServer::handshake(tls, &Arc::default()).await else {
         return;
     };
     loop {

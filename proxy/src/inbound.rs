@@ -6,16 +6,19 @@
 //! * [`arrival`]: what every phase needs to know of a connection
 //! * [`authorize`]: whether it may reach the pod
 //! * [`application`]: the pod's own application
-//! * [`deliver`]: carrying it there
+//! * [`deliver`], [`carry`]: carrying it there
+//! * [`probes`]: what kubelet sends to a strict pod, and nothing else
 //! * [`http`]: its requests, on ports that are declared as HTTP
 //! * [`error`]: why it fails
 
 mod application;
 mod arrival;
 mod authorize;
+mod carry;
 mod deliver;
 mod error;
 pub(crate) mod hbone;
 mod http;
 pub(crate) mod plaintext;
+mod probes;
 pub(crate) mod same_node;

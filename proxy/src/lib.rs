@@ -9,7 +9,10 @@
 //!   walks
 //! * [`node`], `pod`: what all pods share, and what belongs to one
 //! * `upstream`, `tunnel`: connections to endpoints, and what carries them between proxies
+//! * `windows`, `memory`: what connections of HTTP/2, of both kinds, may have buffered, and what
+//!   all connections hold together
 //! * `http`: HTTP as a mechanism; `relay`, `stream`, `detect`: bytes as a mechanism
+//! * `policy_verdict`: what NetworkPolicies say of a connection that is open
 //! * `traffic`, `rate_limit`: what TrafficPolicies and rate limit services let through
 //! * [`telemetry`]: what is known of connections and requests, while they last and afterwards
 //! * [`discovery`], [`identity`], [`control_plane`], [`store`]: what the control plane tells
@@ -27,9 +30,12 @@ mod http;
 pub mod identity;
 mod inbound;
 pub mod listen;
+mod memory;
 pub mod node;
 mod outbound;
 mod pod;
+mod policy_verdict;
+mod probe_redirects;
 mod rate_limit;
 mod relay;
 pub mod runtime;
@@ -43,6 +49,7 @@ pub mod tls;
 mod traffic;
 pub mod tunnel;
 mod upstream;
+mod windows;
 
 /// For its fuzz target.
 pub use self::http::cookie_value;

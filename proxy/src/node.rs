@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::admission::{DescriptorAccount, SpareDescriptor};
 use crate::control_plane::ControlPlane;
 use crate::identity::CertificateStore;
+use crate::memory::MemoryAccount;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::sync::SharedTurn;
 use crate::telemetry::Telemetry;
 use crate::traffic::{EndpointStates, RuleSequences};
 use crate::upstream::{Neighbours, Originations};
@@ -25,10 +28,18 @@ pub struct Node {
     pub telemetry: Telemetry,
     /// Answers about rate limits that name no service of their own.
     pub control_plane: Option<ControlPlane>,
+    /// What connections have of the process's descriptors.
+    pub(crate) descriptors: Arc<DescriptorAccount>,
+    /// What connections hold of memory.
+    pub(crate) memory: Arc<MemoryAccount>,
+    /// Refuses connections when there is no other descriptor left.
+    pub(crate) spare_descriptor: SpareDescriptor,
     /// What is known of endpoints: latency, load, ejections.
     pub(crate) endpoints: EndpointStates,
     /// Whose turn it is among a rule's backends.
     pub(crate) sequences: RuleSequences,
+    /// Whose turn it is to forget what no pod needs any more.
+    pub(crate) upkeep: SharedTurn,
     /// TLS sessions with external services.
     pub(crate) originations: Arc<Originations>,
     /// The pods themselves, as each other's destinations.
@@ -38,16 +49,22 @@ pub struct Node {
 impl Node {
     /// A node that serves no pod yet, and knows no control plane.
     pub fn new(name: &str, settings: Settings) -> Self {
-        let telemetry = Telemetry::default();
+        let telemetry = Telemetry::new(settings.series_per_pod, settings.series_per_node);
         Self {
             name: name.into(),
             settings,
             store: Arc::new(Store::new()),
             certificates: Arc::default(),
             control_plane: None,
+            memory: Arc::new(MemoryAccount::new(settings.buffer_bytes)),
+            spare_descriptor: SpareDescriptor::default(),
+            descriptors: Arc::new(DescriptorAccount::new(
+                settings.open_files.unwrap_or(usize::MAX),
+            )),
             endpoints: EndpointStates::new(Arc::clone(telemetry.metrics())),
             telemetry,
             sequences: RuleSequences::default(),
+            upkeep: SharedTurn::default(),
             originations: Arc::default(),
             neighbours: Arc::default(),
         }

@@ -5,7 +5,8 @@
 //! * [`port_protocol`], [`detection`]: whether it carries requests
 //! * [`plan`], [`resolve`], [`external`], [`connection_route`], [`destination`]: where it may go
 //! * [`connect`]: endpoint after endpoint
-//! * [`error`]: why it goes nowhere
+//! * [`early`]: all that before the connection is accepted
+//! * [`error`], [`failure`]: why it goes nowhere, and the record of that
 //! * [`http`]: its requests, where it carries any
 
 mod connect;
@@ -13,12 +14,16 @@ mod connection;
 mod connection_route;
 mod destination;
 mod detection;
+mod early;
 mod error;
 mod external;
+mod failure;
 mod http;
 mod plan;
 mod port_protocol;
 mod resolve;
 mod serve;
 
+pub use self::early::ConnectAnswer;
+pub(crate) use self::early::{EarlyConnections, connect_early};
 pub(crate) use self::serve::{refuse_over_limit, serve};

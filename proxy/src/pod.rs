@@ -9,15 +9,19 @@ use weft_model::mesh::{Candidate, Unroutable};
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_model::{Mesh, NamespacedName};
 
-use crate::admission::{Admission, AdmissionLimit};
+use crate::admission::{
+    Admission, AdmissionLimit, Direction, Handshake, Handshakes, PodDescriptors,
+};
 use crate::http::pool::{HttpPool, LongestIdle};
+use crate::memory::PodMemory;
 use crate::node::Node;
+use crate::probe_redirects::ProbeRedirects;
 use crate::rate_limit::RateLimits;
 use crate::sockets::Sockets;
 use crate::telemetry::PodTelemetry;
 use crate::traffic::{CandidateCache, ServiceClients, UpstreamService};
 use crate::tunnel::TunnelPool;
-use crate::upstream::Dialer;
+use crate::upstream::{Dialer, Names};
 
 /// Mirrored requests that a pod may have under way.
 pub(crate) const MOST_MIRRORS: usize = 256;
@@ -39,21 +43,34 @@ pub(crate) struct Pod {
     pub(crate) clients: ServiceClients,
     /// Its questions to rate limit services.
     pub(crate) rate_limits: RateLimits,
+    /// The names that it has asked for.
+    pub(crate) names: Names,
     /// Permits for mirrored requests.
     pub(crate) mirrors: Arc<Semaphore>,
     /// Where its connections and requests are recorded.
     pub(crate) telemetry: PodTelemetry,
+    /// What its application has redirected kubelet's probes to.
+    pub(crate) probe_redirects: ProbeRedirects,
+    /// What its connections hold of memory.
+    pub(crate) memory: Arc<PodMemory>,
     candidates: CandidateCache,
     admission: AdmissionLimit,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Pod {
     /// A pod with no connection yet.
     pub(crate) fn new(node: Arc<Node>, workload: Arc<Workload>, sockets: Arc<dyn Sockets>) -> Self {
+        let telemetry = node.telemetry.for_pod(&workload);
+        let shown = telemetry.metrics().held_memory();
+        let memory = node.memory.pod(&workload.name, shown);
+        let descriptors = Arc::new(PodDescriptors::new(Arc::clone(&node.descriptors)));
         let tunnels = TunnelPool::new(
             workload.identity.clone(),
             Arc::clone(&node.certificates),
             node.settings.tunnel_idle,
+            Arc::clone(&memory),
+            Arc::clone(&descriptors),
         );
         let dialer = Dialer {
             sockets: Arc::clone(&sockets),
@@ -61,8 +78,16 @@ impl Pod {
             originations: Arc::clone(&node.originations),
             neighbours: Arc::clone(&node.neighbours),
             settings: node.settings,
+            descriptors: Arc::clone(&descriptors),
         };
+        let settings = &node.settings;
         Self {
+            admission: AdmissionLimit::new(settings.connections_per_pod, Arc::clone(&descriptors)),
+            handshakes: Arc::new(Handshakes::new(
+                settings.handshakes_per_pod,
+                settings.handshakes_per_address,
+                descriptors,
+            )),
             sockets,
             dialer,
             http_pool: HttpPool::new(
@@ -71,13 +96,16 @@ impl Pod {
                     http2: node.settings.http2_idle,
                 },
                 node.settings.heads,
+                Arc::clone(&memory),
             ),
+            memory,
             clients: ServiceClients::new(Arc::clone(&workload)),
             rate_limits: RateLimits::new(node.control_plane.clone()),
+            names: Names::default(),
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),
-            telemetry: node.telemetry.for_pod(&workload),
+            telemetry,
+            probe_redirects: ProbeRedirects::default(),
             candidates: CandidateCache::default(),
-            admission: AdmissionLimit::new(node.settings.connections_per_pod),
             started_as: workload,
             node,
         }
@@ -89,10 +117,17 @@ impl Pod {
     }
 
     /// The pod as a snapshot of the mesh knows it: its mode may have changed since it
-    /// started.
+    /// started. One of whose addresses the mesh doesn't know, or no more, is reached by those
+    /// that it started with.
     pub(crate) fn workload(&self, mesh: &Mesh) -> Arc<Workload> {
-        let known = mesh.workload(self.uid());
-        Arc::clone(known.unwrap_or(&self.started_as))
+        match mesh.workload(self.uid()) {
+            None => Arc::clone(&self.started_as),
+            Some(known) if known.addresses.is_empty() => Arc::new(Workload {
+                addresses: self.started_as.addresses.clone(),
+                ..Workload::clone(known)
+            }),
+            Some(known) => Arc::clone(known),
+        }
     }
 
     /// The state of a port of a Service, or of a destination that is none, with the policy
@@ -110,20 +145,40 @@ impl Pod {
     /// The candidates for a port of a Service, looked up once for each snapshot.
     ///
     /// # Errors
-    /// When there is no such port, or no endpoint for it.
+    /// When there is no such port, or no endpoint for it that the pod may reach.
     pub(crate) fn candidates(
         &self,
         mesh: &Arc<Mesh>,
         service: (&NamespacedName, u16),
         is_ipv4: bool,
     ) -> Result<Arc<[Candidate]>, Unroutable> {
-        self.candidates
-            .candidates(mesh, &self.node.name, service, is_ipv4)
+        self.candidates.candidates(
+            mesh,
+            &self.workload(mesh),
+            &self.node.name,
+            service,
+            is_ipv4,
+        )
     }
 
-    /// A permit for one more connection; `None` when the pod has as many as it may.
-    pub(crate) fn admit(&self) -> Option<Admission> {
-        self.admission.admit()
+    /// A permit for one more connection; `None` when the pod has as many as it may, or those that
+    /// it has hold too much.
+    pub(crate) fn admit(&self, direction: Direction) -> Option<Admission> {
+        match self.memory.is_short() {
+            true => None,
+            false => self.admission.admit(direction),
+        }
+    }
+
+    /// The same for the other end of a connection that has its permit.
+    pub(crate) fn admit_end(&self) -> Option<Admission> {
+        self.admission.admit_end()
+    }
+
+    /// A permit for the handshake of one more client, at that address; `None` when there are as
+    /// many as may be.
+    pub(crate) fn begin_handshake(&self, client: IpAddr) -> Option<Handshake> {
+        self.handshakes.begin(client)
     }
 
     /// Resolves when no connection is open: accepted ones, tunnel connections included, and

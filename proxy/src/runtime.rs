@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weft_model::workload::Workload;
+use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::admin::{self, Pages, Readiness};
 use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
@@ -22,6 +22,9 @@ use crate::sockets::Sockets;
 pub struct RuntimeOptions {
     /// Name of the node that it serves.
     pub node: String,
+    /// The one pod that it serves, where it is a sidecar: the control plane tells it what that
+    /// one needs, and no more.
+    pub pod: Option<WorkloadUid>,
     /// The control plane.
     pub control_plane: ControlPlaneOptions,
     /// Threads of the data path; one for each core when `None`.
@@ -52,6 +55,7 @@ pub struct Runtime {
     pub captures: CaptureReports,
     /// Conditions of the proxy's readiness.
     pub readiness: Arc<Readiness>,
+    pod: Option<WorkloadUid>,
     control_plane: ControlPlane,
     workers: Workers,
     discovery: watch::Sender<DiscoveryStatus>,
@@ -78,6 +82,7 @@ impl Runtime {
             node,
             captures: CaptureReports::default(),
             readiness: Arc::default(),
+            pod: options.pod,
             control_plane,
             workers,
             discovery: watch::Sender::default(),
@@ -98,6 +103,7 @@ impl Runtime {
     pub fn follow_control_plane(&self) -> JoinHandle<()> {
         let options = DiscoveryOptions {
             node: Arc::clone(&self.node.name),
+            pod: self.pod.clone(),
             control_plane: self.control_plane.clone(),
             store: Arc::clone(&self.node.store),
             captures: self.captures.clone(),

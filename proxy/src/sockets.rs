@@ -3,10 +3,11 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
@@ -42,6 +43,24 @@ pub trait Sockets: Debug + Send + Sync + 'static {
     /// Whatever the kernel answers; a namespace without IPv6 refuses `[::1]`.
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
 
+    /// The same on all of 127.0.0.0/8 where that can be, else on 127.0.0.1. Nobody outside of
+    /// the namespace reaches it.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    fn bind_to_loopback(&self, port: u16) -> io::Result<std::net::TcpListener> {
+        self.bind((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// A listener for connections that arrive for the pod, on a loopback address where the
+    /// kernel hands them over by the socket.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    fn bind_inbound(&self, loopback: SocketAddr) -> io::Result<std::net::TcpListener> {
+        self.bind(loopback)
+    }
+
     /// A socket for a connection to `to` from the pod's namespace, prepared for its
     /// purpose and not connected yet. The connection is never captured itself, and, by
     /// SO_REUSEADDR, its source port is no obstacle to an application that listens there.
@@ -55,6 +74,15 @@ pub trait Sockets: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the connection was not captured, but made to the proxy's port directly.
     fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination>;
+
+    /// The address of the pod that a plaintext connection was made to: the accepted socket's
+    /// own, unless it was rewritten on its way.
+    ///
+    /// # Errors
+    /// When nobody knows it, or it was made to the proxy's port directly.
+    fn inbound_destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
+        accepted.local_addr()
+    }
 
     /// The origin of an accepted plaintext connection, as the kernel recorded it.
     fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin;
@@ -70,11 +98,42 @@ pub async fn connect(
     purpose: Purpose,
     limit: Duration,
 ) -> io::Result<TcpStream> {
+    connect_from(sockets, None, to, purpose, limit).await
+}
+
+/// Does the same from a source address, of the destination's family. The kernel chooses
+/// instead of one that the namespace doesn't have, to which an application may have bound with
+/// `IP_FREEBIND` or `IP_TRANSPARENT` (ip(7)).
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_from(
+    sockets: &dyn Sockets,
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    purpose: Purpose,
+    limit: Duration,
+) -> io::Result<TcpStream> {
     let socket = sockets.socket(to, purpose)?;
+    if let Some(source) = source
+        && let Err(error) = bind_source(&socket, source)
+    {
+        tracing::debug!(%error, %source, "the kernel chooses the source");
+    }
     let connected = tokio::time::timeout(limit, socket.connect(to)).await;
     let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     set_data_path_options(&stream);
     Ok(stream)
+}
+
+/// Binds a socket to an address. Its port is chosen when the other end is known: else the ports
+/// of one address would be those of all destinations together.
+///
+/// # Errors
+/// Whatever the kernel answers, such as that the namespace doesn't have the address.
+pub fn bind_source(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(SocketAddr::new(source, 0))
 }
 
 /// Sets the options of every connection of the data path: no delay for small writes,
@@ -95,6 +154,13 @@ pub(crate) fn set_data_path_options(stream: &TcpStream) {
     }
 }
 
+/// Takes off the filter of the listener that a connection was accepted from, which would go on
+/// to look at each of its segments (socket(7), SO_DETACH_FILTER).
+pub(crate) fn detach_filter(accepted: &TcpStream) {
+    // Most often the error says that there is none.
+    let _ = SockRef::from(accepted).detach_filter();
+}
+
 /// Makes the end of this connection tell its peer that it broke (RST), not that it
 /// finished (FIN).
 pub(crate) fn reset_on_close(stream: &TcpStream) {
@@ -111,6 +177,24 @@ pub(crate) fn has_unacknowledged(stream: &TcpStream) -> bool {
     stream.take_error().is_ok_and(|error| error.is_some()) || unacknowledged(stream) > 0
 }
 
+/// Whether the other end's kernel has acknowledged nothing but the connection itself, whatever
+/// was sent: nobody can have read any of it.
+pub(crate) fn is_unread(stream: &TcpStream) -> bool {
+    /// Place of `tcpi_bytes_acked` in `struct tcp_info` (`linux/tcp.h`), in units of 8 bytes. It
+    /// counts the SYN, too.
+    const BYTES_ACKED: usize = 15;
+    let mut information = [0_u64; BYTES_ACKED + 1];
+    let size = size_of_val(&information) as libc::socklen_t;
+    let mut length = size;
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    let value = information.as_mut_ptr().cast();
+    // SAFETY: the descriptor is open while `stream` is borrowed, and the kernel writes at most
+    // `length` bytes to `information`, which has as many.
+    let result =
+        unsafe { libc::getsockopt(stream.as_raw_fd(), level, name, value, &raw mut length) };
+    result == 0 && length == size && information[BYTES_ACKED] <= 1
+}
+
 /// Bytes that were sent, or wait for that, and were not acknowledged (tcp(7), SIOCOUTQ).
 fn unacknowledged(stream: &TcpStream) -> libc::c_int {
     let mut bytes: libc::c_int = 0;
@@ -122,7 +206,7 @@ fn unacknowledged(stream: &TcpStream) -> libc::c_int {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::TcpListener;
 
     use socket2::Socket;
     use tokio::io::AsyncReadExt;

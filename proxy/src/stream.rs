@@ -65,6 +65,49 @@ pub(crate) trait SendQueue {
 
     /// Whether a reset says that the other end has not read all of them.
     fn resets_when_unread(&self) -> bool;
+
+    /// Whether certainly none of them was ever received, of those on the whole stream.
+    fn is_untouched(&self) -> bool;
+
+    /// Whether the other end says that it has ended although something may have been read that
+    /// it hasn't answered.
+    fn ends_unanswered(&self) -> bool;
+}
+
+/// A stream that can be broken off behind what was sent on it.
+pub(crate) trait BreakOff {
+    /// Breaks it off. Ready once nothing that was sent is lost when the stream is dropped.
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Tells a proxy at the other end, where there is one, that the end that follows is not one
+    /// between two requests.
+    fn announce_unanswered(&mut self);
+}
+
+impl BreakOff for TcpStream {
+    /// The kernel sends what it has, and then an end.
+    fn poll_break_off(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn announce_unanswered(&mut self) {}
+}
+
+impl BreakOff for Stream {
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_break_off(context),
+            Self::Tls(stream) => stream.get_mut().0.poll_break_off(context),
+            Self::Tunnel(stream) => stream.poll_break_off(context),
+        }
+    }
+
+    fn announce_unanswered(&mut self) {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => {}
+            Self::Tunnel(stream) => stream.announce_unanswered(),
+        }
+    }
 }
 
 impl SendQueue for TcpStream {
@@ -74,6 +117,14 @@ impl SendQueue for TcpStream {
 
     fn resets_when_unread(&self) -> bool {
         true
+    }
+
+    fn is_untouched(&self) -> bool {
+        sockets::is_unread(self)
+    }
+
+    fn ends_unanswered(&self) -> bool {
+        false
     }
 }
 
@@ -91,6 +142,21 @@ impl SendQueue for Stream {
         match self {
             Self::Tcp(_) | Self::Tls(_) => true,
             Self::Tunnel(_) => false,
+        }
+    }
+
+    fn is_untouched(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_untouched(),
+            // The handshake was received, or somebody's request for the tunnel.
+            Self::Tls(_) | Self::Tunnel(_) => false,
+        }
+    }
+
+    fn ends_unanswered(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => false,
+            Self::Tunnel(stream) => stream.ends_unanswered(),
         }
     }
 }

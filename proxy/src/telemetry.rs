@@ -31,7 +31,7 @@ mod tests;
 pub(crate) use self::connection_record::ConnectionRecord;
 pub use self::flag::ResponseFlag;
 pub(crate) use self::info::{ConnectionInfo, Hop, Peer, Security};
-pub use self::metrics::Metrics;
+pub use self::metrics::{Metrics, SERIES_PER_NODE, SERIES_PER_POD};
 pub(crate) use self::node_telemetry::PodTelemetry;
 pub use self::node_telemetry::Telemetry;
 pub(crate) use self::outcome::{CloseReason, CutReason};

@@ -5,6 +5,7 @@
 //!   request: what it is asked for
 //! * [`clients`], [`client`]: what one pod has under way to each Service: its limits, circuit
 //!   breaker, rate and retries
+//! * [`affinity`]: the endpoint that a pod stays with
 //! * [`endpoint_states`], [`endpoints`]: what is known of endpoints, by all pods of the node
 //!   together: who is ejected, who is new
 //! * [`loads`], [`endpoint_attempt`]: what endpoints cost, and what goes there now
@@ -15,6 +16,7 @@
 //! State belongs to a Service, not to its policy: a policy that changes finds everything that
 //! was counted under the earlier one.
 
+mod affinity;
 mod candidate_cache;
 mod client;
 mod clients;

@@ -2,15 +2,19 @@
 //! that begins here, or handed over to a pod of the same node.
 
 mod connection;
+mod delivery;
 mod dial;
 mod error;
+mod names;
 mod receiver;
 mod same_node;
 mod tls;
 
 pub(crate) use self::connection::{SameNodeSide, UpstreamConnection};
+pub(crate) use self::delivery::{DeliveredConnection, SameNodeDelivery};
 pub(crate) use self::dial::Dialer;
 pub(crate) use self::error::{DialError, ErrorSource, SameNodeRefusal};
+pub(crate) use self::names::Names;
 pub(crate) use self::receiver::RequestReceiver;
 pub(crate) use self::same_node::{HandOver, Neighbours, SameNodeArrival, SameNodeInbound};
 pub(crate) use self::tls::Originations;

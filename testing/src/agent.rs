@@ -24,6 +24,7 @@ use crate::wait::in_time;
 pub struct FakeAgent {
     channel: Channel,
     node: String,
+    pod: String,
     token: Option<String>,
 }
 
@@ -63,8 +64,16 @@ impl FakeAgent {
         Self {
             channel,
             node: node.to_owned(),
+            pod: String::new(),
             token: token.map(str::to_owned),
         }
+    }
+
+    /// The same as the sidecar of the pod with that UID.
+    #[must_use]
+    pub fn as_sidecar(self, pod: &str) -> Self {
+        let pod = pod.to_owned();
+        Self { pod, ..self }
     }
 
     /// Subscribes to everything.
@@ -85,6 +94,7 @@ impl FakeAgent {
             kinds: all_kinds(),
             held,
             node: self.node.clone(),
+            workload_uid: self.pod.clone(),
         });
         send(&requests, subscribe).await;
         let call = self.authorized(ReceiverStream::new(stream));

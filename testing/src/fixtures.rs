@@ -32,16 +32,15 @@ pub fn workload(name: &str, address: impl Into<IpAddr>, node: &str) -> Workload 
 
 /// A Service at a virtual address, whose port declares this `appProtocol`.
 pub fn service(name: &str, address: impl Into<IpAddr>, app_protocol: &str) -> Service {
+    let kind = ServiceKind::ClusterIp(vec![address.into()]);
     Service {
-        key: named(name),
-        hostname: name.into(),
-        kind: ServiceKind::ClusterIp(vec![address.into()]),
-        is_node_local: false,
         ports: vec![ServicePort {
             name: "".into(),
             port: PORT,
             app_protocol: app_protocol.into(),
+            node_port: None,
         }],
+        ..Service::new(named(name), name.into(), kind)
     }
 }
 
@@ -52,14 +51,15 @@ pub fn endpoint(
     port: u16,
     workload: Option<&WorkloadUid>,
 ) -> Endpoint {
+    let key = EndpointKey {
+        service: named(service),
+        address: address.into(),
+    };
     Endpoint {
-        key: EndpointKey {
-            service: named(service),
-            address: address.into(),
-        },
         workload: workload.cloned(),
         ports: vec![(PORT, port)],
         ready: true,
+        ..Endpoint::new(key)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response, StatusCode};
 use rustls::ClientConfig;
@@ -36,6 +37,64 @@ pub fn connect(to: SocketAddr) -> Request<()> {
     request.uri(to.to_string()).body(()).unwrap()
 }
 
+/// A connection for tunnels, driven by a task.
+#[derive(Debug)]
+pub struct Connection(SendRequest<Bytes>);
+
+impl Connection {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub async fn open(gateway: SocketAddr, config: ClientConfig) -> Result<Self, String> {
+        let tcp = TcpStream::connect(gateway).await;
+        let tcp = tcp.map_err(failed("connect"))?;
+        let name = ServerName::IpAddress(gateway.ip().into());
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let handshake = h2::client::handshake(tls.await.map_err(failed("TLS"))?).await;
+        let (requests, connection) = handshake.map_err(failed("HTTP/2"))?;
+        tokio::spawn(connection);
+        Ok(Self(requests))
+    }
+
+    /// Asks for a tunnel, as soon as one more may be there, and awaits no answer.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn ask(&self, to: SocketAddr) -> Result<UnreadTunnel, String> {
+        let ready = self.0.clone().ready().await;
+        let mut requests = ready.map_err(failed("HTTP/2"))?;
+        let sent = requests.send_request(connect(to), false);
+        let (response, send) = sent.map_err(failed("CONNECT"))?;
+        Ok(UnreadTunnel {
+            _response: response,
+            send,
+        })
+    }
+}
+
+/// A tunnel of which its client reads nothing.
+#[derive(Debug)]
+pub struct UnreadTunnel {
+    _response: ResponseFuture,
+    send: SendStream<Bytes>,
+}
+
+impl UnreadTunnel {
+    /// Sends as much of it as the other side takes, now or later.
+    ///
+    /// # Errors
+    /// When the connection or the tunnel has ended.
+    pub fn send(&mut self, data: Bytes) -> Result<(), String> {
+        self.send.send_data(data, false).map_err(failed("send"))
+    }
+
+    /// Resets it.
+    pub fn reset(mut self) {
+        self.send.send_reset(h2::Reason::CANCEL);
+    }
+}
+
 impl Tunnel {
     /// Opens a tunnel on a connection of its own.
     ///
@@ -46,13 +105,7 @@ impl Tunnel {
         config: ClientConfig,
         request: Request<()>,
     ) -> Result<Self, String> {
-        let tcp = TcpStream::connect(gateway).await;
-        let tcp = tcp.map_err(failed("connect"))?;
-        let name = ServerName::IpAddress(gateway.ip().into());
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp);
-        let handshake = h2::client::handshake(tls.await.map_err(failed("TLS"))?).await;
-        let (requests, connection) = handshake.map_err(failed("HTTP/2"))?;
-        tokio::spawn(connection);
+        let Connection(requests) = Connection::open(gateway, config).await?;
         let mut requests = requests.ready().await.map_err(failed("HTTP/2"))?;
         let sent = requests.send_request(request, false);
         let (response, send) = sent.map_err(failed("CONNECT"))?;

@@ -26,6 +26,7 @@ pub fn resource(change: &Change, version: &str) -> Resource {
         Change::Route(route) => Content::Route(route.into()),
         Change::ExternalService(service) => Content::ExternalService(service.into()),
         Change::TrafficPolicy(policy) => Content::TrafficPolicy((&**policy).into()),
+        Change::Node(node) => Content::Node(node.into()),
         removal => panic!("{removal:?} adds nothing"),
     };
     Resource {

@@ -10,6 +10,16 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
+/// Where a pod's proxy is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Shape {
+    /// In the agent of its node.
+    #[default]
+    Node,
+    /// In the pod itself.
+    Sidecar,
+}
+
 /// What is said about a pod beside what its topology says.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
@@ -23,6 +33,12 @@ pub struct PodSpec {
     pub labels: BTreeMap<String, String>,
     /// Annotations beside those that say whether it opts in and where it is.
     pub annotations: BTreeMap<String, String>,
+    /// Named ports.
+    pub ports: Vec<(String, u16)>,
+    /// Its readiness probe, null where it has none.
+    pub readiness_probe: Value,
+    /// Where its proxy is.
+    pub shape: Shape,
 }
 
 impl PodSpec {
@@ -35,6 +51,9 @@ impl PodSpec {
             enrolled: true,
             labels,
             annotations: BTreeMap::new(),
+            ports: Vec::new(),
+            readiness_probe: Value::Null,
+            shape: Shape::default(),
         }
     }
 
@@ -45,10 +64,24 @@ impl PodSpec {
         self
     }
 
+    /// The same with its proxy there.
+    #[must_use]
+    pub fn shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// The same with a label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with a named port.
+    #[must_use]
+    pub fn port(mut self, name: &str, number: u16) -> Self {
+        self.ports.push((name.to_owned(), number));
         self
     }
 
@@ -65,6 +98,13 @@ impl PodSpec {
         self.annotation("weft.dev/mtls-mode", "strict")
     }
 
+    /// The same with a readiness probe.
+    #[must_use]
+    pub fn readiness_probe(mut self, probe: Value) -> Self {
+        self.readiness_probe = probe;
+        self
+    }
+
     /// Its document, for a pod that is at these addresses in this network namespace.
     pub(crate) fn document(&self, node: &str, namespace: &str, addresses: [IpAddr; 2]) -> Value {
         let mut annotations = self.annotations.clone();
@@ -72,6 +112,22 @@ impl PodSpec {
         annotations.insert("weft.dev/mesh".to_owned(), enrolled.to_owned());
         annotations.insert("weft.dev/netns".to_owned(), namespace.to_owned());
         let addresses = addresses.map(|address| json!({ "ip": address }));
+        let ports = self.ports.iter();
+        let ports = ports.map(|(name, number)| json!({ "name": name, "containerPort": number }));
+        let ports: Vec<_> = ports.collect();
+        let app = json!({
+            "name": "app",
+            "image": "app",
+            "ports": ports,
+            "readinessProbe": self.readiness_probe,
+        });
+        let containers = match self.shape {
+            Shape::Node => vec![app],
+            Shape::Sidecar => vec![
+                json!({ "name": "weft-proxy", "image": "weft-sidecar" }),
+                app,
+            ],
+        };
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -84,7 +140,7 @@ impl PodSpec {
             "spec": {
                 "nodeName": node,
                 "serviceAccountName": self.name,
-                "containers": [{ "name": "app", "image": "app" }],
+                "containers": containers,
             },
             "status": {
                 "phase": "Running",
@@ -188,6 +244,20 @@ impl Manifests {
             "spec": spec,
         });
         self.write(&format!("external-{name}"), &document)
+    }
+
+    /// Writes a NetworkPolicy: its `spec`.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_network_policy(&self, name: &str, spec: &Value) -> Result<()> {
+        let document = json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": spec,
+        });
+        self.write(&format!("network-policy-{name}"), &document)
     }
 
     /// Writes a namespace with annotations.

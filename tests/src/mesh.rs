@@ -1,4 +1,5 @@
-//! A mesh that runs: control plane, an agent on every node, applications in pods.
+//! A mesh that runs: control plane, an agent on every node, sidecars in the pods that have one,
+//! applications in pods.
 //!
 //! ```no_run
 //! # fn main() -> weft_tests::Result<()> {
@@ -22,7 +23,9 @@ mod builder;
 mod control_plane;
 mod logs;
 mod parts;
+mod proxies;
 mod running;
+mod sidecar;
 
 pub use agent::AgentOptions;
 pub use binaries::Binaries;

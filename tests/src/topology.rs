@@ -100,6 +100,19 @@ impl Node {
     pub fn pods_cgroup(&self) -> PathBuf {
         self.cgroup.join("kubepods")
     }
+
+    /// The cgroup for its kubelet.
+    pub fn kubelet_cgroup(&self) -> PathBuf {
+        self.cgroup.join("kubelet")
+    }
+
+    /// Where its kubelet runs.
+    pub fn kubelet(&self) -> Place {
+        Place {
+            cgroup: self.kubelet_cgroup(),
+            ..self.host.place().clone()
+        }
+    }
 }
 
 /// A pod: a host behind a node.
@@ -264,7 +277,8 @@ impl Topology {
             .into_mut())
     }
 
-    /// Removes a pod with all its processes.
+    /// Removes a pod with all its processes and its interface. The next pod of the node gets the
+    /// addresses of the last one.
     ///
     /// # Errors
     /// When its processes survive.
@@ -272,7 +286,16 @@ impl Topology {
         let Some(pod) = self.pods.remove(name) else {
             return Ok(());
         };
-        crate::cgroup::empty(&pod.host.place.cgroup)
+        crate::cgroup::empty(&pod.host.place.cgroup)?;
+        let mut nodes = self.nodes.iter_mut();
+        if let Some(node) = nodes.find(|node| node.name == pod.node)
+            && pod_addresses(node.number, node.last_pod) == pod.host.addresses()
+        {
+            let link = format!("link del pod{}", node.last_pod);
+            node.last_pod -= 1;
+            return node.host.namespace.ip(&[link]);
+        }
+        Ok(())
     }
 
     /// The run that everything here belongs to.
@@ -322,6 +345,7 @@ impl Drop for Topology {
 fn node(cgroup: &Cgroup, number: u8, namespace: Namespace) -> Result<Node> {
     let name = node_name(number);
     cgroup.child(&format!("{name}/kubepods"))?;
+    cgroup.child(&format!("{name}/kubelet"))?;
     let system = cgroup.child(&format!("{name}/system"))?;
     let host = Host::new(namespace, fabric_addresses(10 + number), system);
     let cgroup = cgroup.path().join(&name);

@@ -34,17 +34,30 @@ fn the_chart_makes_the_same_objects_as_the_kustomization() {
 #[test]
 fn what_a_value_turns_off_is_not_made() {
     let all = objects(&template(&[]));
-    for (value, object) in [
-        ("webhook.enabled", "ValidatingWebhookConfiguration weft"),
-        ("networkPolicy.enabled", "NetworkPolicy weft-control-plane"),
-        ("resourceQuota.enabled", "ResourceQuota weft-critical-pods"),
+    let gate = "MutatingWebhookConfiguration weft";
+    for (value, off) in [
+        (
+            "webhook.enabled",
+            &["ValidatingWebhookConfiguration weft", gate][..],
+        ),
+        ("webhook.readinessGate", &[gate]),
+        (
+            "networkPolicy.enabled",
+            &["NetworkPolicy weft-control-plane"],
+        ),
+        (
+            "resourceQuota.enabled",
+            &["ResourceQuota weft-critical-pods"],
+        ),
         (
             "controlPlane.podDisruptionBudget.enabled",
-            "PodDisruptionBudget weft-control-plane",
+            &["PodDisruptionBudget weft-control-plane"],
         ),
     ] {
         let mut fewer = all.clone();
-        assert!(fewer.remove(object).is_some(), "{object}");
+        for object in off {
+            assert!(fewer.remove(*object).is_some(), "{object}");
+        }
         let set = format!("--set={value}=false");
         assert_eq!(objects(&template(&[&set])), fewer, "{value}");
     }
@@ -119,6 +132,64 @@ fn an_update_of_the_agents_can_run_two_on_a_node_and_lets_the_old_one_drain() {
         .unwrap();
     let drain: u64 = drain.trim_end_matches('s').parse().unwrap();
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain);
+}
+
+#[test]
+fn probes_have_a_listener_that_pods_can_not_use_up() {
+    let objects = objects(&template(&[]));
+    let container = |name: &str| {
+        let pod = &objects[name]["spec"]["template"]["spec"];
+        pod["containers"][0].clone()
+    };
+    let flag = |container: &Value, name: &str| {
+        let arguments = container["args"].as_array().unwrap();
+        let mut values = arguments
+            .iter()
+            .filter_map(|one| one.as_str()?.strip_prefix(name));
+        values.next().map(str::to_owned).unwrap()
+    };
+    let agent = container("DaemonSet weft-node-agent");
+    let control_plane = container("Deployment weft-control-plane");
+    for probe in ["readinessProbe", "livenessProbe"] {
+        let get = &agent[probe]["httpGet"];
+        let host = get["host"].as_str().unwrap();
+        assert_eq!(host, "127.0.0.1", "{probe}");
+        let address = format!("{host}:{}", get["port"]);
+        assert_eq!(flag(&agent, "--probes="), address, "{probe}");
+        assert_eq!(control_plane[probe]["httpGet"]["port"], "probes", "{probe}");
+    }
+    let ports = control_plane["ports"].as_array().unwrap();
+    let probes = ports.iter().find(|port| port["name"] == "probes").unwrap();
+    let number = probes["containerPort"].to_string();
+    assert!(flag(&control_plane, "--probes=").ends_with(&format!(":{number}")));
+    // Only the pod's own node reaches what no rule names.
+    let rules = &objects["NetworkPolicy weft-control-plane"]["spec"]["ingress"];
+    let named = rules.as_array().unwrap().iter().flat_map(|rule| {
+        let ports = rule["ports"].as_array().unwrap();
+        ports.iter().map(|port| port["port"].to_string())
+    });
+    assert!(!named.collect::<Vec<_>>().contains(&number));
+}
+
+#[test]
+fn replicas_of_the_control_plane_land_on_different_nodes_where_there_are_several() {
+    let deployment = &objects(&template(&[]))["Deployment weft-control-plane"]["spec"];
+    assert!(deployment["replicas"].as_u64().unwrap() > 1);
+    let pod = &deployment["template"];
+    let constraints = pod["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    let mut of_nodes = constraints
+        .iter()
+        .filter(|one| one["topologyKey"] == "kubernetes.io/hostname");
+    let constraint = of_nodes.next().unwrap();
+    assert_eq!(constraint["maxSkew"], 1);
+    assert_eq!(constraint["whenUnsatisfiable"], "DoNotSchedule");
+    // Nodes that can't take them don't count as free ones.
+    assert_eq!(constraint["nodeTaintsPolicy"], "Honor");
+    let labels = constraint["labelSelector"]["matchLabels"]
+        .as_object()
+        .unwrap();
+    let of_pod = &pod["metadata"]["labels"];
+    assert!(labels.iter().all(|(name, value)| of_pod[name] == *value));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use weft_tests::cluster::Binaries;
 
-const CLIENT: &str = "grpc-client/client";
+const CLIENT: &str = "grpc-interop/client";
 /// The cases of gRPC's interoperability tests that need neither TLS nor compression.
 const CASES: [&str; 14] = [
     "empty_unary",

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 /// The packages with the programs of a benchmark.
-const MEASURED: [&str; 4] = [
+const MEASURED: [&str; 5] = [
     "--package=weft-control-plane",
     "--package=weft-node-agent",
+    "--package=weft-sidecar",
     "--package=weft-tests",
     "--package=weft-lab",
 ];

@@ -1,9 +1,10 @@
 //! An agent as the control plane sees it: one connection, one stream, everything
 //! acknowledged. What it is told is counted, not kept.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use weft_testing::agent::{FakeAgent, connect};
 
 /// What happened to an agent.
@@ -20,6 +21,8 @@ pub(crate) enum Event {
 pub(crate) struct Target {
     pub(crate) address: String,
     pub(crate) root: Vec<u8>,
+    /// Turns to connect: they all have one address, of which only so many may be strangers.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 /// Whom an agent speaks for.
@@ -36,9 +39,11 @@ pub(crate) async fn run(
     watched: String,
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let turn = target.turns.acquire().await?;
     let channel = connect(&target.address, "weft-control-plane", &target.root).await?;
     let agent = FakeAgent::new(channel, &identity.node, Some(&identity.token));
     let mut stream = agent.subscribe().await?;
+    drop(turn);
     let (mut resources, mut synchronized) = (0, false);
     while let Some(response) = stream.receive_patiently().await? {
         let at = Instant::now();

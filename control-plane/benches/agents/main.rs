@@ -16,13 +16,14 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use agent::{Event, Identity, Target};
@@ -159,6 +160,7 @@ impl Agents {
         let target = Target {
             address: format!("https://127.0.0.1:{}", server.port),
             root: fs::read(directory.join("state/ca/root.pem"))?,
+            turns: Arc::new(Semaphore::new(64)),
         };
         let (sender, events) = mpsc::unbounded_channel();
         let (count, mut running) = (identities.len(), JoinSet::new());

@@ -11,15 +11,14 @@ use prometheus_client::registry::Registry;
 
 use super::shown::Shown;
 
-/// All metrics, in the OpenMetrics text format.
-pub(super) fn text(shown: &Shown) -> String {
+/// Writes all metrics, in the OpenMetrics text format.
+pub(super) fn write(shown: &Shown, text: &mut dyn fmt::Write) -> fmt::Result {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(shown.clone()));
-    let mut text = String::new();
-    if let Err(error) = encode(&mut text, &registry) {
-        tracing::error!(%error, "metrics can't be written");
-    }
-    text
+    // All of it is a page: they are as many whatever the mesh is.
+    let mut page = String::new();
+    encode(&mut page, &registry)?;
+    text.write_str(&page)
 }
 
 impl Collector for Shown {
@@ -88,7 +87,8 @@ mod tests {
             source_errors: Arc::new(broken),
             rate_limits: Arc::<Stats>::default(),
         };
-        let text = text(&shown);
+        let mut text = String::new();
+        write(&shown, &mut text).unwrap();
         for line in [
             "# TYPE weft_control_plane_resources gauge",
             "weft_control_plane_resources 0",

@@ -1,5 +1,5 @@
-//! Join tokens: how an agent proves which node it speaks for when there is no
-//! Kubernetes to vouch for it. A token is bound to a node and an end; the control
+//! Join tokens: how an agent proves which node it speaks for, or a sidecar which pod, when there
+//! is no Kubernetes to vouch for it. A token is bound to one of both and an end; the control
 //! plane keeps no list, just the key.
 
 use std::path::Path;
@@ -11,6 +11,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use weft_model::NamespacedName;
 
 use super::{AuthorityError, private_file};
 
@@ -36,9 +38,54 @@ pub(crate) enum InvalidToken {
 /// The claims of a token.
 #[derive(Debug, Deserialize, Serialize)]
 struct Claims {
-    node: String,
+    #[serde(flatten)]
+    bearer: Bearer,
     /// Seconds since 1970.
     expires: u64,
+}
+
+/// The one that a token is for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Bearer {
+    /// The agent of a node.
+    Node(String),
+    /// The sidecar of a pod.
+    Pod(PodName),
+}
+
+/// A pod, as `namespace/name`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct PodName(pub(crate) NamespacedName);
+
+impl std::str::FromStr for PodName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
+                Ok(Self(NamespacedName::new(namespace, name)))
+            }
+            _ => Err(format!("`{text}` is not a pod; write NAMESPACE/NAME")),
+        }
+    }
+}
+
+impl TryFrom<String> for PodName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PodName> for String {
+    fn from(pod: PodName) -> Self {
+        pod.0.to_string()
+    }
 }
 
 /// The key that tokens are made and checked with.
@@ -76,17 +123,19 @@ impl JoinKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
     }
 
-    /// A token for a node.
-    pub(crate) fn issue(&self, node: &str, lifetime: Duration, now: SystemTime) -> String {
+    /// A token for an agent or a sidecar.
+    pub(crate) fn issue(&self, bearer: Bearer, lifetime: Duration, now: SystemTime) -> String {
         let expires = seconds(now).saturating_add(lifetime.as_secs());
-        let claims = serde_json::json!({ "node": node, "expires": expires }).to_string();
+        let claims = Claims { bearer, expires };
+        // Names and numbers: there is nothing that can't be written.
+        let claims = serde_json::to_vec(&claims).unwrap_or_default();
         let claims = URL_SAFE_NO_PAD.encode(claims);
         let tag = hmac::sign(&self.0, claims.as_bytes());
         format!("{PREFIX}.{claims}.{}", URL_SAFE_NO_PAD.encode(tag))
     }
 
-    /// The node that a token speaks for.
-    pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Result<String, InvalidToken> {
+    /// The one that a token speaks for.
+    pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Result<Bearer, InvalidToken> {
         let mut parts = token.trim().split('.');
         let (Some(PREFIX), Some(claims), Some(tag), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -102,7 +151,7 @@ impl JoinKey {
         if claims.expires <= seconds(now) {
             return Err(InvalidToken::Expired);
         }
-        Ok(claims.node)
+        Ok(claims.bearer)
     }
 }
 
@@ -117,6 +166,10 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn node(name: &str) -> Bearer {
+        Bearer::Node(name.to_owned())
+    }
+
     fn key() -> JoinKey {
         JoinKey::open(tempfile::tempdir().unwrap().path()).unwrap()
     }
@@ -124,17 +177,34 @@ mod tests {
     #[test]
     fn a_token_speaks_for_its_node_until_it_expires() {
         let (key, now) = (key(), SystemTime::now());
-        let token = key.issue("node-1", HOUR, now);
-        assert_eq!(key.verify(&token, now), Ok("node-1".to_owned()));
+        let token = key.issue(node("node-1"), HOUR, now);
+        assert_eq!(key.verify(&token, now), Ok(node("node-1")));
         assert_eq!(key.verify(&token, now + HOUR), Err(InvalidToken::Expired));
+        // As earlier versions have made them.
+        let claims = URL_SAFE_NO_PAD
+            .decode(token.split('.').nth(1).unwrap())
+            .unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["node"], "node-1");
+    }
+
+    #[test]
+    fn a_pods_token_speaks_for_that_pod_and_no_node() {
+        let (key, now) = (key(), SystemTime::now());
+        let pod = Bearer::Pod("shop/web".parse().unwrap());
+        let token = key.issue(pod.clone(), HOUR, now);
+        assert_eq!(key.verify(&token, now), Ok(pod));
+        for odd in ["", "web", "/web", "shop/", "shop/web/more"] {
+            assert!(odd.parse::<PodName>().is_err(), "{odd}");
+        }
     }
 
     #[test]
     fn a_forged_or_foreign_token_is_refused() {
         let (key, now) = (key(), SystemTime::now());
-        let foreign = self::key().issue("node-1", HOUR, now);
+        let foreign = self::key().issue(node("node-1"), HOUR, now);
         assert_eq!(key.verify(&foreign, now), Err(InvalidToken::Signature));
-        let token = key.issue("node-1", HOUR, now);
+        let token = key.issue(node("node-1"), HOUR, now);
         let claims = URL_SAFE_NO_PAD.encode(r#"{"node":"node-2","expires":99999999999}"#);
         let tag = token.rsplit('.').next().unwrap();
         let forged = format!("{PREFIX}.{claims}.{tag}");
@@ -156,9 +226,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let token = JoinKey::open(folder.path())
             .unwrap()
-            .issue("n", HOUR, SystemTime::now());
+            .issue(node("n"), HOUR, SystemTime::now());
         let again = JoinKey::open(folder.path()).unwrap();
-        assert_eq!(again.verify(&token, SystemTime::now()), Ok("n".to_owned()));
+        assert_eq!(again.verify(&token, SystemTime::now()), Ok(node("n")));
         let mode = fs::metadata(folder.path().join("join-key"))
             .unwrap()
             .permissions()

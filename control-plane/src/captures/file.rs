@@ -107,7 +107,8 @@ impl CaptureStore for CaptureFile {
             let node = self.cluster.node_of(&uid.into());
             node.is_some_and(|node| *node == *report.node)
         };
-        if !apply(report, &mut by_node, is_own) {
+        let is_sidecar = |uid: &str| self.cluster.is_sidecar(&uid.into());
+        if !apply(report, &mut by_node, is_own, is_sidecar) {
             return;
         }
         if let Err(error) = self.save(&by_node) {
@@ -117,8 +118,14 @@ impl CaptureStore for CaptureFile {
     }
 }
 
-/// Puts a report in; `is_own` knows the pods of its node. True when it says something new.
-fn apply(report: &CaptureReport, by_node: &mut ByNode, is_own: impl Fn(&str) -> bool) -> bool {
+/// Puts a report in; `is_own` knows the pods of its node, `is_sidecar` those of them that report
+/// for themselves. True when it says something new.
+fn apply(
+    report: &CaptureReport,
+    by_node: &mut ByNode,
+    is_own: impl Fn(&str) -> bool,
+    is_sidecar: impl Fn(&str) -> bool,
+) -> bool {
     let pods = by_node.entry(report.node.clone()).or_default();
     // Few enough claims need no look at each.
     let most = pods.len() + report.pods.len();
@@ -153,7 +160,7 @@ fn apply(report: &CaptureReport, by_node: &mut ByNode, is_own: impl Fn(&str) -> 
     }
     if let Some(all) = &report.complete {
         let before = pods.len();
-        pods.retain(|uid| all.contains(&WorkloadUid::from(uid.as_str())));
+        pods.retain(|uid| all.contains(&WorkloadUid::from(uid.as_str())) || is_sidecar(uid));
         news |= pods.len() != before;
     }
     news
@@ -203,10 +210,11 @@ mod tests {
         let mut by_node = ByNode::new();
         let is_own = |uid: &str| uid.starts_with("own");
         let unknown: Vec<_> = (0..MAX_UNKNOWN + 5).map(|n| n.to_string()).collect();
-        assert!(apply(&claim(&unknown), &mut by_node, is_own));
+        let none = |_: &str| false;
+        assert!(apply(&claim(&unknown), &mut by_node, is_own, none));
         assert_eq!(by_node["node-1"].len(), MAX_UNKNOWN);
-        assert!(!apply(&claim(&["more".into()]), &mut by_node, is_own));
-        assert!(apply(&claim(&["own".into()]), &mut by_node, is_own));
+        assert!(!apply(&claim(&["more".into()]), &mut by_node, is_own, none));
+        assert!(apply(&claim(&["own".into()]), &mut by_node, is_own, none));
         assert_eq!(by_node["node-1"].len(), MAX_UNKNOWN + 1);
     }
 }

@@ -15,7 +15,7 @@ use weft_model::workload::WorkloadUid;
 use super::report::{CaptureReport, PodCaptureState};
 use super::store::CaptureStore;
 use crate::cluster::{Cluster, PodStatus};
-use crate::kinds::{CAPTURED_CONDITION, KindObject, ObjectKey, PodObject};
+use crate::kinds::{CAPTURED_CONDITION, KindObject, NOT_IN_MESH, ObjectKey, PodObject};
 use crate::notices::{Notice, Notices};
 use crate::status::{Outcome, StatusPatch, StatusQueue, write_queued};
 
@@ -24,7 +24,54 @@ use crate::status::{Outcome, StatusPatch, StatusQueue, write_queued};
 struct CapturedPod {
     name: NamespacedName,
     uid: WorkloadUid,
+    /// It isn't ready before its condition is True.
+    has_gate: bool,
     state: PodCaptureState,
+}
+
+/// The condition `weft.dev/Captured` of a pod, without its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct CapturedCondition<'a> {
+    pub(super) status: bool,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+}
+
+/// The message of a pod with the readiness gate that has left the mesh.
+pub(super) const LEFT: &str = "the pod is not in the mesh, so its readiness doesn't wait for it";
+
+impl CapturedCondition<'_> {
+    /// The write of it, where one is given against that version of the pod.
+    pub(super) fn patch(
+        self,
+        pod: &NamespacedName,
+        uid: &WorkloadUid,
+        version: Option<&str>,
+    ) -> StatusPatch {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        // With the UID, a new pod of this name is a conflict.
+        let mut metadata = json!({ "name": pod.name, "uid": uid.as_str() });
+        if let Some(version) = version {
+            metadata["resourceVersion"] = version.into();
+        }
+        let patch = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "status": { "conditions": [{
+                "type": CAPTURED_CONDITION,
+                "status": if self.status { "True" } else { "False" },
+                "reason": self.reason,
+                "message": self.message,
+                "lastTransitionTime": now.to_string(),
+            }] },
+        });
+        StatusPatch {
+            resource: ApiResource::erase::<Pod>(&()),
+            name: pod.clone(),
+            patch: Patch::Apply(patch),
+        }
+    }
 }
 
 type Queue = StatusQueue<WorkloadUid, CapturedPod>;
@@ -65,6 +112,7 @@ impl PodStatusStore {
             name,
             uid,
             captured,
+            has_gate,
             ..
         } = pod;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +126,12 @@ impl PodStatusStore {
         };
         if is_news {
             // Under the lock, so that the latest report is what is written last.
-            let pod = CapturedPod { name, uid, state };
+            let pod = CapturedPod {
+                name,
+                uid,
+                has_gate,
+                state,
+            };
             self.queue.push(pod.uid.clone(), pod);
         }
     }
@@ -88,6 +141,13 @@ impl CaptureStore for PodStatusStore {
     fn stream_opened(&self, node: &str) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         reported.remove(node);
+    }
+
+    fn sidecar_stream_opened(&self, node: &str, pod: &WorkloadUid) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_node) = reported.get_mut(node) {
+            of_node.remove(pod);
+        }
     }
 
     fn record(&self, report: &CaptureReport) {
@@ -127,30 +187,19 @@ async fn write_conditions(queue: Arc<Queue>, client: Client, notices: Notices) {
 
 impl CapturedPod {
     fn patch(&self) -> StatusPatch {
-        let (status, reason, message) = match &self.state {
-            PodCaptureState::Captured => ("True", "Captured", ""),
-            PodCaptureState::Released => ("False", "Released", ""),
-            PodCaptureState::Failed(why) => ("False", "CaptureFailed", why.as_str()),
+        let (status, reason, message) = match (&self.state, self.has_gate) {
+            (PodCaptureState::Captured, _) => (true, "Captured", ""),
+            (PodCaptureState::Released, false) => (false, "Released", ""),
+            // Its readiness must not wait for what it has left.
+            (PodCaptureState::Released, true) => (true, NOT_IN_MESH, LEFT),
+            (PodCaptureState::Failed(why), _) => (false, "CaptureFailed", why.as_str()),
         };
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        let patch = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            // With the UID, a new pod of this name is a conflict.
-            "metadata": { "name": self.name.name, "uid": self.uid.as_str() },
-            "status": { "conditions": [{
-                "type": CAPTURED_CONDITION,
-                "status": status,
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": now.to_string(),
-            }] },
-        });
-        StatusPatch {
-            resource: ApiResource::erase::<Pod>(&()),
-            name: self.name.clone(),
-            patch: Patch::Apply(patch),
-        }
+        let condition = CapturedCondition {
+            status,
+            reason,
+            message,
+        };
+        condition.patch(&self.name, &self.uid, None)
     }
 
     fn notice(&self) -> Notice {
@@ -245,6 +294,7 @@ mod tests {
             uid: WorkloadUid::from("1"),
             node: "n".into(),
             captured,
+            has_gate: false,
         };
         store.report("n", pod, state);
     }
@@ -283,6 +333,26 @@ mod tests {
         store.stream_opened("n");
         report(&store, PodCaptureState::Captured, false);
         assert!(next(&store).is_some());
+    }
+
+    #[test]
+    fn a_pod_with_the_readiness_gate_stays_ready_when_it_leaves() {
+        let pod = |has_gate| CapturedPod {
+            name: NamespacedName::new("shop", "web"),
+            uid: WorkloadUid::from("1"),
+            has_gate,
+            state: PodCaptureState::Released,
+        };
+        for (has_gate, status, reason) in
+            [(false, "False", "Released"), (true, "True", NOT_IN_MESH)]
+        {
+            let Patch::Apply(patch) = pod(has_gate).patch().patch else {
+                panic!()
+            };
+            let condition = &patch["status"]["conditions"][0];
+            assert_eq!(condition["status"], status);
+            assert_eq!(condition["reason"], reason);
+        }
     }
 
     #[test]

@@ -60,13 +60,40 @@ impl Claims {
         others
     }
 
-    /// The conflict of a pod that claims what another has.
+    /// The conflict of a pod whose UID another has: nobody could tell them apart.
     pub(super) fn conflict(&self, pod: &PodObject, origin: &str) -> Option<Conflict> {
-        claims_of(pod).into_iter().find_map(|claim| {
-            let first = self.claimants.get(&claim)?.first()?;
-            let is_taken = first.pod != pod.key;
-            is_taken.then(|| taken(&pod.key, origin, &claim, &first.pod))
+        let first = self.taken_by(pod, &Claim::Uid(pod.uid.clone()))?;
+        Some(Conflict::Uid {
+            pod: pod.key.clone(),
+            origin: origin.to_owned(),
+            uid: pod.uid.to_string(),
+            first: first.clone(),
         })
+    }
+
+    /// The addresses of a pod that no other has, and the conflicts about those that one has. A
+    /// pod without an address is still what it was: whoever lists that of another may not take
+    /// it out of the mesh.
+    pub(super) fn addresses(&self, pod: &PodObject, origin: &str) -> (Vec<IpAddr>, Vec<Conflict>) {
+        let (mut addresses, mut conflicts) = (Vec::new(), Vec::new());
+        for address in &pod.addresses {
+            match self.taken_by(pod, &Claim::Address(*address)) {
+                None => addresses.push(*address),
+                Some(first) => conflicts.push(Conflict::Address {
+                    pod: pod.key.clone(),
+                    origin: origin.to_owned(),
+                    address: address.to_string(),
+                    first: first.clone(),
+                }),
+            }
+        }
+        (addresses, conflicts)
+    }
+
+    /// The other pod that has what a pod claims.
+    fn taken_by(&self, pod: &PodObject, claim: &Claim) -> Option<&NamespacedName> {
+        let first = self.claimants.get(claim)?.first()?;
+        (first.pod != pod.key).then_some(&first.pod)
     }
 }
 
@@ -82,22 +109,4 @@ impl Claimant {
 fn claims_of(pod: &PodObject) -> Vec<Claim> {
     let addresses = pod.addresses.iter().copied().map(Claim::Address);
     addresses.chain([Claim::Uid(pod.uid.clone())]).collect()
-}
-
-fn taken(pod: &NamespacedName, origin: &str, claim: &Claim, first: &NamespacedName) -> Conflict {
-    let (pod, origin, first) = (pod.clone(), origin.to_owned(), first.clone());
-    match claim {
-        Claim::Address(address) => Conflict::Address {
-            pod,
-            origin,
-            address: address.to_string(),
-            first,
-        },
-        Claim::Uid(uid) => Conflict::Uid {
-            pod,
-            origin,
-            uid: uid.to_string(),
-            first,
-        },
-    }
 }

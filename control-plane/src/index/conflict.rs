@@ -1,8 +1,14 @@
 //! Objects that can't take effect because of others.
 
+use std::sync::Arc;
+
 use weft_model::NamespacedName;
 use weft_model::identity::InvalidIdentity;
 use weft_model::route::RouteKey;
+use weft_model::workload::WorkloadUid;
+
+use crate::kinds::{FieldError, KindObject, ObjectKey, PodObject};
+use crate::notices::Notice;
 
 /// An object that can't take effect because of others.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -19,11 +25,11 @@ pub(crate) enum Conflict {
     },
     /// Two pods with the same address.
     #[error(
-        "{}Pod {pod} has the address {address} of Pod {first}; Pod {pod} is left out",
+        "{}Pod {pod} has the address {address} of Pod {first}; Pod {pod} is not reached by it",
         prefix(origin)
     )]
     Address {
-        /// The pod that is left out.
+        /// The pod that is not reached by it.
         pod: NamespacedName,
         /// Its file.
         origin: String,
@@ -47,6 +53,28 @@ pub(crate) enum Conflict {
         /// The pod that has it.
         first: NamespacedName,
     },
+    /// A pod that nobody vouches for.
+    #[error("{}Pod {pod} is not taken in: {}", prefix(origin), NO_IDENTITY)]
+    NoIdentity {
+        /// The pod.
+        pod: NamespacedName,
+        /// Its UID.
+        uid: WorkloadUid,
+        /// Its file.
+        origin: String,
+    },
+    /// A wish of a pod or namespace below the MeshConfig's floor.
+    #[error("{}{object}: {problem}", prefix(origin))]
+    Floor {
+        /// The pod or namespace.
+        object: ObjectKey,
+        /// Its UID, where it has one.
+        uid: Option<String>,
+        /// Its file.
+        origin: String,
+        /// The label or annotation, and why it has no effect.
+        problem: FieldError,
+    },
     /// A namespace or service account that can't be part of an identity.
     #[error("{}Pod {pod}: {error}", prefix(origin))]
     Identity {
@@ -67,6 +95,20 @@ pub(crate) enum Conflict {
         /// The reason.
         message: String,
     },
+    /// NetworkPolicies of one namespace that name too many different pods as peers.
+    #[error(
+        "NetworkPolicies of namespace {namespace}: together they have more than \
+         {most} different peers that are pods, so that the last ones of the newest \
+         policies admit nothing: of {policies}"
+    )]
+    PeerSelectors {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// How many count.
+        most: usize,
+        /// Names of the policies of which some don't count.
+        policies: String,
+    },
     /// A route that isn't in force where it should be, or sends to what isn't there.
     #[error("{}{} {}: {message}", prefix(origin), route.kind, route.name)]
     Route {
@@ -77,6 +119,41 @@ pub(crate) enum Conflict {
         /// The part of it that has no effect, and the reason.
         message: String,
     },
+}
+
+/// The reason for which nobody vouches for a pod.
+const NO_IDENTITY: &str = "it is a mirror pod or has no ServiceAccount, so the cluster doesn't \
+                           vouch for an identity of it, and it gets none";
+
+impl Conflict {
+    /// What whoever looks at the object should know, where the object has no status of ours.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        match self {
+            Self::NoIdentity { pod, uid, .. } => Some(Notice {
+                object: ObjectKey {
+                    kind: PodObject::KIND,
+                    name: pod.clone(),
+                },
+                uid: Some(uid.to_string()),
+                is_warning: true,
+                reason: "NoIdentity",
+                note: NO_IDENTITY.to_owned(),
+            }),
+            Self::Floor {
+                object,
+                uid,
+                problem,
+                ..
+            } => Some(Notice {
+                object: object.clone(),
+                uid: uid.clone(),
+                is_warning: true,
+                reason: "BelowFloor",
+                note: problem.to_string(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// An API server's objects have no file.

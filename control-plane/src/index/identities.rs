@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use weft_model::SpiffeId;
 use weft_model::workload::Workload;
+use weft_model::{NamespacedName, SpiffeId};
+
+use super::objects::Objects;
+use crate::kinds::ServiceAccountObject;
 
 /// The enrolled pods of each node, counted by identity.
 #[derive(Debug, Default)]
@@ -18,6 +21,9 @@ pub(crate) enum CertificateDenied {
     /// It serves nobody who is that.
     #[error("no enrolled pod of the node has that identity")]
     NoPod,
+    /// A sidecar asks for what isn't its own pod's.
+    #[error("it isn't the identity of that pod, or the pod is not in the mesh with a sidecar")]
+    NotThisPod,
     /// Whoever deleted the ServiceAccount took the identity away, as it takes tokens
     /// away, although pods that had it go on running.
     #[error("the ServiceAccount of that identity doesn't exist")]
@@ -27,14 +33,14 @@ pub(crate) enum CertificateDenied {
 impl Identities {
     /// A workload is there.
     pub(super) fn add(&mut self, workload: &Workload) {
-        if workload.enrolment.is_enrolled() {
+        if is_served_by_agent(workload) {
             *self.pods.entry(node_and_identity(workload)).or_default() += 1;
         }
     }
 
     /// A workload as it was is gone.
     pub(super) fn remove(&mut self, workload: &Workload) {
-        if !workload.enrolment.is_enrolled() {
+        if !is_served_by_agent(workload) {
             return;
         }
         let key = node_and_identity(workload);
@@ -53,6 +59,29 @@ impl Identities {
     }
 }
 
+/// A sidecar asks for its own pod's itself.
+fn is_served_by_agent(workload: &Workload) -> bool {
+    workload.enrolment.is_enrolled() && !workload.is_sidecar
+}
+
 fn node_and_identity(workload: &Workload) -> (Arc<str>, SpiffeId) {
     (Arc::clone(&workload.node), workload.identity.clone())
+}
+
+/// Lets an identity have certificates whose ServiceAccount exists. With `lists_accounts`, one that
+/// isn't known doesn't.
+///
+/// # Errors
+/// When the ServiceAccount of an identity doesn't exist.
+pub(super) fn account_exists(
+    objects: &Objects,
+    identity: &SpiffeId,
+    lists_accounts: bool,
+) -> Result<(), CertificateDenied> {
+    let account = NamespacedName::new(identity.namespace(), identity.service_account());
+    let account = objects.tables.get::<ServiceAccountObject>(&account);
+    match account.is_some() || !lists_accounts {
+        true => Ok(()),
+        false => Err(CertificateDenied::NoServiceAccount),
+    }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
+use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
 use super::tables::Tables;
-use crate::kinds::{Kind, MeshConfigObject, ObjectKey, RouteObject};
+use crate::kinds::{Kind, MeshConfigObject, NamespaceObject, ObjectKey, RouteObject};
 use crate::source::Origin;
 
 /// Names of objects.
@@ -18,12 +19,18 @@ pub(super) type Names = BTreeSet<NamespacedName>;
 pub(super) struct Objects {
     pub(super) tables: Tables,
     pub(super) references: References,
+    pub(super) peer_selectors: PeerSelectors,
 }
 
 impl Objects {
     /// The settings of the whole mesh.
     pub(super) fn mesh_config(&self) -> Option<&MeshConfigObject> {
         self.tables.all().next().map(|(_, config)| config)
+    }
+
+    /// A namespace.
+    pub(super) fn namespace(&self, name: &str) -> Option<&NamespaceObject> {
+        self.tables.get(&NamespacedName::new("", name))
     }
 
     /// The route that counts.
@@ -36,15 +43,27 @@ impl Objects {
         self.tables.entry(Kind::from(key.kind), &key.name)
     }
 
+    /// Counts the selectors of peers of NetworkPolicies. Gives those that have come to count, or
+    /// do no more.
+    pub(super) fn count_peer_selectors(&mut self) -> Selectors {
+        self.peer_selectors.update(&self.tables)
+    }
+
     /// Changes what the tables have under a key.
     pub(super) fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Tables)) {
-        let Self { tables, references } = self;
+        let Self {
+            tables,
+            references,
+            peer_selectors,
+        } = self;
         if let Some(before) = tables.object(key) {
             references.remove(before);
+            peer_selectors.mark_dirty(before);
         }
         change(tables);
         if let Some(now) = tables.object(key) {
             references.add(now);
+            peer_selectors.mark_dirty(now);
         }
     }
 }

@@ -12,7 +12,7 @@ use weft_model::traffic::TrafficPolicy;
 use super::changes::Changes;
 use super::conflict::Conflict;
 use super::objects::{Names, Objects};
-use super::published::{Published, Resource};
+use super::published::{Published, Resource, STAYS_IN_FORCE};
 use crate::kinds::{KindObject, ServiceObject, TrafficPolicyObject};
 
 /// The condition `Accepted` of a TrafficPolicy, and the state of it that it is about.
@@ -60,6 +60,11 @@ fn evaluate(
     let mut statuses = Vec::new();
     for policy in policies {
         let status = match (&policy.content, &unusable, first) {
+            (Err(error), None, None) if policy.last_good.is_some() => {
+                first = policy.last_good.as_deref().map(|good| (&policy.key, good));
+                let why = format!("{error}; {STAYS_IN_FORCE}");
+                PolicyStatus::no(policy, "Invalid", why)
+            }
             (Err(error), _, _) => PolicyStatus::no(policy, "Invalid", error.to_string()),
             (Ok(_), Some((reason, why)), _) => PolicyStatus::no(policy, reason, why.clone()),
             (Ok(_), None, Some((first, _))) => {

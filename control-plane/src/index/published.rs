@@ -7,6 +7,9 @@ use weft_model::mesh::Change;
 
 use super::changes::Changes;
 
+/// The consequence of a mistake, for the author of an object that had none before.
+pub(super) const STAYS_IN_FORCE: &str = "what it said before stays in force";
+
 /// A resource that agents are told of.
 pub(super) trait Resource: Clone + PartialEq {
     /// Its name.

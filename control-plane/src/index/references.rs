@@ -19,6 +19,8 @@ pub(super) struct References {
     pub(super) policies_of_service: Links,
     /// The routes that have a Service as parent or send to it.
     pub(super) routes_of_service: Links<RouteKey>,
+    /// Routes of other namespaces that have a Service of a namespace as parent or send to it.
+    routes_into_namespace: Links<RouteKey>,
 }
 
 /// The ways in which references change.
@@ -39,6 +41,12 @@ impl References {
         self.update(object, Step::Remove);
     }
 
+    /// Routes of other namespaces that have a Service of that one as parent or send to it.
+    pub(super) fn routes_into(&self, namespace: &str) -> impl Iterator<Item = &RouteKey> {
+        let namespace = NamespacedName::new("", namespace);
+        self.routes_into_namespace.to(&namespace)
+    }
+
     fn update(&mut self, object: &Object, step: Step) {
         match object {
             Object::EndpointSlice(slice) => {
@@ -56,6 +64,11 @@ impl References {
             Object::Route(route) => {
                 for service in route.services() {
                     self.routes_of_service.update(service, &route.key, step);
+                    if service.namespace != route.key.name.namespace {
+                        let namespace = NamespacedName::new("", &service.namespace);
+                        let links = &mut self.routes_into_namespace;
+                        links.update(&namespace, &route.key, step);
+                    }
                 }
             }
             // Found by their labels, or by where they are.
@@ -80,7 +93,7 @@ impl<R> Default for Links<R> {
 
 impl<R: Clone + Ord> Links<R> {
     /// Those that refer to a name.
-    pub(super) fn to(&self, name: &NamespacedName) -> impl Iterator<Item = &R> {
+    pub(super) fn to(&self, name: &NamespacedName) -> impl Iterator<Item = &R> + use<'_, R> {
         self.by_name.get(name).into_iter().flat_map(BTreeMap::keys)
     }
 
@@ -96,12 +109,14 @@ impl<R: Clone + Ord> Links<R> {
         }
     }
 
-    fn add(&mut self, name: &NamespacedName, referrer: &R) {
+    /// Somebody refers to a name from now on.
+    pub(super) fn add(&mut self, name: &NamespacedName, referrer: &R) {
         let referrers = self.by_name.entry(name.clone()).or_default();
         *referrers.entry(referrer.clone()).or_default() += 1;
     }
 
-    fn remove(&mut self, name: &NamespacedName, referrer: &R) {
+    /// Somebody doesn't refer to a name any more.
+    pub(super) fn remove(&mut self, name: &NamespacedName, referrer: &R) {
         let Some(referrers) = self.by_name.get_mut(name) else {
             return;
         };

@@ -12,9 +12,10 @@ use weft_model::service::{Service, ServiceKind, ServicePort};
 use super::changes::Changes;
 use super::conflict::Conflict;
 use super::objects::Objects;
-use super::published::{Published, Resource};
+use super::published::{Published, Resource, STAYS_IN_FORCE};
 use crate::kinds::{
-    InvalidReference, ReferenceProblem, RouteContent, RouteObject, ServiceObject, targets_mut,
+    InvalidReference, ReferenceGrantObject, ReferenceProblem, RouteContent, RouteObject,
+    ServiceObject, targets_mut,
 };
 
 /// The routes that agents have, their statuses, and those that may be others by now.
@@ -72,7 +73,12 @@ fn evaluate(object: &RouteObject, objects: &Objects) -> (Option<Route>, RouteSta
     let content = match &object.content {
         Ok(content) => content,
         Err(problems) => {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            let good = object.last_good.as_deref();
+            let good = good.and_then(|good| evaluate(good, objects).0);
+            let mut problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            if good.is_some() {
+                problems.push(STAYS_IN_FORCE.to_owned());
+            }
             let condition = Condition::no("UnsupportedValue", problems.join("; "));
             let status = RouteStatus {
                 generation: object.generation,
@@ -82,7 +88,7 @@ fn evaluate(object: &RouteObject, objects: &Objects) -> (Option<Route>, RouteSta
                     ..Condition::yes("Pending", "not looked at until the route is accepted")
                 },
             };
-            return (None, status);
+            return (good, status);
         }
     };
     let (mut parents, mut accepted) = (Vec::new(), Vec::new());
@@ -96,7 +102,7 @@ fn evaluate(object: &RouteObject, objects: &Objects) -> (Option<Route>, RouteSta
             Err(why) => accepted.push(Condition::no("NoMatchingParent", why)),
         }
     }
-    let (rules, invalid) = resolve(content, objects);
+    let (rules, invalid) = resolve(object, content, objects);
     let status = RouteStatus {
         generation: object.generation,
         accepted,
@@ -163,7 +169,7 @@ fn precedence(
     let attached = attached
         .filter(|other| other.kind < key.kind && other.name.namespace == key.name.namespace);
     let attached = attached.filter_map(|other| objects.route(other));
-    let attached: Vec<_> = attached.filter(|other| other.content.is_ok()).collect();
+    let attached: Vec<_> = attached.filter_map(RouteObject::in_force).collect();
     let mut lost = Vec::new();
     let mut winners = BTreeSet::new();
     for port in ports {
@@ -190,15 +196,21 @@ fn precedence(
     }
 }
 
-/// Rules that send only to what exists, and what doesn't.
-fn resolve(content: &RouteContent, objects: &Objects) -> (Vec<Rule>, Vec<InvalidReference>) {
+/// Rules that send only to what exists and may be sent to, and what doesn't or may not.
+fn resolve(
+    route: &RouteObject,
+    content: &RouteContent,
+    objects: &Objects,
+) -> (Vec<Rule>, Vec<InvalidReference>) {
     let mut rules = content.rules.clone();
     let mut invalid = content.invalid.clone();
     for (field, target) in targets_mut(&mut rules) {
         let BackendTarget::Service { service, port } = target else {
             continue;
         };
-        if let Err((why, message)) = exists(service, *port, objects) {
+        let leads_there = permitted(route, service, objects);
+        let leads_there = leads_there.and_then(|()| exists(service, *port, objects));
+        if let Err((why, message)) = leads_there {
             let reason = message.as_str().into();
             invalid.push(InvalidReference {
                 field,
@@ -209,6 +221,33 @@ fn resolve(content: &RouteContent, objects: &Objects) -> (Vec<Rule>, Vec<Invalid
         }
     }
     (rules, invalid)
+}
+
+/// Clients that ask a Service never chose the Services behind its routes, and are let in there as
+/// themselves: so the namespace there has a say (GEP-709). A route for the clients of its own
+/// namespace sends them nowhere where they couldn't go by themselves (GEP-1294, "Namespace
+/// boundaries").
+fn permitted(
+    route: &RouteObject,
+    service: &NamespacedName,
+    objects: &Objects,
+) -> Result<(), (ReferenceProblem, String)> {
+    let (kind, own) = (route.key.kind, &route.key.name.namespace);
+    let target = &service.namespace;
+    if target == own || !route.is_producer() {
+        return Ok(());
+    }
+    let mut grants = objects.tables.in_namespace::<ReferenceGrantObject>(target);
+    match grants.any(|(_, grant)| grant.permits(&route.key, &service.name)) {
+        true => Ok(()),
+        false => {
+            let message = format!(
+                "no ReferenceGrant of namespace {target} lets {kind}s of namespace {own} send to \
+                 Service {service}"
+            );
+            Err((ReferenceProblem::NotPermitted, message))
+        }
+    }
 }
 
 fn exists(
@@ -241,6 +280,7 @@ fn resolved(invalid: &[InvalidReference]) -> Condition {
     };
     let reason = match worst {
         ReferenceProblem::Kind => "InvalidKind",
+        ReferenceProblem::NotPermitted => "RefNotPermitted",
         ReferenceProblem::NotFound => "BackendNotFound",
     };
     let list = invalid.iter().map(|reference| {
@@ -285,9 +325,17 @@ impl Routes {
         self.dirty.extend(routes);
     }
 
+    /// A ReferenceGrant is different: routes that it is for may lead there, or not.
+    pub(super) fn mark_granted_dirty(&mut self, grant: &ReferenceGrantObject, objects: &Objects) {
+        let routes = objects.references.routes_into(&grant.key.namespace);
+        self.dirty
+            .extend(routes.filter(|route| grant.is_for(route)).cloned());
+    }
+
     /// A route is different: what else is attached to its Services may count or not.
     pub(super) fn mark_dirty(&mut self, route: &RouteObject, objects: &Objects) {
-        for parent in &route.parents {
+        let before = route.last_good.iter().flat_map(|route| &route.parents);
+        for parent in route.parents.iter().chain(before) {
             let attached = objects.references.routes_of_service.to(&parent.service);
             let others = attached.filter(|other| other.kind != route.key.kind);
             self.dirty.extend(others.cloned());

@@ -1,5 +1,7 @@
 //! Services and their endpoints.
 
+use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
@@ -131,25 +133,55 @@ fn endpoints(
     ready_ones(endpoints)
 }
 
-/// Decides which endpoints take connections: the ready ones; where there is none, those that
-/// serve while they are on their way out, as kube-proxy does (KEP-1669).
+/// Decides which endpoints take connections on each port: the ready ones; where there is none,
+/// those that serve while they are on their way out, as kube-proxy does (KEP-1669).
 fn ready_ones(endpoints: FoundEndpoints) -> Endpoints {
-    let is_any = |wanted| {
-        endpoints
-            .values()
-            .any(|(_, readiness)| *readiness == wanted)
-    };
-    let counts = match is_any(Readiness::Ready) {
-        true => Readiness::Ready,
-        false => Readiness::ServesWhileTerminating,
-    };
+    let mut best_of_port = HashMap::<u16, Readiness>::new();
+    for (endpoint, readiness) in endpoints.values() {
+        for (port, _) in &endpoint.ports {
+            let best = best_of_port.entry(*port).or_insert(*readiness);
+            *best = (*best).min(*readiness);
+        }
+    }
     let decided = endpoints
         .into_iter()
-        .map(|(address, (endpoint, readiness))| {
-            let ready = readiness == counts;
-            (address, Endpoint { ready, ..endpoint })
+        .map(|(address, (mut endpoint, readiness))| {
+            let serves = |(port, _): &(u16, u16)| best_of_port.get(port) == Some(&readiness);
+            endpoint.ready = readiness != Readiness::NotReady && endpoint.ports.iter().any(serves);
+            if endpoint.ready {
+                endpoint.ports.retain(serves);
+            }
+            endpoint.serves_while_terminating = readiness == Readiness::ServesWhileTerminating;
+            (address, endpoint)
         });
     decided.collect()
+}
+
+/// Adds an endpoint. Its address may be in several slices, as while it moves from one to
+/// another: of these the one counts where it is best, all of them where it is equally good.
+fn add(endpoints: &mut FoundEndpoints, endpoint: Endpoint, readiness: Readiness) {
+    let found = match endpoints.entry(endpoint.key.address) {
+        Entry::Vacant(vacant) => {
+            vacant.insert((endpoint, readiness));
+            return;
+        }
+        Entry::Occupied(found) => found.into_mut(),
+    };
+    match readiness.cmp(&found.1) {
+        Ordering::Less => *found = (endpoint, readiness),
+        Ordering::Greater => {}
+        Ordering::Equal => {
+            let (known, _) = found;
+            for (port, target) in endpoint.ports {
+                if known.target_port(port).is_none() {
+                    known.ports.push((port, target));
+                }
+            }
+            if known.workload.is_none() && endpoint.workload.is_some() {
+                (known.workload, known.node) = (endpoint.workload, endpoint.node);
+            }
+        }
+    }
 }
 
 /// What a Service makes of an endpoint's readiness.
@@ -195,12 +227,11 @@ fn from_selector(
             };
             let workload = Some(pod.uid.clone());
             let endpoint = Endpoint {
-                key,
                 workload,
                 ports: ports.clone(),
-                ready: false,
+                ..Endpoint::new(key)
             };
-            endpoints.insert(*address, (endpoint, readiness));
+            add(endpoints, endpoint, readiness);
         }
     }
 }
@@ -226,24 +257,22 @@ fn from_slice(
             objects.tables.get::<PodObject>(&name)
         });
         let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());
-        let readiness = readiness(object, endpoint.readiness);
-        let (entry, _) = endpoints.entry(endpoint.address).or_insert_with(|| {
-            let key = EndpointKey {
-                service: service.key.clone(),
-                address: endpoint.address,
-            };
-            let endpoint = Endpoint {
-                key,
-                workload,
-                ports: Vec::new(),
-                ready: false,
-            };
-            (endpoint, readiness)
-        });
-        for (port, target) in &ports {
-            if entry.target_port(*port).is_none() {
-                entry.ports.push((*port, *target));
-            }
-        }
+        // A pod's node goes with the pod.
+        let node = match &workload {
+            Some(_) => "",
+            None => endpoint.node.as_str(),
+        };
+        let key = EndpointKey {
+            service: service.key.clone(),
+            address: endpoint.address,
+        };
+        let found = Endpoint {
+            workload,
+            ports: ports.clone(),
+            node: node.into(),
+            hints: endpoint.hints.clone(),
+            ..Endpoint::new(key)
+        };
+        add(endpoints, found, readiness(object, endpoint.readiness));
     }
 }

@@ -61,12 +61,16 @@ impl Tables {
             .filter_map(|(name, objects)| Some((name, T::of(&objects.first()?.1)?)))
     }
 
+    /// The object that an origin has, whether it counts or not.
+    pub(super) fn of_origin(&self, origin: &Origin, key: &ObjectKey) -> Option<&Object> {
+        let objects = self.by_kind.get(&key.kind)?.get(&key.name)?;
+        let found = objects.iter().find(|(known, _)| known == origin);
+        found.map(|(_, object)| object)
+    }
+
     /// That origin has exactly that object already.
     pub(super) fn contains(&self, origin: &Origin, key: &ObjectKey, object: &Object) -> bool {
-        let objects = self.by_kind.get(&key.kind);
-        let objects = objects.and_then(|table| table.get(&key.name));
-        let mut objects = objects.into_iter().flatten();
-        objects.any(|(of, known)| of == origin && known == object)
+        self.of_origin(origin, key) == Some(object)
     }
 
     /// Every object of that kind, whether it counts or not.

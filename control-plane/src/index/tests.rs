@@ -1,7 +1,11 @@
+mod floor;
+mod last_good;
+mod network_policies;
 mod policies;
 mod routes;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 use weft_model::NamespacedName;
@@ -137,13 +141,38 @@ fn a_workload_is_where_its_node_is_whichever_comes_first() {
 }
 
 #[test]
+fn agents_know_the_nodes_and_whom_a_slice_means_its_endpoints_for() {
+    let mut bed = bed(&[("node.yaml", NODE)]);
+    let nodes = |bed: &Bed| {
+        let node = |change| match change {
+            Change::Node(node) => Some((node.name.to_string(), node.locality.zone.to_string())),
+            _ => None,
+        };
+        bed.changes()
+            .into_iter()
+            .filter_map(node)
+            .collect::<Vec<_>>()
+    };
+    let named = |zone: &str| [("node-1".to_owned(), zone.to_owned())];
+    assert_eq!(nodes(&bed), named("eu-west-1a"));
+    bed.apply("node.yaml", &NODE.replace("1a", "1b"));
+    assert_eq!(nodes(&bed), named("eu-west-1b"));
+    bed.delete("node.yaml", NODE);
+    assert!(nodes(&bed).is_empty());
+    let endpoint = "{ addresses: [192.0.2.1], hints: { forZones: [{ name: a }] } }";
+    let slice = slice("one", "{ port: 9090 }", endpoint);
+    bed.apply("web.yaml", &format!("{SERVICE}{slice}"));
+    assert_eq!(*bed.endpoints()[0].hints.zones, ["a".into()]);
+}
+
+#[test]
 fn an_identity_ends_with_its_service_account_where_all_of_them_are_listed() {
     let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);
     let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
     let may = |bed: &Bed| bed.index.authorize_certificate(&identity, "node-1");
     assert_eq!(may(&bed), Ok(()), "nobody lists them");
     bed.index
-        .handle_event(Event::Replaced(ServiceAccountObject::KIND, vec![]));
+        .handle_event(Event::Replaced(ServiceAccountObject::KIND, vec![], vec![]));
     assert_eq!(may(&bed), Err(CertificateDenied::NoServiceAccount));
     let account = Object::ServiceAccount(ServiceAccountObject {
         key: NamespacedName::new("shop", "web"),
@@ -189,14 +218,76 @@ fn an_endpoint_slice_wins_over_the_selector() {
     assert_eq!(described, expected);
 }
 
+/// A slice of the Service `web`.
+fn slice(name: &str, ports: &str, endpoints: &str) -> String {
+    format!(
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{ name: {name}, namespace: shop, labels: {{ kubernetes.io/service-name: web }} }}\n\
+         ports: [{ports}]\nendpoints: [{endpoints}]\n"
+    )
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_endpoint_and_as_good_as_the_better_one_says() {
+    let endpoints = |slices: [String; 2]| {
+        let service = SERVICE.replace(
+            "ports: [{ port: 80, targetPort: http }]",
+            "ports: [{ name: a, port: 80 }, { name: b, port: 81 }]",
+        );
+        let text = format!("{service}{}{}", slices[0], slices[1]);
+        let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+        let of_address = |e: Endpoint| (e.key.address.to_string(), e.ports, e.ready);
+        endpoints.into_iter().map(of_address).collect::<Vec<_>>()
+    };
+    let ready = "{ addresses: [192.0.2.1] }";
+    let not_ready = "{ addresses: [192.0.2.1], conditions: { ready: false } }";
+    let (a, b) = ("{ name: a, port: 8080 }", "{ name: b, port: 8081 }");
+    let address = || "192.0.2.1".to_owned();
+    for slices in [
+        [slice("one", a, not_ready), slice("two", a, ready)],
+        [slice("one", a, ready), slice("two", a, not_ready)],
+    ] {
+        assert_eq!(endpoints(slices), [(address(), vec![(80, 8080)], true)]);
+    }
+    let both = endpoints([slice("one", a, ready), slice("two", b, ready)]);
+    assert_eq!(both, [(address(), vec![(80, 8080), (81, 8081)], true)]);
+    let one = endpoints([slice("one", a, not_ready), slice("two", b, ready)]);
+    assert_eq!(one, [(address(), vec![(81, 8081)], true)]);
+}
+
+#[test]
+fn endpoints_on_their_way_out_serve_the_ports_that_no_other_serves() {
+    let service = SERVICE.replace(
+        "ports: [{ port: 80, targetPort: http }]",
+        "ports: [{ name: a, port: 80 }, { name: b, port: 81 }]",
+    );
+    let leaving = "{ addresses: [192.0.2.1], conditions: { ready: false, serving: true, terminating: true } }";
+    let (a, b) = ("{ name: a, port: 8080 }", "{ name: b, port: 8081 }");
+    let both = slice("one", &format!("{a}, {b}"), leaving);
+    let ready = slice("two", a, "{ addresses: [192.0.2.2] }");
+    let text = format!("{service}{both}{ready}");
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+    let served: Vec<_> = endpoints.iter().map(|e| (&e.ports[..], e.ready)).collect();
+    let expected: [(&[(u16, u16)], bool); 2] = [(&[(81, 8081)], true), (&[(80, 8080)], true)];
+    assert_eq!(served, expected);
+}
+
+#[test]
+fn an_endpoint_without_a_pod_is_on_the_node_that_its_slice_says() {
+    let here = "{ addresses: [192.0.2.1], nodeName: node-1 }";
+    let pod_there =
+        "{ addresses: [10.0.0.2], nodeName: node-1, targetRef: { kind: Pod, name: b } }";
+    let slice = slice("one", "{ port: 9090 }", &format!("{here}, {pod_there}"));
+    let text = format!("{}{SERVICE}{slice}", pod("b", "10.0.0.2", ""));
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+    let nodes: Vec<_> = endpoints.iter().map(|e| &*e.node).collect();
+    assert_eq!(nodes, ["", "node-1"], "a pod's node goes with the pod");
+}
+
 #[test]
 fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
     let ready = |endpoints: &str| {
-        let slice = format!(
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
-             metadata: {{ name: web-1, namespace: shop, labels: {{ kubernetes.io/service-name: web }} }}\n\
-             ports: [{{ port: 9090 }}]\nendpoints: [{endpoints}]\n"
-        );
+        let slice = slice("web-1", "{ port: 9090 }", endpoints);
         let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{slice}"))]).endpoints();
         let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
         ready
@@ -207,6 +298,14 @@ fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
     let gone = "{ addresses: [192.0.2.2], conditions: { ready: false, serving: false, terminating: true } }";
     let unsaid = "{ addresses: [192.0.2.3] }";
     let failing = "{ addresses: [192.0.2.4], conditions: { ready: false } }";
+    let serve_while_terminating = |endpoints: &str| {
+        let slice = slice("web-1", "{ port: 9090 }", endpoints);
+        let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{slice}"))]).endpoints();
+        let serving = endpoints.iter().map(|e| e.serves_while_terminating);
+        serving.collect::<Vec<_>>()
+    };
+    let said = serve_while_terminating(&format!("{leaving}, {gone}, {unsaid}, {failing}"));
+    assert_eq!(said, [true, false, false, false]);
     assert_eq!(
         ready(&format!("{leaving}, {gone}, {failing}")),
         ["192.0.2.1"]
@@ -274,7 +373,16 @@ fn two_pods_cannot_have_one_address_and_two_objects_not_one_name() {
         ("3.yaml", &*pod("a", "10.0.0.3", "")),
     ];
     let mut bed = bed(&files);
-    assert_eq!(bed.workloads().len(), 1);
+    let described = |bed: &Bed| -> Vec<_> {
+        let all = bed.workloads();
+        let described = all
+            .iter()
+            .map(|w| (w.name.to_string(), w.addresses.clone()));
+        described.collect()
+    };
+    let at = |name: &str, address: &str| (name.to_owned(), vec![address.parse().unwrap()]);
+    let nowhere = ("b".to_owned(), Vec::<IpAddr>::new());
+    assert_eq!(described(&bed), [at("a", "10.0.0.1"), nowhere]);
     let texts = bed.conflicts();
     assert!(
         texts
@@ -288,16 +396,31 @@ fn two_pods_cannot_have_one_address_and_two_objects_not_one_name() {
     );
     // Whoever waited moves up.
     bed.delete("1.yaml", files[0].1);
-    let all = bed.workloads();
-    let described: Vec<_> = all.iter().map(|w| (&*w.name, w.addresses[0])).collect();
-    assert_eq!(
-        described,
-        [
-            ("a", "10.0.0.3".parse().unwrap()),
-            ("b", "10.0.0.1".parse().unwrap())
-        ]
-    );
+    assert_eq!(described(&bed), [at("a", "10.0.0.3"), at("b", "10.0.0.1")]);
     assert!(bed.conflicts().is_empty());
+}
+
+#[test]
+fn a_pod_whose_address_another_one_lists_stays_in_the_mesh() {
+    let strict = "weft.dev/mesh: enabled, weft.dev/mtls-mode: strict";
+    let victim = pod("victim", "10.0.0.1", strict);
+    // The newest has it, as of a pod that is ending and one that has got its address.
+    let newer = "namespace: shop, creationTimestamp: '2026-01-01T00:00:00Z',";
+    let thief = pod("thief", "10.0.0.1", "").replace("namespace: shop,", newer);
+    let thief = thief.replace("node-1", "node-2");
+    let bed = bed(&[("1.yaml", &victim), ("2.yaml", &thief)]);
+    let all = bed.workloads();
+    let found = all.iter().find(|workload| &*workload.name == "victim");
+    let found = found.unwrap();
+    assert_eq!(
+        (found.enrolment, found.mtls_mode, found.addresses.len()),
+        (Enrolment::Pending, MtlsMode::Strict, 0)
+    );
+    let conflicts = bed.conflicts();
+    assert!(
+        conflicts[0].contains("Pod shop/victim is not reached by it"),
+        "{conflicts:?}"
+    );
 }
 
 #[test]
@@ -334,11 +457,17 @@ fn a_relist_takes_away_what_is_gone_and_says_nothing_of_the_rest() {
         parse(&texts.collect::<String>()).unwrap()
     };
     let mut bed = Bed::default();
-    bed.index
-        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 2, 3])));
+    bed.index.handle_event(Event::Replaced(
+        PodObject::KIND,
+        objects(&[1, 2, 3]),
+        vec![],
+    ));
     assert_eq!(bed.settle().len(), 3);
-    bed.index
-        .handle_event(Event::Replaced(PodObject::KIND, objects(&[1, 3, 4])));
+    bed.index.handle_event(Event::Replaced(
+        PodObject::KIND,
+        objects(&[1, 3, 4]),
+        vec![],
+    ));
     let changes = bed.settle();
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert_eq!(
@@ -390,7 +519,11 @@ fn document(choice: u8, n: u8) -> String {
         6 => slice(&format!("web{n}"), n),
         7 => slice("web1", n),
         8 => format!(
-            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{ name: shop, labels: {{ weft.dev/mesh: enabled }}, annotations: {{ weft.dev/mtls-mode: {mode} }} }}\n"
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{ name: shop, labels: {{ weft.dev/mesh: enabled, mode: {mode} }}, annotations: {{ weft.dev/mtls-mode: {mode} }} }}\n"
+        ),
+        9 => format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{ name: policy{n}, namespace: shop }}\n\
+             spec: {{ podSelector: {{}}, ingress: [{{ from: [{{ podSelector: {{}} }}, {{ namespaceSelector: {{ matchLabels: {{ mode: {mode} }} }} }}] }}] }}\n"
         ),
         _ => format!(
             "---\napiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{ name: default }}\nspec: {{ mtls: {{ mode: {mode} }} }}\n"
@@ -456,6 +589,39 @@ fn a_namespace_overrides_what_workloads_may_reach_outside() {
 }
 
 #[test]
+fn a_pod_overrides_what_it_takes_from_its_node_and_so_does_its_namespace() {
+    let access = |bed: &Bed| bed.workloads()[0].node_access.to_string();
+    let probing = |annotations: &str| {
+        let pod = pod("a", "10.0.0.1", annotations);
+        let probe = "name: c, livenessProbe: { tcpSocket: { port: 81 } },";
+        pod.replacen("name: c,", probe, 1)
+    };
+    let mut bed = bed(&[("pod.yaml", &probing(ENABLED))]);
+    assert_eq!(access(&bed), "tcp :81");
+    let config = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
+        spec: { mtls: { nodeAccess: all } }\n";
+    bed.apply("config.yaml", config);
+    assert_eq!(access(&bed), "all");
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, annotations: { weft.dev/node-access: probes } }\n";
+    bed.apply("namespace.yaml", namespace);
+    assert_eq!(access(&bed), "tcp :81");
+    let all = format!("{ENABLED}, weft.dev/node-access: all");
+    bed.apply("pod.yaml", &probing(&all));
+    assert_eq!(access(&bed), "all");
+    bed.apply("pod.yaml", &probing("weft.dev/mesh: disabled"));
+    assert_eq!(
+        access(&bed),
+        "no probes",
+        "nobody asks for those of pods outside"
+    );
+    let error = parse(&namespace.replace("access: probes", "access: ports")).unwrap_err();
+    assert!(
+        error.to_string().contains("weft.dev/node-access"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_pod_overrides_how_long_connections_may_be_silent_and_so_does_its_namespace() {
     let hour = std::time::Duration::from_secs(3600);
     let limits = |bed: &Bed| {
@@ -493,7 +659,7 @@ proptest! {
     /// now counts.
     #[test]
     fn history_does_not_matter(
-        steps in prop::collection::vec((0usize..3, 0u8..10, 1u8..4, any::<bool>(), any::<bool>()), 0..40),
+        steps in prop::collection::vec((0usize..3, 0u8..11, 1u8..4, any::<bool>(), any::<bool>()), 0..40),
         captured in prop::collection::vec(1u8..4, 0..3),
     ) {
         let captured: CapturedPods = captured

@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_model::identity::InvalidIdentity;
+use weft_model::memberships::Memberships;
 use weft_model::mesh::Change;
-use weft_model::mtls::MtlsMode;
+use weft_model::node_access::{NodeAccess, NodeAccessMode};
 use weft_model::workload::{Enrolment, Workload, WorkloadUid};
 use weft_model::{NamespacedName, SpiffeId, TrustDomain};
 
 use super::changes::Changes;
 use super::claims::Claims;
 use super::conflict::Conflict;
-use super::identities::{CertificateDenied, Identities};
+use super::identities::{CertificateDenied, Identities, account_exists};
 use super::objects::{Names, Objects};
+use super::peer_selectors::Selectors;
+use super::policy_membership::{is_peer, membership};
 use super::services::Services;
-use crate::kinds::{KindObject, NamespaceObject, NodeObject, PodObject, ServiceAccountObject};
+use super::settings::{Asked, Settings};
+use crate::kinds::{FieldError, KindObject, NetworkPolicyObject, NodeObject, ObjectKey, PodObject};
+use crate::source::Origin;
 
 /// Trust domain of a mesh that names none, as everywhere in this field.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
@@ -34,8 +39,11 @@ pub(super) struct Workloads {
     /// The pod that has a UID.
     pods: HashMap<WorkloadUid, NamespacedName>,
     identities: Identities,
+    memberships: Memberships,
     /// Pods that had to be left out.
     left_out: BTreeMap<NamespacedName, Conflict>,
+    /// What pods ask for, or list, without effect.
+    refused: BTreeMap<NamespacedName, Vec<Conflict>>,
 }
 
 impl Workloads {
@@ -59,6 +67,32 @@ impl Workloads {
     pub(super) fn mark_namespace_dirty(&mut self, objects: &Objects, namespace: &str) {
         let pods = objects.tables.in_namespace::<PodObject>(namespace);
         self.dirty.extend(pods.map(|(name, _)| name.clone()));
+    }
+
+    /// A NetworkPolicy is about to be or was just changed: it selects pods of its namespace.
+    pub(super) fn mark_network_policy_dirty(
+        &mut self,
+        policy: &NetworkPolicyObject,
+        objects: &Objects,
+    ) {
+        let own = &policy.policy.key.namespace;
+        let pods = objects.tables.in_namespace::<PodObject>(own);
+        let pods = pods.filter(|(_, pod)| policy.pods.matches(&pod.labels));
+        self.dirty.extend(pods.map(|(name, _)| name.clone()));
+    }
+
+    /// These selectors of peers have come to count, or do no more.
+    pub(super) fn mark_peers_dirty(&mut self, selectors: &Selectors, objects: &Objects) {
+        let places = selectors.iter().map(|selector| selector.namespaces.own());
+        // `None` when one of them may match pods of any.
+        let Some(places) = places.collect::<Option<BTreeSet<_>>>() else {
+            return self.mark_pods_dirty(objects, |pod| is_peer(selectors, pod, objects));
+        };
+        for namespace in places {
+            let pods = objects.tables.in_namespace::<PodObject>(namespace);
+            let pods = pods.filter(|(_, pod)| is_peer(selectors, pod, objects));
+            self.dirty.extend(pods.map(|(name, _)| name.clone()));
+        }
     }
 
     /// A pod counts from now on.
@@ -107,9 +141,20 @@ impl Workloads {
         self.pods.values()
     }
 
-    /// Pods that had to be left out.
+    /// Pods that had to be left out, and what others ask for without effect.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        self.left_out.values()
+        let refused = self.refused.values().flatten();
+        self.left_out.values().chain(refused)
+    }
+
+    /// The reason for which a pod had to be left out.
+    pub(super) fn left_out(&self, pod: &NamespacedName) -> Option<&Conflict> {
+        self.left_out.get(pod)
+    }
+
+    /// The workload that a pod is, as agents have it.
+    pub(super) fn of_pod(&self, pod: &NamespacedName) -> Option<&Workload> {
+        self.published.get(pod)
     }
 
     /// Lets a node have a certificate for an identity. With `lists_accounts`, a
@@ -127,12 +172,30 @@ impl Workloads {
         if !self.identities.serves(node, identity) {
             return Err(CertificateDenied::NoPod);
         }
-        let account = NamespacedName::new(identity.namespace(), identity.service_account());
-        let account = objects.tables.get::<ServiceAccountObject>(&account);
-        match account.is_some() || !lists_accounts {
-            true => Ok(()),
-            false => Err(CertificateDenied::NoServiceAccount),
+        account_exists(objects, identity, lists_accounts)
+    }
+
+    /// Lets a pod's own sidecar have a certificate for an identity. With `lists_accounts`, a
+    /// ServiceAccount that isn't known doesn't exist.
+    ///
+    /// # Errors
+    /// The reason for which it gets none.
+    pub(super) fn authorize_pod_certificate(
+        &self,
+        objects: &Objects,
+        identity: &SpiffeId,
+        pod: &WorkloadUid,
+        lists_accounts: bool,
+    ) -> Result<(), CertificateDenied> {
+        let workload = self.get(pod).filter(|workload| {
+            workload.is_sidecar
+                && workload.enrolment.is_enrolled()
+                && workload.identity == *identity
+        });
+        if workload.is_none() {
+            return Err(CertificateDenied::NotThisPod);
         }
+        account_exists(objects, identity, lists_accounts)
     }
 
     /// Looks at everything dirty.
@@ -143,14 +206,19 @@ impl Workloads {
         changes: &mut Changes,
     ) {
         for pod in std::mem::take(&mut self.dirty) {
+            self.left_out.remove(&pod);
+            self.refused.remove(&pod);
             let now = match self.evaluate(&pod, objects) {
+                None => None,
                 Some(Err(conflict)) => {
                     self.left_out.insert(pod.clone(), conflict);
                     None
                 }
-                workload => {
-                    self.left_out.remove(&pod);
-                    workload.and_then(Result::ok)
+                Some(Ok((workload, refused))) => {
+                    if !refused.is_empty() {
+                        self.refused.insert(pod.clone(), refused);
+                    }
+                    Some(workload)
                 }
             };
             services.mark_selecting(&pod, objects);
@@ -166,11 +234,15 @@ impl Workloads {
         &mut self,
         pod: &NamespacedName,
         before: Option<&Workload>,
-        now: Option<Workload>,
+        mut now: Option<Workload>,
         changes: &mut Changes,
     ) {
+        if let Some(now) = &mut now {
+            self.memberships.share(now);
+        }
         if let Some(before) = before {
             self.identities.remove(before);
+            self.memberships.remove(before);
             if now.as_ref().is_none_or(|now| now.uid != before.uid) {
                 if self.pods.get(&before.uid) == Some(pod) {
                     self.pods.remove(&before.uid);
@@ -188,12 +260,12 @@ impl Workloads {
         }
     }
 
-    /// The workload that a pod is now, or why it is none.
+    /// The workload that a pod is now with what it asks for without effect, or why it is none.
     fn evaluate(
         &self,
         name: &NamespacedName,
         objects: &Objects,
-    ) -> Option<Result<Workload, Conflict>> {
+    ) -> Option<Result<(Workload, Vec<Conflict>), Conflict>> {
         let (origin, pod) = objects.tables.entry::<PodObject>(PodObject::KIND, name)?;
         if !pod.is_workload() {
             return None;
@@ -201,8 +273,17 @@ impl Workloads {
         if let Some(conflict) = self.claims.conflict(pod, origin) {
             return Some(Err(conflict));
         }
-        let workload = workload(pod, objects, &self.captured);
-        Some(workload.map_err(|error| Conflict::Identity {
+        let evaluated = workload(pod, origin, objects, &self.captured);
+        let evaluated = evaluated.map(|(workload, mut refused)| {
+            let (addresses, taken) = self.claims.addresses(pod, origin);
+            refused.extend(taken);
+            let workload = Workload {
+                addresses,
+                ..workload
+            };
+            (workload, refused)
+        });
+        Some(evaluated.map_err(|error| Conflict::Identity {
             pod: name.clone(),
             origin: origin.clone(),
             error,
@@ -210,64 +291,95 @@ impl Workloads {
     }
 }
 
-/// The workload that a pod is.
+/// The workload that a pod is, with what it asks for without effect.
 ///
 /// # Errors
 /// When namespace or service account can't be part of an identity.
 fn workload(
     pod: &PodObject,
+    origin: &Origin,
     objects: &Objects,
     captured: &CapturedPods,
-) -> Result<Workload, InvalidIdentity> {
+) -> Result<(Workload, Vec<Conflict>), InvalidIdentity> {
     let config = objects.mesh_config();
     let trust_domain = match config.and_then(|config| config.trust_domain.clone()) {
         Some(trust_domain) => trust_domain,
         None => DEFAULT_TRUST_DOMAIN.parse::<TrustDomain>()?,
     };
-    let namespace = NamespacedName::new("", &pod.key.namespace);
-    let namespace = objects.tables.get::<NamespaceObject>(&namespace);
-    let node = objects
-        .tables
-        .get::<NodeObject>(&NamespacedName::new("", &pod.node));
-    let opted_in = pod
-        .mesh
-        .or_else(|| namespace.and_then(|namespace| namespace.mesh));
+    let node = NamespacedName::new("", &pod.node);
+    let node = objects.tables.get::<NodeObject>(&node);
     let claims = captured.get(&pod.uid);
     let is_claimed = claims.is_some_and(|nodes| nodes.contains(pod.node.as_str()));
     let is_captured = pod.captured || is_claimed;
-    let enrolment = match opted_in.unwrap_or(false) && !pod.host_network {
+    let settings = Settings::new(Asked {
+        pod: &pod.wishes,
+        namespace_name: &pod.key.namespace,
+        namespace: objects.namespace(&pod.key.namespace),
+        config,
+        is_captured,
+    });
+    let is_in = settings.is_in && !pod.host_network;
+    let enrolment = match is_in && !pod.lacks_identity() {
         false => Enrolment::Outside,
         true if is_captured => Enrolment::Captured,
         true => Enrolment::Pending,
     };
-    let mtls_mode = pod
-        .mtls_mode
-        .or_else(|| namespace.and_then(|namespace| namespace.mtls_mode))
-        .or_else(|| config.and_then(|config| config.mtls_mode))
-        .unwrap_or(MtlsMode::Permissive);
-    let egress_mode = namespace
-        .and_then(|namespace| namespace.egress_mode)
-        .or_else(|| config.and_then(|config| config.egress_mode))
-        .unwrap_or_default();
-    let idle_limits = pod
-        .idle_limits
-        .or(namespace
-            .map(|namespace| namespace.idle_limits)
-            .unwrap_or_default())
-        .or(config.map(|config| config.idle_limits).unwrap_or_default());
-    Ok(Workload {
+    let path_normalization = config.and_then(|config| config.path_normalization);
+    // One that is outside is nobody: no certificate is made for the name.
+    let account = pod.service_account.as_deref().unwrap_or("default");
+    let workload = Workload {
         uid: pod.uid.clone(),
         name: pod.key.name.clone(),
-        identity: SpiffeId::new(trust_domain, &pod.key.namespace, &pod.service_account)?,
+        identity: SpiffeId::new(trust_domain, &pod.key.namespace, account)?,
         addresses: pod.addresses.clone(),
         node: pod.node.as_str().into(),
-        locality: node.map(|node| node.locality.clone()).unwrap_or_default(),
+        locality: node
+            .map(|object| object.node.locality.clone())
+            .unwrap_or_default(),
         enrolment,
-        mtls_mode,
-        egress_mode,
-        idle_limits,
-        exclusions: pod.exclusions.clone(),
+        mtls_mode: settings.mtls_mode,
+        is_sidecar: pod.has_sidecar,
+        node_access: node_access(pod, settings.node_access, enrolment),
+        egress_mode: settings.egress_mode,
+        path_normalization: path_normalization.unwrap_or_default(),
+        idle_limits: settings.idle_limits,
+        exclusions: settings.exclusions,
         network_namespace: pod.network_namespace.as_str().into(),
         labels: pod.names.clone(),
-    })
+        network_policies: Arc::new(membership(pod, objects, enrolment.is_enrolled())),
+    };
+    let refused = match is_in && pod.lacks_identity() {
+        true => vec![Conflict::NoIdentity {
+            pod: pod.key.clone(),
+            uid: pod.uid.clone(),
+            origin: origin.clone(),
+        }],
+        false => refused(pod, origin, settings.refused),
+    };
+    Ok((workload, refused))
+}
+
+fn refused(pod: &PodObject, origin: &Origin, problems: Vec<FieldError>) -> Vec<Conflict> {
+    let refused = problems.into_iter().map(|problem| Conflict::Floor {
+        object: ObjectKey {
+            kind: PodObject::KIND,
+            name: pod.key.clone(),
+        },
+        uid: Some(pod.uid.to_string()),
+        origin: origin.clone(),
+        problem,
+    });
+    refused.collect()
+}
+
+/// The plaintext that a strict pod takes from its own node. Only its agent asks, and of pods that
+/// are enrolled: the others' probes are nobody's business.
+fn node_access(pod: &PodObject, mode: NodeAccessMode, enrolment: Enrolment) -> NodeAccess {
+    match mode {
+        NodeAccessMode::All => NodeAccess::All,
+        NodeAccessMode::Probes if enrolment.is_enrolled() => {
+            NodeAccess::Probes(pod.probes.as_slice().into())
+        }
+        NodeAccessMode::Probes => NodeAccess::default(),
+    }
 }

@@ -2,22 +2,113 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weft_model::AddressBlock;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
 use super::duration;
 use super::field_error::FieldError;
 
 pub(super) const MESH: &str = "weft.dev/mesh";
-const MTLS_MODE: &str = "weft.dev/mtls-mode";
-const EGRESS_MODE: &str = "weft.dev/egress-mode";
+pub(super) const MTLS_MODE: &str = "weft.dev/mtls-mode";
+pub(super) const NODE_ACCESS: &str = "weft.dev/node-access";
+pub(super) const EGRESS_MODE: &str = "weft.dev/egress-mode";
 const IDLE_TIMEOUT: &str = "weft.dev/idle-timeout";
 const HALF_CLOSED_TIMEOUT: &str = "weft.dev/half-closed-timeout";
-const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
-const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
+pub(super) const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
+pub(super) const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
+
+/// The beginning of every label and annotation of Weft's.
+const PREFIX: &str = "weft.dev/";
+
+/// The labels and annotations of Weft's that count on objects of a kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownKeys {
+    kind: &'static str,
+    labels: &'static [&'static str],
+    annotations: &'static [&'static str],
+}
+
+pub(super) const OF_PODS: KnownKeys = KnownKeys {
+    kind: "Pod",
+    labels: &[],
+    annotations: &[
+        MESH,
+        MTLS_MODE,
+        NODE_ACCESS,
+        IDLE_TIMEOUT,
+        HALF_CLOSED_TIMEOUT,
+        EXCLUDE_PORTS,
+        EXCLUDE_BLOCKS,
+        NETNS,
+    ],
+};
+
+pub(super) const OF_NAMESPACES: KnownKeys = KnownKeys {
+    kind: "Namespace",
+    labels: &[MESH],
+    annotations: &[
+        MTLS_MODE,
+        NODE_ACCESS,
+        EGRESS_MODE,
+        IDLE_TIMEOUT,
+        HALF_CLOSED_TIMEOUT,
+    ],
+};
+
+impl KnownKeys {
+    /// The labels and annotations of Weft's that have no effect where they are: misspelt ones, and
+    /// those that belong elsewhere. Somebody means to have said something by them.
+    pub(super) fn without_effect(&self, metadata: &ObjectMeta) -> Vec<FieldError> {
+        let places = [
+            ("labels", metadata.labels.as_ref(), self.labels),
+            (
+                "annotations",
+                metadata.annotations.as_ref(),
+                self.annotations,
+            ),
+        ];
+        let mut problems = Vec::new();
+        for (place, texts, known) in places {
+            let keys = texts.into_iter().flat_map(Texts::keys);
+            let ours = keys.filter(|key| key.starts_with(PREFIX));
+            for key in ours.filter(|key| !known.contains(&key.as_str())) {
+                problems.push(FieldError::new(field(place, key), self.right_place(key)));
+            }
+        }
+        problems
+    }
+
+    fn right_place(&self, key: &str) -> String {
+        let belongs = |keys: &Self| {
+            let place = match (keys.labels.contains(&key), keys.annotations.contains(&key)) {
+                (true, _) => "a label",
+                (false, true) => "an annotation",
+                (false, false) => return None,
+            };
+            Some(format!("no effect here: it is {place} of a {}", keys.kind))
+        };
+        let places = [*self, OF_PODS, OF_NAMESPACES];
+        places.iter().find_map(belongs).unwrap_or_else(|| {
+            let known: Vec<_> = self
+                .labels
+                .iter()
+                .chain(self.annotations)
+                .copied()
+                .collect();
+            format!(
+                "Weft knows no such key and follows nothing by it; of a {} it knows {}",
+                self.kind,
+                known.join(", ")
+            )
+        })
+    }
+}
 
 /// Labels or annotations.
 pub(super) type Texts = BTreeMap<String, String>;
@@ -34,7 +125,8 @@ pub(super) fn or_note<T>(
     })
 }
 
-fn field(place: &str, name: &str) -> String {
+/// The path of a label or an annotation.
+pub(super) fn field(place: &str, name: &str) -> String {
     format!("metadata.{place}[{name}]")
 }
 
@@ -56,6 +148,13 @@ pub(super) fn mtls_mode(annotations: &Texts) -> Result<Option<MtlsMode>, FieldEr
     let mode = annotations.get(MTLS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", MTLS_MODE), error))
+}
+
+/// The access of its own node that it asks for.
+pub(super) fn node_access(annotations: &Texts) -> Result<Option<NodeAccessMode>, FieldError> {
+    let mode = annotations.get(NODE_ACCESS).map(|mode| mode.parse());
+    mode.transpose()
+        .map_err(|error| FieldError::new(field("annotations", NODE_ACCESS), error))
 }
 
 /// The egress mode that it asks for.
@@ -99,8 +198,71 @@ pub(super) fn exclusions(annotations: &Texts) -> Result<CaptureExclusions, Field
         let block = text.parse();
         block.map_err(|error| FieldError::new(field("annotations", EXCLUDE_BLOCKS), error))
     });
-    Ok(CaptureExclusions {
-        ports: ports.collect::<Result<_, _>>()?,
-        blocks: blocks.collect::<Result<_, _>>()?,
-    })
+    let ports: Vec<u16> = ports.collect::<Result<_, _>>()?;
+    let blocks: Vec<AddressBlock> = blocks.collect::<Result<_, _>>()?;
+    at_most(EXCLUDE_PORTS, ports.len(), CaptureExclusions::MOST_PORTS)?;
+    at_most(EXCLUDE_BLOCKS, blocks.len(), CaptureExclusions::MOST_BLOCKS)?;
+    Ok(CaptureExclusions { ports, blocks })
+}
+
+/// A node's kernel keeps the lists of all its pods in one table.
+fn at_most(name: &str, count: usize, most: usize) -> Result<(), FieldError> {
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!("{count} entries, at most {most} are allowed in a pod");
+    Err(FieldError::new(field("annotations", name), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(keys: KnownKeys, metadata: serde_json::Value) -> Vec<String> {
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let problems = keys.without_effect(&metadata);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_key_that_is_misspelt_or_in_the_wrong_place_is_told_with_the_right_one() {
+        let found = problems(
+            OF_PODS,
+            serde_json::json!({
+                "labels": { "weft.dev/mesh": "enabled", "app": "web" },
+                "annotations": {
+                    "weft.dev/egress-mode": "RegisteredOnly",
+                    "weft.dev/mtls-mod": "strict",
+                    "weft.dev/mtls-mode": "strict",
+                    "example.com/own": "1",
+                },
+            }),
+        );
+        let misspelt = "field metadata.annotations[weft.dev/mtls-mod]: Weft knows no such key and \
+                        follows nothing by it; of a Pod it knows weft.dev/mesh, weft.dev/mtls-mode, ";
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(
+            found[..2],
+            [
+                "field metadata.labels[weft.dev/mesh]: no effect here: it is an annotation of a Pod",
+                "field metadata.annotations[weft.dev/egress-mode]: no effect here: it is an \
+                 annotation of a Namespace",
+            ]
+        );
+        assert!(found[2].starts_with(misspelt), "{}", found[2]);
+    }
+
+    #[test]
+    fn a_namespace_opts_in_by_its_label_and_is_told_so_where_it_has_an_annotation() {
+        let enabled = serde_json::json!({ "weft.dev/mesh": "enabled" });
+        let labels = serde_json::json!({ "labels": enabled });
+        assert_eq!(problems(OF_NAMESPACES, labels), [""; 0]);
+        assert_eq!(
+            problems(OF_NAMESPACES, serde_json::json!({ "annotations": enabled })),
+            [
+                "field metadata.annotations[weft.dev/mesh]: no effect here: it is a label of a \
+                 Namespace"
+            ]
+        );
+    }
 }

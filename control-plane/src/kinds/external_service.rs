@@ -18,7 +18,7 @@ use weft_model::host::HostPattern;
 
 use super::document;
 use super::field_error::FieldError;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
 use schema::{ExternalPortSpec, ExternalServiceSpec, ExternalTlsSpec, TlsModeSpec};
 
@@ -35,7 +35,7 @@ impl KindObject for ExternalServiceObject {
         versions: &["v1alpha1"],
         plural: "externalservices",
         provider: Provider::Weft,
-        fallback: "",
+        fallback: LAST_GOOD,
     })];
 
     type Document = DynamicObject;

@@ -11,6 +11,9 @@ use weft_model::NamespacedName;
 /// The type of the condition that says whether the mesh follows an object.
 pub(crate) const ACCEPTED: &str = "Accepted";
 
+/// The usual consequence of an object that can't be read.
+pub(super) const LAST_GOOD: &str = "what it said before stays in force, if it said anything";
+
 /// A kind of objects that the mesh cares about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind(&'static KindInfo);
@@ -28,7 +31,7 @@ pub(crate) struct KindInfo {
     pub(crate) plural: &'static str,
     /// Its origin, which decides what its absence means.
     pub(crate) provider: Provider,
-    /// The reading of annotations that can't be read, for whoever wrote them.
+    /// The consequence of what can't be read, for whoever wrote it.
     pub(crate) fallback: &'static str,
 }
 

@@ -42,6 +42,9 @@ pub(crate) trait KindObject: Clone + Debug + PartialEq + Send + Sized + 'static 
     /// Reads one.
     fn read(kind: Kind, document: Self::Document, form: Form) -> Read<Self>;
 
+    /// Takes over what can't be read in it from what it was before.
+    fn keep_last_good(&mut self, _before: &Self) {}
+
     /// Its schema, where the kind is Weft's own.
     fn definition() -> Option<CustomResourceDefinition> {
         None
@@ -68,6 +71,9 @@ pub(crate) struct Read<T> {
     pub(crate) object: Option<T>,
     /// Everything of it that can't be used.
     pub(crate) problems: Vec<FieldError>,
+    /// Of an unreadable object whose absence would open what is closed: what holds until
+    /// something good of it was read.
+    pub(crate) substitute: Option<T>,
 }
 
 impl<T> Read<T> {
@@ -76,6 +82,15 @@ impl<T> Read<T> {
         Self {
             object: None,
             problems: Vec::new(),
+            substitute: None,
+        }
+    }
+
+    /// There is something, and it can't be read.
+    pub(super) fn unreadable(problem: FieldError) -> Self {
+        Self {
+            problems: vec![problem],
+            ..Self::nothing()
         }
     }
 
@@ -84,6 +99,7 @@ impl<T> Read<T> {
         Self {
             object: Some(object),
             problems,
+            substitute: None,
         }
     }
 }
@@ -93,10 +109,7 @@ impl<T> From<Result<T, FieldError>> for Read<T> {
     fn from(read: Result<T, FieldError>) -> Self {
         match read {
             Ok(object) => Self::with_problems(object, Vec::new()),
-            Err(problem) => Self {
-                problems: vec![problem],
-                ..Self::nothing()
-            },
+            Err(problem) => Self::unreadable(problem),
         }
     }
 }

@@ -1,12 +1,16 @@
-//! Nodes: where they are.
+//! Nodes: where they are, and at which addresses.
 
-use k8s_openapi::api::core::v1::Node;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeAddress};
 use weft_model::NamespacedName;
+use weft_model::address::canonical_ip;
+use weft_model::node::Node;
 use weft_model::workload::Locality;
 
 use super::document;
 use super::field_error::FieldError;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
 
 /// Well-known labels (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -16,8 +20,7 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 /// A node, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeObject {
-    pub(crate) name: String,
-    pub(crate) locality: Locality,
+    pub(crate) node: Node,
 }
 
 impl KindObject for NodeObject {
@@ -27,16 +30,16 @@ impl KindObject for NodeObject {
         versions: &["v1"],
         plural: "nodes",
         provider: Provider::Kubernetes,
-        fallback: "",
+        fallback: LAST_GOOD,
     })];
 
-    type Document = Node;
+    type Document = KubernetesNode;
 
     fn name(&self) -> NamespacedName {
-        NamespacedName::new("", &self.name)
+        NamespacedName::new("", &self.node.name)
     }
 
-    fn read(_: Kind, node: Node, form: Form) -> Read<Self> {
+    fn read(_: Kind, node: KubernetesNode, form: Form) -> Read<Self> {
         match form {
             // It asks nothing of the mesh.
             Form::Admission => Read::nothing(),
@@ -46,18 +49,48 @@ impl KindObject for NodeObject {
 }
 
 impl NodeObject {
-    fn parse(node: &Node) -> Result<Self, FieldError> {
+    fn parse(node: &KubernetesNode) -> Result<Self, FieldError> {
         let labels = node.metadata.labels.as_ref();
         let label = |name: &str| {
             let label = labels.and_then(|labels| labels.get(name));
             label.map_or("", String::as_str).into()
         };
         Ok(Self {
-            name: document::name(&node.metadata)?.to_owned(),
-            locality: Locality {
-                region: label(REGION),
-                zone: label(ZONE),
+            node: Node {
+                addresses: addresses(node),
+                name: document::name(&node.metadata)?.into(),
+                locality: Locality {
+                    region: label(REGION),
+                    zone: label(ZONE),
+                },
             },
         })
+    }
+}
+
+/// The node's addresses; names of hosts and what is wrong are no use.
+fn addresses(node: &KubernetesNode) -> Vec<IpAddr> {
+    let status = node.status.as_ref();
+    let listed = status.and_then(|status| status.addresses.as_ref());
+    let of_type = |address: &&NodeAddress| matches!(&*address.type_, "InternalIP" | "ExternalIP");
+    let listed = listed.into_iter().flatten().filter(of_type);
+    let parsed = listed.filter_map(|address| address.address.parse::<IpAddr>().ok());
+    parsed.map(canonical_ip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_at_its_addresses_and_not_at_its_names() {
+        let node = "metadata: { name: node-1 }\nstatus: { addresses: [\
+            { type: InternalIP, address: 10.99.0.1 }, { type: ExternalIP, address: '2001:db8::1' },\
+            { type: Hostname, address: 10.99.0.9 }, { type: InternalIP, address: broken }] }";
+        let node = serde_saphyr::from_str(node).unwrap();
+        let read = NodeObject::read(NodeObject::KIND, node, Form::Live);
+        let addresses = read.object.unwrap().node.addresses;
+        let expected = ["10.99.0.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(addresses, expected);
     }
 }

@@ -1,14 +1,20 @@
 //! Pods.
+//!
+//! * [`probes`]: what kubelet asks of them, with its [`request_target`]
+
+mod probes;
+mod request_target;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::{NodeAccessMode, Probe};
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
 use super::annotations::{self, Texts, or_note};
@@ -26,16 +32,16 @@ pub(crate) struct PodObject {
     pub(crate) key: NamespacedName,
     pub(crate) node: String,
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) service_account: String,
+    /// None of a mirror pod, and of one that has no ServiceAccount: nobody vouches for who
+    /// they are.
+    pub(crate) service_account: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) names: WorkloadLabels,
-    /// Named container ports.
+    /// Named container ports of TCP.
     pub(crate) ports: Vec<(String, u16)>,
-    /// It opts in or out itself.
-    pub(crate) mesh: Option<bool>,
-    pub(crate) mtls_mode: Option<MtlsMode>,
-    pub(crate) idle_limits: IdleLimits,
-    pub(crate) exclusions: CaptureExclusions,
+    pub(crate) wishes: PodWishes,
+    /// Probes and lifecycle hooks for the pod itself.
+    pub(crate) probes: Vec<Probe>,
     pub(crate) network_namespace: String,
     pub(crate) host_network: bool,
     pub(crate) readiness: Readiness,
@@ -44,6 +50,12 @@ pub(crate) struct PodObject {
     /// Its own status says that its node has captured it. Only in a cluster, where
     /// nobody but control plane and node may write that.
     pub(crate) captured: bool,
+    /// It isn't ready before its condition is True (`spec.readinessGates`).
+    pub(crate) has_gate: bool,
+    /// The condition's status, where it has one.
+    pub(crate) captured_condition: Option<bool>,
+    /// It has a container that is called as a sidecar's is.
+    pub(crate) has_sidecar: bool,
     /// Seconds since 1970; 0 when it doesn't say. Of two pods with one address, the
     /// newer one has it.
     pub(crate) created: i64,
@@ -52,13 +64,27 @@ pub(crate) struct PodObject {
 /// The condition that says whether a pod is captured.
 pub(crate) const CAPTURED_CONDITION: &str = "weft.dev/Captured";
 
+/// The reason with which that condition is True of a pod that has it as its readiness gate and
+/// isn't in the mesh: it has nothing to wait for.
+pub(crate) const NOT_IN_MESH: &str = "NotInMesh";
+
+/// The container of a sidecar.
+const PROXY_CONTAINER: &str = "weft-proxy";
+
+/// The annotation that kubelet puts on mirror pods, and nobody else may.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// The wishes in a pod's annotations.
-#[derive(Debug)]
-struct Wishes {
-    mesh: Option<bool>,
-    mtls_mode: Option<MtlsMode>,
-    idle_limits: IdleLimits,
-    exclusions: CaptureExclusions,
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodWishes {
+    /// It opts in or out itself.
+    pub(crate) mesh: Option<bool>,
+    /// The choice is there and can't be read.
+    pub(crate) is_mesh_unreadable: bool,
+    pub(crate) mtls_mode: Option<MtlsMode>,
+    pub(crate) node_access: Option<NodeAccessMode>,
+    pub(crate) idle_limits: IdleLimits,
+    pub(crate) exclusions: CaptureExclusions,
 }
 
 impl KindObject for PodObject {
@@ -68,7 +94,7 @@ impl KindObject for PodObject {
         versions: &["v1"],
         plural: "pods",
         provider: Provider::Kubernetes,
-        fallback: " (an mTLS mode that can't be read counts as strict)",
+        fallback: "it counts as if it weren't there (but an mTLS mode as strict, a node access as probes, and what can't be read of `weft.dev/mesh` leaves the pod where it is)",
     })];
 
     type Document = Pod;
@@ -77,13 +103,19 @@ impl KindObject for PodObject {
         self.key.clone()
     }
 
+    fn keep_last_good(&mut self, before: &Self) {
+        if self.wishes.is_mesh_unreadable && self.uid == before.uid {
+            self.wishes.mesh = before.wishes.mesh;
+        }
+    }
+
     /// A live pod is none as long as no node was chosen for it. It is one from then on,
     /// without addresses at first, so that its node can prepare for it.
     fn read(_: Kind, pod: Pod, form: Form) -> Read<Self> {
         let has_node = pod.spec.as_ref().and_then(node).is_some();
         match form {
             Form::Admission => Read {
-                problems: Wishes::read(pod.metadata.annotations.as_ref()).1,
+                problems: problems(&pod.metadata),
                 ..Read::nothing()
             },
             Form::Live if !has_node => Read::nothing(),
@@ -94,20 +126,23 @@ impl KindObject for PodObject {
     }
 }
 
-impl Wishes {
+impl PodWishes {
     /// Reads them; one that can't be read counts as what is safest.
-    fn read(annotations: Option<&Texts>) -> (Self, Vec<FieldError>) {
+    pub(crate) fn read(annotations: Option<&Texts>) -> (Self, Vec<FieldError>) {
         let none = Texts::new();
         let annotations = annotations.unwrap_or(&none);
         let mut problems = Vec::new();
         let mesh = annotations::mesh("annotations", annotations);
         let mtls_mode = annotations::mtls_mode(annotations);
+        let node_access = annotations::node_access(annotations);
         let idle_limits = annotations::idle_limits(annotations);
         let exclusions = annotations::exclusions(annotations);
         let wishes = Self {
+            is_mesh_unreadable: mesh.is_err(),
             mesh: or_note(&mut problems, None, mesh),
             // Whoever wrote one didn't mean "accept anything".
             mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+            node_access: or_note(&mut problems, Some(NodeAccessMode::Probes), node_access),
             idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
             exclusions: or_note(&mut problems, CaptureExclusions::default(), exclusions),
         };
@@ -115,7 +150,38 @@ impl Wishes {
     }
 }
 
+/// Mistakes in a pod's labels and annotations.
+fn problems(metadata: &ObjectMeta) -> Vec<FieldError> {
+    let (_, mut problems) = PodWishes::read(metadata.annotations.as_ref());
+    problems.extend(annotations::OF_PODS.without_effect(metadata));
+    problems
+}
+
+/// Probes of a pod of the mesh by which kubelet would ask somebody else.
+pub(super) fn foreign_probes(pod: &Pod, namespace_is_enrolled: bool) -> Vec<FieldError> {
+    let (wishes, _) = PodWishes::read(pod.metadata.annotations.as_ref());
+    let spec = pod.spec.as_ref();
+    // Those of the host network are never in the mesh, and their own address is the node's.
+    let spec = spec.filter(|spec| !spec.host_network.unwrap_or_default());
+    match spec {
+        Some(spec) if wishes.mesh.unwrap_or(namespace_is_enrolled) => probes::foreign_hosts(spec),
+        _ => Vec::new(),
+    }
+}
+
 impl PodObject {
+    /// Kubelet's picture of a pod that it runs from a file of its node. Whoever writes files
+    /// there says what is in it.
+    pub(crate) fn is_mirror(metadata: &ObjectMeta) -> bool {
+        let mut annotations = metadata.annotations.iter().flatten();
+        annotations.any(|(name, _)| name == MIRROR)
+    }
+
+    /// Nobody takes it in: it has no identity that the cluster vouches for.
+    pub(crate) fn lacks_identity(&self) -> bool {
+        self.service_account.is_none()
+    }
+
     /// Pods of the host network share their node's address, and are never captured.
     pub(crate) fn is_workload(&self) -> bool {
         !self.ended && !self.host_network
@@ -132,22 +198,27 @@ impl PodObject {
         let key = document::namespaced_name(&metadata)?;
         let why = "a directory has no scheduler, name the node";
         let node = node(&spec).ok_or_else(|| FieldError::missing("spec.nodeName", why))?;
-        let (wishes, problems) = Wishes::read(metadata.annotations.as_ref());
+        let (wishes, _) = PodWishes::read(metadata.annotations.as_ref());
+        let problems = problems(&metadata);
         let labels = metadata.labels.clone().unwrap_or_default();
         let account = spec.service_account_name.as_deref();
         let account = account.filter(|account| !account.is_empty());
         let phase = status.phase.as_deref().unwrap_or_default();
+        let addresses = addresses_in(form, &status)?;
         let pod = Self {
             uid: uid(&metadata, &key),
             node: node.to_owned(),
-            addresses: addresses_in(form, &status)?,
-            service_account: account.unwrap_or("default").to_owned(),
+            probes: probes::declared(&spec, &addresses),
+            addresses,
+            service_account: match (account, form) {
+                _ if Self::is_mirror(&metadata) => None,
+                // Manifests written by hand leave it out.
+                (None, Form::Manifest) => Some("default".to_owned()),
+                (account, _) => account.map(str::to_owned),
+            },
             names: names(&metadata, &key, &labels),
             ports: named_ports(&spec),
-            mesh: wishes.mesh,
-            mtls_mode: wishes.mtls_mode,
-            idle_limits: wishes.idle_limits,
-            exclusions: wishes.exclusions,
+            wishes,
             network_namespace: network_namespace(form, metadata.annotations.as_ref()),
             host_network: spec.host_network.unwrap_or_default(),
             labels,
@@ -156,7 +227,10 @@ impl PodObject {
                 metadata.deletion_timestamp.is_some(),
             ),
             ended: matches!(phase, "Succeeded" | "Failed"),
-            captured: form == Form::Live && condition(&status, CAPTURED_CONDITION).unwrap_or(false),
+            captured: form == Form::Live && is_captured(&status),
+            has_gate: has_gate(&spec),
+            captured_condition: condition(&status, CAPTURED_CONDITION),
+            has_sidecar: has_sidecar(&spec),
             created: document::created(&metadata),
             key,
         };
@@ -232,11 +306,33 @@ fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     parsed.collect()
 }
 
+/// True of a pod with the gate says only that nothing is awaited any more.
+fn is_captured(status: &PodStatus) -> bool {
+    let found = find(status, CAPTURED_CONDITION);
+    found.is_some_and(|condition| {
+        condition.status == "True" && condition.reason.as_deref() != Some(NOT_IN_MESH)
+    })
+}
+
+fn has_sidecar(spec: &PodSpec) -> bool {
+    let init = spec.init_containers.iter().flatten();
+    let mut containers = spec.containers.iter().chain(init);
+    containers.any(|container| container.name == PROXY_CONTAINER)
+}
+
+fn has_gate(spec: &PodSpec) -> bool {
+    let mut gates = spec.readiness_gates.iter().flatten();
+    gates.any(|gate| gate.condition_type == CAPTURED_CONDITION)
+}
+
 /// A condition's truth; None when it isn't listed.
 fn condition(status: &PodStatus, name: &str) -> Option<bool> {
+    find(status, name).map(|condition| condition.status == "True")
+}
+
+fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let found = conditions.iter().find(|condition| condition.type_ == name);
-    found.map(|condition| condition.status == "True")
+    conditions.iter().find(|condition| condition.type_ == name)
 }
 
 fn named_ports(spec: &PodSpec) -> Vec<(String, u16)> {
@@ -244,6 +340,7 @@ fn named_ports(spec: &PodSpec) -> Vec<(String, u16)> {
         .containers
         .iter()
         .flat_map(|container| container.ports.iter().flatten());
+    let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let named = ports
         .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)));
     named.collect()

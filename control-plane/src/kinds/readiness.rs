@@ -1,7 +1,7 @@
 //! Whether an endpoint takes connections, as Kubernetes says of pods and of slices.
 
-/// An endpoint's share of a Service's new connections.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// An endpoint's share of a Service's new connections, from best to worst.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Readiness {
     /// Like any other.
     Ready,

@@ -20,7 +20,7 @@ use weft_model::route::{Parent, RouteKey, RouteKind};
 
 use super::document;
 use super::field_error::FieldError;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
 pub(crate) use object::{InvalidReference, ReferenceProblem, RouteContent, RouteObject};
 use reader::port;
@@ -43,7 +43,7 @@ const fn info(
         versions,
         plural,
         provider: Provider::GatewayApi,
-        fallback: "",
+        fallback: LAST_GOOD,
     }
 }
 
@@ -63,6 +63,12 @@ impl KindObject for RouteObject {
 
     fn name(&self) -> NamespacedName {
         self.key.name.clone()
+    }
+
+    fn keep_last_good(&mut self, before: &Self) {
+        if self.content.is_err() {
+            self.last_good = before.in_force().cloned().map(Box::new);
+        }
     }
 
     /// Nothing when the route has no Service among its parents. One that can't be used is
@@ -125,6 +131,7 @@ fn parse(kind: RouteKind, route: &DynamicObject) -> Result<Option<RouteObject>, 
         created: document::created(metadata),
         generation: metadata.generation,
         parents,
+        last_good: None,
     }))
 }
 

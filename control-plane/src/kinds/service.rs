@@ -1,18 +1,30 @@
 //! Services.
+//!
+//! * [`exposure`]: where they are reached beside their own addresses
+
+mod exposure;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort as KubernetesPort};
+use k8s_openapi::api::core::v1::{
+    Service as KubernetesService, ServicePort as KubernetesPort, ServiceSpec,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
-use weft_model::service::{Service, ServiceKind, ServicePort};
+use weft_model::service::{Service, ServiceKind, ServicePort, TrafficDistribution};
 
+use self::exposure::{Exposure, has_node_ports};
 use super::document;
 use super::field_error::FieldError;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
+
+/// `timeoutSeconds` of a Service that doesn't say, and the highest, as the API has them.
+const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
+const LONGEST_AFFINITY_SECONDS: u64 = 86_400;
 
 /// The port of a pod that a service port leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,7 +52,7 @@ impl KindObject for ServiceObject {
         versions: &["v1"],
         plural: "services",
         provider: Provider::Kubernetes,
-        fallback: "",
+        fallback: LAST_GOOD,
     })];
 
     type Document = KubernetesService;
@@ -53,13 +65,17 @@ impl KindObject for ServiceObject {
         match form {
             // It has no address yet, and asks nothing of the mesh.
             Form::Admission => Read::nothing(),
-            Form::Manifest | Form::Live => Self::parse(service).into(),
+            Form::Manifest | Form::Live => match Self::parse(service) {
+                Ok((service, problems)) => Read::with_problems(service, problems),
+                Err(error) => Err(error).into(),
+            },
         }
     }
 }
 
 impl ServiceObject {
-    fn parse(object: KubernetesService) -> Result<Self, FieldError> {
+    /// The Service, without those external addresses that can't be used.
+    fn parse(object: KubernetesService) -> Result<(Self, Vec<FieldError>), FieldError> {
         let spec = object
             .spec
             .ok_or_else(|| FieldError::missing("spec", "a Service has one"))?;
@@ -68,7 +84,7 @@ impl ServiceObject {
         let mut targets = Vec::new();
         for (index, port) in spec.ports.iter().flatten().enumerate() {
             if port.protocol.as_deref().unwrap_or("TCP") == "TCP" {
-                let (port, target) = parse_port(index, port)?;
+                let (port, target) = parse_port(index, port, has_node_ports(&spec))?;
                 targets.push((port.port, target));
                 ports.push(port);
             }
@@ -86,20 +102,55 @@ impl ServiceObject {
             _ => cluster_ip(spec.cluster_ip.as_deref(), spec.cluster_ips.as_deref())?,
         };
         let is_node_local = spec.internal_traffic_policy.as_deref() == Some("Local");
+        let exposure = Exposure::read(&object.metadata, &spec, object.status.as_ref());
+        let session_affinity = session_affinity(&spec)?;
         let NamespacedName { namespace, name } = &key;
         let hostname = format!("{name}.{namespace}.svc.cluster.local").into();
-        Ok(Self {
+        let service = Self {
             service: Service {
                 key,
                 hostname,
                 kind,
                 ports,
                 is_node_local,
+                session_affinity,
+                traffic_distribution: traffic_distribution(&spec),
+                external_addresses: exposure.addresses,
+                created: document::created(&object.metadata),
             },
             selector: spec.selector.unwrap_or_default(),
             targets,
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
-        })
+        };
+        Ok((service, exposure.problems))
+    }
+}
+
+/// The endpoints that clients should get; those that this version doesn't know are all, as the
+/// API wants it.
+fn traffic_distribution(spec: &ServiceSpec) -> Option<TrafficDistribution> {
+    match spec.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::PreferSameZone),
+        "PreferSameNode" => Some(TrafficDistribution::PreferSameNode),
+        _ => None,
+    }
+}
+
+/// How long a client stays with its endpoint.
+fn session_affinity(spec: &ServiceSpec) -> Result<Option<Duration>, FieldError> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return Ok(None);
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let client_ip = config.and_then(|config| config.client_ip.as_ref());
+    let seconds = client_ip.and_then(|client_ip| client_ip.timeout_seconds);
+    match u64::try_from(seconds.unwrap_or(DEFAULT_AFFINITY_SECONDS)) {
+        Ok(seconds @ 1..=LONGEST_AFFINITY_SECONDS) => Ok(Some(Duration::from_secs(seconds))),
+        _ => {
+            let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+            let message = format!("not between 1 and {LONGEST_AFFINITY_SECONDS}");
+            Err(FieldError::new(field, message))
+        }
     }
 }
 
@@ -135,6 +186,7 @@ fn cluster_ip(single: Option<&str>, list: Option<&[String]>) -> Result<ServiceKi
 fn parse_port(
     index: usize,
     port: &KubernetesPort,
+    has_node_port: bool,
 ) -> Result<(ServicePort, TargetPort), FieldError> {
     let number = |field: &str, number: i32| {
         let checked = u16::try_from(number).ok().filter(|port| *port != 0);
@@ -149,10 +201,12 @@ fn parse_port(
         Some(IntOrString::Int(target)) => TargetPort::Number(number("targetPort", *target)?),
         Some(IntOrString::String(name)) => TargetPort::Name(name.clone()),
     };
+    let node_port = port.node_port.and_then(|port| u16::try_from(port).ok());
     let parsed = ServicePort {
         name: port.name.as_deref().unwrap_or_default().into(),
         port: service_port,
         app_protocol: port.app_protocol.as_deref().unwrap_or_default().into(),
+        node_port: node_port.filter(|port| has_node_port && *port != 0),
     };
     Ok((parsed, target))
 }

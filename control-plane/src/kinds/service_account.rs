@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use weft_model::NamespacedName;
 
 use super::document;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
 
 /// A ServiceAccount, as far as the mesh cares.
@@ -21,7 +21,7 @@ impl KindObject for ServiceAccountObject {
         versions: &["v1"],
         plural: "serviceaccounts",
         provider: Provider::Kubernetes,
-        fallback: "",
+        fallback: LAST_GOOD,
     })];
 
     type Document = ServiceAccount;

@@ -15,7 +15,7 @@ use weft_model::traffic::TrafficPolicy;
 
 use super::document;
 use super::field_error::FieldError;
-use super::kind::{Kind, KindInfo, Provider};
+use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
 
 /// A TrafficPolicy.
@@ -32,6 +32,8 @@ pub(crate) struct TrafficPolicyObject {
     pub(crate) target: Option<NamespacedName>,
     /// Its content, or the mistake for which it can't be followed.
     pub(crate) content: Result<TrafficPolicy, FieldError>,
+    /// Of one that can't be followed: the content that could be, before.
+    pub(crate) last_good: Option<Box<TrafficPolicy>>,
 }
 
 impl KindObject for TrafficPolicyObject {
@@ -41,7 +43,7 @@ impl KindObject for TrafficPolicyObject {
         versions: &["v1alpha1"],
         plural: "trafficpolicies",
         provider: Provider::Weft,
-        fallback: "",
+        fallback: LAST_GOOD,
     })];
 
     type Document = DynamicObject;
@@ -63,6 +65,15 @@ impl KindObject for TrafficPolicyObject {
         }
     }
 
+    /// Its Service stays the one that its last good content is for.
+    fn keep_last_good(&mut self, before: &Self) {
+        let good = before.content.as_ref().ok().cloned().map(Box::new);
+        if let (Err(_), Some(good)) = (&self.content, good.or(before.last_good.clone())) {
+            self.target.clone_from(&before.target);
+            self.last_good = Some(good);
+        }
+    }
+
     fn definition() -> Option<CustomResourceDefinition> {
         Some(schema::TrafficPolicy::crd())
     }
@@ -81,6 +92,7 @@ impl TrafficPolicyObject {
             target: target.map(|name| NamespacedName::new(&key.namespace, name)),
             content: document::required_spec(policy)
                 .and_then(|spec| parse::policy(&key.namespace, spec)),
+            last_good: None,
             key,
         })
     }

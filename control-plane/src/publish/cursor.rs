@@ -6,7 +6,8 @@ use std::sync::Arc;
 use prost::Message;
 use weft_proto::v1::{DiscoveryResponse, ResourceKind, ResourceVersion};
 
-use super::resources::{ResourceKey, Resources};
+use super::resources::{ResourceKey, Resources, Versioned};
+use super::view::View;
 
 /// Resources in one response at the most. While a thousand agents start at once, each
 /// has a response or two in memory.
@@ -19,6 +20,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Cursor {
     kinds: HashSet<ResourceKind>,
+    view: View,
     position: Position,
 }
 
@@ -57,8 +59,12 @@ pub(crate) enum Next {
 }
 
 impl Cursor {
-    /// As a Subscribe says.
-    pub(crate) fn new(kinds: HashSet<ResourceKind>, held: Vec<ResourceVersion>) -> Self {
+    /// As a Subscribe says, of what the stream may see.
+    pub(crate) fn new(
+        view: View,
+        kinds: HashSet<ResourceKind>,
+        held: Vec<ResourceVersion>,
+    ) -> Self {
         let held = held
             .into_iter()
             .map(|held| ((held.kind(), Arc::from(held.name.as_str())), held.version));
@@ -68,58 +74,32 @@ impl Cursor {
             last: None,
             since: None,
         };
-        Self { kinds, position }
+        Self {
+            kinds,
+            view,
+            position,
+        }
     }
 
     /// The next portion. Changes come in the order in which they may be applied,
-    /// removals in the reverse.
+    /// removals in the reverse. Those that happened together come into force together,
+    /// however many they are: a selector of a NetworkPolicy that is another concerns all
+    /// pods that it matches.
     ///
     /// # Errors
     /// When the agent has to subscribe again.
     pub(crate) fn next(&mut self, resources: &Resources) -> Result<Next, TooFarBehind> {
         match &mut self.position {
-            Position::Walking { held, last, since } => {
-                let since = *since.get_or_insert(resources.revision());
-                let mut portion = Portion::default();
-                let passed = last.clone();
-                let mut wanted = resources.after(passed.as_ref());
-                let mut reached = None;
-                let finished = loop {
-                    let Some((key, versioned)) = wanted.next() else {
-                        break true;
-                    };
-                    if portion.is_full() {
-                        break false;
-                    }
-                    reached = Some(key);
-                    let known = held.remove(key);
-                    if self.kinds.contains(&key.0) && known.as_ref() != Some(&versioned.version) {
-                        portion.change(&versioned.message);
-                    }
-                };
-                if let Some(reached) = reached {
-                    *last = Some(reached.clone());
-                }
-                if finished {
-                    // What came back after the walk had passed is in the journal.
-                    let gone = held.drain().map(|(key, _)| key);
-                    let mut gone: Vec<_> =
-                        gone.filter(|key| resources.get(key).is_none()).collect();
-                    gone.sort_by(|a, b| b.cmp(a));
-                    let gone = gone.into();
-                    self.position = Position::Removing { gone, since };
-                    return Ok(self.remove(portion));
-                }
-                Ok(Next::Response(portion.response))
-            }
+            Position::Walking { .. } => Ok(self.walk(resources)),
             Position::Removing { .. } => Ok(self.remove(Portion::default())),
             Position::Following { pending, since } => {
                 if pending.is_empty() && *since != resources.revision() {
                     let changed = resources.changed_since(*since).ok_or(TooFarBehind)?;
                     let changed = changed.into_iter();
-                    let changed = changed.filter(|(kind, _)| self.kinds.contains(kind));
+                    let changed = changed
+                        .filter(|key| self.kinds.contains(&key.0) && self.view.includes_name(key));
                     let (present, gone): (Vec<_>, Vec<_>) =
-                        changed.partition(|key| resources.get(key).is_some());
+                        changed.partition(|key| visible(&self.view, resources, key).is_some());
                     pending.extend(present);
                     pending.extend(gone.into_iter().rev());
                     *since = resources.revision();
@@ -129,14 +109,57 @@ impl Cursor {
                     let Some(key) = pending.pop_front() else {
                         break;
                     };
-                    match resources.get(&key) {
-                        Some(versioned) => portion.change(&versioned.message),
+                    match visible(&self.view, resources, &key) {
+                        Some(versioned) => portion.change(&self.view, &versioned.message),
                         None => portion.remove(key),
                     }
                 }
+                portion.response.more = !pending.is_empty();
                 Ok(portion.into_next())
             }
         }
+    }
+
+    /// Walks over a portion of all resources.
+    fn walk(&mut self, resources: &Resources) -> Next {
+        let mut portion = Portion::default();
+        let Position::Walking { held, last, since } = &mut self.position else {
+            return portion.into_next();
+        };
+        let since = *since.get_or_insert(resources.revision());
+        let passed = last.clone();
+        let mut wanted = resources.after(passed.as_ref());
+        let mut reached = None;
+        let finished = loop {
+            let Some((key, versioned)) = wanted.next() else {
+                break true;
+            };
+            if portion.is_full() {
+                break false;
+            }
+            reached = Some(key);
+            if !self.kinds.contains(&key.0) || !self.view.includes(key, versioned) {
+                continue;
+            }
+            let known = held.remove(key);
+            if known.as_ref() != Some(&versioned.version) {
+                portion.change(&self.view, &versioned.message);
+            }
+        };
+        if let Some(reached) = reached {
+            *last = Some(reached.clone());
+        }
+        if !finished {
+            return Next::Response(portion.response);
+        }
+        // What came back after the walk had passed is in the journal.
+        let gone = held.drain().map(|(key, _)| key);
+        let is_gone = |key: &ResourceKey| visible(&self.view, resources, key).is_none();
+        let mut gone: Vec<_> = gone.filter(is_gone).collect();
+        gone.sort_by(|a, b| b.cmp(a));
+        let gone = gone.into();
+        self.position = Position::Removing { gone, since };
+        self.remove(portion)
     }
 
     /// Adds removals after a walk; with the last of them the agent is synchronized.
@@ -158,6 +181,12 @@ impl Cursor {
     }
 }
 
+/// The resource of that kind and name, if the stream is told it.
+fn visible<'a>(view: &View, resources: &'a Resources, key: &ResourceKey) -> Option<&'a Versioned> {
+    let found = resources.get(key)?;
+    view.includes(key, found).then_some(&**found)
+}
+
 /// A response that is being filled.
 #[derive(Debug, Default)]
 struct Portion {
@@ -171,9 +200,10 @@ impl Portion {
         resources >= MOST_RESOURCES || self.bytes >= MOST_BYTES
     }
 
-    fn change(&mut self, message: &weft_proto::v1::Resource) {
+    fn change(&mut self, view: &View, message: &weft_proto::v1::Resource) {
+        let message = view.message(message);
         self.bytes += message.encoded_len();
-        self.response.changed.push(message.clone());
+        self.response.changed.push(message.into_owned());
     }
 
     fn remove(&mut self, (kind, name): ResourceKey) {

@@ -16,8 +16,8 @@ const VERSION_BYTES: usize = 12;
 const REMEMBERED: usize = 100_000;
 
 /// Kind and name, ordered so that no resource comes before what it refers to:
-/// workloads, services, endpoints, routes, TrafficPolicies; external services refer to
-/// nothing.
+/// workloads, services, endpoints, routes, TrafficPolicies; external services and nodes refer
+/// to nothing. NetworkPolicies come after the workloads whose selectors they name.
 pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 
 /// One resource with its version.
@@ -112,12 +112,16 @@ impl Versioned {
             Change::Route(route) => resource::Resource::Route(route.into()),
             Change::TrafficPolicy(policy) => resource::Resource::TrafficPolicy((&**policy).into()),
             Change::ExternalService(service) => resource::Resource::ExternalService(service.into()),
+            Change::Node(node) => resource::Resource::Node(node.into()),
+            Change::NetworkPolicy(policy) => resource::Resource::NetworkPolicy(policy.into()),
             Change::WorkloadRemoved(_)
             | Change::ServiceRemoved(_)
             | Change::EndpointRemoved(_)
             | Change::RouteRemoved(_)
             | Change::TrafficPolicyRemoved(_)
-            | Change::ExternalServiceRemoved(_) => return None,
+            | Change::ExternalServiceRemoved(_)
+            | Change::NodeRemoved(_)
+            | Change::NetworkPolicyRemoved(_) => return None,
         };
         let mut message = Resource {
             name,
@@ -146,6 +150,7 @@ fn version(content: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use weft_model::NamespacedName;
+    use weft_model::service::{Service, ServiceKind};
 
     use super::*;
 
@@ -154,13 +159,8 @@ mod tests {
     }
 
     fn service(name: &str, host: &str) -> Change {
-        Change::Service(weft_model::service::Service {
-            key: NamespacedName::new("shop", name),
-            hostname: host.into(),
-            kind: weft_model::service::ServiceKind::Headless,
-            ports: Vec::new(),
-            is_node_local: false,
-        })
+        let key = NamespacedName::new("shop", name);
+        Change::Service(Service::new(key, host.into(), ServiceKind::Headless))
     }
 
     fn names(changed: Option<BTreeSet<ResourceKey>>) -> Option<Vec<String>> {

@@ -2,7 +2,7 @@
 //! comes with every request of the data path.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -20,10 +20,18 @@ const MOST: usize = 10_000;
 /// The token itself is worth stealing.
 type Hash = [u8; 32];
 
+/// A token that was good.
+#[derive(Clone, Debug)]
+struct GoodToken {
+    at: Instant,
+    /// The node or the pod that it speaks for.
+    principal: Arc<str>,
+}
+
 /// Decides about callers.
 pub(super) struct Callers {
     authenticator: Authenticator,
-    good: Mutex<HashMap<Hash, Instant>>,
+    good: Mutex<HashMap<Hash, GoodToken>>,
     /// One asks again, the others wait for what it learns. Only for tokens that were good:
     /// a flood of others must not stand in their way.
     asking_again: tokio::sync::Mutex<()>,
@@ -41,35 +49,41 @@ impl Callers {
     /// Lets a call in.
     ///
     /// # Errors
-    /// As [`Authenticator::node`].
+    /// As [`Authenticator::principal`].
     pub(super) async fn admit<T>(&self, call: &Request<T>) -> Result<(), Status> {
+        let principal = self.check(call).await?;
+        authentication::is_known(call, &principal)
+    }
+
+    /// The one that a call's token speaks for.
+    async fn check<T>(&self, call: &Request<T>) -> Result<Arc<str>, Status> {
         let token = authentication::token(call)?;
         let mut hash = Hash::default();
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if self.is_good(&hash, GOOD) {
-            return Ok(());
+        if let Some(principal) = self.good(&hash, GOOD) {
+            return Ok(principal);
         }
         let mut turn = None;
-        if self.is_good(&hash, GOOD_UNASKED) {
+        if self.good(&hash, GOOD_UNASKED).is_some() {
             turn = Some(self.asking_again.lock().await);
-            if self.is_good(&hash, GOOD) {
-                return Ok(());
+            if let Some(principal) = self.good(&hash, GOOD) {
+                return Ok(principal);
             }
         }
-        let verdict = self.authenticator.node(call).await;
+        let verdict = self.authenticator.principal(call).await;
         drop(turn);
         match verdict {
-            Ok(_) => {
-                self.remember(hash);
-                Ok(())
+            Ok(principal) => {
+                let principal = Arc::<str>::from(principal.to_string());
+                self.remember(hash, &principal);
+                Ok(principal)
             }
-            Err(status)
-                if status.code() == Code::Unavailable && self.is_good(&hash, GOOD_UNASKED) =>
-            {
-                Ok(())
+            Err(status) if status.code() == Code::Unavailable => {
+                self.good(&hash, GOOD_UNASKED).ok_or(status)
             }
             Err(status) => {
-                if status.code() != Code::Unavailable {
+                // That a node has too many connections says nothing about its token.
+                if status.code() != Code::ResourceExhausted {
                     self.lock().remove(&hash);
                 }
                 Err(status)
@@ -77,23 +91,25 @@ impl Callers {
         }
     }
 
-    fn is_good(&self, hash: &Hash, within: Duration) -> bool {
-        self.lock()
-            .get(hash)
-            .is_some_and(|at| at.elapsed() < within)
+    /// The one that a token speaks for that was good not long ago.
+    fn good(&self, hash: &Hash, within: Duration) -> Option<Arc<str>> {
+        let good = self.lock();
+        let token = good.get(hash).filter(|token| token.at.elapsed() < within);
+        token.map(|token| Arc::clone(&token.principal))
     }
 
-    fn remember(&self, hash: Hash) {
+    fn remember(&self, hash: Hash, principal: &Arc<str>) {
         let mut good = self.lock();
         if good.len() >= MOST {
-            good.retain(|_, at| at.elapsed() < GOOD);
+            good.retain(|_, token| token.at.elapsed() < GOOD);
         }
         if good.len() < MOST {
-            good.insert(hash, Instant::now());
+            let (at, principal) = (Instant::now(), Arc::clone(principal));
+            good.insert(hash, GoodToken { at, principal });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, GoodToken>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

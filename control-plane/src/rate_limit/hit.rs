@@ -11,6 +11,8 @@ const READABLE: usize = 100;
 /// Something to count.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Hit {
+    /// The namespace whose policy asks; empty where nobody says.
+    pub(super) tenant: String,
     /// The name of what is counted, with the unit, but not the window.
     pub(super) key: String,
     /// The length of its windows.

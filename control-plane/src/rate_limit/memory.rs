@@ -1,7 +1,7 @@
-//! Counting in this process: as many windows as there is room for, those that are over
-//! soonest dropped first.
+//! Counting in this process: as many windows as there is room for. Whoever has most makes room,
+//! by those of its windows that are over soonest.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hit::Hit;
@@ -18,17 +18,23 @@ pub(super) struct Memory {
     windows: Mutex<Windows>,
 }
 
-/// Both have the same keys.
+/// Keys by the end of their windows.
+type ByEnd = BTreeSet<(u64, Arc<str>)>;
+
+/// All of them have the same keys.
 #[derive(Debug, Default)]
 struct Windows {
     counts: HashMap<Arc<str>, Window>,
-    by_end: BTreeSet<(u64, Arc<str>)>,
+    by_end: ByEnd,
+    /// Those of each namespace.
+    by_tenant: BTreeMap<Arc<str>, ByEnd>,
 }
 
 #[derive(Debug)]
 struct Window {
     ends: u64,
     count: u64,
+    tenant: Arc<str>,
 }
 
 impl Memory {
@@ -53,14 +59,29 @@ impl Memory {
 
 impl Windows {
     fn drop_over(&mut self, now: u64) {
-        while self.by_end.first().is_some_and(|(ends, _)| *ends <= now) {
-            self.drop_first();
+        while let Some(first) = self.by_end.first().filter(|(ends, _)| *ends <= now) {
+            self.drop(&first.clone());
         }
     }
 
-    fn drop_first(&mut self) {
-        if let Some((_, key)) = self.by_end.pop_first() {
-            self.counts.remove(&key);
+    /// Drops the window that is over soonest of the namespace that has most of them.
+    fn make_room(&mut self) {
+        let most = self.by_tenant.values().max_by_key(|windows| windows.len());
+        if let Some(first) = most.and_then(|windows| windows.first().cloned()) {
+            self.drop(&first);
+        }
+    }
+
+    fn drop(&mut self, window: &(u64, Arc<str>)) {
+        self.by_end.remove(window);
+        let Some(Window { tenant, .. }) = self.counts.remove(&window.1) else {
+            return;
+        };
+        if let Some(windows) = self.by_tenant.get_mut(&tenant) {
+            windows.remove(window);
+            if windows.is_empty() {
+                self.by_tenant.remove(&tenant);
+            }
         }
     }
 
@@ -77,12 +98,23 @@ impl Windows {
             return count;
         }
         while self.counts.len() >= most {
-            self.drop_first();
+            self.make_room();
             stats::count(&stats.forgotten);
         }
         let key: Arc<str> = hit.key.as_str().into();
+        let tenant: Arc<str> = match self.by_tenant.get_key_value(&*hit.tenant) {
+            Some((tenant, _)) => Arc::clone(tenant),
+            None => hit.tenant.as_str().into(),
+        };
+        let of_tenant = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
+        of_tenant.insert((ends, Arc::clone(&key)));
         self.by_end.insert((ends, Arc::clone(&key)));
-        self.counts.insert(key, Window { ends, count });
+        let window = Window {
+            ends,
+            count,
+            tenant,
+        };
+        self.counts.insert(key, window);
         count
     }
 }
@@ -102,6 +134,7 @@ mod tests {
 
     fn hit(key: &str, unit: RateLimitUnit, hits: u32) -> Hit {
         Hit {
+            tenant: String::new(),
             key: key.to_owned(),
             unit,
             hits,
@@ -143,6 +176,24 @@ mod tests {
             [0]
         );
         assert_eq!(memory.stats.forgotten.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_flood_of_one_namespace_forgets_its_own_windows_and_nobody_elses() {
+        let memory = memory(100);
+        let of = |tenant: &str, key: &str, hits| Hit {
+            tenant: tenant.to_owned(),
+            ..hit(key, RateLimitUnit::Second, hits)
+        };
+        memory.count(&[of("shop", "victim", 7)], 1000);
+        for number in 0..1000 {
+            memory.count(&[of("evil", &format!("evil-{number}"), 1)], 1000);
+        }
+        assert_eq!(memory.count(&[of("shop", "victim", 0)], 1000), [7]);
+        let windows = memory.windows.lock().unwrap();
+        assert_eq!((windows.counts.len(), windows.by_end.len()), (100, 100));
+        let of_tenants = windows.by_tenant.values().map(BTreeSet::len);
+        assert_eq!(of_tenants.sum::<usize>(), 100);
     }
 
     proptest! {

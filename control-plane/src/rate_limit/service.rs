@@ -149,7 +149,10 @@ fn plan_one(
     }
     let (asked, limit) = parse_descriptor(descriptor)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    // Agents say first whose policy asks: nobody counts in a namespace of others.
+    let (tenant, of_file) = domain.split_once('/').unwrap_or(("", domain));
     let hit = |counted: &Descriptor, unit| Hit {
+        tenant: tenant.to_owned(),
         key: hit::key(domain, counted, unit),
         unit,
         hits,
@@ -162,7 +165,7 @@ fn plan_one(
             hit: hit(&asked, limit.unit),
         });
     }
-    let Some(Found { rule, counted }) = limits.find(domain, &asked) else {
+    let Some(Found { rule, counted }) = limits.find(of_file, &asked) else {
         return Ok(Plan::NoLimit);
     };
     replaced.extend(rule.replaces.iter().cloned());

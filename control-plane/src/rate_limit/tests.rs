@@ -99,6 +99,8 @@ async fn a_limit_that_comes_with_the_request_is_counted() {
         request("shop", &[("user", "bob")], a_year(2)),
         request("shop", &[("name", "ann")], a_year(2)),
         request("bank", &[("user", "ann")], a_year(2)),
+        // And by the namespace whose policy asks, whatever domain it names.
+        request("evil/shop", &[("user", "ann")], a_year(2)),
     ] {
         assert_eq!(client.code(other).await, Code::Ok);
     }

@@ -62,6 +62,9 @@ pub(crate) enum RunError {
     /// A lifetime that no certificate can have.
     #[error("--leaf-lifetime is too long")]
     LeafLifetime,
+    /// The operating system gives no threads.
+    #[error("can't start threads: {0}")]
+    Threads(std::io::Error),
     /// Signals.
     #[error("signals: {0}")]
     Signals(io::Error),

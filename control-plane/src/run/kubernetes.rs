@@ -12,7 +12,7 @@ use super::lease::{Lease, while_held};
 use super::parts::Parts;
 use crate::args::{ClusterArgs, PlaceArgs};
 use crate::ca::{Authority, Place};
-use crate::captures::{Captures, PodStatusStore};
+use crate::captures::{Captures, PodStatusStore, gates};
 use crate::cluster::{Cluster, ObjectStatuses};
 use crate::notices::Notices;
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
@@ -34,7 +34,8 @@ pub(super) async fn start(
     let authority = Authority::of_cluster(&client, place(&args.place), leaf_lifetime).await?;
     let notices = Notices::publish(client.clone());
     let statuses = Arc::<ObjectStatuses>::default();
-    let cluster = Arc::new(Cluster::of_api_server(namespace, Arc::clone(&statuses)));
+    let cluster = Cluster::of_api_server(namespace, Arc::clone(&statuses));
+    let cluster = Arc::new(cluster.with_notices(notices.clone()));
     let store = PodStatusStore::start(client.clone(), Arc::clone(&cluster), notices.clone());
     let problems = Problems::new(notices);
     let (loaded, is_loaded) = oneshot::channel();
@@ -51,6 +52,11 @@ pub(super) async fn start(
         statuses,
         held.subscribe(),
     ));
+    let (gates_held, gated) = (held.subscribe(), Arc::clone(&cluster));
+    let gates_client = client.clone();
+    tokio::spawn(async move {
+        while_held(gates_held, || gates::keep(gates_client.clone(), &gated)).await;
+    });
     let lease = Lease::new(client.clone(), namespace, &args.lease, &args.replica);
     let resigned = tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(

@@ -1,4 +1,4 @@
-//! `Discovery.Stream`: resources, incrementally, one stream per agent.
+//! `Discovery.Stream`: resources, incrementally, one stream per agent or sidecar.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use weft_proto::v1::{
     Subscribe,
 };
 
-use super::authentication::{self, Authenticator};
+use super::authentication::{self, Authenticator, PodPrincipal, Principal};
+use super::node_limit::NodeLimit;
+use super::subscriber::Subscriber;
 use crate::agents::{self, Agents};
 use crate::captures::{CaptureReport, Captures, PodCaptureState, Recorded};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SidecarPod};
 use crate::publish::{Cursor, Next};
 
 /// Time limit of an agent's Subscribe.
@@ -35,9 +37,21 @@ pub(crate) struct DiscoveryService {
     pub(crate) agents: Arc<Agents>,
     pub(crate) captures: Arc<Captures>,
     pub(crate) authenticator: Authenticator,
+    /// Streams of each node, and of each pod with a sidecar.
+    pub(crate) streams: Arc<NodeLimit>,
     /// Turns true when the process ends.
     pub(crate) stopping: watch::Receiver<bool>,
 }
+
+/// Streams that a node may have open: its agent's, and those that it has lost and that we haven't
+/// noticed yet.
+pub(crate) const MOST_STREAMS: usize = 8;
+/// The most pods that a node may report as captured over one stream.
+const MOST_CAPTURED: usize = 10_000;
+/// Longest UID of a pod, in bytes; in a directory it is namespace and name.
+const LONGEST_UID: usize = 512;
+/// Longest reason of a failure that is kept, in characters.
+const LONGEST_REASON: usize = 1000;
 
 type Responses = mpsc::Sender<Result<DiscoveryResponse, Status>>;
 
@@ -50,7 +64,7 @@ impl Discovery for DiscoveryService {
         call: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
         let agent = AgentStream {
-            node: self.authenticator.node(&call).await?,
+            subscriber: self.subscriber(self.authenticator.principal(&call).await?)?,
             cluster: Arc::clone(&self.cluster),
             agents: Arc::clone(&self.agents),
             captures: Arc::clone(&self.captures),
@@ -60,7 +74,12 @@ impl Discovery for DiscoveryService {
         let (responses, stream) = mpsc::channel(WAITING);
         let mut stopping = self.stopping.clone();
         let requests = call.into_inner();
+        let share = self.streams.take(agent.subscriber.name()).ok_or_else(|| {
+            let message = format!("a node or a pod has no more than {MOST_STREAMS} streams");
+            Status::resource_exhausted(message)
+        })?;
         tokio::spawn(async move {
+            let _share = share;
             agent.opened();
             let ended = tokio::select! {
                 ended = agent.serve(requests, &responses) => ended,
@@ -84,7 +103,7 @@ impl Discovery for DiscoveryService {
 async fn no_longer_good(authenticator: &Authenticator, token: &str) -> Status {
     loop {
         tokio::time::sleep(REVIEW_INTERVAL).await;
-        match authenticator.node_of(token).await {
+        match authenticator.principal_of(token).await {
             // Whoever can't be asked has not refused.
             Err(status) if status.code() != Code::Unavailable => return status,
             Ok(_) | Err(_) => {}
@@ -92,9 +111,9 @@ async fn no_longer_good(authenticator: &Authenticator, token: &str) -> Status {
     }
 }
 
-/// The stream of one agent, whose token is for that node.
+/// The stream of one agent or sidecar.
 struct AgentStream {
-    node: String,
+    subscriber: Subscriber,
     cluster: Arc<Cluster>,
     agents: Arc<Agents>,
     captures: Arc<Captures>,
@@ -102,18 +121,28 @@ struct AgentStream {
 
 impl AgentStream {
     fn opened(&self) {
-        self.agents.stream_opened(&self.node);
-        self.captures.stream_opened(&self.node);
-        tracing::info!(node = self.node, "agent connected");
+        let name = self.subscriber.name();
+        self.agents.stream_opened(name);
+        match &self.subscriber {
+            Subscriber::Agent { node } => self.captures.stream_opened(node),
+            Subscriber::Sidecar { node, uid, .. } => {
+                self.captures.sidecar_stream_opened(node, uid);
+            }
+        }
+        tracing::info!(agent = name, "agent connected");
     }
 
     fn closed(&self, ended: &Result<(), Status>) {
-        self.agents.stream_closed(&self.node);
+        let name = self.subscriber.name();
+        match &self.subscriber {
+            Subscriber::Agent { .. } => self.agents.stream_closed(name),
+            Subscriber::Sidecar { .. } => self.agents.sidecar_stream_closed(name),
+        }
         match ended {
-            Ok(()) => tracing::info!(node = self.node, "agent disconnected"),
+            Ok(()) => tracing::info!(agent = name, "agent disconnected"),
             Err(status) => {
                 tracing::warn!(
-                    node = self.node,
+                    agent = name,
                     reason = status.message(),
                     "agent's stream ended"
                 );
@@ -134,7 +163,7 @@ impl AgentStream {
                 "the first message must be a Subscribe",
             ));
         };
-        let cursor = authorize_subscription(&self.node, subscribe)?;
+        let cursor = authorize_subscription(&self.subscriber, subscribe)?;
         tokio::select! {
             sent = self.send(cursor, responses) => sent,
             received = self.receive(requests) => received,
@@ -153,7 +182,7 @@ impl AgentStream {
                 Next::Response(mut response) => {
                     sequence += 1;
                     response.sequence = sequence;
-                    self.agents.response_sent(&self.node, &response);
+                    self.agents.response_sent(self.subscriber.name(), &response);
                     if responses.send(Ok(response)).await.is_err() {
                         return Ok(());
                     }
@@ -188,13 +217,14 @@ impl AgentStream {
     fn acknowledge(&self, answer: Acknowledge) {
         for rejection in &answer.rejected {
             tracing::error!(
-                node = self.node,
+                agent = self.subscriber.name(),
                 name = agents::label(rejection.kind(), &rejection.name),
                 reason = rejection.reason,
                 "an agent rejected a resource"
             );
         }
-        self.agents.response_acknowledged(&self.node, answer);
+        let name = self.subscriber.name();
+        self.agents.response_acknowledged(name, answer);
     }
 
     fn record_captures(
@@ -202,36 +232,57 @@ impl AgentStream {
         report: ReportMessage,
         captured: &mut HashSet<WorkloadUid>,
     ) -> Result<(), Status> {
-        let node = &self.node;
-        let report = parse_report(node, report, captured)?;
-        let Recorded { report, foreign } = self.captures.record(report);
-        self.agents.pods_reported(&report);
+        let name = self.subscriber.name();
+        let report = parse_report(self.subscriber.node(), report, captured)?;
+        let Recorded { report, foreign } = match &self.subscriber {
+            Subscriber::Agent { .. } => self.captures.record(report),
+            Subscriber::Sidecar { uid, .. } => self.captures.record_sidecar(uid, report),
+        };
+        self.agents.pods_reported(name, &report);
         for uid in foreign {
-            tracing::warn!(node, %uid, "reported a pod of another node; ignored");
+            tracing::warn!(agent = name, %uid, "reported a pod that isn't its own; ignored");
         }
         for (uid, state) in &report.pods {
             if let PodCaptureState::Failed(why) = state {
-                tracing::warn!(node, %uid, why, "pod could not be captured");
+                tracing::warn!(agent = name, %uid, why, "pod could not be captured");
             }
         }
         Ok(())
     }
 }
 
-fn authorize_subscription(node: &str, subscribe: Subscribe) -> Result<Cursor, Status> {
-    if subscribe.node != node {
-        return Err(Status::permission_denied(format!(
-            "the token is for node {node}, but the agent says that it runs on {}",
-            subscribe.node
-        )));
+impl DiscoveryService {
+    /// The one that a stream is of.
+    ///
+    /// # Errors
+    /// When there is no such pod, or its proxy is no sidecar.
+    fn subscriber(&self, principal: Principal) -> Result<Subscriber, Status> {
+        let PodPrincipal { name, uid, .. } = match principal {
+            Principal::Agent { node } => return Ok(Subscriber::Agent { node }),
+            Principal::Sidecar(pod) => pod,
+        };
+        let known = self.cluster.sidecar_pod(&name);
+        let known = known.filter(|known| uid.as_ref().is_none_or(|uid| *uid == known.uid));
+        match known {
+            Some(SidecarPod { uid, node }) => Ok(Subscriber::sidecar(name, uid, &node)),
+            // It may become known in a moment.
+            None => Err(Status::unavailable(format!(
+                "pod {name} is not known as one with a container `weft-proxy`; a pod without is \
+                 served by the agent of its node"
+            ))),
+        }
     }
+}
+
+fn authorize_subscription(subscriber: &Subscriber, subscribe: Subscribe) -> Result<Cursor, Status> {
+    subscriber.authorize(&subscribe)?;
     let kinds: HashSet<_> = subscribe.kinds().collect();
     if kinds.is_empty() {
         return Err(Status::invalid_argument(
             "a Subscribe names at least one kind",
         ));
     }
-    Ok(Cursor::new(kinds, subscribe.held))
+    Ok(Cursor::new(subscriber.view(), kinds, subscribe.held))
 }
 
 /// Reads a report. `captured` collects all pods that the stream has reported as captured,
@@ -242,7 +293,13 @@ fn parse_report(
     captured: &mut HashSet<WorkloadUid>,
 ) -> Result<CaptureReport, Status> {
     let mut pods = Vec::new();
-    for pod in report.pods {
+    for mut pod in report.pods {
+        if pod.workload_uid.len() > LONGEST_UID {
+            return Err(Status::invalid_argument("no pod has such a UID"));
+        }
+        if let Some((end, _)) = pod.reason.char_indices().nth(LONGEST_REASON) {
+            pod.reason.truncate(end);
+        }
         let uid = WorkloadUid::from(pod.workload_uid.as_str());
         let state = match pod.state() {
             CaptureState::Captured => PodCaptureState::Captured,
@@ -256,6 +313,10 @@ fn parse_report(
             PodCaptureState::Captured => captured.insert(uid.clone()),
             PodCaptureState::Released | PodCaptureState::Failed(_) => captured.remove(&uid),
         };
+        if captured.len() > MOST_CAPTURED {
+            let message = format!("a node has no more than {MOST_CAPTURED} pods");
+            return Err(Status::resource_exhausted(message));
+        }
         pods.push((uid, state));
     }
     Ok(CaptureReport {
@@ -263,4 +324,44 @@ fn parse_report(
         pods,
         complete: report.complete.then(|| captured.clone()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_proto::v1::PodCapture;
+
+    use super::*;
+
+    fn report(pods: impl Iterator<Item = (String, String)>) -> ReportMessage {
+        let pods = pods.map(|(workload_uid, reason)| PodCapture {
+            workload_uid,
+            state: match reason.is_empty() {
+                true => CaptureState::Captured.into(),
+                false => CaptureState::Failed.into(),
+            },
+            reason,
+        });
+        ReportMessage {
+            pods: pods.collect(),
+            complete: false,
+        }
+    }
+
+    #[test]
+    fn a_report_is_bounded_in_what_it_names_and_in_what_it_says() {
+        let mut captured = HashSet::new();
+        let long = report([("u".to_owned(), "\u{e4}".repeat(5000))].into_iter());
+        let read = parse_report("n", long, &mut captured).unwrap();
+        let (_, PodCaptureState::Failed(why)) = &read.pods[0] else {
+            panic!("{read:?}");
+        };
+        assert_eq!(why.chars().count(), LONGEST_REASON);
+        let name = report([("u".repeat(LONGEST_UID + 1), String::new())].into_iter());
+        assert!(parse_report("n", name, &mut captured).is_err());
+        let many =
+            |from: usize| report((from..from + 6000).map(|n| (n.to_string(), String::new())));
+        assert!(parse_report("n", many(0), &mut captured).is_ok());
+        let refused = parse_report("n", many(6000), &mut captured).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
 }

@@ -1,9 +1,11 @@
 //! Real gRPC over TLS on loopback: what agents get, and what they are refused.
 
+mod sidecar;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -21,11 +23,12 @@ use weft_testing::authority::certificate_request;
 use super::ServerCertificate;
 use super::authentication::Authenticator;
 use super::certificates::CertificatesService;
-use super::discovery::DiscoveryService;
+use super::discovery::{self, DiscoveryService};
+use super::node_limit::NodeLimit;
 use super::server::{self, Services};
 use crate::agents::Agents;
 use crate::ca::Authority;
-use crate::ca::join_token::JoinKey;
+use crate::ca::join_token::{Bearer, JoinKey};
 use crate::captures::{CaptureFile, Captures};
 use crate::cluster::Cluster;
 use crate::rate_limit;
@@ -90,6 +93,7 @@ impl ControlPlane {
             agents: Arc::clone(&agents),
             captures: Arc::new(Captures::new(store, Arc::clone(&cluster))),
             authenticator: authenticator.clone(),
+            streams: NodeLimit::new(discovery::MOST_STREAMS),
             stopping: stopping.clone(),
         };
         let certificates = CertificatesService {
@@ -123,7 +127,8 @@ impl ControlPlane {
     }
 
     pub(crate) fn token(&self, node: &str) -> String {
-        self.key.issue(node, HOUR, SystemTime::now())
+        self.key
+            .issue(Bearer::Node(node.to_owned()), HOUR, SystemTime::now())
     }
 
     pub(crate) async fn channel(&self, folder: &Path) -> Channel {
@@ -324,16 +329,20 @@ async fn rejections_are_remembered_by_agent_and_resource_until_something_newer_i
     assert_eq!(rejected, [(expected.0.to_owned(), expected.1.to_owned())]);
 }
 
+fn node_1() -> Bearer {
+    Bearer::Node("node-1".to_owned())
+}
+
 #[tokio::test]
 async fn streams_without_a_good_token_for_their_node_are_refused() {
     let folder = folder();
     let control_plane = ControlPlane::start(folder.path()).await;
     let folder = folder.path();
     let other_key = JoinKey::open(tempfile::tempdir().unwrap().path()).unwrap();
-    let forged = other_key.issue("node-1", HOUR, SystemTime::now());
+    let forged = other_key.issue(node_1(), HOUR, SystemTime::now());
     let expired = control_plane
         .key
-        .issue("node-1", HOUR, SystemTime::now() - 2 * HOUR);
+        .issue(node_1(), HOUR, SystemTime::now() - 2 * HOUR);
     for token in ["", "garbage", &forged, &expired] {
         let refused = control_plane
             .subscribe(folder, token, "node-1", vec![])
@@ -353,6 +362,35 @@ async fn streams_without_a_good_token_for_their_node_are_refused() {
         agent.receive().await.unwrap_err().code(),
         Code::PermissionDenied
     );
+}
+
+#[tokio::test]
+async fn a_stolen_token_opens_only_so_many_streams_and_takes_none_of_other_nodes() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let subscribe = async |node: &str| {
+        let token = control_plane.token(node);
+        let folder = folder.path();
+        control_plane.subscribe(folder, &token, node, vec![]).await
+    };
+    let mut open = Vec::new();
+    for _ in 0..discovery::MOST_STREAMS {
+        let mut agent = subscribe("node-1").await.unwrap();
+        agent.response().await;
+        open.push(agent);
+    }
+    let refused = subscribe("node-1").await.err().unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    subscribe("node-2").await.unwrap().response().await;
+    open.pop();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while subscribe("node-1").await.is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "the place of a stream that has ended"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -397,6 +435,19 @@ async fn a_certificate_is_signed_for_a_pod_of_the_callers_node() {
         70,
         "clocks differ by up to ten"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_request_that_is_larger_than_any_is_refused_unread() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let token = control_plane.token("node-1");
+    let code = async |length| {
+        let signed = control_plane.sign(folder.path(), Some(&token), vec![0; length]);
+        signed.await.unwrap_err().code()
+    };
+    assert_eq!(code(60 * 1024).await, Code::InvalidArgument, "read");
+    assert_eq!(code(70 * 1024).await, Code::OutOfRange);
 }
 
 #[tokio::test]

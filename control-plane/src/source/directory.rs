@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use std::{fs, io};
 
 use super::manifest::{self, ManifestError};
-use super::{Event, Origin};
+use super::{Event, Origin, Unreadable};
 use crate::kinds::{Object, ObjectKey};
 
 /// Largest manifest file in bytes; the API server's own limit is smaller.
@@ -105,6 +105,7 @@ impl Directory {
                 }
                 Err(error) => {
                     seen.broken = true;
+                    update.events.extend(seen.substitute(&name, &path));
                     update.broken.push((name, error));
                 }
             }
@@ -114,6 +115,23 @@ impl Directory {
 }
 
 impl Seen {
+    /// Stands in for what a file that was never good would have said.
+    fn substitute(&mut self, file: &str, path: &Path) -> Option<Event> {
+        if !self.objects.is_empty() {
+            return None;
+        }
+        let text = fs::read_to_string(path).ok()?;
+        let substitute = manifest::substitute(&text)?;
+        let key = substitute.key();
+        self.objects.insert((file.to_owned(), key.clone()));
+        let unreadable = Unreadable {
+            key,
+            uid: None,
+            substitute: Some(substitute),
+        };
+        Some(Event::Unreadable(file.to_owned(), unreadable))
+    }
+
     /// The file's content is now this.
     fn replace(&mut self, file: &str, objects: Vec<Object>) -> Vec<Event> {
         let mut now = BTreeSet::new();
@@ -180,6 +198,8 @@ fn read(path: &Path, length: u64) -> Result<Vec<Object>, FileError> {
 
 #[cfg(test)]
 mod tests {
+    use weft_model::mtls::MtlsMode;
+
     use super::*;
 
     const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n";
@@ -191,7 +211,7 @@ mod tests {
                 Event::Applied(origin, _) | Event::Deleted(origin, _) => {
                     origins.push(origin.as_str());
                 }
-                Event::Replaced(..) => {}
+                Event::Unreadable(..) | Event::Replaced(..) => {}
             }
         }
         origins
@@ -235,6 +255,35 @@ mod tests {
             .iter()
             .filter(|event| matches!(event, Event::Deleted(..)));
         assert_eq!(deleted.count(), 2, "{events:?}");
+    }
+
+    #[test]
+    fn a_mesh_config_that_was_never_good_is_strict_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.yaml");
+        let config = |spec: &str| {
+            let text =
+                "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n";
+            fs::write(&path, format!("{text}spec: {spec}\n")).unwrap();
+        };
+        for broken in ["{ trustDomain: example.org, future: {} }", "{ ["] {
+            config(broken);
+            let mut directory = Directory::new(folder.path());
+            let events = directory.scan().unwrap().events;
+            let [Event::Unreadable(_, what)] = &events[..] else {
+                panic!("{events:?}");
+            };
+            let Some(Object::MeshConfig(substitute)) = &what.substitute else {
+                panic!("{what:?}");
+            };
+            assert_eq!(substitute.mtls_mode, Some(MtlsMode::Strict));
+            config("{}");
+            let update = directory.scan().unwrap();
+            assert!(
+                matches!(&update.events[..], [Event::Applied(..)]),
+                "{update:?}"
+            );
+        }
     }
 
     #[test]

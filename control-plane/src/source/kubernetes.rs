@@ -2,8 +2,12 @@
 //!
 //! A list counts as the whole of its kind, so whatever a broken watch missed is made
 //! up for; the index compares contents, so a list of what is known already costs
-//! agents nothing.
+//! agents nothing. What can't be read stays what it was.
+//!
+//! * [`definition`]: whether the cluster has a kind that it doesn't answer for
+//! * [`problems`]: what can't be read
 
+mod definition;
 mod problems;
 
 use std::collections::BTreeSet;
@@ -11,13 +15,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use kube::api::ApiResource;
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Event, Origin};
+use super::{Event, Origin, Unreadable};
 use crate::kinds::{
     self, ApiType, Form, Kind, KindVisitor, ListedKind, Object, ObjectKey, Provider, Read,
 };
@@ -46,20 +51,13 @@ impl Kubernetes {
         let mut watches = JoinSet::new();
         for kind in kinds::all() {
             let source = Source {
+                client: client.clone(),
                 kind,
                 events: sender.clone(),
                 problems: problems.clone(),
             };
-            let client = client.clone();
             let watches = &mut watches;
-            kinds::visit(
-                kind,
-                StartWatch {
-                    client,
-                    source,
-                    watches,
-                },
-            );
+            kinds::visit(kind, StartWatch { source, watches });
         }
         Self {
             events,
@@ -74,7 +72,7 @@ impl Kubernetes {
         let mut events = Vec::new();
         self.events.recv_many(&mut events, WAITING).await;
         for event in &events {
-            if let Event::Replaced(kind, _) = event {
+            if let Event::Replaced(kind, ..) = event {
                 self.unlisted.remove(kind);
             }
         }
@@ -94,7 +92,6 @@ impl Drop for Kubernetes {
 }
 
 struct StartWatch<'a> {
-    client: Client,
     source: Source,
     watches: &'a mut JoinSet<()>,
 }
@@ -103,18 +100,14 @@ impl KindVisitor for StartWatch<'_> {
     type Output = ();
 
     fn visit<T: ListedKind>(self, kind: Kind) {
-        let versions = kind.resources().map(|resource| {
-            let resource = ApiType::of(&resource);
-            Api::<T::Document>::all_with(self.client.clone(), &resource)
-        });
-        let versions = versions.collect();
+        let versions = kind.resources().collect();
         self.watches.spawn(self.source.follow::<T>(versions));
     }
 }
 
 /// One kind of objects, on its way into the index.
-#[derive(Debug)]
 struct Source {
+    client: Client,
     kind: Kind,
     events: mpsc::Sender<Event>,
     problems: Problems,
@@ -123,14 +116,16 @@ struct Source {
 impl Source {
     /// Lists and watches until nobody takes the events any more. Of several versions of
     /// the kind, the first that the cluster has.
-    async fn follow<T: ListedKind>(self, versions: Vec<Api<T::Document>>) {
+    async fn follow<T: ListedKind>(self, versions: Vec<ApiResource>) {
         let mut said = false;
         loop {
-            for api in &versions {
+            for version in &versions {
+                let client = self.client.clone();
+                let api = Api::<T::Document>::all_with(client, &ApiType::of(version));
                 let config = watcher::Config::default().page_size(PAGE);
-                let watch = watcher(api.clone(), config);
+                let watch = watcher(api, config);
                 let watch = StreamBackoff::new(watch, DefaultBackoff::default());
-                match self.forward::<T>(watch).await {
+                match self.forward::<T>(watch, version).await {
                     Ok(was_there) => said &= !was_there,
                     // The end of the process is the only end that there is.
                     Err(_) => return,
@@ -148,7 +143,7 @@ impl Source {
                     }
                 }
             }
-            let none = Event::Replaced(self.kind, Vec::new());
+            let none = Event::Replaced(self.kind, Vec::new(), Vec::new());
             if self.events.send(none).await.is_err() {
                 return;
             }
@@ -161,30 +156,37 @@ impl Source {
     async fn forward<T: ListedKind>(
         &self,
         watch: impl Stream<Item = watcher::Result<watcher::Event<T::Document>>>,
+        version: &ApiResource,
     ) -> Result<bool, mpsc::error::SendError<Event>> {
         let mut watch = pin!(watch);
-        let mut listed = Vec::new();
+        let mut listed = List::default();
         let (mut failing, mut was_there) = (false, false);
         while let Some(event) = watch.next().await {
             // That a list begins doesn't mean that it succeeds.
             let is_good = matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init));
             if is_good && std::mem::take(&mut failing) {
                 tracing::info!(kind = %self.kind, "watching again");
+                self.problems.watched(self.kind, Ok(()));
             }
             match event {
-                Ok(watcher::Event::Init) => listed.clear(),
-                Ok(watcher::Event::InitApply(object)) => listed.extend(self.read::<T>(object)),
+                Ok(watcher::Event::Init) => listed = List::default(),
+                Ok(watcher::Event::InitApply(object)) => listed.add(self.read::<T>(object)),
                 Ok(watcher::Event::InitDone) => {
                     was_there = true;
-                    let listed = std::mem::take(&mut listed);
-                    tracing::debug!(kind = %self.kind, count = listed.len(), "listed");
-                    self.events.send(Event::Replaced(self.kind, listed)).await?;
+                    let List {
+                        objects,
+                        unreadable,
+                    } = std::mem::take(&mut listed);
+                    tracing::debug!(kind = %self.kind, count = objects.len(), "listed");
+                    let event = Event::Replaced(self.kind, objects, unreadable);
+                    self.events.send(event).await?;
                 }
                 Ok(watcher::Event::Apply(object)) => {
                     let key = self.key::<T>(&object);
                     let event = match self.read::<T>(object) {
-                        Some(object) => Event::Applied(Origin::new(), object),
-                        None => Event::Deleted(Origin::new(), key),
+                        Found::Object(object) => Event::Applied(Origin::new(), object),
+                        Found::Unreadable(what) => Event::Unreadable(Origin::new(), what),
+                        Found::Nothing => Event::Deleted(Origin::new(), key),
                     };
                     self.events.send(event).await?;
                 }
@@ -193,10 +195,11 @@ impl Source {
                     self.problems.forget(&key);
                     self.events.send(Event::Deleted(Origin::new(), key)).await?;
                 }
-                Err(error) if self.kind.is_optional() && is_missing(&error) => {
+                Err(error) if is_missing(&error) && !self.is_served(version).await => {
                     return Ok(was_there);
                 }
                 Err(error) => {
+                    self.problems.watched(self.kind, Err(error.to_string()));
                     if !std::mem::replace(&mut failing, true) {
                         tracing::error!(kind = %self.kind, %error, "can't watch; what is known stays in force");
                     }
@@ -206,18 +209,68 @@ impl Source {
         Ok(was_there)
     }
 
-    fn read<T: ListedKind>(&self, document: T::Document) -> Option<Object> {
+    /// An API server that has just started may not know yet what it serves. Those that the
+    /// cluster need not have are served by what defines them.
+    async fn is_served(&self, version: &ApiResource) -> bool {
+        !self.kind.is_optional() || definition::is_served(&self.client, version).await
+    }
+
+    fn read<T: ListedKind>(&self, document: T::Document) -> Found {
         let key = self.key::<T>(&document);
         let uid = document.meta().uid.clone();
-        let Read { object, problems } = T::read(self.kind, document, Form::Live);
-        self.problems.found(&key, uid, problems);
-        object.map(Into::into)
+        let Read {
+            object,
+            problems,
+            substitute,
+        } = T::read(self.kind, document, Form::Live);
+        let is_unreadable = object.is_none() && !problems.is_empty();
+        self.problems.found(&key, uid.clone(), problems);
+        match object {
+            Some(object) => Found::Object(object.into()),
+            None if is_unreadable => Found::Unreadable(Unreadable {
+                key,
+                uid,
+                substitute: substitute.map(Into::into),
+            }),
+            None => Found::Nothing,
+        }
     }
 
     fn key<T: ListedKind>(&self, document: &T::Document) -> ObjectKey {
         ObjectKey {
             kind: self.kind,
             name: T::name_of(document.meta()),
+        }
+    }
+}
+
+/// A document of the API server, as it was read.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large variant"
+)]
+enum Found {
+    Object(Object),
+    /// It is there, whatever it says.
+    Unreadable(Unreadable),
+    /// The mesh has no use for it.
+    Nothing,
+}
+
+/// The objects of a list, as far as it has come.
+#[derive(Debug, Default)]
+struct List {
+    objects: Vec<Object>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl List {
+    fn add(&mut self, found: Found) {
+        match found {
+            Found::Object(object) => self.objects.push(object),
+            Found::Unreadable(what) => self.unreadable.push(what),
+            Found::Nothing => {}
         }
     }
 }
@@ -230,3 +283,6 @@ pub(crate) fn is_missing(error: &watcher::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

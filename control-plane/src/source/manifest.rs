@@ -1,7 +1,7 @@
 //! Manifests: files of YAML or JSON documents, parsed and checked at the edge. What comes
 //! out is valid, what doesn't is one error that names document and field.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kinds::{self, FieldError, Kind, Object};
 use crate::yaml;
@@ -60,6 +60,24 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
         }
     }
     Ok(objects)
+}
+
+/// What stands in for an object of a file that can't be used, where that is one without which
+/// the mesh would be open.
+pub(crate) fn substitute(text: &str) -> Option<Object> {
+    let kind = kinds::WITH_SUBSTITUTE;
+    let documents = serde_saphyr::from_multiple_with_options(text, yaml::options());
+    let documents: Vec<Value> = documents.unwrap_or_else(|_| {
+        let mut lines = text.lines();
+        let names = lines.any(|line| line.contains("kind") && line.contains(kind.name));
+        names
+            .then(|| json!({ "kind": kind.name }))
+            .into_iter()
+            .collect()
+    });
+    let mut configs = documents.iter();
+    let config = configs.find(|document| Header::of(document).kind == kind.name)?;
+    Some(kinds::substitute(config))
 }
 
 fn parse_document(

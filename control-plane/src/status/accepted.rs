@@ -1,7 +1,7 @@
 //! Objects that are judged by themselves, without any others: their condition `Accepted`.
 
 use kube::api::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::condition::{NewCondition, with_condition};
 use super::kind_status::KindStatus;
@@ -13,8 +13,8 @@ use crate::kinds::{
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
     kind: Kind,
-    /// The consequence of an object that can't be followed.
-    instead: &'static str,
+    /// What was accepted is written down, to be in force while something later can't be read.
+    keeps_spec: bool,
 }
 
 impl Accepted {
@@ -22,7 +22,7 @@ impl Accepted {
     pub(super) fn mesh_config() -> Self {
         Self {
             kind: MeshConfigObject::KIND,
-            instead: "defaults are in force instead",
+            keeps_spec: true,
         }
     }
 
@@ -30,7 +30,7 @@ impl Accepted {
     pub(super) fn external_service() -> Self {
         Self {
             kind: ExternalServiceObject::KIND,
-            instead: "it counts as if it weren't there",
+            keeps_spec: false,
         }
     }
 }
@@ -45,7 +45,7 @@ impl KindStatus for Accepted {
         let problem = problems.into_iter().next();
         let (reason, message) = match &problem {
             None => ("Accepted", "in force".to_owned()),
-            Some(problem) => ("Invalid", format!("{problem}; {}", self.instead)),
+            Some(problem) => ("Invalid", format!("{problem}; {}", self.kind.fallback)),
         };
         let condition = NewCondition {
             type_: ACCEPTED,
@@ -53,14 +53,19 @@ impl KindStatus for Accepted {
             reason,
             message: &message,
         };
-        with_condition(object, &condition)
+        let mut due = with_condition(object, &condition);
+        let spec = object.data.get("spec").map(Value::to_string);
+        let spec = spec.unwrap_or_else(|| "{}".to_owned());
+        let known = object.data.pointer("/status/lastAcceptedSpec");
+        if self.keeps_spec && problem.is_none() && known.is_none_or(|known| *known != spec) {
+            due.get_or_insert_with(|| json!({}))["lastAcceptedSpec"] = spec.into();
+        }
+        due
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn object(kind: &str, spec: &Value, status: &Value) -> DynamicObject {

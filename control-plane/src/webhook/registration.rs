@@ -1,15 +1,17 @@
-//! The webhook's place in the cluster: the API server calls it by a
-//! ValidatingWebhookConfiguration, and trusts whom that names.
+//! The webhooks' place in the cluster: the API server calls them by a
+//! ValidatingWebhookConfiguration and a MutatingWebhookConfiguration, and trusts whom these name.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::api::Patch;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ca::Authority;
 use crate::field_manager;
@@ -17,10 +19,11 @@ use crate::field_manager;
 /// Interval of looks for changes by somebody else.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Keeps the roots of the mesh, which the webhook's certificate is from, in the
-/// `caBundle` of a configuration that somebody else installs.
+/// Keeps the roots of the mesh, which the webhooks' certificate is from, in the
+/// `caBundle` of configurations that somebody else installs.
 pub(crate) struct Registration {
-    api: Api<ValidatingWebhookConfiguration>,
+    apis: [Api<DynamicObject>; 2],
+    /// Of both configurations.
     name: String,
     authority: Arc<Authority>,
 }
@@ -28,7 +31,11 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(client: Client, name: String, authority: Arc<Authority>) -> Self {
         Self {
-            api: Api::all(client),
+            apis: [
+                ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+                ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+            ]
+            .map(|resource| Api::all_with(client.clone(), &resource)),
             name,
             authority,
         }
@@ -60,25 +67,50 @@ impl Registration {
     }
 
     async fn write(&self, roots: &str) -> Result<(), kube::Error> {
-        // Whoever doesn't want the webhook leaves its configuration out.
-        let Some(configuration) = self.api.get_opt(&self.name).await? else {
-            return Ok(());
-        };
-        let webhooks = configuration.webhooks.unwrap_or_default();
-        let stale = webhooks.iter().filter(|webhook| {
-            let bundle = webhook.client_config.ca_bundle.as_ref();
-            bundle.is_none_or(|bundle| bundle.0 != roots.as_bytes())
-        });
-        let bundle = STANDARD.encode(roots);
-        let stale: Vec<_> = stale
-            .map(|webhook| json!({ "name": webhook.name, "clientConfig": { "caBundle": bundle } }))
-            .collect();
-        if stale.is_empty() {
-            return Ok(());
+        for api in &self.apis {
+            // Whoever doesn't want a webhook leaves its configuration out.
+            let Some(configuration) = api.get_opt(&self.name).await? else {
+                continue;
+            };
+            if let Some(patch) = stale(&configuration, &STANDARD.encode(roots)) {
+                let parameters = field_manager::merge();
+                api.patch(&self.name, &parameters, &Patch::Strategic(patch))
+                    .await?;
+            }
         }
-        let patch = Patch::Strategic(json!({ "webhooks": stale }));
-        let parameters = field_manager::merge();
-        self.api.patch(&self.name, &parameters, &patch).await?;
         Ok(())
+    }
+}
+
+/// The patch of the webhooks of a configuration that trust somebody else, if any do.
+fn stale(configuration: &DynamicObject, bundle: &str) -> Option<Value> {
+    let webhooks = configuration.data.get("webhooks").and_then(Value::as_array);
+    let webhooks = webhooks.into_iter().flatten();
+    let stale = webhooks.filter(|webhook| webhook["clientConfig"]["caBundle"] != bundle);
+    let stale = stale
+        .map(|webhook| json!({ "name": webhook["name"], "clientConfig": { "caBundle": bundle } }));
+    let stale: Vec<_> = stale.collect();
+    (!stale.is_empty()).then(|| json!({ "webhooks": stale }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_webhook_that_trusts_somebody_else_is_told_the_roots() {
+        let webhook = |name: &str, bundle: &str| json!({ "name": name, "clientConfig": { "caBundle": bundle } });
+        let configuration = |webhooks: Value| {
+            let object = json!({ "metadata": { "name": "weft" }, "webhooks": webhooks });
+            serde_json::from_value::<DynamicObject>(object).unwrap()
+        };
+        let three =
+            json!([webhook("a", "old"), webhook("b", "new"), { "name": "c", "clientConfig": {} }]);
+        let expected = json!({ "webhooks": [webhook("a", "new"), webhook("c", "new")] });
+        assert_eq!(stale(&configuration(three), "new"), Some(expected));
+        assert_eq!(
+            stale(&configuration(json!([webhook("b", "new")])), "new"),
+            None
+        );
     }
 }

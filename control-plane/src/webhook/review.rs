@@ -2,13 +2,34 @@
 
 use kube::core::DynamicObject;
 use kube::core::admission::{
-    AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError,
+    AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError, Operation,
 };
+use serde_json::{Value, json};
 
+use crate::cluster::Cluster;
 use crate::kinds::{self, Form};
 
-/// The answer to a review, as the API server sent it.
-pub(super) fn answer(body: &[u8]) -> AdmissionReview<DynamicObject> {
+/// The answer to the review of an object that nothing changes any more.
+pub(super) fn validate(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| decide(request, cluster))
+}
+
+/// The answer to the review of an object that may be changed: pods that are to be in the mesh
+/// are not ready before they are captured.
+pub(super) fn mutate(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_gate(request, cluster, false))
+}
+
+/// The same where the API server has seen by its label that the pod's namespace is in the mesh,
+/// of which this process may hear a moment later.
+pub(super) fn mutate_in_mesh(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_gate(request, cluster, true))
+}
+
+fn answer(
+    body: &[u8],
+    decide: impl Fn(&AdmissionRequest<DynamicObject>) -> AdmissionResponse,
+) -> AdmissionReview<DynamicObject> {
     match parse(body) {
         Ok(request) => decide(&request).into_review(),
         Err(error) => {
@@ -27,7 +48,7 @@ fn parse(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, String> {
 
 /// Refuses mistakes that this very change makes: an object that has one already, from
 /// times without this webhook, can still be repaired, finalized and labelled.
-fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+fn decide(request: &AdmissionRequest<DynamicObject>, cluster: &Cluster) -> AdmissionResponse {
     let response = AdmissionResponse::from(request);
     let Some(object) = &request.object else {
         return response;
@@ -36,7 +57,14 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     let Some(kind) = kinds::find(&request.kind.group, &request.kind.kind) else {
         return response;
     };
-    let problems = |object| kinds::problems(kind, object, Form::Admission);
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let is_enrolled = cluster.is_enrolled(namespace);
+    let problems = |object| {
+        let mut problems = kinds::problems(kind, object, Form::Admission);
+        problems.extend(kinds::foreign_probes(kind, object, is_enrolled));
+        problems.extend(cluster.refused_by_floor(kind, namespace, object));
+        problems
+    };
     let before = request.old_object.as_ref().map(problems);
     let before = before.unwrap_or_default();
     let made: Vec<_> = problems(object)
@@ -59,11 +87,57 @@ fn decide(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
     response.deny(made)
 }
 
+fn with_gate(
+    request: &AdmissionRequest<DynamicObject>,
+    cluster: &Cluster,
+    is_namespace_in: bool,
+) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let is_pod = kinds::is_pod(&request.kind.group, &request.kind.kind);
+    let is_new_pod = is_pod && request.operation == Operation::Create;
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let pod = request.object.as_ref().filter(|_| is_new_pod);
+    let Some(pod) = pod.filter(|pod| cluster.needs_gate(namespace, pod, is_namespace_in)) else {
+        return response;
+    };
+    let gate = kinds::readiness_gate();
+    let gates = pod.data.pointer("/spec/readinessGates");
+    let addition = match gates.is_some_and(Value::is_array) {
+        true => json!({ "op": "add", "path": "/spec/readinessGates/-", "value": gate }),
+        false => json!({ "op": "add", "path": "/spec/readinessGates", "value": [gate] }),
+    };
+    let patch = serde_json::from_value(json!([addition])).map_err(|error| error.to_string());
+    let name = request.name.as_str();
+    match patch.and_then(|patch| {
+        response
+            .clone()
+            .with_patch(patch)
+            .map_err(|error| error.to_string())
+    }) {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(namespace, name, error, "can't add a readiness gate");
+            response
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use crate::source::manifest::parse as manifests;
+    use crate::source::{Event, Origin};
+
+    const SHOP: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {weft.dev/mesh: enabled}}}";
+
+    /// A cluster with these objects.
+    fn cluster(text: &str) -> Cluster {
+        let cluster = Cluster::of_directory();
+        let objects = manifests(text).unwrap().into_iter();
+        let events = objects.map(|object| Event::Applied(Origin::new(), object));
+        cluster.apply_events(events.collect());
+        cluster
+    }
 
     fn review(object: Value, old: Option<Value>) -> Value {
         let kind = object["kind"].clone();
@@ -77,9 +151,11 @@ mod tests {
                 "resource": { "group": group, "version": version, "resource": "things" },
                 "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
                 "userInfo": {}, "object": object, "oldObject": old,
+                "namespace": object["metadata"]["namespace"],
             },
         });
-        serde_json::to_value(answer(review.to_string().as_bytes())).unwrap()
+        let cluster = cluster(SHOP);
+        serde_json::to_value(validate(review.to_string().as_bytes(), &cluster)).unwrap()
     }
 
     fn pod(mode: &str) -> Value {
@@ -99,6 +175,86 @@ mod tests {
         let message = refused["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("weft.dev/mtls-mode"), "{message}");
         assert!(message.contains("`permissive` or `strict`"), "{message}");
+    }
+
+    /// A pod that has kubelet ask 10.0.0.8 in its name.
+    fn probing(namespace: &str, mesh: Value) -> Value {
+        let probe = json!({ "httpGet": { "path": "/", "port": 80, "host": "10.0.0.8" } });
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "web", "namespace": namespace, "annotations": mesh },
+            "spec": { "containers": [{ "name": "web", "readinessProbe": probe }] },
+        })
+    }
+
+    #[test]
+    fn a_pod_of_the_mesh_that_has_somebody_else_probed_is_refused() {
+        let (none, enabled) = (json!({}), json!({ "weft.dev/mesh": "enabled" }));
+        for pod in [
+            probing("shop", none.clone()),
+            probing("elsewhere", enabled.clone()),
+        ] {
+            let refused = review(pod, None);
+            assert_eq!(refused["response"]["allowed"], false);
+            let message = refused["response"]["status"]["message"].as_str().unwrap();
+            let field = "spec.containers[0].readinessProbe.httpGet.host";
+            assert!(message.contains(field), "{message}");
+        }
+        let disabled = json!({ "weft.dev/mesh": "disabled" });
+        let mut in_host_network = probing("shop", none.clone());
+        in_host_network["spec"]["hostNetwork"] = json!(true);
+        let allowed = [
+            probing("elsewhere", none.clone()),
+            probing("shop", disabled),
+            in_host_network,
+        ];
+        for pod in allowed {
+            assert_eq!(review(pod, None)["response"]["allowed"], true);
+        }
+        // Probes of a pod never change, and whoever labels one can't mend them.
+        let old = probing("shop", none);
+        assert_eq!(review(old.clone(), Some(old))["response"]["allowed"], true);
+    }
+
+    #[test]
+    fn a_key_that_is_misspelt_or_belongs_elsewhere_is_refused_with_the_right_one() {
+        let with = |kind: &str, place: &str, key: &str| {
+            let object = json!({
+                "apiVersion": "v1", "kind": kind,
+                "metadata": { "name": "shop", "namespace": "shop", place: { key: "strict" } },
+                "spec": { "containers": [{ "name": "web", "image": "web" }] },
+            });
+            review(object, None)["response"].clone()
+        };
+        let refused = [
+            ("Pod", "labels", "weft.dev/mesh", "an annotation of a Pod"),
+            (
+                "Pod",
+                "annotations",
+                "weft.dev/egress-mode",
+                "an annotation of a Namespace",
+            ),
+            ("Pod", "annotations", "weft.dev/mtls", "weft.dev/mtls-mode"),
+            (
+                "Namespace",
+                "annotations",
+                "weft.dev/mesh",
+                "a label of a Namespace",
+            ),
+            (
+                "Namespace",
+                "labels",
+                "weft.dev/mtls-mode",
+                "an annotation of a Namespace",
+            ),
+        ];
+        for (kind, place, key, right) in refused {
+            let answer = with(kind, place, key);
+            assert_eq!(answer["allowed"], false, "{kind} {place} {key}");
+            let message = answer["status"]["message"].as_str().unwrap();
+            assert!(message.contains(right), "{message}");
+        }
+        assert_eq!(with("Pod", "labels", "app")["allowed"], true);
     }
 
     #[test]
@@ -236,9 +392,130 @@ mod tests {
 
     #[test]
     fn what_is_no_review_is_refused_with_words() {
-        let answer = serde_json::to_value(answer(b"{}")).unwrap();
+        let answer = validate(b"{}", &Cluster::of_directory());
+        let answer = serde_json::to_value(answer).unwrap();
         assert_eq!(answer["response"]["allowed"], false);
         let message = answer["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("AdmissionReview"), "{message}");
+    }
+
+    const MESH: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { weft.dev/mesh: enabled } }\n---\n\
+        apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
+        spec: { floor: { mtlsMode: strict, optOut: Forbidden, exclusions: { ports: ['3306'] } } }\n";
+
+    fn request(object: &Value, old: Option<&Value>) -> Vec<u8> {
+        let kind = object["kind"].as_str().unwrap();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "namespace": "shop", "name": "web",
+                "kind": { "group": "", "version": "v1", "kind": kind },
+                "resource": { "group": "", "version": "v1", "resource": "things" },
+                "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+                "userInfo": {}, "object": object, "oldObject": old,
+            },
+        });
+        review.to_string().into_bytes()
+    }
+
+    fn pod_with(annotations: &Value, spec: &Value) -> Value {
+        let metadata = json!({ "name": "web", "namespace": "shop", "annotations": annotations });
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })
+    }
+
+    #[test]
+    fn wishes_below_the_floor_are_refused_by_the_name_of_their_field() {
+        let cluster = cluster(MESH);
+        let spec = json!({ "containers": [], "serviceAccountName": "web" });
+        let answered = |annotations: Value, old: Option<&Value>| {
+            let pod = pod_with(&annotations, &spec);
+            let answer = validate(&request(&pod, old), &cluster);
+            let answer = serde_json::to_value(answer).unwrap();
+            let status = &answer["response"]["status"]["message"];
+            status.as_str().unwrap_or_default().to_owned()
+        };
+        for (name, value) in [
+            ("weft.dev/mtls-mode", "permissive"),
+            ("weft.dev/mesh", "disabled"),
+            ("weft.dev/exclude-outbound-ports", "3306,5432"),
+            ("weft.dev/exclude-outbound-cidrs", "0.0.0.0/0"),
+        ] {
+            let said = answered(json!({ name: value }), None);
+            assert!(
+                said.contains(&format!("metadata.annotations[{name}]")),
+                "{said}"
+            );
+            let old = pod_with(&json!({ name: value }), &spec);
+            assert_eq!(answered(json!({ name: value, "a": "b" }), Some(&old)), "");
+        }
+        assert_eq!(
+            answered(json!({ "weft.dev/exclude-outbound-ports": "3306" }), None),
+            ""
+        );
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "shop", "annotations": { "weft.dev/mtls-mode": "permissive" } },
+        });
+        let answer = validate(&request(&namespace, None), &cluster);
+        assert!(
+            !serde_json::to_value(answer).unwrap()["response"]["allowed"]
+                .as_bool()
+                .unwrap()
+        );
+    }
+
+    #[test]
+    fn only_new_pods_that_are_to_be_in_the_mesh_get_the_readiness_gate_and_only_once() {
+        let cluster = cluster(MESH);
+        let patch = |object: &Value, old: Option<&Value>| {
+            let answer = mutate(&request(object, old), &cluster);
+            assert!(answer.response.as_ref().unwrap().allowed);
+            let patch = answer.response.unwrap().patch?;
+            Some(serde_json::from_slice::<Value>(&patch).unwrap())
+        };
+        let spec = |more: Value| {
+            let mut spec = json!({ "containers": [], "serviceAccountName": "web" });
+            spec.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            spec
+        };
+        let gate = json!({ "conditionType": "weft.dev/Captured" });
+        let plain = pod_with(&json!({}), &spec(json!({})));
+        let added = json!([{ "op": "add", "path": "/spec/readinessGates", "value": [gate] }]);
+        assert_eq!(patch(&plain, None), Some(added));
+        assert_eq!(patch(&plain, Some(&plain)), None);
+        let another = spec(json!({ "readinessGates": [{ "conditionType": "a.example/Ready" }] }));
+        let added = json!([{ "op": "add", "path": "/spec/readinessGates/-", "value": gate }]);
+        assert_eq!(patch(&pod_with(&json!({}), &another), None), Some(added));
+        for outside in [
+            pod_with(&json!({}), &spec(json!({ "readinessGates": [gate] }))),
+            pod_with(&json!({}), &spec(json!({ "hostNetwork": true }))),
+            pod_with(&json!({}), &json!({ "containers": [] })),
+            pod_with(
+                &json!({ "kubernetes.io/config.mirror": "1" }),
+                &spec(json!({})),
+            ),
+        ] {
+            assert_eq!(patch(&outside, None), None, "{outside}");
+        }
+        // The floor forbids it to leave, so it is in.
+        let leaving = pod_with(&json!({ "weft.dev/mesh": "disabled" }), &spec(json!({})));
+        assert!(patch(&leaving, None).is_some());
+    }
+
+    #[test]
+    fn a_pod_of_a_namespace_that_was_labelled_just_now_gets_its_gate() {
+        // It has heard of no namespace yet.
+        let cluster = Cluster::of_directory();
+        let spec = json!({ "containers": [], "serviceAccountName": "web" });
+        let gated = |annotations: &Value, review: fn(&_, &_) -> AdmissionReview<DynamicObject>| {
+            let answer = review(&request(&pod_with(annotations, &spec), None)[..], &cluster);
+            answer.response.unwrap().patch.is_some()
+        };
+        assert!(gated(&json!({}), mutate_in_mesh));
+        assert!(!gated(&json!({}), mutate));
+        let disabled = json!({ "weft.dev/mesh": "disabled" });
+        assert!(!gated(&disabled, mutate_in_mesh));
     }
 }

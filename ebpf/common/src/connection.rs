@@ -3,6 +3,8 @@
 const _: () = assert!(size_of::<SocketAddress>() == 20);
 const _: () = assert!(size_of::<Connection>() == 40);
 const _: () = assert!(size_of::<NamespacedConnection>() == 48);
+const _: () = assert!(size_of::<PendingSlot>() == 12);
+const _: () = assert!(size_of::<PendingConnection>() == 60);
 const _: () = assert!(size_of::<StoredDestination>() == 40);
 const _: () = assert!(size_of::<OwnSocket>() == 24);
 
@@ -96,6 +98,49 @@ pub struct NamespacedConnection {
     pub connection: Connection,
 }
 
+/// Connections of one pod that may be on their way to the proxy with a place of their own.
+pub const PENDING_SLOTS: u32 = 256;
+
+/// A place for one of the connections that a pod is just opening: no pod takes that of another,
+/// however many it opens.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct PendingSlot {
+    /// Network namespace cookie.
+    pub namespace: [u8; 8],
+    /// One of [`PENDING_SLOTS`].
+    pub slot: [u8; 4],
+}
+
+impl PendingSlot {
+    /// The place of a connection. Those that are opened one after the other have different ones.
+    #[inline(always)]
+    pub const fn new(of: &NamespacedConnection) -> Self {
+        let Connection {
+            source,
+            destination,
+        } = &of.connection;
+        // The kernel gives `connect()` every second port.
+        let port = u16::from_be_bytes(source.port) >> 1;
+        let number = port as u32 ^ destination.address[15] as u32;
+        let slot = number % PENDING_SLOTS;
+        Self {
+            namespace: of.namespace,
+            slot: slot.to_ne_bytes(),
+        }
+    }
+}
+
+/// Who has such a place, and where that connection leads.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PendingConnection {
+    /// As its opener sees it.
+    pub connection: Connection,
+    /// The destination before it was rewritten.
+    pub destination: SocketAddress,
+}
+
 /// Which end of a captured connection a socket is.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,8 +162,11 @@ pub struct StoredDestination {
     pub source: [u8; 16],
     /// A [`Direction`].
     pub direction: u8,
-    /// Always zero.
-    pub reserved: [u8; 3],
+    /// 1 when the connection is held until somebody answers at the destination.
+    pub is_held: u8,
+    /// Port of the proxy's listener that the connection was handed to, in network order; zero
+    /// at the proxy's end.
+    pub proxy_port: [u8; 2],
 }
 
 impl StoredDestination {
@@ -129,7 +177,8 @@ impl StoredDestination {
             address,
             source: [0; 16],
             direction: direction as u8,
-            reserved: [0; 3],
+            is_held: 0,
+            proxy_port: [0; 2],
         }
     }
 }
@@ -190,6 +239,10 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for NamespacedConnection {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for PendingSlot {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PendingConnection {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for StoredDestination {}
     // SAFETY: as above.
     unsafe impl aya::Pod for OwnSocket {}
@@ -244,6 +297,28 @@ mod tests {
         ] {
             assert!(!v6(remote).is_loopback(), "{remote}");
         }
+    }
+
+    #[test]
+    fn connections_of_neighbouring_ports_and_addresses_have_places_of_their_own() {
+        let slot = |port: u16, last| {
+            let of = NamespacedConnection {
+                namespace: [7; 8],
+                connection: Connection {
+                    source: SocketAddress::from_v4([127, 0, 0, 1], port.to_be_bytes()),
+                    destination: SocketAddress::from_v4([127, 1, 1, last], PORT),
+                },
+            };
+            u32::from_ne_bytes(PendingSlot::new(&of).slot)
+        };
+        let count = PENDING_SLOTS as u16;
+        let mut seen = [false; 1 << 16];
+        for port in (32_768..).step_by(2).take(usize::from(count)) {
+            let slot = slot(port, 1);
+            assert!(slot < count.into() && !seen[slot as usize]);
+            seen[slot as usize] = true;
+        }
+        assert_ne!(slot(40_000, 1), slot(40_000, 2));
     }
 
     #[test]

@@ -71,12 +71,17 @@ pub enum Finding {
     OwnConnection,
     /// Lookup: from the network, with the proxy listening.
     Inbound,
-    /// Lookup: by a process of the node while the proxy isn't listening.
+    /// Lookup: by a process of the node while the proxy isn't listening, to a port that is open
+    /// to it.
     NodeWithoutListener,
     /// Lookup: from the network while the proxy isn't listening.
     ListenerMissing,
     /// Lookup: to an address of the namespace that isn't known as the pod's.
     UnknownAddress,
+    /// Connect: by the application of a pod that is to be captured and isn't.
+    NotCaptured,
+    /// Lookup: from the network, to a port of a captured pod where no application listens.
+    NobodyListens,
 }
 
 /// What happens to the connection.
@@ -121,6 +126,10 @@ pub const fn decide(finding: Finding, policy: Policy) -> Verdict {
         Finding::Outbound | Finding::Inbound => Verdict::Capture,
         // Passing would put a captured pod's bytes on the wire in the clear.
         Finding::NoStorage | Finding::BoundToDevice => Verdict::Refuse,
+        // It is strict, or may reach registered destinations only, and nobody asks yet.
+        Finding::NotCaptured => Verdict::Refuse,
+        // As the kernel would without the proxy, whose listener takes every port.
+        Finding::NobodyListens => Verdict::Refuse,
         Finding::UnknownNamespace => match policy.unknown_pods_refused {
             true => Verdict::Refuse,
             false => Verdict::Pass,
@@ -131,8 +140,9 @@ pub const fn decide(finding: Finding, policy: Policy) -> Verdict {
             true => Verdict::Refuse,
             false => Verdict::Pass,
         },
-        // The kernel saw the node's own process connect; a proxy would let it in, and
-        // without it kubelet would restart every pod of a node whose agent restarts.
+        // The kernel saw kubelet connect, to a port for which the pod declares a probe: without
+        // that it would restart every pod of a node whose agent restarts. Nobody compares paths
+        // meanwhile.
         Finding::NodeWithoutListener => Verdict::Pass,
         // Sockops can't refuse: the proxy does, when it finds no destination.
         Finding::DestinationKept
@@ -162,7 +172,7 @@ impl Verdict {
 
 impl Finding {
     /// How many there are.
-    pub const COUNT: u32 = 25;
+    pub const COUNT: u32 = 27;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::Loopback,
@@ -190,6 +200,8 @@ impl Finding {
         Self::NodeWithoutListener,
         Self::ListenerMissing,
         Self::UnknownAddress,
+        Self::NotCaptured,
+        Self::NobodyListens,
     ];
 
     /// Which program comes to it.
@@ -206,7 +218,8 @@ impl Finding {
             | Self::ExcludedBlock
             | Self::Outbound
             | Self::NoStorage
-            | Self::BoundToDevice => Program::Connect,
+            | Self::BoundToDevice
+            | Self::NotCaptured => Program::Connect,
             Self::DestinationKept
             | Self::DestinationLost
             | Self::ClientKept
@@ -219,7 +232,8 @@ impl Finding {
             | Self::Inbound
             | Self::NodeWithoutListener
             | Self::ListenerMissing
-            | Self::UnknownAddress => Program::Lookup,
+            | Self::UnknownAddress
+            | Self::NobodyListens => Program::Lookup,
         }
     }
 
@@ -251,6 +265,8 @@ impl Finding {
             Self::NodeWithoutListener => "node_without_listener",
             Self::ListenerMissing => "listener_missing",
             Self::UnknownAddress => "unknown_address",
+            Self::NotCaptured => "not_captured",
+            Self::NobodyListens => "nobody_listens",
         }
     }
 }
@@ -282,7 +298,7 @@ mod tests {
         for (number, finding) in Finding::ALL.into_iter().enumerate() {
             assert_eq!(finding as usize, number, "{}", finding.name());
         }
-        assert!(counter(Finding::UnknownAddress, Verdict::Refuse) < COUNTERS);
+        assert!(counter(Finding::NobodyListens, Verdict::Refuse) < COUNTERS);
     }
 
     #[test]
@@ -300,9 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn a_captured_pods_connection_never_passes_for_lack_of_resources() {
+    fn a_pods_connection_never_passes_for_lack_of_resources_or_of_its_capture() {
         for policy in [OPEN, CLOSED] {
-            for finding in [Finding::NoStorage, Finding::BoundToDevice] {
+            for finding in [
+                Finding::NoStorage,
+                Finding::BoundToDevice,
+                Finding::NotCaptured,
+            ] {
                 assert_eq!(
                     decide(finding, policy),
                     Verdict::Refuse,

@@ -10,27 +10,55 @@
 
 mod connection;
 pub mod finding;
+mod held;
+mod listening;
 mod namespace;
+mod node;
+mod outbound;
 
 pub use connection::{
-    Connection, Direction, NamespacedConnection, OwnSocket, Purpose, SocketAddress,
-    StoredDestination,
+    Connection, Direction, NamespacedConnection, OwnSocket, PendingConnection, PendingSlot,
+    Purpose, SocketAddress, StoredDestination,
 };
 pub use finding::{Finding, Policy, Program, Verdict, decide};
+pub use held::{Attempt, HeldConnection, HeldKey, HoldRate, ReachedKey};
+pub use listening::{ListeningKey, ListeningPod, ListeningSocket};
 pub use namespace::{
     ExcludedBlock, ExcludedPort, Listener, ListenerKey, NamespaceCookie, NamespaceEntry,
     NamespaceRole,
 };
+pub use node::{ANY_CGROUP, ANY_PROCESS, KubeletCgroup, NodePort, NodeProcess};
+pub use outbound::{
+    OUTBOUND_PORT, address_for_client, is_for_client, is_proxy_address, proxy_address,
+};
 
 /// Raised whenever a type of this crate or the meaning of a map changes. Pinned
 /// maps and links of another version are never reused.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 6;
 
-/// Where the proxy takes outbound connections, on the loopback addresses of a
-/// captured pod's namespace.
-pub const OUTBOUND_PORT: u16 = 15001;
 /// Where peers reach the proxy with HBONE.
 pub const HBONE_PORT: u16 = 15008;
+
+/// The most entries that the agent writes for one pod, and with them the sizes of its tables:
+/// no pod, whatever it asks for, takes the room of another.
+pub mod capacity {
+    /// Captured pods for which each table has room for all that they may have. Kubernetes
+    /// recommends 110 pods a node.
+    pub const PODS: u32 = 1024;
+    /// Namespaces, those of pods outside of the mesh among them.
+    pub const NAMESPACES: u32 = 4 * PODS;
+    /// Ports left alone, of one pod.
+    pub const EXCLUDED_PORTS: u32 = 64;
+    /// Address blocks left alone, of one pod.
+    pub const EXCLUDED_BLOCKS: u32 = 64;
+    /// Addresses of one pod.
+    pub const ADDRESSES: u32 = 8;
+    /// Ports of one pod that stay open to its node while no proxy runs.
+    pub const NODE_PORTS: u32 = 64;
+    /// Addresses at which applications of one pod listen.
+    pub const LISTENING: u32 = 64;
+    pub use crate::connection::PENDING_SLOTS;
+}
 
 /// Names of the maps, as user space finds them in the object.
 pub mod map {
@@ -54,18 +82,46 @@ pub mod map {
     /// Socket storage of an application's accepted socket: its client's
     /// [`SocketAddress`](crate::SocketAddress).
     pub const CLIENTS: &str = "CLIENTS";
-    /// Socket storage: a number on both ends of a connection to a captured pod by one of
-    /// the node's own processes.
+    /// Socket storage: a [`NodeProcess`](crate::NodeProcess) on both ends of a connection to a
+    /// captured pod by one of the node's own processes.
     pub const NODE_SOCKETS: &str = "NODE_SOCKETS";
+    /// Hash: [`PendingSlot`](crate::PendingSlot) to the
+    /// [`PendingConnection`](crate::PendingConnection) that has it, between the client's connect
+    /// and the proxy's accept.
+    pub const PENDING_SLOTS: &str = "PENDING_SLOTS";
     /// Hash: [`NamespacedConnection`](crate::NamespacedConnection) to the original
-    /// destination, between the client's connect and the proxy's accept.
+    /// destination, where its slot belongs to another connection of the pod.
     pub const PENDING: &str = "PENDING";
     /// Hash: [`Connection`](crate::Connection) of the proxy to an application, to
     /// the client's [`SocketAddress`](crate::SocketAddress).
     pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
     /// Hash: [`Connection`](crate::Connection) of a process of the node to a
-    /// captured pod.
+    /// captured pod, to the [`NodeProcess`](crate::NodeProcess).
     pub const NODE_CONNECTIONS: &str = "NODE_CONNECTIONS";
+    /// Hash: [`KubeletCgroup`](crate::KubeletCgroup) to the process in it that is kubelet.
+    pub const KUBELETS: &str = "KUBELETS";
+    /// Hash: [`NodePort`](crate::NodePort) to nothing of interest.
+    pub const NODE_PORTS: &str = "NODE_PORTS";
+    /// Hash: [`HeldKey`](crate::HeldKey) to the [`HeldConnection`](crate::HeldConnection)
+    /// whose application waits in `connect()`.
+    pub const HELD: &str = "HELD";
+    /// Hash: cookie of a pod's outbound listener to its [`HoldRate`](crate::HoldRate).
+    pub const HOLD_RATES: &str = "HOLD_RATES";
+    /// Hash: [`ReachedKey`](crate::ReachedKey) of a destination that has answered lately, to
+    /// the time until which its connections aren't held, in nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub const REACHED: &str = "REACHED";
+    /// Ring buffer: an [`Attempt`](crate::Attempt) for each connection that is held.
+    pub const ATTEMPTS: &str = "ATTEMPTS";
+    /// Hash: [`ListeningKey`](crate::ListeningKey) of an address at which an application listens,
+    /// to its [`ListeningSocket`](crate::ListeningSocket).
+    pub const LISTENING: &str = "LISTENING";
+    /// Hash: [`NamespaceCookie`](crate::NamespaceCookie) of a captured pod to its
+    /// [`ListeningPod`](crate::ListeningPod).
+    pub const LISTENING_PODS: &str = "LISTENING_PODS";
+    /// Ring buffer: a [`ListeningKey`](crate::ListeningKey) where a socket has begun or ended to
+    /// listen, or the proxy has found nobody.
+    pub const LISTENING_EVENTS: &str = "LISTENING_EVENTS";
     /// Per-CPU array: how often each finding led to each verdict.
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -78,6 +134,8 @@ pub mod constant {
     pub const PODS_CGROUP: &str = "PODS_CGROUP";
     /// One byte, 0 or 1: whether the kernel has `bpf_set_retval` (5.18).
     pub const HAS_SET_RETVAL: &str = "HAS_SET_RETVAL";
+    /// One byte, 0 or 1: whether the kernel has `bpf_skc_to_mptcp_sock` (5.19).
+    pub const HAS_MPTCP: &str = "HAS_MPTCP";
     /// One byte, 0 or 1: whether `SK_LOOKUP` sees the ingress interface (5.17).
     pub const HAS_INGRESS_INTERFACE: &str = "HAS_INGRESS_INTERFACE";
 }

@@ -1,7 +1,7 @@
 //! What is known about a network namespace.
 
 const _: () = assert!(size_of::<NamespaceCookie>() == 8);
-const _: () = assert!(size_of::<NamespaceEntry>() == 36);
+const _: () = assert!(size_of::<NamespaceEntry>() == 56);
 const _: () = assert!(size_of::<ExcludedPort>() == 12);
 const _: () = assert!(size_of::<ExcludedBlock>() == 24);
 const _: () = assert!(size_of::<ListenerKey>() == 20);
@@ -41,6 +41,8 @@ pub enum NamespaceRole {
     Outside = 2,
     /// A pod whose outbound connections go to the proxy.
     Captured = 3,
+    /// A pod that is to be captured and isn't: its outbound connections are refused.
+    Enforced = 4,
 }
 
 /// What is known about a network namespace.
@@ -53,12 +55,23 @@ pub struct NamespaceEntry {
     pub has_excluded_ports: u8,
     /// 1 when it has entries in the map of excluded blocks.
     pub has_excluded_blocks: u8,
-    /// Always zero.
-    pub reserved: u8,
+    /// 1 when the proxy takes the captured pod's connections on all of 127.0.0.0/8; an agent
+    /// that knows of 127.0.0.1 only leaves it zero.
+    pub is_spread: u8,
     /// The captured pod's first IPv4 address, mapped; zero where it has none.
     pub v4: [u8; 16],
     /// The captured pod's first IPv6 address; zero where it has none.
     pub v6: [u8; 16],
+    /// Cookie of the proxy's outbound socket for IPv4 in the captured pod, on which
+    /// connections can be held; zero where they can't.
+    pub outbound_v4: [u8; 8],
+    /// The same for IPv6.
+    pub outbound_v6: [u8; 8],
+    /// Port of the proxy's outbound listener for IPv4 in the captured pod, in network order:
+    /// not always the usual one, which an application may have taken.
+    pub port_v4: [u8; 2],
+    /// The same for IPv6.
+    pub port_v6: [u8; 2],
 }
 
 impl NamespaceEntry {
@@ -68,9 +81,22 @@ impl NamespaceEntry {
             role: role as u8,
             has_excluded_ports: 0,
             has_excluded_blocks: 0,
-            reserved: 0,
+            is_spread: 0,
             v4: [0; 16],
             v6: [0; 16],
+            outbound_v4: [0; 8],
+            outbound_v6: [0; 8],
+            port_v4: [0; 2],
+            port_v6: [0; 2],
+        }
+    }
+
+    /// Port of the proxy's outbound listener of a family, in network order.
+    #[inline(always)]
+    pub const fn outbound_port(&self, is_v4: bool) -> [u8; 2] {
+        match is_v4 {
+            true => self.port_v4,
+            false => self.port_v6,
         }
     }
 }

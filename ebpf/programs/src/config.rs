@@ -13,6 +13,8 @@ static PODS_CGROUP: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_SET_RETVAL: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
+static HAS_MPTCP: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
 static HAS_INGRESS_INTERFACE: Global<u8> = Global::new(0);
 
 #[inline(always)]
@@ -35,6 +37,11 @@ pub fn pods_cgroup() -> Option<u64> {
 #[inline(always)]
 pub fn has_set_retval() -> bool {
     HAS_SET_RETVAL.load() != 0
+}
+
+#[inline(always)]
+pub fn has_mptcp() -> bool {
+    HAS_MPTCP.load() != 0
 }
 
 #[inline(always)]

@@ -4,18 +4,20 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_set_retval, bpf_setsockopt,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_ns,
+    bpf_set_retval, bpf_setsockopt,
 };
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
 use weft_ebpf_common::{
-    Direction, ExcludedBlock, ExcludedPort, Finding, NamespaceCookie, NamespaceEntry,
-    NamespaceRole, OUTBOUND_PORT, SocketAddress, StoredDestination, Verdict, decide,
+    ANY_CGROUP, ANY_PROCESS, Direction, ExcludedBlock, ExcludedPort, Finding, NamespaceCookie,
+    NamespaceEntry, NamespaceRole, NodeProcess, ReachedKey, SocketAddress, StoredDestination,
+    Verdict, decide, is_proxy_address, proxy_address,
 };
 
 use crate::context::{self, IPPROTO_TCP, address};
-use crate::{config, maps};
+use crate::{config, held, maps};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -25,25 +27,13 @@ const SO_BINDTODEVICE: i32 = 25;
 /// Deeper than any pods cgroup found in practice, also with a node in a container.
 const DEEPEST_PODS_CGROUP: i32 = 12;
 
-const PROXY_V4: SocketAddress = SocketAddress::from_v4([127, 0, 0, 1], OUTBOUND_PORT.to_be_bytes());
-const PROXY_V6: SocketAddress = SocketAddress::new(
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-    OUTBOUND_PORT.to_be_bytes(),
-);
-
-/// Whether an address is the proxy's outbound listener.
-#[inline(always)]
-pub fn is_proxy(address: &SocketAddress) -> bool {
-    *address == PROXY_V4 || *address == PROXY_V6
-}
-
 #[inline(always)]
 pub fn connect4(context: &SockAddrContext) -> i32 {
     let dialled = address::v4(context);
     match connect(context, &dialled) {
         Verdict::Pass => ALLOW,
         Verdict::Capture => {
-            address::set_v4(context, &PROXY_V4);
+            address::set_v4(context, &proxy(context, &dialled));
             ALLOW
         }
         Verdict::Refuse => refuse(),
@@ -56,13 +46,24 @@ pub fn connect6(context: &SockAddrContext) -> i32 {
     match connect(context, &dialled) {
         Verdict::Pass => ALLOW,
         Verdict::Capture => {
-            // An IPv4-mapped destination stays IPv4: the socket may be bound to such a source.
-            let proxy = if dialled.is_v4() { PROXY_V4 } else { PROXY_V6 };
-            address::set_v6(context, &proxy);
+            address::set_v6(context, &proxy(context, &dialled));
             ALLOW
         }
         Verdict::Refuse => refuse(),
     }
+}
+
+/// The proxy's address for a destination of the captured pod.
+#[inline(always)]
+fn proxy(context: &SockAddrContext, dialled: &SocketAddress) -> SocketAddress {
+    let cookie = context::namespace(context);
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let entry = unsafe { maps::NAMESPACES.get(cookie) };
+    let is_spread = entry.is_some_and(|entry| entry.is_spread != 0);
+    // Not the entry's port: the pod may be let go just now, and this connection is still served.
+    let stored = maps::stored(&maps::DESTINATIONS, address::socket(context));
+    let port = stored.map_or([0; 2], |stored| stored.proxy_port);
+    proxy_address(dialled, is_spread, port)
 }
 
 #[inline(always)]
@@ -98,8 +99,12 @@ fn connect(context: &SockAddrContext, dialled: &SocketAddress) -> Verdict {
 fn inspect(context: &SockAddrContext, dialled: &SocketAddress) -> Finding {
     let socket = address::socket(context);
     if dialled.is_loopback() {
-        // The socket may have been captured before, and been dissolved.
-        maps::forget(&maps::DESTINATIONS, socket);
+        // The socket may have been captured before, and been dissolved. Or it is captured just
+        // now, by a predecessor's program that runs until the kernel has taken it off.
+        let earlier = maps::stored(&maps::DESTINATIONS, socket);
+        if earlier.is_some_and(|earlier| !is_proxy_address(dialled, earlier.proxy_port)) {
+            maps::forget(&maps::DESTINATIONS, socket);
+        }
         return Finding::Loopback;
     }
     let cookie = context::namespace(context);
@@ -111,8 +116,8 @@ fn inspect(context: &SockAddrContext, dialled: &SocketAddress) -> Finding {
             None => Finding::UnknownNamespace,
         };
     };
-    if entry.role == NamespaceRole::Captured as u8 {
-        captured_pod(context, socket, cookie, &entry, dialled)
+    if entry.role == NamespaceRole::Captured as u8 || entry.role == NamespaceRole::Enforced as u8 {
+        enrolled_pod(context, socket, cookie, &entry, dialled)
     } else if entry.role == NamespaceRole::Host as u8 {
         node(socket, dialled)
     } else {
@@ -121,7 +126,7 @@ fn inspect(context: &SockAddrContext, dialled: &SocketAddress) -> Finding {
 }
 
 #[inline(always)]
-fn captured_pod(
+fn enrolled_pod(
     context: &SockAddrContext,
     socket: *mut bpf_sock,
     cookie: NamespaceCookie,
@@ -149,15 +154,45 @@ fn captured_pod(
             return Finding::ExcludedBlock;
         }
     }
+    if entry.role == NamespaceRole::Enforced as u8 {
+        return Finding::NotCaptured;
+    }
     let mut destination = StoredDestination::new(*dialled, Direction::Dialled);
     destination.source = if dialled.is_v4() { entry.v4 } else { entry.v6 };
+    destination.proxy_port = entry.outbound_port(dialled.is_v4());
+    destination.is_held = u8::from(is_to_be_held(cookie, entry, dialled));
     if !maps::store(&maps::DESTINATIONS, socket, destination) {
         return Finding::NoStorage;
+    }
+    if config::has_mptcp() {
+        // The hook sees the first subflow, but the application holds the socket above it and
+        // asks that one for its names.
+        maps::store_for_mptcp(&maps::DESTINATIONS, socket, destination);
     }
     if !reaches_loopback(context, socket) {
         return Finding::BoundToDevice;
     }
     Finding::Outbound
+}
+
+/// Whether nobody has answered at a destination lately, so that the application is to wait for
+/// the answer.
+#[inline(always)]
+fn is_to_be_held(cookie: NamespaceCookie, entry: &NamespaceEntry, dialled: &SocketAddress) -> bool {
+    let listener = held::listener(entry, dialled.is_v4());
+    if listener == [0; 8] {
+        return false;
+    }
+    let key = ReachedKey {
+        namespace: cookie.bytes,
+        destination: *dialled,
+    };
+    // SAFETY: the entry is replaced as a whole and read at once.
+    match unsafe { maps::REACHED.get(key) } {
+        // SAFETY: the helper takes nothing.
+        Some(until) => *until < unsafe { bpf_ktime_get_ns() },
+        None => true,
+    }
 }
 
 /// A socket bound to a device can't reach a loopback address: binds it to that one.
@@ -192,11 +227,27 @@ fn node(socket: *mut bpf_sock, dialled: &SocketAddress) -> Finding {
         return Finding::HostNamespace;
     }
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if is_pod_process() || !maps::store(&maps::NODE_SOCKETS, socket, process) {
+    let record = NodeProcess::new(process, is_kubelet(process));
+    if is_pod_process() || !maps::store(&maps::NODE_SOCKETS, socket, record) {
         maps::forget(&maps::NODE_SOCKETS, socket);
         return Finding::HostNamespace;
     }
     Finding::NodeProcess
+}
+
+/// Whether the running process is kubelet: by its own cgroup, and by its number where that is
+/// known in the kernel's terms. Its children, in the same cgroup, are not.
+#[inline(always)]
+fn is_kubelet(process: u32) -> bool {
+    // SAFETY: the helper takes nothing.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() }.to_ne_bytes();
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let known = match unsafe { maps::KUBELETS.get(cgroup) } {
+        Some(known) => Some(*known),
+        // SAFETY: as above.
+        None => unsafe { maps::KUBELETS.get(ANY_CGROUP) }.copied(),
+    };
+    known.is_some_and(|known| known == ANY_PROCESS || known == process.to_ne_bytes())
 }
 
 /// Whether the running process lives below the cgroup of pods. A pod in the node's

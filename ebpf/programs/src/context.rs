@@ -11,6 +11,8 @@ use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
 use weft_ebpf_common::{Connection, NamespaceCookie, SocketAddress};
 
 pub const IPPROTO_TCP: u32 = 6;
+/// Every namespace has its loopback interface under this number.
+pub const LOOPBACK_INTERFACE: u32 = 1;
 const AF_INET: u32 = 2;
 
 /// Reads one field of a context.
@@ -59,7 +61,36 @@ pub fn namespace(context: &impl EbpfContext) -> NamespaceCookie {
     NamespaceCookie::new(unsafe { bpf_get_netns_cookie(context.as_ptr()) })
 }
 
-/// `connect` and `getpeername` hooks.
+/// The port that a socket is connected to, 0 for none.
+#[inline(always)]
+pub fn remote_port(socket: *mut bpf_sock) -> u16 {
+    if socket.is_null() {
+        return 0;
+    }
+    u16::from_be(field!(socket, dst_port))
+}
+
+/// The interface that a socket is bound to, 0 for none.
+#[inline(always)]
+pub fn bound_interface(socket: *mut bpf_sock) -> u32 {
+    if socket.is_null() {
+        return 0;
+    }
+    field!(socket, bound_dev_if)
+}
+
+/// The address of IPv4 that a socket is bound to, none for none and without a socket. The kernel
+/// keeps it beside the mapped one of a socket for both families.
+#[inline(always)]
+pub fn local_v4(socket: *mut bpf_sock) -> Option<[u8; 4]> {
+    if socket.is_null() {
+        return None;
+    }
+    let address = field!(socket, src_ip4);
+    (address != 0).then(|| address.to_ne_bytes())
+}
+
+/// `connect`, `getpeername` and `getsockname` hooks.
 pub mod address {
     use super::*;
 
@@ -150,20 +181,29 @@ pub mod ops {
         }
     }
 
+    /// The hook's own end.
+    #[inline(always)]
+    pub fn local(context: &SockOpsContext) -> SocketAddress {
+        let raw: *mut bpf_sock_ops = context.ops;
+        let port = (field!(raw, local_port) as u16).to_be_bytes();
+        let v4 = field!(raw, local_ip4);
+        let v6 = [
+            field!(raw, local_ip6[0]),
+            field!(raw, local_ip6[1]),
+            field!(raw, local_ip6[2]),
+            field!(raw, local_ip6[3]),
+        ];
+        if field!(raw, family) == AF_INET {
+            SocketAddress::from_v4(v4.to_ne_bytes(), port)
+        } else {
+            SocketAddress::new(words(v6), port)
+        }
+    }
+
     /// Here the port in network order fills the upper half of a big-endian word.
     #[inline(always)]
     fn network_port_of_u32(field: u32) -> [u8; 2] {
         (u32::from_be(field) as u16).to_be_bytes()
-    }
-
-    #[inline(always)]
-    pub fn local_port(context: &SockOpsContext) -> u32 {
-        field!(context.ops, local_port)
-    }
-
-    #[inline(always)]
-    pub fn remote_port(context: &SockOpsContext) -> u32 {
-        u32::from_be(field!(context.ops, remote_port))
     }
 
     #[inline(always)]

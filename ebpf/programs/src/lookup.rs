@@ -2,15 +2,15 @@
 
 use aya_ebpf::programs::SkLookupContext;
 use aya_log_ebpf::debug;
-use weft_ebpf_common::{Connection, Finding, HBONE_PORT, Listener, ListenerKey, Verdict, decide};
+use weft_ebpf_common::{
+    Connection, Finding, HBONE_PORT, Listener, ListenerKey, NodePort, Verdict, decide,
+};
 
-use crate::context::{IPPROTO_TCP, lookup as fields};
-use crate::{config, maps};
+use crate::context::{IPPROTO_TCP, LOOPBACK_INTERFACE, lookup as fields};
+use crate::{config, listening, maps};
 
 const SK_DROP: u32 = 0;
 const SK_PASS: u32 = 1;
-/// Every namespace has its loopback interface under this number.
-const LOOPBACK_INTERFACE: u32 = 1;
 
 #[inline(always)]
 pub fn lookup(context: &SkLookupContext, strict: bool) -> u32 {
@@ -65,13 +65,38 @@ fn inspect(context: &SkLookupContext, connection: &Connection) -> Finding {
     };
     let key = ListenerKey::new(destination.address, listener);
     if maps::LISTENERS.redirect_sk_lookup(context, key, 0).is_ok() {
-        return Finding::Inbound;
+        // Only where there is a proxy: without it the kernel finds out by itself.
+        return match listener {
+            Listener::Plaintext if listening::is_nobody_there(destination) => {
+                Finding::NobodyListens
+            }
+            _ => Finding::Inbound,
+        };
     }
-    if maps::NODE_CONNECTIONS.get_ptr(connection).is_some() {
+    if is_open_to_node(connection) {
         return Finding::NodeWithoutListener;
     }
     match maps::POD_ADDRESSES.get_ptr(destination.address) {
         Some(_) => Finding::ListenerMissing,
         None => Finding::UnknownAddress,
     }
+}
+
+/// Whether a process of the node opened the connection, to a port of the pod that is open to it.
+#[inline(always)]
+fn is_open_to_node(connection: &Connection) -> bool {
+    let destination = &connection.destination;
+    // SAFETY: written once, before the SYN was sent.
+    let Some(process) = (unsafe { maps::NODE_CONNECTIONS.get(connection) }) else {
+        return false;
+    };
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let Some(pod) = (unsafe { maps::POD_ADDRESSES.get(destination.address) }) else {
+        return false;
+    };
+    let is_open = |port| {
+        let key = NodePort::new(pod.bytes, port);
+        maps::NODE_PORTS.get_ptr(key).is_some()
+    };
+    is_open(NodePort::ALL) || (process.is_kubelet == 1 && is_open(destination.port))
 }

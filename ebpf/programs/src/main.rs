@@ -9,6 +9,10 @@
 //!   the client's address, [`peer_name`] answers with it
 //! * a captured pod asks for the local address of its connection: [`socket_name`] answers
 //!   with the pod's own
+//! * an application begins to listen, or ends it: [`listening`] keeps where, so that [`lookup`]
+//!   refuses connections to where nobody does
+//! * nobody knows whether a destination answers: [`held`] lets the application wait in
+//!   `connect()` until the proxy does
 
 #![no_std]
 #![no_main]
@@ -16,14 +20,16 @@
 mod config;
 mod connect;
 mod context;
+mod held;
+mod listening;
 mod lookup;
 mod maps;
 mod peer_name;
 mod socket_name;
 mod sockops;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup, sock_ops};
-use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup, sock_ops, socket_filter};
+use aya_ebpf::programs::{SkBuffContext, SkLookupContext, SockAddrContext, SockOpsContext};
 
 /// An IPv4 socket connects.
 #[cgroup_sock_addr(connect4)]
@@ -77,6 +83,12 @@ pub fn lookup_permissive(context: SkLookupContext) -> u32 {
 #[sk_lookup]
 pub fn lookup_strict(context: SkLookupContext) -> u32 {
     lookup::lookup(&context, true)
+}
+
+/// A segment arrives at the proxy's outbound listener.
+#[socket_filter]
+pub fn hold(context: SkBuffContext) -> i64 {
+    held::hold(&context)
 }
 
 #[panic_handler]

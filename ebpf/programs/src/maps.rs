@@ -3,31 +3,41 @@
 
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{
+    bpf_sk_storage_delete, bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
+};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, SockHash};
+use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockHash};
 use weft_ebpf_common::finding::{COUNTERS as COUNTER_COUNT, counter};
 use weft_ebpf_common::{
-    Connection, ExcludedBlock, ExcludedPort, Finding, ListenerKey, NamespaceCookie, NamespaceEntry,
-    NamespacedConnection, OwnSocket, SocketAddress, StoredDestination, Verdict,
+    Connection, ExcludedBlock, ExcludedPort, Finding, HeldConnection, HeldKey, HoldRate,
+    KubeletCgroup, ListenerKey, ListeningKey, ListeningPod, ListeningSocket, NamespaceCookie,
+    NamespaceEntry, NamespacedConnection, NodePort, NodeProcess, OwnSocket, PendingConnection,
+    PendingSlot, ReachedKey, SocketAddress, StoredDestination, Verdict, capacity,
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
+/// A flag of an insertion: it fails where there is an entry already.
+pub const BPF_NOEXIST: u64 = 1;
 
 #[map]
 pub static NAMESPACES: HashMap<NamespaceCookie, NamespaceEntry> =
-    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(capacity::NAMESPACES, BPF_F_NO_PREALLOC);
 #[map]
 pub static EXCLUDED_PORTS: HashMap<ExcludedPort, u8> =
-    HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(capacity::PODS * capacity::EXCLUDED_PORTS, BPF_F_NO_PREALLOC);
+/// A pod has one more than it asks for where blocks of IPv6 would cover IPv4.
 #[map]
-pub static EXCLUDED_BLOCKS: LpmTrie<ExcludedBlock, u8> =
-    LpmTrie::with_max_entries(16384, BPF_F_NO_PREALLOC);
+pub static EXCLUDED_BLOCKS: LpmTrie<ExcludedBlock, u8> = LpmTrie::with_max_entries(
+    capacity::PODS * (capacity::EXCLUDED_BLOCKS + 1),
+    BPF_F_NO_PREALLOC,
+);
 #[map]
 pub static POD_ADDRESSES: HashMap<[u8; 16], NamespaceCookie> =
-    HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(capacity::PODS * capacity::ADDRESSES, BPF_F_NO_PREALLOC);
 #[map]
-pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(16384, 0);
+pub static LISTENERS: SockHash<ListenerKey> =
+    SockHash::with_max_entries(2 * capacity::PODS * capacity::ADDRESSES, 0);
 
 #[btf_map]
 pub static OWN_SOCKETS: SkStorage<OwnSocket> = SkStorage::new();
@@ -35,14 +45,26 @@ pub static OWN_SOCKETS: SkStorage<OwnSocket> = SkStorage::new();
 pub static DESTINATIONS: SkStorage<StoredDestination> = SkStorage::new();
 #[btf_map]
 pub static CLIENTS: SkStorage<SocketAddress> = SkStorage::new();
-/// Process (thread group) that opened the connection, as the first PID namespace numbers
-/// it.
+/// The process that opened the connection.
 #[btf_map]
-pub static NODE_SOCKETS: SkStorage<u32> = SkStorage::new();
+pub static NODE_SOCKETS: SkStorage<NodeProcess> = SkStorage::new();
+/// As many as one node runs, and one more while it restarts.
+#[map]
+pub static KUBELETS: HashMap<KubeletCgroup, [u8; 4]> =
+    HashMap::with_max_entries(16, BPF_F_NO_PREALLOC);
+/// What doesn't fit is closed while no proxy runs.
+#[map]
+pub static NODE_PORTS: HashMap<NodePort, u8> =
+    HashMap::with_max_entries(capacity::PODS * capacity::NODE_PORTS, BPF_F_NO_PREALLOC);
 
 // Records of connections that are being opened: each is removed when its other end exists,
 // or when the attempt ends. Least recently used go first should one of these be full; what
 // is then missing is refused or shows the proxy's address, never let through.
+/// Room for all of all pods: none fills it for another.
+#[map]
+pub static PENDING_SLOTS: HashMap<PendingSlot, PendingConnection> =
+    HashMap::with_max_entries(capacity::PODS * capacity::PENDING_SLOTS, BPF_F_NO_PREALLOC);
+/// Those that find their slot taken.
 #[map]
 pub static PENDING: LruHashMap<NamespacedConnection, SocketAddress> =
     LruHashMap::with_max_entries(OPENING, 0);
@@ -50,9 +72,35 @@ pub static PENDING: LruHashMap<NamespacedConnection, SocketAddress> =
 pub static OWN_CONNECTIONS: LruHashMap<Connection, SocketAddress> =
     LruHashMap::with_max_entries(OPENING, 0);
 #[map]
-pub static NODE_CONNECTIONS: LruHashMap<Connection, u32> = LruHashMap::with_max_entries(OPENING, 0);
+pub static NODE_CONNECTIONS: LruHashMap<Connection, NodeProcess> =
+    LruHashMap::with_max_entries(OPENING, 0);
 /// Such maps take their memory at once: about 130 bytes an entry.
 const OPENING: u32 = 32768;
+
+/// Least recently used go first: their connections go on as if they had never been held.
+#[map]
+pub static HELD: LruHashMap<HeldKey, HeldConnection> = LruHashMap::with_max_entries(16384, 0);
+/// By the cookie of an outbound listener.
+#[map]
+pub static HOLD_RATES: LruHashMap<[u8; 8], HoldRate> = LruHashMap::with_max_entries(8192, 0);
+/// Least recently used go first: their connections are held once more.
+#[map]
+pub static REACHED: LruHashMap<ReachedKey, u64> = LruHashMap::with_max_entries(16384, 0);
+/// Room for about 2000 connections that the agent has not heard of yet; with more, they
+/// aren't held.
+#[map]
+pub static ATTEMPTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// A pod of which one found no room has nobody refused for it.
+#[map]
+pub static LISTENING: HashMap<ListeningKey, ListeningSocket> =
+    HashMap::with_max_entries(capacity::PODS * capacity::LISTENING, BPF_F_NO_PREALLOC);
+#[map]
+pub static LISTENING_PODS: HashMap<NamespaceCookie, ListeningPod> =
+    HashMap::with_max_entries(capacity::NAMESPACES, BPF_F_NO_PREALLOC);
+/// Room for about 1800 events. What the agent isn't told of looks as if somebody listened.
+#[map]
+pub static LISTENING_EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
@@ -116,6 +164,17 @@ pub fn store<T: Copy>(map: &'static SkStorage<T>, socket: *mut bpf_sock, value: 
     // SAFETY: as in `stored`.
     unsafe { *slot = value }
     true
+}
+
+/// Gives the MPTCP socket above a subflow a value. Does nothing for any other socket.
+#[inline(always)]
+pub fn store_for_mptcp<T: Copy>(map: &'static SkStorage<T>, subflow: *mut bpf_sock, value: T) {
+    if subflow.is_null() {
+        return;
+    }
+    // SAFETY: the socket comes from the hook's context and isn't null.
+    let parent = unsafe { bpf_skc_to_mptcp_sock(subflow.cast()) };
+    store(map, parent.cast(), value);
 }
 
 /// Takes a value away from a socket.

@@ -2,10 +2,9 @@
 //! without the mesh.
 
 use aya_ebpf::programs::SockAddrContext;
-use weft_ebpf_common::{Direction, SocketAddress};
+use weft_ebpf_common::{Direction, NamespaceRole, SocketAddress, is_for_client, is_proxy_address};
 
-use crate::connect::is_proxy;
-use crate::context::address;
+use crate::context::{self, address};
 use crate::maps;
 
 /// These hooks can't refuse.
@@ -13,10 +12,10 @@ const ALLOW: i32 = 1;
 
 #[inline(always)]
 pub fn getpeername4(context: &SockAddrContext) -> i32 {
+    let current = address::v4(context);
     // An IPv4 socket can't name a client that came by IPv6.
-    if let Some(peer) = peer(context, &address::v4(context))
-        && peer.is_v4()
-    {
+    let peer = peer(context, &current).filter(SocketAddress::is_v4);
+    if let Some(peer) = peer.or_else(|| own(context, &current)) {
         address::set_v4(context, &peer);
     }
     ALLOW
@@ -24,7 +23,8 @@ pub fn getpeername4(context: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 pub fn getpeername6(context: &SockAddrContext) -> i32 {
-    if let Some(peer) = peer(context, &address::v6(context)) {
+    let current = address::v6(context);
+    if let Some(peer) = peer(context, &current).or_else(|| own(context, &current)) {
         address::set_v6(context, &peer);
     }
     ALLOW
@@ -37,10 +37,23 @@ fn peer(context: &SockAddrContext, current: &SocketAddress) -> Option<SocketAddr
     if let Some(client) = maps::stored(&maps::CLIENTS, socket) {
         return Some(client);
     }
+    let dialled = maps::stored(&maps::DESTINATIONS, socket)?;
     // The proxy's own sockets carry a destination too, and must see the truth.
-    if !is_proxy(current) {
+    let is_captured = dialled.direction == Direction::Dialled as u8
+        && is_proxy_address(current, dialled.proxy_port);
+    is_captured.then_some(dialled.address)
+}
+
+/// The pod's own address for a client that can't be named, or that the kernel has forgotten: many
+/// applications trust loopback addresses, and clients come from elsewhere.
+#[inline(always)]
+fn own(context: &SockAddrContext, current: &SocketAddress) -> Option<SocketAddress> {
+    let own = context::local_v4(address::socket(context))?;
+    if !is_for_client(current) || own[0] == 127 {
         return None;
     }
-    let dialled = maps::stored(&maps::DESTINATIONS, socket)?;
-    (dialled.direction == Direction::Dialled as u8).then_some(dialled.address)
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let entry = unsafe { maps::NAMESPACES.get(context::namespace(context)) }?;
+    let is_captured = entry.role == NamespaceRole::Captured as u8;
+    is_captured.then_some(SocketAddress::from_v4(own, current.port))
 }

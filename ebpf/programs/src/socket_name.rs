@@ -4,7 +4,7 @@
 use aya_ebpf::programs::SockAddrContext;
 use weft_ebpf_common::{Direction, SocketAddress};
 
-use crate::context::address;
+use crate::context::{self, address};
 use crate::maps;
 
 /// These hooks can't refuse.
@@ -36,7 +36,12 @@ fn name(context: &SockAddrContext, current: &SocketAddress) -> Option<SocketAddr
     if !current.is_loopback() || current.is_unspecified() {
         return None;
     }
-    let dialled = maps::stored(&maps::DESTINATIONS, address::socket(context))?;
+    let socket = address::socket(context);
+    let dialled = maps::stored(&maps::DESTINATIONS, socket)?;
+    // The destination of an earlier attempt stays with a socket of MPTCP.
+    if context::remote_port(socket) != u16::from_be_bytes(dialled.proxy_port) {
+        return None;
+    }
     // The proxy's own sockets carry a destination too, and must see the truth.
     if dialled.direction != Direction::Dialled as u8 || dialled.source == [0; 16] {
         return None;

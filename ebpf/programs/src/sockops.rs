@@ -3,19 +3,22 @@
 
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
 };
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::programs::SockOpsContext;
 use weft_ebpf_common::{
-    Connection, Direction, Finding, NamespacedConnection, OUTBOUND_PORT, Policy, Purpose,
-    StoredDestination, decide,
+    Connection, Direction, Finding, HeldConnection, HeldKey, NamespacedConnection,
+    PendingConnection, PendingSlot, Policy, Purpose, SocketAddress, StoredDestination, decide,
+    is_proxy_address,
 };
 
-use crate::connect::is_proxy;
 use crate::context::{self, ops};
-use crate::maps;
+use crate::{held, listening, maps};
 
+const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
 /// What a sockops program returns in every case.
 const DONE: u32 = 1;
 
@@ -25,6 +28,11 @@ pub fn sockops(context: &SockOpsContext) -> u32 {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(context),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connected(context),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(context),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => {
+            if listening::begin(context) {
+                watch_close(context);
+            }
+        }
         BPF_SOCK_OPS_STATE_CB => state_changed(context),
         _ => {}
     }
@@ -44,7 +52,37 @@ fn connecting(context: &SockOpsContext) {
     } else if let Some(process) = maps::stored(&maps::NODE_SOCKETS, socket) {
         let _ = maps::NODE_CONNECTIONS.insert(ops::connection(context), process, 0);
         watch_close(context);
+    } else {
+        hold(context);
     }
+}
+
+/// An application's SYN to the proxy is about to be sent: [`held`](crate::held) finds this
+/// record when it arrives.
+#[inline(always)]
+fn hold(context: &SockOpsContext) {
+    let Some(destination) = maps::stored(&maps::DESTINATIONS, ops::socket(context)) else {
+        return;
+    };
+    let connection = ops::connection(context);
+    let proxy_port = destination.proxy_port;
+    if destination.is_held == 0 || !is_proxy_address(&connection.destination, proxy_port) {
+        return;
+    }
+    let namespace = context::namespace(context);
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let Some(entry) = (unsafe { maps::NAMESPACES.get(namespace) }) else {
+        return;
+    };
+    let key = HeldKey {
+        listener: held::listener(entry, connection.destination.is_v4()),
+        connection,
+    };
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let held = HeldConnection::new(namespace.bytes, destination.address, now);
+    // Without it the connection goes on at once.
+    let _ = maps::HELD.insert(key, held, 0);
 }
 
 #[inline(always)]
@@ -57,56 +95,95 @@ fn watch_close(context: &SockOpsContext) {
 /// The client's end: comes before the packet that lets the proxy's end be accepted.
 #[inline(always)]
 fn connected(context: &SockOpsContext) {
-    if ops::remote_port(context) != u32::from(OUTBOUND_PORT) {
-        return;
-    }
-    let connection = ops::connection(context);
-    if !is_proxy(&connection.destination) {
-        return;
-    }
     let Some(destination) = maps::stored(&maps::DESTINATIONS, ops::socket(context)) else {
         return;
     };
-    if destination.direction != Direction::Dialled as u8 {
+    let connection = ops::connection(context);
+    if destination.direction != Direction::Dialled as u8
+        || !is_proxy_address(&connection.destination, destination.proxy_port)
+    {
         return;
     }
     let key = NamespacedConnection {
         namespace: context::namespace(context).bytes,
         connection,
     };
-    if maps::PENDING.insert(key, destination.address, 0).is_err() {
+    // Its application may hold back the packet that lets the proxy's end be accepted, and go.
+    watch_close(context);
+    let pending = PendingConnection {
+        connection,
+        destination: destination.address,
+    };
+    let slot = PendingSlot::new(&key);
+    if maps::PENDING_SLOTS
+        .insert(slot, pending, maps::BPF_NOEXIST)
+        .is_err()
+        && maps::PENDING.insert(key, destination.address, 0).is_err()
+    {
         note(Finding::DestinationLost);
     }
+}
+
+/// The destination of a connection that the proxy's end is accepted of, or that has ended
+/// before. It is kept no longer.
+#[inline(always)]
+fn take_pending(key: &NamespacedConnection) -> Option<SocketAddress> {
+    let slot = PendingSlot::new(key);
+    // SAFETY: written once, by the client's end, before the proxy's end exists.
+    let pending = unsafe { maps::PENDING_SLOTS.get(slot) }.copied();
+    if let Some(pending) = pending
+        && pending.connection == key.connection
+    {
+        let _ = maps::PENDING_SLOTS.remove(slot);
+        return Some(pending.destination);
+    }
+    // SAFETY: as above.
+    let address = unsafe { maps::PENDING.get(key) }.copied()?;
+    let _ = maps::PENDING.remove(key);
+    Some(address)
 }
 
 #[inline(always)]
 fn accepted(context: &SockOpsContext) {
     let connection = reversed(ops::connection(context));
-    if ops::local_port(context) == u32::from(OUTBOUND_PORT) && is_proxy(&connection.destination) {
-        accepted_by_proxy(context, connection);
-    } else {
+    if !connection.destination.is_loopback() {
         accepted_from_outside(context, &connection);
+    } else if !accepted_captured(context, connection) {
+        if is_of_proxy(context, &connection.destination) {
+            note(Finding::DestinationLost);
+        } else {
+            accepted_from_outside(context, &connection);
+        }
     }
 }
 
+/// Whether a loopback address is that of the pod's outbound listener.
 #[inline(always)]
-fn accepted_by_proxy(context: &SockOpsContext, connection: Connection) {
+fn is_of_proxy(context: &SockOpsContext, address: &SocketAddress) -> bool {
+    // SAFETY: the entry is replaced as a whole and read at once.
+    let entry = unsafe { maps::NAMESPACES.get(context::namespace(context)) };
+    entry.is_some_and(|entry| is_proxy_address(address, entry.outbound_port(address.is_v4())))
+}
+
+/// A connection within the pod that was captured is accepted: by the proxy, since nobody else
+/// has its port. False where it wasn't captured.
+#[inline(always)]
+fn accepted_captured(context: &SockOpsContext, connection: Connection) -> bool {
     let key = NamespacedConnection {
         namespace: context::namespace(context).bytes,
         connection,
     };
-    // SAFETY: written once, by the client's end, before this end exists.
-    let Some(address) = unsafe { maps::PENDING.get(key) }.copied() else {
-        return note(Finding::DestinationLost);
+    let Some(address) = take_pending(&key) else {
+        return false;
     };
     let destination = StoredDestination::new(address, Direction::Accepted);
     let kept = maps::store(&maps::DESTINATIONS, ops::socket(context), destination);
-    let _ = maps::PENDING.remove(key);
     note(if kept {
         Finding::DestinationKept
     } else {
         Finding::DestinationLost
     });
+    true
 }
 
 /// By an application, or by one of the proxy's inbound listeners.
@@ -136,12 +213,26 @@ fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
 
 #[inline(always)]
 fn state_changed(context: &SockOpsContext) {
+    let before = context.arg(0);
+    if before == TCP_LISTEN {
+        return listening::tell(context::namespace(context), ops::local(context));
+    }
     if context.arg(1) != TCP_CLOSE {
         return;
     }
     let connection = ops::connection(context);
+    if connection.destination.is_loopback() {
+        let namespace = context::namespace(context).bytes;
+        let _ = take_pending(&NamespacedConnection {
+            namespace,
+            connection,
+        });
+    }
     if maps::OWN_CONNECTIONS.remove(connection).is_err() {
         let _ = maps::NODE_CONNECTIONS.remove(connection);
+    } else if before == TCP_SYN_SENT {
+        // No application took it.
+        listening::tell(context::namespace(context), connection.destination);
     }
 }
 

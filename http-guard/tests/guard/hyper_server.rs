@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -367,4 +368,76 @@ async fn a_client_that_breaks_off_before_its_response_is_noticed() {
     drop(client);
     // A pipe in memory ends; a connection would have been reset.
     assert_eq!(handle.client_ended().await, ClientEnd::Finished);
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_has_its_time_and_a_silence_between_requests_has_none() {
+    let head_time = Duration::from_millis(300);
+    let mut server = Server::with_limits(Limits {
+        head_time,
+        ..Limits::DEFAULT
+    });
+    // Longer than a head may take; an empty line begins none (RFC 9112 section 2.2).
+    for request in [
+        "GET /one HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
+        "GET /two HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        server.client.write_all(request.as_bytes()).await.unwrap();
+        let path = &request[4..8];
+        assert_eq!(statuses(&server.until(path).await), ["200"]);
+        tokio::time::sleep(2 * head_time).await;
+    }
+    // Not even one byte after the other prolongs it.
+    let began = Instant::now();
+    let (mut reader, mut writer) = tokio::io::split(&mut server.client);
+    let drip = async {
+        writer
+            .write_all(b"GET /three HTTP/1.1\r\nHost: a\r\nname: ")
+            .await
+            .unwrap();
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(head_time / 10).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(20), reader.read_to_end(&mut answer));
+    tokio::select! {
+        read = reading => assert!(read.is_ok(), "no end"),
+        () = drip => {}
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert_eq!(statuses(&answer), ["408"]);
+    assert!(began.elapsed() >= head_time);
+    assert_eq!(server.handle.refusal(), Some(Refusal::HeadTimeout));
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn bytes_of_a_head_are_told_until_it_is_complete() {
+    let mut server = Server::start();
+    let begin = format!("GET /one HTTP/1.1\r\nHost: a\r\nname: {}", "x".repeat(9000));
+    server.client.write_all(begin.as_bytes()).await.unwrap();
+    until_unserved(&server, |bytes| bytes >= begin.len()).await;
+    server.client.write_all(b"\r\n\r\n").await.unwrap();
+    server.until("/one").await;
+    until_unserved(&server, |bytes| bytes == 0).await;
+    // One request that waits for its answer, and half a one behind it.
+    let more = "GET /two HTTP/1.1\r\nHost: a\r\nx-wait: 1\r\n\r\nGET /three HTTP/1.1\r\n";
+    server.client.write_all(more.as_bytes()).await.unwrap();
+    until_unserved(&server, |bytes| bytes >= 21).await;
+    server.release.notify_one();
+    server.until("/two").await;
+    server.client.write_all(b"Host: a\r\n\r\n").await.unwrap();
+    server.until("/three").await;
+    until_unserved(&server, |bytes| bytes == 0).await;
+}
+
+async fn until_unserved(server: &Server, is_enough: impl Fn(usize) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_enough(server.handle.unserved_bytes()) {
+        let bytes = server.handle.unserved_bytes();
+        assert!(Instant::now() < deadline, "{bytes}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -34,6 +34,7 @@ fn heads_have_a_largest_size_and_tell_by_status() {
     assert_eq!(Refusal::RequestLineTooLong.status(), 414);
     assert_eq!(Refusal::HeadTooLarge.status(), 431);
     assert_eq!(Refusal::TooManyFields.status(), 431);
+    assert_eq!(Refusal::HeadTimeout.status(), 408);
     assert_eq!(Refusal::ContentLengthWithTransferEncoding.status(), 400);
 }
 
@@ -74,6 +75,7 @@ fn every_kind_has_its_word() {
         (Refusal::HostMissing, RefusalKind::Host, "host"),
         (Refusal::ChunkEnd, RefusalKind::Framing, "framing"),
         (Refusal::TooManyFields, RefusalKind::TooLarge, "too_large"),
+        (Refusal::HeadTimeout, RefusalKind::Timeout, "timeout"),
     ] {
         assert_eq!(refusal.kind(), kind);
         assert_eq!(kind.as_str(), word);

@@ -27,6 +27,8 @@ pub struct EndpointView {
     pub ejected: bool,
     /// Whether this very request was tried there already, in vain.
     pub tried: bool,
+    /// Whether the client was there last, and its Service keeps it there.
+    pub has_session: bool,
 }
 
 impl Default for EndpointView {
@@ -39,6 +41,7 @@ impl Default for EndpointView {
             last_chosen: 0,
             ejected: false,
             tried: false,
+            has_session: false,
         }
     }
 }
@@ -47,7 +50,8 @@ impl Default for EndpointView {
 ///
 /// Endpoints that aren't ejected and weren't tried come first, then those that weren't
 /// tried, then those that aren't ejected; one that is worse in this is better than none.
-/// Of these the nearest, and of these one by the policy. `key` is the hash of what the
+/// Of these the nearest, and of these one by the policy. The one that has the client's session
+/// comes before all, unless it isn't usable or a hash decides. `key` is the hash of what the
 /// request is to be kept together by; `random` gives random bits.
 ///
 /// ```
@@ -67,6 +71,12 @@ pub fn choose(
     key: Option<u64>,
     mut random: impl FnMut() -> u64,
 ) -> Option<usize> {
+    let keeps_session = |view: &EndpointView| view.has_session && !view.ejected && !view.tried;
+    if !matches!(balancer, Balancer::ConsistentHash(_))
+        && let Some(session) = endpoints.iter().position(keeps_session)
+    {
+        return Some(session);
+    }
     let usable = usable(endpoints);
     let hash_key = match balancer {
         Balancer::ConsistentHash(_) => key,

@@ -77,14 +77,17 @@ pub enum DetectedProtocol {
 
 /// Client connection preface of HTTP/2 (RFC 9113 section 3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The longest method that is recognized; `VERSION-CONTROL` and `BASELINE-CONTROL` of
-/// WebDAV are the longest of the IANA registry.
-const MAX_METHOD_LENGTH: usize = 24;
+/// The longest method that is recognized; any token is one (RFC 9110 section 9.1), and
+/// `VERSION-CONTROL` and `BASELINE-CONTROL` of WebDAV are the longest of the IANA registry.
+const MAX_METHOD_LENGTH: usize = 64;
 /// White space before a request that is looked behind.
 const MOST_BLANKS: usize = 16;
 
 /// The protocol of a connection that begins with these bytes; `None` when more are needed.
-/// 1100 bytes always decide.
+/// 1200 bytes always decide.
+///
+/// HTTP/1 is all that could be taken for a request, in any version and with any method: the
+/// reader of requests refuses what is malformed, and a server might not.
 pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
     if first.is_empty() {
         return None;
@@ -122,24 +125,16 @@ pub fn detect_protocol(first: &[u8]) -> Option<DetectedProtocol> {
     }
 }
 
-/// A request's target begins with a path, a scheme, a host or a star; what follows a
-/// word in other protocols of text seldom does, and these are told by their first byte.
+/// What follows the method's space. A version ends the line (RFC 9112 section 3), or stands
+/// where a server may find it; words of other protocols of text have none.
 fn detect_request_line(rest: &[u8]) -> Option<DetectedProtocol> {
-    // Another space is refused later: there are servers that take it.
-    let first = rest.iter().find(|byte| **byte != b' ')?;
-    let fits = matches!(first, b'/' | b'*' | b'[') || first.is_ascii_alphanumeric();
-    if !fits {
-        return Some(DetectedProtocol::Opaque);
-    }
-    // The version ends the line (RFC 9112 section 3). A line that goes on for longer
-    // than what was read is HTTP, as far as one can tell.
+    // A line that goes on for longer than what was read is HTTP, as far as one can tell.
     match rest.iter().position(|byte| *byte == b'\n') {
         None if rest.len() < 1024 => None,
         None => Some(DetectedProtocol::Http1),
         Some(end) => {
-            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-            let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-            Some(match version.starts_with(b"HTTP/1.") {
+            let mut words = rest[..end].split(u8::is_ascii_whitespace);
+            Some(match words.any(|word| word.starts_with(b"HTTP/")) {
                 true => DetectedProtocol::Http1,
                 false => DetectedProtocol::Opaque,
             })
@@ -147,9 +142,9 @@ fn detect_request_line(rest: &[u8]) -> Option<DetectedProtocol> {
     }
 }
 
-/// Methods are upper-case in practice; lower-case words begin other protocols.
+/// A character of a token (RFC 9110 section 5.6.2).
 fn is_method_byte(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte == b'-' || byte == b'_'
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -163,6 +158,7 @@ mod tests {
             name: name.into(),
             port: 80,
             app_protocol: app_protocol.into(),
+            node_port: None,
         }
     }
 
@@ -258,7 +254,16 @@ mod tests {
             (b"\0\0\0\x08", Some(DetectedProtocol::Opaque)),
             (b"\r\n\r\n", None),
             (&[b' '; 17], Some(DetectedProtocol::Opaque)),
-            (b"get / HTTP/1.1\r\n", Some(DetectedProtocol::Opaque)),
+            (b"GET /\r\n", Some(DetectedProtocol::Opaque)),
+            (b"GET\t/ HTTP/1.1\r\n", Some(DetectedProtocol::Opaque)),
+            (b"SSH-2.0-OpenSSH\r\n", Some(DetectedProtocol::Opaque)),
+            // Any token is a method, and other versions are refused as what they are.
+            (b"get / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b"M-SEARCH.x1 * HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b"GET / HTTP/2.0\r\n", Some(DetectedProtocol::Http1)),
+            (b"GET / HTTP/1.1 \r\n", Some(DetectedProtocol::Http1)),
+            (b"GET ?x HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
+            (b"GET \xe9 HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
             // Some servers take these for requests, so rules have to see them.
             (b"\r\nGET / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
             (b" GET / HTTP/1.1\r\n", Some(DetectedProtocol::Http1)),
@@ -286,7 +291,7 @@ mod tests {
         }
 
         #[test]
-        fn enough_bytes_always_decide(bytes in prop::collection::vec(any::<u8>(), 1100..1200)) {
+        fn enough_bytes_always_decide(bytes in prop::collection::vec(any::<u8>(), 1200..1300)) {
             prop_assert!(detect_protocol(&bytes).is_some());
         }
     }

@@ -1,7 +1,11 @@
 //! Changes of the mesh: what the control plane sends to a proxy.
 
+use std::sync::Arc;
+
 use crate::external::ExternalService;
 use crate::name::NamespacedName;
+use crate::network_policy::NetworkPolicy;
+use crate::node::Node;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::service::{Endpoint, EndpointKey, Service};
@@ -35,4 +39,12 @@ pub enum Change {
     ExternalService(ExternalService),
     /// An external service is removed.
     ExternalServiceRemoved(NamespacedName),
+    /// A node is new or different.
+    Node(Node),
+    /// The node of that name is removed.
+    NodeRemoved(Arc<str>),
+    /// A NetworkPolicy is new or different.
+    NetworkPolicy(NetworkPolicy),
+    /// A NetworkPolicy is removed.
+    NetworkPolicyRemoved(NamespacedName),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::address::OriginalDestination;
 use crate::mesh::resolution::{Candidate, Unroutable};
+use crate::mesh::service_lookup::DialledService;
 use crate::mesh::snapshot::Mesh;
 use crate::route::backend::BackendTarget;
 use crate::route::key::RouteKind;
@@ -51,21 +52,23 @@ impl ConnectionRoutes {
 }
 
 impl Mesh {
-    /// The routes for a connection from a namespace to a Service's address; `None` where
+    /// The routes for a connection from a namespace to a Service; `None` where
     /// there are none, or those that there are route requests.
     pub fn connection_routes(
         &self,
         client_namespace: &str,
         destination: OriginalDestination,
     ) -> Option<ConnectionRoutes> {
-        let address = destination.address();
-        let service = self.service_by_address(address.ip())?;
-        let table = self.route_table(&service.key, address.port(), client_namespace)?;
-        (!table.kind().routes_requests()).then(|| ConnectionRoutes {
-            service: Arc::clone(service),
-            port: address.port(),
-            is_ipv4: address.is_ipv4(),
-            table: Arc::clone(table),
+        let DialledService { service, port } =
+            self.dialled_service(client_namespace, destination)?;
+        let table = self.route_table(&service.key, port, client_namespace)?;
+        let is_ipv4 = destination.address().is_ipv4();
+        let table = (!table.kind().routes_requests()).then(|| Arc::clone(table))?;
+        Some(ConnectionRoutes {
+            service,
+            port,
+            is_ipv4,
+            table,
         })
     }
 

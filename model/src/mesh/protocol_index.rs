@@ -1,37 +1,40 @@
 //! Declared protocols of workloads' ports, from the Services that the workloads serve.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::detect::protocol::DeclaredProtocol;
 use crate::mesh::endpoint_index::EndpointIndex;
 use crate::mesh::service_index::ServiceIndex;
 use crate::name::NamespacedName;
-use crate::service::{Endpoint, EndpointKey};
+use crate::service::{Endpoint, EndpointKey, Service};
 use crate::workload::WorkloadUid;
 
 /// The ports of all workloads that are endpoints. Compiled when something changes, not when
-/// a connection comes.
+/// a connection comes, and for each endpoint alone: whoever writes slices may make a workload
+/// thousands of endpoints, and each may come and go by itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProtocolIndex {
     by_workload: HashMap<WorkloadUid, Arc<WorkloadPorts>>,
 }
 
-/// The ports of one workload.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct WorkloadPorts {
-    /// Endpoints that the workload is, of one Service or of several.
-    endpoints: BTreeSet<EndpointKey>,
-    /// Protocol of each target port of these.
-    protocols: BTreeMap<u16, DeclaredProtocol>,
-}
+/// The ports of one workload: of each endpoint that it is, of one Service or of several.
+type WorkloadPorts = BTreeMap<EndpointKey, TargetPorts>;
+
+/// Target ports and their protocols, sorted; none where there is no such Service.
+type TargetPorts = Arc<[(u16, DeclaredProtocol)]>;
 
 impl ProtocolIndex {
     /// The protocol of a workload's port; unknown where no Service has it.
     pub(super) fn get(&self, workload: &WorkloadUid, port: u16) -> DeclaredProtocol {
-        let ports = self.by_workload.get(workload);
-        let protocol = ports.and_then(|ports| ports.protocols.get(&port));
-        protocol.copied().unwrap_or(DeclaredProtocol::Unknown)
+        let endpoints = self.by_workload.get(workload);
+        let endpoints = endpoints.iter().flat_map(|ports| ports.values());
+        let declared = endpoints.filter_map(|ports| {
+            let found = ports.binary_search_by_key(&port, |(target, _)| *target);
+            found.ok().map(|index| ports[index].1)
+        });
+        let merged = declared.reduce(DeclaredProtocol::merge);
+        merged.unwrap_or(DeclaredProtocol::Unknown)
     }
 
     /// The Service whose target port that is, when exactly one has it.
@@ -41,9 +44,9 @@ impl ProtocolIndex {
         port: u16,
         endpoints: &'a EndpointIndex,
     ) -> Option<&'a NamespacedName> {
-        let keys = &self.by_workload.get(workload)?.endpoints;
+        let keys = self.by_workload.get(workload)?.keys();
         let serves = |endpoint: &&Arc<Endpoint>| endpoint.ports.iter().any(|(_, to)| *to == port);
-        let of_workload = keys.iter().filter_map(|key| endpoints.get(key));
+        let of_workload = keys.filter_map(|key| endpoints.get(key));
         let mut services = of_workload
             .filter(serves)
             .map(|endpoint| &endpoint.key.service);
@@ -51,13 +54,12 @@ impl ProtocolIndex {
         services.all(|service| service == first).then_some(first)
     }
 
-    /// Follows the change of one endpoint from `old` to `new`, after the other indexes.
+    /// Follows the change of one endpoint from `old` to `new`, after the Services.
     pub(super) fn update_endpoint(
         &mut self,
         old: Option<&Endpoint>,
         new: Option<&Endpoint>,
         services: &ServiceIndex,
-        endpoints: &EndpointIndex,
     ) {
         if let (Some(old), Some(new)) = (old, new)
             && (&old.workload, &old.ports) == (&new.workload, &new.ports)
@@ -67,55 +69,62 @@ impl ProtocolIndex {
         if let Some((uid, key)) = old.and_then(workload_and_key)
             && let Some(ports) = self.by_workload.get_mut(uid)
         {
-            Arc::make_mut(ports).endpoints.remove(key);
-            self.compile(uid, services, endpoints);
+            Arc::make_mut(ports).remove(key);
+            if ports.is_empty() {
+                self.by_workload.remove(uid);
+            }
         }
-        if let Some((uid, key)) = new.and_then(workload_and_key) {
-            let ports = self.by_workload.entry(uid.clone()).or_default();
-            Arc::make_mut(ports).endpoints.insert(key.clone());
-            self.compile(uid, services, endpoints);
+        if let Some(new) = new {
+            let service = services.get(&new.key.service);
+            let declared = service.map(|service| declared_by(service));
+            self.put(new, declared.as_ref());
         }
     }
 
     /// Follows the change of a Service of which these are the endpoints, after the other
     /// indexes.
-    pub(super) fn update_service(
-        &mut self,
-        of_service: &[Arc<Endpoint>],
-        services: &ServiceIndex,
-        endpoints: &EndpointIndex,
-    ) {
-        let workloads = of_service.iter().filter_map(|e| e.workload.as_ref());
-        for workload in workloads.collect::<BTreeSet<_>>() {
-            self.compile(workload, services, endpoints);
+    pub(super) fn update_service(&mut self, of_service: &[Arc<Endpoint>], now: Option<&Service>) {
+        let declared = now.map(declared_by);
+        for endpoint in of_service {
+            self.put(endpoint, declared.as_ref());
         }
     }
 
-    /// Compiles the ports of a workload, whose endpoints or their Services have changed.
-    fn compile(&mut self, uid: &WorkloadUid, services: &ServiceIndex, endpoints: &EndpointIndex) {
-        let Some(ports) = self.by_workload.get_mut(uid) else {
+    /// Takes the ports of an endpoint of a Service that declares these.
+    fn put(&mut self, endpoint: &Endpoint, declared: Option<&Declared>) {
+        let Some((uid, key)) = workload_and_key(endpoint) else {
             return;
         };
-        if ports.endpoints.is_empty() {
-            self.by_workload.remove(uid);
-            return;
-        }
-        let mut protocols = BTreeMap::new();
-        for endpoint in ports.endpoints.iter().filter_map(|key| endpoints.get(key)) {
-            let Some(service) = services.get(&endpoint.key.service) else {
-                continue;
-            };
-            for (service_port, target_port) in &endpoint.ports {
-                let declared = service.port(*service_port).map(DeclaredProtocol::from_port);
-                let declared = declared.unwrap_or(DeclaredProtocol::Unknown);
-                let merged = protocols.entry(*target_port).or_insert(declared);
-                *merged = merged.merge(declared);
-            }
-        }
-        if ports.protocols != protocols {
-            Arc::make_mut(ports).protocols = protocols;
+        let ports = target_ports(endpoint, declared);
+        let known = self.by_workload.entry(uid.clone()).or_default();
+        if known.get(key) != Some(&ports) {
+            Arc::make_mut(known).insert(key.clone(), ports);
         }
     }
+}
+
+/// The protocols of a Service's ports.
+type Declared = HashMap<u16, DeclaredProtocol>;
+
+fn target_ports(endpoint: &Endpoint, declared: Option<&Declared>) -> TargetPorts {
+    let Some(declared) = declared else {
+        return Arc::default();
+    };
+    let mut ports = BTreeMap::new();
+    for (service_port, target_port) in &endpoint.ports {
+        let declared = declared.get(service_port).copied();
+        let declared = declared.unwrap_or(DeclaredProtocol::Unknown);
+        let merged = ports.entry(*target_port).or_insert(declared);
+        *merged = merged.merge(declared);
+    }
+    ports.into_iter().collect()
+}
+
+/// The protocol of each port, of the first one where several have its number.
+fn declared_by(service: &Service) -> Declared {
+    let ports = service.ports.iter().rev();
+    let declared = ports.map(|port| (port.port, DeclaredProtocol::from_port(port)));
+    declared.collect()
 }
 
 fn workload_and_key(endpoint: &Endpoint) -> Option<(&WorkloadUid, &EndpointKey)> {
@@ -128,7 +137,7 @@ impl ProtocolIndex {
     pub(super) fn assert_consistent(&self, services: &ServiceIndex, endpoints: &EndpointIndex) {
         let mut anew = Self::default();
         for endpoint in endpoints.iter() {
-            anew.update_endpoint(None, Some(endpoint), services, endpoints);
+            anew.update_endpoint(None, Some(endpoint), services);
         }
         assert_eq!(anew.by_workload, self.by_workload);
     }

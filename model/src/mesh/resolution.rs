@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::external::TlsOrigination;
 use crate::name::NamespacedName;
+use crate::network_policy::NetworkPolicyDenied;
 use crate::route::key::RouteKey;
 use crate::service::Service;
 use crate::workload::{Workload, WorkloadUid};
@@ -92,10 +93,12 @@ impl Candidate {
 /// The answer to where a connection may go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Resolution {
-    /// A virtual address of a Service.
+    /// A port of a Service, by one of its addresses or of a node's.
     Service {
         /// Service that was asked for.
         service: Arc<Service>,
+        /// Port of it.
+        port: u16,
         /// Endpoints that it may go to. At least one.
         candidates: Vec<Candidate>,
     },
@@ -145,6 +148,9 @@ pub enum Unroutable {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+    /// Egress rules admit none of the candidates.
+    #[error(transparent)]
+    NetworkPolicy(#[from] NetworkPolicyDenied),
     /// The peer is strict but not captured yet, so nobody could read a tunnel and
     /// plaintext isn't wanted.
     #[error("workload {workload} accepts mutual TLS only and is not captured yet")]

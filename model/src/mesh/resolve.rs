@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::address::OriginalDestination;
 use crate::mesh::resolution::{Candidate, Resolution, Transport, Unroutable};
+use crate::mesh::service_lookup::DialledService;
 use crate::mesh::snapshot::Mesh;
 use crate::mtls::MtlsMode;
 use crate::ports::HBONE_PORT;
@@ -13,22 +14,24 @@ use crate::service::{Endpoint, Service};
 use crate::workload::{Enrolment, Workload};
 
 impl Mesh {
-    /// The endpoints that a connection of a pod on `node` to `destination` may go to.
+    /// The endpoints that a connection of a pod of a namespace, on `node`, to `destination` may
+    /// go to.
     ///
     /// # Errors
     /// When the destination is known to the mesh but nothing there can take it.
     pub fn resolve(
         &self,
         node: &str,
+        client_namespace: &str,
         destination: OriginalDestination,
     ) -> Result<Resolution, Unroutable> {
         let address = destination.address();
-        if let Some(service) = self.service_by_address(address.ip()) {
-            let (port, is_ipv4) = (address.port(), address.is_ipv4());
-            let candidates = self.service_candidates(node, service, port, is_ipv4)?;
-            let service = Arc::clone(service);
+        if let Some(dialled) = self.dialled_service(client_namespace, destination) {
+            let DialledService { service, port } = dialled;
+            let candidates = self.service_candidates(node, &service, port, address.is_ipv4())?;
             return Ok(Resolution::Service {
                 service,
+                port,
                 candidates,
             });
         }
@@ -52,8 +55,8 @@ impl Mesh {
     }
 
     /// The candidates for a port of a Service, for a pod on `node`; of the family that the
-    /// client uses where there is any, and of that node only where the Service says so. Never
-    /// empty.
+    /// client uses where there is any, of that node only where the Service says so, and near
+    /// ones where it or its slices prefer them. Never empty.
     ///
     /// # Errors
     /// When the Service has no such port, or nothing there can take it.
@@ -68,30 +71,51 @@ impl Mesh {
             let service = service.key.clone();
             return Err(Unroutable::NoSuchPort { service, port });
         }
-        let endpoints = self.endpoints(&service.key).iter();
-        let mut candidates = Vec::new();
-        let mut not_captured = None;
-        let is_wanted = |endpoint: &&Arc<Endpoint>| {
-            endpoint.ready && (!service.is_node_local || self.is_on(node, endpoint))
-        };
-        for endpoint in endpoints.filter(is_wanted) {
-            match self.endpoint_candidate(node, endpoint, port) {
-                None => {}
-                Some(Ok(candidate)) => candidates.push(candidate),
-                Some(Err(error)) => not_captured = Some(error),
-            }
+        let (mut found, mut not_captured) =
+            self.usable_endpoints(node, service, port, |endpoint| endpoint.ready);
+        // Of all nodes together none has to be looked at again: one on its way out is ready
+        // where no other is.
+        if service.is_node_local && found.is_empty() && not_captured.is_none() {
+            (found, not_captured) = self.usable_endpoints(node, service, port, |endpoint| {
+                endpoint.serves_while_terminating
+            });
         }
         // As kube-proxy does: an application may listen in one family only, and its
         // client's address has to be of the family that it is reached by.
-        let same_family = |candidate: &Candidate| candidate.address.is_ipv4() == is_ipv4;
-        if candidates.iter().any(same_family) {
-            candidates.retain(same_family);
+        let same_family = |(_, candidate): &(_, Candidate)| candidate.address.is_ipv4() == is_ipv4;
+        if found.iter().any(same_family) {
+            found.retain(same_family);
         }
-        if candidates.is_empty() {
+        if found.is_empty() {
             let service = service.key.clone();
             return Err(not_captured.unwrap_or(Unroutable::NoEndpoints { service, port }));
         }
-        Ok(candidates)
+        self.keep_near(node, service, &mut found);
+        Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
+    }
+
+    /// The endpoints of a Service that take connections, each with its candidate, as far as a pod
+    /// on `node` may use them; and the reason why one that takes any can't be reached.
+    fn usable_endpoints(
+        &self,
+        node: &str,
+        service: &Service,
+        port: u16,
+        takes_connections: fn(&Endpoint) -> bool,
+    ) -> (Vec<(&Endpoint, Candidate)>, Option<Unroutable>) {
+        let (mut found, mut not_captured) = (Vec::new(), None);
+        let is_wanted = |endpoint: &&Arc<Endpoint>| {
+            takes_connections(endpoint) && (!service.is_node_local || self.is_on(node, endpoint))
+        };
+        let endpoints = self.endpoints(&service.key).iter();
+        for endpoint in endpoints.filter(is_wanted) {
+            match self.endpoint_candidate(node, endpoint, port) {
+                None => {}
+                Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
+                Some(Err(error)) => not_captured = Some(error),
+            }
+        }
+        (found, not_captured)
     }
 
     /// The candidate for a port of a Service at one of its endpoints; `None` when the
@@ -113,13 +137,21 @@ impl Mesh {
         Some(candidate(node, address, workload))
     }
 
-    /// Whether a pod of that node is behind an endpoint.
-    fn is_on(&self, node: &str, endpoint: &Endpoint) -> bool {
+    /// Whether an endpoint is on that node.
+    pub(super) fn is_on(&self, node: &str, endpoint: &Endpoint) -> bool {
+        self.node_of(endpoint).is_some_and(|of| *of == *node)
+    }
+
+    /// The name of the node that an endpoint is on, where that is known.
+    pub(super) fn node_of<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a str> {
+        if !endpoint.node.is_empty() {
+            return Some(&endpoint.node);
+        }
         let workload = match &endpoint.workload {
             None => self.workload_by_address(endpoint.key.address),
             Some(uid) => self.workload(uid),
         };
-        workload.is_some_and(|workload| *workload.node == *node)
+        workload.map(|workload| &*workload.node)
     }
 }
 

@@ -10,11 +10,14 @@ use crate::external::ExternalService;
 use crate::idle::IdleLimits;
 use crate::mesh::change::Change;
 use crate::mesh::endpoint_index::EndpointIndex;
+use crate::mesh::node_index::NodeIndex;
 use crate::mesh::protocol_index::ProtocolIndex;
 use crate::mesh::route_index::RouteIndex;
 use crate::mesh::service_index::ServiceIndex;
 use crate::mesh::workload_index::WorkloadIndex;
 use crate::name::NamespacedName;
+use crate::network_policy::NetworkPolicies;
+use crate::node::Node;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::route::table::{CompiledRule, RouteTable};
@@ -22,8 +25,9 @@ use crate::service::{Endpoint, EndpointKey, Service};
 use crate::traffic::policy::TrafficPolicy;
 use crate::workload::{Workload, WorkloadUid};
 
-/// Everything that the mesh consists of at one moment. It is plain data. Cloning is cheap in
-/// memory (entries are shared), so writers copy, change and publish; readers never wait.
+/// Everything that the mesh consists of at one moment. It is plain data. Cloning is cheap: a clone
+/// shares all indexes, and a change copies those that it is about, without their entries. So
+/// writers copy, change and publish; readers never wait.
 ///
 /// ```
 /// use weft_model::mesh::{Change, Resolution, Transport};
@@ -34,13 +38,16 @@ use crate::workload::{Workload, WorkloadUid};
 /// let web = NamespacedName::new("shop", "web");
 /// let uid = WorkloadUid::from("web-1");
 /// let identity = "spiffe://cluster.local/ns/shop/sa/web".parse()?;
+/// let kind = ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]);
 /// let mut mesh = Mesh::default();
 /// mesh.apply(Change::Service(Service {
-///     key: web.clone(),
-///     hostname: "web.shop.svc.cluster.local".into(),
-///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
-///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
-///     is_node_local: false,
+///     ports: vec![ServicePort {
+///         name: "".into(),
+///         port: 80,
+///         app_protocol: "http".into(),
+///         node_port: None,
+///     }],
+///     ..Service::new(web.clone(), "web.shop.svc.cluster.local".into(), kind)
 /// }));
 /// mesh.apply(Change::Workload(Workload {
 ///     addresses: vec!["10.0.2.1".parse()?],
@@ -48,15 +55,15 @@ use crate::workload::{Workload, WorkloadUid};
 ///     ..Workload::new(uid.clone(), identity, "node-2")
 /// }));
 /// mesh.apply(Change::Endpoint(Endpoint {
-///     key: EndpointKey { service: web, address: "10.0.2.1".parse()? },
 ///     workload: Some(uid),
 ///     ports: vec![(80, 8080)],
 ///     ready: true,
+///     ..Endpoint::new(EndpointKey { service: web, address: "10.0.2.1".parse()? })
 /// }));
 ///
-/// // A pod on node-1 connects to the Service's address: its endpoint is reached by a tunnel.
+/// // A pod of the namespace shop, on node-1, connects to the Service's address: its endpoint is reached by a tunnel.
 /// let destination = OriginalDestination::new("10.96.0.1:80".parse()?);
-/// let Resolution::Service { candidates, .. } = mesh.resolve("node-1", destination)? else {
+/// let Resolution::Service { candidates, .. } = mesh.resolve("node-1", "shop", destination)? else {
 ///     unreachable!("it is a Service's address")
 /// };
 /// assert_eq!(candidates[0].address, "10.0.2.1:8080".parse()?);
@@ -65,14 +72,16 @@ use crate::workload::{Workload, WorkloadUid};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    pub(super) workloads: WorkloadIndex,
-    pub(super) services: ServiceIndex,
-    pub(super) endpoints: EndpointIndex,
-    protocols: ProtocolIndex,
-    routes: RouteIndex,
-    traffic_policies: HashMap<NamespacedName, Arc<TrafficPolicy>>,
+    pub(super) workloads: Arc<WorkloadIndex>,
+    pub(super) services: Arc<ServiceIndex>,
+    pub(super) endpoints: Arc<EndpointIndex>,
+    protocols: Arc<ProtocolIndex>,
+    routes: Arc<RouteIndex>,
+    traffic_policies: Arc<HashMap<NamespacedName, Arc<TrafficPolicy>>>,
     /// External services by name.
-    pub(super) external_services: BTreeMap<NamespacedName, Arc<ExternalService>>,
+    pub(super) external_services: Arc<BTreeMap<NamespacedName, Arc<ExternalService>>>,
+    pub(super) nodes: Arc<NodeIndex>,
+    network_policies: Arc<NetworkPolicies>,
 }
 
 impl Mesh {
@@ -80,57 +89,79 @@ impl Mesh {
     /// harmless.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Workload(workload) => self.workloads.insert(Arc::new(workload)),
-            Change::WorkloadRemoved(uid) => self.workloads.remove(&uid),
+            Change::Workload(workload) => Arc::make_mut(&mut self.workloads).insert(workload),
+            Change::WorkloadRemoved(uid) => Arc::make_mut(&mut self.workloads).remove(&uid),
             Change::Service(service) => {
                 let key = service.key.clone();
-                self.services.insert(Arc::new(service));
+                Arc::make_mut(&mut self.services).insert(Arc::new(service));
                 self.compile_service(&key);
             }
             Change::ServiceRemoved(key) => {
-                self.services.remove(&key);
+                Arc::make_mut(&mut self.services).remove(&key);
                 self.compile_service(&key);
             }
             Change::Endpoint(endpoint) => self.put_endpoint(Arc::new(endpoint)),
             Change::EndpointRemoved(key) => self.remove_endpoint(&key),
-            Change::Route(route) => self.routes.insert(Arc::new(route), &self.services),
-            Change::RouteRemoved(key) => self.routes.remove(&key, &self.services),
+            Change::Route(route) => {
+                Arc::make_mut(&mut self.routes).insert(Arc::new(route), &self.services)
+            }
+            Change::RouteRemoved(key) => {
+                Arc::make_mut(&mut self.routes).remove(&key, &self.services)
+            }
             Change::TrafficPolicy(policy) => {
                 let key = policy.service.clone();
-                self.traffic_policies.insert(key, Arc::from(policy));
+                Arc::make_mut(&mut self.traffic_policies).insert(key, Arc::from(policy));
             }
             Change::TrafficPolicyRemoved(key) => {
-                self.traffic_policies.remove(&key);
+                Arc::make_mut(&mut self.traffic_policies).remove(&key);
             }
             Change::ExternalService(service) => {
                 let key = service.key.clone();
-                self.external_services.insert(key, Arc::new(service));
+                Arc::make_mut(&mut self.external_services).insert(key, Arc::new(service));
             }
             Change::ExternalServiceRemoved(key) => {
-                self.external_services.remove(&key);
+                Arc::make_mut(&mut self.external_services).remove(&key);
+            }
+            Change::Node(node) => Arc::make_mut(&mut self.nodes).insert(Arc::new(node)),
+            Change::NodeRemoved(name) => Arc::make_mut(&mut self.nodes).remove(&name),
+            Change::NetworkPolicy(policy) => {
+                Arc::make_mut(&mut self.network_policies).insert(policy)
+            }
+            Change::NetworkPolicyRemoved(key) => {
+                Arc::make_mut(&mut self.network_policies).remove(&key)
             }
         }
     }
 
+    /// Whether all who may be connected to each other here may be in another snapshot, which is
+    /// known when both have the same workloads and NetworkPolicies: most changes are of
+    /// something else.
+    pub fn admits_the_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.workloads, &other.workloads)
+            && self.network_policies.revision() == other.network_policies.revision()
+    }
+
     /// Compiles anew what follows from a Service, which is new, different or removed.
     fn compile_service(&mut self, key: &NamespacedName) {
-        self.routes.compile(key, &self.services);
+        Arc::make_mut(&mut self.routes).compile(key, &self.services);
         let of_service = self.endpoints.of_service(key);
-        self.protocols
-            .update_service(of_service, &self.services, &self.endpoints);
+        let now = self.services.get(key).map(|service| &**service);
+        Arc::make_mut(&mut self.protocols).update_service(of_service, now);
     }
 
     fn put_endpoint(&mut self, endpoint: Arc<Endpoint>) {
-        let replaced = self.endpoints.insert(Arc::clone(&endpoint));
+        let replaced = Arc::make_mut(&mut self.endpoints).insert(Arc::clone(&endpoint));
         let (old, new) = (replaced.as_deref(), Some(&*endpoint));
-        self.protocols
-            .update_endpoint(old, new, &self.services, &self.endpoints);
+        Arc::make_mut(&mut self.protocols).update_endpoint(old, new, &self.services);
     }
 
     fn remove_endpoint(&mut self, key: &EndpointKey) {
-        let removed = self.endpoints.remove(key);
-        self.protocols
-            .update_endpoint(removed.as_deref(), None, &self.services, &self.endpoints);
+        let removed = Arc::make_mut(&mut self.endpoints).remove(key);
+        Arc::make_mut(&mut self.protocols).update_endpoint(
+            removed.as_deref(),
+            None,
+            &self.services,
+        );
     }
 
     /// The workload of that UID.
@@ -156,11 +187,6 @@ impl Mesh {
     /// The Service of that name.
     pub fn service(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
         self.services.get(key)
-    }
-
-    /// The Service that has that virtual address.
-    pub fn service_by_address(&self, address: IpAddr) -> Option<&Arc<Service>> {
-        self.services.by_address(canonical_ip(address))
     }
 
     /// The endpoints of a Service, ready or not.
@@ -247,9 +273,24 @@ impl Mesh {
         of_service.unwrap_or_default().or(server.idle_limits)
     }
 
+    /// All nodes, in no particular order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter()
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+
     /// The TrafficPolicy of a Service, `None` where it has none.
     pub fn traffic_policy(&self, service: &NamespacedName) -> Option<&Arc<TrafficPolicy>> {
         self.traffic_policies.get(service)
+    }
+
+    /// All NetworkPolicies.
+    pub fn network_policies(&self) -> &NetworkPolicies {
+        &self.network_policies
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::memberships::Memberships;
 use crate::workload::{Workload, WorkloadUid};
 
 /// All workloads.
@@ -11,6 +12,7 @@ use crate::workload::{Workload, WorkloadUid};
 pub(super) struct WorkloadIndex {
     by_uid: HashMap<WorkloadUid, Arc<Workload>>,
     by_address: HashMap<IpAddr, Arc<Workload>>,
+    memberships: Memberships,
 }
 
 impl WorkloadIndex {
@@ -30,8 +32,10 @@ impl WorkloadIndex {
     }
 
     /// Adds a workload, or replaces the one of its UID.
-    pub(super) fn insert(&mut self, workload: Arc<Workload>) {
+    pub(super) fn insert(&mut self, mut workload: Workload) {
+        self.memberships.share(&mut workload);
         self.remove(&workload.uid);
+        let workload = Arc::new(workload);
         for address in &workload.addresses {
             self.by_address.insert(*address, Arc::clone(&workload));
         }
@@ -43,6 +47,7 @@ impl WorkloadIndex {
         let Some(old) = self.by_uid.remove(uid) else {
             return;
         };
+        self.memberships.remove(&old);
         for address in &old.addresses {
             // A new pod may have taken the address before the old one was removed.
             let owner = self.by_address.get(address);
@@ -61,5 +66,6 @@ impl WorkloadIndex {
             assert!(workload.has_address(*address));
             assert!(Arc::ptr_eq(workload, &self.by_uid[&workload.uid]));
         }
+        self.memberships.assert_consistent(self.iter());
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 
@@ -234,6 +235,25 @@ fn split_grpc_path(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix('/')?.rsplit_once('/')
 }
 
+/// Whether two values of Host are the same, as a server takes them: names without regard to case
+/// and to the dot of an absolute one, and a port that the rule doesn't name is any.
+fn is_same_host(expected: &str, value: &str) -> bool {
+    let (expected, expected_port) = split_port(expected);
+    let (name, port) = split_port(value);
+    let relative = |name: &'_ str| name.len() - usize::from(name.ends_with('.'));
+    let (expected, name) = (&expected[..relative(expected)], &name[..relative(name)]);
+    expected.eq_ignore_ascii_case(name) && (expected_port.is_none() || expected_port == port)
+}
+
+/// Name and port of `name[:port]`.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        // Colons of an IPv6 address are within brackets.
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
 /// Whether a request has a header. Several lines of one name count as one value
 /// (RFC 9110 section 5.3), as whoever sends them may join them.
 fn has_header(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMatch)) -> bool {
@@ -241,6 +261,10 @@ fn has_header(request: &RequestHead<'_>, (name, expected): &(HeaderName, ValueMa
     let Some(first) = values.next() else {
         return false;
     };
+    if let (true, ValueMatch::Exact(expected), Ok(host)) = (*name == HOST, expected, first.to_str())
+    {
+        return values.next().is_none() && is_same_host(expected, host);
+    }
     let text =
         |value: &'_ http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     match (values.next(), first.to_str()) {
@@ -368,6 +392,37 @@ mod tests {
         assert!(matches(&matching, &headers, Some("q=x%20y%26z")));
         matching.method = Some(Method::POST);
         assert!(!matches(&matching, &headers, Some("q=x%20y%26z")));
+    }
+
+    #[test]
+    fn a_host_is_compared_as_a_server_takes_it() {
+        for (expected, host, is_same) in [
+            ("web", "web", true),
+            ("web", "WEB", true),
+            ("web.shop", "web.Shop.", true),
+            ("web", "web:8080", true),
+            ("web:80", "web:80", true),
+            ("web:80", "Web.:80", true),
+            ("web:80", "web:8080", false),
+            ("web:80", "web", false),
+            ("web", "webs", false),
+            ("web", "", false),
+            ("[fd00::1]", "[FD00::1]:80", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            let head = RequestHead {
+                method: &Method::GET,
+                path: "/",
+                query: None,
+                headers: &headers,
+            };
+            let matching = RequestMatch {
+                headers: vec![(HOST, ValueMatch::Exact(expected.into()))],
+                ..RequestMatch::default()
+            };
+            assert_eq!(matching.matches(&head), is_same, "{expected} {host}");
+        }
     }
 
     #[test]

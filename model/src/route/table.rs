@@ -1,17 +1,21 @@
 //! The routes of a Service, compiled for each of its ports and each group of clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::hash::stable_hash;
 use crate::host::specificity;
 use crate::route::key::{RouteKey, RouteKind};
 use crate::route::matching::{RequestHead, RequestMatch};
+use crate::route::path::{PathNormalization, decoded_path, readings};
 use crate::route::rule::{Backend, Route, Rule};
 use crate::route::split::backend_at;
-use crate::service::{Service, ServicePort};
+use crate::service::Service;
 
 /// The routes of a Service, for each of its ports and for each group of clients.
+///
+/// Ports with the same routes share a table, and tables share the rules: whoever writes a large
+/// Service and a large route gets as much as both have, not a rule for each pair of port and rule.
 #[derive(Debug, Default)]
 pub struct ServiceRoutes {
     /// Tables by port, from routes of the Service's own namespace: for everybody else.
@@ -19,6 +23,8 @@ pub struct ServiceRoutes {
     /// Tables by port, from routes of clients' namespaces: for these clients instead
     /// (GEP-1294, "consumer routes").
     consumers: BTreeMap<Arc<str>, BTreeMap<u16, Arc<RouteTable>>>,
+    /// The rules of all tables, each once.
+    rules: Vec<Arc<CompiledRule>>,
 }
 
 /// The rules for one port of a Service and one group of clients.
@@ -34,12 +40,15 @@ pub struct ServiceRoutes {
 /// use weft_model::service::{Service, ServiceKind, ServicePort};
 ///
 /// let web = NamespacedName::new("shop", "web");
+/// let kind = ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]);
 /// let service = Service {
-///     key: web.clone(),
-///     hostname: "web.shop.svc.cluster.local".into(),
-///     kind: ServiceKind::ClusterIp(vec!["10.96.0.1".parse()?]),
-///     ports: vec![ServicePort { name: "".into(), port: 80, app_protocol: "http".into() }],
-///     is_node_local: false,
+///     ports: vec![ServicePort {
+///         name: "".into(),
+///         port: 80,
+///         app_protocol: "http".into(),
+///         node_port: None,
+///     }],
+///     ..Service::new(web.clone(), "web.shop.svc.cluster.local".into(), kind)
 /// };
 /// let rule = |prefix: &str, backend: &str| Rule {
 ///     matches: vec![RequestMatch {
@@ -85,24 +94,32 @@ pub struct ServiceRoutes {
 pub struct RouteTable {
     kind: RouteKind,
     rules: Vec<Arc<CompiledRule>>,
-    /// Matches of all rules, the one that counts first first; with the index of its rule.
-    matches: Vec<(RequestMatch, usize)>,
+    /// Matches of all rules, the one that counts first first: the index of its rule, and its own
+    /// in there.
+    matches: Vec<(usize, usize)>,
 }
 
-/// Identity of a rule in a table. It stays the same when routes are compiled anew, so that
-/// whoever keeps something for a rule finds it again.
+/// Servers may read a path in ways that are for different rules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "which rule is for the request depends on how a server reads its path: write it without `//`, `.`, `..`, `\\`, `;`, `%2F`, `%5C` and `%00`, or set `requests.pathNormalization` of MeshConfig"
+)]
+pub struct AmbiguousPath;
+
+/// Identity of a rule of a Service, for all its ports. It stays the same when routes are compiled
+/// anew, so that whoever keeps something for a rule finds it again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RuleId(pub u64);
 
 impl RuleId {
-    /// The identity of a route's rule, by its index, for a port of a Service.
-    fn new(service: &Service, port: &ServicePort, route: &RouteKey, rule: usize) -> Self {
-        let name = format!("{}:{} {route} {rule}", service.key, port.port);
+    /// The identity of a route's rule, by its index, for a Service.
+    fn new(service: &Service, route: &RouteKey, rule: usize) -> Self {
+        let name = format!("{} {route} {rule}", service.key);
         Self(stable_hash(name.as_bytes()))
     }
 }
 
-/// A rule in a table.
+/// A rule in tables.
 #[derive(Debug)]
 pub struct CompiledRule {
     /// Identity.
@@ -112,7 +129,7 @@ pub struct CompiledRule {
     /// The rule itself.
     pub rule: Rule,
     /// Server names to which a TLSRoute's rule is bound; all when empty.
-    hostnames: Vec<Arc<str>>,
+    hostnames: Arc<[Arc<str>]>,
 }
 
 impl ServiceRoutes {
@@ -126,12 +143,11 @@ impl ServiceRoutes {
         for namespace in namespaces {
             let in_namespace = attached.iter();
             let in_namespace = in_namespace.filter(|r| r.key.name.namespace == *namespace);
-            let in_namespace: Vec<_> = in_namespace.map(AsRef::as_ref).collect();
-            let ports = service.ports.iter().filter_map(|port| {
-                let table = RouteTable::new(service, port, &in_namespace)?;
-                Some((port.port, Arc::new(table)))
-            });
-            let ports: BTreeMap<_, _> = ports.collect();
+            let group = RouteGroup::new(service, in_namespace.map(AsRef::as_ref));
+            let ports = group.tables();
+            if !ports.is_empty() {
+                routes.rules.extend(group.rules.into_iter().flatten());
+            }
             if namespace == own {
                 routes.producer = ports;
             } else if !ports.is_empty() {
@@ -151,44 +167,81 @@ impl ServiceRoutes {
 
     /// The rules of all tables.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
-        let groups = self.consumers.values().chain([&self.producer]);
-        groups
-            .flat_map(BTreeMap::values)
-            .flat_map(|table| &table.rules)
+        self.rules.iter()
+    }
+}
+
+/// The routes of one group, with their rules.
+struct RouteGroup<'a> {
+    service: &'a Service,
+    /// In the order in which they count.
+    routes: Vec<&'a Route>,
+    /// The rules of each.
+    rules: Vec<Vec<Arc<CompiledRule>>>,
+}
+
+impl<'a> RouteGroup<'a> {
+    fn new(service: &'a Service, routes: impl Iterator<Item = &'a Route>) -> Self {
+        let mut routes: Vec<_> = routes.collect();
+        routes.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+        let rules = routes.iter().map(|route| {
+            let hostnames: Arc<[Arc<str>]> = route.hostnames.clone().into();
+            let rules = route.rules.iter().enumerate();
+            let compiled = rules.map(|(index, rule)| {
+                Arc::new(CompiledRule {
+                    id: RuleId::new(service, &route.key, index),
+                    route: route.key.clone(),
+                    rule: rule.clone(),
+                    hostnames: Arc::clone(&hostnames),
+                })
+            });
+            compiled.collect()
+        });
+        let rules = rules.collect();
+        Self {
+            service,
+            routes,
+            rules,
+        }
+    }
+
+    /// The tables of the ports that have any routes: those of the kind that counts.
+    fn tables(&self) -> BTreeMap<u16, Arc<RouteTable>> {
+        let mut tables = HashMap::<Vec<usize>, Arc<RouteTable>>::new();
+        let ports = self.service.ports.iter().filter_map(|port| {
+            let is_attached = |index: &usize| {
+                let mut parents = self.routes[*index].parents.iter();
+                parents.any(|parent| parent.attaches_to(self.service, port))
+            };
+            let mut attached: Vec<_> = (0..self.routes.len()).filter(is_attached).collect();
+            let kind_of = |index: &usize| self.routes[*index].key.kind;
+            let kind = attached.iter().map(kind_of).min()?;
+            attached.retain(|index| kind_of(index) == kind);
+            let new_table = |attached: &Vec<usize>| {
+                let rules = attached.iter().flat_map(|index| &self.rules[*index]);
+                Arc::new(RouteTable::new(kind, rules.map(Arc::clone).collect()))
+            };
+            let table = tables.entry(attached).or_insert_with_key(new_table);
+            Some((port.port, Arc::clone(table)))
+        });
+        ports.collect()
     }
 }
 
 impl RouteTable {
-    /// The rules of one group of routes for a port: those of the kind that counts.
-    fn new(service: &Service, port: &ServicePort, routes: &[&Route]) -> Option<Self> {
-        let is_attached = |route: &&&Route| {
-            let mut parents = route.parents.iter();
-            parents.any(|parent| parent.attaches_to(service, port))
-        };
-        let mut attached: Vec<_> = routes.iter().filter(is_attached).collect();
-        let kind = attached.iter().map(|route| route.key.kind).min()?;
-        attached.retain(|route| route.key.kind == kind);
-        attached.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
-        let (mut rules, mut matches) = (Vec::new(), Vec::new());
-        for route in attached {
-            for (index, rule) in route.rules.iter().enumerate() {
-                let matches_of_rule = rule.matches.iter();
-                matches.extend(matches_of_rule.map(|matching| (matching.clone(), rules.len())));
-                rules.push(Arc::new(CompiledRule {
-                    id: RuleId::new(service, port, &route.key, index),
-                    route: route.key.clone(),
-                    rule: rule.clone(),
-                    hostnames: route.hostnames.clone(),
-                }));
-            }
+    fn new(kind: RouteKind, rules: Vec<Arc<CompiledRule>>) -> Self {
+        let mut matches = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            matches.extend((0..rule.rule.matches.len()).map(|matching| (index, matching)));
         }
+        let matching = |(rule, matching): &(usize, usize)| &rules[*rule].rule.matches[*matching];
         // Stable: of equals, that of the older route and of the earlier rule stays first.
-        matches.sort_by(|(a, _), (b, _)| a.compare_precedence(b));
-        Some(Self {
+        matches.sort_by(|a, b| matching(a).compare_precedence(matching(b)));
+        Self {
             kind,
             rules,
             matches,
-        })
+        }
     }
 
     /// The kind of the routes.
@@ -201,9 +254,38 @@ impl RouteTable {
         &self,
         request: &RequestHead<'_>,
     ) -> Option<(&Arc<CompiledRule>, &RequestMatch)> {
-        let mut matches = self.matches.iter();
-        let (matched, rule) = matches.find(|(matching, _)| matching.matches(request))?;
-        Some((self.rules.get(*rule)?, matched))
+        self.matches.iter().find_map(|(rule, matching)| {
+            let rule = self.rules.get(*rule)?;
+            let matching = rule.rule.matches.get(*matching)?;
+            matching.matches(request).then_some((rule, matching))
+        })
+    }
+
+    /// The rule for a request whose path is in the form that `normalization` sends on, with the
+    /// match because of which.
+    ///
+    /// # Errors
+    /// When it depends on how a server reads the path, and that is to be refused.
+    pub fn match_normalized(
+        &self,
+        request: &RequestHead<'_>,
+        normalization: PathNormalization,
+    ) -> Result<Option<(&Arc<CompiledRule>, &RequestMatch)>, AmbiguousPath> {
+        let of = |path: &str| self.match_request(&RequestHead { path, ..*request });
+        let matched = |(_, matched): (_, &RequestMatch)| std::ptr::from_ref(matched);
+        let mut readings = match normalization {
+            PathNormalization::Strict => readings(request.path),
+            PathNormalization::None => vec![decoded_path(request.path)],
+            PathNormalization::Base
+            | PathNormalization::MergeSlashes
+            | PathNormalization::DecodeAndMergeSlashes => return Ok(of(request.path)),
+        }
+        .into_iter();
+        let first = readings.next().and_then(|path| of(&path));
+        match readings.all(|path| of(&path).map(matched) == first.map(matched)) {
+            true => Ok(first),
+            false => Err(AmbiguousPath),
+        }
     }
 
     /// The rule for a connection that begins with TLS to that server name, or with none.

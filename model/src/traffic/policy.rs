@@ -23,8 +23,8 @@ pub struct TrafficPolicy {
     pub service: NamespacedName,
     /// Load balancing policy.
     pub balancer: Balancer,
-    /// Preference for near endpoints.
-    pub locality: LocalityPreference,
+    /// Preference for near endpoints; what the Service itself asks for when `None`.
+    pub locality: Option<LocalityPreference>,
     /// Time that a new endpoint takes to get its whole share; at once when `None`.
     pub slow_start: Option<Duration>,
     /// Limits on what is under way, for each client workload.
@@ -55,7 +55,7 @@ impl TrafficPolicy {
         Self {
             service,
             balancer: Balancer::default(),
-            locality: LocalityPreference::default(),
+            locality: None,
             slow_start: None,
             limits: Limits::default(),
             circuit_breaker: None,

@@ -43,7 +43,13 @@ fn workload(workload: &Workload) -> Value {
             Enrolment::Captured => "captured",
         },
         "mtls_mode": workload.mtls_mode.to_string(),
+        "node_access": workload.node_access.to_string(),
         "egress_mode": workload.egress_mode.to_string(),
+        "path_normalization": workload.path_normalization.to_string(),
+        "network_policies": {
+            "ingress": workload.network_policies.ingress.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "egress": workload.network_policies.egress.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
         "excluded_ports": workload.exclusions.ports,
         "excluded_blocks": workload.exclusions.blocks.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
@@ -60,6 +66,9 @@ fn service(service: &Service, mesh: &Mesh) -> Value {
         "hostname": service.hostname,
         "kind": kind,
         "ports": service.ports.iter().map(|port| port.port).collect::<Vec<_>>(),
+        "node_ports": service.ports.iter().filter_map(|port| port.node_port).collect::<Vec<_>>(),
+        "external_addresses": service.external_addresses,
+        "session_affinity_seconds": service.session_affinity.map(|longest| longest.as_secs()),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })
 }
@@ -83,5 +92,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "workload": endpoint.workload.as_ref().map(ToString::to_string),
         "ports": endpoint.ports,
         "ready": endpoint.ready,
+        "node": endpoint.node,
+        "zone_hints": endpoint.hints.zones,
+        "node_hints": endpoint.hints.nodes,
     })
 }

@@ -28,6 +28,7 @@ pub(crate) struct AgentMetrics {
 impl Collector for AgentMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         self.capture_states(&mut encoder)?;
+        self.unprotected_connections(&mut encoder)?;
         self.kernel_verdicts(&mut encoder)?;
         self.certificate_expiries(&mut encoder)?;
         self.configuration(&mut encoder)
@@ -64,6 +65,21 @@ impl AgentMetrics {
                 let is_in = ConstGauge::new(i64::from(pod.phase == phase));
                 is_in.encode(metric.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+
+    fn unprotected_connections(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut metric = encoder.encode_descriptor(
+            "weft_pod_unprotected_connections",
+            "Connections from before a pod's capture that go on past the proxy and may not",
+            None,
+            MetricType::Gauge,
+        )?;
+        for pod in self.statuses.snapshot().values() {
+            let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name)];
+            let count = i64::try_from(pod.unprotected_connections).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

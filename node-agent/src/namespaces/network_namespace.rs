@@ -85,6 +85,16 @@ pub enum NamespaceError {
     },
 }
 
+impl NamespaceError {
+    /// Whether there is no such file, or no such process any more.
+    pub(super) fn is_missing(&self) -> bool {
+        let Self::Open { error, .. } = self else {
+            return false;
+        };
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+    }
+}
+
 impl NetworkNamespace {
     /// The namespace that `ip netns add NAME` made: `/run/netns/NAME`.
     ///

@@ -2,6 +2,7 @@
 //! runs the pods they are found by their processes; where a manifest describes them, by
 //! the name of a namespace.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +26,13 @@ const POLL: Duration = Duration::from_secs(2);
 const EAGER_POLL: Duration = Duration::from_millis(10);
 /// The time for which that is done after a pod was heard of.
 const EAGER: Duration = Duration::from_secs(30);
+/// The interval afterwards for as long as a pod is awaited that may not be open: an application
+/// connects for the first time 90 ms and more after its pod's first process has begun.
+const WATCHFUL_POLL: Duration = Duration::from_millis(50);
+
+/// Has processes looked at often for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Watchfulness(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 /// The network namespaces of this machine's pods.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub(crate) struct PodNamespaces {
     processes: Mutex<Processes>,
     /// Pods are awaited until then.
     eager_until: watch::Sender<Option<Instant>>,
+    /// One for each pod that is awaited and may not be open.
+    watchful: Arc<()>,
     /// The agent's own, which no pod may have.
     own: NamespaceIdentity,
     changes: ChangeNotice,
@@ -58,6 +68,7 @@ impl PodNamespaces {
             directory,
             processes: Mutex::new(Processes::new(own)),
             eager_until: watch::Sender::new(None),
+            watchful: Arc::default(),
             own,
             claims: Arc::new(NamespaceClaims::new(changes.clone())),
             changes,
@@ -72,6 +83,21 @@ impl PodNamespaces {
     /// A pod was heard of whose first process may come any moment.
     pub(crate) fn expect_pod(&self) {
         self.eager_until.send_replace(Some(Instant::now() + EAGER));
+    }
+
+    /// A pod is awaited that may not be open: its first process is looked for often, until this
+    /// is dropped.
+    pub(crate) fn watch_out(&self) -> Watchfulness {
+        Watchfulness(Arc::clone(&self.watchful))
+    }
+
+    /// The interval at which new processes are looked at now.
+    fn poll_interval(&self, eager_until: Option<Instant>) -> Duration {
+        match eager_until {
+            Some(until) if Instant::now() < until => EAGER_POLL,
+            _ if Arc::strong_count(&self.watchful) > 1 => WATCHFUL_POLL,
+            _ => POLL,
+        }
     }
 
     /// Looks at processes; whoever waits is told when something changed.
@@ -101,6 +127,13 @@ impl PodNamespaces {
         }
     }
 
+    /// The pods that have processes on this machine, by UID, with their namespaces.
+    pub(crate) fn pods_of_processes(&self) -> HashMap<String, NamespaceIdentity> {
+        let processes = self.processes();
+        let pods = processes.pods();
+        pods.map(|(uid, found)| (uid.to_owned(), found)).collect()
+    }
+
     fn find_named(&self, name: &str) -> Option<NamespaceIdentity> {
         if !is_file_name(name) {
             return None;
@@ -123,17 +156,24 @@ impl PodNamespaces {
             NamespaceLocation::Named(name) => {
                 Some(NetworkNamespace::open(&self.directory.join(name))?)
             }
-            NamespaceLocation::OfPod(uid) => {
-                let found = self.processes().find(uid);
-                match found {
-                    Some(found) => Processes::open(found)?,
-                    None => None,
+            NamespaceLocation::OfPod(uid) => match self.open_of_pod(uid)? {
+                None => {
+                    // The process by which it was found has ended: another may be there.
+                    self.scan(Effort::Everything);
+                    self.open_of_pod(uid)?
                 }
-            }
+                opened => opened,
+            },
         };
         namespace
             .filter(|namespace| namespace.identity() == expected)
             .ok_or_else(|| PodNamespaceError::Changed(location.clone()))
+    }
+
+    fn open_of_pod(&self, uid: &str) -> Result<Option<NetworkNamespace>, PodNamespaceError> {
+        let found = self.processes().find(uid);
+        let opened = found.map(Processes::open).transpose()?;
+        Ok(opened.flatten())
     }
 
     /// Checks that a namespace may be a pod's, and that no other pod uses it.
@@ -203,9 +243,8 @@ async fn poll(namespaces: Weak<PodNamespaces>) {
         } else {
             namespaces.scan(Effort::New);
         }
+        let pause = namespaces.poll_interval(until);
         drop(namespaces);
-        let is_eager = until.is_some_and(|until| Instant::now() < until);
-        let pause = if is_eager { EAGER_POLL } else { POLL };
         // Ends early when a pod is heard of; also with the agent, whose end is above.
         let _ = tokio::time::timeout(pause, awaited.changed()).await;
     }
@@ -274,6 +313,20 @@ mod tests {
         ] {
             assert_eq!(namespaces.find(&named(name)), None, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn processes_are_looked_at_often_while_a_pod_is_awaited_that_may_not_be_open() {
+        let (_directory, namespaces) = fixture();
+        let eager = Some(Instant::now() + EAGER);
+        assert_eq!(namespaces.poll_interval(eager), EAGER_POLL);
+        assert_eq!(namespaces.poll_interval(None), POLL);
+        let first = namespaces.watch_out();
+        let second = namespaces.watch_out();
+        drop(first);
+        assert_eq!(namespaces.poll_interval(None), WATCHFUL_POLL);
+        drop(second);
+        assert_eq!(namespaces.poll_interval(None), POLL);
     }
 
     #[tokio::test]

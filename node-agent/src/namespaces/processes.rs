@@ -31,6 +31,20 @@ pub(crate) struct PodNamespace {
     started: u64,
 }
 
+impl PodNamespace {
+    /// True when this one shows the pod's namespace rather than the other. A process may leave
+    /// the namespace, for one of its own, and the pod is still where it was: what is known
+    /// counts as long as anybody is in it, then the oldest process.
+    fn is_preferred(&self, other: &Self, known: Option<NamespaceIdentity>) -> bool {
+        let is_known = |namespace: &Self| Some(namespace.identity) == known;
+        match (is_known(self), is_known(other)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.started < other.started || self.process == other.process,
+        }
+    }
+}
+
 /// The thoroughness of a look at processes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Effort {
@@ -74,6 +88,12 @@ impl Processes {
     pub(crate) fn scan(&mut self, effort: Effort, now: Instant) -> io::Result<bool> {
         let processes = process_ids(&self.proc)?;
         self.seen.retain(|process, _| processes.contains(process));
+        // Runtimes begin pods with processes that end: which other is there?
+        let is_lost = |found: &PodNamespace| !processes.contains(&found.process);
+        let effort = match self.pods.values().any(is_lost) {
+            true => Effort::Everything,
+            false => effort,
+        };
         let mut pods = match effort {
             Effort::Everything => HashMap::new(),
             Effort::New => self.pods.clone(),
@@ -88,10 +108,11 @@ impl Processes {
             let Ok(Some((pod, found))) = self.find_pod_of(process) else {
                 continue;
             };
+            let known = self.pods.get(&pod).map(|known| known.identity);
             pods.entry(pod)
-                .and_modify(|oldest| {
-                    if found.started < oldest.started || oldest.process == found.process {
-                        *oldest = found;
+                .and_modify(|chosen| {
+                    if found.is_preferred(chosen, known) {
+                        *chosen = found;
                     }
                 })
                 .or_insert(found);
@@ -99,6 +120,12 @@ impl Processes {
         let changed = pods != self.pods;
         self.pods = pods;
         Ok(changed)
+    }
+
+    /// The pods that have a network namespace, by UID, as last seen.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&str, NamespaceIdentity)> {
+        let pods = self.pods.iter();
+        pods.map(|(uid, found)| (uid.as_str(), found.identity))
     }
 
     /// The network namespace of a pod, as last seen.
@@ -138,13 +165,16 @@ impl Processes {
         Ok(Some((pod, found)))
     }
 
-    /// Opens a pod's namespace, if it still is the one that was found.
+    /// Opens a pod's namespace, if its process is still there, and in the one that was found.
     ///
     /// # Errors
-    /// When the process is gone, or its namespace can't be entered.
+    /// When its namespace can't be entered.
     pub(crate) fn open(found: PodNamespace) -> Result<Option<NetworkNamespace>, NamespaceError> {
-        let namespace = NetworkNamespace::open_of_process(found.process)?;
-        Ok((namespace.identity() == found.identity).then_some(namespace))
+        match NetworkNamespace::open_of_process(found.process) {
+            Ok(namespace) => Ok((namespace.identity() == found.identity).then_some(namespace)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -260,6 +290,52 @@ mod tests {
         proc.end(7);
         assert!(proc.scan(Effort::Everything));
         assert_eq!(proc.processes.find(UID), None);
+    }
+
+    #[test]
+    fn a_quick_look_finds_another_process_for_one_that_ended() {
+        let mut proc = ProcDirectory::new();
+        proc.process(6, 20, &cgroup(), POD);
+        proc.process(7, 30, &cgroup(), POD);
+        proc.scan(Effort::Everything);
+        proc.now += SETTLING * 2;
+        proc.end(6);
+        assert!(proc.scan(Effort::New));
+        assert_eq!(proc.processes.find(UID).unwrap().process, 7);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_no_failure() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let gone = PodNamespace {
+            identity: identity(POD),
+            process: child.id(),
+            started: 1,
+        };
+        assert!(Processes::open(gone).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_pod_keeps_its_namespace_when_its_first_process_leaves_it() {
+        let mut proc = ProcDirectory::new();
+        proc.process(5, 10, &cgroup(), POD);
+        proc.process(6, 20, &cgroup(), POD);
+        proc.scan(Effort::Everything);
+        proc.process(5, 10, &cgroup(), OTHER);
+        proc.process(7, 5, &cgroup(), OTHER);
+        for effort in [Effort::New, Effort::Everything, Effort::New] {
+            proc.scan(effort);
+            let found = proc.processes.find(UID).unwrap();
+            assert_eq!(found.identity, identity(POD), "{effort:?}");
+        }
+        let found = proc.processes.find(UID).unwrap();
+        assert_eq!(found.process, 6, "by which it can be opened again");
+        // Nobody is left: the sandbox was made anew.
+        proc.end(6);
+        proc.scan(Effort::Everything);
+        let found = proc.processes.find(UID).unwrap();
+        assert_eq!(found.identity, identity(OTHER));
     }
 
     #[test]

@@ -1,24 +1,33 @@
-//! A captured pod: namespace, certificate, proxy, kernel; taken in in this order, and let go
-//! in the reverse one.
+//! A captured pod: claimed namespace, certificate, proxy, kernel; taken in in this order, and
+//! let go in the reverse one.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::workload::Workload;
+use weft_model::workload::{RefusedConnections, Workload};
 use weft_proxy::PodProxy;
 use weft_proxy::identity::IdentityInUse;
 use weft_proxy::listen::Listener;
 
+use super::addressed_workload::{AddressedWorkload, has_kernel_sockets};
+use super::claimed_pod::ClaimedPod;
 use super::context::NodeContext;
 use super::error::CaptureError;
-use super::state::{CapturedAs, InNamespace};
+use super::held::HoldingGuard;
+use super::state::{EnrolledAs, InNamespace};
 use crate::namespaces::{NamespaceClaim, NamespaceIdentity, NamespaceLocation, NetworkNamespace};
 use crate::pod_sockets::PodSockets;
-use crate::redirect::{ListenerPair, PodListeners, PodRedirect, PodRedirectConfig};
+use crate::redirect::{
+    ListenerPair, PodAddresses, PodListeners, PodRedirect, PodRedirectConfig, RedirectError,
+};
 
 /// The time that a pod's first certificate may take before that counts as a failure.
 const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that a connection may take from the pod to its proxy, by which its capture is tried
+/// out: it takes less than a millisecond unless the machine is overloaded.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time for which a proxy still takes connections after its capture has ended: those
 /// that the kernel had steered to it but not finished setting up.
@@ -34,6 +43,8 @@ pub(crate) struct CapturedPod {
     /// The pod in the form in which it is captured.
     workload: Arc<Workload>,
     redirect: PodRedirect,
+    /// Its applications are answered.
+    holding: HoldingGuard,
     proxy: PodProxy,
     sockets: Arc<PodSockets>,
     /// Keeps the certificate alive.
@@ -43,30 +54,32 @@ pub(crate) struct CapturedPod {
 }
 
 impl CapturedPod {
-    /// Takes a pod in. When anything fails, or this is cancelled, nothing stays.
+    /// Takes a pod in whose certificate is there. When anything fails the pod is given back,
+    /// with whatever was refused before.
     ///
     /// # Errors
     /// When any part of it fails; the message says which and why.
-    pub(crate) async fn capture(
+    pub(crate) fn capture(
         node: &NodeContext,
+        mut pod: Box<ClaimedPod>,
         workload: &Arc<Workload>,
-        found: NamespaceIdentity,
         identity: Arc<IdentityInUse>,
-    ) -> Result<Self, CaptureError> {
-        let location = NamespaceLocation::for_workload(workload);
-        let claim = node.namespaces.claim(&location, found, &workload.uid)?;
-        let namespace = node.namespaces.open(&location, found)?;
-        let workload = with_addresses(workload, &namespace)?;
-        await_certificate(&workload, &identity).await?;
-        let sockets = Arc::new(PodSockets::new(namespace, node.redirect.sockets()));
-        let shared = Arc::clone(&sockets);
-        let proxy = node.runtime.start_pod(Arc::clone(&workload), shared);
-        let proxy = proxy.map_err(CaptureError::Proxy)?;
-        let config = redirect_config(&workload, sockets.namespace(), &proxy);
-        let redirect = node.redirect.capture(&config)?;
+    ) -> Result<Self, (Box<ClaimedPod>, CaptureError)> {
+        let served = match serve(node, &mut pod, workload) {
+            Ok(served) => served,
+            Err(error) => return Err((pod, error)),
+        };
+        let ClaimedPod {
+            redirect,
+            sockets,
+            claim,
+            ..
+        } = *pod;
+        let (workload, proxy, holding) = served;
         Ok(Self {
             workload,
             redirect,
+            holding,
             proxy,
             sockets,
             identity,
@@ -74,9 +87,46 @@ impl CapturedPod {
         })
     }
 
+    /// Tries the capture out: a connection out of the pod and one into it, of each family, have to
+    /// come to the proxy.
+    ///
+    /// # Errors
+    /// When one doesn't; its direction says which.
+    pub(crate) async fn verify(&self, node: &NodeContext) -> Result<(), CaptureError> {
+        let namespace = self.sockets.namespace();
+        let mut attempts = node.holding.hear_of_probes(namespace.cookie());
+        // Nothing is claimed by it.
+        let addresses = PodAddresses::Found(&self.workload.addresses);
+        let config = redirect_config(&self.workload, addresses, namespace, &self.proxy);
+        let mut probes = self.redirect.probe(&config).map_err(|(direction, error)| {
+            CaptureError::Unverified {
+                direction,
+                family: "of either family",
+                reason: error.to_string(),
+            }
+        })?;
+        let deadline = tokio::time::Instant::now() + PROBE_TIMEOUT;
+        while let Some(probe) = probes.first() {
+            let Ok(Some(attempt)) = tokio::time::timeout_at(deadline, attempts.recv()).await else {
+                return Err(CaptureError::Unverified {
+                    direction: probe.direction,
+                    family: if probe.is_ipv4() { "IPv4" } else { "IPv6" },
+                    reason: format!("nothing has arrived within {PROBE_TIMEOUT:?}"),
+                });
+            };
+            probes.retain(|probe| !probe.is_shown_by(&attempt));
+        }
+        Ok(())
+    }
+
     /// The pod in the form in which it is captured.
     pub(crate) fn workload(&self) -> &Arc<Workload> {
         &self.workload
+    }
+
+    /// Its sockets, in its namespace.
+    pub(crate) fn sockets(&self) -> &PodSockets {
+        &self.sockets
     }
 
     /// Applies another mode, other exclusions or addresses.
@@ -84,10 +134,16 @@ impl CapturedPod {
     /// # Errors
     /// When the kernel refuses; the pod then stays captured in its previous form.
     pub(crate) fn update(&mut self, workload: &Arc<Workload>) -> Result<(), CaptureError> {
-        let workload = with_addresses(workload, self.sockets.namespace())?;
-        let config = redirect_config(&workload, self.sockets.namespace(), &self.proxy);
+        let namespace = self.sockets.namespace();
+        let addressed = AddressedWorkload::new(workload, namespace, &self.redirect)?;
+        let config = redirect_config(
+            &addressed.workload,
+            addressed.addresses(),
+            namespace,
+            &self.proxy,
+        );
         self.redirect.update(&config)?;
-        self.workload = workload;
+        self.workload = addressed.workload;
         Ok(())
     }
 
@@ -114,8 +170,8 @@ impl CapturedPod {
         });
     }
 
-    /// Stops serving the pod, whose connections the kernel goes on to hand to nobody,
-    /// and thereby to refuse, until the next agent takes it over.
+    /// Stops serving the pod, whose connections the kernel goes on to refuse until the next
+    /// agent takes it over.
     pub(crate) fn leave_enforced(self, node: &NodeContext) {
         self.end(node, Duration::ZERO, |workload, redirect| {
             redirect.leave_enforced();
@@ -123,9 +179,47 @@ impl CapturedPod {
                 target: "agent",
                 pod = %workload.name,
                 namespace = workload.namespace(),
-                "strict: left captured, to be refused until the next agent comes",
+                "left refused until the next agent comes",
             );
         });
+    }
+
+    /// Stops serving the pod and refuses its connections until it is captured again: no moment
+    /// between is open.
+    ///
+    /// # Errors
+    /// When a part of the refusal can't be done.
+    pub(crate) fn fall_back(
+        self: Box<Self>,
+        node: &NodeContext,
+        workload: &Arc<Workload>,
+        refused: RefusedConnections,
+    ) -> (Box<ClaimedPod>, Result<(), RedirectError>) {
+        let Self {
+            workload: _,
+            redirect,
+            holding,
+            proxy,
+            sockets,
+            identity,
+            claim,
+        } = *self;
+        let mut pod = Box::new(ClaimedPod {
+            workload: Arc::clone(workload),
+            redirect,
+            sockets,
+            claim,
+        });
+        let result = pod.enforce(workload, refused);
+        drop(holding);
+        proxy.stop_accepting();
+        let limit = node.settings.drain_deadline;
+        let sockets = Arc::clone(&pod.sockets);
+        node.drains.spawn(async move {
+            proxy.drain(limit).await;
+            drop((sockets, identity));
+        });
+        (pod, result)
     }
 
     /// Undoes the kernel's part by `undo`, and lets the proxy drain.
@@ -138,12 +232,14 @@ impl CapturedPod {
         let Self {
             workload,
             redirect,
+            holding,
             proxy,
             sockets,
             identity,
             claim,
         } = self;
         undo(&workload, redirect);
+        drop(holding);
         let location = NamespaceLocation::for_workload(&workload);
         let limit = node.settings.drain_deadline;
         let deadline = match node.namespaces.find(&location) {
@@ -173,14 +269,44 @@ impl InNamespace for Box<CapturedPod> {
     }
 }
 
-impl CapturedAs for Box<CapturedPod> {
+impl EnrolledAs for Box<CapturedPod> {
     fn workload(&self) -> &Workload {
         &self.workload
     }
 }
 
+/// Starts the pod's proxy, and has the kernel hand it the pod's connections.
+fn serve(
+    node: &NodeContext,
+    pod: &mut ClaimedPod,
+    workload: &Arc<Workload>,
+) -> Result<(Arc<Workload>, PodProxy, HoldingGuard), CaptureError> {
+    let namespace = pod.sockets.namespace();
+    let addressed = AddressedWorkload::new(workload, namespace, &pod.redirect)?;
+    let workload = Arc::clone(&addressed.workload);
+    let own = namespace.addresses().map_err(CaptureError::Addresses)?;
+    if !has_kernel_sockets(&workload.addresses, &own) {
+        return Err(CaptureError::Sandboxed);
+    }
+    let shared = Arc::clone(&pod.sockets);
+    let proxy = node.runtime.start_pod(Arc::clone(&workload), shared);
+    let proxy = proxy.map_err(CaptureError::Proxy)?;
+    let holding = node.holding.insert(proxy.connector(), &pod.sockets);
+    let config = redirect_config(
+        &addressed.workload,
+        addressed.addresses(),
+        namespace,
+        &proxy,
+    );
+    pod.redirect.update(&config)?;
+    Ok((workload, proxy, holding))
+}
+
 /// Waits until the identity has a certificate.
-async fn await_certificate(
+///
+/// # Errors
+/// When it takes too long; the message says why.
+pub(super) async fn await_certificate(
     workload: &Workload,
     identity: &IdentityInUse,
 ) -> Result<(), CaptureError> {
@@ -195,41 +321,29 @@ async fn await_certificate(
     }
 }
 
-/// A workload with the addresses that its pod has, where the control plane knows none
-/// yet: kubelet tells only after the pod's first container was started.
-fn with_addresses(
-    workload: &Arc<Workload>,
-    namespace: &NetworkNamespace,
-) -> Result<Arc<Workload>, CaptureError> {
-    if !workload.addresses.is_empty() {
-        return Ok(Arc::clone(workload));
-    }
-    let addresses = namespace.addresses().map_err(CaptureError::Addresses)?;
-    if addresses.is_empty() {
-        return Err(CaptureError::NoAddress);
-    }
-    let workload = Workload::clone(workload);
-    Ok(Arc::new(Workload {
-        addresses,
-        ..workload
-    }))
-}
-
 fn redirect_config<'a>(
     workload: &'a Workload,
+    addresses: PodAddresses<'a>,
     namespace: &'a NetworkNamespace,
     proxy: &'a PodProxy,
 ) -> PodRedirectConfig<'a> {
     let listeners = proxy.listeners();
     PodRedirectConfig {
         namespace,
-        addresses: &workload.addresses,
+        addresses,
         exclusions: &workload.exclusions,
         listeners: PodListeners {
             plaintext: pair(&listeners.plaintext),
             hbone: pair(&listeners.hbone),
+            outbound: pair(&listeners.outbound),
+            holds_outbound: true,
+            // On a real node kubelet's probes were refused after a while although their
+            // application listened: until it is known why, the proxy takes them and asks it.
+            refuses_closed_ports: false,
         },
         mtls_mode: workload.mtls_mode,
+        node_access: &workload.node_access,
+        refused_uncaptured: workload.refused_uncaptured(),
     }
 }
 

@@ -12,6 +12,7 @@ use weft_proxy::admin::Readiness;
 use weft_proxy::discovery::DiscoveryStatus;
 
 use super::context::NodeContext;
+use super::leftovers::{Leftovers, Protection, protection};
 use super::phase::PodPhase;
 use super::reconcile::{Action, TrackedPod, pods_of_node, reconcile};
 use super::state::Desired;
@@ -33,6 +34,7 @@ pub(crate) struct PodController {
     discovery: watch::Receiver<DiscoveryStatus>,
     readiness: Arc<Readiness>,
     is_ready: bool,
+    leftovers: Leftovers,
     /// The pods that have a task, each with the wish that it follows.
     pods: BTreeMap<WorkloadUid, watch::Sender<Desired>>,
     tasks: JoinSet<()>,
@@ -45,7 +47,8 @@ impl PodController {
         let readiness = Arc::clone(&node.runtime.readiness);
         readiness.unmet(
             CONFIGURATION,
-            "the control plane has not sent everything yet",
+            "the control plane has not sent everything yet; /config says why, by \
+             control_plane.last_error",
         );
         readiness.unmet(PODS, "not every pod has been tried yet");
         Self {
@@ -53,6 +56,7 @@ impl PodController {
             discovery,
             readiness,
             is_ready: false,
+            leftovers: Leftovers::OfAnyVersion,
             pods: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
@@ -70,6 +74,7 @@ impl PodController {
             let snapshot = self.node.runtime.node.store.snapshot();
             self.reconcile(&snapshot);
             self.update_readiness(&snapshot);
+            self.collect_leftovers(&snapshot);
             // The senders of all four outlive this function.
             tokio::select! {
                 _ = mesh.changed() => {}
@@ -130,7 +135,7 @@ impl PodController {
         self.readiness.met(CONFIGURATION);
         let node = &self.node;
         let mut enrolled = mesh.workloads().filter(|workload| {
-            *workload.node == *node.runtime.node.name && workload.enrolment.is_enrolled()
+            *workload.node == *node.runtime.node.name && workload.is_for_node_agent()
         });
         let is_tried = |workload: &Arc<Workload>| {
             let phase = node.statuses.phase(&workload.uid);
@@ -142,10 +147,32 @@ impl PodController {
         self.readiness.met(PODS);
         self.is_ready = true;
         node.runtime.captures.complete();
-        if let Err(error) = node.redirect.remove_leftovers() {
+        tracing::info!(target: "agent", pods = self.pods.len(), "ready");
+    }
+
+    /// Takes away what earlier agents left, once nothing of it can belong to a pod that may not
+    /// be open: such a pod is refused or captured by this agent first, however long that takes.
+    fn collect_leftovers(&mut self, mesh: &Mesh) {
+        if !self.is_ready {
+            return;
+        }
+        let node = &self.node;
+        let of_pod = |uid: &WorkloadUid| {
+            Protection::of_pod(node.statuses.phase(uid), node.statuses.is_refused(uid))
+        };
+        let found = protection(mesh.workloads(), &node.runtime.node.name, of_pod);
+        let before = self.leftovers;
+        self.leftovers = before.after(found);
+        let mut result = Ok(());
+        if before == Leftovers::OfAnyVersion && self.leftovers != before {
+            result = result.and(node.redirect.remove_other_versions());
+        }
+        if before != Leftovers::None && self.leftovers == Leftovers::None {
+            result = result.and(node.redirect.remove_leftovers());
+        }
+        if let Err(error) = result {
             tracing::error!(target: "agent", %error, "could not collect what an earlier agent left");
         }
-        tracing::info!(target: "agent", pods = self.pods.len(), "ready");
     }
 
     async fn stop(mut self) {

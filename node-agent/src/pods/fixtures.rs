@@ -15,13 +15,17 @@ pub(super) fn workload(name: &str) -> Workload {
         addresses: vec!["10.0.0.1".parse().unwrap()],
         node: "node-1".into(),
         enrolment: Enrolment::Pending,
+        is_sidecar: false,
         mtls_mode: MtlsMode::Permissive,
+        node_access: Default::default(),
         egress_mode: Default::default(),
+        path_normalization: Default::default(),
         idle_limits: Default::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),
         labels: WorkloadLabels::default(),
+        network_policies: Arc::default(),
     }
 }
 

@@ -1,4 +1,7 @@
-//! One pod of this node: does step after step until what is wanted is the case.
+//! One pod of this node: does step after step until what is wanted is the case. `report` says
+//! what is.
+
+mod report;
 
 use std::mem;
 use std::sync::Arc;
@@ -6,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_model::SpiffeId;
-use weft_model::mtls::MtlsMode;
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_proxy::control_plane::Backoff;
-use weft_proxy::discovery::PodCaptureState;
 use weft_proxy::identity::IdentityInUse;
 
-use super::captured_pod::CapturedPod;
+use super::captured_pod::{CapturedPod, await_certificate};
+use super::claimed_pod::ClaimedPod;
 use super::context::NodeContext;
 use super::error::CaptureError;
 use super::outside_pod::OutsidePod;
-use super::phase::{CaptureAttempt, PodPhase};
+use super::phase::CaptureAttempt;
 use super::state::{Desired, INBOUND_GRACE, PodState, Step};
+use crate::earlier_connections;
 use crate::namespaces::{NamespaceIdentity, NamespaceLocation};
 
 /// Shortest and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-type State = PodState<OutsidePod, Box<CapturedPod>>;
+type State = PodState<OutsidePod, Box<ClaimedPod>, Box<CapturedPod>>;
 
 /// The one task that looks after a pod.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct PodTask {
     backoff: Backoff,
     /// Its namespace was looked for eagerly already.
     is_expected: bool,
+    /// Connections from before the capture that go on past the proxy and may not.
+    unprotected: usize,
 }
 
 impl PodTask {
@@ -62,6 +67,7 @@ impl PodTask {
             identity: None,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             is_expected: false,
+            unprotected: 0,
         };
         let desired = task.desired.borrow().clone();
         task.publish_status(&desired);
@@ -108,7 +114,21 @@ impl PodTask {
     async fn perform(&mut self, step: Step, desired: &Desired, found: Option<NamespaceIdentity>) {
         let state = mem::replace(&mut self.state, State::Untouched);
         let result = match (step, state, found) {
+            (Step::Enforce, State::Untouched, Some(found)) => self.claim_and_enforce(found),
+            (Step::Enforce, State::Enforced(pod), _) => {
+                self.enforce(pod);
+                Ok(())
+            }
             (Step::Capture, State::Untouched, Some(found)) => self.capture(found).await,
+            (Step::Capture, State::Enforced(pod), _) => self.capture_enforced(pod).await,
+            (Step::FallBack, State::Captured(pod), _) => {
+                self.fall_back(pod);
+                Ok(())
+            }
+            (Step::LiftEnforcement, State::Enforced(pod), _) => {
+                self.log("refused no more");
+                pod.lift()
+            }
             (Step::MarkOutside, State::Untouched, Some(found)) => self.mark_outside(found),
             (Step::Update, State::Captured(pod), _) => self.update(pod),
             (Step::Resume, State::Leaving { pod, until }, _) => self.resume(pod, until),
@@ -118,6 +138,10 @@ impl PodTask {
             }
             (Step::LeaveEnforced, State::Captured(pod), _) => {
                 pod.leave_enforced(&self.node);
+                Ok(())
+            }
+            (Step::LeaveEnforced, State::Enforced(pod), _) => {
+                pod.leave_enforced();
                 Ok(())
             }
             (Step::UnmarkOutside, State::Outside(pod), _) => pod.unmark(&self.node),
@@ -141,18 +165,114 @@ impl PodTask {
         }
     }
 
+    /// From now on nothing passes that may not, until the pod is captured.
+    fn claim_and_enforce(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
+        let pod = ClaimedPod::claim(&self.node, &self.workload, found)?;
+        self.enforce(Box::new(pod));
+        self.log("its connections are refused until it is captured");
+        Ok(())
+    }
+
+    fn enforce(&mut self, mut pod: Box<ClaimedPod>) {
+        let refused = self.workload.refused_uncaptured();
+        let result = refused.map(|refused| pod.enforce(&self.workload, refused));
+        self.state = State::Enforced(pod);
+        self.report_enforcement(result.unwrap_or(Ok(())));
+        self.end_earlier_connections();
+    }
+
+    /// Ends the pod's connections that were opened before it was refused or captured, or while
+    /// more of them passed than now.
+    fn end_earlier_connections(&mut self) {
+        let refused = self.workload.refused_uncaptured();
+        let wanted = self.node.settings.earlier_connections_to_end(refused);
+        let sockets = match &self.state {
+            State::Enforced(pod) => pod.sockets(),
+            State::Captured(pod) => pod.sockets(),
+            _ => return,
+        };
+        if let Some(directions) = wanted {
+            let exclusions = &self.workload.exclusions;
+            let result = earlier_connections::end(sockets.namespace(), directions, exclusions);
+            self.report_earlier(result);
+        }
+    }
+
+    fn fall_back(&mut self, pod: Box<CapturedPod>) {
+        self.node.runtime.captures.release(&self.uid);
+        let Some(refused) = self.workload.refused_uncaptured() else {
+            return pod.release(&self.node);
+        };
+        let (pod, result) = pod.fall_back(&self.node, &self.workload, refused);
+        self.log("not captured any more; its connections are refused until it is again");
+        self.state = State::Enforced(pod);
+        self.report_enforcement(result);
+        self.end_earlier_connections();
+    }
+
     async fn capture(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
+        let pod = ClaimedPod::claim(&self.node, &self.workload, found)?;
+        let identity = self.certified_identity().await?;
+        self.serve(Box::new(pod), identity)
+            .await
+            .map_err(|(_, error)| error)?;
+        self.end_earlier_connections();
+        Ok(())
+    }
+
+    /// However it ends, the pod is never open.
+    async fn capture_enforced(&mut self, pod: Box<ClaimedPod>) -> Result<(), CaptureError> {
+        let identity = match self.certified_identity().await {
+            Ok(identity) => identity,
+            Err(error) => {
+                match pod.is_refused() {
+                    true => self.state = State::Enforced(pod),
+                    false => self.enforce(pod),
+                }
+                return Err(error);
+            }
+        };
+        self.serve(pod, identity).await.map_err(|(pod, error)| {
+            if let Some(pod) = pod {
+                self.enforce(pod);
+            }
+            error
+        })
+    }
+
+    /// The pod's identity, once it has a certificate.
+    async fn certified_identity(&mut self) -> Result<Arc<IdentityInUse>, CaptureError> {
         let workload = Arc::clone(&self.workload);
         let identity = self.use_identity(&workload.identity);
-        let pod = tokio::select! {
-            pod = CapturedPod::capture(&self.node, &workload, found, identity) => pod?,
-            // What was begun is dropped.
+        tokio::select! {
+            result = await_certificate(&workload, &identity) => result?,
             _ = self.desired.changed() => {
                 self.desired.mark_changed();
                 return Err(CaptureError::Superseded);
             }
-        };
-        self.state = State::Captured(Box::new(pod));
+        }
+        Ok(identity)
+    }
+
+    /// Captures a pod and tries that out. When it fails the pod is given back, unless it may be
+    /// open.
+    async fn serve(
+        &mut self,
+        pod: Box<ClaimedPod>,
+        identity: Arc<IdentityInUse>,
+    ) -> Result<(), (Option<Box<ClaimedPod>>, CaptureError)> {
+        let pod = CapturedPod::capture(&self.node, pod, &self.workload, identity)
+            .map_err(|(pod, error)| (Some(pod), error))?;
+        let pod = Box::new(pod);
+        if let Err(error) = pod.verify(&self.node).await {
+            let Some(refused) = self.workload.refused_uncaptured() else {
+                pod.release(&self.node);
+                return Err((None, error));
+            };
+            let (pod, _) = pod.fall_back(&self.node, &self.workload, refused);
+            return Err((Some(pod), error));
+        }
+        self.state = State::Captured(pod);
         self.report_captured();
         Ok(())
     }
@@ -169,10 +289,22 @@ impl PodTask {
     }
 
     fn update(&mut self, mut pod: Box<CapturedPod>) -> Result<(), CaptureError> {
+        let before = (
+            pod.workload().refused_uncaptured(),
+            pod.workload().exclusions.clone(),
+        );
         let result = pod.update(&self.workload);
         self.state = State::Captured(pod);
         if result.is_ok() {
             self.log("updated");
+            if before
+                != (
+                    self.workload.refused_uncaptured(),
+                    self.workload.exclusions.clone(),
+                )
+            {
+                self.end_earlier_connections();
+            }
         }
         result
     }
@@ -184,6 +316,8 @@ impl PodTask {
         }
         self.state = State::Captured(pod);
         self.report_captured();
+        // Its own have gone past the proxy meanwhile.
+        self.end_earlier_connections();
         Ok(())
     }
 
@@ -229,66 +363,10 @@ impl PodTask {
                 }
             }
         }
+        let may_be_open = self.workload.refused_uncaptured().is_none();
+        let is_enrolled = matches!(desired, Desired::Enrolled(_));
+        let _watchful = (is_enrolled && !may_be_open).then(|| self.node.namespaces.watch_out());
         self.wait(None).await;
-    }
-
-    /// Says that the pod is captured.
-    fn report_captured(&self) {
-        let captures = &self.node.runtime.captures;
-        captures.set(&self.uid, PodCaptureState::Captured);
-        self.log("captured");
-    }
-
-    /// Says that an attempt failed, once for each reason.
-    fn report_failure(&mut self, desired: &Desired, reason: &str) {
-        if self
-            .attempt
-            .failure()
-            .is_some_and(|known| **known == *reason)
-        {
-            return;
-        }
-        let reason: Arc<str> = reason.into();
-        self.attempt = CaptureAttempt::Failed(Arc::clone(&reason));
-        let phase = self.publish_status(desired);
-        let has_failed = phase == PodPhase::Failed;
-        if has_failed {
-            let state = PodCaptureState::Failed(Arc::clone(&reason));
-            self.node.runtime.captures.set(&self.uid, state);
-        }
-        let is_strict = self.workload.mtls_mode == MtlsMode::Strict;
-        tracing::error!(
-            target: "agent",
-            pod = %self.workload.name,
-            namespace = self.workload.namespace(),
-            state = phase.as_str(),
-            unprotected = is_strict && has_failed,
-            reason = &*reason,
-            "trouble with a pod; trying again",
-        );
-    }
-
-    /// Makes the pod's status be what is the case.
-    fn publish_status(&self, desired: &Desired) -> PodPhase {
-        let phase = PodPhase::derive(self.state.name(), desired, &self.attempt);
-        let workload = match &self.state {
-            State::Captured(pod) | State::Leaving { pod, .. } => pod.workload(),
-            State::Untouched | State::Outside(_) => &self.workload,
-        };
-        let reason = self.attempt.failure().cloned();
-        self.node.statuses.set(workload, phase, reason);
-        phase
-    }
-
-    fn log(&self, what: &str) {
-        tracing::info!(
-            target: "agent",
-            pod = %self.workload.name,
-            namespace = self.workload.namespace(),
-            identity = %self.workload.identity,
-            mtls_mode = %self.workload.mtls_mode,
-            "{what}",
-        );
     }
 
     /// Waits before the next attempt, no longer than until something else is wanted.

@@ -10,6 +10,6 @@ mod scratch;
 
 pub(super) use self::directory::Cgroup;
 pub use self::error::CgroupError;
-pub(super) use self::find::Cgroups;
+pub(super) use self::find::{Cgroups, open_configured};
 pub use self::namespace::enter_node_cgroup_namespace;
 pub(super) use self::scratch::ScratchCgroup;

@@ -1,6 +1,7 @@
 //! Errors between the agent and the kernel.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aya::EbpfError;
@@ -60,6 +61,19 @@ pub enum RedirectError {
         /// The kernel's reason.
         error: MapError,
     },
+    /// It would take the room of other pods.
+    #[error(
+        "the pod has {count} {of}, at most {most} are possible: shorten the list, other pods need \
+         room in the kernel's table, too"
+    )]
+    TooMany {
+        /// What it has so many of.
+        of: &'static str,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// There is no usable cgroup v2 hierarchy.
     #[error("{0}")]
     Cgroup(#[from] CgroupError),
@@ -82,6 +96,12 @@ pub enum RedirectError {
     /// Two pods would fight over the connections of one.
     #[error("the pod's network namespace is captured already, for another pod or an earlier one")]
     AlreadyCaptured,
+    /// It would take another pod's connections.
+    #[error(
+        "address {0} is in the pod's network namespace and is another pod's: the pod gets it when \
+         the control plane says so"
+    )]
+    AddressTaken(IpAddr),
     /// The node's own namespace can't be found out.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),

@@ -12,7 +12,7 @@ use super::cgroup::Cgroup;
 use super::error::RedirectError;
 use super::object::program;
 use super::pins::{Pin, Pins};
-use super::programs::{CGROUP_PROGRAMS, LOOKUP_PROGRAMS, lookup_pin_name};
+use super::programs::{CGROUP_PROGRAMS, HOLD_PROGRAM, LOOKUP_PROGRAMS, lookup_pin_name};
 
 /// A link, and its pin where there is one. Taken off when dropped, unless it is left
 /// pinned.
@@ -30,6 +30,10 @@ impl ProgramLink {
             return Ok(Self::Owned { _link: link });
         };
         let path = pins.link_path(name);
+        // One that was left: the new one is attached already.
+        if path.exists() {
+            drop(Pin::new(path.clone()));
+        }
         let pinned = link.pin(&path).map_err(|error| RedirectError::Pin {
             name: name.to_owned(),
             path: path.clone(),
@@ -107,4 +111,14 @@ pub(super) fn attach_lookup(
     };
     let link = attach().map_err(RedirectError::program(name))?;
     ProgramLink::new(link.into(), &lookup_pin_name(cookie, name), pins)
+}
+
+/// Lets connections be held at a listener, for as long as that is open.
+pub(super) fn attach_hold(object: &mut Ebpf, listener: impl AsFd) -> Result<(), RedirectError> {
+    let failed = RedirectError::program(HOLD_PROGRAM);
+    let Program::SocketFilter(hold) = program(object, HOLD_PROGRAM)? else {
+        return Err(failed(ProgramError::UnexpectedProgramType));
+    };
+    let attached = hold.attach(listener);
+    attached.map_err(failed)
 }

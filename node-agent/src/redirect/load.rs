@@ -30,6 +30,7 @@ pub(super) struct Constants {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Features {
     set_retval: bool,
+    mptcp: bool,
     ingress_interface: bool,
 }
 
@@ -38,42 +39,46 @@ struct Features {
 ///
 /// # Errors
 /// [`RedirectError::Incapable`] when a program can't be loaded, with all that can't.
-pub(super) fn load(constants: Constants, maps: Option<&Path>) -> Result<Ebpf, RedirectError> {
+pub(super) fn load(
+    constants: Constants,
+    sizes: &[(&'static str, u32)],
+    maps: Option<&Path>,
+) -> Result<Ebpf, RedirectError> {
     let Some(bytes) = OBJECT else {
         return Err(RedirectError::NoObject);
     };
     let set_retval =
         is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)
             .unwrap_or(false);
-    let newest = Features {
-        set_retval,
-        ingress_interface: true,
-    };
-    let (object, capabilities) = load_with(bytes, constants, newest, maps)?;
-    if capabilities.is_complete() {
-        return Ok(object);
+    // Newest first. Kernels that were built without MPTCP have its helper, too, but load no
+    // program that calls it: only trying tells.
+    let mut incapable = Capabilities::default();
+    for (mptcp, ingress_interface) in [(true, true), (false, true), (false, false)] {
+        let features = Features {
+            set_retval,
+            mptcp,
+            ingress_interface,
+        };
+        let (object, capabilities) = load_with(bytes, constants, features, sizes, maps)?;
+        if capabilities.is_complete() {
+            return Ok(object);
+        }
+        incapable = capabilities;
     }
-    let oldest = Features {
-        ingress_interface: false,
-        ..newest
-    };
-    drop(object);
-    let (object, older) = load_with(bytes, constants, oldest, maps)?;
-    match older.is_complete() {
-        true => Ok(object),
-        false => Err(RedirectError::Incapable(older)),
-    }
+    Err(RedirectError::Incapable(incapable))
 }
 
 fn load_with(
     bytes: &[u8],
     constants: Constants,
     features: Features,
+    sizes: &[(&'static str, u32)],
     maps: Option<&Path>,
 ) -> Result<(Ebpf, Capabilities), RedirectError> {
     let refuse = u8::from(constants.unknown_pods == UnknownPods::Refuse);
     let pods_cgroup = constants.pods_cgroup.unwrap_or(0);
     let has_set_retval = u8::from(features.set_retval);
+    let has_mptcp = u8::from(features.mptcp);
     let has_ingress_interface = u8::from(features.ingress_interface);
     let log_level = if constants.log {
         aya_log::Level::Debug as u8
@@ -89,12 +94,16 @@ fn load_with(
         .override_global(constant::REFUSE_UNKNOWN_PODS, &refuse, true)
         .override_global(constant::PODS_CGROUP, &pods_cgroup, true)
         .override_global(constant::HAS_SET_RETVAL, &has_set_retval, true)
+        .override_global(constant::HAS_MPTCP, &has_mptcp, true)
         .override_global(
             constant::HAS_INGRESS_INTERFACE,
             &has_ingress_interface,
             true,
         )
         .override_global(aya_log::LEVEL, &log_level, false);
+    for &(name, size) in sizes {
+        loader.map_max_entries(name, size);
+    }
     for (name, path) in &paths {
         if let Some(path) = path {
             loader.map_pin_path(name, path.as_path());
@@ -114,12 +123,14 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SkLookup(program) => program.load(),
+        Program::SocketFilter(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
-/// Every map of the object that user space knows.
-const MAPS: [&str; 13] = {
+/// The maps that a successor takes over. What is held or was reached is forgotten with the
+/// agent.
+const MAPS: [&str; 16] = {
     use weft_ebpf_common::map::*;
     [
         NAMESPACES,
@@ -131,9 +142,12 @@ const MAPS: [&str; 13] = {
         DESTINATIONS,
         CLIENTS,
         NODE_SOCKETS,
+        PENDING_SLOTS,
         PENDING,
         OWN_CONNECTIONS,
         NODE_CONNECTIONS,
+        KUBELETS,
+        NODE_PORTS,
         COUNTERS,
     ]
 };
@@ -151,10 +165,12 @@ mod tests {
         };
         let features = Features {
             set_retval: false,
+            mptcp: false,
             ingress_interface: false,
         };
         let bytes = OBJECT.expect("`cargo xtask build-ebpf` comes first");
-        let (_, capabilities) = load_with(bytes, constants, features, None).expect("an object");
+        let (_, capabilities) =
+            load_with(bytes, constants, features, &[], None).expect("an object");
         assert!(capabilities.is_complete(), "{capabilities}");
     }
 }

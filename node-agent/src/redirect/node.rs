@@ -1,33 +1,39 @@
 //! The programs of a node, and the parts of them that all its pods share.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use aya_log::EbpfLogger;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use weft_ebpf_common::{NamespaceEntry, NamespaceRole};
+use weft_ebpf_common::{NamespaceEntry, NamespaceRole, map};
 
 use super::capabilities::Capabilities;
 use super::cgroup::{Cgroup, Cgroups};
 use super::counters::{Counter, Counters};
 use super::error::RedirectError;
+use super::held::{HeldAttempts, HeldConnections};
 use super::kernel::{Kernel, KernelState};
+use super::kubelets::Kubelets;
+use super::listening::{self, ListeningSockets};
 use super::load::{self, Constants};
+use super::object::take_map;
 use super::options::RedirectOptions;
 use super::pins::{self, Pins};
 use super::pod::{PodRedirect, PodRedirectConfig};
 use super::socket_maps::SocketMaps;
-use super::tables::{RecordCounts, TableSizes, Tables};
+use super::table_sizes::{RecordCounts, TableSizes};
+use super::tables::Tables;
 use super::{links, probe};
 use crate::namespaces::NetworkNamespace;
 
 /// The programs of a node.
 #[derive(Debug)]
 pub struct Redirect {
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     sockets: Arc<SocketMaps>,
+    held: Arc<HeldConnections>,
     counters: Counters,
     capabilities: Capabilities,
 }
@@ -55,16 +61,28 @@ impl Redirect {
             pods_cgroup: cgroups.pods.as_ref().map(Cgroup::id),
             log: options.log,
         };
-        let mut object = load::load(constants, pins.as_ref().map(Pins::maps).as_deref())?;
+        let maps = pins.as_ref().map(Pins::maps);
+        let mut object = load::load(constants, &options.map_sizes, maps.as_deref())?;
         let capabilities = probe::try_attaching(&mut object, &cgroups.attached)?;
         let sockets = Arc::new(SocketMaps::from_object(
             &mut object,
             cgroups.pods.is_some(),
         )?);
+        let held = Arc::new(HeldConnections::from_object(&mut object)?);
+        let can_hold = match held.try_answering() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "connect() of applications succeeds before anybody has answered at their destinations: the agent needs CAP_NET_RAW to make it wait");
+                false
+            }
+        };
         let counters = Counters::from_object(&mut object)?;
         let mut tables = Tables::from_object(&mut object)?;
         let inherited = tables.entries_of_predecessor();
+        let kubelet = options.kubelet_cgroup.as_deref();
+        let kubelets = Kubelets::start(&mut object, cgroups.root, kubelet)?;
         tables.set_namespace(host.cookie(), NamespaceEntry::new(NamespaceRole::Host))?;
+        let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
         let links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
         if let Some(pins) = &pins {
             pins.remove_older_cgroup_links()?;
@@ -74,13 +92,19 @@ impl Redirect {
             tables,
             links,
             pins,
+            kubelets,
+            listening,
+            held: Arc::clone(&held),
+            can_hold,
             host: host.cookie(),
             captured: HashSet::new(),
+            unknown: HashMap::new(),
             inherited,
         });
         Ok(Self {
             kernel,
             sockets,
+            held,
             counters,
             capabilities,
         })
@@ -91,9 +115,20 @@ impl Redirect {
     ///
     /// # Errors
     /// When the namespace is the node's own or captured already, a table is full, or the
-    /// program can't be attached; nothing changes then.
+    /// program can't be attached; nothing stays then.
     pub fn capture(&self, config: &PodRedirectConfig<'_>) -> Result<PodRedirect, RedirectError> {
-        PodRedirect::start(&self.kernel, config)
+        let mut pod = self.prepare(config.namespace)?;
+        pod.update(config)?;
+        Ok(pod)
+    }
+
+    /// Takes over what an earlier agent left of a pod, and changes nothing yet: the pod can be
+    /// refused by [`PodRedirect::enforce`], captured by [`PodRedirect::update`].
+    ///
+    /// # Errors
+    /// When the namespace is the node's own, or belongs to another pod.
+    pub fn prepare(&self, namespace: &NetworkNamespace) -> Result<PodRedirect, RedirectError> {
+        PodRedirect::prepare(&self.kernel, namespace)
     }
 
     /// Tells the programs that a namespace belongs to a pod that isn't in the mesh: its
@@ -111,11 +146,18 @@ impl Redirect {
         if state.captured.contains(&cookie) {
             return Err(RedirectError::AlreadyCaptured);
         }
-        let mut old = state.inherited.remove(&cookie).unwrap_or_default();
         state
             .tables
             .set_namespace(cookie, NamespaceEntry::new(NamespaceRole::Outside))?;
-        state.tables.remove_entries(cookie, &mut old)?;
+        state.forget_unknown(cookie)?;
+        let KernelState {
+            tables, inherited, ..
+        } = &mut *state;
+        // Known until all of it is gone.
+        if let Some(old) = inherited.get_mut(&cookie) {
+            tables.remove_entries(cookie, old)?;
+            inherited.remove(&cookie);
+        }
         if let Some(pins) = &state.pins {
             pins.remove_older_lookups(cookie)?;
         }
@@ -136,8 +178,9 @@ impl Redirect {
         state.tables.remove_namespace(cookie)
     }
 
-    /// Takes away what earlier agents left and this one has not taken over: call it when
-    /// every pod of the node is captured or known. Does nothing without a pin directory.
+    /// Takes away what earlier agents of this version left of pods, and this one has not taken
+    /// over: call it when every pod of the node that may not be open is refused or captured by
+    /// this agent, and all others are known. Does nothing without a pin directory.
     ///
     /// # Errors
     /// When a pin can't be removed.
@@ -149,12 +192,31 @@ impl Redirect {
             inherited,
             ..
         } = &mut *state;
-        for (cookie, mut written) in inherited.drain() {
-            tables.remove_entries(cookie, &mut written)?;
-            tables.remove_namespace(cookie)?;
-        }
+        let mut result = Ok(());
+        // What can't be removed stays known, to be tried again.
+        inherited.retain(|&cookie, written| {
+            let removed = tables.remove_entries(cookie, written);
+            let removed = removed.and_then(|()| tables.remove_namespace(cookie));
+            let failed = removed.is_err();
+            result = std::mem::replace(&mut result, Ok(())).and(removed);
+            failed
+        });
+        result?;
         match pins {
             Some(pins) => Ok(pins.remove_leftovers()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes away everything that agents of other versions left, whose programs run beside
+    /// this one's until then: call it when every pod of the node that was found and may not be
+    /// open is refused or captured by this agent.
+    ///
+    /// # Errors
+    /// When a pin can't be removed.
+    pub fn remove_other_versions(&self) -> Result<(), RedirectError> {
+        match &self.kernel.lock().pins {
+            Some(pins) => Ok(pins.remove_other_versions()?),
             None => Ok(()),
         }
     }
@@ -176,9 +238,49 @@ impl Redirect {
         }
     }
 
+    /// Looks whether kubelet is still the process that it was; to be called every second. Reads
+    /// `/proc`.
+    ///
+    /// # Errors
+    /// When the kernel doesn't let the map be written.
+    pub fn look_for_kubelet(&self) -> Result<(), RedirectError> {
+        self.kernel.lock().kubelets.look()
+    }
+
     /// The maps that the proxy asks about single sockets.
     pub fn sockets(&self) -> Arc<SocketMaps> {
         Arc::clone(&self.sockets)
+    }
+
+    /// Lets held connections go on, or ends them.
+    pub fn held(&self) -> Arc<HeldConnections> {
+        Arc::clone(&self.held)
+    }
+
+    /// The connections that are held from now on. Nobody else reads them, and each wants an
+    /// answer. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// When somebody reads them already.
+    pub fn held_attempts(&self) -> Result<HeldAttempts, RedirectError> {
+        HeldAttempts::from_object(&mut self.kernel.lock().object)
+    }
+
+    /// Follows applications that end to listen, so that connections to where none does are refused
+    /// from then on, too. The future is to be run, on a tokio runtime, for as long as pods are
+    /// captured.
+    ///
+    /// # Errors
+    /// When somebody follows them already.
+    pub fn follow_listening(
+        &self,
+    ) -> Result<impl Future<Output = std::io::Result<()>> + Send + use<>, RedirectError> {
+        let mut state = self.kernel.lock();
+        let events = take_map(&mut state.object, map::LISTENING_EVENTS)?;
+        Ok(listening::follow_events(
+            events,
+            Arc::clone(&state.listening),
+        ))
     }
 
     /// The number of times that each program came to each verdict, without zeros.
@@ -188,7 +290,8 @@ impl Redirect {
 
     /// Sizes of the tables.
     pub fn table_sizes(&self) -> TableSizes {
-        self.kernel.lock().tables.sizes()
+        let state = self.kernel.lock();
+        state.tables.sizes(state.listening.len())
     }
 
     /// Numbers of connections that the programs see being opened. Walks through them all: for a

@@ -30,3 +30,16 @@ where
     let map = object.take_map(name).ok_or_else(missing)?;
     T::try_from(map).map_err(RedirectError::map(name, "find the expected types"))
 }
+
+/// Removing what isn't there is no failure.
+pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}

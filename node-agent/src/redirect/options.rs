@@ -21,11 +21,16 @@ pub struct RedirectOptions {
     /// cgroup v2 directory below which the processes of pods live; looked for when
     /// absent. Where there is none, /proc says which processes are pods'.
     pub pods_cgroup: Option<PathBuf>,
+    /// cgroup v2 directory whose processes are kubelet; kubelet is looked for in /proc when
+    /// absent.
+    pub kubelet_cgroup: Option<PathBuf>,
     /// The treatment of pods that nobody has told the agent about.
     pub unknown_pods: UnknownPods,
     /// Directory, on a BPF file system, that keeps the programs attached when the agent
     /// dies. One agent only.
     pub pin_directory: Option<PathBuf>,
+    /// Sizes of maps, by name, instead of those in the object: for tests of full maps.
+    pub map_sizes: Vec<(&'static str, u32)>,
     /// Have the programs write a line for every connection; see
     /// [`Redirect::read_log`](super::Redirect::read_log).
     pub log: bool,

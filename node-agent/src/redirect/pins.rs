@@ -140,9 +140,13 @@ impl Pins {
         self.remove_older(|name| namespace_of_lookup_pin(name) == Some(cookie))
     }
 
-    /// Takes off everything that other agents left, of any version.
+    /// Takes off everything that earlier agents of this version left.
     pub(super) fn remove_leftovers(&self) -> Result<(), PinsError> {
-        self.remove_older(|_| true)?;
+        self.remove_older(|_| true)
+    }
+
+    /// Takes off everything that agents of other versions left.
+    pub(super) fn remove_other_versions(&self) -> Result<(), PinsError> {
         for version in versions(&self.directory)? {
             if version != self.version {
                 remove_version(&version, &self.directory)?;

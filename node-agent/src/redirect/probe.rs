@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixDatagram;
 
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SkLookup, SockOps};
@@ -53,6 +54,11 @@ fn try_program(
         Program::SkLookup(program) => {
             let link = SkLookup::attach(program, namespace)?;
             program.detach(link)
+        }
+        Program::SocketFilter(program) => {
+            let (socket, _) = UnixDatagram::pair().map_err(ProgramError::IOError)?;
+            program.attach(&socket)?;
+            Ok(())
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }

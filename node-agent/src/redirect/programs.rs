@@ -12,10 +12,13 @@ pub(super) const CGROUP_PROGRAMS: [&str; 7] = [
 ];
 /// Programs on a pod's network namespace: permissive, strict.
 pub(super) const LOOKUP_PROGRAMS: [&str; 2] = ["lookup_permissive", "lookup_strict"];
+/// The program on the proxy's outbound listeners.
+pub(super) const HOLD_PROGRAM: &str = "hold";
 
 /// The names of all programs.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    CGROUP_PROGRAMS.into_iter().chain(LOOKUP_PROGRAMS)
+    let namespaced = CGROUP_PROGRAMS.into_iter().chain(LOOKUP_PROGRAMS);
+    namespaced.chain([HOLD_PROGRAM])
 }
 
 /// The pin of a namespace's inbound program.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, SkStorage};
-use weft_ebpf_common::{OwnSocket, StoredDestination, map};
+use weft_ebpf_common::{NodeProcess, OwnSocket, StoredDestination, map};
 use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
 
@@ -22,7 +22,7 @@ pub struct SocketMaps {
     /// aya wants exclusive access to write. Held for one system call, never while waiting.
     own_sockets: Mutex<SkStorage<MapData, OwnSocket>>,
     destinations: SkStorage<MapData, StoredDestination>,
-    node_sockets: SkStorage<MapData, u32>,
+    node_sockets: SkStorage<MapData, NodeProcess>,
     /// The kernel itself tells a pod's process from the node's.
     pods_are_known_to_kernel: bool,
 }
@@ -88,16 +88,20 @@ impl SocketMaps {
     /// The origin of a connection that an inbound listener has accepted, as the kernel
     /// recorded it when it was opened.
     pub fn origin(&self, accepted: BorrowedFd<'_>) -> PlaintextOrigin {
-        match self.node_sockets.get(&accepted, 0) {
-            // A pod may be in the node's network namespace, and is no less a pod there.
-            Ok(process) => match pod_of_process(process) {
-                Ok(None) => PlaintextOrigin::Node,
-                // Its process has ended, but the kernel has looked when it connected.
-                Err(_) if self.pods_are_known_to_kernel => PlaintextOrigin::Node,
-                Ok(Some(_)) | Err(_) => PlaintextOrigin::Network,
-            },
-            // Also when the map can't be read: whoever isn't proven to be the node is not.
-            Err(_) => PlaintextOrigin::Network,
+        // Also when the map can't be read: whoever isn't proven to be the node is not.
+        let Ok(record) = self.node_sockets.get(&accepted, 0) else {
+            return PlaintextOrigin::Network;
+        };
+        // A pod may be in the node's network namespace, and is no less a pod there.
+        let is_outside_pods = match pod_of_process(u32::from_ne_bytes(record.process)) {
+            Ok(pod) => pod.is_none(),
+            // Its process has ended, but the kernel has looked when it connected.
+            Err(_) => self.pods_are_known_to_kernel,
+        };
+        match (is_outside_pods, record.is_kubelet) {
+            (false, _) => PlaintextOrigin::Network,
+            (true, 1) => PlaintextOrigin::Kubelet,
+            (true, _) => PlaintextOrigin::Node,
         }
     }
 }

@@ -1,22 +1,26 @@
 //! The maps that the agent writes, with their types.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{self, LpmTrie, MapData, MapError, SockHash};
+use aya::maps::{self, LpmTrie, MapData, SockHash};
 use weft_ebpf_common::{
     Connection, ExcludedBlock, ExcludedPort, Listener, ListenerKey, NamespaceCookie,
-    NamespaceEntry, NamespaceRole, NamespacedConnection, SocketAddress, map,
+    NamespaceEntry, NamespaceRole, NamespacedConnection, NodeProcess, PendingConnection,
+    PendingSlot, SocketAddress, map,
 };
+use weft_model::node_access::NodeAccess;
 use weft_model::workload::CaptureExclusions;
 
-use super::blocks::{TrieKey, trie_entries};
+use super::entries::{self, Exclusions, PodEntries};
 use super::error::RedirectError;
-use super::listeners::PodListeners;
-use super::object::take_map;
+use super::listeners::{OutboundListeners, PodListeners};
+use super::node_ports::NodePorts;
+use super::object::{ignore_missing, take_map};
+use super::table_sizes::{RecordCounts, TableSizes};
 
 const _: () = assert!(weft_ebpf_common::OUTBOUND_PORT == weft_model::ports::OUTBOUND_PORT);
 const _: () = assert!(weft_ebpf_common::HBONE_PORT == weft_model::ports::HBONE_PORT);
@@ -31,23 +35,17 @@ pub(super) struct Tables {
     excluded_blocks: LpmTrie<MapData, ExcludedBlock, u8>,
     pod_addresses: Hash<[u8; 16], NamespaceCookie>,
     listeners: SockHash<MapData, ListenerKey>,
+    pending_slots: Hash<PendingSlot, PendingConnection>,
     pending: Hash<NamespacedConnection, SocketAddress>,
     own_connections: Hash<Connection, SocketAddress>,
-    node_connections: Hash<Connection, u32>,
+    node_connections: Hash<Connection, NodeProcess>,
+    node_ports: NodePorts,
 }
 
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tables").finish_non_exhaustive()
     }
-}
-
-/// The entries that were written for one pod, to be removed later.
-#[derive(Debug, Default)]
-pub(super) struct PodEntries {
-    ports: HashSet<u16>,
-    blocks: HashSet<TrieKey>,
-    addresses: Vec<IpAddr>,
 }
 
 impl Tables {
@@ -58,9 +56,11 @@ impl Tables {
             excluded_blocks: take_map(object, map::EXCLUDED_BLOCKS)?,
             pod_addresses: take_map(object, map::POD_ADDRESSES)?,
             listeners: take_map(object, map::LISTENERS)?,
+            pending_slots: take_map(object, map::PENDING_SLOTS)?,
             pending: take_map(object, map::PENDING)?,
             own_connections: take_map(object, map::OWN_CONNECTIONS)?,
             node_connections: take_map(object, map::NODE_CONNECTIONS)?,
+            node_ports: NodePorts::from_object(object)?,
         })
     }
 
@@ -75,108 +75,238 @@ impl Tables {
             .map_err(RedirectError::map(map::NAMESPACES, "write a namespace"))
     }
 
+    /// True where something was said about a namespace.
+    pub(super) fn has_namespace(&self, cookie: u64) -> bool {
+        self.namespaces
+            .get(&NamespaceCookie::new(cookie), 0)
+            .is_ok()
+    }
+
     /// Makes a namespace unknown again.
     pub(super) fn remove_namespace(&mut self, cookie: u64) -> Result<(), RedirectError> {
         ignore_missing(self.namespaces.remove(&NamespaceCookie::new(cookie)))
             .map_err(RedirectError::map(map::NAMESPACES, "remove a namespace"))
     }
 
-    /// Replaces a captured namespace's entry, with its exclusions. Its addresses are set
+    /// Replaces an enrolled namespace's entry, with its exclusions and the listeners on which its
+    /// connections are held. Its addresses are set
     /// already ([`set_addresses`](Self::set_addresses)). New ones are in place before the entry
     /// refers to them; old ones go last.
     pub(super) fn set_exclusions(
         &mut self,
         cookie: u64,
+        role: NamespaceRole,
         exclusions: &CaptureExclusions,
+        outbound: OutboundListeners,
         written: &mut PodEntries,
     ) -> Result<(), RedirectError> {
-        let namespace = NamespaceCookie::new(cookie);
-        let ports: HashSet<u16> = exclusions.ports.iter().copied().collect();
-        for port in &ports {
-            self.excluded_ports
-                .insert(ExcludedPort::new(namespace, port.to_be_bytes()), 1, 0)
-                .map_err(RedirectError::map(map::EXCLUDED_PORTS, "write a port"))?;
-        }
-        let blocks = trie_entries(namespace, &exclusions.blocks);
-        for (&(length, block), excluded) in &blocks {
-            self.excluded_blocks
-                .insert(&Key::new(length, block), excluded, 0)
-                .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "write a block"))?;
-        }
-        let mut entry = NamespaceEntry::new(NamespaceRole::Captured);
-        entry.has_excluded_ports = u8::from(!ports.is_empty());
-        entry.has_excluded_blocks = u8::from(!blocks.is_empty());
+        let wanted = Exclusions::new(cookie, exclusions)?;
+        let new = wanted.without(&written.exclusions);
+        // Remembered before they are written, so that none is ever left behind.
+        written.exclusions.extend(&new);
+        let mut entry = NamespaceEntry::new(role);
+        entry.has_excluded_ports = u8::from(!wanted.ports.is_empty());
+        entry.has_excluded_blocks = u8::from(!wanted.blocks.is_empty());
         // As the pod would connect from without the mesh: from its first address of a family.
         let first = |is_wanted: fn(&IpAddr) -> bool| {
             let address = written.addresses.iter().copied().find(is_wanted);
             address.map_or([0; 16], mapped)
         };
         (entry.v4, entry.v6) = (first(IpAddr::is_ipv4), first(IpAddr::is_ipv6));
-        self.set_namespace(cookie, entry)?;
+        let cookies = outbound.cookies;
+        (entry.outbound_v4, entry.outbound_v6) = (cookies.v4, cookies.v6);
+        entry.port_v4 = outbound.port_v4.to_be_bytes();
+        entry.port_v6 = outbound.port_v6.to_be_bytes();
+        entry.is_spread = u8::from(outbound.is_spread);
+        let result = self.write_exclusions(cookie, &wanted);
+        let result = result.and_then(|()| self.set_namespace(cookie, entry));
+        let unwanted = match &result {
+            Ok(()) => written.exclusions.without(&wanted),
+            Err(_) => new,
+        };
+        result.and(self.remove_exclusions(cookie, &unwanted, &mut written.exclusions))
+    }
 
-        let old_ports = std::mem::replace(&mut written.ports, ports);
-        for port in old_ports.difference(&written.ports) {
-            ignore_missing(
-                self.excluded_ports
-                    .remove(&ExcludedPort::new(namespace, port.to_be_bytes())),
-            )
-            .map_err(RedirectError::map(map::EXCLUDED_PORTS, "remove a port"))?;
+    fn write_exclusions(&mut self, cookie: u64, wanted: &Exclusions) -> Result<(), RedirectError> {
+        let namespace = NamespaceCookie::new(cookie);
+        for port in &wanted.ports {
+            self.excluded_ports
+                .insert(ExcludedPort::new(namespace, port.to_be_bytes()), 1, 0)
+                .map_err(RedirectError::map(map::EXCLUDED_PORTS, "write a port"))?;
         }
-        let old_blocks = std::mem::replace(&mut written.blocks, blocks.into_keys().collect());
-        for &(length, block) in old_blocks.difference(&written.blocks) {
-            ignore_missing(self.excluded_blocks.remove(&Key::new(length, block)))
-                .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block"))?;
+        for (&(length, block), excluded) in &wanted.blocks {
+            self.excluded_blocks
+                .insert(&Key::new(length, block), excluded, 0)
+                .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "write a block"))?;
         }
         Ok(())
     }
 
-    /// Says which addresses are the pod's and where its listeners are.
+    /// Removes entries, and forgets those that are gone. Goes on after a failure, and reports
+    /// the first.
+    fn remove_exclusions(
+        &mut self,
+        cookie: u64,
+        unwanted: &Exclusions,
+        written: &mut Exclusions,
+    ) -> Result<(), RedirectError> {
+        let namespace = NamespaceCookie::new(cookie);
+        let mut result = Ok(());
+        for port in &unwanted.ports {
+            let key = ExcludedPort::new(namespace, port.to_be_bytes());
+            match ignore_missing(self.excluded_ports.remove(&key)) {
+                Ok(()) => _ = written.ports.remove(port),
+                Err(error) => {
+                    let failed = RedirectError::map(map::EXCLUDED_PORTS, "remove a port");
+                    result = result.and(Err(failed(error)));
+                }
+            }
+        }
+        for key @ &(length, block) in unwanted.blocks.keys() {
+            match ignore_missing(self.excluded_blocks.remove(&Key::new(length, block))) {
+                Ok(()) => _ = written.blocks.remove(key),
+                Err(error) => {
+                    let failed = RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block");
+                    result = result.and(Err(failed(error)));
+                }
+            }
+        }
+        result
+    }
+
+    /// Replaces an enrolled namespace's entry by one without exclusions and listeners, from
+    /// which every connection is refused. Asks for no room in any other table.
+    pub(super) fn refuse_outbound(&mut self, cookie: u64) -> Result<(), RedirectError> {
+        self.set_namespace(cookie, NamespaceEntry::new(NamespaceRole::Enforced))
+    }
+
+    /// The same for a captured namespace, which keeps its exclusions.
+    pub(super) fn refuse_captured(&mut self, cookie: u64) -> Result<(), RedirectError> {
+        let entry = self.namespaces.get(&NamespaceCookie::new(cookie), 0);
+        let mut entry = entry.map_err(RedirectError::map(map::NAMESPACES, "read a namespace"))?;
+        entry.role = NamespaceRole::Enforced as u8;
+        (entry.outbound_v4, entry.outbound_v6) = ([0; 8], [0; 8]);
+        self.set_namespace(cookie, entry)
+    }
+
+    /// Says which addresses are the pod's and where its listeners are, if it has any.
     pub(super) fn set_addresses(
         &mut self,
         cookie: u64,
         addresses: &[IpAddr],
-        listeners: &PodListeners,
+        listeners: Option<&PodListeners>,
         written: &mut PodEntries,
     ) -> Result<(), RedirectError> {
-        let addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
-        for address in &addresses {
+        let addresses = entries::canonical(addresses)?;
+        let missing = |of: &[IpAddr], from: &[IpAddr]| -> Vec<IpAddr> {
+            let is_missing = |address: &IpAddr| !from.contains(address);
+            of.iter().copied().filter(is_missing).collect()
+        };
+        let new = missing(&addresses, &written.addresses);
+        let old = missing(&written.addresses, &addresses);
+        // Remembered before they are written, so that none is ever left behind.
+        written.addresses.extend(&new);
+        let result = self.write_addresses(cookie, &addresses, listeners);
+        let unwanted = match &result {
+            Ok(()) => {
+                // The first one of each family is the pod's own.
+                written.addresses = addresses;
+                written.addresses.extend(&old);
+                old
+            }
+            Err(_) => new,
+        };
+        result.and(self.remove_addresses(cookie, &unwanted, &mut written.addresses))
+    }
+
+    fn write_addresses(
+        &mut self,
+        cookie: u64,
+        addresses: &[IpAddr],
+        listeners: Option<&PodListeners>,
+    ) -> Result<(), RedirectError> {
+        for address in addresses {
             let bytes = mapped(*address);
-            let (plaintext, hbone) = listeners.descriptors_for(*address);
-            for (listener, socket) in [(Listener::Plaintext, plaintext), (Listener::Hbone, hbone)] {
-                let Some(socket) = socket else { continue };
-                self.set_listener(ListenerKey::new(bytes, listener), socket)?;
+            match listeners {
+                Some(listeners) => {
+                    self.set_listeners(bytes, listeners.descriptors_for(*address))?
+                }
+                // Also those of the one that had it before.
+                None => self.remove_listeners(bytes)?,
             }
             self.pod_addresses
                 .insert(bytes, NamespaceCookie::new(cookie), 0)
                 .map_err(RedirectError::map(map::POD_ADDRESSES, "write an address"))?;
         }
-        let old = std::mem::replace(&mut written.addresses, addresses);
-        for address in old {
-            if !written.addresses.contains(&address) {
-                self.remove_address(cookie, address)?;
+        Ok(())
+    }
+
+    /// Removes addresses, and forgets those that are gone. Goes on after a failure, and reports
+    /// the first.
+    fn remove_addresses(
+        &mut self,
+        cookie: u64,
+        unwanted: &[IpAddr],
+        written: &mut Vec<IpAddr>,
+    ) -> Result<(), RedirectError> {
+        let mut result = Ok(());
+        for address in unwanted {
+            let removed = self.remove_address(cookie, *address);
+            if removed.is_ok() {
+                written.retain(|one| one != address);
             }
+            result = result.and(removed);
+        }
+        result
+    }
+
+    /// Says which ports of a pod stay open to its node while no proxy runs.
+    pub(super) fn set_node_access(
+        &mut self,
+        cookie: u64,
+        access: &NodeAccess,
+        written: &mut PodEntries,
+    ) -> Result<(), RedirectError> {
+        let pod = NamespaceCookie::new(cookie);
+        self.node_ports.set(pod, access, &mut written.node_ports)
+    }
+
+    fn set_listeners(
+        &mut self,
+        address: [u8; 16],
+        (plaintext, hbone): (Option<RawFd>, Option<RawFd>),
+    ) -> Result<(), RedirectError> {
+        for (listener, socket) in [(Listener::Plaintext, plaintext), (Listener::Hbone, hbone)] {
+            let Some(socket) = socket else { continue };
+            self.listeners
+                .insert(ListenerKey::new(address, listener), socket, 0)
+                .map_err(RedirectError::map(map::LISTENERS, "write a listener"))?;
         }
         Ok(())
     }
 
-    fn set_listener(&mut self, key: ListenerKey, socket: RawFd) -> Result<(), RedirectError> {
-        self.listeners
-            .insert(key, socket, 0)
-            .map_err(RedirectError::map(map::LISTENERS, "write a listener"))
+    /// The namespace that has an address, by its cookie.
+    pub(super) fn owner(&self, address: IpAddr) -> Option<u64> {
+        let owner = self.pod_addresses.get(&mapped(address), 0).ok();
+        owner.map(|owner| owner.get())
     }
 
-    /// An address may have passed to a new pod before the old one is released, which must
-    /// then leave it alone.
-    fn remove_address(&mut self, cookie: u64, address: IpAddr) -> Result<(), RedirectError> {
-        let bytes = mapped(address);
-        let owner = self.pod_addresses.get(&bytes, 0).ok();
-        if owner.is_some_and(|owner| owner.get() != cookie) {
-            return Ok(());
-        }
+    fn remove_listeners(&mut self, address: [u8; 16]) -> Result<(), RedirectError> {
         for listener in [Listener::Plaintext, Listener::Hbone] {
-            ignore_missing(self.listeners.remove(&ListenerKey::new(bytes, listener)))
+            ignore_missing(self.listeners.remove(&ListenerKey::new(address, listener)))
                 .map_err(RedirectError::map(map::LISTENERS, "remove a listener"))?;
         }
+        Ok(())
+    }
+
+    fn remove_address(&mut self, cookie: u64, address: IpAddr) -> Result<(), RedirectError> {
+        // It may have passed to a new pod before the old one is released, which must then
+        // leave it alone.
+        if self.owner(address).is_some_and(|owner| owner != cookie) {
+            return Ok(());
+        }
+        let bytes = mapped(address);
+        self.remove_listeners(bytes)?;
         ignore_missing(self.pod_addresses.remove(&bytes))
             .map_err(RedirectError::map(map::POD_ADDRESSES, "remove an address"))
     }
@@ -188,28 +318,15 @@ impl Tables {
         cookie: u64,
         written: &mut PodEntries,
     ) -> Result<(), RedirectError> {
+        let addresses = written.addresses.clone();
+        let result = self.remove_addresses(cookie, &addresses, &mut written.addresses);
+        let exclusions = written.exclusions.clone();
+        let removed = self.remove_exclusions(cookie, &exclusions, &mut written.exclusions);
         let namespace = NamespaceCookie::new(cookie);
-        let mut result = Ok(());
-        for address in written.addresses.drain(..) {
-            result = result.and(self.remove_address(cookie, address));
-        }
-        for port in written.ports.drain() {
-            let removed = self
-                .excluded_ports
-                .remove(&ExcludedPort::new(namespace, port.to_be_bytes()));
-            result = result.and(
-                ignore_missing(removed)
-                    .map_err(RedirectError::map(map::EXCLUDED_PORTS, "remove a port")),
-            );
-        }
-        for (length, block) in written.blocks.drain() {
-            let removed = self.excluded_blocks.remove(&Key::new(length, block));
-            result = result.and(
-                ignore_missing(removed)
-                    .map_err(RedirectError::map(map::EXCLUDED_BLOCKS, "remove a block")),
-            );
-        }
-        result
+        let ports = self
+            .node_ports
+            .remove_all(namespace, &mut written.node_ports);
+        result.and(removed).and(ports)
     }
 
     /// Entries that an earlier agent has left in pinned maps, by namespace.
@@ -225,15 +342,20 @@ impl Tables {
             let port = u16::from_be_bytes(key.port);
             left.entry(u64::from_ne_bytes(key.namespace))
                 .or_default()
+                .exclusions
                 .ports
                 .insert(port);
         }
-        for key in self.excluded_blocks.keys().flatten() {
+        for (key, excluded) in self.excluded_blocks.iter().flatten() {
             let cookie = u64::from_ne_bytes(key.data().namespace);
             left.entry(cookie)
                 .or_default()
+                .exclusions
                 .blocks
-                .insert((key.prefix_len(), key.data()));
+                .insert((key.prefix_len(), key.data()), excluded);
+        }
+        for (cookie, port) in self.node_ports.all() {
+            left.entry(cookie).or_default().node_ports.insert(port);
         }
         for (address, cookie) in self.pod_addresses.iter().flatten() {
             let address = IpAddr::V6(Ipv6Addr::from(address)).to_canonical();
@@ -248,60 +370,23 @@ impl Tables {
     /// The number of records that the programs keep. Walks through them all.
     pub(super) fn records(&self) -> RecordCounts {
         RecordCounts {
-            pending: self.pending.keys().count(),
+            pending: self.pending_slots.keys().count() + self.pending.keys().count(),
             own_connections: self.own_connections.keys().count(),
             node_connections: self.node_connections.keys().count(),
         }
     }
 
-    /// The number of entries of each table.
-    pub(super) fn sizes(&self) -> TableSizes {
+    /// The number of entries of each table, beside those where applications listen.
+    pub(super) fn sizes(&self, listening: usize) -> TableSizes {
         TableSizes {
             namespaces: self.namespaces.keys().count(),
             excluded_ports: self.excluded_ports.keys().count(),
             excluded_blocks: self.excluded_blocks.keys().count(),
             pod_addresses: self.pod_addresses.keys().count(),
             listeners: self.listeners.keys().count(),
+            node_ports: self.node_ports.all().count(),
+            listening,
         }
-    }
-}
-
-/// Numbers of connections that the programs see being opened: close to zero, also on a busy node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RecordCounts {
-    /// Captured connections whose end at the proxy doesn't exist yet.
-    pub pending: usize,
-    /// The proxy's connections to applications.
-    pub own_connections: usize,
-    /// Connections of the node's processes to captured pods.
-    pub node_connections: usize,
-}
-
-/// Sizes of the agent's tables in the kernel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TableSizes {
-    /// Namespaces that the programs know, the node's own among them.
-    pub namespaces: usize,
-    /// Ports left alone, of all pods.
-    pub excluded_ports: usize,
-    /// Address blocks left alone, of all pods.
-    pub excluded_blocks: usize,
-    /// Addresses of captured pods.
-    pub pod_addresses: usize,
-    /// Listeners that arriving connections are given to.
-    pub listeners: usize,
-}
-
-/// Removing what isn't there is no failure.
-fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(())
-        }
-        result => result,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weft_admin::duration;
 
 /// Weft's node agent: takes the opted-in pods of this node into the mesh.
 #[derive(Debug, Parser)]
@@ -52,22 +53,46 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
     /// The cgroup2 directory below which the pods' processes are, such as
-    /// /sys/fs/cgroup/kubepods. Processes outside it count as the node's own, which
-    /// strict pods accept plaintext from (kubelet probes).
+    /// /sys/fs/cgroup/kubepods. Processes outside it count as the node's own.
     #[arg(long, value_name = "DIR")]
     pub(crate) pods_cgroup: Option<PathBuf>,
+    /// The cgroup2 directory of kubelet, such as
+    /// /sys/fs/cgroup/system.slice/kubelet.service: strict pods accept their probes from
+    /// its processes, not from those below it. Kubelet is looked for when left out; where
+    /// none is found, they accept them from any process of the node.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kubelet_cgroup: Option<PathBuf>,
     /// What happens to connections of pods that the agent has not been told about
-    /// yet: `allow` lets them pass uncaptured, `refuse` gives them "connection
-    /// refused" until the pod is known.
+    /// yet, in either direction: `allow` lets them pass uncaptured, `refuse` gives
+    /// them "connection refused" until the pod is known.
     #[arg(long, value_enum, default_value_t = UnknownPodsArgument::Allow)]
     pub(crate) unknown_pods: UnknownPodsArgument,
+    /// What happens to connections that a pod has when it is captured: `keep` lets them go on
+    /// past the proxy, `end` resets them. Those of strict pods, and those that pods with
+    /// egress mode RegisteredOnly have opened, are ended in any case.
+    #[arg(long, value_enum, default_value_t = EarlierConnectionsArgument::Keep)]
+    pub(crate) earlier_connections: EarlierConnectionsArgument,
     /// Where to serve /healthz, /readyz, /metrics, /config and /connections.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
     pub(crate) admin: SocketAddr,
-    /// Where to serve /healthz, /readyz and /metrics to kubelet and Prometheus, such as
+    /// Where to serve /metrics to Prometheus, also /healthz and /readyz, such as
     /// 0.0.0.0:15020. Nowhere when left out.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) monitoring: Option<SocketAddr>,
+    /// Where to serve /healthz and /readyz to kubelet, such as 127.0.0.1:15021, which no
+    /// pod reaches. Nowhere when left out.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) probes: Option<SocketAddr>,
+    /// Series of metrics that one pod may have for what it connects to, and as many for who
+    /// connects to it; what is over counts in one of the value `overflow`.
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(crate) metrics_series_per_pod: u32,
+    /// Series of metrics that all pods of the node may have together. One pod may have as many
+    /// as are left, and then counts in those of the value `overflow`.
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(crate) metrics_series_per_node: u32,
     /// Threads that serve connections; as many as cores when left out.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
@@ -75,6 +100,20 @@ pub(crate) struct RunArguments {
     /// stops, such as 30s or 2m. What is left is cut.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) drain_deadline: Duration,
+    /// Connections that one pod may have through the proxy, both directions together. One that
+    /// comes then is reset, with the flag LIMIT.
+    #[arg(long, value_name = "N", default_value_t = 32_768,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections_per_pod: u32,
+    /// Tunnel connections of one pod whose clients may be in their TLS handshake at the same
+    /// time; they are none of its connections yet.
+    #[arg(long, value_name = "N", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) handshakes_per_pod: u32,
+    /// Bytes that all connections may hold together, on their way to somebody who doesn't read.
+    /// A third of what the container may have of memory when left out.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) buffer_bytes: Option<usize>,
     /// Bytes that the head of an HTTP request or response may have, 1048576 at most. A
     /// request with a larger one is answered with 414 or 431, a response becomes a 502.
     #[arg(long, value_name = "BYTES", default_value_t = 131_072,
@@ -109,30 +148,24 @@ pub(crate) enum UnknownPodsArgument {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum EarlierConnectionsArgument {
+    Keep,
+    End,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
-/// A time such as `500ms`, `30s`, `2m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("use a whole number and a unit: 500ms, 30s, 2m or 1h".into()),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(milliseconds))
-        .map(Duration::from_millis)
-        .ok_or_else(|| "use a whole number and a unit: 500ms, 30s, 2m or 1h".into())
+impl From<LogFormat> for weft_admin::log::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,14 +196,5 @@ mod tests {
         assert_eq!(run.drain_deadline, Duration::from_secs(5));
         assert_eq!(run.admin, "127.0.0.1:15000".parse().unwrap());
         assert_eq!(run.unknown_pods, UnknownPodsArgument::Allow);
-    }
-
-    #[test]
-    fn times_need_a_number_and_a_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for text in ["", "30", "s", "-1s", "1.5s", "1d", "99999999999999999999s"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 }

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use weft_admin::log::LogError;
 use weft_proxy::runtime::RuntimeError;
 
-use super::log::LogError;
 use crate::redirect::{CgroupError, RedirectError};
 
 /// A reason that the agent can't run.

@@ -1,5 +1,7 @@
 //! Loading the kernel programs, when it is this agent's turn.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{RunArguments, UnknownPodsArgument};
@@ -7,6 +9,10 @@ use crate::redirect::{PinsError, Redirect, RedirectError, RedirectOptions, Unkno
 
 /// The interval at which a successor looks for its predecessor's end.
 const STAND_BY: Duration = Duration::from_millis(50);
+
+/// The interval at which kubelet is looked for, once it has restarted: shorter than that of
+/// any probe.
+const KUBELET: Duration = Duration::from_secs(1);
 
 /// Loads the programs as soon as no other agent serves this node: a successor waits for
 /// its predecessor's end, and then takes over within moments.
@@ -31,11 +37,13 @@ fn load(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
     let redirect = Redirect::load(&RedirectOptions {
         cgroup: arguments.cgroup.clone(),
         pods_cgroup: arguments.pods_cgroup.clone(),
+        kubelet_cgroup: arguments.kubelet_cgroup.clone(),
         unknown_pods: match arguments.unknown_pods {
             UnknownPodsArgument::Allow => UnknownPods::Allow,
             UnknownPodsArgument::Refuse => UnknownPods::Refuse,
         },
         pin_directory: arguments.pin_directory.clone(),
+        map_sizes: Vec::new(),
         log,
     })?;
     if log {
@@ -43,4 +51,28 @@ fn load(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
     }
     tracing::info!(capabilities = %redirect.capabilities(), "eBPF programs loaded and attached");
     Ok(redirect)
+}
+
+/// Keeps the kernel's idea true of where applications listen, for as long as the agent runs.
+pub(super) async fn follow_listening(events: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = events.await {
+        tracing::error!(%error, "can't hear of applications that listen no more; connections to their ports are taken and then reset; restart the agent if it goes on");
+    }
+}
+
+/// Keeps the kernel's idea of kubelet true, for as long as the agent runs.
+pub(super) async fn follow_kubelet(redirect: Arc<Redirect>) {
+    loop {
+        tokio::time::sleep(KUBELET).await;
+        let redirect = Arc::clone(&redirect);
+        // It reads `/proc`.
+        let looked = tokio::task::spawn_blocking(move || redirect.look_for_kubelet()).await;
+        match looked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "kubelet's probes of strict pods may be refused")
+            }
+            Err(_) => return,
+        }
+    }
 }

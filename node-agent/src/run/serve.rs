@@ -1,54 +1,65 @@
 //! Wires everything together and runs it until it is told to stop.
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use weft_proxy::admin;
+use weft_admin::signals;
+use weft_proxy::admin::{self, Endpoint, Limits};
 use weft_proxy::control_plane::ControlPlaneOptions;
 use weft_proxy::runtime::{Runtime, RuntimeError, RuntimeOptions};
 use weft_proxy::{HeadLimits, Settings};
 
-use super::args::RunArguments;
+use super::args::{EarlierConnectionsArgument, RunArguments, UnknownPodsArgument};
 use super::error::RunError;
-use super::{programs, signals};
+use super::programs;
 use crate::admin::AdminPages;
 use crate::namespaces::PodNamespaces;
-use crate::pods::{NodeContext, PodController, PodSettings, PodStatuses};
+use crate::pods::{
+    NodeContext, PodController, PodSettings, PodStatuses, answer_attempts, refuse_unknown_pods,
+};
 
 /// Takes the pods of the node into the mesh until a signal says to stop.
-pub(super) async fn serve(arguments: RunArguments) -> Result<(), RunError> {
+pub(super) async fn serve(
+    arguments: RunArguments,
+    default_buffer_bytes: usize,
+) -> Result<(), RunError> {
     let mut stop = signals::stop().map_err(RunError::Signals)?;
     let redirect = tokio::select! {
         redirect = programs::load_when_free(&arguments) => redirect?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let admin = listen(arguments.admin, "--admin").await?;
-    if !arguments.admin.ip().is_loopback() {
-        tracing::warn!(address = %arguments.admin, "the admin endpoint is open to the network, without authentication");
-    }
-    let monitoring = match arguments.monitoring {
-        Some(address) => Some(listen(address, "--monitoring").await?),
-        None => None,
-    };
+    let listeners = PageListeners::open(&arguments).await?;
     let node = Arc::new(NodeContext {
-        runtime: runtime(&arguments)?,
+        runtime: runtime(&arguments, default_buffer_bytes)?,
         redirect: Arc::new(redirect),
         namespaces: PodNamespaces::watch().map_err(RunError::OwnNamespace)?,
+        holding: Arc::default(),
         statuses: PodStatuses::default(),
         drains: TaskTracker::new(),
         settings: PodSettings {
             drain_deadline: arguments.drain_deadline,
             is_pinned: arguments.pin_directory.is_some(),
+            ends_earlier_connections: arguments.earlier_connections
+                == EarlierConnectionsArgument::End,
         },
     });
+    tokio::spawn(programs::follow_kubelet(Arc::clone(&node.redirect)));
+    let held = node.redirect.held();
+    let attempts = node.redirect.held_attempts()?;
+    tokio::spawn(answer_attempts(attempts, held, Arc::clone(&node.holding)));
+    tokio::spawn(programs::follow_listening(
+        node.redirect.follow_listening()?,
+    ));
     let controller = PodController::new(Arc::clone(&node));
-    let pages = AdminPages::new(&node);
-    tokio::spawn(admin::serve(admin, pages.all));
-    if let Some(listener) = monitoring {
-        tokio::spawn(admin::serve(listener, pages.monitoring));
+    listeners
+        .serve(AdminPages::new(&node))
+        .map_err(RunError::Threads)?;
+    if arguments.unknown_pods == UnknownPodsArgument::Refuse {
+        tokio::spawn(refuse_unknown_pods(Arc::clone(&node)));
     }
     node.runtime.follow_control_plane();
     controller.run(stop).await;
@@ -57,6 +68,59 @@ pub(super) async fn serve(arguments: RunArguments) -> Result<(), RunError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where the agent's pages are served.
+struct PageListeners {
+    admin: TcpListener,
+    monitoring: Option<TcpListener>,
+    probes: Option<TcpListener>,
+}
+
+impl PageListeners {
+    async fn open(arguments: &RunArguments) -> Result<Self, RunError> {
+        let admin = listen(arguments.admin, "--admin").await?;
+        if !arguments.admin.ip().is_loopback() {
+            tracing::warn!(address = %arguments.admin, "the admin endpoint is open to the network, without authentication");
+        }
+        Ok(Self {
+            admin,
+            monitoring: listen_where_set(arguments.monitoring, "--monitoring").await?,
+            probes: listen_where_set(arguments.probes, "--probes").await?,
+        })
+    }
+
+    /// Probes are answered by this thread, so that one that is stuck fails them; everything
+    /// else by another, so that nobody who asks keeps this one from its work.
+    fn serve(self, pages: AdminPages) -> io::Result<()> {
+        let AdminPages {
+            probes,
+            monitoring,
+            all,
+        } = pages;
+        if let Some(listener) = self.probes {
+            tokio::spawn(admin::serve(Endpoint::new(
+                listener,
+                probes,
+                Limits::PROBES,
+            )));
+        }
+        let mut apart = vec![Endpoint::new(self.admin, all, Limits::OPERATOR)];
+        if let Some(listener) = self.monitoring {
+            apart.push(Endpoint::new(listener, monitoring, Limits::MONITORING));
+        }
+        admin::serve_apart(apart)
+    }
+}
+
+async fn listen_where_set(
+    address: Option<SocketAddr>,
+    option: &'static str,
+) -> Result<Option<TcpListener>, RunError> {
+    match address {
+        Some(address) => listen(address, option).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, RunError> {
@@ -69,9 +133,15 @@ async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener
 }
 
 /// The proxy, with no pod yet.
-fn runtime(arguments: &RunArguments) -> Result<Runtime, RuntimeError> {
+fn runtime(arguments: &RunArguments, default_buffer_bytes: usize) -> Result<Runtime, RuntimeError> {
+    let open_files = weft_admin::raise_open_files();
+    if let Err(error) = &open_files {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let buffer_bytes = arguments.buffer_bytes.unwrap_or(default_buffer_bytes);
     let runtime = Runtime::new(RuntimeOptions {
         node: arguments.node.clone(),
+        pod: None,
         control_plane: ControlPlaneOptions {
             address: arguments.control_plane.clone(),
             server_name: arguments.control_plane_name.clone(),
@@ -83,7 +153,14 @@ fn runtime(arguments: &RunArguments) -> Result<Runtime, RuntimeError> {
             heads: HeadLimits {
                 bytes: arguments.http_head_bytes as usize,
                 fields: arguments.http_head_fields.into(),
+                ..HeadLimits::default()
             },
+            series_per_pod: arguments.metrics_series_per_pod as usize,
+            series_per_node: arguments.metrics_series_per_node as usize,
+            connections_per_pod: arguments.connections_per_pod,
+            handshakes_per_pod: arguments.handshakes_per_pod,
+            open_files: open_files.ok(),
+            buffer_bytes,
             ..Settings::default()
         },
     })?;
@@ -92,6 +169,7 @@ fn runtime(arguments: &RunArguments) -> Result<Runtime, RuntimeError> {
         node = arguments.node,
         control_plane = arguments.control_plane,
         workers = runtime.workers(),
+        buffer_bytes,
         admin = %arguments.admin,
         "starting",
     );

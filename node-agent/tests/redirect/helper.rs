@@ -1,14 +1,15 @@
 //! The tasks of a test's helper process.
 
 use std::fs::File;
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::{NodeAccess, Probe, ProbeKind};
 use weft_node_agent::namespaces::NetworkNamespace;
-use weft_node_agent::redirect::{PodRedirectConfig, Redirect, RedirectOptions};
+use weft_node_agent::redirect::{PodAddresses, PodRedirectConfig, Redirect, RedirectOptions};
 
 use crate::lab::{Listeners, address, dial};
 
@@ -25,6 +26,7 @@ pub(crate) fn run(what: &str) {
                 std::process::exit(1);
             }
         },
+        ["hold", namespace, listen, server, excluded] => hold(namespace, listen, server, excluded),
         ["die-as-agent", cgroup, pins, namespace, ip] => die_as_agent(cgroup, pins, namespace, ip),
         _ => panic!("an unknown task: {what}"),
     }
@@ -38,10 +40,44 @@ fn stay_until_looked_at(mut stream: TcpStream) {
     let _ = stream.read(&mut [0]);
 }
 
-/// Captures a pod strictly, with pins, and dies without taking anything back.
+/// An application in a pod with connections of every kind. Says when it has them all, and, once
+/// asked, whether those within the pod go on.
+fn hold(namespace: &str, listen: &str, server: &str, excluded: &str) {
+    let file = File::open(namespace).expect("the pod's namespace");
+    let namespace = NetworkNamespace::from_file(file, Path::new(namespace)).expect("a namespace");
+    let within = |at: &str| {
+        let listener = TcpListener::bind(at).expect("a listener");
+        let client = dial(listener.local_addr().expect("an address")).expect("within the pod");
+        (client, listener.accept().expect("a connection").0, listener)
+    };
+    let work = || {
+        let (local, same) = (within("127.0.0.1:0"), within(listen));
+        let _outbound = dial(address(server)).expect("a server");
+        let mut excluded = dial(address(excluded)).expect("an excluded server");
+        let _inbound = same.2.accept().expect("a client");
+        excluded.write_all(b"!").expect("a connection that goes on");
+        excluded
+            .read_exact(&mut [0])
+            .expect("a connection that goes on");
+        for (mut client, mut accepted, _) in [local, same] {
+            client.write_all(b"!").expect("a connection that goes on");
+            accepted
+                .read_exact(&mut [0])
+                .expect("a connection that goes on");
+        }
+        println!("within the pod all goes on");
+    };
+    namespace
+        .run(work)
+        .expect("the pod's namespace can be entered");
+    std::process::exit(0);
+}
+
+/// Captures a pod strictly, which declares a probe for port 8080, with pins, and dies without taking anything back.
 fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
     let options = RedirectOptions {
         cgroup: Some(cgroup.into()),
+        kubelet_cgroup: Some(Path::new(cgroup).join("kubelet")),
         pin_directory: Some(pins.into()),
         ..RedirectOptions::default()
     };
@@ -52,12 +88,18 @@ fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
     };
     let net = weft_node_agent::pod_sockets::PodSockets::new(open(), redirect.sockets());
     let listeners = Listeners::open(&net);
+    let probe = Probe {
+        port: 8080,
+        kind: ProbeKind::Tcp,
+    };
     let pod = PodRedirectConfig {
         namespace: &open(),
-        addresses: &[ip.parse().expect("an address")],
+        addresses: PodAddresses::Assigned(&[ip.parse().expect("an address")]),
         exclusions: &Default::default(),
         listeners: listeners.pairs(),
         mtls_mode: MtlsMode::Strict,
+        node_access: &NodeAccess::Probes([probe].into()),
+        refused_uncaptured: None,
     };
     let _captured = redirect.capture(&pod).expect("the pod is captured");
     println!("captured");

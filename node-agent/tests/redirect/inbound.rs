@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccess;
 use weft_model::ports::HBONE_PORT;
 use weft_model::workload::CaptureExclusions;
-use weft_node_agent::redirect::PodRedirectConfig;
+use weft_node_agent::redirect::{PodAddresses, PodRedirectConfig};
 use weft_proxy::sockets::Purpose;
 
 use crate::lab::{Captured, Lab, accept, address, dial, isolated};
@@ -256,10 +257,12 @@ fn an_address_that_has_passed_to_another_pod_stays_with_it() {
         captured
             .update(&PodRedirectConfig {
                 namespace: &new.pod.namespace,
-                addresses: &[new.pod.v4(), new.pod.v6(), old.pod.v4()],
+                addresses: PodAddresses::Assigned(&[new.pod.v4(), new.pod.v6(), old.pod.v4()]),
                 exclusions: &CaptureExclusions::default(),
                 listeners: new.listeners.pairs(),
                 mtls_mode: STRICT,
+                node_access: &NodeAccess::All,
+                refused_uncaptured: None,
             })
             .unwrap();
         old.captured.release().unwrap();

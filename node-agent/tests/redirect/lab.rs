@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccess;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::namespaces::NetworkNamespace;
 use weft_node_agent::pod_sockets::PodSockets;
 use weft_node_agent::redirect::{
-    ListenerPair, PodListeners, PodRedirect, PodRedirectConfig, Redirect, RedirectOptions,
-    SocketMaps, UnknownPods,
+    ListenerPair, PodAddresses, PodListeners, PodRedirect, PodRedirectConfig, Redirect,
+    RedirectError, RedirectOptions, SocketMaps, UnknownPods,
 };
-use weft_proxy::sockets::{self, Purpose, Sockets};
+use weft_proxy::sockets::{self, Purpose};
 
 /// Tells the process of a test where its cgroup is.
 const CGROUP: &str = "WEFT_KERNEL_TEST_CGROUP";
@@ -128,7 +129,8 @@ fn drain(mut pipe: impl io::Read + Send + 'static) -> std::thread::JoinHandle<Ve
     })
 }
 
-/// `weft-test-*` below the root of the hierarchy, with `agent` and `kubepods/pod` in it.
+/// `weft-test-*` below the root of the hierarchy, with `agent`, `kubelet` and `kubepods/pod`
+/// in it.
 struct TestCgroup {
     path: PathBuf,
 }
@@ -138,7 +140,7 @@ impl TestCgroup {
         let unique = format!("weft-test-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = hierarchy().join(unique);
         let cgroup = Self { path };
-        for part in ["", "agent", "kubepods", "kubepods/pod"] {
+        for part in ["", "agent", "kubelet", "kubepods", "kubepods/pod"] {
             fs::create_dir(cgroup.path.join(part)).expect("a cgroup for the test");
         }
         cgroup
@@ -208,6 +210,8 @@ impl Lab {
         RedirectOptions {
             cgroup: Some(self.cgroup.clone()),
             pods_cgroup: Some(self.cgroup.join("kubepods")),
+            // Whether or not this machine is a node of somebody's.
+            kubelet_cgroup: Some(self.cgroup.join("kubelet")),
             unknown_pods: UnknownPods::Allow,
             ..RedirectOptions::default()
         }
@@ -253,6 +257,22 @@ impl Lab {
             .run(inside)
             .expect("the pod's namespace can be entered");
         Pod { namespace, number }
+    }
+
+    /// Kubelet connects to a listener, which takes it and is done with it.
+    pub(crate) fn probe(&self, listener: &TcpListener) -> Output {
+        let to = listener.local_addr().expect("a listener's address");
+        let listener = listener.try_clone().expect("a free descriptor");
+        std::thread::scope(|scope| {
+            let kubelet = scope.spawn(|| self.helper("kubelet", &format!("dial {to}")));
+            listener.set_nonblocking(true).expect("a listener");
+            while !kubelet.is_finished() {
+                // Nobody comes when it was refused.
+                let _ = listener.accept();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            kubelet.join().expect("a helper")
+        })
     }
 
     /// A helper process in a cgroup of this test, in the node's network namespace.
@@ -335,21 +355,22 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn open(net: &PodSockets) -> Self {
-        let bind = |port: u16| {
-            ["127.0.0.1", "::1"].map(|ip| {
-                let address = SocketAddr::new(ip.parse().expect("an address"), port);
-                net.bind(address).expect("a listener in the pod")
-            })
+        let opened = weft_proxy::listen::Listeners::bind(net).expect("listeners in the pod");
+        let families = |listener: weft_proxy::listen::Listener| {
+            [listener.v4, listener.v6.expect("the pod has IPv6")]
         };
         Self {
-            outbound: bind(15001),
-            plaintext: bind(15006),
-            hbone: bind(15008),
+            outbound: families(opened.outbound),
+            plaintext: families(opened.plaintext),
+            hbone: families(opened.hbone),
         }
     }
 
     pub(crate) fn pairs(&self) -> PodListeners<'_> {
         PodListeners {
+            outbound: pair(&self.outbound),
+            holds_outbound: false,
+            refuses_closed_ports: false,
             plaintext: pair(&self.plaintext),
             hbone: pair(&self.hbone),
         }
@@ -387,15 +408,64 @@ impl Captured {
         let net = pod.net(redirect);
         let listeners = Listeners::open(&net);
         let exclusions = exclusions(excluded);
-        let captured = redirect
-            .capture(&PodRedirectConfig {
-                namespace: &pod.namespace,
-                addresses: &pod.addresses(),
-                exclusions: &exclusions,
-                listeners: listeners.pairs(),
-                mtls_mode,
-            })
-            .expect("the pod can be captured");
+        let captured = redirect.capture(&PodRedirectConfig {
+            namespace: &pod.namespace,
+            addresses: PodAddresses::Assigned(&pod.addresses()),
+            exclusions: &exclusions,
+            listeners: listeners.pairs(),
+            mtls_mode,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
+        });
+        Self::from_parts(redirect, pod, net, listeners, captured)
+    }
+
+    /// A pod whose connections are held.
+    pub(crate) fn holding(redirect: &Redirect, pod: Pod) -> Self {
+        let net = pod.net(redirect);
+        let listeners = Listeners::open(&net);
+        let captured = redirect.capture(&PodRedirectConfig {
+            namespace: &pod.namespace,
+            addresses: PodAddresses::Assigned(&pod.addresses()),
+            exclusions: &CaptureExclusions::default(),
+            listeners: PodListeners {
+                holds_outbound: true,
+                ..listeners.pairs()
+            },
+            mtls_mode: MtlsMode::Permissive,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
+        });
+        Self::from_parts(redirect, pod, net, listeners, captured)
+    }
+
+    /// A pod that refuses plaintext where no application listens.
+    pub(crate) fn refusing(redirect: &Redirect, pod: Pod, mtls_mode: MtlsMode) -> Self {
+        let net = pod.net(redirect);
+        let listeners = Listeners::open(&net);
+        let captured = redirect.capture(&PodRedirectConfig {
+            namespace: &pod.namespace,
+            addresses: PodAddresses::Assigned(&pod.addresses()),
+            exclusions: &CaptureExclusions::default(),
+            listeners: PodListeners {
+                refuses_closed_ports: true,
+                ..listeners.pairs()
+            },
+            mtls_mode,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
+        });
+        Self::from_parts(redirect, pod, net, listeners, captured)
+    }
+
+    fn from_parts(
+        redirect: &Redirect,
+        pod: Pod,
+        net: PodSockets,
+        listeners: Listeners,
+        captured: Result<PodRedirect, RedirectError>,
+    ) -> Self {
+        let captured = captured.expect("the pod can be captured");
         Self {
             pod,
             net,
@@ -414,13 +484,31 @@ impl Captured {
         block_on(sockets::connect(&self.net, to, purpose, PATIENCE))
     }
 
+    /// The pod is strict, and open to its node so far.
+    pub(crate) fn open_to_node(&mut self, node_access: &NodeAccess) {
+        let update = PodRedirectConfig {
+            namespace: &self.pod.namespace,
+            addresses: PodAddresses::Assigned(&self.pod.addresses()),
+            exclusions: &CaptureExclusions::default(),
+            listeners: self.listeners.pairs(),
+            mtls_mode: MtlsMode::Strict,
+            node_access,
+            refused_uncaptured: None,
+        };
+        self.captured
+            .update(&update)
+            .expect("the pod can be updated");
+    }
+
     pub(crate) fn update(&mut self, mtls_mode: MtlsMode, excluded: &[&str]) {
         let update = PodRedirectConfig {
             namespace: &self.pod.namespace,
-            addresses: &self.pod.addresses(),
+            addresses: PodAddresses::Assigned(&self.pod.addresses()),
             exclusions: &exclusions(excluded),
             listeners: self.listeners.pairs(),
             mtls_mode,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
         };
         self.captured
             .update(&update)
@@ -445,7 +533,7 @@ impl Captured {
 }
 
 /// Ports, and blocks in CIDR notation.
-fn exclusions(texts: &[&str]) -> CaptureExclusions {
+pub(crate) fn exclusions(texts: &[&str]) -> CaptureExclusions {
     let mut exclusions = CaptureExclusions::default();
     for text in texts {
         match text.parse() {
@@ -474,6 +562,20 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let (stream, _) = accepted.expect("accepted");
     stream.set_nonblocking(false).expect("a stream");
     stream
+}
+
+/// connect(2) with AF_UNSPEC.
+pub(crate) fn disconnect(socket: &impl AsRawFd) {
+    // SAFETY: an all-zero sockaddr is one of family AF_UNSPEC.
+    let result = unsafe {
+        let address: libc::sockaddr = std::mem::zeroed();
+        libc::connect(
+            socket.as_raw_fd(),
+            &raw const address,
+            size_of_val(&address) as u32,
+        )
+    };
+    assert_eq!(result, 0);
 }
 
 pub(crate) fn address(text: &str) -> SocketAddr {

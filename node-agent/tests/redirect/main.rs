@@ -11,11 +11,21 @@
     reason = "tests"
 )]
 
+mod addresses;
+mod capture_probe;
+mod claims;
+mod earlier;
+mod enforcement;
+mod full;
+mod held;
 mod helper;
 mod inbound;
 mod lab;
+mod listening;
 mod many;
 mod node;
 mod outbound;
 mod pins;
+mod ports;
+mod spread;
 mod start;

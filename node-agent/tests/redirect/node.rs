@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::{NodeAccess, Probe, ProbeKind};
 use weft_node_agent::redirect::{Redirect, RedirectOptions};
 use weft_proxy::sockets::{Purpose, Sockets};
 
@@ -13,7 +14,7 @@ use crate::lab::{Captured, Lab, accept, address, dial, eventually, isolated};
 const STRICT: MtlsMode = MtlsMode::Strict;
 
 /// The origin, as the kernel says, of the connection that the plaintext listener accepts next.
-fn origin(captured: &Captured, family: usize) -> PlaintextOrigin {
+pub(crate) fn origin(captured: &Captured, family: usize) -> PlaintextOrigin {
     let accepted = accept(&captured.listeners.plaintext[family]);
     captured.sockets.origin(accepted.as_fd())
 }
@@ -61,6 +62,7 @@ fn a_process_below_the_pods_cgroup_is_not_the_node() {
         for (cgroup, expected) in [
             ("kubepods/pod", PlaintextOrigin::Network),
             ("agent", PlaintextOrigin::Node),
+            ("kubelet", PlaintextOrigin::Kubelet),
         ] {
             let seen = std::thread::scope(|scope| {
                 let helper = scope.spawn(|| lab.helper(cgroup, &format!("dial {to}")));
@@ -142,28 +144,104 @@ fn records_end_when_the_other_end_exists_or_the_attempt_fails() {
 }
 
 #[test]
-fn while_the_proxy_is_gone_the_node_still_reaches_a_strict_pod_but_its_pods_do_not() {
+fn a_kubelet_that_was_moved_is_found_again() {
     isolated(|lab: &Lab| {
         let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let to = SocketAddr::new(captured.pod.v4(), 8080);
+        let seen = || {
+            std::thread::scope(|scope| {
+                scope.spawn(|| lab.helper("kubelet", &format!("dial {to}")));
+                origin(&captured, 0)
+            })
+        };
+        assert_eq!(seen(), PlaintextOrigin::Kubelet);
+        // As systemd does it when a service is restarted: another cgroup of the same name.
+        let cgroup = lab.cgroup.join("kubelet");
+        eventually("nobody is in it", || std::fs::remove_dir(&cgroup).is_ok());
+        redirect.look_for_kubelet().unwrap();
+        std::fs::create_dir(&cgroup).unwrap();
+        assert_eq!(seen(), PlaintextOrigin::Node, "not before the agent looks");
+        redirect.look_for_kubelet().unwrap();
+        assert_eq!(seen(), PlaintextOrigin::Kubelet);
+    });
+}
+
+#[test]
+fn while_the_proxy_is_gone_kubelet_reaches_the_ports_of_probes_and_nobody_reaches_others() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let mut all = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        let probe = Probe {
+            port: 8080,
+            kind: ProbeKind::Tcp,
+        };
+        all.open_to_node(&NodeAccess::Probes([probe].into()));
         let Captured {
             pod,
             listeners,
             captured: _captured,
             net,
             ..
+        } = all;
+        let listen = |port: u16| {
+            let at = SocketAddr::new(pod.v4(), port);
+            pod.run(|| TcpListener::bind(at)).unwrap()
+        };
+        let (probed, other) = (listen(8080), listen(8081));
+        drop(listeners);
+        let probe = lab.probe(&probed);
+        assert!(probe.status.success(), "{probe:?}");
+        assert!(!lab.probe(&other).status.success());
+        for (cgroup, listener) in [
+            ("agent", &probed),
+            ("agent", &other),
+            ("kubepods/pod", &probed),
+        ] {
+            let to = listener.local_addr().unwrap();
+            let output = lab.helper(cgroup, &format!("dial {to}"));
+            let text = String::from_utf8_lossy(&output.stdout);
+            let is_refused = !output.status.success() && text.contains("refused");
+            assert!(is_refused, "{cgroup} {to}: {text}");
+        }
+        net.bind("127.0.0.1:15006".parse().unwrap())
+            .expect("the listener's port is free again");
+    });
+}
+
+#[test]
+fn while_the_proxy_is_gone_a_pod_that_is_open_to_its_node_stays_so() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let Captured {
+            pod,
+            listeners,
+            captured: _captured,
+            ..
         } = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
         let application = pod.run(|| TcpListener::bind("10.9.0.10:8080")).unwrap();
         drop(listeners);
-        let to = application.local_addr().unwrap();
-        dial(to).expect("a probe of the node reaches the application");
+        dial(application.local_addr().unwrap()).expect("the node reaches the application");
         accept(&application);
-        let output = lab.helper("kubepods/pod", &format!("dial {to}"));
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            !output.status.success() && text.contains("refused"),
-            "{text}"
-        );
-        net.bind("127.0.0.1:15006".parse().unwrap())
-            .expect("the listener's port is free again");
+    });
+}
+
+#[test]
+fn ports_that_are_open_to_the_node_go_with_their_pod() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let mut captured = Captured::new(&redirect, lab.pod(10), STRICT, &[]);
+        assert_eq!(redirect.table_sizes().node_ports, 1);
+        let probes = (1..=64).map(|port| Probe {
+            port,
+            kind: ProbeKind::Tcp,
+        });
+        captured.open_to_node(&NodeAccess::Probes(probes.collect()));
+        assert_eq!(redirect.table_sizes().node_ports, 64);
+        captured.open_to_node(&NodeAccess::default());
+        assert_eq!(redirect.table_sizes().node_ports, 0);
+        captured.open_to_node(&NodeAccess::All);
+        captured.captured.release().unwrap();
+        assert_eq!(redirect.table_sizes().node_ports, 0);
     });
 }

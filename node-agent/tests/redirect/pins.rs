@@ -72,8 +72,14 @@ fn a_dead_agent_leaves_a_strict_pod_refused_both_ways() {
         assert_eq!(outbound.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let inbound = peer.run(|| dial(application.local_addr().unwrap()));
         assert_eq!(inbound.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let node = dial(application.local_addr().unwrap());
+        assert_eq!(node.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         // Kubelet's probes still pass, or every pod of the node would be restarted.
-        dial(application.local_addr().unwrap()).expect("the node reaches the application");
+        let undeclared = pod.run(|| TcpListener::bind("10.9.0.10:8081")).unwrap();
+        for (listener, passes) in [(&application, true), (&undeclared, false)] {
+            let probe = lab.probe(listener);
+            assert_eq!(probe.status.success(), passes, "{probe:?}");
+        }
     });
 }
 

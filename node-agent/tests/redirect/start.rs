@@ -9,10 +9,11 @@ use std::time::Duration;
 use nix::mount::{MntFlags, umount2};
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccess;
 use weft_model::workload::CaptureExclusions;
 use weft_node_agent::namespaces::NetworkNamespace;
 use weft_node_agent::redirect::{
-    CgroupError, PodRedirectConfig, Redirect, RedirectError, RedirectOptions,
+    CgroupError, PodAddresses, PodRedirectConfig, Redirect, RedirectError, RedirectOptions,
 };
 
 use crate::lab::{Captured, Lab, accept, address, block_on, dial, hierarchy, isolated};
@@ -156,10 +157,12 @@ fn the_nodes_own_namespace_is_never_captured() {
         let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
         let pod = PodRedirectConfig {
             namespace: &host,
-            addresses: &[],
+            addresses: PodAddresses::Assigned(&[]),
             exclusions: &CaptureExclusions::default(),
             listeners: captured.listeners.pairs(),
             mtls_mode: MtlsMode::Strict,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
         };
         let error = redirect.capture(&pod).unwrap_err();
         assert!(matches!(error, RedirectError::HostNamespace), "{error}");
@@ -188,10 +191,12 @@ fn a_namespace_is_captured_once() {
         let (addresses, exclusions) = (pod.addresses(), CaptureExclusions::default());
         let again = PodRedirectConfig {
             namespace: &pod.reopened(),
-            addresses: &addresses,
+            addresses: PodAddresses::Assigned(&addresses),
             exclusions: &exclusions,
             listeners: listeners.pairs(),
             mtls_mode: MtlsMode::Strict,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: None,
         };
         let error = redirect.capture(&again).unwrap_err();
         assert!(matches!(error, RedirectError::AlreadyCaptured), "{error}");

@@ -408,6 +408,105 @@ impl ExternalProtocol {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NetworkPolicy {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What none of them admits isn't admitted.
+    #[prost(message, repeated, tag = "3")]
+    pub ingress: ::prost::alloc::vec::Vec<PolicyRule>,
+    #[prost(message, repeated, tag = "4")]
+    pub egress: ::prost::alloc::vec::Vec<PolicyRule>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyRule {
+    /// Every one when empty.
+    #[prost(message, repeated, tag = "1")]
+    pub peers: ::prost::alloc::vec::Vec<PolicyPeer>,
+    /// Of the destination, by TCP; all when empty.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<PolicyPort>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyPeer {
+    #[prost(oneof = "policy_peer::Peer", tags = "1, 2")]
+    pub peer: ::core::option::Option<policy_peer::Peer>,
+}
+/// Nested message and enum types in `PolicyPeer`.
+pub mod policy_peer {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Peer {
+        #[prost(message, tag = "1")]
+        Block(super::PolicyBlock),
+        /// Workloads that have it among their selectors. It is a name, and says nothing else.
+        #[prost(string, tag = "2")]
+        Selector(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyBlock {
+    #[prost(message, optional, tag = "1")]
+    pub block: ::core::option::Option<PolicyNetwork>,
+    /// Blocks that are left out.
+    #[prost(message, repeated, tag = "2")]
+    pub except: ::prost::alloc::vec::Vec<PolicyNetwork>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyNetwork {
+    /// 4 or 16 bytes, network byte order, no bits set behind the prefix.
+    #[prost(bytes = "vec", tag = "1")]
+    pub network: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub prefix_length: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyPort {
+    #[prost(oneof = "policy_port::Port", tags = "1, 2")]
+    pub port: ::core::option::Option<policy_port::Port>,
+}
+/// Nested message and enum types in `PolicyPort`.
+pub mod policy_port {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Port {
+        #[prost(message, tag = "1")]
+        Range(super::PortRange),
+        /// As the destination's pod calls it.
+        #[prost(string, tag = "2")]
+        Name(::prost::alloc::string::String),
+    }
+}
+/// Both included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortRange {
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+}
+/// A workload's part in NetworkPolicies.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyMembership {
+    /// Names of those of its namespace that select it, by direction.
+    #[prost(string, repeated, tag = "1")]
+    pub ingress: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub egress: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Selectors of peers that match it.
+    #[prost(string, repeated, tag = "3")]
+    pub selectors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By TCP.
+    #[prost(message, repeated, tag = "4")]
+    pub ports: ::prost::alloc::vec::Vec<NamedPort>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamedPort {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
     #[prost(enumeration = "RouteKind", tag = "1")]
     pub kind: i32,
@@ -759,6 +858,9 @@ pub struct TrafficPolicy {
     /// Of connections to single ports.
     #[prost(message, repeated, tag = "17")]
     pub port_idle_limits: ::prost::alloc::vec::Vec<PortIdleLimits>,
+    /// No locality was asked for, so the Service says which endpoints are preferred.
+    #[prost(bool, tag = "18")]
+    pub locality_of_service: bool,
 }
 /// How long a connection may be silent, in milliseconds. Unset: somebody else decides; 0: no
 /// limit.
@@ -1039,6 +1141,9 @@ pub struct Subscribe {
     /// The node that the agent runs on; must be the one of its token.
     #[prost(string, tag = "3")]
     pub node: ::prost::alloc::string::String,
+    /// The one pod that a sidecar serves; must be the one of its token. Empty: an agent.
+    #[prost(string, tag = "4")]
+    pub workload_uid: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceVersion {
@@ -1046,7 +1151,7 @@ pub struct ResourceVersion {
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
     /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`, an external
-    /// service's `namespace/name`.
+    /// service's or NetworkPolicy's `namespace/name`, a node's name.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -1106,6 +1211,10 @@ pub struct DiscoveryResponse {
     /// Everything that existed when the stream began has been sent.
     #[prost(bool, tag = "4")]
     pub synchronized: bool,
+    /// Responses follow that belong to this one: all of them come into force together, with the
+    /// last.
+    #[prost(bool, tag = "5")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
@@ -1113,7 +1222,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -1132,6 +1241,10 @@ pub mod resource {
         TrafficPolicy(super::TrafficPolicy),
         #[prost(message, tag = "8")]
         ExternalService(super::ExternalService),
+        #[prost(message, tag = "9")]
+        NetworkPolicy(super::NetworkPolicy),
+        #[prost(message, tag = "10")]
+        Node(super::Node),
     }
 }
 /// A pod.
@@ -1178,6 +1291,40 @@ pub struct Workload {
     /// Of its connections in either direction; unset: the defaults.
     #[prost(message, optional, tag = "18")]
     pub idle_limits: ::core::option::Option<IdleLimits>,
+    /// Of NetworkPolicies.
+    #[prost(message, optional, tag = "19")]
+    pub network_policies: ::core::option::Option<PolicyMembership>,
+    /// Unset: everything, as control planes mean it that know no probes.
+    #[prost(message, optional, tag = "20")]
+    pub node_access: ::core::option::Option<NodeAccess>,
+    /// Of the paths of requests that it sends.
+    #[prost(enumeration = "PathNormalization", tag = "24")]
+    pub path_normalization: i32,
+    /// Its proxy is a container of its own, and its node's agent leaves it alone.
+    #[prost(bool, tag = "25")]
+    pub sidecar: bool,
+}
+/// Plaintext that a pod takes from its own node while it is strict.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeAccess {
+    /// Everything, from any process of the node that is in no pod. Else the probes, from kubelet.
+    #[prost(bool, tag = "1")]
+    pub all: bool,
+    /// 64 at most.
+    #[prost(message, repeated, tag = "2")]
+    pub probes: ::prost::alloc::vec::Vec<Probe>,
+}
+/// A probe or lifecycle hook by which kubelet connects to the pod itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// One that isn't known is no probe.
+    #[prost(enumeration = "ProbeKind", tag = "2")]
+    pub kind: i32,
+    /// Of HTTP: path and query of its GET.
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
 }
 /// Outbound traffic of an enrolled pod that is left alone.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1209,6 +1356,20 @@ pub struct Service {
     /// Each client gets endpoints of its own node only (internalTrafficPolicy: Local).
     #[prost(bool, tag = "8")]
     pub node_local: bool,
+    /// How long a client stays with its endpoint after its last use (sessionAffinity:
+    /// ClientIP); 0: it doesn't.
+    #[prost(uint32, tag = "9")]
+    pub session_affinity_seconds: u32,
+    #[prost(enumeration = "TrafficDistribution", tag = "10")]
+    pub traffic_distribution: i32,
+    /// Addresses beside those of its kind at which its ports are, 4 or 16 bytes each: of load
+    /// balancers, and external ones.
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    pub external_addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Seconds from 1970 until it was created; 0 when it doesn't say. Of several with one
+    /// external address and port, the oldest has it.
+    #[prost(int64, tag = "12")]
+    pub created: i64,
     #[prost(oneof = "service::Kind", tags = "4, 5, 6")]
     pub kind: ::core::option::Option<service::Kind>,
 }
@@ -1245,6 +1406,9 @@ pub struct ServicePort {
     pub port: u32,
     #[prost(string, tag = "3")]
     pub app_protocol: ::prost::alloc::string::String,
+    /// Port of every node that leads to it; 0 when none does.
+    #[prost(uint32, tag = "4")]
+    pub node_port: u32,
 }
 /// One address that serves a Service.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1263,6 +1427,18 @@ pub struct Endpoint {
     pub ports: ::prost::alloc::vec::Vec<EndpointPort>,
     #[prost(bool, tag = "6")]
     pub ready: bool,
+    /// Node that it is on, where no pod says so; empty where nobody does.
+    #[prost(string, tag = "7")]
+    pub node: ::prost::alloc::string::String,
+    /// Zones and nodes of the clients that it is meant for.
+    #[prost(string, repeated, tag = "8")]
+    pub zone_hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "9")]
+    pub node_hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It is on its way out and still serves: it takes connections of clients that may use those of
+    /// their node only, where none there is ready.
+    #[prost(bool, tag = "10")]
+    pub serves_while_terminating: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndpointPort {
@@ -1270,6 +1446,20 @@ pub struct EndpointPort {
     pub service_port: u32,
     #[prost(uint32, tag = "2")]
     pub target_port: u32,
+}
+/// A node of the cluster.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Node {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Where it is; empty where it doesn't say.
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub zone: ::prost::alloc::string::String,
+    /// 4 or 16 bytes each, network byte order.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1281,6 +1471,8 @@ pub enum ResourceKind {
     Route = 4,
     TrafficPolicy = 5,
     ExternalService = 6,
+    NetworkPolicy = 7,
+    Node = 8,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1296,6 +1488,8 @@ impl ResourceKind {
             Self::Route => "RESOURCE_KIND_ROUTE",
             Self::TrafficPolicy => "RESOURCE_KIND_TRAFFIC_POLICY",
             Self::ExternalService => "RESOURCE_KIND_EXTERNAL_SERVICE",
+            Self::NetworkPolicy => "RESOURCE_KIND_NETWORK_POLICY",
+            Self::Node => "RESOURCE_KIND_NODE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1308,6 +1502,8 @@ impl ResourceKind {
             "RESOURCE_KIND_ROUTE" => Some(Self::Route),
             "RESOURCE_KIND_TRAFFIC_POLICY" => Some(Self::TrafficPolicy),
             "RESOURCE_KIND_EXTERNAL_SERVICE" => Some(Self::ExternalService),
+            "RESOURCE_KIND_NETWORK_POLICY" => Some(Self::NetworkPolicy),
+            "RESOURCE_KIND_NODE" => Some(Self::Node),
             _ => None,
         }
     }
@@ -1340,6 +1536,85 @@ impl CaptureState {
             "CAPTURE_STATE_CAPTURED" => Some(Self::Captured),
             "CAPTURE_STATE_RELEASED" => Some(Self::Released),
             "CAPTURE_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+/// The form in which paths are compared with routes and sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PathNormalization {
+    /// As strict.
+    Unspecified = 0,
+    Strict = 1,
+    None = 2,
+    Base = 3,
+    MergeSlashes = 4,
+    DecodeAndMergeSlashes = 5,
+}
+impl PathNormalization {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PATH_NORMALIZATION_UNSPECIFIED",
+            Self::Strict => "PATH_NORMALIZATION_STRICT",
+            Self::None => "PATH_NORMALIZATION_NONE",
+            Self::Base => "PATH_NORMALIZATION_BASE",
+            Self::MergeSlashes => "PATH_NORMALIZATION_MERGE_SLASHES",
+            Self::DecodeAndMergeSlashes => "PATH_NORMALIZATION_DECODE_AND_MERGE_SLASHES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PATH_NORMALIZATION_UNSPECIFIED" => Some(Self::Unspecified),
+            "PATH_NORMALIZATION_STRICT" => Some(Self::Strict),
+            "PATH_NORMALIZATION_NONE" => Some(Self::None),
+            "PATH_NORMALIZATION_BASE" => Some(Self::Base),
+            "PATH_NORMALIZATION_MERGE_SLASHES" => Some(Self::MergeSlashes),
+            "PATH_NORMALIZATION_DECODE_AND_MERGE_SLASHES" => {
+                Some(Self::DecodeAndMergeSlashes)
+            }
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProbeKind {
+    Unspecified = 0,
+    /// It connects, and sends nothing.
+    Tcp = 1,
+    Http = 2,
+    Https = 3,
+    /// The health check of gRPC, in plaintext.
+    Grpc = 4,
+}
+impl ProbeKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PROBE_KIND_UNSPECIFIED",
+            Self::Tcp => "PROBE_KIND_TCP",
+            Self::Http => "PROBE_KIND_HTTP",
+            Self::Https => "PROBE_KIND_HTTPS",
+            Self::Grpc => "PROBE_KIND_GRPC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROBE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "PROBE_KIND_TCP" => Some(Self::Tcp),
+            "PROBE_KIND_HTTP" => Some(Self::Http),
+            "PROBE_KIND_HTTPS" => Some(Self::Https),
+            "PROBE_KIND_GRPC" => Some(Self::Grpc),
             _ => None,
         }
     }
@@ -1431,6 +1706,38 @@ impl MtlsMode {
             "MTLS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "MTLS_MODE_PERMISSIVE" => Some(Self::Permissive),
             "MTLS_MODE_STRICT" => Some(Self::Strict),
+            _ => None,
+        }
+    }
+}
+/// The endpoints that each client should get where there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TrafficDistribution {
+    /// All.
+    Unspecified = 0,
+    PreferSameZone = 1,
+    /// Those of its node, then of its zone.
+    PreferSameNode = 2,
+}
+impl TrafficDistribution {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRAFFIC_DISTRIBUTION_UNSPECIFIED",
+            Self::PreferSameZone => "TRAFFIC_DISTRIBUTION_PREFER_SAME_ZONE",
+            Self::PreferSameNode => "TRAFFIC_DISTRIBUTION_PREFER_SAME_NODE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRAFFIC_DISTRIBUTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRAFFIC_DISTRIBUTION_PREFER_SAME_ZONE" => Some(Self::PreferSameZone),
+            "TRAFFIC_DISTRIBUTION_PREFER_SAME_NODE" => Some(Self::PreferSameNode),
             _ => None,
         }
     }

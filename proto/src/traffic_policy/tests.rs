@@ -150,7 +150,7 @@ proptest! {
     #[test]
     fn a_policy_survives_the_wire(
         (name, port) in ("[a-z]{1,8}", any::<u16>()),
-        (balancer, locality) in (any_balancer(), any_locality()),
+        (balancer, locality) in (any_balancer(), prop::option::of(any_locality())),
         (slow_start, limits) in (option::of(micros()), any_limits()),
         (breaker, outliers) in (option::of(any_breaker()), option::of(any_outliers())),
         (budget, retry) in (option::of(any_budget()), option::of(any_retry())),

@@ -6,6 +6,9 @@ use weft_model::address::AddressBlock;
 use std::time::Duration;
 
 use weft_model::idle::IdleLimits;
+use weft_model::name::NamespacedName;
+use weft_model::node_access::{NodeAccess, Probe, ProbeKind};
+use weft_model::workload::PolicyMembership;
 
 use super::*;
 
@@ -28,9 +31,20 @@ prop_compose! {
         blocks in prop::collection::vec(any_address(), 0..3),
         labels in prop::array::uniform6("[a-z]{0,6}"),
         idle in prop::array::uniform2(prop::option::of(any::<u32>())),
+        named in prop::collection::vec(("[a-z]{1,6}", 1u16..), 0..3),
+        path_normalization in prop::sample::select(PathNormalization::ALL.to_vec()),
     ) -> Workload {
         let single = |address: IpAddr| address.to_string().parse::<AddressBlock>().unwrap();
         let [workload, app, version, network_namespace, region, zone] = labels.map(|label| label.as_str().into());
+        let policies = named.iter().map(|(name, _)| NamespacedName::new(&namespace, name));
+        let mut selectors: Vec<Arc<str>> = named.iter().map(|(name, _)| name.as_str().into()).collect();
+        selectors.sort();
+        let network_policies = PolicyMembership {
+            ingress: policies.clone().collect(),
+            egress: policies.skip(1).collect(),
+            selectors,
+            ports: named.iter().map(|(name, port)| (name.as_str().into(), *port)).collect(),
+        };
         Workload {
             uid: WorkloadUid::from(uid.as_str()),
             name: name.into(),
@@ -39,13 +53,33 @@ prop_compose! {
             node: node.into(),
             locality: Locality { region, zone },
             enrolment,
+            is_sidecar: strict != registered,
             mtls_mode: if strict { MtlsMode::Strict } else { MtlsMode::Permissive },
+            node_access: node_access(&named, registered),
             egress_mode: if registered { EgressMode::RegisteredOnly } else { EgressMode::AllowAny },
+            path_normalization,
             idle_limits: idle_limits(idle),
             exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },
             network_namespace,
             labels: WorkloadLabels { workload, app, version },
+            network_policies: Arc::new(network_policies),
         }
+    }
+}
+
+fn node_access(named: &[(String, u16)], all: bool) -> NodeAccess {
+    let probes = named.iter().map(|(target, port)| Probe {
+        port: *port,
+        kind: match port % 4 {
+            0 => ProbeKind::Tcp,
+            1 => ProbeKind::Https,
+            2 => ProbeKind::Grpc,
+            _ => ProbeKind::Http(format!("/{target}").into()),
+        },
+    });
+    match all {
+        true => NodeAccess::All,
+        false => NodeAccess::Probes(probes.collect()),
     }
 }
 

@@ -76,7 +76,7 @@ pub enum ControlPlaneError {
         error: io::Error,
     },
     /// The TLS handshake failed.
-    #[error("TLS handshake with {address} as `{server_name}`: {error}")]
+    #[error("TLS handshake with {address} as `{server_name}`: {error}{}", advice(.error))]
     Handshake {
         /// Host and port.
         address: String,
@@ -88,6 +88,29 @@ pub enum ControlPlaneError {
     /// TLS can't be set up at all.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// The operator's next step, where a handshake failed by the certificate of the control plane.
+fn advice(error: &io::Error) -> &'static str {
+    use rustls::CertificateError as Invalid;
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(cause)) = cause else {
+        return "";
+    };
+    match cause {
+        Invalid::UnknownIssuer | Invalid::BadSignature => {
+            "; no root in --root-certificates has signed its certificate: that file has to be the \
+             ca/root.pem, or the ConfigMap of roots, of this control plane"
+        }
+        Invalid::NotValidForName | Invalid::NotValidForNameContext { .. } => {
+            "; --control-plane-name here and --server-name there have to be the same"
+        }
+        Invalid::Expired
+        | Invalid::ExpiredContext { .. }
+        | Invalid::NotValidYet
+        | Invalid::NotValidYetContext { .. } => "; compare the clocks of this node and of that one",
+        _ => "",
+    }
 }
 
 /// The control plane as one shared HTTP/2 connection, made when first needed and

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-use crate::stream::Stream;
+use crate::stream::{BreakOff, Stream};
 
 /// Bytes that one look reads at the most.
 const LARGEST_READ: usize = 4096;
@@ -56,6 +57,15 @@ impl PrefixedStream {
     /// The stream beneath, to ask or to set something; its bytes are not to be touched.
     pub(crate) fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
+    }
+
+    /// The TCP connection beneath, where that is one of which nothing was read.
+    pub(crate) fn into_unread_tcp(self) -> Result<TcpStream, Box<Self>> {
+        let is_unread = self.prefix.is_empty() && self.read_error.is_none();
+        match self.stream {
+            Stream::Tcp(stream) if is_unread => Ok(stream),
+            stream => Err(Box::new(Self { stream, ..self })),
+        }
     }
 
     /// Closes it so that the peer learns that it broke.
@@ -132,6 +142,16 @@ fn same_error(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+impl BreakOff for PrefixedStream {
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_break_off(context)
+    }
+
+    fn announce_unanswered(&mut self) {
+        self.stream.announce_unanswered();
     }
 }
 

@@ -1,8 +1,5 @@
 //! The protocol of a connection, told by its client's first bytes.
 
-use std::time::Duration;
-
-use tokio::time::timeout;
 use weft_model::detect::protocol::{DetectedProtocol, detect_protocol};
 
 use super::error::DetectError;
@@ -13,30 +10,17 @@ const LONGEST: usize = 2048;
 /// Bytes of the head of an HTTP/2 frame.
 pub(crate) const HTTP2_FRAME_HEADER: usize = 9;
 
-/// Waits for a client's first bytes and says what they are of. A client that ends before
-/// they decide speaks nothing known. Cancel-safe.
+/// Waits for a client's first bytes and says what they are of; `None` for a client that ends
+/// without one. One that ends before they decide speaks nothing known. Cancel-safe.
 ///
 /// # Errors
 /// When the connection breaks.
 pub(crate) async fn read_protocol(
     stream: &mut PrefixedStream,
-) -> Result<DetectedProtocol, DetectError> {
-    let detected = stream.read_until(LONGEST, detect_protocol).await?;
-    Ok(detected.unwrap_or(DetectedProtocol::Opaque))
-}
-
-/// The same, for as long as `silence`; `None` when nothing decides in that time.
-///
-/// # Errors
-/// When the connection breaks.
-pub(crate) async fn read_protocol_within(
-    stream: &mut PrefixedStream,
-    silence: Duration,
 ) -> Result<Option<DetectedProtocol>, DetectError> {
-    match timeout(silence, read_protocol(stream)).await {
-        Ok(detected) => detected.map(Some),
-        Err(_) => Ok(None),
-    }
+    let detected = stream.read_until(LONGEST, detect_protocol).await?;
+    let has_spoken = !stream.prefix().is_empty();
+    Ok(detected.or(has_spoken.then_some(DetectedProtocol::Opaque)))
 }
 
 /// The first bytes of a server are those of a SETTINGS frame of the connection (RFC 9113

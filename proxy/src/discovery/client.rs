@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use weft_model::workload::WorkloadUid;
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::discovery_request::Request;
 use weft_proto::v1::{self, ResourceKind};
@@ -31,6 +32,8 @@ const OUTGOING: usize = 64;
 pub struct DiscoveryOptions {
     /// The node that this proxy serves.
     pub node: Arc<str>,
+    /// The one pod that it serves, where it is a sidecar.
+    pub pod: Option<WorkloadUid>,
     /// The control plane to ask.
     pub control_plane: ControlPlane,
     /// The mesh that is kept up to date.
@@ -78,7 +81,10 @@ fn status(status: &tonic::Status) -> String {
             )
         }
         tonic::Code::PermissionDenied => {
-            format!("the token is not for this node: {}", status.message())
+            format!(
+                "the token is not for this node or pod: {}",
+                status.message()
+            )
         }
         _ => match std::error::Error::source(status) {
             Some(source) => explain(source),
@@ -99,11 +105,15 @@ pub async fn run(options: DiscoveryOptions, status: watch::Sender<DiscoveryStatu
         }
         let delay = backoff.next_delay();
         let reason = error.to_string();
+        let consequence = match status.borrow().synchronized {
+            true => "serving with the last configuration",
+            false => "no further pod is captured before it answers",
+        };
         tracing::warn!(
             target: "discovery",
             %reason,
             retry_ms = delay.as_millis() as u64,
-            "no control plane; serving with the last configuration",
+            "no control plane; {consequence}",
         );
         status.send_modify(|status| {
             status.connected = false;
@@ -160,11 +170,17 @@ async fn open(
         ResourceKind::Route,
         ResourceKind::TrafficPolicy,
         ResourceKind::ExternalService,
+        ResourceKind::Node,
+        ResourceKind::NetworkPolicy,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),
         held: known.versions(),
         node: options.node.to_string(),
+        workload_uid: options
+            .pod
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
     };
     send(&outgoing, Request::Subscribe(subscribe)).await?;
     let request = options

@@ -11,6 +11,8 @@ use weft_proto::v1::{self, ResourceKind};
 pub struct KnownResources {
     versions: HashMap<(ResourceKind, String), String>,
     rejected: BTreeMap<(&'static str, String), v1::Rejection>,
+    /// Changes of responses that belong to one that is still to come.
+    waiting: Vec<Change>,
 }
 
 /// What follows from one response.
@@ -47,7 +49,8 @@ impl KnownResources {
     /// Takes one response. A resource that can't be used is rejected alone and
     /// keeps its previous version; everything else is applied.
     pub fn apply(&mut self, response: v1::DiscoveryResponse) -> Applied {
-        let mut changes = Vec::with_capacity(response.changed.len() + response.removed.len());
+        let mut changes = std::mem::take(&mut self.waiting);
+        changes.reserve(response.changed.len() + response.removed.len());
         let mut rejected = Vec::new();
         for resource in response.changed {
             match self.change(resource) {
@@ -60,6 +63,9 @@ impl KnownResources {
                 Ok(change) => changes.extend(change),
                 Err(rejection) => rejected.push(rejection),
             }
+        }
+        if response.more {
+            self.waiting = std::mem::take(&mut changes);
         }
         Applied {
             changes,
@@ -121,6 +127,8 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
         Some(v1::resource::Resource::Route(_)) => ResourceKind::Route,
         Some(v1::resource::Resource::TrafficPolicy(_)) => ResourceKind::TrafficPolicy,
         Some(v1::resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
+        Some(v1::resource::Resource::Node(_)) => ResourceKind::Node,
+        Some(v1::resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
         None => ResourceKind::Unspecified,
     }
 }
@@ -187,6 +195,25 @@ mod tests {
         let applied = known.apply(gone);
         assert!(applied.changes.is_empty(), "it was never applied");
         assert_eq!(known.rejected().len(), 0);
+    }
+
+    #[test]
+    fn responses_that_belong_together_are_applied_together() {
+        let mut known = KnownResources::default();
+        let mut first = changed(1, vec![headless_service("web", "1", 80)]);
+        first.more = true;
+        let applied = known.apply(first);
+        assert_eq!(applied.changes, []);
+        assert_eq!(applied.acknowledge.sequence, 1);
+        assert_eq!(known.versions().len(), 1);
+        let second = changed(2, vec![headless_service("api", "1", 80)]);
+        let applied = known.apply(second);
+        let names = applied.changes.iter().map(|change| match change {
+            Change::Service(service) => service.key.name.to_string(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), ["web", "api"]);
+        assert_eq!(known.apply(changed(3, vec![])).changes, []);
     }
 
     #[test]

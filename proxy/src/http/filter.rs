@@ -107,18 +107,25 @@ fn rewrite(
     let Some(path) = &filter.path else {
         return Ok(());
     };
-    let mut path = path.apply(outgoing.target.path(), client.matched);
-    if let Some(query) = outgoing.target.query() {
+    let path = path.apply(outgoing.target.path(), client.matched);
+    outgoing.target = with_path(std::mem::take(&mut outgoing.target), path)?;
+    Ok(())
+}
+
+/// A target with another path, and its own query.
+///
+/// # Errors
+/// The reply when the path is none.
+pub(crate) fn with_path(target: Uri, mut path: String) -> Result<Uri, LocalReply> {
+    if let Some(query) = target.query() {
         path.push('?');
         path.push_str(query);
     }
     let path = PathAndQuery::try_from(path)
         .map_err(|_| LocalReply::BadRequest("the rewritten path is none"))?;
-    let mut parts = std::mem::take(&mut outgoing.target).into_parts();
+    let mut parts = target.into_parts();
     parts.path_and_query = Some(path);
-    outgoing.target = Uri::from_parts(parts)
-        .map_err(|_| LocalReply::BadRequest("the rewritten target is none"))?;
-    Ok(())
+    Uri::from_parts(parts).map_err(|_| LocalReply::BadRequest("the rewritten target is none"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@
 //! breaks the second, one that takes no notice lets a server work for the first until it
 //! answers. So the end is passed on, on the connection of that request, once all of the request
 //! is sent: the server sees what it would see without a proxy, and decides.
+//!
+//! A server that answers early may end its side and read on (RFC 9112 section 9.6), which hyper
+//! takes for a broken connection. So its end is held back: behind a complete response until all of
+//! the request is written, and its client is told. One that isn't complete ends with it at once.
+//! Only whoever reads the response can tell the two.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,6 +18,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::broken_response::ResponseBreak;
 use crate::sync::lock;
 
 /// The end of a client's side of its connection. One request is under way on it at a time.
@@ -45,8 +51,19 @@ struct ConnectionState {
     is_sent: bool,
     /// The sending side shall end with it.
     is_last: bool,
+    /// Everything of the request was written.
+    is_written: bool,
+    /// Number of the request that was begun last, and what is known of its response.
+    response_to: u64,
+    response: ResponseState,
+    /// The server has ended, and that isn't told yet.
+    end_waits: bool,
     /// Whoever drives the connection.
     driver: Option<Waker>,
+    /// Whoever reads the response.
+    reader: Option<Waker>,
+    /// The client of a complete response, whom the server's end is passed on to.
+    client: Option<ResponseBreak>,
 }
 
 /// Says, when it is dropped, that all of a request's body was taken for sending.
@@ -84,20 +101,28 @@ impl ClientEnd {
 }
 
 impl HalfClose {
-    /// Begins a request, whose client's end the server shall see. What comes back is to be
-    /// dropped with the request's body.
-    pub(crate) fn begin_request(&self, client: Option<&ClientEnd>) -> BodyEnd {
+    /// Begins a request, whose client's end the server shall see. The first that comes back is
+    /// to be dropped with the request's body, the other one is for whoever reads the response.
+    pub(crate) fn begin_request(&self, client: Option<&ClientEnd>) -> (BodyEnd, ResponseEnd) {
         let number = {
             let mut state = lock(&self.0);
             state.request += 1;
             state.is_sent = false;
+            state.is_written = false;
+            state.response_to = state.request;
+            state.response = ResponseState::default();
+            state.end_waits = false;
+            state.client = None;
             state.request
         };
         if let Some(client) = client {
             let connection = self.clone();
             client.follow(SentRequest { connection, number });
         }
-        BodyEnd(self.clone())
+        (
+            BodyEnd(self.clone()),
+            ResponseEnd::new(self.clone(), number),
+        )
     }
 
     /// Ends the request: the client's end isn't passed on any more. Whether another request
@@ -128,10 +153,7 @@ impl HalfClose {
         if state.is_last && state.is_sent {
             return Poll::Ready(());
         }
-        match &mut state.driver {
-            Some(driver) => driver.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
+        set_waker(&mut state.driver, context);
         Poll::Pending
     }
 }
@@ -142,12 +164,14 @@ impl Drop for BodyEnd {
     }
 }
 
-/// A connection whose sending side ends when its [`HalfClose`] says so.
+/// A connection whose sending side ends when its [`HalfClose`] says so, and that tells of the
+/// server's end when that may be told.
 #[derive(Debug)]
 pub(super) struct HalfClosingStream<S> {
     stream: S,
     half_close: HalfClose,
     has_ended: bool,
+    server_has_ended: bool,
 }
 
 impl<S> HalfClosingStream<S> {
@@ -157,6 +181,7 @@ impl<S> HalfClosingStream<S> {
             stream,
             half_close: half_close.clone(),
             has_ended: false,
+            server_has_ended: false,
         };
         (closing, half_close)
     }
@@ -168,7 +193,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for HalfClosingStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if !self.server_has_ended {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            if buffer.filled().len() > before {
+                self.half_close.received();
+                return Poll::Ready(Ok(()));
+            }
+            self.server_has_ended = true;
+        }
+        self.half_close.poll_end(context).map(Ok)
     }
 }
 
@@ -197,6 +231,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfClosingStream<S> {
     /// a request whose body it has taken nothing is to come.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.half_close.flushed();
         if !self.has_ended && self.half_close.poll_due(context).is_ready() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
             self.has_ended = true;
@@ -209,5 +244,199 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HalfClosingStream<S> {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// What is known of the response to the request that is under way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum ResponseState {
+    /// Nothing of it was received.
+    #[default]
+    Awaited,
+    /// A part of it was received, or all.
+    Begun,
+    /// It was read to its end.
+    Complete,
+    /// It lacks what the server's end cuts off, or nobody reads it any more.
+    Incomplete,
+}
+
+/// The server's end, as whoever reads the response to a request decides about it. Dropped before
+/// the response is complete, it lets the end through.
+#[derive(Debug)]
+pub(crate) struct ResponseEnd {
+    connection: HalfClose,
+    /// The request's number.
+    number: u64,
+}
+
+impl ResponseEnd {
+    fn new(connection: HalfClose, number: u64) -> Self {
+        Self { connection, number }
+    }
+
+    /// Ready when the server has ended. The response is complete if it can be read to its end
+    /// now, and else [`ResponseEnd::is_missed`].
+    pub(crate) fn poll_waits(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.connection.0);
+        if state.end_waits {
+            return Poll::Ready(());
+        }
+        set_waker(&mut state.reader, context);
+        Poll::Pending
+    }
+
+    /// The response is incomplete: it ends with the server.
+    pub(crate) fn is_missed(&self) {
+        self.decide(ResponseState::Incomplete);
+    }
+
+    /// The response was read to its end. If the server's comes ahead of all of the request, the
+    /// client is told of it.
+    pub(crate) fn complete(self, client: Option<ResponseBreak>) {
+        self.decide(ResponseState::Complete);
+        let mut state = lock(&self.connection.0);
+        if state.response_to != self.number {
+            return;
+        }
+        state.client = client;
+        let ended = state.client_of_end();
+        drop(state);
+        if let Some(client) = ended {
+            client.pass_end_on();
+        }
+    }
+
+    fn decide(&self, response: ResponseState) {
+        let driver = {
+            let mut state = lock(&self.connection.0);
+            use ResponseState::{Complete, Incomplete};
+            let is_decided = matches!(state.response, Complete | Incomplete);
+            if is_decided || state.response_to != self.number {
+                return;
+            }
+            state.response = response;
+            state.driver.take()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+impl Drop for ResponseEnd {
+    fn drop(&mut self) {
+        self.decide(ResponseState::Incomplete);
+    }
+}
+
+impl HalfClose {
+    /// Something of the server was read.
+    fn received(&self) {
+        let mut state = lock(&self.0);
+        if state.response == ResponseState::Awaited {
+            state.response = ResponseState::Begun;
+        }
+    }
+
+    /// Everything that was to be written by then is written.
+    fn flushed(&self) {
+        let mut state = lock(&self.0);
+        if !state.is_sent || state.is_written {
+            return;
+        }
+        state.is_written = true;
+        if state.end_waits
+            && let Some(driver) = state.driver.take()
+        {
+            driver.wake();
+        }
+    }
+
+    /// Ready when the server's end, which has come, may be told to whoever drives the
+    /// connection.
+    fn poll_end(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.0);
+        if state.lets_end_through() {
+            return Poll::Ready(());
+        }
+        set_waker(&mut state.driver, context);
+        state.end_waits = true;
+        let (reader, client) = (state.reader.take(), state.client_of_end());
+        drop(state);
+        if let Some(client) = client {
+            client.pass_end_on();
+        }
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Poll::Pending
+    }
+}
+
+impl ConnectionState {
+    fn lets_end_through(&self) -> bool {
+        match self.response {
+            // It has not answered: what was sent may have crossed with its end.
+            ResponseState::Awaited | ResponseState::Incomplete => true,
+            ResponseState::Begun | ResponseState::Complete => self.is_written,
+        }
+    }
+
+    /// The client that is to be told of the server's end, where that waits.
+    fn client_of_end(&mut self) -> Option<ResponseBreak> {
+        let is_held = self.end_waits && self.response == ResponseState::Complete;
+        self.client.take_if(|_| is_held)
+    }
+}
+
+fn set_waker(waker: &mut Option<Waker>, context: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(context.waker()),
+        none => *none = Some(context.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll_now(future: impl FnOnce(&mut Context<'_>) -> Poll<()>) -> bool {
+        future(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn an_end_behind_a_complete_response_waits_until_the_request_is_written() {
+        let connection = HalfClose::default();
+        let (body, end) = connection.begin_request(None);
+        connection.received();
+        assert!(!poll_now(|context| connection.poll_end(context)));
+        assert!(poll_now(|context| end.poll_waits(context)));
+        end.complete(None);
+        assert!(!poll_now(|context| connection.poll_end(context)));
+        connection.flushed();
+        assert!(!poll_now(|context| connection.poll_end(context)), "unsent");
+        drop(body);
+        assert!(!poll_now(|context| connection.poll_end(context)));
+        connection.flushed();
+        assert!(poll_now(|context| connection.poll_end(context)));
+    }
+
+    #[test]
+    fn an_end_without_a_response_or_with_a_part_of_one_is_passed_on_at_once() {
+        let connection = HalfClose::default();
+        assert!(poll_now(|context| connection.poll_end(context)), "unused");
+        let (_body, end) = connection.begin_request(None);
+        assert!(poll_now(|context| connection.poll_end(context)));
+        assert!(!poll_now(|context| end.poll_waits(context)));
+        connection.received();
+        assert!(!poll_now(|context| connection.poll_end(context)));
+        end.is_missed();
+        assert!(poll_now(|context| connection.poll_end(context)));
+        let (_body, end) = connection.begin_request(None);
+        connection.received();
+        assert!(!poll_now(|context| connection.poll_end(context)));
+        drop(end);
+        assert!(poll_now(|context| connection.poll_end(context)), "unread");
     }
 }

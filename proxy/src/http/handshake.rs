@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -11,15 +12,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::body::RequestBody;
 use super::half_close::HalfClosingStream;
 use super::http1_sender::Http1Sender;
+use super::http2_sender::Http2Sender;
+use crate::memory::{ConnectionMemory, MeteredStream, PodMemory};
 use crate::settings::HeadLimits;
+use crate::windows::Windows;
 
-/// Windows of HTTP/2 in bytes: what one response, and all of a connection, may have
-/// buffered here.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Requests that we put on one connection of HTTP/2 at once.
+pub(crate) const STREAMS_PER_CONNECTION: u32 = 100;
+/// What a connection that the requests of a pod share may have buffered of their responses.
+pub(crate) const SHARED: Windows = Windows {
+    stream: 256 * 1024,
+    most_streams: STREAMS_PER_CONNECTION,
+};
 /// Bytes of a request that wait for HTTP/2's windows.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams that we have reset and whose late frames are still expected, and for how long. The
@@ -43,16 +49,21 @@ const SETTINGS_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) async fn handshake_http1<S>(
     stream: S,
     heads: HeadLimits,
+    memory: &Arc<PodMemory>,
 ) -> Result<Http1Sender, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (stream, half_close) = HalfClosingStream::new(stream);
+    let stream = MeteredStream::of_http1(stream, memory.connection());
     let (sender, connection) = http1::Builder::new()
         .max_headers(heads.fields)
         .max_header_size(heads.bytes)
         .max_buf_size(heads.http1_buffer())
         .preserve_header_case(true)
+        // What a proxy passes on without them (RFC 9112 sections 5.1 and 5.2).
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await?;
     let driven = async move {
@@ -83,6 +94,15 @@ impl StreamLimit {
     }
 }
 
+/// A connection of HTTP/2 to a server, on which a request is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Http2Client {
+    pub(crate) sender: Http2Sender,
+    pub(crate) limit: StreamLimit,
+    /// What it holds, as long as a request's response may be read.
+    pub(crate) memory: Arc<ConnectionMemory>,
+}
+
 /// Begins HTTP/2 with prior knowledge; the connection is driven by a task of its own.
 ///
 /// It sends no pings: servers of gRPC end a connection whose client asks more often than once
@@ -91,15 +111,19 @@ impl StreamLimit {
 pub(crate) async fn handshake_http2<S>(
     stream: S,
     heads: HeadLimits,
-) -> Result<(http2::SendRequest<RequestBody>, StreamLimit), hyper::Error>
+    windows: Windows,
+    memory: &Arc<PodMemory>,
+) -> Result<Http2Client, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (windows, memory) = (memory.windows(windows), memory.connection());
+    let stream = MeteredStream::of_http2(stream, Arc::clone(&memory), windows.stream);
     let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection())
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(heads.http2_list_size())
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
@@ -108,6 +132,7 @@ where
         .handshake(TokioIo::new(stream))
         .await?;
     let (limit, limits) = watch::channel(None);
+    let ending = Arc::clone(&memory);
     let driven = async move {
         let began = Instant::now();
         // The connection isn't woken by SETTINGS.
@@ -129,17 +154,27 @@ where
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection of HTTP/2 ended");
         }
+        ending.has_ended();
     };
     tokio::spawn(driven.in_current_span());
-    Ok((sender, StreamLimit(limits)))
+    Ok(Http2Client {
+        sender: Http2Sender::new(sender, &memory),
+        limit: StreamLimit(limits),
+        memory,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use prometheus_client::metrics::gauge::Gauge;
+
     use super::*;
+    use crate::http::body::RequestBody;
+    use crate::memory::MemoryAccount;
 
     /// RFC 9113 section 6.7.
     const PING: u8 = 6;
@@ -149,13 +184,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_silent_is_not_pinged() {
         let (near, mut far) = tokio::io::duplex(64 * 1024);
-        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        let memory = Arc::default();
+        let client = handshake_http2(near, HeadLimits::default(), SHARED, &memory);
+        let mut sender = client.await.unwrap().sender;
         // An empty SETTINGS frame, then its acknowledgement.
         far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         far.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
         far.read_exact(&mut [0; PREFACE]).await.unwrap();
         let request = Request::post("http://web/a.B/Watch");
-        let watching = sender.send_request(request.body(RequestBody::Empty).unwrap());
+        let watching = sender.send(request.body(RequestBody::Empty).unwrap());
         let frames = async {
             let mut types = Vec::new();
             loop {
@@ -174,5 +211,49 @@ mod tests {
             () = frames => {}
             () = an_hour => {}
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_ended_for_its_memory_keeps_nothing_of_unread_responses() {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let pod = Arc::new(MemoryAccount::new(256 * 1024)).pod(&"pod".into(), Gauge::default());
+        let client = handshake_http2(near, HeadLimits::default(), SHARED, &pod);
+        let Http2Client {
+            mut sender, memory, ..
+        } = client.await.unwrap();
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        // Fields that say 200, of stream 1.
+        let head = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+        let request = Request::post("http://web/").body(RequestBody::Empty);
+        let sent = sender.send(request.unwrap());
+        let answered = async {
+            let mut frames = vec![0; 1024];
+            let mut read = 0;
+            // The preface, SETTINGS, WINDOW_UPDATE, and at last the request's HEADERS.
+            while !frames[..read]
+                .windows(5)
+                .any(|bytes| bytes == [5, 0, 0, 0, 1])
+            {
+                read += far.read(&mut frames[read..]).await.unwrap();
+            }
+            far.write_all(&head).await.unwrap();
+        };
+        let (response, ()) = tokio::join!(sent, answered);
+        let stream = memory.open_stream();
+        let mut body = stream.body(response.unwrap().into_body());
+        let data = [&[0, 0x40, 0, 0, 0, 0, 0, 0, 1][..], &[0; 0x4000]].concat();
+        // All that the limit lets it have, and more.
+        while far.write_all(&data).await.is_ok() {}
+        let ended = async {
+            // The test has the connection's part, also with its sender, and the stream.
+            while Arc::strong_count(&memory) > 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended)
+            .await
+            .unwrap();
+        assert!(memory.is_cut());
+        assert!(body.frame().await.unwrap().is_err(), "what came is gone");
     }
 }

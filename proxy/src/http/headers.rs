@@ -1,8 +1,10 @@
 //! Headers that concern one hop only, and what a message needs to be sent on to the next.
 
 use http::header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::response::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Body;
 
 /// Letters of the names of HTTP/1's fields, which nobody has to tell apart (RFC 9110 section
 /// 5.1), and some do.
@@ -33,6 +35,19 @@ pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[
     options.map(<[u8]>::trim_ascii)
 }
 
+/// Whether the sender of a head keeps its connection for another message, as it says itself
+/// (RFC 9112 section 9.3).
+pub(crate) fn keeps_connection(version: Version, headers: &HeaderMap) -> bool {
+    let has = |wanted: &[u8]| {
+        let mut options = connection_options(headers);
+        options.any(|option| option.eq_ignore_ascii_case(wanted))
+    };
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => has(b"keep-alive") && !has(b"close"),
+        _ => !has(b"close"),
+    }
+}
+
 /// Removes what concerns the connection that the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // It asks whether trailers reach the client (gRPC does so): they do. Of HTTP/1 it is named
@@ -58,6 +73,33 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     };
 }
 
+/// Removes it from a response. One that asks for another protocol says which (RFC 9110 section
+/// 15.5.22), to a client of HTTP/1.
+pub(crate) fn strip_response(head: &mut Parts, http2: bool) {
+    let mut asked = Vec::new();
+    if head.status == StatusCode::UPGRADE_REQUIRED && !http2 {
+        asked.extend(head.headers.get_all(UPGRADE).into_iter().cloned());
+    }
+    strip_hop_by_hop(&mut head.headers);
+    if !asked.is_empty() {
+        let option = HeaderValue::from_static("upgrade");
+        head.headers.insert(CONNECTION, option);
+    }
+    for protocols in asked {
+        head.headers.append(UPGRADE, protocols);
+    }
+}
+
+/// Whether a response's body is coded in a way that nobody undoes here: it would be passed on
+/// without its coding's name (RFC 9112 section 7).
+pub(crate) fn has_unknown_coding<B: Body>(response: &Response<B>) -> bool {
+    let lines = response.headers().get_all(TRANSFER_ENCODING).into_iter();
+    let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is = |coding: &[u8], name: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(name);
+    let mut unknown = codings.filter(|coding| !is(coding, b"chunked") && !is(coding, b"identity"));
+    !response.body().is_end_stream() && unknown.any(|coding| !coding.trim_ascii().is_empty())
+}
+
 /// Puts back the request for another protocol, which concerns every hop of its way.
 pub(crate) fn restore_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -73,6 +115,21 @@ pub fn cookie_value(headers: &HeaderMap, name: &str) -> Option<String> {
         let (key, value) = pair.split_once('=')?;
         (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
     })
+}
+
+/// What one field of a head costs beside its bytes: its place in a map of them, twice.
+const PER_FIELD: usize = 128;
+
+/// Bytes that the head of a request takes while it is under way: as it came, and as it waits for
+/// the next hop.
+pub(crate) fn head_bytes<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + PER_FIELD);
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    2 * (target + fields.sum::<usize>())
 }
 
 /// A request that can't be sent on.

@@ -1,15 +1,17 @@
 //! Sending requests on one connection of HTTP/1.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::http1;
 
 use super::body::{BodyError, RequestBody};
-use super::half_close::{BodyEnd, ClientEnd, HalfClose};
+use super::half_close::{BodyEnd, ClientEnd, HalfClose, ResponseEnd};
 
 /// A connection of HTTP/1 to a server, as whoever sends requests on it has it.
 #[derive(Debug)]
@@ -34,21 +36,13 @@ pub(crate) struct NoResponse {
     pub(crate) unsent: Option<Request<RequestBody>>,
 }
 
-impl From<TrySendError<Request<RequestBody>>> for NoResponse {
-    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = error.take_message();
-        let error = error.into_error();
-        Self { error, unsent }
-    }
-}
-
 impl Http1Sender {
     pub(super) fn new(sender: http1::SendRequest<SentBody>, half_close: HalfClose) -> Self {
         Self { sender, half_close }
     }
 
-    /// Sends a request and waits for the head of its response. The server sees the end of the
-    /// request's client, where it has one.
+    /// Sends a request and waits for the head of its response, whose reader decides about the
+    /// server's end. The server sees the end of the request's client, where it has one.
     ///
     /// # Errors
     /// When the connection broke.
@@ -56,17 +50,33 @@ impl Http1Sender {
         &mut self,
         request: Request<RequestBody>,
         client: Option<&ClientEnd>,
-    ) -> Result<Response<Incoming>, NoResponse> {
-        let end = self.half_close.begin_request(client);
-        let request = request.map(|body| SentBody { body, _end: end });
-        let sent = self.sender.try_send_request(request).await;
-        sent.map_err(|mut error| {
+    ) -> Result<(Response<Incoming>, ResponseEnd), NoResponse> {
+        let (body_end, response_end) = self.half_close.begin_request(client);
+        let request = announce_chunks(request).map(|body| SentBody {
+            body,
+            _end: body_end,
+        });
+        let mut sending = pin!(self.sender.try_send_request(request));
+        let sent = poll_fn(|context| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(context) {
+                return Poll::Ready(sent);
+            }
+            ready!(response_end.poll_waits(context));
+            // The head may have come just before the server's end.
+            let sent = sending.as_mut().poll(context);
+            if sent.is_pending() {
+                response_end.is_missed();
+            }
+            sent
+        });
+        let response = sent.await.map_err(|mut error| {
             let unsent = error.take_message();
             NoResponse {
                 unsent: unsent.map(|request| request.map(|sent| sent.body)),
                 error: error.into_error(),
             }
-        })
+        })?;
+        Ok((response, response_end))
     }
 
     /// Ends a request whose response was read; whether another one may follow.
@@ -86,6 +96,21 @@ impl Http1Sender {
     pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
         self.sender.ready().await
     }
+}
+
+/// Has the head say that the body comes in chunks, where nobody knows how long it is. hyper does
+/// that by itself for methods that most often have a body, and for others sends none at all
+/// unless the head says so (RFC 9110 section 9.3.1 leaves it to a GET to have one).
+fn announce_chunks(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    let body = request.body();
+    let is_open_ended = !body.is_end_stream() && body.size_hint().exact().is_none();
+    let is_unsaid = !request.headers().contains_key(CONTENT_LENGTH);
+    // A tunnel has no body (RFC 9110 section 9.3.6).
+    if is_open_ended && is_unsaid && request.method() != Method::CONNECT {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
+    request
 }
 
 impl Body for SentBody {

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use weft_model::mesh::Unroutable;
+use weft_model::node_access::NotAProbe;
+use weft_model::route::path::UnnormalizablePath;
+use weft_model::route::table::AmbiguousPath;
 use weft_model::traffic::InjectedAbort;
 
 use super::body::ResponseBody;
@@ -32,6 +35,12 @@ pub(crate) enum LocalReply {
     Preflight(Box<HeaderMap>),
     /// No rule of the Service's routes matches the request.
     NoRoute,
+    /// The pod's connections hold too much already.
+    MemoryShort,
+    /// Servers may read the path in ways that are for different rules.
+    AmbiguousPath(AmbiguousPath),
+    /// The path has no form that could be compared with the rules.
+    UnnormalizablePath(UnnormalizablePath),
     /// The rule has no backend with a weight.
     NoBackend,
     /// The backend that the rule chose doesn't exist.
@@ -56,6 +65,8 @@ pub(crate) enum LocalReply {
     RateLimitUnavailable,
     /// A fault that the policy injects.
     InjectedAbort(InjectedAbort),
+    /// Kubelet asks a strict pod something that its probes don't declare.
+    NotAProbe(NotAProbe),
 }
 
 /// The parts of a reply to a client over its rate limit that the limiter chose.
@@ -75,8 +86,10 @@ impl LocalReply {
         match self {
             Self::Redirect { .. } | Self::Preflight(_) => ResponseFlag::None,
             Self::NoRoute => ResponseFlag::NoRoute,
+            Self::MemoryShort => ResponseFlag::MemoryLimit,
             Self::NoBackend | Self::InvalidBackend => ResponseFlag::NoBackend,
             Self::Unroutable(error) => error.into(),
+            Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) => ResponseFlag::AmbiguousPath,
             Self::BadRequest(_) => ResponseFlag::BadRequest,
             Self::ConnectFailed(flag) | Self::BadResponse(flag) => *flag,
             Self::PolicyRefused(refusal) => refusal.flag(),
@@ -85,6 +98,7 @@ impl LocalReply {
             Self::Timeout => ResponseFlag::Timeout,
             Self::RateLimited(_) => ResponseFlag::RateLimited,
             Self::InjectedAbort(_) => ResponseFlag::Fault,
+            Self::NotAProbe(_) => ResponseFlag::Deny,
         }
     }
 
@@ -95,14 +109,18 @@ impl LocalReply {
             }
             Self::Preflight(_) | Self::InjectedAbort(InjectedAbort::Grpc(_)) => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NotAProbe(_) => StatusCode::FORBIDDEN,
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BadResponse(_) => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unroutable(_)
             | Self::ConnectFailed(_)
             | Self::UpstreamReset
+            | Self::MemoryShort
             | Self::RateLimitUnavailable
             | Self::PolicyRefused(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -116,7 +134,8 @@ impl LocalReply {
             Self::NoRoute => 12,
             Self::Timeout => 4,
             Self::RateLimited(_) => 8,
-            Self::BadRequest(_) => 13,
+            Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => 13,
+            Self::NotAProbe(_) => 7,
             Self::InjectedAbort(InjectedAbort::Http(status)) => match status.as_u16() {
                 400 => 13,
                 401 => 16,
@@ -133,6 +152,9 @@ impl LocalReply {
         match self {
             Self::Redirect { .. } | Self::Preflight(_) => String::new(),
             Self::NoRoute => "no rule of the service's routes is for this request".into(),
+            Self::MemoryShort => "the pod's connections hold too much memory already".into(),
+            Self::AmbiguousPath(error) => error.to_string(),
+            Self::UnnormalizablePath(error) => error.to_string(),
             Self::NoBackend => "the rule for this request has no backend with a weight".into(),
             Self::InvalidBackend => {
                 "the backend of this request doesn't exist; see the route's status".into()
@@ -152,6 +174,7 @@ impl LocalReply {
             Self::RateLimitUnavailable => "the rate limit service did not answer".into(),
             Self::RateLimited(_) => "too many requests".into(),
             Self::InjectedAbort(_) => "fails on purpose".into(),
+            Self::NotAProbe(refusal) => refusal.to_string(),
         }
     }
 
@@ -245,6 +268,7 @@ mod tests {
             (LocalReply::NoRoute, 404, 12),
             (LocalReply::InvalidBackend, 500, 14),
             (LocalReply::Timeout, 504, 4),
+            (LocalReply::NotAProbe(NotAProbe::Port(80)), 403, 7),
             (LocalReply::UpstreamReset, 503, 14),
             (
                 LocalReply::BadResponse(ResponseFlag::ResponseTooLarge),

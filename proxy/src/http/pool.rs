@@ -5,19 +5,20 @@
 
 mod endpoint;
 mod exclusive;
+mod send_error;
 mod shared;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use weft_model::mesh::Candidate;
 use weft_model::{Mesh, NamespacedName};
 
-pub(crate) use self::endpoint::{
-    BoundConnections, BrokenConnection, Lease, LeaseError, LongestIdle, Reuse, SendError,
-};
+pub(crate) use self::endpoint::{BoundConnections, Lease, LeaseError, LongestIdle, Reuse};
 use self::endpoint::{EndpointConnections, JUST_USED};
+pub(crate) use self::send_error::{BrokenConnection, SendError};
+use crate::memory::PodMemory;
 use crate::settings::HeadLimits;
 use crate::sync::lock;
 use crate::upstream::{DialError, UpstreamConnection};
@@ -33,6 +34,8 @@ pub(crate) struct PoolTarget<'a> {
     pub(crate) candidate: &'a Candidate,
     /// Whether HTTP/2 is spoken.
     pub(crate) http2: bool,
+    /// The address to connect from, where it isn't the kernel's choice.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// The key of an endpoint's connections.
@@ -42,6 +45,7 @@ struct EndpointId {
     port: u16,
     address: SocketAddr,
     http2: bool,
+    source: Option<IpAddr>,
 }
 
 /// The connections of one pod.
@@ -50,15 +54,22 @@ pub(crate) struct HttpPool {
     longest_idle: LongestIdle,
     /// How large the heads of responses may be.
     heads: HeadLimits,
+    /// What its connections hold.
+    memory: Arc<PodMemory>,
     endpoints: Mutex<HashMap<EndpointId, Arc<EndpointConnections>>>,
 }
 
 impl HttpPool {
     /// A pool without connections.
-    pub(crate) fn new(longest_idle: LongestIdle, heads: HeadLimits) -> Self {
+    pub(crate) fn new(
+        longest_idle: LongestIdle,
+        heads: HeadLimits,
+        memory: Arc<PodMemory>,
+    ) -> Self {
         Self {
             longest_idle,
             heads,
+            memory,
             endpoints: Mutex::default(),
         }
     }
@@ -100,9 +111,11 @@ impl HttpPool {
     {
         let connections = self.connections_to(target);
         if target.http2 {
-            return connections.lease_http2(self.heads, connect).await;
+            let leased = connections.lease_http2(self.heads, &self.memory, connect);
+            return leased.await;
         }
-        connections.lease_http1(self.heads, connect).await
+        let leased = connections.lease_http1(self.heads, &self.memory, connect);
+        leased.await
     }
 
     /// Drops what leads to endpoints that exist no more, and what was idle for too long.
@@ -131,6 +144,7 @@ impl HttpPool {
             port: target.port,
             address: target.candidate.address,
             http2: target.http2,
+            source: target.source,
         };
         let mut endpoints = lock(&self.endpoints);
         if let Some(connections) = endpoints.get(&id) {

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::admission::Admission;
-use crate::stream::{SendQueue, Stream};
+use crate::admission::{Admission, DescriptorShare};
+use crate::stream::{BreakOff, SendQueue, Stream};
 use crate::sync::lock;
 use crate::telemetry::{CloseReason, ConnectionRecord, CutReason, Progress, ResponseFlag};
 use crate::upstream::UpstreamConnection;
@@ -19,6 +19,7 @@ use crate::upstream::UpstreamConnection;
 pub(crate) struct RecordedStream<S> {
     stream: S,
     recording: Option<Recording>,
+    _descriptor: Option<DescriptorShare>,
 }
 
 /// The record of a connection, for whoever learns that it failed for another reason than
@@ -55,6 +56,7 @@ impl<S> RecordedStream<S> {
         let recorded = Self {
             stream,
             recording: Some(recording),
+            _descriptor: None,
         };
         (recorded, handle)
     }
@@ -62,7 +64,8 @@ impl<S> RecordedStream<S> {
 
 impl RecordedStream<Stream> {
     /// A connection to an endpoint: recorded for the receiving pod where this process serves
-    /// that, too. Its permit among that pod's connections is given back with it.
+    /// that, too. Its permit among that pod's connections, and its descriptor, are
+    /// given back with it.
     pub(crate) fn of_connection(connection: UpstreamConnection) -> Self {
         let recording = connection.same_node.map(|mut side| {
             // Of those that the receiving pod doesn't look at it has a record already.
@@ -72,6 +75,7 @@ impl RecordedStream<Stream> {
         Self {
             stream: connection.stream,
             recording,
+            _descriptor: connection.descriptor,
         }
     }
 }
@@ -168,6 +172,24 @@ impl<S: SendQueue> SendQueue for RecordedStream<S> {
 
     fn resets_when_unread(&self) -> bool {
         self.stream.resets_when_unread()
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.stream.is_untouched()
+    }
+
+    fn ends_unanswered(&self) -> bool {
+        self.stream.ends_unanswered()
+    }
+}
+
+impl<S: BreakOff> BreakOff for RecordedStream<S> {
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_break_off(context)
+    }
+
+    fn announce_unanswered(&mut self) {
+        self.stream.announce_unanswered();
     }
 }
 

@@ -52,10 +52,11 @@ impl RequestInfo {
     }
 
     /// Puts HTTP/2's `:authority` where HTTP/1 has it, so that rules for `Host` match
-    /// either (GEP-1294), and a URL's host in place of a `Host` that says something else
-    /// (RFC 9112 section 3.2.2).
+    /// either (GEP-1294), and that or a URL's host in place of a `Host` that says something else
+    /// (RFC 9113 section 8.3.1, RFC 9112 section 3.2.2): rules see what the server will.
     pub(crate) fn set_host(&self, headers: &mut HeaderMap) {
-        if (self.has_url || (self.http2 && !headers.contains_key(HOST)))
+        if (self.has_url || self.http2)
+            && !self.authority.is_empty()
             && let Ok(host) = HeaderValue::try_from(&self.authority)
         {
             headers.insert(HOST, host);
@@ -177,6 +178,18 @@ mod tests {
         let info = RequestInfo::read(&request);
         info.set_host(request.headers_mut());
         assert_eq!(request.headers()[HOST], "web:80");
+    }
+
+    #[test]
+    fn a_host_beside_that_of_http2_does_not_count() {
+        let request = Request::get("http://admin/").header("host", "public");
+        let mut request = request.header("host", "another").body(()).unwrap();
+        *request.version_mut() = Version::HTTP_2;
+        let info = RequestInfo::read(&request);
+        info.set_host(request.headers_mut());
+        let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
+        assert_eq!(info.host(), "admin");
+        assert_eq!(hosts, ["admin"]);
     }
 
     #[test]

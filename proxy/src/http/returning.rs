@@ -26,7 +26,7 @@ pub(crate) fn to_client(
     }
     if is_last || (info.http10 && has_no_length) {
         let close = HeaderValue::from_static("close");
-        head.headers.insert(CONNECTION, close);
+        head.headers.append(CONNECTION, close);
     }
     Response::from_parts(head, body)
 }

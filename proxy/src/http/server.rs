@@ -1,6 +1,8 @@
 //! Serving HTTP on a connection, until it ends or the proxy takes nothing new.
 
+use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,13 +15,17 @@ use tokio_util::sync::CancellationToken;
 use weft_http_guard::{ClientEnd as GuardedEnd, GuardedStream, Limits, Refusal};
 
 use super::body::{BodyError, ResponseBody};
+use super::broken_response::{BreakableStream, ResponseBreak, ServerEnd};
 use super::half_close::ClientEnd;
 use super::headers::FieldNames;
 use super::interim::InterimResponses;
+use crate::memory::{MeteredBody, MeteredStream, PodMemory};
 use crate::settings::{HeadLimits, Settings};
+use crate::stream::BreakOff;
+use crate::windows::Windows;
 
 /// Requests that a client may have under way on one connection of HTTP/2.
-pub(crate) const MOST_STREAMS: usize = 1000;
+pub(crate) const MOST_STREAMS: u32 = 1000;
 /// Frames for streams that nobody knows any more, after which a client is taken for broken: those
 /// of uploads that were refused come late. Each costs an answer, which waits here while the
 /// client doesn't read (RUSTSEC-2024-0003).
@@ -30,8 +36,6 @@ const MOST_STREAM_ERRORS: usize = 16 * 1024;
 pub(crate) struct Buffers {
     /// Of one request's body (RFC 9113 section 6.9).
     stream_window: u32,
-    /// Of all requests' bodies.
-    connection_window: u32,
     /// Of one response's body, as long as the client's windows are full.
     send_buffer: usize,
     /// Requests that were given up before they were looked at (CVE-2023-44487): a client that
@@ -42,15 +46,13 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// For the pod's own application as the client.
     pub(crate) const OWN_CLIENT: Self = Self {
-        stream_window: 1024 * 1024,
-        connection_window: 4 * 1024 * 1024,
+        stream_window: 128 * 1024,
         send_buffer: 256 * 1024,
-        given_up: MOST_STREAMS,
+        given_up: MOST_STREAMS as usize,
     };
     /// For whoever connects to the pod: strangers fill no memory that all pods share.
     pub(crate) const ANY_CLIENT: Self = Self {
-        stream_window: 128 * 1024,
-        connection_window: 256 * 1024,
+        stream_window: 64 * 1024,
         send_buffer: 32 * 1024,
         given_up: 200,
     };
@@ -69,6 +71,8 @@ pub(crate) struct Http1Options {
     pub(crate) client: ClientEnd,
     /// What is told the client while a request is under way.
     pub(crate) interim: InterimResponses,
+    /// Told when the response to it breaks off.
+    pub(crate) response_break: ResponseBreak,
 }
 
 impl Http1Options {
@@ -79,6 +83,7 @@ impl Http1Options {
         names: FieldNames,
         client: ClientEnd,
         interim: InterimResponses,
+        response_break: ResponseBreak,
     ) -> Self {
         Self {
             idle,
@@ -86,6 +91,7 @@ impl Http1Options {
             names,
             client,
             interim,
+            response_break,
         }
     }
 }
@@ -96,6 +102,7 @@ fn guard_limits(heads: HeadLimits) -> Limits {
         request_line_bytes: Limits::DEFAULT.request_line_bytes.min(heads.bytes),
         head_bytes: heads.bytes,
         fields: heads.fields,
+        head_time: heads.time,
         ..Limits::DEFAULT
     }
 }
@@ -112,6 +119,9 @@ pub(crate) enum ServeError {
     /// The client broke it off while a request was under way.
     #[error("the client broke the connection off")]
     BrokenOff,
+    /// It held too much.
+    #[error("the connection held more memory than there is for it")]
+    MemoryExceeded,
 }
 
 /// A request whose client is to see a broken connection instead of a response, because
@@ -129,21 +139,34 @@ pub(crate) struct ResetRequest(#[source] pub(crate) BodyError);
 pub(crate) async fn serve_http1<S, H, F>(
     stream: S,
     options: Http1Options,
+    memory: Arc<PodMemory>,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + BreakOff + Send + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<ResponseBody>, ResetRequest>>,
 {
+    let stream = BreakableStream::new(stream, options.response_break.clone());
     let (stream, guard) = GuardedStream::new(stream, guard_limits(options.heads));
     options.interim.set_guard(guard.clone());
+    let memory = memory.connection();
+    let stream = MeteredStream::of_requests(stream, Arc::clone(&memory), guard.clone());
     let service = service_fn(|request| {
         let (handle, guard) = (&handle, guard.clone());
+        let response_break = &options.response_break;
         async move {
             // Called in here: a future that is moved in would be here twice, and is large.
-            let response = handle(request).await?;
+            let response = match handle(request).await {
+                Ok(response) => response,
+                Err(error) => {
+                    // Responses to earlier requests may wait still.
+                    let end = ServerEnd::of(&error);
+                    poll_fn(|_| response_break.poll_passed_on(end)).await;
+                    return Err(error);
+                }
+            };
             guard.response_decided(response.status());
             Ok::<_, ResetRequest>(response)
         }
@@ -182,6 +205,7 @@ where
     };
     match guard.refusal() {
         Some(refusal) => Err(ServeError::Refused(refusal)),
+        None if memory.is_cut() => Err(ServeError::MemoryExceeded),
         None => Ok(result?),
     }
 }
@@ -195,7 +219,8 @@ pub(crate) async fn serve_http2<S, H, F>(
     stream: S,
     buffers: Buffers,
     heads: HeadLimits,
-    most_streams: usize,
+    most_streams: u32,
+    memory: Arc<PodMemory>,
     draining: CancellationToken,
     handle: H,
 ) -> Result<(), ServeError>
@@ -204,18 +229,28 @@ where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<ResponseBody>, ResetRequest>> + Send + 'static,
 {
+    let windows = memory.windows(Windows {
+        stream: buffers.stream_window,
+        most_streams,
+    });
+    let memory = memory.connection();
+    let stream = MeteredStream::of_http2(stream, Arc::clone(&memory), windows.stream);
+    let metered = |request| {
+        let (response, memory) = (handle(request), Arc::clone(&memory));
+        async move { Ok::<_, ResetRequest>(response.await?.map(|body| MeteredBody::new(body, &memory))) }
+    };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(u32::try_from(most_streams).unwrap_or(u32::MAX))
+        .max_concurrent_streams(windows.most_streams)
         .max_pending_accept_reset_streams(buffers.given_up)
         .max_local_error_reset_streams(MOST_STREAM_ERRORS)
-        .initial_stream_window_size(buffers.stream_window)
-        .initial_connection_window_size(buffers.connection_window)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection())
         .max_send_buf_size(buffers.send_buffer)
         .max_header_list_size(heads.http2_list_size())
         .enable_connect_protocol()
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service_fn(handle));
+        .serve_connection(TokioIo::new(stream), service_fn(metered));
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -224,7 +259,10 @@ where
             connection.await
         }
     };
-    Ok(result?)
+    match memory.is_cut() {
+        true => Err(ServeError::MemoryExceeded),
+        false => Ok(result?),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::error::Error;
 
 use h2::Reason;
 
+use super::body::BodyError;
+
 /// Whether the server has said that it did nothing with a request: its connection was on its
 /// way out, or the stream was refused.
 pub(crate) fn was_refused(error: &(dyn Error + 'static)) -> bool {
@@ -16,6 +18,12 @@ pub(crate) fn was_refused(error: &(dyn Error + 'static)) -> bool {
 /// error of the connection instead (RFC 9113 sections 6.8 and 8.7).
 pub(crate) fn was_sent_away(error: &(dyn Error + 'static)) -> bool {
     http2_error(error).is_some_and(|error| error.is_remote() && error.is_go_away())
+}
+
+/// What a client of HTTP/2 is told of a request with which nothing was done: whoever has all of it
+/// may send it again (RFC 9113 section 8.7).
+pub(crate) fn refusal() -> BodyError {
+    h2::Error::from(Reason::REFUSED_STREAM).into()
 }
 
 fn http2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
@@ -31,13 +39,15 @@ fn http2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Request;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use weft_testing::wait::in_time;
 
     use super::*;
     use crate::http::body::RequestBody;
-    use crate::http::handshake::handshake_http2;
+    use crate::http::handshake::{SHARED, handshake_http2};
     use crate::settings::HeadLimits;
 
     /// The end of a request whose stream the server resets for that reason.
@@ -50,11 +60,12 @@ mod tests {
                 respond.send_reset(reason);
             }
         });
-        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        let memory = Arc::default();
+        let client = handshake_http2(near, HeadLimits::default(), SHARED, &memory);
+        let mut sender = client.await.unwrap().sender;
         let request = Request::post("http://web/").body(RequestBody::Empty);
-        in_time(sender.send_request(request.unwrap()))
-            .await
-            .unwrap_err()
+        let sent = in_time(sender.send(request.unwrap())).await;
+        sent.unwrap_err().error
     }
 
     #[tokio::test]
@@ -86,11 +97,12 @@ mod tests {
             let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last_stream, 0, 0, 0, 0];
             far.write_all(&go_away).await.unwrap();
         });
-        let (mut sender, _limit) = handshake_http2(near, HeadLimits::default()).await.unwrap();
+        let memory = Arc::default();
+        let client = handshake_http2(near, HeadLimits::default(), SHARED, &memory);
+        let mut sender = client.await.unwrap().sender;
         let request = Request::post("http://web/").body(RequestBody::Empty);
-        in_time(sender.send_request(request.unwrap()))
-            .await
-            .unwrap_err()
+        let sent = in_time(sender.send(request.unwrap())).await;
+        sent.unwrap_err().error
     }
 
     #[tokio::test]

@@ -13,11 +13,12 @@ use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+use weft_model::idle::IdleTimeouts;
 
 use super::body::{Completion, ResponseBody};
 use super::headers::restore_upgrade;
 use super::request_info::RequestInfo;
-use crate::telemetry::{RequestRecord, ResponseFlag};
+use crate::telemetry::{DirectionProgress, Progress, RequestRecord, ResponseFlag};
 
 /// What became of a client's connection by changes of protocol. Whoever serves the connection
 /// owns it, waits for its end, and ends it by dropping it: what a connection holds, and
@@ -31,9 +32,28 @@ pub(crate) struct UpgradeTasks {
     tasks: TaskTracker,
     ended: CancellationToken,
     flag: Arc<OnceLock<ResponseFlag>>,
+    /// How long the bytes of another protocol may pause.
+    idle: IdleTimeouts,
+}
+
+/// A change of protocol that both ends have agreed on.
+pub(crate) struct ProtocolChange<D> {
+    pub(crate) client: OnUpgrade,
+    pub(crate) upstream: OnUpgrade,
+    /// Resolves when policy doesn't allow the connection any more; never where its own record
+    /// is asked for that.
+    pub(crate) denied: D,
 }
 
 impl Upgrades {
+    /// None yet. The bytes of each may pause for that long.
+    pub(crate) fn new(idle: IdleTimeouts) -> Self {
+        Self(UpgradeTasks {
+            idle,
+            ..UpgradeTasks::default()
+        })
+    }
+
     /// Where they are begun, for whoever answers requests.
     pub(crate) fn tasks(&self) -> UpgradeTasks {
         self.0.clone()
@@ -66,8 +86,7 @@ pub(crate) fn pass_upgrade(
     upgrades: &UpgradeTasks,
     info: &RequestInfo,
     mut head: Parts,
-    client: OnUpgrade,
-    upstream: OnUpgrade,
+    change: ProtocolChange<impl Future<Output = ()> + Send + 'static>,
     mut record: RequestRecord,
     mut completion: Completion,
 ) -> Response<ResponseBody> {
@@ -78,11 +97,21 @@ pub(crate) fn pass_upgrade(
     {
         restore_upgrade(&mut head.headers, protocol);
     }
+    let ProtocolChange {
+        client,
+        upstream,
+        denied,
+    } = change;
+    // Both ends of the other protocol are passed on as they come.
+    completion.response_end = None;
     let (ended, flag) = (upgrades.ended.clone(), Arc::clone(&upgrades.flag));
+    let (idle, progress) = (upgrades.idle, Progress::default());
     let (sent, received) = (record.request_bytes(), Arc::<AtomicU64>::default());
     let carried = async move {
         let result = tokio::select! {
-            result = carry(client, upstream, &sent, &received) => result,
+            result = carry(client, upstream, &sent, &received, &progress) => result,
+            () = progress.idle(idle) => Err(ResponseFlag::IdleTimeout),
+            () = denied => Err(ResponseFlag::PolicyChanged),
             () = ended.cancelled() => {
                 Err(flag.get().copied().unwrap_or(ResponseFlag::ProxyStopped))
             }
@@ -112,16 +141,26 @@ async fn carry(
     upstream: OnUpgrade,
     sent: &AtomicU64,
     received: &AtomicU64,
+    progress: &Progress,
 ) -> Result<(), ResponseFlag> {
     let (client, upstream) = tokio::try_join!(client, upstream).map_err(|error| {
         tracing::debug!(%error, "the protocol was not changed after all");
         ResponseFlag::UpgradeFailed
     })?;
-    let count = |counter: &AtomicU64, bytes: &[u8]| {
+    let count = |counter: &AtomicU64, direction: DirectionProgress<'_>, bytes: &[u8]| {
         counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        match bytes.len() {
+            // Read at its end.
+            0 => direction.end(),
+            length => direction.add(length),
+        }
     };
-    let mut client = InspectReader::new(TokioIo::new(client), |bytes| count(sent, bytes));
-    let mut upstream = InspectReader::new(TokioIo::new(upstream), |bytes| count(received, bytes));
+    let mut client = InspectReader::new(TokioIo::new(client), |bytes: &[u8]| {
+        count(sent, progress.sending(), bytes);
+    });
+    let mut upstream = InspectReader::new(TokioIo::new(upstream), |bytes: &[u8]| {
+        count(received, progress.receiving(), bytes);
+    });
     let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
     copied.map(drop).map_err(|error| {
         tracing::debug!(%error, "a connection of another protocol broke");

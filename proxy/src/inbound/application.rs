@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use weft_model::authorization::PlaintextGrant;
 
 use super::arrival::Arrival;
 use super::error::InboundError;
-use crate::admission::Admission;
+use crate::admission::{Admission, Direction};
 use crate::pod::Pod;
 use crate::sockets::{self, Purpose};
 
 /// An arrival that was let in, and the application's connection for it.
 #[derive(Debug)]
 pub(super) struct Admitted {
+    /// What it may carry.
+    pub(super) grant: PlaintextGrant,
     pub(super) application: TcpStream,
     /// How long the application took to accept.
     pub(super) connect_time: Duration,
-    /// Its permit among the pod's connections.
+    /// Its permit among the pod's connections, where it has none yet, and its descriptor.
     pub(super) admission: Option<Admission>,
 }
 
@@ -28,35 +31,35 @@ pub(super) struct Admitted {
 /// # Errors
 /// When it isn't allowed, there is no permit, or the application doesn't accept.
 pub(super) async fn admit(arrival: &Arrival) -> Result<Admitted, InboundError> {
-    arrival
-        .credentials
-        .authorize(&arrival.workload, arrival.destination)?;
-    let admission = arrival.pod.admit();
+    let grant = arrival.authorize()?;
+    let admission = arrival.pod.admit(Direction::Inbound);
     let admission = admission.ok_or(InboundError::TooManyConnections)?;
-    connect(arrival, Some(admission)).await
+    connect(arrival, grant, admission).await
 }
 
 /// Lets an arrival in that has its permit already.
 ///
 /// # Errors
-/// When it isn't allowed, or the application doesn't accept.
+/// When it isn't allowed, no descriptor is left for it, or the application doesn't accept.
 pub(super) async fn admit_accepted(arrival: &Arrival) -> Result<Admitted, InboundError> {
-    arrival
-        .credentials
-        .authorize(&arrival.workload, arrival.destination)?;
-    connect(arrival, None).await
+    let grant = arrival.authorize()?;
+    let admission = arrival.pod.admit_end();
+    let admission = admission.ok_or(InboundError::TooManyConnections)?;
+    connect(arrival, grant, admission).await
 }
 
 async fn connect(
     arrival: &Arrival,
-    admission: Option<Admission>,
+    grant: PlaintextGrant,
+    admission: Admission,
 ) -> Result<Admitted, InboundError> {
     let began = Instant::now();
     let application = dial(&arrival.pod, arrival.destination, arrival.client).await?;
     Ok(Admitted {
+        grant,
         application,
         connect_time: began.elapsed(),
-        admission,
+        admission: Some(admission),
     })
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_model::Mesh;
-use weft_model::authorization::PlaintextOrigin;
+use weft_model::authorization::{PlaintextGrant, PlaintextOrigin};
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::idle::IdleTimeouts;
 use weft_model::workload::Workload;
 
 use super::authorize::Credentials;
+use super::error::InboundError;
 use crate::pod::Pod;
-use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security};
+use crate::policy_verdict::PolicyVerdict;
+use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security, StillAllowed};
 
 /// A connection that arrives: for which address of the pod, from whom.
 #[derive(Clone, Debug)]
@@ -56,11 +58,41 @@ impl Arrival {
         }
     }
 
+    /// Whether it may reach the pod, and what it may carry.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(super) fn authorize(&self) -> Result<PlaintextGrant, InboundError> {
+        let (credentials, workload) = (&self.credentials, &self.workload);
+        let grant = credentials.authorize(workload, self.destination)?;
+        let (client, port) = (self.client.ip(), self.destination.port());
+        credentials.authorize_by_network_policy(&self.mesh, workload, client, port)?;
+        Ok(grant)
+    }
+
+    /// The same question, to be asked again whenever the mesh changes: whether it may still
+    /// carry what was granted.
+    pub(super) fn still_allowed(&self, granted: &PlaintextGrant) -> StillAllowed {
+        let granted = granted.clone();
+        let (credentials, destination) = (self.credentials.clone(), self.destination);
+        let (client, port) = (self.client.ip(), self.destination.port());
+        let by_policy = PolicyVerdict::default();
+        Box::new(move |mesh: &Mesh, now: &Arc<Workload>| {
+            let source = credentials.source(mesh, client);
+            let ends = by_policy.ends(mesh, now, source, || {
+                credentials.authorize_by_network_policy(mesh, now, client, port)
+            });
+            let grant = credentials.authorize(now, destination);
+            let grant = grant.ok().filter(|grant| grant.includes(&granted));
+            !ends && grant.is_some()
+        })
+    }
+
     /// Requests that it carries are recorded: the services of that port declare it as HTTP,
     /// and it isn't the node that asks, such as kubelet for a probe.
     pub(super) fn carries_recorded_requests(&self) -> bool {
         if let Credentials::Plaintext { origin } = &self.credentials
-            && *origin == PlaintextOrigin::Node
+            && *origin != PlaintextOrigin::Network
         {
             return false;
         }

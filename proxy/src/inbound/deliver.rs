@@ -1,24 +1,32 @@
 //! The last phases of every way into a pod: find out whether requests arrive, carry to the
 //! application, record.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use weft_model::detect::protocol::DetectedProtocol;
+use weft_model::authorization::PlaintextGrant;
 
 use super::application::Admitted;
 use super::arrival::Arrival;
-use super::http;
-use crate::detect::{HTTP2_FRAME_HEADER, PrefixedStream, begins_http2, read_protocol};
+use super::carry::{carry, silence};
+use super::error::InboundError;
+use super::http::{self, InboundRequests};
+use super::probes;
+use crate::detect::{HTTP2_FRAME_HEADER, PrefixedStream};
+use crate::http::opening::{ClientOpening, NotHttp, ServerOpening, read_client, server_opening};
 use crate::http::version::HttpVersion;
-use crate::relay::relay;
-use crate::stream::Stream;
+use crate::relay::Directions;
+use crate::stream::{BreakOff, Stream};
 use crate::telemetry::{CloseReason, ConnectionRecord};
 
-/// Carries an admitted connection to its end. Requests on ports that are declared as HTTP
-/// are looked at; everything else is carried as it is.
+/// How long a peer may take to get what was sent to it before it is refused.
+const BREAK_OFF_WITHIN: Duration = Duration::from_secs(1);
+
+/// Carries an admitted connection to its end. On ports that are declared as HTTP requests are
+/// looked at and everything else is refused; on others it is carried as it is.
 pub(super) async fn deliver(
     arrival: Arrival,
     admitted: Admitted,
@@ -26,32 +34,63 @@ pub(super) async fn deliver(
     mut record: ConnectionRecord,
     draining: CancellationToken,
 ) {
-    let mut downstream = PrefixedStream::new(downstream);
-    let still_allowed = Some(arrival.credentials.still_allowed(arrival.destination));
+    let downstream = PrefixedStream::new(downstream);
+    let still_allowed = Some(arrival.still_allowed(&admitted.grant));
+    if let PlaintextGrant::Probes(port) = &admitted.grant {
+        let port = port.clone();
+        record.connected(still_allowed);
+        return probes::deliver(arrival, admitted, port, downstream, record, draining).await;
+    }
     if !arrival.carries_recorded_requests() {
         record.opened(admitted.connect_time, still_allowed);
-        return carry(arrival, admitted, downstream, record).await;
+        return carry(arrival, admitted, downstream, Directions::Both, record).await;
     }
     record.connected(still_allowed);
+    deliver_http(arrival, admitted, downstream, record, draining).await;
+}
+
+/// Carries a connection whose record is connected to its end, on a port that carries HTTP alone.
+pub(super) async fn deliver_http(
+    arrival: Arrival,
+    admitted: Admitted,
+    mut downstream: PrefixedStream,
+    mut record: ConnectionRecord,
+    draining: CancellationToken,
+) {
     let detected = tokio::select! {
         biased;
         cut = record.cut() => return record.cut_off(cut),
-        detected = read_protocol(&mut downstream) => detected,
+        heard = read_client(&mut downstream) => heard.map(Opening::from_client),
         // Whoever greets its clients, or ends their silence, doesn't wait for a request.
-        () = speaks_first(&admitted.application) => Ok(DetectedProtocol::Opaque),
+        greeting = read_application(&admitted.application) => Ok(match greeting {
+            Ok(()) => Opening::Carried(Directions::ToClient),
+            Err(error) => Opening::Refused(error),
+        }),
         () = silence(arrival.idle_timeouts().open) => {
             record.opened_connected(admitted.connect_time);
             return record.close(CloseReason::IdleTimeout);
         }
     };
-    match detected.map(HttpVersion::from_detected) {
-        Ok(Some(version)) => {
+    match detected {
+        Ok(Opening::Requests(version)) => {
             record.opened_connected_for_requests();
-            http::serve(arrival, admitted, version, downstream, record, draining).await;
+            let requests = Arc::new(InboundRequests::new(&arrival));
+            http::serve(
+                arrival, admitted, version, requests, downstream, record, draining,
+            )
+            .await;
         }
-        Ok(None) => {
+        Ok(Opening::Carried(directions)) => {
             record.opened_connected(admitted.connect_time);
-            carry(arrival, admitted, downstream, record).await;
+            carry(arrival, admitted, downstream, directions, record).await;
+        }
+        Ok(Opening::Refused(error)) => {
+            // The peer learns that its tunnel was opened, or takes the refusal for nobody there.
+            let broken_off = poll_fn(|context| downstream.poll_break_off(context));
+            let _ = tokio::time::timeout(BREAK_OFF_WITHIN, broken_off).await;
+            downstream.reset();
+            let error = InboundError::from(error);
+            record.fail(error.flag(), &error);
         }
         // Such as a health check of TCP: connected and gone again.
         Err(error) => {
@@ -62,43 +101,34 @@ pub(super) async fn deliver(
     }
 }
 
-/// Resolves when nobody has spoken for as long as may be.
-async fn silence(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
+/// A connection to a port that carries HTTP alone, by its first bytes.
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    Requests(HttpVersion),
+    /// Nobody speaks for as long as the other could hear it.
+    Carried(Directions),
+    Refused(NotHttp),
+}
+
+impl Opening {
+    fn from_client(heard: Result<ClientOpening, NotHttp>) -> Self {
+        match heard {
+            Ok(ClientOpening::Http(version)) => Self::Requests(version),
+            Ok(ClientOpening::Ended) => Self::Carried(Directions::Both),
+            Err(error) => Self::Refused(error),
+        }
     }
 }
 
-/// Resolves when the application says or ends something without being asked. A server of
-/// HTTP/2 may send its SETTINGS ahead of the client's preface (RFC 9113 section 3.4): it
-/// waits for a request all the same.
-async fn speaks_first(application: &TcpStream) {
+/// Resolves when the application ends, or says why it will, without being asked.
+///
+/// # Errors
+/// When it says something other than HTTP.
+async fn read_application(application: &TcpStream) -> Result<(), NotHttp> {
     let mut first = [0; HTTP2_FRAME_HEADER];
-    let read = application.peek(&mut first).await;
-    if read.is_ok_and(|read| begins_http2(first.get(..read).unwrap_or_default())) {
-        std::future::pending().await
-    }
-}
-
-async fn carry(
-    arrival: Arrival,
-    admitted: Admitted,
-    downstream: PrefixedStream,
-    record: ConnectionRecord,
-) {
-    let idle = arrival.idle_timeouts();
-    // A connection of an hour keeps no snapshot alive.
-    drop(arrival);
-    let Admitted {
-        application,
-        admission: _admission,
-        ..
-    } = admitted;
-    let application = PrefixedStream::new(Stream::Tcp(application));
-    let progress = Arc::clone(record.progress());
-    tokio::select! {
-        reason = relay(downstream, application, &progress, idle) => record.close(reason),
-        cut = record.cut() => record.cut_off(cut),
+    let read = application.peek(&mut first).await.unwrap_or_default();
+    match server_opening(first.get(..read).unwrap_or_default())? {
+        ServerOpening::Ends => Ok(()),
+        ServerOpening::Waits => std::future::pending().await,
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 
 use weft_model::authorization::{PlaintextDenied, TunnelDenied};
+use weft_model::network_policy::NetworkPolicyDenied;
 
+use crate::http::opening::NotHttp;
 use crate::telemetry::ResponseFlag;
 use crate::tls::{InvalidPeer, handshake_failure};
 use crate::tunnel::TunnelError;
@@ -40,6 +42,12 @@ pub(crate) enum InboundError {
     /// A tunnel that may not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelDenied),
+    /// NetworkPolicies don't admit it.
+    #[error(transparent)]
+    NetworkPolicy(#[from] NetworkPolicyDenied),
+    /// It is no HTTP, on a port that carries HTTP alone.
+    #[error(transparent)]
+    NotHttp(#[from] NotHttp),
     /// The application did not take the connection.
     #[error("connecting to the application: {0}")]
     Connect(io::Error),
@@ -47,8 +55,14 @@ pub(crate) enum InboundError {
     #[error("the application did not accept the connection in time")]
     ConnectTimeout,
     /// The pod has all the connections that it may have.
-    #[error("the pod has reached its limit of connections through the proxy")]
+    #[error(
+        "the pod has as many connections through the proxy as it may have: --connections-per-pod of \
+         the agent, or the pod's share of the agent's open files"
+    )]
     TooManyConnections,
+    /// As many clients as may be are in their handshake.
+    #[error("too many clients of the pod, or of this address, are in their TLS handshake")]
+    TooManyHandshakes,
 }
 
 impl InboundError {
@@ -56,13 +70,14 @@ impl InboundError {
     pub(crate) fn flag(&self) -> ResponseFlag {
         match self {
             Self::NotCaptured => ResponseFlag::NotCaptured,
-            Self::Plaintext(_) | Self::Tunnel(_) => ResponseFlag::Deny,
+            Self::Plaintext(_) | Self::Tunnel(_) | Self::NetworkPolicy(_) => ResponseFlag::Deny,
             Self::Tls(_) | Self::TlsTimeout => ResponseFlag::TlsFailure,
             Self::NoCertificate | Self::Peer(_) => ResponseFlag::IdentityError,
             Self::TunnelServer(_) => ResponseFlag::H2HandshakeFailure,
             Self::Request(_) => ResponseFlag::BadRequest,
+            Self::NotHttp(_) => ResponseFlag::NotHttp,
             Self::Connect(_) | Self::ConnectTimeout => ResponseFlag::Connect,
-            Self::TooManyConnections => ResponseFlag::Limit,
+            Self::TooManyConnections | Self::TooManyHandshakes => ResponseFlag::Limit,
         }
     }
 }

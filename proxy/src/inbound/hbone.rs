@@ -17,6 +17,7 @@ use super::arrival::Arrival;
 use super::authorize::Credentials;
 use super::deliver::deliver;
 use super::error::InboundError;
+use crate::admission::{Direction, Handshake};
 use crate::pod::Pod;
 use crate::stream::Stream;
 use crate::tls;
@@ -44,9 +45,10 @@ impl TunnelClient {
 }
 
 /// Serves one tunnel connection to its end; once `draining` is cancelled it takes no further
-/// tunnels.
+/// tunnels. It is one of the pod's connections from the end of its handshake on.
 pub(crate) async fn serve(
     pod: Arc<Pod>,
+    begun: Handshake,
     accepted: TcpStream,
     peer: SocketAddr,
     draining: CancellationToken,
@@ -56,10 +58,15 @@ pub(crate) async fn serve(
         return;
     };
     let limit = pod.node.settings.handshake_timeout;
-    let finished = tokio::time::timeout(limit, handshake(&pod, accepted)).await;
+    let finished = tokio::time::timeout(limit, begun.run(handshake(&pod, accepted))).await;
     let (tls, identity) = match finished.unwrap_or(Err(InboundError::TlsTimeout)) {
         Ok(finished) => finished,
         Err(error) => return refuse_handshake(&pod, peer, connection, &error),
+    };
+    drop(begun);
+    let Some(_admission) = pod.admit(Direction::Inbound) else {
+        let error = InboundError::TooManyConnections;
+        return refuse_handshake(&pod, peer, connection, &error);
     };
     let client = TunnelClient {
         identity,
@@ -80,11 +87,11 @@ pub(crate) async fn serve(
     .await;
 }
 
-/// Refuses a tunnel connection because the pod has as many as it may.
+/// Refuses a tunnel connection because as many clients as may be are in their handshake.
 pub(crate) fn refuse_over_limit(pod: &Arc<Pod>, accepted: TcpStream, peer: SocketAddr) {
     let (peer, connection) = (canonical(peer), accepted.local_addr().map(canonical));
     Stream::Tcp(accepted).reset();
-    let error = InboundError::TooManyConnections;
+    let error = InboundError::TooManyHandshakes;
     refuse_handshake(pod, peer, connection.unwrap_or(peer), &error);
 }
 
@@ -115,7 +122,7 @@ async fn serve_tunnels(
     client: &TunnelClient,
     draining: CancellationToken,
 ) -> Result<(), TunnelError> {
-    let mut server = HboneServer::handshake(tls).await?;
+    let mut server = HboneServer::handshake(tls, &pod.memory).await?;
     let mut told = false;
     loop {
         tokio::select! {
@@ -172,10 +179,11 @@ async fn serve_tunnel(
 /// The status that ztunnel would answer.
 fn status(error: &InboundError) -> StatusCode {
     match error {
-        InboundError::Tunnel(TunnelDenied::TrustDomain { .. }) | InboundError::Plaintext(_) => {
-            StatusCode::UNAUTHORIZED
-        }
+        InboundError::Tunnel(TunnelDenied::TrustDomain { .. })
+        | InboundError::NetworkPolicy(_)
+        | InboundError::Plaintext(_) => StatusCode::UNAUTHORIZED,
         InboundError::Request(_)
+        | InboundError::NotHttp(_)
         | InboundError::NotCaptured
         | InboundError::Tunnel(TunnelDenied::NotThisWorkload { .. } | TunnelDenied::ProxyPort(_)) => {
             StatusCode::BAD_REQUEST
@@ -183,6 +191,7 @@ fn status(error: &InboundError) -> StatusCode {
         InboundError::Connect(_)
         | InboundError::ConnectTimeout
         | InboundError::TooManyConnections
+        | InboundError::TooManyHandshakes
         | InboundError::Tls(_)
         | InboundError::TlsTimeout
         | InboundError::NoCertificate

@@ -5,10 +5,13 @@
 //! * [`serve`]: a client's connection
 //! * [`requests`]: what all its requests share; also where neighbours' requests are received
 //! * [`exchange`]: the walk of a request
+//! * [`probe_requests`]: those that are only let through as probes
 //! * [`application`]: the HTTP connection to the application
 
 mod application;
 mod exchange;
+mod pending_heads;
+mod probe_requests;
 mod requests;
 mod serve;
 

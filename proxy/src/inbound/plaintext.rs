@@ -58,7 +58,8 @@ pub(crate) fn refuse_over_limit(pod: &Arc<Pod>, accepted: TcpStream, peer: Socke
 /// connections keep the address that they were made to; others were made to the proxy's own
 /// port and lead nowhere.
 fn arrival(pod: &Arc<Pod>, accepted: &TcpStream, peer: SocketAddr) -> (Arrival, bool) {
-    let (peer, local) = (canonical(peer), accepted.local_addr().ok().map(canonical));
+    let destination = pod.sockets.inbound_destination(accepted).ok();
+    let (peer, local) = (canonical(peer), destination.map(canonical));
     let origin = pod.sockets.plaintext_origin(accepted);
     let credentials = Credentials::Plaintext { origin };
     let arrival = Arrival::new(pod, credentials, peer, local.unwrap_or(peer));

@@ -2,18 +2,59 @@
 //! process. They never reach a wire, so they aren't encrypted; they are authorized and
 //! recorded like any other.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::application::admit;
+use tokio_util::sync::CancellationToken;
+use weft_model::authorization::PlaintextGrant;
+
+use super::application::{Admitted, admit};
 use super::arrival::Arrival;
 use super::authorize::Credentials;
+use super::deliver::deliver_http;
 use super::http::InboundRequests;
 use crate::pod::Pod;
 use crate::stream::Stream;
 use crate::upstream::{
-    HandOver, RequestReceiver, SameNodeArrival, SameNodeInbound, SameNodeRefusal, SameNodeSide,
-    UpstreamConnection,
+    DeliveredConnection, HandOver, RequestReceiver, SameNodeArrival, SameNodeDelivery,
+    SameNodeInbound, SameNodeRefusal, SameNodeSide, UpstreamConnection,
 };
+
+/// A connection to a port that carries HTTP alone, whose client's side may not look at it.
+#[derive(Debug)]
+struct Delivery {
+    arrival: Arrival,
+    connect_time: Duration,
+}
+
+impl SameNodeDelivery for Delivery {
+    fn deliver(
+        self: Box<Self>,
+        connection: DeliveredConnection,
+        draining: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let DeliveredConnection {
+            downstream,
+            application,
+            record,
+            admission,
+        } = connection;
+        let admitted = Admitted {
+            application,
+            connect_time: self.connect_time,
+            admission,
+            grant: PlaintextGrant::Anything,
+        };
+        Box::pin(deliver_http(
+            self.arrival,
+            admitted,
+            downstream,
+            record,
+            draining,
+        ))
+    }
+}
 
 /// A pod's inbound side, as its neighbours reach it.
 #[derive(Debug)]
@@ -31,6 +72,7 @@ async fn accept_from_neighbour(
 ) -> Result<UpstreamConnection, SameNodeRefusal> {
     let credentials = Credentials::SameNode {
         identity: handed.source.identity.clone(),
+        workload: handed.source.uid.clone(),
     };
     let mut arrival = Arrival::new(pod, credentials, handed.client, handed.destination);
     arrival.source = Some(handed.source);
@@ -43,11 +85,19 @@ async fn accept_from_neighbour(
             return Err(refusal);
         }
     };
-    let still_allowed = arrival.credentials.still_allowed(arrival.destination);
+    let still_allowed = arrival.still_allowed(&admitted.grant);
     record.connected(Some(still_allowed));
     let receiver = arrival.carries_recorded_requests().then(|| {
         let requests = InboundRequests::new(&arrival);
         Arc::new(requests) as Arc<dyn RequestReceiver>
+    });
+    let delivery = receiver.is_some().then(|| {
+        let (arrival, connect_time) = (arrival.clone(), admitted.connect_time);
+        let delivery = Delivery {
+            arrival,
+            connect_time,
+        };
+        Box::new(delivery) as Box<dyn SameNodeDelivery>
     });
     // On other ports it is known now that bytes are carried.
     if receiver.is_none() {
@@ -58,7 +108,9 @@ async fn accept_from_neighbour(
         same_node: Some(SameNodeSide {
             record,
             receiver,
+            delivery,
             admission: admitted.admission,
         }),
+        descriptor: None,
     })
 }

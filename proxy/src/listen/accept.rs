@@ -32,9 +32,17 @@ pub(super) struct Lifetime {
 
 /// What becomes of the connections of one listener.
 pub(super) trait Serve: Send + Sync + 'static {
+    /// What lets a connection in.
+    type Permit: Send + 'static;
+
+    /// A permit for one more connection of that client; `None` when there are as many as may
+    /// be.
+    fn admit(&self, peer: SocketAddr) -> Option<Self::Permit>;
+
     /// Serves a connection to its end.
     fn serve(
         &self,
+        permit: Self::Permit,
         accepted: TcpStream,
         peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static;
@@ -57,20 +65,18 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((accepted, peer)) => {
-                let Some(admission) = pod.admit() else {
-                    tracing::warn!(pod = %pod.started_as.name, "connection limit reached");
+                let Some(permit) = server.admit(peer) else {
+                    tracing::debug!(pod = %pod.started_as.name, "connection limit reached");
                     server.refuse_over_limit(accepted, peer);
                     continue;
                 };
                 sockets::set_data_path_options(&accepted);
-                let (serving, gone) = (server.serve(accepted, peer), lifetime.gone.clone());
-                tokio::spawn(async move {
-                    until_gone(serving, &gone).await;
-                    drop(admission);
-                });
+                let (serving, gone) = (server.serve(permit, accepted, peer), lifetime.gone.clone());
+                tokio::spawn(async move { until_gone(serving, &gone).await });
             }
             Err(_) if lifetime.draining.is_cancelled() => return,
             Err(error) if concerns_one_connection(&error) => {}
+            Err(error) if has_no_descriptor(&error) && refuse_one(&listener, &pod, &server) => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting connections; raise the limit of open files");
                 tokio::time::sleep(BACK_OFF).await;
@@ -79,7 +85,21 @@ pub(super) async fn accept(
     }
 }
 
-async fn until_gone(serving: impl Future<Output = ()>, gone: &CancellationToken) {
+/// Refuses a connection for which there is no descriptor.
+fn refuse_one(listener: &TcpListener, pod: &Pod, server: &impl Serve) -> bool {
+    let spare = &pod.node.spare_descriptor;
+    spare.refuse_one(listener, |accepted, peer| {
+        server.refuse_over_limit(accepted, peer)
+    })
+}
+
+/// Whether the process, or the machine, has all the descriptors that it may have.
+fn has_no_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Runs a task of a proxy, which outlives that for a moment only.
+pub(super) async fn until_gone(serving: impl Future<Output = ()>, gone: &CancellationToken) {
     let mut serving = pin!(serving);
     tokio::select! {
         () = &mut serving => {}

@@ -1,7 +1,7 @@
 //! The sockets inside a pod's namespace on which its proxy takes connections.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 
 use socket2::SockRef;
 use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
@@ -11,7 +11,7 @@ use crate::sockets::Sockets;
 /// A listener of one kind, in each family that the pod has.
 #[derive(Debug)]
 pub struct Listener {
-    /// On 127.0.0.1.
+    /// On 127.0.0.1; the one for captured connections on all of 127.0.0.0/8 where that can be.
     pub v4: TcpListener,
     /// On ::1; `None` where the namespace has no IPv6.
     pub v6: Option<TcpListener>,
@@ -29,13 +29,18 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the listeners; nothing reaches them until capture is set up.
+    /// Opens the listeners; nothing reaches them until capture is set up. No application can
+    /// hinder that: where one has taken a port the kernel chooses another, and hands over
+    /// connections by the socket, not by its port.
     ///
     /// # Errors
     /// When one can't be opened; IPv6 may be missing.
     pub fn bind(sockets: &dyn Sockets) -> io::Result<Self> {
         Ok(Self {
-            outbound: Listener::bind(sockets, OUTBOUND_PORT)?,
+            outbound: Listener {
+                v4: at_port(OUTBOUND_PORT, |port| sockets.bind_to_loopback(port))?,
+                v6: bind_v6(OUTBOUND_PORT, |address| sockets.bind(address))?,
+            },
             plaintext: Listener::bind(sockets, INBOUND_PLAINTEXT_PORT)?,
             hbone: Listener::bind(sockets, HBONE_PORT)?,
         })
@@ -58,20 +63,9 @@ impl Listeners {
 
 impl Listener {
     fn bind(sockets: &dyn Sockets, port: u16) -> io::Result<Self> {
-        let v4 = sockets.bind((Ipv4Addr::LOCALHOST, port).into())?;
-        let v6 = match sockets.bind((Ipv6Addr::LOCALHOST, port).into()) {
-            Ok(listener) => Some(listener),
-            // No IPv6 in this namespace, or none on its loopback.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-                ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
-            {
-                None
-            }
-            Err(error) => return Err(error),
-        };
+        let bind = |address: SocketAddr| sockets.bind_inbound(address);
+        let v4 = at_port(port, |port| bind((Ipv4Addr::LOCALHOST, port).into()))?;
+        let v6 = bind_v6(port, bind)?;
         Ok(Self { v4, v6 })
     }
 
@@ -83,5 +77,36 @@ impl Listener {
             .chain(&self.v6)
             .map(socket)
             .collect()
+    }
+}
+
+/// A listener on ::1; `None` where the namespace has no IPv6, or none on its loopback.
+fn bind_v6(
+    port: u16,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<Option<TcpListener>> {
+    match at_port(port, |port| bind((Ipv6Addr::LOCALHOST, port).into())) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+            ) || error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds to a port, or to one that the kernel chooses where that one is taken.
+fn at_port(port: u16, bind: impl Fn(u16) -> io::Result<TcpListener>) -> io::Result<TcpListener> {
+    match bind(port) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let chosen = bind(0)?;
+            tracing::info!(port, "taken in the pod; the kernel has chosen another port");
+            Ok(chosen)
+        }
+        result => result,
     }
 }

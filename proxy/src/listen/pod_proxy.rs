@@ -8,13 +8,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use weft_model::address::canonical;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use super::accept::{Lifetime, Serve, accept};
+use super::connector::Connector;
 use super::listeners::{Listener, Listeners};
 use super::upkeep::follow_changes;
+use crate::admission::{Admission, Direction, Handshake};
 use crate::inbound::same_node::SameNodeListener;
 use crate::node::Node;
+use crate::outbound::EarlyConnections;
 use crate::pod::Pod;
 use crate::sockets::Sockets;
 use crate::telemetry::CutReason;
@@ -29,6 +33,8 @@ pub struct PodProxy {
     inbox: Arc<dyn SameNodeInbound>,
     listeners: Listeners,
     lifetime: Lifetime,
+    early: Arc<EarlyConnections>,
+    worker: Handle,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -44,22 +50,57 @@ enum Kind {
 struct Server {
     kind: Kind,
     pod: Arc<Pod>,
+    early: Arc<EarlyConnections>,
     lifetime: Lifetime,
 }
 
+/// What lets a connection in: a place among the pod's, or among the handshakes of clients that
+/// have proven nothing.
+enum Permit {
+    Connection(Admission),
+    Handshake(Handshake),
+}
+
+impl Server {
+    fn admit_connection(&self, direction: Direction) -> Option<Permit> {
+        self.pod.admit(direction).map(Permit::Connection)
+    }
+}
+
 impl Serve for Server {
+    type Permit = Permit;
+
+    fn admit(&self, peer: SocketAddr) -> Option<Permit> {
+        match self.kind {
+            Kind::Outbound => self.admit_connection(Direction::Outbound),
+            Kind::Plaintext => self.admit_connection(Direction::Inbound),
+            Kind::Hbone => {
+                let client = canonical(peer).ip();
+                self.pod.begin_handshake(client).map(Permit::Handshake)
+            }
+        }
+    }
+
     fn serve(
         &self,
+        permit: Permit,
         accepted: TcpStream,
         peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (kind, pod) = (self.kind, Arc::clone(&self.pod));
+        let early = Arc::clone(&self.early);
         let draining = self.lifetime.draining.clone();
         async move {
-            match kind {
-                Kind::Outbound => outbound::serve(pod, accepted, peer, draining).await,
-                Kind::Plaintext => inbound::plaintext::serve(pod, accepted, peer, draining).await,
-                Kind::Hbone => inbound::hbone::serve(pod, accepted, peer, draining).await,
+            match permit {
+                Permit::Handshake(begun) => {
+                    inbound::hbone::serve(pod, begun, accepted, peer, draining).await;
+                }
+                Permit::Connection(_admission) if kind == Kind::Outbound => {
+                    outbound::serve(pod, early, accepted, peer, draining).await;
+                }
+                Permit::Connection(_admission) => {
+                    inbound::plaintext::serve(pod, accepted, peer, draining).await;
+                }
             }
         }
     }
@@ -105,6 +146,8 @@ impl PodProxy {
             pod,
             listeners,
             lifetime: Lifetime::default(),
+            early: Arc::default(),
+            worker: worker.clone(),
             tasks: Vec::new(),
         };
         let _runtime = worker.enter();
@@ -117,6 +160,16 @@ impl PodProxy {
     /// The listeners, to steer connections to.
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
+    }
+
+    /// Connects the pod's connections before they are accepted.
+    pub fn connector(&self) -> Connector {
+        Connector {
+            pod: Arc::clone(&self.pod),
+            early: Arc::clone(&self.early),
+            lifetime: self.lifetime.clone(),
+            worker: self.worker.clone(),
+        }
     }
 
     /// The pod that it serves.
@@ -156,6 +209,7 @@ impl PodProxy {
                 let server = Server {
                     kind,
                     pod: Arc::clone(&pod),
+                    early: Arc::clone(&self.early),
                     lifetime: lifetime.clone(),
                 };
                 self.tasks

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
+
 use crate::pod::Pod;
 
 /// How often pooled connections are counted and those of gone peers dropped.
@@ -13,15 +15,21 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// allowed any more are cut, and pooled connections to gone peers dropped.
 pub(super) async fn follow_changes(pod: Arc<Pod>) {
     let mut changes = pod.node.store.subscribe();
+    // Also of a mesh that changes all the time something is to be forgotten.
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match tokio::time::timeout(INTERVAL, changes.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) => {
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
                 let mesh = pod.node.store.snapshot();
-                pod.telemetry.connections().recheck(&pod.workload(&mesh));
+                let connections = pod.telemetry.connections();
+                connections.recheck(&mesh, &pod.workload(&mesh)).await;
                 drop_unused_http(&pod);
             }
-            Err(_) => {
+            _ = ticks.tick() => {
                 drop_unused_http(&pod);
                 forget_unused(&pod);
             }
@@ -39,8 +47,11 @@ fn drop_unused_http(pod: &Pod) {
 fn forget_unused(pod: &Pod) {
     let (node, mesh, now) = (&pod.node, pod.node.store.snapshot(), Instant::now());
     pod.clients.forget_unused(now);
-    node.endpoints.forget_unused(now);
-    node.sequences.forget_removed(&mesh);
+    // What all pods share needs no more work for more pods.
+    if node.upkeep.is_due(now, INTERVAL) {
+        node.endpoints.forget_unused(now);
+        node.sequences.forget_removed(&mesh);
+    }
     let tunnels = &pod.dialer.tunnels;
     tunnels.retain(|peer| {
         let known = mesh.workload(&peer.workload);

@@ -9,6 +9,7 @@ use weft_model::mesh::Candidate;
 use super::connection::OutboundConnection;
 use super::error::OutboundError;
 use super::plan::Plan;
+use crate::admission::DescriptorShare;
 use crate::detect::PrefixedStream;
 use crate::traffic::{EndpointAttempt, TrafficPermit};
 use crate::upstream::{DialError, ErrorSource, SameNodeSide};
@@ -22,6 +23,7 @@ pub(super) struct Connected {
     pub(super) connect_time: Duration,
     pub(super) _attempt: EndpointAttempt,
     pub(super) _permit: TrafficPermit,
+    pub(super) _descriptor: Option<DescriptorShare>,
 }
 
 /// Why no endpoint was connected, and the last one that was tried.
@@ -64,11 +66,12 @@ pub(super) async fn connect(
         };
         tried.push(candidate.address);
         let attempt = upstream.begin_attempt(candidate.address, began);
-        let dialled =
-            connection
-                .pod
-                .dialer
-                .dial(candidate, &connection.workload, connection.client);
+        let dialled = connection.pod.dialer.dial(
+            candidate,
+            &connection.workload,
+            connection.client,
+            connection.bound_source.towards(candidate),
+        );
         let result = dialled.await;
         let now = Instant::now();
         match result {
@@ -82,6 +85,7 @@ pub(super) async fn connect(
                     connect_time: now - began,
                     _attempt: attempt,
                     _permit: permit,
+                    _descriptor: connected.descriptor,
                 });
             }
             Err(error) => {

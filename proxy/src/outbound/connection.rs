@@ -2,19 +2,42 @@
 //! phase.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
 use weft_model::idle::IdleTimeouts;
-use weft_model::mesh::Candidate;
+use weft_model::mesh::{Candidate, Transport};
 use weft_model::service::Service;
 use weft_model::workload::Workload;
 use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
 use crate::pod::Pod;
 use crate::telemetry::ConnectionInfo;
+
+/// The address that an application bound its socket to before it connected, if it did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BoundSource(Option<IpAddr>);
+
+impl BoundSource {
+    /// Of a connection to the proxy, which the kernel gives a loopback address when it is left
+    /// to choose.
+    fn of(peer: IpAddr) -> Self {
+        Self(Some(peer).filter(|source| !source.is_loopback()))
+    }
+
+    /// The source of a connection to a candidate. Tunnels are shared, and leave with the pod's
+    /// address.
+    pub(crate) fn towards(self, candidate: &Candidate) -> Option<IpAddr> {
+        match candidate.transport {
+            Transport::Plaintext { .. } | Transport::Tls { .. } => self
+                .0
+                .filter(|source| source.is_ipv4() == candidate.address.is_ipv4()),
+            Transport::Tunnel { .. } | Transport::SameNode { .. } => None,
+        }
+    }
+}
 
 /// A captured connection: whose it is, and where it was going.
 #[derive(Clone, Debug)]
@@ -27,9 +50,11 @@ pub(crate) struct OutboundConnection {
     pub(crate) workload: Arc<Workload>,
     /// The application's end, with the pod's address.
     pub(crate) client: SocketAddr,
+    /// The address that the application has bound.
+    pub(crate) bound_source: BoundSource,
     /// The destination that the application dialled.
     pub(crate) original: OriginalDestination,
-    /// When it was accepted.
+    /// When it was accepted, or was connected because it was to be.
     pub(crate) began: Instant,
 }
 
@@ -43,18 +68,23 @@ impl OutboundConnection {
         accepted: &TcpStream,
         peer: SocketAddr,
     ) -> io::Result<Self> {
-        let began = Instant::now();
         let original = pod.sockets.original_destination(accepted)?;
+        Ok(Self::new(pod, peer, original))
+    }
+
+    /// A connection of the application behind `peer`, accepted or still to be.
+    pub(crate) fn new(pod: &Arc<Pod>, peer: SocketAddr, original: OriginalDestination) -> Self {
         let address = pod.address_like(original.address());
         let mesh = pod.node.store.snapshot();
-        Ok(Self {
+        Self {
             workload: pod.workload(&mesh),
             client: address.map_or(peer, |address| SocketAddr::new(address, peer.port())),
+            bound_source: BoundSource::of(peer.ip()),
             pod: Arc::clone(pod),
             mesh,
             original,
-            began,
-        })
+            began: Instant::now(),
+        }
     }
 
     /// How long it may be silent on its way to a port of a Service, or to anything else.

@@ -11,13 +11,14 @@ use crate::detect::{PrefixedStream, read_client_hello};
 /// TLSRoute, so on a port of which it is known that the client speaks first.
 pub(super) async fn resolve(
     connection: &OutboundConnection,
-    downstream: &mut PrefixedStream,
+    downstream: Option<&mut PrefixedStream>,
     routes: &ConnectionRoutes,
 ) -> Result<Destination, OutboundError> {
     let node = &connection.pod.node;
     let server_name = match routes.matches_server_name() {
         true => {
             let limit = node.settings.handshake_timeout;
+            let downstream = downstream.ok_or(OutboundError::Undecided)?;
             read_client_hello(downstream, limit).await?.server_name
         }
         false => None,

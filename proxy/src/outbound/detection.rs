@@ -1,26 +1,26 @@
 //! Finding out whether a connection carries requests, without stalling anybody.
 //!
-//! On a port that is declared as HTTP, or that a route makes HTTP, a client that stays silent
-//! may be waiting for its server, such as one of SMTP or MySQL behind a port with the wrong
-//! name: the connection is then planned and connected as an opaque one, both ends are listened
-//! to, and whoever speaks first decides.
+//! A port that is declared as HTTP, or that a route for requests is attached to, carries HTTP
+//! alone. A client that stays silent there is waited for. It may be waiting for its server,
+//! such as one of SMTP behind a port with the wrong name: an endpoint is connected meanwhile
+//! and listened to, so that what goes wrong is said. Nothing that the client says goes there.
+//! Where none takes a connection, the client's ends, as its request would fail.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::detect::protocol::DetectedProtocol;
-use weft_model::service::Service;
+use tokio::time::timeout;
+use weft_model::mesh::DialledService;
 
 use super::connect::{ConnectFailure, Connected, connect};
 use super::connection::OutboundConnection;
+use super::error::OutboundError;
 use super::plan::Plan;
 use super::port_protocol::{PortProtocol, port_protocol};
-use crate::detect::{
-    DetectError, HTTP2_FRAME_HEADER, PrefixedStream, begins_http2, read_protocol,
-    read_protocol_within,
-};
+use crate::detect::{DetectError, HTTP2_FRAME_HEADER, PrefixedStream};
+use crate::http::opening::{ClientOpening, NotHttp, ServerOpening, read_client, server_opening};
 use crate::http::version::HttpVersion;
-use crate::telemetry::CloseReason;
+use crate::relay::Directions;
+use crate::telemetry::{CloseReason, ResponseFlag};
 
 /// Silence of a client after which its server may be the one that speaks first.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -28,10 +28,10 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// What became of a connection's first moments.
 #[derive(Debug)]
 pub(super) enum Detection {
-    /// It carries requests to a port of this service.
-    Http(HttpVersion, Arc<Service>),
-    /// It is carried as it is, and was planned and connected.
-    Opaque(Box<OpaqueUpstream>),
+    /// It carries requests to this port of a Service.
+    Http(HttpVersion, DialledService),
+    /// It is carried in these directions as it is, and was planned and connected.
+    Opaque(Box<OpaqueUpstream>, Directions),
 }
 
 /// An opaque connection's plan, and its endpoint; or why there is none.
@@ -46,123 +46,158 @@ pub(super) async fn detect_and_connect(
     connection: &OutboundConnection,
     downstream: &mut PrefixedStream,
 ) -> Detection {
-    match port_protocol(connection) {
-        PortProtocol::Opaque => opaque(connection, downstream).await,
-        PortProtocol::Http(service) => {
-            if let Some(detected) = silent_or_detected(downstream).await {
-                return decide(connection, downstream, detected, service).await;
-            }
-            let upstream = opaque(connection, downstream).await;
-            if upstream.has_upstream() {
-                return listen_to_both(upstream, downstream, service).await;
-            }
-            // A client of HTTP that takes its time gets an answer that says why.
-            let detected = read_protocol(downstream).await;
-            decide(connection, downstream, detected, service).await
+    let dialled = match port_protocol(connection) {
+        PortProtocol::Opaque => return opaque(connection, downstream).await,
+        PortProtocol::Http(dialled) => dialled,
+    };
+    if let Ok(heard) = timeout(SILENCE, read_client(downstream)).await {
+        return decide(connection, downstream, heard, dialled).await;
+    }
+    let mut upstream = OpaqueUpstream::connect(connection, Some(downstream)).await;
+    let connected = match &mut upstream.connected {
+        Ok(connected) => connected,
+        Err(failure)
+            if downstream.prefix().is_empty()
+                && fails_requests(connection, &dialled, &failure.error) =>
+        {
+            return Detection::Opaque(Box::new(upstream), Directions::Both);
         }
-        PortProtocol::Detect(service) => {
-            if let Some(detected) = silent_or_detected(downstream).await {
-                return decide(connection, downstream, detected, service).await;
-            }
-            let upstream = opaque(connection, downstream).await;
-            listen_to_both(upstream, downstream, service).await
+        Err(_) => {
+            // A client of HTTP that takes its time gets an answer that says why.
+            let heard = read_client(downstream).await;
+            return decide(connection, downstream, heard, dialled).await;
+        }
+    };
+    let heard = tokio::select! {
+        biased;
+        heard = read_client(downstream) => heard,
+        greeting = read_server(&mut connected.stream) => {
+            return match greeting {
+                Ok(()) => Detection::Opaque(Box::new(upstream), Directions::ToClient),
+                Err(error) => upstream.refused(error),
+            };
+        }
+    };
+    match heard {
+        Ok(Ok(ClientOpening::Ended)) => Detection::Opaque(Box::new(upstream), Directions::Both),
+        Ok(Err(error)) => upstream.refused(error),
+        // The connection that was made for the silent client is not needed after all.
+        heard => {
+            upstream.let_go();
+            decide(connection, downstream, heard, dialled).await
         }
     }
 }
 
-/// The protocol of the first bytes; `None` when none decide for a while.
-async fn silent_or_detected(
-    downstream: &mut PrefixedStream,
-) -> Option<Result<DetectedProtocol, DetectError>> {
-    read_protocol_within(downstream, SILENCE).await.transpose()
+/// Whether a request would fail as the connection to an endpoint did, so that its client need not
+/// be waited for: without a proxy its `connect()` had failed.
+fn fails_requests(
+    connection: &OutboundConnection,
+    dialled: &DialledService,
+    error: &OutboundError,
+) -> bool {
+    let DialledService { service, port } = dialled;
+    let namespace = connection.workload.namespace();
+    // A route may send requests elsewhere. What a policy refuses now, it may let through then.
+    let has_routes = connection
+        .mesh
+        .route_table(&service.key, *port, namespace)
+        .is_some();
+    !has_routes && matches!(error, OutboundError::Dial(_) | OutboundError::Unroutable(_))
 }
 
 async fn decide(
     connection: &OutboundConnection,
     downstream: &mut PrefixedStream,
-    detected: Result<DetectedProtocol, DetectError>,
-    service: Arc<Service>,
+    heard: Result<Result<ClientOpening, NotHttp>, DetectError>,
+    dialled: DialledService,
 ) -> Detection {
-    match detected {
-        Ok(detected) => match HttpVersion::from_detected(detected) {
-            Some(version) => Detection::Http(version, service),
-            None => opaque(connection, downstream).await,
-        },
+    match heard {
+        Ok(Ok(ClientOpening::Http(version))) => Detection::Http(version, dialled),
+        // Its end is passed on, and it says nothing more.
+        Ok(Ok(ClientOpening::Ended)) => opaque(connection, downstream).await,
+        Ok(Err(error)) => OpaqueUpstream::failed(error),
         Err(error) => OpaqueUpstream::failed(error),
     }
 }
 
 async fn opaque(connection: &OutboundConnection, downstream: &mut PrefixedStream) -> Detection {
-    let plan = match Plan::decide(connection, downstream).await {
-        Ok(plan) => plan,
-        Err(error) => return OpaqueUpstream::failed(error),
-    };
-    let connected = connect(connection, &plan).await;
-    Detection::Opaque(Box::new(OpaqueUpstream {
-        plan: Some(plan),
-        connected,
-    }))
+    let upstream = OpaqueUpstream::connect(connection, Some(downstream)).await;
+    Detection::Opaque(Box::new(upstream), Directions::Both)
 }
 
-/// Waits for the first byte of either end, once a client that is silent is connected.
-async fn listen_to_both(
-    mut detection: Detection,
-    downstream: &mut PrefixedStream,
-    service: Arc<Service>,
-) -> Detection {
-    let Detection::Opaque(upstream) = &mut detection else {
-        return detection;
-    };
-    let Ok(connected) = &mut upstream.connected else {
-        return detection;
-    };
-    let detected = tokio::select! {
-        detected = read_protocol(downstream) => detected,
-        () = speaks_first(&mut connected.stream) => return detection,
-    };
-    match detected.map(HttpVersion::from_detected) {
-        // The connection that was made for the silent client is not needed after all.
-        Ok(Some(version)) => {
-            if let Some(mut side) = connected.same_node.take() {
-                side.record.opened_connected_for_requests();
-                side.record.close(CloseReason::Finished);
-            }
-            Detection::Http(version, service)
-        }
-        Ok(None) => detection,
-        Err(error) => OpaqueUpstream::failed(error),
-    }
-}
-
-/// Resolves when a server says something without being asked, other than the beginning of
-/// HTTP/2, or ends.
-async fn speaks_first(upstream: &mut PrefixedStream) {
+/// Resolves when a server ends, or says why it will, without being asked.
+///
+/// # Errors
+/// When it says something other than HTTP.
+async fn read_server(upstream: &mut PrefixedStream) -> Result<(), NotHttp> {
     loop {
         // An error of the server is found again by the relay.
-        if !matches!(upstream.read_more().await, Ok(1..)) {
-            return;
+        if !matches!(upstream.read_more().await, Ok(1..)) && upstream.prefix().is_empty() {
+            return Ok(());
         }
         let first = upstream.prefix();
-        match begins_http2(first.get(..HTTP2_FRAME_HEADER).unwrap_or(first)) {
-            false => return,
-            true if first.len() < HTTP2_FRAME_HEADER => {}
-            true => std::future::pending().await,
+        let header = first.get(..HTTP2_FRAME_HEADER).unwrap_or(first);
+        match server_opening(header)? {
+            ServerOpening::Ends => return Ok(()),
+            ServerOpening::Waits if first.len() < HTTP2_FRAME_HEADER => {}
+            ServerOpening::Waits => std::future::pending().await,
         }
-    }
-}
-
-impl Detection {
-    /// It is carried as it is, to somebody who took it.
-    fn has_upstream(&self) -> bool {
-        matches!(self, Self::Opaque(upstream) if upstream.connected.is_ok())
     }
 }
 
 impl OpaqueUpstream {
-    fn failed(error: impl Into<ConnectFailure>) -> Detection {
-        Detection::Opaque(Box::new(Self {
+    /// Plans a connection and connects it; without its first bytes when it was not accepted
+    /// yet.
+    pub(super) async fn connect(
+        connection: &OutboundConnection,
+        downstream: Option<&mut PrefixedStream>,
+    ) -> Self {
+        let plan = match Plan::decide(connection, downstream).await {
+            Ok(plan) => plan,
+            Err(error) => return Self::without_plan(error),
+        };
+        let connected = connect(connection, &plan).await;
+        Self {
+            plan: Some(plan),
+            connected,
+        }
+    }
+
+    fn without_plan(error: impl Into<ConnectFailure>) -> Self {
+        Self {
             plan: None,
             connected: Err(error.into()),
-        }))
+        }
+    }
+
+    fn failed(error: impl Into<ConnectFailure>) -> Detection {
+        let failed = Self::without_plan(error);
+        Detection::Opaque(Box::new(failed), Directions::Both)
+    }
+
+    /// The same, once an endpoint is connected: the record says which.
+    fn refused(mut self, error: NotHttp) -> Detection {
+        let connected = std::mem::replace(&mut self.connected, Err(error.into()));
+        if let (Ok(mut connected), Err(failure)) = (connected, &mut self.connected) {
+            if let Some(side) = connected.same_node.take() {
+                side.record.fail(ResponseFlag::NotHttp, &error);
+            }
+            connected.stream.reset();
+            failure.candidate = Some(connected.candidate);
+        }
+        Detection::Opaque(Box::new(self), Directions::Both)
+    }
+
+    /// Ends what was connected for a client that has requests.
+    fn let_go(&mut self) {
+        let connected = self.connected.as_mut();
+        if let Some(mut side) = connected
+            .ok()
+            .and_then(|connected| connected.same_node.take())
+        {
+            side.record.opened_connected_for_requests();
+            side.record.close(CloseReason::Finished);
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! Connections to what is neither a service nor a pod: external services, and whatever
 //! else an application may reach.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use weft_model::egress::EgressMode;
 use weft_model::external::{ExternalAddress, MatchedExternalService};
 use weft_model::mesh::{Candidate, Transport};
@@ -23,7 +22,7 @@ const FIRST_WORD: Duration = Duration::from_millis(500);
 /// Finds out where a connection goes that the mesh has no address for.
 pub(super) async fn resolve(
     connection: &OutboundConnection,
-    downstream: &mut PrefixedStream,
+    downstream: Option<&mut PrefixedStream>,
     address: SocketAddr,
 ) -> Result<Destination, OutboundError> {
     let OutboundConnection { mesh, workload, .. } = connection;
@@ -53,7 +52,7 @@ pub(super) async fn resolve(
 /// on ports where clients of external services speak first.
 async fn match_by_name(
     connection: &OutboundConnection,
-    downstream: &mut PrefixedStream,
+    downstream: Option<&mut PrefixedStream>,
     address: SocketAddr,
 ) -> Result<Option<MatchedExternalService>, OutboundError> {
     let OutboundConnection {
@@ -70,6 +69,7 @@ async fn match_by_name(
         EgressMode::AllowAny => FIRST_WORD,
         EgressMode::RegisteredOnly => pod.node.settings.handshake_timeout,
     };
+    let downstream = downstream.ok_or(OutboundError::Undecided)?;
     let requested = read_requested_host(downstream, limit).await?;
     Ok(requested
         .and_then(|requested| mesh.external_service_by_host(namespace, address, &requested)))
@@ -86,9 +86,10 @@ async fn candidates(
         ExternalAddress::DnsName { name, port } => {
             let failed = |error| OutboundError::Resolve(Arc::clone(&name), error);
             let limit = node.settings.connect_timeout;
-            let looked_up = tokio::time::timeout(limit, lookup_host((&*name, port))).await;
-            let late = |_| std::io::ErrorKind::TimedOut.into();
-            looked_up.map_err(late).flatten().map_err(failed)?.collect()
+            let found = connection.pod.names.addresses(&name, limit).await;
+            let found = found.map_err(failed)?;
+            let at = |address: &IpAddr| SocketAddr::new(*address, port);
+            found.iter().map(at).collect()
         }
     };
     let mut candidates = Vec::new();
@@ -112,11 +113,6 @@ async fn candidates(
 /// The external service as metrics and the access log know it.
 fn as_service(matched: &MatchedExternalService) -> Service {
     let hostname = matched.hostname();
-    Service {
-        key: matched.service.key.clone(),
-        hostname: Arc::clone(&hostname),
-        kind: ServiceKind::External(hostname),
-        is_node_local: false,
-        ports: Vec::new(),
-    }
+    let key = matched.service.key.clone();
+    Service::new(key, Arc::clone(&hostname), ServiceKind::External(hostname))
 }

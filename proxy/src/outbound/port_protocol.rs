@@ -1,19 +1,16 @@
 //! What is known of a destination's protocol before the client has said a byte.
 
-use std::sync::Arc;
-
 use weft_model::detect::protocol::DeclaredProtocol;
-use weft_model::service::Service;
+use weft_model::mesh::DialledService;
 
 use super::connection::OutboundConnection;
 
 /// What a connection to a port carries, as far as the mesh looks at it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum PortProtocol {
-    /// HTTP: the Service declares it.
-    Http(Arc<Service>),
-    /// Perhaps HTTP, as a route for requests is attached: the first bytes tell.
-    Detect(Arc<Service>),
+    /// HTTP alone: the Service declares it, or a route for requests is attached. Anything else
+    /// would get past the rules.
+    Http(DialledService),
     /// Bytes that are carried as they are.
     Opaque,
 }
@@ -27,24 +24,23 @@ pub(super) fn port_protocol(connection: &OutboundConnection) -> PortProtocol {
         original,
         ..
     } = connection;
-    let address = original.address();
-    let Some(service) = mesh.service_by_address(address.ip()) else {
+    let namespace = workload.namespace();
+    let Some(dialled) = mesh.dialled_service(namespace, *original) else {
         return PortProtocol::Opaque;
     };
-    let Some(port) = service.port(address.port()) else {
+    let Some(port) = dialled.service.port(dialled.port) else {
         return PortProtocol::Opaque;
     };
-    let table = mesh.route_table(&service.key, port.port, workload.namespace());
+    let table = mesh.route_table(&dialled.service.key, port.port, namespace);
     let routes_requests = table.map(|table| table.kind().routes_requests());
     // A TCPRoute or a TLSRoute is about connections, whatever is declared.
     if routes_requests == Some(false) {
         return PortProtocol::Opaque;
     }
-    let service = Arc::clone(service);
     match DeclaredProtocol::from_port(port) {
-        DeclaredProtocol::Http | DeclaredProtocol::Http2 => PortProtocol::Http(service),
+        DeclaredProtocol::Http | DeclaredProtocol::Http2 => PortProtocol::Http(dialled),
         DeclaredProtocol::Unknown | DeclaredProtocol::Opaque if routes_requests.is_some() => {
-            PortProtocol::Detect(service)
+            PortProtocol::Http(dialled)
         }
         DeclaredProtocol::Unknown | DeclaredProtocol::Opaque | DeclaredProtocol::Tls => {
             PortProtocol::Opaque

@@ -12,23 +12,29 @@ use tracing::Instrument;
 use super::connect::{ConnectFailure, Connected};
 use super::connection::OutboundConnection;
 use super::detection::{Detection, OpaqueUpstream, detect_and_connect};
+use super::early::{EarlyConnections, Handed};
 use super::error::OutboundError;
+use super::failure::record_failure;
 use super::http;
 use super::plan::Plan;
 use crate::detect::PrefixedStream;
+use crate::memory::RelayMemory;
 use crate::pod::Pod;
-use crate::relay::relay;
+use crate::relay::{Directions, relay};
+use crate::sockets;
 use crate::stream::Stream;
-use crate::telemetry::{ConnectionInfo, ConnectionRecord, CutReason};
-use crate::upstream::SameNodeSide;
+use crate::telemetry::{CloseReason, ConnectionInfo, ConnectionRecord, CutReason};
+use crate::upstream::{DeliveredConnection, SameNodeSide};
 
 /// Serves one captured connection to its end.
 pub(crate) async fn serve(
     pod: Arc<Pod>,
+    early: Arc<EarlyConnections>,
     accepted: TcpStream,
     peer: SocketAddr,
     draining: CancellationToken,
 ) {
+    sockets::detach_filter(&accepted);
     let identified = OutboundConnection::identify(&pod, &accepted, peer);
     let mut downstream = PrefixedStream::new(Stream::Tcp(accepted));
     let connection = match identified {
@@ -45,15 +51,40 @@ pub(crate) async fn serve(
         client = %connection.client,
         destination = %connection.original,
     );
+    let handed = early.take(peer, connection.original).await;
     async move {
-        match detect_and_connect(&connection, &mut downstream).await {
-            Detection::Http(version, service) => {
-                http::serve(connection, service, version, downstream, draining).await;
+        let OutboundConnection { original, .. } = connection;
+        match handed {
+            Some(Handed::Connected(early)) => {
+                let (connection, plan, connected) = *early;
+                let directions = Directions::Both;
+                carry(
+                    connection, plan, connected, downstream, directions, draining,
+                )
+                .await;
+                return;
             }
-            Detection::Opaque(upstream) => {
+            // Recorded when it failed.
+            Some(Handed::Failed) => {
+                tracing::debug!(%original, "refused while its application connected");
+                downstream.reset();
+                return;
+            }
+            None => {}
+        }
+        match detect_and_connect(&connection, &mut downstream).await {
+            Detection::Http(version, dialled) => {
+                http::serve(connection, dialled, version, downstream, draining).await;
+            }
+            Detection::Opaque(upstream, directions) => {
                 let OpaqueUpstream { plan, connected } = *upstream;
                 match connected {
-                    Ok(connected) => carry(connection, plan, connected, downstream).await,
+                    Ok(connected) => {
+                        carry(
+                            connection, plan, connected, downstream, directions, draining,
+                        )
+                        .await;
+                    }
                     Err(failure) => refuse(&connection, plan.as_ref(), failure, downstream),
                 }
             }
@@ -75,14 +106,18 @@ async fn carry(
     plan: Option<Plan>,
     connected: Connected,
     downstream: PrefixedStream,
+    directions: Directions,
+    draining: CancellationToken,
 ) {
     let service = plan
         .as_ref()
         .and_then(|plan| plan.destination.service.as_deref());
     let info = connection.info(Some(&connected.candidate), service);
     let (telemetry, began) = (&connection.pod.telemetry, connection.began);
+    let memory = RelayMemory::new(&connection.pod.memory);
     let mut record = ConnectionRecord::start(telemetry, Arc::new(info), began);
-    let still_allowed = plan.as_ref().and_then(Plan::still_allowed);
+    let still_allowed = plan.as_ref();
+    let still_allowed = still_allowed.map(|plan| plan.still_allowed(&connected.candidate));
     record.opened(connected.connect_time, still_allowed);
     let port = plan.as_ref().and_then(|plan| plan.destination.port);
     let idle = connection.idle_timeouts(service.map(|service| &service.key).zip(port));
@@ -94,18 +129,29 @@ async fn carry(
         connect_time,
         _attempt,
         _permit,
+        _descriptor,
         ..
     } = connected;
-    let progress = match &mut same_node {
-        Some(side) => {
-            side.record.opened_connected(connect_time);
-            record.share_progress(Arc::clone(side.record.progress()));
-            Arc::clone(side.record.progress())
-        }
-        None => Arc::clone(record.progress()),
+    let is_whole = directions == Directions::Both;
+    let upstream = match same_node.take_if(|side| is_whole && side.delivery.is_some()) {
+        None => stream,
+        Some(side) => match stream.into_unread_tcp() {
+            Ok(application) => {
+                return deliver(record, side, downstream, application, draining).await;
+            }
+            Err(stream) => {
+                same_node = Some(side);
+                *stream
+            }
+        },
     };
+    if let Some(side) = &mut same_node {
+        side.record.opened_connected(connect_time);
+        record.share_progress(Arc::clone(side.record.progress()));
+    }
+    let progress = Arc::clone(record.progress());
     let closed = tokio::select! {
-        reason = relay(downstream, stream, &progress, idle) => Ok(reason),
+        reason = relay(downstream, upstream, directions, &progress, idle, memory) => Ok(reason),
         cut = record.cut() => Err(cut),
         cut = cut_by_receiver(same_node.as_ref()) => Err(cut),
     };
@@ -115,6 +161,32 @@ async fn carry(
             Ok(reason) => record.close(reason),
             Err(cut) => record.cut_off(cut),
         }
+    }
+}
+
+/// Leaves a connection to the receiving pod's inbound side, which looks at what it carries.
+async fn deliver(
+    mut record: ConnectionRecord,
+    side: SameNodeSide,
+    downstream: PrefixedStream,
+    application: TcpStream,
+    draining: CancellationToken,
+) {
+    record.share_progress(Arc::clone(side.record.progress()));
+    let connection = DeliveredConnection {
+        downstream,
+        application,
+        record: side.record,
+        admission: side.admission,
+    };
+    let delivering = async {
+        if let Some(delivery) = side.delivery {
+            delivery.deliver(connection, draining).await;
+        }
+    };
+    tokio::select! {
+        () = delivering => record.close(CloseReason::Finished),
+        cut = record.cut() => record.cut_off(cut),
     }
 }
 
@@ -133,14 +205,8 @@ fn refuse(
     failure: ConnectFailure,
     downstream: PrefixedStream,
 ) {
-    let service = plan.and_then(|plan| plan.destination.service.as_deref());
-    let info = connection.info(failure.candidate.as_ref(), service);
-    // Whoever it was meant for, nobody has proven to be it.
-    let info = info.without_proof();
-    let (telemetry, began) = (&connection.pod.telemetry, connection.began);
-    let record = ConnectionRecord::start(telemetry, Arc::new(info), began);
     downstream.reset();
-    record.fail(failure.error.flag(), &failure.error);
+    record_failure(connection, plan, &failure);
 }
 
 /// The same for a connection of which nobody knows where it was going.

@@ -18,7 +18,7 @@ const LARGEST: usize = 64 * 1024;
 pub(super) struct ReadBuffer {
     /// The bytes that were read last, as far as nobody took them.
     pub(super) bytes: BytesMut,
-    size: usize,
+    next_size: usize,
 }
 
 impl ReadBuffer {
@@ -26,8 +26,13 @@ impl ReadBuffer {
     pub(super) fn new(bytes: BytesMut) -> Self {
         Self {
             bytes,
-            size: SMALLEST,
+            next_size: SMALLEST,
         }
+    }
+
+    /// Bytes that it takes of memory.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Reads once, in place of what is there; 0 at the end of `source`.
@@ -37,10 +42,10 @@ impl ReadBuffer {
         source: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<usize>> {
         self.bytes.clear();
-        self.bytes.reserve(self.size);
+        self.bytes.reserve(self.next_size);
         let read = pin!(source.read_buf(&mut self.bytes)).poll(context);
         match &read {
-            Poll::Ready(Ok(count)) => self.size = next_size(self.size, *count),
+            Poll::Ready(Ok(count)) => self.next_size = next_size(self.next_size, *count),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.bytes = BytesMut::new(),
         }

@@ -12,6 +12,7 @@ use super::error::RelayError;
 use super::halves::{Half, run_both};
 
 use crate::detect::FirstBytes;
+use crate::memory::RelayMemory;
 use crate::stream::Stream;
 use crate::telemetry::{CloseReason, DirectionProgress, Progress};
 
@@ -24,9 +25,10 @@ pub(super) async fn duplex(
     (first_of_downstream, downstream): (FirstBytes, &mut Stream),
     (first_of_upstream, upstream): (FirstBytes, &mut Stream),
     progress: &Progress,
+    memory: &RelayMemory,
 ) -> Result<(), (CloseReason, RelayError)> {
-    let mut sent = Transfer::new(first_of_downstream, progress.sending());
-    let mut received = Transfer::new(first_of_upstream, progress.receiving());
+    let mut sent = Transfer::new(first_of_downstream, progress.sending(), memory);
+    let mut received = Transfer::new(first_of_upstream, progress.receiving(), memory);
     run_both(|half, context| match half {
         Half::Sent => sent.poll(context, downstream, upstream),
         Half::Received => received.poll(context, upstream, downstream),
@@ -44,6 +46,9 @@ struct Transfer<'a> {
     /// Streams with buffers of their own keep what was written until they are flushed.
     is_unflushed: bool,
     progress: DirectionProgress<'a>,
+    memory: &'a RelayMemory,
+    /// Bytes that count because they wait.
+    held: usize,
 }
 
 /// What a half does next.
@@ -56,13 +61,15 @@ enum State {
 }
 
 impl<'a> Transfer<'a> {
-    fn new(first: FirstBytes, progress: DirectionProgress<'a>) -> Self {
+    fn new(first: FirstBytes, progress: DirectionProgress<'a>, memory: &'a RelayMemory) -> Self {
         Self {
             state: State::Writing,
             buffer: ReadBuffer::new(first.bytes),
             error_of_first: first.error,
             is_unflushed: false,
             progress,
+            memory,
+            held: 0,
         }
     }
 
@@ -93,8 +100,13 @@ impl<'a> Transfer<'a> {
         sink: &mut Stream,
     ) -> Poll<Result<State, RelayError>> {
         while !self.buffer.bytes.is_empty() {
-            let write = Pin::new(&mut *sink).poll_write(context, &self.buffer.bytes);
-            let written = ready!(write).map_err(RelayError::Write)?;
+            let size = self.buffer.size();
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(context, &self.buffer.bytes)
+            else {
+                self.memory.replace(&mut self.held, size);
+                return Poll::Pending;
+            };
+            let written = written.map_err(RelayError::Write)?;
             if written == 0 {
                 let error = io::ErrorKind::WriteZero.into();
                 return Poll::Ready(Err(RelayError::Write(error)));
@@ -103,6 +115,7 @@ impl<'a> Transfer<'a> {
             self.progress.add(written);
             self.is_unflushed = true;
         }
+        self.memory.replace(&mut self.held, 0);
         match self.error_of_first.take() {
             Some(error) => Poll::Ready(Err(RelayError::Read(error))),
             None => Poll::Ready(Ok(State::Reading)),

@@ -1,6 +1,10 @@
 //! How one half of a relay breaks.
 
 use std::io;
+use std::time::Duration;
+
+/// How long the reset of a connection waits for what was sent before it.
+pub(super) const BREAK_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why one half of a relay broke.
 #[derive(Debug, thiserror::Error)]

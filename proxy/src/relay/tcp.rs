@@ -8,6 +8,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use super::buffer::ReadBuffer;
 use super::error::RelayError;
 use crate::detect::FirstBytes;
+use crate::memory::RelayMemory;
 use crate::telemetry::DirectionProgress;
 
 /// Carries the first bytes and what `source` brings to `sink`, then the end.
@@ -19,9 +20,11 @@ pub(super) async fn tcp_to_tcp(
     mut source: ReadHalf<'_>,
     mut sink: WriteHalf<'_>,
     progress: DirectionProgress<'_>,
+    memory: &RelayMemory,
 ) -> Result<(), RelayError> {
     let mut buffer = ReadBuffer::new(first.bytes);
-    write_all(&mut sink, &buffer.bytes, progress).await?;
+    let write = write_all(&mut sink, &buffer.bytes, progress);
+    memory.while_it_waits(buffer.size(), write).await?;
     if let Some(error) = first.error {
         return Err(RelayError::Read(error));
     }
@@ -30,7 +33,8 @@ pub(super) async fn tcp_to_tcp(
         if read.map_err(RelayError::Read)? == 0 {
             break;
         }
-        write_all(&mut sink, &buffer.bytes, progress).await?;
+        let write = write_all(&mut sink, &buffer.bytes, progress);
+        memory.while_it_waits(buffer.size(), write).await?;
     }
     progress.end();
     finish(&mut sink).await;

@@ -1,16 +1,19 @@
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use prometheus_client::metrics::gauge::Gauge;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
 use weft_testing::wait::in_time;
 
 use crate::fixtures::{tcp_pair, tls_pair, tunnel_pair};
+use crate::memory::{MemoryAccount, PodMemory};
 
 const NEVER: IdleTimeouts = IdleTimeouts {
     open: None,
@@ -57,12 +60,22 @@ struct Running {
 }
 
 impl Running {
-    async fn start((downstream, upstream): (Kind, Kind)) -> Self {
-        Self::start_with((downstream, upstream), (&[], &[]), NEVER).await
+    async fn start(kinds: (Kind, Kind)) -> Self {
+        Self::start_with(kinds, (&[], &[]), NEVER).await
     }
 
     /// With first bytes that were read of either end, and these timeouts.
     async fn start_with(
+        kinds: (Kind, Kind),
+        first: (&[u8], &[u8]),
+        timeouts: IdleTimeouts,
+    ) -> Self {
+        Self::start_in(&Arc::default(), kinds, first, timeouts).await
+    }
+
+    /// The same, of a pod whose connections hold that.
+    async fn start_in(
+        memory: &Arc<PodMemory>,
         (downstream, upstream): (Kind, Kind),
         (first_of_client, first_of_server): (&[u8], &[u8]),
         timeouts: IdleTimeouts,
@@ -73,8 +86,12 @@ impl Running {
         let upstream = PrefixedStream::with_prefix(BytesMut::from(first_of_server), upstream);
         let progress = Arc::<Progress>::default();
         let shown = Arc::clone(&progress);
-        let relay =
-            tokio::spawn(async move { relay(downstream, upstream, &shown, timeouts).await });
+        let memory = Arc::clone(memory);
+        let relay = tokio::spawn(async move {
+            let memory = RelayMemory::new(&memory);
+            let directions = Directions::Both;
+            relay(downstream, upstream, directions, &shown, timeouts, memory).await
+        });
         Self {
             client,
             server,
@@ -222,6 +239,35 @@ async fn a_reset_of_either_end_reaches_the_other_one_as_a_reset() {
     }
 }
 
+#[tokio::test]
+async fn what_was_sent_before_a_reset_arrives_before_it() {
+    let sent = pattern(40_000, 5);
+    for (breaking, other) in [Kind::Tcp, Kind::Tunnel]
+        .into_iter()
+        .flat_map(|breaking| KINDS.map(|other| (breaking, other)))
+    {
+        for client_breaks in [true, false].into_iter().cycle().take(20) {
+            let combination = match client_breaks {
+                true => (breaking, other),
+                false => (other, breaking),
+            };
+            let running = Running::start(combination).await;
+            let (mut broken, mut left) = match client_breaks {
+                true => (running.client, running.server),
+                false => (running.server, running.client),
+            };
+            // The kernel at the other end has all of it, which is less than its window.
+            broken.write_all(&sent).await.unwrap();
+            in_time(poll_fn(|context| broken.poll_break_off(context))).await;
+            broken.reset();
+            let mut received = Vec::new();
+            let ended = in_time(left.read_to_end(&mut received)).await;
+            assert!(received == sent, "{combination:?}: {}", received.len());
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+}
+
 /// What it reads has ended before, and nobody writes: only the tunnel itself tells.
 #[tokio::test]
 async fn a_tunnel_that_is_cut_reaches_an_application_that_is_silent() {
@@ -269,7 +315,14 @@ async fn an_error_that_a_look_has_met_breaks_the_relay_after_the_first_bytes() {
         drop(client);
         in_time(relay_end.read_more()).await.unwrap_err();
         let progress = Progress::default();
-        let reason = relay(relay_end, PrefixedStream::new(upstream), &progress, NEVER);
+        let reason = relay(
+            relay_end,
+            PrefixedStream::new(upstream),
+            Directions::Both,
+            &progress,
+            NEVER,
+            RelayMemory::new(&Arc::default()),
+        );
         assert_eq!(in_time(reason).await, CloseReason::DownstreamReset);
         assert_eq!(carried(&progress), (6, 0));
         let mut read = Vec::new();
@@ -346,5 +399,112 @@ async fn a_reader_that_is_slow_holds_up_its_writer() {
         .await;
         finished.unwrap();
         assert_eq!(read.len(), written, "{combination:?}");
+    }
+}
+
+/// Otherwise it would hold its part of the tunnel's windows for as long as that end lives.
+#[tokio::test]
+async fn a_reset_ends_a_relay_whose_other_end_takes_nothing() {
+    for combination in [
+        (Kind::Tcp, Kind::Tunnel),
+        (Kind::Tunnel, Kind::Tunnel),
+        (Kind::Tunnel, Kind::Tcp),
+        (Kind::Tunnel, Kind::Tls),
+    ] {
+        for client_sends in [true, false] {
+            let combination = match client_sends {
+                true => combination,
+                false => (combination.1, combination.0),
+            };
+            let running = Running::start(combination).await;
+            let (mut sending, silent, expected) = match client_sends {
+                true => (running.client, running.server, CloseReason::DownstreamReset),
+                false => (running.server, running.client, CloseReason::UpstreamReset),
+            };
+            let (block, stall) = (pattern(1 << 20, 6), Duration::from_millis(300));
+            while let Ok(written) = tokio::time::timeout(stall, sending.write(&block)).await {
+                written.unwrap();
+            }
+            sending.reset_on_close();
+            drop(sending);
+            assert_eq!(
+                in_time(running.relay).await.unwrap(),
+                expected,
+                "{combination:?}"
+            );
+            drop(silent);
+        }
+    }
+}
+
+/// Writes until told to stop, then ends its side.
+async fn write_until(stop: &AtomicBool, mut sink: impl AsyncWrite + Unpin) {
+    while !stop.load(Ordering::Relaxed) && sink.write_all(&[0; 64 * 1024]).await.is_ok() {}
+    let _ = sink.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_an_end_that_takes_nothing_counts_until_it_moves() {
+    // What a tunnel brings counts with the tunnel's connection.
+    for combination in combinations().filter(|kinds| *kinds != (Kind::Tunnel, Kind::Tcp)) {
+        let shown = Gauge::default();
+        let pod = Arc::new(MemoryAccount::new(1 << 30)).pod(&"pod".into(), shown.clone());
+        let running = Running::start_in(&pod, combination, (&[], &[]), NEVER).await;
+        let (client, mut server) = (running.client, running.server);
+        let stop = Arc::<AtomicBool>::default();
+        let (_from_relay, to_relay) = tokio::io::split(client);
+        let stopped = Arc::clone(&stop);
+        let writing = tokio::spawn(async move { write_until(&stopped, to_relay).await });
+        // How much waits once everything on the way is full depends on where the last read ended.
+        let blocked = async {
+            let (mut before, mut looks_alike) = (0, 0);
+            while looks_alike < 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let waiting = shown.get();
+                let alike = waiting > 0 && waiting == before;
+                looks_alike = if alike { looks_alike + 1 } else { 0 };
+                before = waiting;
+            }
+        };
+        in_time(blocked).await;
+        stop.store(true, Ordering::Relaxed);
+        in_time(read_all(&mut server)).await;
+        writing.await.unwrap();
+        assert_eq!(shown.get(), 0, "{combination:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_whose_ends_take_nothing_are_ended_once_they_hold_too_much() {
+    const LIMIT: usize = 1 << 20;
+    const CONNECTIONS: usize = 40;
+    for combination in [
+        (Kind::Tcp, Kind::Tcp),
+        (Kind::Tcp, Kind::Tunnel),
+        (Kind::Tls, Kind::Tcp),
+    ] {
+        let shown = Gauge::default();
+        let pod = Arc::new(MemoryAccount::new(LIMIT)).pod(&"pod".into(), shown.clone());
+        let (mut floods, mut ended) = (JoinSet::new(), JoinSet::new());
+        for _ in 0..CONNECTIONS {
+            let running = Running::start_in(&pod, combination, (&[], &[]), NEVER).await;
+            let Running {
+                client,
+                server,
+                relay,
+                ..
+            } = running;
+            floods.spawn(async move {
+                write_until(&AtomicBool::new(false), client).await;
+                drop(server);
+            });
+            ended.spawn(relay);
+        }
+        for _ in 0..4 {
+            let reason = in_time(ended.join_next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(reason, CloseReason::MemoryExceeded, "{combination:?}");
+        }
+        let held = usize::try_from(shown.get()).unwrap();
+        assert!(held <= LIMIT, "{combination:?}: {held}");
     }
 }

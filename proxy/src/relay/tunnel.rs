@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffer::ReadBuffer;
-use super::error::RelayError;
+use super::error::{BREAK_OFF_WITHIN, RelayError};
 use super::tcp::{finish, write_all};
 use crate::detect::FirstBytes;
+use crate::memory::RelayMemory;
 use crate::telemetry::DirectionProgress;
 use crate::tunnel::{TunnelReceiver, TunnelSender};
 
@@ -32,14 +33,15 @@ pub(super) async fn tcp_to_tunnel(
     mut source: ReadHalf<'_>,
     sink: &mut TunnelSender,
     progress: DirectionProgress<'_>,
+    memory: &RelayMemory,
 ) -> Result<(), RelayError> {
     let mut buffer = ReadBuffer::new(first.bytes);
-    send(sink, &mut buffer, progress).await?;
+    send(&source, sink, &mut buffer, progress, memory).await?;
     if let Some(error) = first.error {
         return Err(RelayError::Read(error));
     }
     while read_unless_reset(&mut source, &mut buffer, sink).await? > 0 {
-        send(sink, &mut buffer, progress).await?;
+        send(&source, sink, &mut buffer, progress, memory).await?;
     }
     progress.end();
     // Whoever is there may take nothing more, after it sent all it had.
@@ -62,16 +64,43 @@ async fn read_unless_reset(
     .await
 }
 
+/// Sends what was read. While the peer takes nothing, nobody reads of the application that it
+/// has reset its connection: what it sent before may go on for some time then, as if its kernel
+/// had passed it on, and holds the peer's window no longer.
 async fn send(
+    source: &ReadHalf<'_>,
     sink: &mut TunnelSender,
     buffer: &mut ReadBuffer,
     progress: DirectionProgress<'_>,
+    memory: &RelayMemory,
 ) -> Result<(), RelayError> {
+    let size = buffer.size();
     let data = buffer.bytes.split().freeze();
     let length = data.len();
-    sink.send(data).await.map_err(RelayError::Write)?;
+    let broken = async {
+        let error = until_broken(source).await;
+        tokio::time::sleep(BREAK_OFF_WITHIN).await;
+        error
+    };
+    tokio::select! {
+        biased;
+        sent = memory.while_it_waits(size, sink.send(data)) => sent.map_err(RelayError::Write)?,
+        error = broken => return Err(RelayError::Read(error)),
+    }
     progress.add(length);
     Ok(())
+}
+
+/// Resolves once a connection has been reset, without reading from it.
+async fn until_broken(source: &ReadHalf<'_>) -> io::Error {
+    if let Err(error) = source.ready(Interest::ERROR).await {
+        return error;
+    }
+    match source.as_ref().take_error() {
+        Ok(Some(error)) | Err(error) => error,
+        // Whoever took it ends the relay.
+        Ok(None) => std::future::pending().await,
+    }
 }
 
 /// Carries the first bytes and what the tunnel brings to `sink`, then the end.
@@ -113,6 +142,8 @@ pub(super) async fn tunnel_to_tcp(
 struct Gathered {
     buffers: VecDeque<Bytes>,
     length: usize,
+    /// The error that followed them at once.
+    error: Option<io::Error>,
 }
 
 impl Gathered {
@@ -122,8 +153,15 @@ impl Gathered {
         context: &mut Context<'_>,
         source: &mut TunnelReceiver,
     ) -> Poll<io::Result<bool>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
         while self.length < GATHER && self.buffers.len() < SLICES {
             match source.poll_receive(context) {
+                Poll::Ready(Some(Err(error))) if self.length > 0 => {
+                    self.error = Some(error);
+                    break;
+                }
                 Poll::Ready(Some(data)) => {
                     let data = data?;
                     self.length += data.len();

@@ -55,6 +55,9 @@ pub enum ResponseFlag {
     /// The pod has all the connections that one pod may have: find out who opens that
     /// many.
     Limit,
+    /// The pod's connections hold so much memory, for somebody who doesn't read, that it gets
+    /// nothing new, or that this one was ended: find out who doesn't read.
+    MemoryLimit,
     /// The connection was made to the proxy's own port and not captured: whoever made it
     /// should use the address of the service.
     NotCaptured,
@@ -79,15 +82,24 @@ pub enum ResponseFlag {
     DnsFailure,
 
     // What the client sent.
+    /// Something other than HTTP, on a port that is declared as HTTP or has a route for
+    /// requests: declare it as what it is.
+    NotHttp,
     /// On a port of a TLSRoute the client sent something that is no TLS ClientHello.
     BadClientHello,
     /// On a port of a TLSRoute the client sent no whole ClientHello in time.
     ClientHelloTimeout,
+    /// Which rule is for the request depends on how a server reads its path: fix the client, or
+    /// set `requests.pathNormalization`.
+    AmbiguousPath,
     /// The request can't be sent on as it is: its answer says why.
     BadRequest,
     /// The request is larger than any that the proxy reads: shorten its cookies or its
     /// URL.
     RequestTooLarge,
+    /// The client began with a request and didn't come to the end of its head in time: look at
+    /// the client.
+    RequestTimeout,
     /// No host, several, or one that is none: fix the client.
     RequestHost,
     /// Two parsers may disagree where the request ends (RFC 9112 section 6): mend the
@@ -141,6 +153,7 @@ impl ResponseFlag {
         Self::IdentityError,
         Self::Deny,
         Self::Limit,
+        Self::MemoryLimit,
         Self::NotCaptured,
         Self::PeerNotCaptured,
         Self::NoRoute,
@@ -149,10 +162,13 @@ impl ResponseFlag {
         Self::NoEndpoint,
         Self::EgressDenied,
         Self::DnsFailure,
+        Self::NotHttp,
         Self::BadClientHello,
         Self::ClientHelloTimeout,
+        Self::AmbiguousPath,
         Self::BadRequest,
         Self::RequestTooLarge,
+        Self::RequestTimeout,
         Self::RequestHost,
         Self::RequestFraming,
         Self::RequestSyntax,
@@ -186,6 +202,7 @@ impl ResponseFlag {
             Self::IdentityError => "IDENTITY_ERROR",
             Self::Deny => "DENY",
             Self::Limit => "LIMIT",
+            Self::MemoryLimit => "MEMORY_LIMIT",
             Self::NotCaptured => "NOT_CAPTURED",
             Self::PeerNotCaptured => "PEER_NOT_CAPTURED",
             Self::NoRoute => "NO_ROUTE",
@@ -194,10 +211,13 @@ impl ResponseFlag {
             Self::NoEndpoint => "NO_ENDPOINT",
             Self::EgressDenied => "EGRESS_DENIED",
             Self::DnsFailure => "DNS_FAILURE",
+            Self::NotHttp => "NOT_HTTP",
             Self::BadClientHello => "BAD_CLIENT_HELLO",
             Self::ClientHelloTimeout => "CLIENT_HELLO_TIMEOUT",
+            Self::AmbiguousPath => "AMBIGUOUS_PATH",
             Self::BadRequest => "BAD_REQUEST",
             Self::RequestTooLarge => "REQUEST_TOO_LARGE",
+            Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::RequestHost => "REQUEST_HOST",
             Self::RequestFraming => "REQUEST_FRAMING",
             Self::RequestSyntax => "REQUEST_SYNTAX",
@@ -222,6 +242,7 @@ impl From<&Unroutable> for ResponseFlag {
             Unroutable::NoEndpoints { .. } => Self::NoEndpoint,
             Unroutable::NoRule { .. } => Self::NoMatchingSni,
             Unroutable::InvalidBackend { .. } => Self::NoBackend,
+            Unroutable::NetworkPolicy(_) => Self::EgressDenied,
             Unroutable::NotCapturedYet { .. } => Self::PeerNotCaptured,
         }
     }
@@ -234,6 +255,7 @@ impl From<Refusal> for ResponseFlag {
             RefusalKind::Host => Self::RequestHost,
             RefusalKind::Framing => Self::RequestFraming,
             RefusalKind::TooLarge => Self::RequestTooLarge,
+            RefusalKind::Timeout => Self::RequestTimeout,
         }
     }
 }

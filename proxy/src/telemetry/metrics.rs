@@ -5,8 +5,11 @@
 //! * [`pod`]: the part that one pod counts in
 //! * [`families`]: all of them; [`connections`], [`requests`], [`policies`] by theme
 //! * [`labels`], [`key`]: the labels of a series, and what tells two of them apart
+//! * [`values`]: values of labels that come from the wire
 //! * [`shared_series`]: series live as long as a pod uses them
+//! * [`budget`]: how many of them a pod may have
 
+mod budget;
 pub(crate) mod connections;
 mod families;
 mod key;
@@ -16,5 +19,9 @@ mod policies;
 mod registry;
 mod requests;
 mod shared_series;
+mod values;
 
-pub use registry::Metrics;
+pub use registry::{Metrics, SERIES_PER_NODE, SERIES_PER_POD};
+
+#[cfg(test)]
+mod tests;

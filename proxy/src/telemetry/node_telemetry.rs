@@ -31,8 +31,26 @@ impl Telemetry {
         &self.connections
     }
 
-    /// All metrics in the OpenMetrics text format, with what open connections have carried
-    /// until now.
+    /// Nothing yet. A pod may have so many series for what it connects to, and as many for
+    /// who connects to it; all pods so many together.
+    pub fn new(series_per_pod: usize, series_per_node: usize) -> Self {
+        Self {
+            metrics: Arc::new(Metrics::new(series_per_pod, series_per_node)),
+            ..Self::default()
+        }
+    }
+
+    /// Writes all metrics in the OpenMetrics text format, with what open connections have
+    /// carried until now.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    pub fn write(&self, text: &mut dyn fmt::Write) -> fmt::Result {
+        self.connections.flush();
+        self.metrics.write(text)
+    }
+
+    /// The same as one string.
     ///
     /// # Errors
     /// Never for the metrics here; the type is the encoder's.

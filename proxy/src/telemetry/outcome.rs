@@ -18,6 +18,8 @@ pub(crate) enum CloseReason {
     UpstreamReset,
     /// Nothing moved for too long.
     IdleTimeout,
+    /// It held too much for an end that takes nothing.
+    MemoryExceeded,
 }
 
 impl CloseReason {
@@ -28,6 +30,7 @@ impl CloseReason {
             Self::DownstreamReset => ResponseFlag::DownstreamReset,
             Self::UpstreamReset => ResponseFlag::UpstreamReset,
             Self::IdleTimeout => ResponseFlag::IdleTimeout,
+            Self::MemoryExceeded => ResponseFlag::MemoryLimit,
         }
     }
 }

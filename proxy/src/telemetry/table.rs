@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use serde::Serialize;
+use weft_model::Mesh;
 use weft_model::workload::Workload;
 
 use super::cut::CutSignal;
@@ -16,8 +17,11 @@ use super::outcome::CutReason;
 use super::progress::{ByteCount, Progress};
 
 /// Decides whether a connection may go on, whenever the mesh has changed; it is given the
-/// local pod as it is then.
-pub(crate) type StillAllowed = Box<dyn Fn(&Workload) -> bool + Send + Sync>;
+/// mesh and the local pod as they are then.
+pub(crate) type StillAllowed = Box<dyn Fn(&Mesh, &Arc<Workload>) -> bool + Send + Sync>;
+
+/// How many connections are checked without anything else being done.
+const CHECKED_AT_ONCE: usize = 64;
 
 /// The open connections of one run of a pod's proxy.
 #[derive(Default)]
@@ -27,8 +31,8 @@ pub(crate) struct PodConnections(Mutex<Table>);
 struct Table {
     next_id: u64,
     open: HashMap<u64, Row>,
-    /// The pod as the connections were last checked against.
-    checked: Option<Arc<Workload>>,
+    /// The mesh and the pod that connections are checked against.
+    checked: Option<(Arc<Mesh>, Arc<Workload>)>,
     /// Everything was cut, and so is what still comes.
     all_cut: Option<CutReason>,
 }
@@ -58,9 +62,9 @@ impl Row {
         now
     }
 
-    fn check(&self, workload: &Workload) {
+    fn check(&self, mesh: &Mesh, workload: &Arc<Workload>) {
         let still_allowed = self.still_allowed.as_ref();
-        if still_allowed.is_some_and(|still_allowed| !still_allowed(workload)) {
+        if still_allowed.is_some_and(|still_allowed| !still_allowed(mesh, workload)) {
             self.cut.give(CutReason::PolicyChanged);
         }
     }
@@ -116,8 +120,8 @@ impl PodConnections {
             cut: Arc::clone(&cut),
         };
         let mut table = self.lock();
-        if let Some(workload) = &table.checked {
-            row.check(workload);
+        if let Some((mesh, workload)) = &table.checked {
+            row.check(mesh, workload);
         }
         if let Some(reason) = table.all_cut {
             cut.give(reason);
@@ -134,11 +138,29 @@ impl PodConnections {
         }
     }
 
-    /// Cuts the connections that are not allowed any more, now that the pod is like this.
-    pub(crate) fn recheck(&self, workload: &Arc<Workload>) {
-        let mut table = self.lock();
-        table.open.values().for_each(|row| row.check(workload));
-        table.checked = Some(Arc::clone(workload));
+    /// Cuts the connections that are not allowed any more, now that mesh and pod are like
+    /// this. Nothing is to be done where neither workloads nor NetworkPolicies have changed. There may be many, and other pods have the same workers: it yields between some
+    /// and the next.
+    pub(crate) async fn recheck(&self, mesh: &Arc<Mesh>, workload: &Arc<Workload>) {
+        let open: Vec<u64> = {
+            let mut table = self.lock();
+            // From here on those that come are checked as they enter.
+            let before = table
+                .checked
+                .replace((Arc::clone(mesh), Arc::clone(workload)));
+            if before.is_some_and(|(before, _)| before.admits_the_same_as(mesh)) {
+                return;
+            }
+            table.open.keys().copied().collect()
+        };
+        for some in open.chunks(CHECKED_AT_ONCE) {
+            {
+                let table = self.lock();
+                let rows = some.iter().filter_map(|id| table.open.get(id));
+                rows.for_each(|row| row.check(mesh, workload));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Cuts all connections, and those that are opened from now on.

@@ -46,7 +46,10 @@ pub(super) struct Bed {
 
 impl Bed {
     pub(super) fn new() -> Self {
-        let telemetry = Telemetry::default();
+        Self::with(Telemetry::default())
+    }
+
+    pub(super) fn with(telemetry: Telemetry) -> Self {
         let (client, server) = (pod("client-1", "client"), pod("server-1", "server"));
         Self {
             pod: telemetry.for_pod(&client),
@@ -87,13 +90,11 @@ fn address(last: u8, port: u16) -> SocketAddr {
 
 /// A connection of `from` to the service `web`, which `to` serves through a tunnel.
 pub(super) fn outbound(from: &Arc<Workload>, to: &Arc<Workload>) -> Arc<ConnectionInfo> {
-    let service = Service {
-        key: NamespacedName::new("shop", "web"),
-        hostname: "web.shop.svc.cluster.local".into(),
-        kind: ServiceKind::ClusterIp(Vec::new()),
-        is_node_local: false,
-        ports: Vec::new(),
-    };
+    let service = Service::new(
+        NamespacedName::new("shop", "web"),
+        "web.shop.svc.cluster.local".into(),
+        ServiceKind::ClusterIp(Vec::new()),
+    );
     let candidate = Candidate {
         address: address(3, 8080),
         transport: Transport::Tunnel {

@@ -2,7 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use weft_model::network_policy::NetworkPolicy;
+use weft_model::workload::Workload;
+use weft_model::{Change, Mesh};
+use weft_testing::fixtures;
 
 use super::connection_record::ConnectionRecord;
 use super::flag::ResponseFlag;
@@ -101,4 +107,56 @@ fn open_connections_are_listed_oldest_first_and_leave_when_they_end() {
     assert_eq!(bed.telemetry.connections().len(), 2);
     drop((first, second));
     assert!(bed.telemetry.connections().is_empty());
+}
+
+#[tokio::test]
+async fn a_change_asks_about_each_connection_once_and_one_of_neither_workloads_nor_policies_about_none()
+ {
+    const PODS: usize = 10;
+    const CONNECTIONS: usize = 70;
+    let (bed, asked) = (Bed::new(), Arc::new(AtomicUsize::new(0)));
+    let pods: Vec<_> = (0..PODS)
+        .map(|number| {
+            let workload = pod(&format!("client-{number}"), "client");
+            (bed.telemetry.for_pod(&workload), workload)
+        })
+        .collect();
+    let mut mesh = Mesh::default();
+    let mut open = Vec::new();
+    for (telemetry, workload) in &pods {
+        mesh.apply(Change::Workload(Workload::clone(workload)));
+        for _ in 0..CONNECTIONS {
+            let info = outbound(workload, &bed.server);
+            let mut record = ConnectionRecord::start(telemetry, info, Instant::now());
+            let asked = Arc::clone(&asked);
+            let still_allowed = move |_: &Mesh, _: &Arc<Workload>| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                true
+            };
+            record.opened(Duration::ZERO, Some(Box::new(still_allowed)));
+            open.push(record);
+        }
+    }
+    let mut asked_after = async |change: Change| {
+        mesh.apply(change);
+        let now = Arc::new(mesh.clone());
+        asked.store(0, Ordering::Relaxed);
+        for (telemetry, workload) in &pods {
+            telemetry.connections().recheck(&now, workload).await;
+        }
+        asked.load(Ordering::Relaxed)
+    };
+    let workload = || Change::Workload(fixtures::workload("another", [10, 0, 0, 9], "node-1"));
+    let service = || Change::Service(fixtures::service("web", [10, 96, 0, 1], "http"));
+    assert_eq!(asked_after(workload()).await, PODS * CONNECTIONS);
+    assert_eq!(asked_after(service()).await, 0);
+    let endpoint = fixtures::endpoint("web", [10, 0, 0, 9], 80, None);
+    assert_eq!(asked_after(Change::Endpoint(endpoint)).await, 0);
+    let policy = Change::NetworkPolicy(NetworkPolicy {
+        key: fixtures::named("policy"),
+        ingress: Vec::new(),
+        egress: Vec::new(),
+    });
+    assert_eq!(asked_after(policy).await, PODS * CONNECTIONS);
+    assert_eq!(asked_after(workload()).await, PODS * CONNECTIONS);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use weft_model::mesh::{Candidate, Unroutable};
+use weft_model::workload::Workload;
 use weft_model::{Mesh, NamespacedName};
 
 use crate::sync::lock;
@@ -23,13 +24,14 @@ struct Cached {
 }
 
 impl CandidateCache {
-    /// The candidates for a port of a service.
+    /// The candidates of a pod for a port of a service. The pod is the same each time.
     ///
     /// # Errors
-    /// When there is no such port, or nobody serves it.
+    /// When there is no such port, or nobody serves it whom the pod may reach.
     pub(crate) fn candidates(
         &self,
         mesh: &Arc<Mesh>,
+        client: &Workload,
         node: &str,
         (service, port): (&NamespacedName, u16),
         is_ipv4: bool,
@@ -46,6 +48,7 @@ impl CandidateCache {
         let found = match mesh.service(service) {
             Some(known) => mesh
                 .service_candidates(node, known, port, is_ipv4)
+                .and_then(|found| mesh.admitted_candidates(client, found))
                 .map(Arc::<[Candidate]>::from),
             None => Err(Unroutable::NoSuchPort {
                 service: service.clone(),

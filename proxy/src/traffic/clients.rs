@@ -8,6 +8,7 @@ use weft_model::balance::locality::Location;
 use weft_model::workload::Workload;
 use weft_model::{Mesh, NamespacedName};
 
+use super::affinity::{SessionAffinity, Sessions};
 use super::client::ServiceClient;
 use super::endpoint_states::EndpointStates;
 use super::upstream_service::{Target, UpstreamService};
@@ -19,6 +20,7 @@ pub(crate) struct ServiceClients {
     pod: Arc<Workload>,
     location: Location,
     services: Mutex<HashMap<NamespacedName, Arc<ServiceClient>>>,
+    sessions: Arc<Sessions>,
 }
 
 impl ServiceClients {
@@ -28,6 +30,7 @@ impl ServiceClients {
             location: Location::from(&*pod),
             pod,
             services: Mutex::default(),
+            sessions: Arc::default(),
         }
     }
 
@@ -43,6 +46,7 @@ impl ServiceClients {
         let target = service.map(|(name, port)| Target {
             client: self.client(node, name, now),
             endpoints: node.of_port(name, port, now),
+            affinity: self.affinity(mesh, name, port),
         });
         UpstreamService {
             policy: service.and_then(|(name, _)| mesh.traffic_policy(name).map(Arc::clone)),
@@ -52,16 +56,32 @@ impl ServiceClients {
         }
     }
 
-    /// Forgets Services that the pod has not used for long.
+    /// Forgets Services that the pod has not used for long, and sessions that are over.
     pub(crate) fn forget_unused(&self, now: Instant) {
         let used =
             |client: &Arc<ServiceClient>| Arc::strong_count(client) > 1 || !client.is_unused(now);
         lock(&self.services).retain(|_, client| used(client));
+        self.sessions.forget_ended(now);
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         lock(&self.services).len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn affinity(&self, mesh: &Mesh, name: &NamespacedName, port: u16) -> Option<SessionAffinity> {
+        let timeout = mesh.service(name)?.session_affinity?;
+        Some(SessionAffinity {
+            sessions: Arc::clone(&self.sessions),
+            service: name.clone(),
+            port,
+            timeout,
+        })
     }
 
     fn client(

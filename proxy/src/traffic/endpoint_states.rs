@@ -1,7 +1,7 @@
 //! What the pods of a node know together of endpoints: what they cost, who is ejected, who
 //! is new.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -34,15 +34,20 @@ impl EndpointStates {
     /// Forgets Services that no pod has used for long, and their series.
     pub(crate) fn forget_unused(&self, now: Instant) {
         let mut endpoints = lock(&self.endpoints);
-        let before: Vec<_> = endpoints
-            .keys()
-            .map(|(service, _)| service.clone())
-            .collect();
-        endpoints.retain(|_, known| Arc::strong_count(known) > 1 || !known.is_unused(now));
-        for service in before {
-            if !endpoints.keys().any(|(left, _)| *left == service) {
-                self.metrics.forget_service(&service);
+        let mut forgotten = HashSet::new();
+        endpoints.retain(|(service, _), known| {
+            let is_used = Arc::strong_count(known) > 1 || !known.is_unused(now);
+            if !is_used {
+                forgotten.insert(service.clone());
             }
+            is_used
+        });
+        // Another port of it may be in use.
+        endpoints.keys().for_each(|(service, _)| {
+            forgotten.remove(service);
+        });
+        for service in &forgotten {
+            self.metrics.forget_service(service);
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct PickContext<'a> {
     pub(super) location: &'a Location,
     pub(super) key: Option<u64>,
     pub(super) tried: &'a [SocketAddr],
+    /// Index of the candidate that has the client's session.
+    pub(super) session: Option<usize>,
     pub(super) now: Instant,
 }
 
@@ -98,7 +100,10 @@ impl Endpoints {
             known.seen = state.turn;
             known.view(context, candidate)
         });
-        let views: Vec<_> = views.collect();
+        let mut views: Vec<_> = views.collect();
+        if let Some(view) = context.session.and_then(|index| views.get_mut(index)) {
+            view.has_session = true;
+        }
         let balancer = &context.policy.balancer;
         let chosen = choose(balancer, &views, context.key, || fastrand::u64(..));
         let address = chosen
@@ -177,13 +182,18 @@ impl KnownEndpoint {
         };
         EndpointView {
             load: self.load.load(context.now),
-            distance: distance(context.policy.locality, context.location, location.as_ref()),
+            distance: distance(
+                context.policy.locality.unwrap_or_default(),
+                context.location,
+                location.as_ref(),
+            ),
             weight,
             hash: self.hash,
             last_chosen: self.last_chosen,
             ejected: context.policy.outlier_detection.is_some()
                 && self.outlier.is_ejected(context.now),
             tried: context.tried.contains(&candidate.address),
+            has_session: false,
         }
     }
 }

@@ -3,12 +3,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weft_model::mesh::{Candidate, Change, Transport};
+use weft_model::service::{Service, ServiceKind};
 use weft_model::traffic::{Balancer, HashKey, LocalityPreference, OutlierDetection, TrafficPolicy};
 use weft_model::traffic::{CircuitBreaker, Fault, FaultKind, Limits, LocalRateLimit, RetryBudget};
 use weft_model::workload::{Locality, Workload, WorkloadUid};
 use weft_model::{Mesh, NamespacedName};
 use weft_testing::fixtures;
 
+use super::affinity::MOST_SESSIONS;
 use super::retention::RETENTION;
 use super::*;
 use crate::telemetry::ResponseFlag;
@@ -319,7 +321,7 @@ fn no_more_endpoints_are_ejected_than_may_be() {
 #[test]
 fn endpoints_of_the_clients_zone_come_first_and_others_when_these_are_gone() {
     let bed = Bed::new(|policy| TrafficPolicy {
-        locality: LocalityPreference::Zone,
+        locality: Some(LocalityPreference::Zone),
         ..policy
     });
     let mut three = candidates(3);
@@ -399,6 +401,112 @@ fn faults_are_injected_and_counted() {
     bed.metrics.forget_pod(&WorkloadUid::from("client"));
     let left = bed.metrics.encode().unwrap();
     assert!(!left.contains("weft_faults_injected_total{"), "{left}");
+}
+
+/// The endpoint of a session towards a Service that keeps its clients for a minute.
+fn session(bed: &Bed, port: u16, candidates: &[Candidate], tried: &[SocketAddr]) -> SocketAddr {
+    let to = web();
+    let upstream = bed
+        .clients
+        .upstream_service(&bed.node, &bed.mesh, Some((&to, port)), bed.now);
+    let chosen = upstream.choose(candidates, None, tried, bed.now).unwrap();
+    candidates[chosen].address
+}
+
+fn keep_clients(bed: &mut Bed) {
+    let kind = ServiceKind::ClusterIp(Vec::new());
+    bed.mesh.apply(Change::Service(Service {
+        session_affinity: Some(Duration::from_secs(60)),
+        ..Service::new(web(), "web".into(), kind)
+    }));
+}
+
+fn with_balancer(balancer: Balancer) -> Bed {
+    Bed::new(|policy| TrafficPolicy { balancer, ..policy })
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_until_it_was_away_too_long() {
+    for balancer in [Balancer::Ewma, Balancer::RoundRobin, Balancer::Random] {
+        let mut bed = with_balancer(balancer);
+        keep_clients(&mut bed);
+        let all = candidates(8);
+        let first = session(&bed, PORT, &all, &[]);
+        for _ in 0..50 {
+            bed.now += Duration::from_secs(59);
+            assert_eq!(session(&bed, PORT, &all, &[]), first);
+        }
+        let later = (0..50).map(|_| {
+            bed.now += Duration::from_secs(60);
+            session(&bed, PORT, &all, &[])
+        });
+        assert!(later.into_iter().any(|endpoint| endpoint != first));
+    }
+}
+
+#[test]
+fn a_client_whose_endpoint_is_gone_or_fails_stays_with_the_next() {
+    let mut bed = with_balancer(Balancer::RoundRobin);
+    keep_clients(&mut bed);
+    let mut all = candidates(8);
+    let first = session(&bed, PORT, &all, &[]);
+    let second = session(&bed, PORT, &all, &[first]);
+    assert_ne!(second, first, "it was tried in vain");
+    assert_eq!(session(&bed, PORT, &all, &[]), second);
+    all.retain(|candidate| candidate.address != second);
+    let third = session(&bed, PORT, &all, &[]);
+    // Others come and go.
+    all = candidates(20);
+    all.reverse();
+    assert_eq!(session(&bed, PORT, &all, &[]), third);
+}
+
+#[test]
+fn sessions_are_of_a_port_and_a_family_and_end_with_the_services_wish() {
+    let mut bed = with_balancer(Balancer::RoundRobin);
+    keep_clients(&mut bed);
+    let all = candidates(8);
+    let sixth = |i: u16| Candidate::outside_mesh(([0xfd, 0, 0, 0, 0, 0, 0, i], 8080).into());
+    let sixth: Vec<_> = (1..=8).map(sixth).collect();
+    let (one, other) = (session(&bed, 80, &all, &[]), session(&bed, 81, &all, &[]));
+    let of_six = session(&bed, 80, &sixth, &[]);
+    for _ in 0..20 {
+        assert_eq!(session(&bed, 80, &all, &[]), one);
+        assert_eq!(session(&bed, 81, &all, &[]), other);
+        assert_eq!(session(&bed, 80, &sixth, &[]), of_six);
+    }
+    assert_eq!(bed.clients.sessions(), 3);
+    bed.now += Duration::from_secs(60);
+    bed.clients.forget_unused(bed.now);
+    assert_eq!(bed.clients.sessions(), 0);
+    let kind = ServiceKind::ClusterIp(Vec::new());
+    let plain = Service::new(web(), "web".into(), kind);
+    bed.mesh.apply(Change::Service(plain));
+    assert_ne!(session(&bed, 80, &all, &[]), session(&bed, 80, &all, &[]));
+}
+
+#[test]
+fn a_hash_decides_before_a_session_does() {
+    let mut bed = with_balancer(Balancer::ConsistentHash(HashKey::Source));
+    keep_clients(&mut bed);
+    let (upstream, all) = (bed.web(), candidates(8));
+    let of_key = |key| upstream.choose(&all, Some(key), &[], bed.now);
+    let chosen: std::collections::HashSet<_> = (0..100).map(of_key).collect();
+    assert!(chosen.len() > 1, "{chosen:?}");
+}
+
+#[test]
+fn sessions_are_bounded_and_the_one_that_is_unused_longest_goes_first() {
+    let mut bed = with_balancer(Balancer::RoundRobin);
+    keep_clients(&mut bed);
+    let all = candidates(50);
+    let first = session(&bed, 1, &all, &[]);
+    for port in 1..=u16::try_from(MOST_SESSIONS).unwrap() + 100 {
+        bed.now += Duration::from_millis(1);
+        session(&bed, port, &all, &[]);
+        assert_eq!(session(&bed, 1, &all, &[]), first);
+    }
+    assert_eq!(bed.clients.sessions(), MOST_SESSIONS);
 }
 
 #[test]

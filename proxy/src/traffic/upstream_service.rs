@@ -12,6 +12,7 @@ use weft_model::mesh::Candidate;
 use weft_model::traffic::fault::draw_faults;
 use weft_model::traffic::{Balancer, HashKey, InjectedFault, LocalityPreference, TrafficPolicy};
 
+use super::affinity::SessionAffinity;
 use super::client::{ServiceClient, TrafficPermit};
 use super::endpoint_attempt::EndpointAttempt;
 use super::endpoints::{Endpoints, PickContext};
@@ -34,6 +35,8 @@ pub(crate) struct UpstreamService {
 pub(super) struct Target {
     pub(super) client: Arc<ServiceClient>,
     pub(super) endpoints: Arc<Endpoints>,
+    /// `None` where the Service keeps no client with its endpoint.
+    pub(super) affinity: Option<SessionAffinity>,
 }
 
 impl UpstreamService {
@@ -122,6 +125,23 @@ impl UpstreamService {
         tried: &[SocketAddr],
         now: Instant,
     ) -> Option<usize> {
+        let choose = |session| self.choose_by_policy(candidates, session, key, tried, now);
+        let target = self.target.as_ref();
+        match target.and_then(|target| target.affinity.as_ref()) {
+            Some(affinity) => affinity.choose(candidates, now, choose),
+            None => choose(None),
+        }
+    }
+
+    /// The same, with the index of the candidate that has the client's session.
+    fn choose_by_policy(
+        &self,
+        candidates: &[Candidate],
+        session: Option<usize>,
+        key: Option<u64>,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<usize> {
         if let Some(target) = &self.target
             && !(tried.is_empty() && self.policy().is_none_or(decides_by_cost_alone))
         {
@@ -138,9 +158,13 @@ impl UpstreamService {
                 location: &self.location,
                 key,
                 tried,
+                session,
                 now,
             };
             return target.endpoints.choose(&context, candidates, &self.loads);
+        }
+        if session.is_some() {
+            return session;
         }
         // Two of many are looked at, not all of them.
         let cost = |index: usize| {
@@ -179,7 +203,7 @@ impl UpstreamService {
 /// Whether nothing but what endpoints cost decides between them.
 fn decides_by_cost_alone(policy: &TrafficPolicy) -> bool {
     policy.balancer == Balancer::Ewma
-        && policy.locality == LocalityPreference::Any
+        && policy.locality.unwrap_or_default() == LocalityPreference::Any
         && policy.slow_start.is_none()
         && policy.outlier_detection.is_none()
 }

@@ -12,6 +12,9 @@ pub(crate) enum TunnelError {
     /// No TCP connection to the peer's proxy.
     #[error("connecting to the peer's proxy: {0}")]
     Connect(#[source] io::Error),
+    /// The pod has all the descriptors that it may have.
+    #[error("the pod has as many connections as open files are left for it")]
+    NoDescriptor,
     /// The handshake failed, or the peer is not who it should be.
     #[error("TLS with the peer's proxy: {}", handshake_failure(.0))]
     Tls(#[source] io::Error),

@@ -12,7 +12,7 @@
 mod batch;
 pub(crate) mod client;
 mod keepalive;
-mod limits;
+pub(crate) mod limits;
 pub mod request;
 pub(crate) mod server;
 pub(crate) mod stream;

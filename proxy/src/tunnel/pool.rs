@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
 use tokio::sync::Semaphore;
@@ -15,9 +15,12 @@ use weft_model::workload::WorkloadUid;
 
 use super::error::TunnelError;
 use super::hbone::client::{HboneClient, ReservedStream};
+use super::hbone::limits::client_age;
 use super::hbone::request::connect_request;
 use super::stream::TunnelStream;
+use crate::admission::PodDescriptors;
 use crate::identity::{Certificate, CertificateStore};
+use crate::memory::PodMemory;
 use crate::sockets::{self, Purpose, Sockets};
 use crate::tls;
 
@@ -41,6 +44,8 @@ pub(crate) struct TunnelPool {
     identity: SpiffeId,
     certificates: Arc<CertificateStore>,
     idle: Duration,
+    memory: Arc<PodMemory>,
+    descriptors: Arc<PodDescriptors>,
     peers: Mutex<HashMap<TunnelPeer, Arc<PeerConnections>>>,
 }
 
@@ -58,20 +63,26 @@ struct LiveConnection {
     client: HboneClient,
     /// The expiry of our certificate, which tells it from its successor.
     certified_until: SystemTime,
+    /// The time from which on it takes no new streams.
+    retires: Instant,
 }
 
 impl TunnelPool {
     /// A pool without connections. They speak as `identity`, and each lives for `idle`
-    /// without a stream.
+    /// without a stream. What they hold, and their descriptors, count as the pod's.
     pub(crate) fn new(
         identity: SpiffeId,
         certificates: Arc<CertificateStore>,
         idle: Duration,
+        memory: Arc<PodMemory>,
+        descriptors: Arc<PodDescriptors>,
     ) -> Self {
         Self {
             identity,
             certificates,
             idle,
+            memory,
+            descriptors,
             peers: Mutex::default(),
         }
     }
@@ -132,12 +143,12 @@ impl TunnelPool {
         let certificate = self.certificates.current(&self.identity);
         let certificate = certificate.ok_or(TunnelError::NoCertificate)?;
         let connections = self.connections(peer);
-        if let Some(reserved) = connections.reserve(&certificate) {
+        if let Some(reserved) = connections.reserve(&certificate, Instant::now()) {
             return Ok(reserved);
         }
         let _turn = connections.dialling.acquire().await;
         // Whoever was before us may have dialled.
-        if let Some(reserved) = connections.reserve(&certificate) {
+        if let Some(reserved) = connections.reserve(&certificate, Instant::now()) {
             return Ok(reserved);
         }
         let client = self.dial(sockets, peer, &certificate).await?;
@@ -145,6 +156,7 @@ impl TunnelPool {
         connections.lock().push(LiveConnection {
             client,
             certified_until: certificate.not_after,
+            retires: Instant::now() + client_age(fastrand::f64()),
         });
         reserved
     }
@@ -156,8 +168,10 @@ impl TunnelPool {
         certificate: &Certificate,
     ) -> Result<HboneClient, TunnelError> {
         let config = Arc::new(tls::client_config(certificate, &peer.identity)?);
+        let descriptor = self.descriptors.take().ok_or(TunnelError::NoDescriptor)?;
         let tcp = sockets::connect(sockets, peer.gateway, Purpose::Upstream, OPEN_TIMEOUT).await;
-        HboneClient::handshake(tcp.map_err(TunnelError::Connect)?, config, self.idle).await
+        let tcp = tcp.map_err(TunnelError::Connect)?;
+        HboneClient::handshake(tcp, config, self.idle, &self.memory, descriptor).await
     }
 
     fn connections(&self, peer: &TunnelPeer) -> Arc<PeerConnections> {
@@ -181,13 +195,14 @@ impl TunnelPool {
 }
 
 impl PeerConnections {
-    /// A permit on a live connection that was made with the current certificate; those
-    /// of its predecessors take no new streams and end when they are unused.
-    fn reserve(&self, certificate: &Certificate) -> Option<ReservedStream> {
+    /// A permit on a live connection that was made with the current certificate and isn't too
+    /// old; others take no new streams and end when they are unused.
+    fn reserve(&self, certificate: &Certificate, now: Instant) -> Option<ReservedStream> {
         let mut live = self.lock();
         live.retain(|connection| {
             let is_current = connection.certified_until == certificate.not_after;
-            is_current && !connection.client.is_closed()
+            let is_young = now < connection.retires;
+            is_current && is_young && !connection.client.is_closed()
         });
         live.iter()
             .find_map(|connection| connection.client.reserve())

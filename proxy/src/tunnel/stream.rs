@@ -108,6 +108,23 @@ impl TunnelStream {
         self.sender.poll_reset(context)
     }
 
+    /// Tells the peer that the end that follows is not one between two requests.
+    pub(crate) fn announce_unanswered(&mut self) {
+        let SenderHalf::Hbone(half) = &mut self.sender.half;
+        half.announce_unanswered();
+    }
+
+    /// Whether the peer has said so.
+    pub(crate) fn ends_unanswered(&self) -> bool {
+        let ReceiverHalf::Hbone(half) = &self.receiver.half;
+        half.ends_unanswered()
+    }
+
+    /// Cuts the stream behind what was sent. Ready once the peer has all of it, or is gone.
+    pub(crate) fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.sender.poll_break_off(context)
+    }
+
     /// What is known of its connection.
     pub(crate) fn health(&self) -> TunnelHealth {
         match &self.slot {
@@ -201,6 +218,12 @@ impl TunnelSender {
         }
     }
 
+    fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.half {
+            SenderHalf::Hbone(half) => half.poll_finish(context),
+        }
+    }
+
     /// Ready once the peer has cut the stream, or its connection broke.
     pub(crate) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         match &mut self.half {
@@ -211,6 +234,12 @@ impl TunnelSender {
     fn reset(&mut self) {
         match &mut self.half {
             SenderHalf::Hbone(half) => half.reset(),
+        }
+    }
+
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.half {
+            SenderHalf::Hbone(half) => half.poll_break_off(context),
         }
     }
 
@@ -288,8 +317,13 @@ impl AsyncWrite for TunnelStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.sender.finish())
+    /// Whoever has shut a stream down may drop it: what was sent arrives.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Slot::Hbone(slot) = &self.slot;
+        match slot.is_clients() {
+            true => self.sender.poll_finish(context),
+            false => Poll::Ready(self.sender.finish()),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::delivery::SameNodeDelivery;
 use super::receiver::RequestReceiver;
-use crate::admission::Admission;
+use crate::admission::{Admission, DescriptorShare};
 use crate::stream::Stream;
 use crate::telemetry::ConnectionRecord;
 
@@ -14,6 +15,8 @@ pub(crate) struct UpstreamConnection {
     pub(crate) stream: Stream,
     /// The receiving pod's side, where this process serves that pod, too.
     pub(crate) same_node: Option<SameNodeSide>,
+    /// That of the connection, where it is the pod's own and nobody else's.
+    pub(crate) descriptor: Option<DescriptorShare>,
 }
 
 impl UpstreamConnection {
@@ -22,6 +25,15 @@ impl UpstreamConnection {
         Self {
             stream,
             same_node: None,
+            descriptor: None,
+        }
+    }
+
+    /// The same, with a descriptor of its own.
+    pub(crate) fn with_descriptor(self, descriptor: DescriptorShare) -> Self {
+        Self {
+            descriptor: Some(descriptor),
+            ..self
         }
     }
 
@@ -41,6 +53,9 @@ pub(crate) struct SameNodeSide {
     pub(crate) record: ConnectionRecord,
     /// Where requests on it are received; `None` on ports whose requests nobody looks at.
     pub(crate) receiver: Option<Arc<dyn RequestReceiver>>,
+    /// Looks at what is carried to a port that carries HTTP alone, where whoever made the
+    /// connection doesn't; `None` on other ports.
+    pub(crate) delivery: Option<Box<dyn SameNodeDelivery>>,
     /// Its permit under the limit of the receiving pod's connections.
     pub(crate) admission: Option<Admission>,
 }

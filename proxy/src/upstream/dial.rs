@@ -1,6 +1,6 @@
 //! Connecting to a candidate, the way that leads there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -11,6 +11,7 @@ use super::connection::UpstreamConnection;
 use super::error::DialError;
 use super::same_node::{Neighbours, SameNodeArrival};
 use super::tls::Originations;
+use crate::admission::{DescriptorShare, PodDescriptors};
 use crate::settings::Settings;
 use crate::sockets::{self, Purpose, Sockets};
 use crate::stream::Stream;
@@ -25,11 +26,13 @@ pub(crate) struct Dialer {
     pub(crate) originations: Arc<Originations>,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) settings: Settings,
+    /// What its connections have of the process's.
+    pub(crate) descriptors: Arc<PodDescriptors>,
 }
 
 impl Dialer {
     /// Connects to a candidate on behalf of `client`, the application's end of a connection
-    /// of the pod `source`.
+    /// of the pod `source`; without a tunnel, from the address `bound` where there is one.
     ///
     /// # Errors
     /// When the endpoint, or the proxy of the pod behind it, doesn't take the connection.
@@ -38,12 +41,13 @@ impl Dialer {
         candidate: &Candidate,
         source: &Arc<Workload>,
         client: SocketAddr,
+        bound: Option<IpAddr>,
     ) -> Result<UpstreamConnection, DialError> {
         let address = candidate.address;
         match &candidate.transport {
             Transport::Plaintext { .. } => {
-                let stream = Stream::Tcp(self.connect(address).await?);
-                Ok(UpstreamConnection::new(stream))
+                let (tcp, descriptor) = self.connect(bound, address).await?;
+                Ok(UpstreamConnection::new(Stream::Tcp(tcp)).with_descriptor(descriptor))
             }
             Transport::Tunnel { workload, gateway } => {
                 self.tunnel(address, workload, *gateway, client).await
@@ -65,21 +69,27 @@ impl Dialer {
                 origination,
                 server_name,
             } => {
-                let tcp = self.connect(address).await?;
+                let (tcp, descriptor) = self.connect(bound, address).await?;
                 let limit = self.settings.handshake_timeout;
                 let stream = self
                     .originations
                     .connect(origination, server_name, &[], tcp, limit);
                 let stream = Stream::Tls(Box::new(stream.await?.into()));
-                Ok(UpstreamConnection::new(stream))
+                Ok(UpstreamConnection::new(stream).with_descriptor(descriptor))
             }
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        let limit = self.settings.connect_timeout;
-        let connected = sockets::connect(&*self.sockets, address, Purpose::Upstream, limit).await;
-        connected.map_err(DialError::Connect)
+    async fn connect(
+        &self,
+        bound: Option<IpAddr>,
+        to: SocketAddr,
+    ) -> Result<(TcpStream, DescriptorShare), DialError> {
+        let descriptor = self.descriptors.take().ok_or(DialError::NoDescriptor)?;
+        let (sockets, limit) = (&*self.sockets, self.settings.connect_timeout);
+        let connected = sockets::connect_from(sockets, bound, to, Purpose::Upstream, limit);
+        let connected = connected.await.map_err(DialError::Connect)?;
+        Ok((connected, descriptor))
     }
 
     async fn tunnel(

@@ -33,6 +33,9 @@ pub(crate) enum DialError {
     /// The destination did not take the connection.
     #[error("connecting to the destination: {0}")]
     Connect(io::Error),
+    /// The pod has all the descriptors that it may have.
+    #[error("the pod has as many connections as open files are left for it")]
+    NoDescriptor,
     /// The tunnel to the destination could not be opened.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
@@ -49,8 +52,10 @@ impl DialError {
     pub(crate) fn error_source(&self) -> ErrorSource {
         match self {
             Self::Connect(_) => ErrorSource::Upstream,
+            Self::NoDescriptor => ErrorSource::Local,
             Self::Tunnel(error) => match error {
                 TunnelError::NoCertificate
+                | TunnelError::NoDescriptor
                 | TunnelError::Certificate(_)
                 | TunnelError::Request(_) => ErrorSource::Local,
                 // Refused for who the client is.
@@ -80,6 +85,7 @@ impl DialError {
     pub(crate) fn flag(&self) -> ResponseFlag {
         match self {
             Self::Connect(_) => ResponseFlag::Connect,
+            Self::NoDescriptor | Self::Tunnel(TunnelError::NoDescriptor) => ResponseFlag::Limit,
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => ResponseFlag::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlag::H2HandshakeFailure,
@@ -88,6 +94,7 @@ impl DialError {
                 }
                 TunnelError::Refused(status) if status.as_u16() == 401 => ResponseFlag::Deny,
                 TunnelError::Connect(_)
+                | TunnelError::NoDescriptor
                 | TunnelError::NoStreams
                 | TunnelError::Refused(_)
                 | TunnelError::Request(_)

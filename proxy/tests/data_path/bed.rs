@@ -73,8 +73,15 @@ impl HostSockets {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let client = socket.local_addr()?;
-        self.originals.lock().unwrap().insert(client, destination);
+        self.captured(client, destination);
         socket.connect((self.address, OUTBOUND_PORT).into()).await
+    }
+}
+
+impl HostSockets {
+    /// The connection that the application will open from `client` is as if captured.
+    pub(crate) fn captured(&self, client: SocketAddr, destination: SocketAddr) {
+        self.originals.lock().unwrap().insert(client, destination);
     }
 }
 

@@ -1,7 +1,13 @@
 //! Requests: routes, filters, shares, retries, timeouts, copies, sessions and other
 //! protocols, with real connections and real TLS.
 
+mod client_ends;
+mod expectations;
+mod paths;
+mod raw_server;
+mod responses;
 mod smuggling;
+mod uploads;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -618,33 +624,6 @@ async fn an_upgrade_to_http2_is_not_passed_on() {
     let (head, _stream, _pods, _bed) = change_protocol(request).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("x-body: body"), "{head}");
-}
-
-#[tokio::test]
-async fn what_is_no_http_goes_through_a_routed_port_whoever_speaks_first() {
-    let mut bed = Bed::new();
-    for node in ["node-1", "node-2"] {
-        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
-        let greeting = super::application(&server, async |mut stream: TcpStream| {
-            stream.write_all(b"220 ready\r\n").await.unwrap();
-            echo(stream).await;
-        })
-        .await;
-        let endpoints = [(greeting.ip(), Some(&server))];
-        let address = bed.service("mail", greeting.port(), &endpoints);
-        route(
-            &bed,
-            RouteKind::Http,
-            "mail",
-            vec![rule(vec![backend("mail", 1)])],
-        );
-        let mut stream = client.connect(address).await.unwrap();
-        let mut greeted = [0; 11];
-        let read = tokio::time::timeout(DEADLINE, stream.read_exact(&mut greeted));
-        read.await.expect("stalled").unwrap();
-        assert_eq!(&greeted, b"220 ready\r\n");
-        assert_eq!(exchange(&mut stream, "helo me\r\n").await, "helo me\r\n");
-    }
 }
 
 #[tokio::test]

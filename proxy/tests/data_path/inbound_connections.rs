@@ -1,5 +1,5 @@
 //! Connections that arrive on a port that is declared as HTTP are connections all the same:
-//! limited, cut, ended when they are silent, and the server may speak first.
+//! limited, cut, and ended when they are silent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use weft_model::Change;
 use weft_model::ports::HBONE_PORT;
@@ -97,13 +98,13 @@ async fn another_protocol_is_cut_when_policy_changes_whatever_its_buffers_hold()
 
 #[tokio::test]
 async fn another_protocol_counts_under_the_pods_limit_until_it_ends() {
-    let mut bed = Bed::with(|settings| settings.connections_per_pod = 6);
+    let mut bed = Bed::with(|settings| settings.connections_per_pod = 8);
     let (client, _server, address) = declared(&mut bed, switch_and_push).await;
     let mut open = Vec::new();
     for _ in 0..10 {
         open.extend(upgrade(&client, address).await);
     }
-    // One is the tunnel's.
+    // Those that come in have three quarters; one is the tunnel's.
     assert_eq!(open.len(), 5);
     open.clear();
     let mut again = None;
@@ -115,20 +116,6 @@ async fn another_protocol_counts_under_the_pods_limit_until_it_ends() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(again.is_some(), "no permit was given back");
-}
-
-#[tokio::test]
-async fn a_server_that_speaks_first_is_heard_on_a_port_that_is_declared_as_http() {
-    let mut bed = Bed::new();
-    let greet = async |mut stream: TcpStream| {
-        let _ = stream.write_all(b"220 ready").await;
-        let _ = stream.read(&mut [0; 1]).await;
-    };
-    let (client, _server, address) = declared(&mut bed, greet).await;
-    let mut stream = client.connect(address).await.unwrap();
-    let mut greeting = [0; 9];
-    in_time(stream.read_exact(&mut greeting)).await.unwrap();
-    assert_eq!(&greeting, b"220 ready");
 }
 
 #[tokio::test]
@@ -147,6 +134,48 @@ async fn a_client_that_stays_silent_is_ended_on_a_port_that_is_declared_as_http(
         &["istio_tcp_connections_closed_total{", "IDLE_TIMEOUT"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_pod_of_which_the_mesh_knows_no_address_is_reached_by_those_that_it_started_with() {
+    let mut bed = Bed::new();
+    let (client, server, address) = declared(&mut bed, switch_and_push).await;
+    bed.tell(&Change::Workload(Workload {
+        addresses: Vec::new(),
+        ..Workload::clone(&server.workload)
+    }));
+    let presented = bed.authority.workload(&client.workload.identity);
+    let config = hbone::client(Some(&presented));
+    let tunnel = Tunnel::open(server.at(HBONE_PORT), config, hbone::connect(address));
+    in_time(tunnel).await.expect("its own address");
+}
+
+#[tokio::test]
+async fn heads_of_requests_that_nobody_answers_take_no_more_memory_than_there_is() {
+    let mut bed = Bed::with(|settings| settings.buffer_bytes = 2 << 20);
+    let wait = async |mut stream: TcpStream| {
+        let mut read = [0; 4096];
+        while let Ok(1..) = stream.read(&mut read).await {}
+    };
+    let (client, _server, address) = declared(&mut bed, wait).await;
+    let stream = TokioIo::new(client.connect(address).await.unwrap());
+    let connected = http2::handshake(TokioExecutor::new(), stream).await;
+    let (sender, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    let mut answers = JoinSet::new();
+    for _ in 0..100 {
+        let mut sender = sender.clone();
+        answers.spawn(async move {
+            let mut request = Request::get("http://web/");
+            for number in 0..8 {
+                request = request.header(format!("x-{number}"), "a".repeat(7000));
+            }
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            sender.send_request(request).await
+        });
+    }
+    let refused = in_time(answers.join_next()).await.unwrap().unwrap();
+    assert_eq!(refused.unwrap().status(), 503);
 }
 
 #[tokio::test]

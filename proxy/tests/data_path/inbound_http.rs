@@ -2,15 +2,16 @@
 //! come, and passed on as they are.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weft_testing::tcp::{echo, exchange};
 use weft_testing::wait::DEADLINE;
 use weft_testing::web::{WebServer, text};
 
@@ -112,6 +113,47 @@ async fn an_application_that_breaks_off_is_not_answered_for() {
     }
 }
 
+/// Bytes that come of a response that breaks off.
+const PART: usize = 40_000;
+
+/// Answers with less than the response's length, then ends the connection or breaks it off.
+async fn answer_in_part(mut stream: TcpStream, by_reset: bool) {
+    let _ = stream.read(&mut [0; 1024]).await;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * PART);
+    let mut response = head.into_bytes();
+    response.resize(PART, b'x');
+    stream.write_all(&response).await.unwrap();
+    if by_reset {
+        // The other end's kernel has all of it, which is less than its window.
+        SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_that_was_sent_of_a_response_that_breaks_off_arrives_before_its_end() {
+    for (node, by_reset) in [("node-2", false), ("node-1", false), ("node-2", true)] {
+        let mut bed = Bed::new();
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let serve = move |stream| answer_in_part(stream, by_reset);
+        let broken = application(&server, serve).await;
+        let endpoints = [(broken.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", broken.port(), &endpoints);
+        // What is sent and what is said of the end race: often enough to see it lost.
+        for to in [broken, service].into_iter().cycle().take(20) {
+            let mut stream = client.connect(to).await.unwrap();
+            let request = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut response = Vec::new();
+            let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut response)).await;
+            let read = read.expect("the connection ends");
+            assert_eq!(response.len(), PART, "{node}, {by_reset}, {to}: {read:?}");
+            assert_eq!(read.is_err(), by_reset && to == broken, "{node}, {to}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn http2_arrives_as_http2_and_grpc_keeps_its_trailers() {
     let mut bed = Bed::new();
@@ -146,24 +188,6 @@ async fn http2_arrives_as_http2_and_grpc_keeps_its_trailers() {
 }
 
 #[tokio::test]
-async fn bytes_on_a_port_that_was_declared_as_http_are_carried_as_they_are() {
-    let mut bed = Bed::new();
-    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
-    let echoing = application(&server, echo).await;
-    let endpoints = [(echoing.ip(), Some(&server))];
-    bed.service_that_declares("http", "web", echoing.port(), &endpoints);
-    let mut stream = client.connect(echoing).await.unwrap();
-    assert_eq!(exchange(&mut stream, "SSH-2.0\r\n").await, "SSH-2.0\r\n");
-    drop(stream);
-    let parts = [
-        "istio_tcp_connections_closed_total{",
-        "\"destination\"",
-        "} 1",
-    ];
-    bed.counts("node-2", &parts).await;
-}
-
-#[tokio::test]
 async fn what_two_servers_may_read_differently_is_refused_by_the_receiving_side_too() {
     let mut bed = Bed::new();
     let (client, _server, web, _) = served(&mut bed, "node-2").await;
@@ -183,6 +207,36 @@ async fn what_two_servers_may_read_differently_is_refused_by_the_receiving_side_
         "} 1",
     ];
     bed.counts("node-2", &parts).await;
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_has_its_time_and_a_silence_between_requests_has_none() {
+    const HEAD_TIME: Duration = Duration::from_millis(500);
+    let mut bed = Bed::with(|settings| settings.heads.time = HEAD_TIME);
+    let (client, _server, web, service) = served(&mut bed, "node-2").await;
+    // To the service the sending side answers, to the pod itself the receiving one.
+    for (node, to) in [("node-1", service), ("node-2", web.address)] {
+        let mut silent = Client::connect(&client, to).await;
+        assert_eq!(silent.get("/").await.status, 200);
+        let answered = web.count();
+        let began = Instant::now();
+        let mut stream = client.connect(to).await.unwrap();
+        let begin = b"GET / HTTP/1.1\r\nHost: web\r\nname: val";
+        stream.write_all(begin).await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await;
+        read.expect("no end in time").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(began.elapsed() >= HEAD_TIME);
+        assert_eq!(web.count(), answered);
+        let parts = [
+            "weft_http_connections_closed_total{",
+            "response_flags=\"REQUEST_TIMEOUT\"",
+            "} 1",
+        ];
+        bed.counts(node, &parts).await;
+        assert_eq!(silent.get("/").await.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -221,5 +275,84 @@ async fn a_request_of_http_1_0_without_a_host_reaches_another_node() {
             "{answer}"
         );
         assert_eq!(web.last().headers()["host"], address.to_string());
+    }
+}
+
+/// An application that would change to any protocol that it is asked for, and says what it was
+/// asked.
+async fn changes_its_protocol(mut stream: TcpStream) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => request.push(byte),
+            Err(_) => return,
+        }
+    }
+    let request = String::from_utf8_lossy(&request).to_lowercase();
+    let is_asked = request.contains("upgrade") || request.contains("http2-settings");
+    let answer = match is_asked {
+        true => "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        false => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    };
+    let _ = stream.write_all(answer.as_bytes()).await;
+    // Until its client ends.
+    let _ = stream.read(&mut [0; 64]).await;
+}
+
+/// Requests inside of another HTTP/2 would pass every rule: whoever asks for it by an upgrade
+/// stays with HTTP/1 (RFC 9113 section 3.1 has no such upgrade any more).
+#[tokio::test]
+async fn nobody_gets_into_http2_past_the_receiving_side_by_an_upgrade() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        bed.node(node);
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let to = application(&server, changes_its_protocol).await;
+        let endpoints = [(to.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", to.port(), &endpoints);
+        // To the pod itself, so that only the receiving side looks, and through its Service.
+        for to in [to, service] {
+            let mut stream = client.connect(to).await.unwrap();
+            let request = "GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                           Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 1024];
+            let read = tokio::time::timeout(DEADLINE, stream.read(&mut answer)).await;
+            let read = read.expect("it is answered").unwrap();
+            let answer = String::from_utf8_lossy(&answer[..read]);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{node} {to}: {answer}");
+        }
+        let counted = [
+            "istio_requests_total{",
+            "reporter=\"destination\"",
+            "response_code=\"200\"",
+        ];
+        bed.counts(node, &counted).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_is_read_by_the_receiving_side_too() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        let (client, _server, web, _) = served(&mut bed, node).await;
+        // To the pod itself: nobody else looks.
+        let stream = client.connect(web.address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..2 {
+            let request = Request::get("http://web/").body(Full::<Bytes>::default());
+            let response = sender.send_request(request.unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap();
+        }
+        let parts = [
+            "istio_requests_total{",
+            "reporter=\"destination\"",
+            "response_code=\"200\"",
+            "} 2",
+        ];
+        bed.counts(node, &parts).await;
     }
 }

@@ -2,6 +2,7 @@
 //! upgraded.
 
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,13 +22,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval, timeout};
-use weft_model::Change;
 use weft_model::idle::IdleLimits;
+use weft_model::network_policy::NetworkPolicy;
 use weft_model::traffic::TrafficPolicy;
-use weft_model::workload::Workload;
+use weft_model::workload::{PolicyMembership, Workload};
+use weft_model::{Change, NamespacedName};
 use weft_testing::fixtures::{PORT, named};
 use weft_testing::tcp;
-use weft_testing::wait::in_time;
+use weft_testing::wait::{in_time, wait_until};
 
 use super::application;
 use super::bed::{Bed, Pod};
@@ -39,7 +41,18 @@ const IDLE: Duration = Duration::from_millis(100);
 async fn closes_when_idle(mut stream: TcpStream) {
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
-    while let Ok(Ok(read @ 1..)) = timeout(IDLE, stream.read(&mut buffer)).await {
+    loop {
+        let read = match timeout(IDLE, stream.read(&mut buffer)).await {
+            Ok(Ok(read @ 1..)) => read,
+            Ok(_) => return,
+            Err(_) => {
+                let Some((kept, read)) = read_or_end(stream, &mut buffer) else {
+                    return;
+                };
+                stream = kept;
+                read
+            }
+        };
         received.extend_from_slice(&buffer[..read]);
         if received.ends_with(b"the body") {
             received.clear();
@@ -48,6 +61,16 @@ async fn closes_when_idle(mut stream: TcpStream) {
                 return;
             }
         }
+    }
+}
+
+/// Ends a connection unless the kernel has bytes of it: the runtime knows only of those that it
+/// was woken for, and may wake late.
+fn read_or_end(stream: TcpStream, buffer: &mut [u8]) -> Option<(TcpStream, usize)> {
+    let mut stream = stream.into_std().unwrap();
+    match stream.read(buffer) {
+        Ok(read @ 1..) => Some((TcpStream::from_std(stream).unwrap(), read)),
+        _ => None,
     }
 }
 
@@ -110,7 +133,15 @@ async fn a_request_that_meets_the_end_of_an_idle_connection_is_answered_all_the_
         failed(addresses[1]),
         failed(addresses[2])
     );
-    assert_eq!((far, near, outside), (vec![], vec![], vec![]));
+    // A server that is preempted between its last look and its end has bytes in its socket then:
+    // the kernel resets without an end before, as for a server that has read a part, and nobody
+    // can tell the two.
+    let is_right = |failed: &Vec<_>| matches!(failed[..], [] | [(_, 503)]);
+    let failed = [far, near, outside];
+    assert!(
+        failed.iter().all(is_right),
+        "more than one of 60: {failed:?}"
+    );
 }
 
 /// A server that answers the first request of a connection, reads a part of the second, and
@@ -129,17 +160,47 @@ async fn resets_the_second(mut stream: TcpStream, seconds: Arc<AtomicUsize>) {
     }
 }
 
+/// A server that answers the first request of a connection, and ends behind the second, which it
+/// has read.
+async fn ends_behind_the_second(mut stream: TcpStream, seconds: Arc<AtomicUsize>) {
+    for number in 0..2 {
+        let mut received = Vec::new();
+        while !received.ends_with(b"the body") {
+            match stream.read_u8().await {
+                Ok(byte) => received.push(byte),
+                Err(_) => return,
+            }
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        match number {
+            0 if stream.write_all(answer).await.is_ok() => {}
+            _ => _ = seconds.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_post_of_which_a_server_may_have_read_some_is_not_sent_again() {
-    let mut bed = Bed::new();
-    let seconds = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&seconds);
-    let serve = move |stream| resets_the_second(stream, Arc::clone(&seen));
-    let (client, _pods, addresses) = near_far_and_outside(&mut bed, serve).await;
-    for (number, address) in addresses.into_iter().enumerate() {
-        assert_eq!(post(&client, address).await, 200);
-        assert_eq!(post(&client, address).await, 503, "{number}");
-        assert_eq!(seconds.load(Ordering::Relaxed), number + 1);
+    for reads_all in [false, true] {
+        let mut bed = Bed::new();
+        let seconds = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&seconds);
+        let serve = move |stream| {
+            let seen = Arc::clone(&seen);
+            async move {
+                match reads_all {
+                    true => ends_behind_the_second(stream, seen).await,
+                    false => resets_the_second(stream, seen).await,
+                }
+            }
+        };
+        let (client, _pods, addresses) = near_far_and_outside(&mut bed, serve).await;
+        for (number, address) in addresses.into_iter().enumerate() {
+            assert_eq!(post(&client, address).await, 200);
+            let status = post(&client, address).await;
+            assert_eq!(status, 503, "{number}, all: {reads_all}");
+            assert_eq!(seconds.load(Ordering::Relaxed), number + 1);
+        }
     }
 }
 
@@ -227,6 +288,87 @@ async fn no_call_fails_because_a_server_ends_connections_that_are_old() {
     }
 }
 
+/// A server of HTTP/2 whose first connection ends when 10 requests have begun: it says that it did
+/// nothing with all but the first two.
+async fn turns_eight_away(stream: TcpStream, connections: Arc<AtomicUsize>) {
+    if connections.fetch_add(1, Ordering::Relaxed) > 0 {
+        return with_greatest_age(stream, Duration::from_secs(60)).await;
+    }
+    let mut stream = stream;
+    // SETTINGS, and the acknowledgement of the client's.
+    let settings = b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
+    stream.write_all(settings).await.unwrap();
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    let (mut begun, mut bodies) = (Vec::new(), 0);
+    while begun.len() < 10 || bodies < 10 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = usize::from(head[1]) * 256 + usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        match head[3] {
+            1 => begun.push(head[8]),
+            0 => bodies += 1,
+            _ => {}
+        }
+    }
+    begun.sort_unstable();
+    let last = begun[1];
+    let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0];
+    stream.write_all(&go_away).await.unwrap();
+    for number in &begun[..2] {
+        // HEADERS that end the stream, with `:status: 200` of the static table.
+        let answer = [0, 0, 1, 1, 5, 0, 0, 0, *number, 0x88];
+        stream.write_all(&answer).await.unwrap();
+    }
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+/// Makes calls at the same time on one connection of HTTP/2, and waits for the heads of their
+/// answers.
+async fn calls_at_once(
+    client: &Pod,
+    address: SocketAddr,
+    count: usize,
+    body: &'static str,
+) -> Vec<Response<Incoming>> {
+    let stream = client.connect(address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let mut sender = sender.clone();
+        calls.spawn(async move {
+            let request = Request::post("http://web/a.B/C");
+            let request = request.body(Full::new(Bytes::from(body))).unwrap();
+            in_time(sender.send_request(request)).await.unwrap()
+        });
+    }
+    calls.join_all().await
+}
+
+#[tokio::test]
+async fn calls_that_a_server_turns_away_with_their_bodies_under_way_are_sent_again() {
+    let mut bed = Bed::new();
+    bed.node("node-2");
+    let client = bed.pod("node-1", "client");
+    for node in ["node-2", "node-1"] {
+        let pod = bed.pod(node, node);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let server = application(&pod, move |stream| {
+            turns_eight_away(stream, Arc::clone(&connections))
+        });
+        let server = server.await;
+        let endpoints = [(server.ip(), Some(&pod))];
+        let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
+        for answer in calls_at_once(&client, address, 10, "hello").await {
+            let headers = answer.headers();
+            assert_eq!(answer.status(), 200, "{node}: {headers:?}");
+            assert!(!headers.contains_key("grpc-status"), "{node}: {headers:?}");
+        }
+    }
+}
+
 /// A server of HTTP/2 that takes one request at a time on a connection, and answers none before
 /// `calls` have arrived on all of them.
 async fn one_at_a_time(stream: TcpStream, arrived: Arc<Barrier>) {
@@ -260,21 +402,8 @@ async fn a_server_that_takes_one_call_at_a_time_gets_as_many_connections_as_ther
         let server = server.await;
         let endpoints = [(server.ip(), Some(&pod))];
         let address = bed.service_that_declares("grpc", node, server.port(), &endpoints);
-        let stream = client.connect(address).await.unwrap();
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.unwrap();
-        tokio::spawn(connection);
-        let mut calls = JoinSet::new();
-        for _ in 0..CALLS {
-            let mut sender = sender.clone();
-            calls.spawn(async move {
-                let request = Request::post("http://web/a.B/C").body(Full::<Bytes>::default());
-                let response = in_time(sender.send_request(request.unwrap())).await;
-                response.unwrap().status()
-            });
-        }
-        for status in calls.join_all().await {
-            assert_eq!(status, 200, "{node}");
+        for answer in calls_at_once(&client, address, CALLS, "").await {
+            assert_eq!(answer.status(), 200, "{node}");
         }
     }
 }
@@ -340,6 +469,66 @@ async fn a_connection_that_changed_its_protocol_is_listed_counted_and_drained_li
             !matches!(in_time(stream.read(&mut [0])).await, Ok(1..)),
             "{node}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_changed_its_protocol_and_is_silent_for_too_long_is_ended() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        bed.node("node-2");
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let address = application(&server, switch_and_echo).await;
+        let endpoints = [(address.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", address.port(), &endpoints);
+        let mut workload = Workload::clone(&client.workload);
+        workload.idle_limits = IdleLimits {
+            open: Some(Duration::from_millis(500)),
+            half_closed: None,
+        };
+        bed.tell(&Change::Workload(workload));
+        let mut stream = upgraded(&client, service).await;
+        // It is busy for longer than it may be silent.
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(tcp::exchange(&mut stream, "hello").await, "hello");
+        }
+        let ended = in_time(stream.read(&mut [0])).await;
+        assert!(!matches!(ended, Ok(1..)), "{node}: {ended:?}");
+        bed.counts("node-1", &["requests_total", "IDLE_TIMEOUT"])
+            .await;
+        wait_until("its place is free", || client.proxy.open_connections() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_changed_its_protocol_ends_when_policy_allows_it_no_more() {
+    for node in ["node-2", "node-1"] {
+        let mut bed = Bed::new();
+        bed.node("node-2");
+        let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+        let address = application(&server, switch_and_echo).await;
+        let endpoints = [(address.ip(), Some(&server))];
+        let service = bed.service_that_declares("http", "web", address.port(), &endpoints);
+        let mut stream = upgraded(&client, service).await;
+        assert_eq!(tcp::exchange(&mut stream, "hello").await, "hello");
+        // A policy that lets the client go nowhere.
+        let nowhere = NamespacedName::new("default", "nowhere");
+        bed.tell(&Change::NetworkPolicy(NetworkPolicy {
+            key: nowhere.clone(),
+            ingress: Vec::new(),
+            egress: Vec::new(),
+        }));
+        let mut workload = Workload::clone(&client.workload);
+        workload.network_policies = Arc::new(PolicyMembership {
+            egress: vec![nowhere],
+            ..PolicyMembership::default()
+        });
+        bed.tell(&Change::Workload(workload));
+        let ended = in_time(stream.read(&mut [0])).await;
+        assert!(!matches!(ended, Ok(1..)), "{node}: {ended:?}");
+        bed.counts("node-1", &["requests_total", "POLICY_CHANGED"])
+            .await;
     }
 }
 

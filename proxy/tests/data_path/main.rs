@@ -10,14 +10,18 @@
 
 mod bed;
 mod connection_routes;
+mod early;
 mod egress;
 mod http;
+mod http_only;
 mod inbound_connections;
 mod inbound_http;
 mod long_connections;
 mod policies;
 mod refusals;
 mod sidecar;
+mod stalled_streams;
+mod strangers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

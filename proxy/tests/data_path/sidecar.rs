@@ -45,6 +45,7 @@ impl Sidecar {
     ) -> (Self, FakeControlPlane, DiscoveryStream) {
         let mut control_plane = FakeControlPlane::start().await;
         let runtime = Runtime::new(RuntimeOptions {
+            pod: None,
             node: "node-1".to_owned(),
             control_plane: ControlPlaneOptions {
                 address: control_plane.address(),
@@ -96,7 +97,9 @@ impl Sidecar {
     async fn page(&self, path: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(admin::serve(listener, self.runtime.monitoring_pages()));
+        let pages = self.runtime.monitoring_pages();
+        let endpoint = admin::Endpoint::new(listener, pages, admin::Limits::MONITORING);
+        let serving = tokio::spawn(admin::serve(endpoint));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -22,6 +22,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let addresses: Vec<_> = mesh.workloads().flat_map(|w| w.addresses.clone()).collect();
     for address in addresses {
-        let _ = mesh.resolve("node", OriginalDestination::new((address, 80).into()));
+        let _ = mesh.resolve("node", "default", OriginalDestination::new((address, 80).into()));
     }
 });

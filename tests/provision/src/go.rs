@@ -44,8 +44,10 @@ pub enum Kit {
     Conformance,
     /// Helm.
     Helm,
-    /// gRPC's own client for interoperability tests.
-    GrpcClient,
+    /// gRPC's own client and server for interoperability tests.
+    GrpcInterop,
+    /// The conformance tests of servers of HTTP/2.
+    H2spec,
 }
 
 /// Programs that are there, by module and name, such as `kubernetes/kubelet`.
@@ -91,7 +93,8 @@ impl Binaries {
             }
             Kit::Conformance => self.add_modules(workspace, &CONFORMANCE),
             Kit::Helm => self.add_modules(workspace, &["helm"]),
-            Kit::GrpcClient => self.add_modules(workspace, &["grpc-client"]),
+            Kit::GrpcInterop => self.add_modules(workspace, &["grpc-interop"]),
+            Kit::H2spec => self.add_modules(workspace, &["h2spec"]),
         }
     }
 
@@ -219,7 +222,8 @@ pub fn is_built(workspace: &Path, kit: Kit) -> Result<bool> {
         Kit::Cluster => &CLUSTER,
         Kit::Conformance => &CONFORMANCE,
         Kit::Helm => &["helm"],
-        Kit::GrpcClient => &["grpc-client"],
+        Kit::GrpcInterop => &["grpc-interop"],
+        Kit::H2spec => &["h2spec"],
     };
     for module in modules {
         let module = Module::open(workspace, module)?;

@@ -3,6 +3,7 @@
 //! of the node and starts what runs there.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -139,14 +140,37 @@ fn start(service: &Service, node: &NodeFile) -> Result<Child> {
         .command
         .split_first()
         .ok_or_else(|| Error::Missing(format!("{} without a program", service.name)))?;
-    Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env("PATH", &node.path)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed())?)
-        .stderr(log)
-        .spawn()
-        .map_err(failed())
+        .stderr(log);
+    if service.name == "kubelet"
+        && let Some(members) = own_cgroup(&service.name)?
+    {
+        // SAFETY: the closure only makes the system call write.
+        unsafe { command.pre_exec(move || (&members).write_all(b"0")) };
+    }
+    command.spawn().map_err(failed())
+}
+
+/// The list of processes of a cgroup of version 2 for one service, as systemd gives each its
+/// own; none where that version isn't mounted.
+fn own_cgroup(service: &str) -> Result<Option<fs::File>> {
+    let hierarchies = Hierarchy::all()?;
+    let unified = hierarchies.iter().find(|each| each.kind == "cgroup2");
+    let Some(unified) = unified else {
+        return Ok(None);
+    };
+    let cgroup = unified.mount.join(service);
+    // It may be there from a run before.
+    let _ = fs::create_dir(&cgroup);
+    let members = cgroup.join("cgroup.procs");
+    let members = fs::OpenOptions::new().write(true).open(&members);
+    let failed = Error::system(format!("open {}", cgroup.display()));
+    members.map(Some).map_err(failed)
 }
 
 /// The file systems of a node.

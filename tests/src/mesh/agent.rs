@@ -65,6 +65,7 @@ impl Agent {
             format!("--token-file={}", token.display()),
             format!("--cgroup={}", node.cgroup().display()),
             format!("--pods-cgroup={}", node.pods_cgroup().display()),
+            format!("--kubelet-cgroup={}", node.kubelet_cgroup().display()),
             format!("--admin={}", loopback(ADMIN_PORT)),
             "--log-format=json".to_owned(),
         ];

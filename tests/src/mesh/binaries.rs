@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 pub struct Binaries {
     control_plane: String,
     agent: String,
+    sidecar: String,
     test_app: String,
 }
 
@@ -36,6 +37,7 @@ impl Binaries {
         Ok(Self {
             control_plane: program("weft-control-plane")?,
             agent: program("weft-node-agent")?,
+            sidecar: program("weft-sidecar")?,
             test_app: program("weft-test-app")?,
         })
     }
@@ -46,6 +48,10 @@ impl Binaries {
 
     pub(super) fn agent(&self) -> &str {
         &self.agent
+    }
+
+    pub(super) fn sidecar(&self) -> &str {
+        &self.sidecar
     }
 
     pub(super) fn test_app(&self) -> &str {

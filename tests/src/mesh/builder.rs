@@ -8,8 +8,9 @@ use super::agent::{Agent, AgentOptions};
 use super::binaries::Binaries;
 use super::control_plane::ControlPlane;
 use super::running::{Mesh, write_pod};
+use super::sidecar::Sidecar;
 use crate::error::{Error, Result};
-use crate::manifest::{Manifests, PodSpec, ServiceSpec};
+use crate::manifest::{Manifests, PodSpec, ServiceSpec, Shape};
 use crate::run::collect_leftovers;
 use crate::topology::Topology;
 
@@ -71,7 +72,9 @@ impl MeshBuilder {
         self.service_of_protocol("http", name, cluster_ips, app, ports)
     }
 
-    fn service_of_protocol(
+    /// Adds a service whose ports are declared as of a protocol, such as `grpc`.
+    #[must_use]
+    pub fn service_of_protocol(
         mut self,
         protocol: &'static str,
         name: &str,
@@ -152,8 +155,12 @@ impl MeshBuilder {
         )?;
         let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
         let agents: Result<_> = topology.nodes().iter().map(start).collect();
+        let with_sidecar = self.pods.iter().filter(|pod| pod.shape == Shape::Sidecar);
+        let start = |pod: &PodSpec| Sidecar::start(&binaries, &topology, &control_plane, &pod.name);
+        let sidecars: Result<_> = with_sidecar.map(start).collect();
         let mut mesh = Mesh {
             apps: Vec::new(),
+            sidecars: sidecars?,
             agents: agents?,
             control_plane,
             topology,

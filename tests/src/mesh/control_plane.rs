@@ -102,17 +102,27 @@ impl ControlPlane {
 
     /// A token for a node, in a file.
     pub(super) fn token(&self, topology: &Topology, node: &str) -> Result<PathBuf> {
+        self.token_for(topology, ["--node", node])
+    }
+
+    /// A token for a pod, as `namespace/name`, in a file.
+    pub(super) fn pod_token(&self, topology: &Topology, pod: &str) -> Result<PathBuf> {
+        self.token_for(topology, ["--pod", pod])
+    }
+
+    fn token_for(&self, topology: &Topology, [option, name]: [&str; 2]) -> Result<PathBuf> {
         let state = self.state.display().to_string();
         let line = [
             &self.program,
             "token",
             "--state-directory",
             &state,
-            "--node",
-            node,
+            option,
+            name,
         ];
         let token = topology.fabric().place().output(&line, PATIENCE)?;
-        let path = self.logs.join(format!("{node}.token"));
+        let file = format!("{}.token", name.replace('/', "-"));
+        let path = self.logs.join(file);
         append(&path, &token)?;
         Ok(path)
     }

@@ -10,6 +10,7 @@ use super::binaries::Binaries;
 use super::control_plane::ControlPlane;
 use super::logs;
 use super::parts::PATIENCE;
+use super::sidecar::Sidecar;
 use crate::access_log::{self, AccessRecord};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifests, PodSpec, ServiceSpec};
@@ -26,6 +27,7 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(120);
 pub struct Mesh {
     // In this order: processes, then namespaces and cgroups, then files.
     pub(super) apps: Vec<(String, Process)>,
+    pub(super) sidecars: Vec<Sidecar>,
     pub(super) agents: Vec<Agent>,
     pub(super) control_plane: ControlPlane,
     pub(super) topology: Topology,
@@ -232,12 +234,30 @@ impl Mesh {
     /// With what is missing, when that takes too long or an agent ends.
     pub fn wait_ready(&mut self) -> Result<()> {
         let Self {
+            sidecars,
             agents,
             topology,
             pods,
             ..
         } = self;
         let patience = PATIENCE;
+        for sidecar in sidecars {
+            let what = format!("the sidecar of {} to be ready", sidecar.pod());
+            wait_for(&what, patience, || {
+                if !sidecar.is_running() {
+                    return Ok(Err(Error::Missing(format!(
+                        "the sidecar of {} ended: {}",
+                        sidecar.pod(),
+                        sidecar.log_tail(5)
+                    ))));
+                }
+                match sidecar.get(topology, "/readyz") {
+                    Ok(answer) if answer.status == 200 => Ok(Ok(())),
+                    Ok(answer) => Err(answer.body),
+                    Err(error) => Err(error.to_string()),
+                }
+            })??;
+        }
         for agent in agents {
             let what = format!("{} to be ready", agent.name());
             wait_for(&what, patience, || {
@@ -323,6 +343,9 @@ impl Mesh {
         logs::show("control plane", &self.control_plane.log());
         for agent in &self.agents {
             logs::show(&format!("agent of {}", agent.name()), &agent.log());
+        }
+        for sidecar in &self.sidecars {
+            logs::show(&format!("sidecar of {}", sidecar.pod()), &sidecar.log());
         }
         for (pod, app) in &self.apps {
             logs::show(&format!("{} in {pod}", app.name()), &app.stderr());

@@ -13,7 +13,12 @@ use weft_tests::process::Process;
 use crate::cases::{CASES, Case, port};
 use crate::observation::{Observation, Roles};
 
-const PROGRAMS: &str = include_str!("programs.py");
+/// The first is the program, which imports the others.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("programs.py", include_str!("programs.py")),
+    ("more_connections.py", include_str!("more_connections.py")),
+    ("more_requests.py", include_str!("more_requests.py")),
+];
 /// How long a server may take to have seen all of a case.
 const EVENTS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -25,7 +30,7 @@ pub(crate) struct Way {
     /// The server's pod: `near` or `far`.
     pub(crate) server: &'static str,
     /// Whether its Service is dialled, else the pod.
-    is_service: bool,
+    pub(crate) is_service: bool,
 }
 
 /// All ways in the mesh.
@@ -73,13 +78,24 @@ impl Bed {
             pods = pods.http_service(&format!("{name}-http"), &addresses, name, &requests);
         }
         let mesh = pods.start().unwrap();
-        let programs = mesh.directory().join("programs.py");
-        fs::write(&programs, PROGRAMS).unwrap();
+        for (name, text) in PROGRAMS {
+            fs::write(mesh.directory().join(name), text).unwrap();
+        }
+        let programs = mesh.directory().join(PROGRAMS[0].0);
         let mut bed = Self {
             mesh,
             programs,
             servers: BTreeMap::new(),
         };
+        for client in ["client", "control-client"] {
+            for route in [
+                "-4 route add unreachable 203.0.113.0/24",
+                "-6 route add unreachable 2001:db8::/32",
+            ] {
+                let line: Vec<_> = std::iter::once("ip").chain(route.split(' ')).collect();
+                bed.mesh.run(client, &line).unwrap();
+            }
+        }
         for (name, ..) in SERVERS {
             bed.serve(name);
             bed.serve(&control(name));
@@ -90,7 +106,9 @@ impl Bed {
     fn serve(&mut self, pod: &str) {
         let program = self.programs.display().to_string();
         let mut line = vec!["python3".to_owned(), program, "serve".to_owned()];
-        let cases = CASES.iter().filter(|case| case.name != "nobody_listens");
+        let cases = CASES
+            .iter()
+            .filter(|case| !case.name.starts_with("nobody_listens"));
         line.extend(cases.map(|case| format!("{}={}", case.name, port(case))));
         let line: Vec<_> = line.iter().map(String::as_str).collect();
         let place = self.mesh.pod(pod).unwrap().host.place();
@@ -151,6 +169,22 @@ impl Bed {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The servers that have said more, or less, of a case than its calls make them say: a
+    /// request was sent twice, or not at all.
+    pub(crate) fn miscounted(&self, case: &Case) -> Vec<String> {
+        let ways = |name: &str| WAYS.iter().filter(|way| way.server == name).count();
+        let servers = SERVERS.iter().flat_map(|(name, ..)| {
+            let calls = ways(name);
+            [(control(name), 1), ((*name).to_owned(), calls)]
+        });
+        let wrong = servers.filter_map(|(server, calls)| {
+            let (said, expected) = (self.events(&server, case).len(), calls * case.events);
+            let is_wrong = said != expected;
+            is_wrong.then(|| format!("{}, {server}: {said} events, not {expected}", case.name))
+        });
+        wrong.collect()
     }
 
     fn events(&self, server: &str, case: &Case) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! The cases.
 
+use std::time::Duration;
+
 /// A client and a server of `programs.py`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -11,6 +13,8 @@ pub(crate) struct Case {
     pub(crate) events: usize,
     /// The case in words, for the manual.
     pub(crate) text: &'static str,
+    /// How many more seconds its client may say in the mesh, where the case is about time.
+    pub(crate) margin: Duration,
 }
 
 const fn connection(name: &'static str, events: usize, text: &'static str) -> Case {
@@ -20,6 +24,7 @@ const fn connection(name: &'static str, events: usize, text: &'static str) -> Ca
         is_http,
         events,
         text,
+        margin: Duration::ZERO,
     }
 }
 
@@ -30,6 +35,15 @@ const fn requests(name: &'static str, events: usize, text: &'static str) -> Case
         is_http,
         events,
         text,
+        margin: Duration::ZERO,
+    }
+}
+
+impl Case {
+    /// The same, whose client may say that much more of `seconds`.
+    const fn within(mut self, margin: Duration) -> Self {
+        self.margin = margin;
+        self
     }
 }
 
@@ -50,7 +64,9 @@ pub(crate) const CASES: &[Case] = &[
         1,
         "a client goes away before the response",
     ),
-    connection("two_part_writes", 0, "a request is written in two parts"),
+    // Of the median, in a debug build on a machine that does other things, too.
+    connection("two_part_writes", 0, "a request is written in two parts")
+        .within(Duration::from_millis(25)),
     connection("server_speaks_first", 0, "the server speaks first"),
     connection(
         "client_ends_its_side",
@@ -65,6 +81,17 @@ pub(crate) const CASES: &[Case] = &[
     connection("client_resets", 1, "the client resets the connection"),
     connection("server_resets", 1, "the server resets the connection"),
     connection("nobody_listens", 0, "nobody listens on the port"),
+    requests(
+        "nobody_listens_for_requests",
+        0,
+        "nobody listens on a port that is declared as HTTP",
+    ),
+    connection("no_route_leads_there", 0, "no route leads to the address"),
+    connection(
+        "next_address",
+        0,
+        "a client goes on to the next address of a name",
+    ),
     connection("addresses", 1, "both ends ask for addresses"),
     connection("addresses_of_ipv6", 1, "the same over IPv6"),
     connection(
@@ -114,6 +141,17 @@ pub(crate) const CASES: &[Case] = &[
         0,
         "a response that ends with its connection",
     ),
+    requests("broken_response", 0, "a response that breaks off"),
+    requests(
+        "no_response",
+        0,
+        "a server ends its connection without a response",
+    ),
+    requests(
+        "kept_connection_of_http10",
+        0,
+        "a client of HTTP/1.0 that keeps its connection",
+    ),
     requests("early_hints", 0, "103 before the response"),
     requests(
         "expectation_refused",
@@ -124,6 +162,21 @@ pub(crate) const CASES: &[Case] = &[
         "expectation_met",
         1,
         "Expect: 100-continue, and the server asks for the body",
+    ),
+    requests(
+        "early_answer_that_ends",
+        0,
+        "413 while the body is being sent, and the server ends",
+    ),
+    requests(
+        "early_answer_read_late",
+        1,
+        "the same to a client that reads when it has sent all, and all of it arrives",
+    ),
+    requests(
+        "early_answer_to_a_stuck_upload",
+        0,
+        "413 while the body is being sent, and the server reads no more of it",
     ),
     requests(
         "half_closed_request",
@@ -140,6 +193,163 @@ pub(crate) const CASES: &[Case] = &[
         "server_speaks_first_on_a_port_of_http",
         0,
         "a server speaks first on a port that is declared as HTTP",
+    ),
+    connection("fast_open", 0, "data with the first packet (TCP Fast Open)"),
+    connection(
+        "nobody_listens_for_fast_open",
+        0,
+        "the same where nobody listens",
+    ),
+    connection(
+        "same_socket_again",
+        0,
+        "a socket that was refused connects again",
+    ),
+    connection(
+        "socket_that_is_dissolved",
+        0,
+        "a socket whose connection is dissolved (AF_UNSPEC) connects again",
+    ),
+    connection("connect_without_waiting", 0, "connect() without waiting"),
+    connection(
+        "nobody_listens_without_waiting",
+        0,
+        "the same where nobody listens",
+    ),
+    connection("sends_and_goes", 1, "a client sends and goes"),
+    connection(
+        "goes_with_bytes_unread",
+        1,
+        "a client goes with bytes unread",
+    ),
+    connection(
+        "server_goes_with_bytes_unread",
+        0,
+        "a server goes with bytes unread",
+    ),
+    connection("server_ends_at_once", 0, "a server ends at once"),
+    connection("server_resets_at_once", 0, "a server resets at once"),
+    connection(
+        "writes_to_who_is_gone",
+        0,
+        "a client writes to a server that is gone",
+    ),
+    connection("source_port", 0, "the client's port, also a privileged one"),
+    connection("bound_to_a_device", 0, "a socket that is bound to a device"),
+    connection(
+        "own_addresses",
+        0,
+        "a pod connects to itself, by each of its addresses",
+    ),
+    connection(
+        "listens_on_loopback_only",
+        0,
+        "a server listens on loopback only",
+    ),
+    connection("listens_on_ipv4_only", 0, "a server listens on IPv4 only"),
+    connection("many_at_once", 0, "a hundred connections at once"),
+    connection(
+        "reads_nothing_for_a_while",
+        1,
+        "a server reads when its client is gone",
+    ),
+    connection(
+        "half_close_each",
+        1,
+        "each end closes its side before the other has",
+    ),
+    connection("shut_for_reading", 1, "a client that takes nothing more"),
+    connection("no_linger_with_data", 1, "a reset with data under way"),
+    requests(
+        "lines_that_end_with_lf_alone",
+        0,
+        "a response whose lines end with LF alone",
+    ),
+    requests("several_interim_responses", 0, "102 twice and 103"),
+    requests("undefined_interim_response", 0, "199"),
+    requests(
+        "another_expectation",
+        1,
+        "another expectation than 100-continue",
+    ),
+    requests("events", 0, "server-sent events, each when it is sent"),
+    requests(
+        "echo_while_sending",
+        0,
+        "a response that goes on beside its request",
+    ),
+    requests(
+        "upgrade_with_bytes_behind",
+        1,
+        "an upgrade with bytes right behind, and each side ended",
+    ),
+    requests(
+        "bytes_ahead_of_an_upgrade",
+        0,
+        "bytes of the other protocol ahead of its 101",
+    ),
+    requests("connect_method", 1, "CONNECT"),
+    requests(
+        "pipelined_posts",
+        0,
+        "requests with bodies at once, the last one's connection closes",
+    ),
+    requests("byte_by_byte", 1, "request and response byte by byte"),
+    requests(
+        "fields_that_are_added",
+        1,
+        "fields that are there, in their order",
+    ),
+    requests(
+        "two_that_answer_out_of_order",
+        0,
+        "a slow request beside a fast one",
+    ),
+    requests("unfinished_chunks", 0, "chunks that break off"),
+    requests(
+        "client_breaks_off_its_body",
+        1,
+        "a client that breaks its body off",
+    ),
+    requests(
+        "lengths_that_are_nought_or_missing",
+        1,
+        "lengths that are nought or missing",
+    ),
+    requests(
+        "responses_without_a_body",
+        1,
+        "HEAD, 304, 204, 205 and OPTIONS without lengths",
+    ),
+    requests("no_content_with_length", 1, "204 with a length"),
+    requests(
+        "bodies_where_few_send_one",
+        1,
+        "GET, DELETE, OPTIONS and PROPFIND with a body",
+    ),
+    requests("unusual_methods", 1, "unusual methods"),
+    requests("unusual_statuses", 1, "unusual statuses"),
+    requests(
+        "unusual_fields",
+        1,
+        "names and values of fields with odd bytes",
+    ),
+    requests("fields_of_proxies", 1, "fields of proxies and of tracing"),
+    requests(
+        "framing_of_responses",
+        1,
+        "chunks and lengths as few write them in responses",
+    ),
+    requests("chunked_twice", 1, "`chunked` said twice"),
+    requests("framing_of_requests", 1, "the same in requests"),
+    requests("response_of_http10", 1, "a response of HTTP/1.0"),
+    requests("parts_of_a_file", 1, "Range and If-Range"),
+    requests("unusual_targets", 0, "paths and queries with odd bytes"),
+    requests("unusual_hosts", 0, "hosts in odd forms"),
+    requests(
+        "no_content_in_chunks",
+        1,
+        "204 that says it comes in chunks",
     ),
 ];
 

@@ -1,5 +1,25 @@
 //! What applications see otherwise than without the mesh, on purpose.
 
+use crate::bed::{WAYS, Way};
+
+/// The ways on which a property differs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Where {
+    /// Where a proxy reads requests: to Services, and to pods on ports that these declare.
+    AmongRequests,
+    /// To Services, where the client's proxy sends them on connections of its own.
+    ToServices,
+}
+
+impl Where {
+    fn includes(self, way: Way) -> bool {
+        match self {
+            Self::AmongRequests => true,
+            Self::ToServices => way.is_service,
+        }
+    }
+}
+
 /// A property of a case that differs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Difference {
@@ -7,6 +27,7 @@ pub(crate) struct Difference {
     pub(crate) case: &'static str,
     /// The property of its observation.
     pub(crate) property: &'static str,
+    pub(crate) ways: Where,
     /// The behaviour in the mesh.
     pub(crate) behaviour: &'static str,
     /// The reason.
@@ -16,32 +37,39 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
-    /// Its case and property.
-    pub(crate) fn key(&self) -> (&'static str, &'static str) {
-        (self.case, self.property)
+    /// Its case and property, on each of its ways.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        let ways = WAYS.into_iter().filter(|way| self.ways.includes(*way));
+        ways.map(|way| (self.case, self.property, way.name))
     }
 }
+
+/// A case, a property and the name of a way.
+pub(crate) type Key = (&'static str, &'static str, &'static str);
 
 /// All of them.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
-        case: "nobody_listens",
-        property: "client.connect",
-        behaviour: "`connect()` succeeds; the connection is reset at the first read",
-        reason: "the proxy accepts before it knows whether the other end does, as those of Istio \
-                 and Linkerd",
-        setting: "`weft.dev/exclude-outbound-ports` for what must know",
+        case: "nobody_listens_for_requests",
+        property: "client.outcome",
+        ways: Where::ToServices,
+        behaviour: "`connect()` succeeds, and the request is answered with 503",
+        reason: "each request is sent to an endpoint of its own, and may be sent to another when \
+                 one doesn't answer",
+        setting: "declare the port as `tcp`",
     },
     Difference {
-        case: "nobody_listens",
-        property: "client.read",
-        behaviour: "that read says ECONNRESET, within milliseconds",
-        reason: "the same",
-        setting: "the same",
+        case: "no_response",
+        property: "client.start",
+        ways: Where::ToServices,
+        behaviour: "the client gets a 503 that says so",
+        reason: "its connection is the proxy's, and goes on",
+        setting: "declare the port as `tcp`",
     },
     Difference {
         case: "http10_without_host",
         property: "client.start",
+        ways: Where::AmongRequests,
         behaviour: "the status line says HTTP/1.0",
         reason: "the proxy answers in the client's version",
         setting: "declare the port as `tcp`",
@@ -49,6 +77,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "http10_without_host",
         property: "server.start",
+        ways: Where::ToServices,
         behaviour: "the server of a Service sees HTTP/1.1",
         reason: "the connection to it is the proxy's own, and used for other requests",
         setting: "declare the port as `tcp`",
@@ -56,6 +85,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "http10_without_host",
         property: "server.fields",
+        ways: Where::ToServices,
         behaviour: "the server of a Service gets the dialled address as Host",
         reason: "HTTP/1.1 needs one (RFC 9112 section 3.2)",
         setting: "declare the port as `tcp`",
@@ -63,6 +93,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "http10_with_host",
         property: "client.start",
+        ways: Where::AmongRequests,
         behaviour: "the status line says HTTP/1.0",
         reason: "the proxy answers in the client's version",
         setting: "declare the port as `tcp`",
@@ -70,6 +101,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "http10_with_host",
         property: "server.start",
+        ways: Where::ToServices,
         behaviour: "the server of a Service sees HTTP/1.1",
         reason: "the connection to it is the proxy's own, and used for other requests",
         setting: "declare the port as `tcp`",
@@ -77,6 +109,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "upgrade_to_http2_with_a_body",
         property: "server.fields",
+        ways: Where::AmongRequests,
         behaviour: "the server is not asked for the upgrade, and answers in HTTP/1.1",
         reason: "requests inside would go unseen by rules and limits; a server may always stay \
                  with HTTP/1.1 (RFC 9110 section 7.8)",
@@ -85,6 +118,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "url_that_differs_from_host",
         property: "server.fields",
+        ways: Where::AmongRequests,
         behaviour: "Host is made to say what the URL says",
         reason: "a proxy has to (RFC 9112 section 3.2.2)",
         setting: "declare the port as `tcp`",
@@ -92,6 +126,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "chunks_and_trailers",
         property: "client.trailers",
+        ways: Where::AmongRequests,
         behaviour: "trailers of a response go to clients that send `TE: trailers`",
         reason: "others need not expect them (RFC 9110 section 6.5.1)",
         setting: "declare the port as `tcp`",
@@ -99,6 +134,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "chunks_and_trailers",
         property: "server.trailers",
+        ways: Where::AmongRequests,
         behaviour: "names of trailers are in lower case",
         reason: "the library that writes them keeps the letters of heads only",
         setting: "declare the port as `tcp`",
@@ -106,6 +142,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "not_modified_with_length",
         property: "client.fields",
+        ways: Where::AmongRequests,
         behaviour: "304 loses its Content-Length",
         reason: "the library that writes it sends none where no body follows; the field is \
                  optional there (RFC 9110 section 15.4.5)",
@@ -114,6 +151,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "response_to_the_end",
         property: "client.fields",
+        ways: Where::AmongRequests,
         behaviour: "a response without a length comes in chunks",
         reason: "the client's connection stays open for its next request",
         setting: "declare the port as `tcp`",
@@ -121,6 +159,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "response_to_the_end",
         property: "client.end",
+        ways: Where::AmongRequests,
         behaviour: "and doesn't end its connection",
         reason: "the same",
         setting: "the same",
@@ -128,15 +167,74 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         case: "response_to_the_end",
         property: "client.trailers",
+        ways: Where::AmongRequests,
         behaviour: "its chunks end without trailers",
         reason: "the same",
         setting: "the same",
     },
+    Difference {
+        case: "server_speaks_first_on_a_port_of_http",
+        property: "client.greeting",
+        ways: Where::AmongRequests,
+        behaviour: "the connection is reset",
+        reason: "such a port carries HTTP alone, so that nothing gets past the \
+                 rules about requests",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
+        case: "server_speaks_first_on_a_port_of_http",
+        property: "client.echo",
+        ways: Where::AmongRequests,
+        behaviour: "and carries nothing",
+        reason: "the same",
+        setting: "the same",
+    },
+    Difference {
+        case: "curl",
+        property: "client.output",
+        ways: Where::AmongRequests,
+        behaviour: "responses have no `Connection: keep-alive`",
+        reason: "the field is about one connection, and a proxy removes it (RFC 9110 section \
+                 7.6.1); HTTP/1.1 keeps connections without it",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
+        case: "curl_upgrade",
+        property: "client.output",
+        ways: Where::AmongRequests,
+        behaviour: "curl stays with HTTP/1.1",
+        reason: "the server is not asked for the upgrade, as above",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
+        case: "curl_upgrade",
+        property: "server.log",
+        ways: Where::AmongRequests,
+        behaviour: "the server logs one request, not the upgrade and what follows",
+        reason: "the same",
+        setting: "the same",
+    },
+    Difference {
+        case: "h2spec_preface",
+        property: "client.output",
+        ways: Where::AmongRequests,
+        behaviour: "a preface that is none ends in a reset, not in GOAWAY",
+        reason: "such a port carries HTTP alone; the connection is reset",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
+        case: "h2spec_identifiers",
+        property: "client.output",
+        ways: Where::AmongRequests,
+        behaviour: "a stream whose identifier is lower than one before ends the connection",
+        reason: "RFC 9113 section 5.1.1 asks for it, and the proxy does so where this server \
+                 doesn't",
+        setting: "declare the port as `tcp`",
+    },
 ];
 
-/// The entry for a property of a case.
-pub(crate) fn find(case: &str, property: &str) -> Option<&'static Difference> {
-    DIFFERENCES
-        .iter()
-        .find(|known| known.case == case && known.property == property)
+/// The entry for a property of a case on a way.
+pub(crate) fn find(case: &str, property: &str, way: Way) -> Option<Key> {
+    let mut keys = DIFFERENCES.iter().flat_map(Difference::keys);
+    keys.find(|known| *known == (case, property, way.name))
 }

@@ -1,11 +1,13 @@
 //! The same clients and servers with and without the mesh: what both ends see is the same,
 //! or stands in the table of `differences.rs`, which is docs/as-without.md.
 //!
-//! * `programs.py`: the clients and servers; they say in JSON what they see
-//! * [`cases`]: the cases, and whether their ports are declared as HTTP
+//! * `programs.py`: clients and servers of our own; they say in JSON what they see
+//! * [`cases`]: their cases, and whether their ports are declared as HTTP
 //! * [`bed`]: pods in the mesh, and pods beside it for the control
 //! * [`observation`]: what both ends saw, without what is different by nature
+//! * [`packaged`]: clients and servers that others wrote
 //! * [`differences`]: what differs on purpose, and why
+//! * [`findings`]: what comes out, and whether the table has it
 //! * [`page`]: the page of the manual
 
 #![allow(
@@ -18,54 +20,34 @@
 mod bed;
 mod cases;
 mod differences;
+mod findings;
 mod observation;
+mod packaged;
 mod page;
-
-use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use bed::{Bed, WAYS};
 use cases::{CASES, Case};
-use differences::{DIFFERENCES, Difference};
+use differences::DIFFERENCES;
+use findings::{Findings, for_each_of};
 
 /// Cases that run at the same time.
 const THREADS: usize = 4;
-
-/// What a case has shown.
-#[derive(Debug, Default)]
-struct Findings {
-    /// Differences that are in no table, in words.
-    unexpected: Vec<String>,
-    /// Cases and properties that differ and may.
-    expected: BTreeSet<(&'static str, &'static str)>,
-}
+/// Runs a part of them: those whose names are in it.
+const ONLY: &str = "WEFT_TEST_CASES";
 
 #[test]
 fn applications_see_what_they_see_without_a_mesh() {
-    let bed = Bed::start();
-    let (next, findings) = (AtomicUsize::new(0), Mutex::new(Findings::default()));
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some(case) = CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    compare(&bed, case, &findings);
-                }
-            });
-        }
-    });
-    let Findings {
-        unexpected,
-        expected,
-    } = findings.into_inner().unwrap();
-    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
-    let stale = DIFFERENCES.iter().map(Difference::key);
-    let stale: Vec<_> = stale.filter(|key| !expected.contains(key)).collect();
-    assert!(stale.is_empty(), "no difference any more: {stale:?}");
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let is_wanted = |case: &&Case| only.is_empty() || only.split(',').any(|name| name == case.name);
+    let cases: Vec<_> = CASES.iter().filter(is_wanted).collect();
+    let (bed, findings) = (Bed::start(), Findings::default());
+    for_each_of(&cases, THREADS, |case| compare(&bed, case, &findings));
+    findings.assert_as_known(|name| cases.iter().any(|case| case.name == name));
+    let miscounted: Vec<_> = cases.iter().flat_map(|case| bed.miscounted(case)).collect();
+    assert!(miscounted.is_empty(), "{}", miscounted.join("\n"));
 }
 
-fn compare(bed: &Bed, case: &'static Case, findings: &Mutex<Findings>) {
+fn compare(bed: &Bed, case: &Case, findings: &Findings) {
     let controls = bed.observe_controls(case);
     for control in controls.values() {
         assert!(control.is_whole(case), "{}: {control:?}", case.name);
@@ -73,20 +55,9 @@ fn compare(bed: &Bed, case: &'static Case, findings: &Mutex<Findings>) {
     for way in WAYS {
         let control = &controls[way.server];
         let observed = bed.observe(case, way);
-        for property in control.differences_from(&observed) {
-            let mut findings = findings.lock().unwrap();
-            match differences::find(case.name, &property) {
-                Some(known) => {
-                    findings.expected.insert(known.key());
-                }
-                None => findings.unexpected.push(format!(
-                    "{}, {}, {property}: {} without the mesh, {} in it",
-                    case.name,
-                    way.name,
-                    control.value(&property),
-                    observed.value(&property),
-                )),
-            }
+        for property in control.differences_from(&observed, case) {
+            let (without, within) = (control.value(&property), observed.value(&property));
+            findings.add(case.name, way, &property, [&without, &within]);
         }
     }
 }
@@ -94,7 +65,7 @@ fn compare(bed: &Bed, case: &'static Case, findings: &Mutex<Findings>) {
 #[test]
 fn every_difference_is_one_of_a_case() {
     for difference in DIFFERENCES {
-        let known = CASES.iter().any(|case| case.name == difference.case);
-        assert!(known, "{}", difference.case);
+        let case = page::text_of(difference.case);
+        assert!(case.is_some(), "{}", difference.case);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cases::CASES;
 use crate::differences::DIFFERENCES;
+use crate::packaged;
 
 /// Writes the tables instead of comparing them, when set.
 const WRITE: &str = "WEFT_TEST_WRITE";
@@ -16,8 +17,7 @@ fn tables() -> String {
     let mut text = String::from("\n## What differs\n\n");
     text += "| when | in the mesh | why | what changes it |\n| --- | --- | --- | --- |\n";
     for difference in DIFFERENCES {
-        let case = CASES.iter().find(|case| case.name == difference.case);
-        let (when, in_mesh) = (case.unwrap().text, difference.behaviour);
+        let (when, in_mesh) = (text_of(difference.case).unwrap(), difference.behaviour);
         let (reason, setting) = (difference.reason, difference.setting);
         writeln!(text, "| {when} | {in_mesh} | {reason} | {setting} |").unwrap();
     }
@@ -27,7 +27,17 @@ fn tables() -> String {
         let cases: Vec<_> = cases.map(|case| case.text).collect();
         writeln!(text, "{title}: {}.\n", cases.join("; ")).unwrap();
     }
+    let cases: Vec<_> = packaged::cases().map(|case| case.text).collect();
+    writeln!(text, "Programs of others: {}.\n", cases.join("; ")).unwrap();
     text
+}
+
+/// A case in words.
+pub(crate) fn text_of(case: &str) -> Option<&'static str> {
+    let ours = CASES.iter().map(|known| (known.name, known.text));
+    let others = packaged::cases().map(|known| (known.name, known.text));
+    let mut cases = ours.chain(others);
+    cases.find(|(name, _)| *name == case).map(|(_, text)| text)
 }
 
 #[test]

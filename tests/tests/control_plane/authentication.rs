@@ -25,12 +25,16 @@ async fn the_token_of_a_running_agent_speaks_for_its_node_and_no_other_token_doe
     let vault = bed.token("weft-node-agent", pod, "vault");
     let refused = agent("node-1", &vault).await.refusal().await;
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
-    // Another ServiceAccount, though of the same namespace and on that node.
+    // Another ServiceAccount, though of the same namespace and on that node: it speaks for its
+    // own pod, which has no sidecar.
     bed.pod("weft-system", "stranger", "node-1", "default");
     let stranger = bed.token("default", Some("stranger"), "weft-control-plane");
     let refused = agent("node-1", &stranger).await.refusal().await;
-    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    assert!(refused.message().contains("weft-node-agent"), "{refused}");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(
+        refused.message().contains("weft-system/stranger"),
+        "{refused}"
+    );
     // Bound to no pod, so to no node.
     let unbound = bed.token("weft-node-agent", None, "weft-control-plane");
     let refused = agent("node-1", &unbound).await.refusal().await;

@@ -14,7 +14,7 @@ fn condition(bed: &Bed, pod: &str) -> Option<Value> {
     conditions.iter().find(is_ours).cloned()
 }
 
-fn wait_for_condition(bed: &Bed, pod: &str, status: &str, reason: &str) -> Value {
+pub(crate) fn wait_for_condition(bed: &Bed, pod: &str, status: &str, reason: &str) -> Value {
     let found = wait_for(
         &format!("{pod} to be {reason}"),
         LIMIT,
@@ -59,7 +59,7 @@ async fn a_scheduled_pod_is_told_at_once_and_captured_for_every_replica_once_its
     stream.workload(&uid, is_captured).await;
     elsewhere.workload(&uid, is_captured).await;
     second.wait_for_workload(&uid, "enrolment", "Captured");
-    assert!(second.log().contains("reported a pod of another node"));
+    assert!(second.log().contains("reported a pod that isn't its own"));
 
     // `kubectl describe` says so, too.
     let events = [

@@ -259,6 +259,48 @@ async fn what_nobody_can_follow_is_refused_at_admission_and_costs_its_route_alon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reference_grant_of_the_cluster_permits_and_its_end_refuses() {
+    let bed = Bed::new();
+    for namespace in ["shop", "bank"] {
+        bed.namespace(namespace, &json!({}));
+    }
+    install_gateway_api(&bed);
+    bed.kubectl().apply(&service("web")).unwrap();
+    let ledger = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "ledger", "namespace": "bank" },
+        "spec": { "ports": [{ "port": 80 }] },
+    });
+    bed.kubectl().apply(&ledger.to_string()).unwrap();
+    let rule = json!({
+        "backendRefs": [{ "name": "ledger", "namespace": "bank", "port": 80 }],
+    });
+    apply_when_served(&bed, &route("HTTPRoute", &rule));
+    let control_plane = bed.start("a");
+    let conditions = |refs| {
+        let expected = [("True", "Accepted"), refs];
+        conditions(&bed, &control_plane, "httproute", expected)
+    };
+    conditions(("False", "RefNotPermitted"));
+    let from = json!({
+        "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop",
+    });
+    let grant = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+        "metadata": { "name": "from-shop", "namespace": "bank" },
+        "spec": {
+            "from": [from],
+            "to": [{ "group": "", "kind": "Service", "name": "ledger" }],
+        },
+    });
+    apply_when_served(&bed, &grant);
+    conditions(RESOLVED);
+    let delete = ["delete", "referencegrant", "from-shop", "-n", "bank"];
+    bed.kubectl().run(&delete).unwrap();
+    conditions(("False", "RefNotPermitted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_with_an_older_gateway_api_is_understood() {
     let bed = Bed::new();
     bed.namespace("shop", &json!({}));

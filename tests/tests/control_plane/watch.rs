@@ -143,3 +143,61 @@ async fn a_pod_is_where_its_node_says_it_is() {
         assert_eq!(told.region, "eu-west-1");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_config_that_can_not_be_read_stays_in_force_also_for_a_replica_that_starts() {
+    let bed = Bed::new();
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let uid = bed.pod("shop", "web", "node-1", "default");
+    let first = bed.start("a");
+    let config = |spec: &serde_json::Value| {
+        let config = json!({
+            "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+            "metadata": { "name": "default" }, "spec": spec,
+        });
+        bed.kubectl().apply(&config.to_string()).unwrap();
+    };
+    config(&json!({ "trustDomain": "example.org", "mtls": { "mode": "strict" } }));
+    first.wait_for_workload(&uid, "mtls_mode", "strict");
+    let get = ["get", "meshcfg", "default", "-o", "jsonpath={.status}"];
+    bed.kubectl()
+        .wait("the spec in the status", LIMIT, &get, |text| {
+            text.contains("lastAcceptedSpec")
+        })
+        .unwrap();
+
+    // The kinds of a newer version are there already, and somebody uses what they have.
+    let field = json!([{
+        "op": "add",
+        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/future",
+        "value": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    }]);
+    let crd = ["patch", "crd", "meshconfigs.weft.dev", "--type=json", "-p"];
+    let field = field.to_string();
+    bed.kubectl().run(&[&crd[..], &[&field]].concat()).unwrap();
+    // Watches from before see objects without the field, until the API server ends them.
+    let mut number = 0;
+    wait_for("a status that refuses it", LIMIT, || {
+        number += 1;
+        let future = json!({ "spec": { "future": { "of": number } } }).to_string();
+        let patch = ["patch", "meshcfg", "default", "--type=merge", "-p", &future];
+        let run = |arguments: &[&str]| bed.kubectl().run(arguments);
+        run(&patch).map_err(|error| error.to_string())?;
+        let status = run(&get).map_err(|error| error.to_string())?;
+        match status.contains("Invalid") && status.contains("stays in force") {
+            true => Ok(()),
+            false => Err(status),
+        }
+    })
+    .unwrap();
+    let weaker = r#"{"spec":{"mtls":{"mode":"permissive"}}}"#;
+    let weaken = ["patch", "meshcfg", "default", "--type=merge", "-p", weaker];
+    bed.kubectl().run(&weaken).unwrap();
+    let second = bed.start("b");
+    for replica in [&first, &second] {
+        let workload = replica.workload(&uid).unwrap();
+        assert_eq!(workload["mtls_mode"], "strict");
+        let identity = "spiffe://example.org/ns/shop/sa/default";
+        assert_eq!(workload["identity"], identity);
+    }
+}

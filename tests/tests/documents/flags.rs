@@ -7,9 +7,14 @@ use crate::blocks::{document, root};
 use crate::programs::program;
 
 /// The commands that have flags.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 10] = [
     ("weft-node-agent", "run"),
     ("weft-node-agent", "uninstall"),
+    ("weft-sidecar", "init"),
+    ("weft-sidecar", "cleanup"),
+    ("weft-sidecar", "run"),
+    ("weft-sidecar", "wait"),
+    ("weft-sidecar", "drain"),
     ("weft-control-plane", "serve"),
     ("weft-control-plane", "token"),
     ("weft-control-plane", "rotate-root"),
@@ -140,7 +145,7 @@ fn every_flag_is_in_the_table_as_its_program_explains_it() {
 #[test]
 #[cfg_attr(not(feature = "end-to-end"), ignore = "needs the programs built")]
 fn every_command_with_flags_is_in_the_table() {
-    for name in ["weft-node-agent", "weft-control-plane"] {
+    for name in ["weft-node-agent", "weft-sidecar", "weft-control-plane"] {
         let help = program(name).arg("--help").output().unwrap().stdout;
         let help = String::from_utf8(help).unwrap();
         let commands = help.split("Commands:\n").nth(1).unwrap();

@@ -8,14 +8,18 @@
 //!   or a shell that runs it as it stands ([`playground`])
 //! * [`manifests`]: every block of `yaml` goes where a reader would put it
 //! * [`flags`], [`metrics`]: tables of flags, series and fields
+//! * [`claims`]: tests that pages name for what they promise
+//! * [`kernel_maps`]: the table of the kernel's maps
 //! * [`links`]: links lead somewhere, and the index has every page
 
 // Helpers of tests: what fails there fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod blocks;
+mod claims;
 mod cluster;
 mod flags;
+mod kernel_maps;
 mod links;
 mod manifests;
 mod metrics;

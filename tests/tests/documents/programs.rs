@@ -8,10 +8,11 @@ use crate::blocks::documents;
 use crate::script::{Checker, scripts, split};
 
 /// Our programs, and the words that call each.
-const PROGRAMS: [(&str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &[&str]); 4] = [
     ("xtask", &["cargo", "xtask"]),
     ("weft-control-plane", &["weft-control-plane"]),
     ("weft-node-agent", &["weft-node-agent"]),
+    ("weft-sidecar", &["weft-sidecar"]),
 ];
 
 /// Lines of Cargo's own that documents may have, and why no test runs them.

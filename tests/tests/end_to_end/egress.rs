@@ -1,6 +1,6 @@
 //! What is outside the cluster: who may reach it, and what becomes of connections there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,18 +9,19 @@ use tokio_rustls::TlsAcceptor;
 use weft_testing::authority::Authority;
 use weft_testing::tcp::serve_on_thread;
 use weft_testing::tls::web_server;
-use weft_tests::mesh::Mesh;
+use weft_tests::manifest::PodSpec;
+use weft_tests::mesh::{Mesh, MeshBuilder};
 use weft_tests::netns::Namespace;
 use weft_tests::wait_until;
 
-use super::{LIMIT, address, curl, serve_web, shop};
+use super::{LIMIT, address, addresses, curl, serve_web, shop};
 
 /// A web server's answer, in the form that the tests' own servers have.
-const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 38\r\nConnection: close\r\n\r\n\
+pub(crate) const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 38\r\nConnection: close\r\n\r\n\
     {\"name\":\"fabric\",\"peer\":\"10.99.0.1:1\"}";
 
 /// Where the fabric is, which is no pod, no service and no node.
-fn fabric(mesh: &Mesh, port: u16) -> SocketAddr {
+pub(crate) fn fabric(mesh: &Mesh, port: u16) -> SocketAddr {
     (mesh.topology().fabric().ipv4(), port).into()
 }
 
@@ -174,4 +175,45 @@ fn plaintext_to_an_external_service_leaves_as_tls_and_only_to_whom_it_was_meant_
     let refused = mesh.wait_record(1, |record| record.flags == "TLS_FAILURE");
     let reason = refused.unwrap().error.unwrap();
     assert!(reason.contains("elsewhere.example"), "{reason}");
+}
+
+/// Whom a web server sees when curl asks it, which binds `source` where there is one.
+fn peer_seen(mesh: &Mesh, to: SocketAddr, source: Option<IpAddr>) -> IpAddr {
+    let (url, source) = (format!("http://{to}/"), source.map(|ip| ip.to_string()));
+    let mut line = vec!["curl", "-sS", "--fail", "--max-time", "15", &url];
+    line.extend(source.iter().flat_map(|source| ["--interface", source]));
+    let body: Value = serde_json::from_str(&mesh.run("client", &line).unwrap()).unwrap();
+    let peer: SocketAddr = body["peer"].as_str().unwrap().parse().unwrap();
+    peer.ip().to_canonical()
+}
+
+#[test]
+fn a_source_that_the_application_has_bound_is_the_one_outside_the_mesh() {
+    let services = ["10.96.0.20", "fd00:10:96::20"];
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("outside", 2).outside().label("app", "web"))
+        .http_service("web", &services, "web", &[(80, 8080)])
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["outside"]);
+    let second = ["10.244.1.200", "fd00:10:244:1::200"];
+    let client = &mesh.pod("client").unwrap().host;
+    let (own, node) = (client.addresses(), mesh.topology().node(1).unwrap());
+    // By way of the address that the node has a route for.
+    let routes = [0, 1].map(|family| format!("route add {} via {}", second[family], own[family]));
+    node.host.namespace().ip(&routes).unwrap();
+    let added = second.map(|address| format!("addr add {address} dev eth0"));
+    client.namespace().ip(&added).unwrap();
+    let [second, services] = [second, services].map(|texts| texts.map(|ip| ip.parse().unwrap()));
+    let pods = addresses(&mesh, "outside", 8080);
+    for (family, own) in own.into_iter().enumerate() {
+        let bound = second[family];
+        for to in [pods[family], SocketAddr::new(services[family], 80)] {
+            // Requests to the Service share connections: not with those of another source.
+            for source in [Some(bound), None, Some(bound)] {
+                assert_eq!(peer_seen(&mesh, to, source), source.unwrap_or(own), "{to}");
+            }
+        }
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 
+use serde_json::json;
 use weft_testing::authority::{Authority, Credential, Leaf};
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder};
+use weft_tests::process::Place;
 use weft_tests::wait_until;
 
 use super::hbone::{authority, leaf, open_tunnel};
@@ -68,19 +70,84 @@ fn a_strict_pod_refuses_plaintext_on_every_port_and_from_every_machine() {
     }
 }
 
+/// What a process of the node gets to see.
+fn ask(place: &Place, url: &str, options: &[&str]) -> weft_tests::Result<String> {
+    let line = [
+        "curl",
+        "-sS",
+        "--fail",
+        "--max-time",
+        "15",
+        "--path-as-is",
+        url,
+    ];
+    place.output(&[&line, options].concat(), LIMIT)
+}
+
+/// The probe of every server here.
+fn healthz() -> serde_json::Value {
+    json!({ "httpGet": { "path": "/healthz", "port": 8080 } })
+}
+
 #[test]
-fn a_probe_from_the_node_itself_reaches_a_strict_pod() {
+fn a_strict_pod_takes_its_probe_from_kubelet_and_nothing_else_from_its_node() {
     let mut mesh = MeshBuilder::new(2)
-        .pod(PodSpec::new("strict", 2))
+        .pod(PodSpec::new("strict", 2).readiness_probe(healthz()))
         .strict()
         .start()
         .unwrap();
     serve_web(&mut mesh, &["strict"]);
+    mesh.serve("strict", &["http", "--listen=[::]:8081", "--name=strict"])
+        .unwrap();
+    let node = mesh.topology().node(2).unwrap();
+    let (kubelet, other) = (node.kubelet(), node.host.place());
     for to in addresses(&mesh, "strict", 8080) {
-        let node = mesh.topology().node(2).unwrap().host.place();
-        let url = format!("http://{to}/healthz");
-        let answer = node.output(&["curl", "-sS", "--fail", "--max-time", "15", &url], LIMIT);
+        let probed = format!("http://{to}/healthz");
+        let answer = ask(&kubelet, &probed, &[]);
         assert!(answer.unwrap().contains("strict"), "{to}");
+        assert!(ask(other, &probed, &[]).is_err(), "{to}: not kubelet");
+        for path in [
+            "/",
+            "/admin",
+            "/healthz/",
+            "//healthz",
+            "/healthz/../admin",
+            "/%68ealthz",
+            "/healthz?a=b",
+        ] {
+            let answer = ask(&kubelet, &format!("http://{to}{path}"), &[]);
+            assert!(answer.is_err(), "{path} was answered {answer:?}");
+        }
+        let posted = ask(&kubelet, &probed, &["--data=a"]);
+        assert!(posted.is_err(), "{posted:?}");
+        // A second request on the same connection.
+        let admin = format!("http://{to}/admin");
+        let second = ask(&kubelet, &probed, &[&admin]).unwrap_err().to_string();
+        assert!(second.contains("403"), "{second}");
+    }
+    for to in addresses(&mesh, "strict", 8081) {
+        let answer = ask(&kubelet, &format!("http://{to}/healthz"), &[]);
+        assert!(answer.is_err(), "{to} answered {answer:?}");
+    }
+    let denied = mesh.wait_record(2, |record| {
+        let error = record.error.as_deref().unwrap_or_default();
+        record.flags == "DENY" && error.contains("kubelet alone")
+    });
+    assert_eq!(denied.unwrap().security, "plaintext");
+}
+
+#[test]
+fn a_strict_pod_that_is_open_to_its_node_takes_anything_from_its_processes() {
+    let open = PodSpec::new("open", 2)
+        .readiness_probe(healthz())
+        .annotation("weft.dev/node-access", "all");
+    let mut mesh = MeshBuilder::new(2).pod(open).strict().start().unwrap();
+    serve_web(&mut mesh, &["open"]);
+    let node = mesh.topology().node(2).unwrap();
+    for to in addresses(&mesh, "open", 8080) {
+        for place in [&node.kubelet(), node.host.place()] {
+            ask(place, &format!("http://{to}/anything"), &[]).unwrap();
+        }
     }
 }
 

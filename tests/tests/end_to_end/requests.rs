@@ -38,15 +38,7 @@ fn bed() -> Mesh {
         ("v1", "10.96.0.11", json!({ "version": "v1" })),
         ("v2", "10.96.0.12", json!({ "version": "v2" })),
     ] {
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": name, "namespace": "default" },
-            "spec": {
-                "clusterIP": address, "selector": selector,
-                "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }],
-            },
-        });
-        write(&mesh, &format!("service-{name}"), &service);
+        service(&mesh, name, address, &selector);
     }
     for pod in ["v1", "v2"] {
         mesh.serve(pod, &["web", "--listen", "[::]:8080", "--name", pod])
@@ -60,13 +52,26 @@ fn bed() -> Mesh {
     mesh
 }
 
+/// A Service of HTTP over web servers.
+pub(super) fn service(mesh: &Mesh, name: &str, address: &str, selector: &Value) {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "clusterIP": address, "selector": selector,
+            "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }],
+        },
+    });
+    write(mesh, &format!("service-{name}"), &service);
+}
+
 fn write(mesh: &Mesh, name: &str, document: &Value) {
     mesh.manifests().write(name, document).unwrap();
 }
 
 /// Attaches rules to the Service, and waits until they hold: each has a last rule for
 /// this very state.
-fn route(mesh: &Mesh, kind: &str, mut rules: Vec<Value>) {
+pub(super) fn route(mesh: &Mesh, kind: &str, mut rules: Vec<Value>) {
     static STATE: AtomicU32 = AtomicU32::new(0);
     let state = STATE.fetch_add(1, Ordering::Relaxed);
     let name = format!("x-state-{state}");
@@ -98,7 +103,7 @@ fn route(mesh: &Mesh, kind: &str, mut rules: Vec<Value>) {
 }
 
 /// Gives a Service a policy, and waits until it holds, which `holds` finds out.
-fn policy(mesh: &Mesh, service: &str, spec: Value, holds: impl Fn() -> bool) {
+pub(super) fn policy(mesh: &Mesh, service: &str, spec: Value, holds: impl Fn() -> bool) {
     let mut spec = spec;
     spec["targetRef"] = json!({ "group": "", "kind": "Service", "name": service });
     let policy = json!({
@@ -110,36 +115,36 @@ fn policy(mesh: &Mesh, service: &str, spec: Value, holds: impl Fn() -> bool) {
     weft_tests::wait_until("the policy", LIMIT, holds).unwrap();
 }
 
-fn backend(service: &str, weight: u32) -> Value {
+pub(super) fn backend(service: &str, weight: u32) -> Value {
     json!({ "name": service, "port": 80, "weight": weight })
 }
 
-fn prefix(path: &str) -> Value {
+pub(super) fn prefix(path: &str) -> Value {
     json!([{ "path": { "type": "PathPrefix", "value": path } }])
 }
 
 /// What curl saw.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
     /// What the web server says that it saw.
-    fn seen(&self) -> Value {
+    pub(super) fn seen(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 }
 
 /// Asks the Service once, on a connection of its own.
-fn ask(mesh: &Mesh, path: &str, more: &[&str]) -> weft_tests::Result<Answer> {
+pub(super) fn ask(mesh: &Mesh, path: &str, more: &[&str]) -> weft_tests::Result<Answer> {
     let url = format!("http://{WEB}{path}");
     let line = ["curl", "-sS", "-i", "--max-time", "15", &url];
     let output = mesh.run("client", &[&line[..], more].concat())?;
@@ -182,7 +187,7 @@ fn count(mesh: &Mesh, pod: &str) -> u64 {
         .unwrap_or_else(|| panic!("{seen}"))
 }
 
-fn is_refused_for(mesh: &Mesh, reason: &str) -> bool {
+pub(super) fn is_refused_for(mesh: &Mesh, reason: &str) -> bool {
     ask(mesh, "/", &[]).is_ok_and(|answer| answer.header("x-weft-reason") == Some(reason))
 }
 
@@ -514,7 +519,7 @@ fn websockets_and_grpc_of_every_kind_go_through() {
         assert_eq!(trailing, "trailing", "{kind}: {report}");
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let go = Binaries::program(workspace, "grpc-client/client").unwrap();
+    let go = Binaries::program(workspace, "grpc-interop/client").unwrap();
     let go = go.to_str().unwrap();
     for case in [
         "large_unary",

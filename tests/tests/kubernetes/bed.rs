@@ -235,12 +235,12 @@ impl Pod {
             let value = pod.pointer(path).and_then(serde_json::Value::as_str);
             value.unwrap_or_default().to_owned()
         };
-        let condition = |name: &str| {
+        let condition = |name: &str, field: &str| {
             let conditions = pod["status"]["conditions"].as_array()?;
             let found = conditions
                 .iter()
                 .find(|condition| condition["type"] == name)?;
-            found["status"].as_str().map(str::to_owned)
+            found[field].as_str().map(str::to_owned)
         };
         let restarts = pod.pointer("/status/containerStatuses/0/restartCount");
         Self {
@@ -251,8 +251,12 @@ impl Pod {
             restarts: restarts
                 .and_then(serde_json::Value::as_u64)
                 .unwrap_or_default(),
-            is_ready: condition("Ready").as_deref() == Some("True"),
-            captured: condition("weft.dev/Captured"),
+            is_ready: condition("Ready", "status").as_deref() == Some("True"),
+            // Of pods outside of the mesh it is True, too, where it is their readiness gate.
+            captured: match condition("weft.dev/Captured", "reason").as_deref() {
+                Some("NotInMesh") => Some("False".to_owned()),
+                _ => condition("weft.dev/Captured", "status"),
+            },
         }
     }
 }

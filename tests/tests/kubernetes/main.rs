@@ -77,10 +77,18 @@ fn strict_pods_pass_their_probes_and_refuse_strangers(bed: &Bed) {
             }
         })
         .unwrap();
-        // A process of the node itself, as kubelet is one, is let in.
+        // A process of the node itself is no kubelet, whatever it asks.
         if let Some(cluster) = &bed.own {
-            let line = ["curl", "-sS", "--max-time", "5", &url];
-            cluster.run_on(&pod.node, &line, LIMIT).unwrap();
+            for path in ["", "ready"] {
+                let url = format!("{url}{path}");
+                let line = ["curl", "-sS", "--max-time", "5", &url];
+                let answer = cluster.run_on(&pod.node, &line, LIMIT);
+                assert!(answer.is_err(), "{url} was answered {answer:?}");
+            }
+            bed.wait_for_record(&[
+                &format!("destination.workload=\"{}\"", pod.name),
+                "kubelet alone",
+            ]);
         }
         let refused = format!("destination.workload=\"{}\"", pod.name);
         bed.wait_for_record(&[&refused, "security=\"plaintext\"", "flags=\"DENY\""]);

@@ -56,7 +56,7 @@ const CRATES: [CrateRule; 5] = [
 const MODEL: &[&str] = &["fastrand", "http", "regex", "thiserror"];
 
 /// Which of our own crates a crate may depend on.
-const OWN: [(&str, &[&str]); 9] = [
+const OWN: [(&str, &[&str]); 10] = [
     ("weft-model", &[]),
     ("weft-http-guard", &[]),
     ("weft-admin", &[]),
@@ -76,6 +76,7 @@ const OWN: [(&str, &[&str]); 9] = [
             "weft-proxy",
         ],
     ),
+    ("weft-sidecar", &["weft-admin", "weft-model", "weft-proxy"]),
     (
         "weft-control-plane",
         &["weft-admin", "weft-model", "weft-proto"],

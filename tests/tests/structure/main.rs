@@ -4,6 +4,7 @@
 //! * [`circles`]: no circle of modules, file by file
 //! * [`imports`]: who may use what, a table
 //! * [`lengths`]: files up to 400 lines before their tests, functions up to 60
+//! * [`locks`]: the fuzz targets' lock file is current
 //! * [`purity`]: `model` has no randomness, no clock, no locks, nothing asynchronous
 //! * [`compilation`]: no dependency is compiled twice for programs and tests
 //!
@@ -16,6 +17,7 @@ mod circles;
 mod compilation;
 mod imports;
 mod lengths;
+mod locks;
 mod modules;
 mod names;
 mod packages;

@@ -18,6 +18,8 @@ pub(crate) enum Suite {
     EndToEnd,
     /// The same clients and servers with and without the mesh, compared. Root.
     AsWithout,
+    /// The same with programs that take a while to start.
+    SlowPrograms,
     /// The control plane with a real API server.
     ApiServer,
     /// What deploy/ installs, as kubectl and Helm render it.
@@ -59,10 +61,14 @@ const TARGETS: [(&str, &str, Suite); 10] = [
 ];
 
 /// Sources with tests that need more than others of their target.
-const SOURCES: [(&str, Suite); 7] = [
+const SOURCES: [(&str, Suite); 8] = [
     ("control-plane/src/rate_limit/redis", Suite::Redis),
     ("node-agent/src/redirect/load.rs", Suite::Kernel),
     ("tests/src/image/tests.rs", Suite::EndToEnd),
+    (
+        "tests/tests/as_without/packaged/slow.rs",
+        Suite::SlowPrograms,
+    ),
     ("tests/tests/documents/cluster.rs", Suite::Deploy),
     ("tests/tests/documents/flags.rs", Suite::EndToEnd),
     ("tests/tests/documents/playground.rs", Suite::EndToEnd),
@@ -91,6 +97,7 @@ impl Suite {
             Self::Redis => &["weft-control-plane/redis-tests"],
             Self::Kernel => &["weft-node-agent/kernel-tests"],
             Self::EndToEnd | Self::AsWithout => &["weft-tests/end-to-end"],
+            Self::SlowPrograms => &["weft-tests/slow-programs"],
             Self::ApiServer => &["weft-tests/api-server"],
             Self::Deploy => &["weft-tests/deploy"],
             Self::Kubernetes => &["weft-tests/cluster"],
@@ -104,12 +111,19 @@ impl Suite {
             Self::Unit => &[],
             Self::Redis => &[Redis],
             Self::Kernel => &[Kernel],
-            Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcClient)],
+            Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcInterop)],
             Self::AsWithout => &[Kernel, Programs, Python],
+            Self::SlowPrograms => &[
+                Kernel,
+                Programs,
+                Python,
+                Go(Kit::GrpcInterop),
+                Go(Kit::H2spec),
+            ],
             Self::ApiServer => &[
                 Go(Kit::ApiServer),
                 Go(Kit::ControllerManager),
-                Go(Kit::GrpcClient),
+                Go(Kit::GrpcInterop),
             ],
             Self::Deploy => &[
                 Go(Kit::ApiServer),
@@ -127,9 +141,12 @@ impl Suite {
         }
     }
 
-    /// Whether `--fast` leaves it out: building its programs takes minutes.
+    /// Whether `--fast` leaves it out: building its programs, or running them, takes minutes.
     pub(crate) fn is_slow(self) -> bool {
-        matches!(self, Self::ApiServer | Self::Deploy | Self::Kubernetes)
+        matches!(
+            self,
+            Self::SlowPrograms | Self::ApiServer | Self::Deploy | Self::Kubernetes
+        )
     }
 }
 

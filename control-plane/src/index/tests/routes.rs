@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weft_model::NamespacedName;
-use weft_model::route::{BackendTarget, Route, RouteKind};
+use weft_model::route::{BackendTarget, Filter, Route, RouteKind};
 
 use super::*;
 use crate::kinds::tests::read_live;
@@ -24,11 +24,15 @@ fn web() -> String {
 /// A route of that kind that is attached to Service web and sends to `backend`.
 fn route(kind: &str, name: &str, parent: &str, backend: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap_or(("shop", name));
+    let backend = match backend.contains("namespace:") {
+        true => backend.to_owned(),
+        false => format!("namespace: shop, {backend}"),
+    };
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n\
          metadata: {{ name: {name}, namespace: {namespace}, generation: 7 }}\n\
          spec:\n  parentRefs: [{{ group: '', kind: Service, name: web, namespace: shop {parent} }}]\n\
-         \x20 rules: [{{ backendRefs: [{{ namespace: shop, {backend} }}] }}]\n"
+         \x20 rules: [{{ backendRefs: [{{ {backend} }}] }}]\n"
     )
 }
 
@@ -137,6 +141,189 @@ fn what_a_route_sends_to_has_to_exist() {
     bed.apply("api.yaml", external);
     bed.apply("route.yaml", &there);
     assert_eq!(bed.conditions(&key)[1], (Some(false), "InvalidKind"));
+}
+
+/// A ReferenceGrant of namespace bank for HTTPRoutes of namespace shop.
+fn grant(to: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n\
+         metadata: {{ name: grant, namespace: bank }}\nspec:\n\
+         \x20 from: [{{ group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop }}]\n\
+         \x20 to: [{{ group: '', kind: Service {to} }}]\n"
+    )
+}
+
+/// Service ledger of namespace bank.
+fn ledger() -> String {
+    service("ledger", "10.96.0.9").replace("namespace: shop", "namespace: bank")
+}
+
+/// It as a backend.
+const LEDGER: &str = "name: ledger, port: 80, namespace: bank";
+const REFUSED: (Option<bool>, &str) = (Some(false), "RefNotPermitted");
+const RESOLVED: (Option<bool>, &str) = (Some(true), "ResolvedRefs");
+
+#[test]
+fn a_route_leads_clients_into_another_namespace_only_while_a_grant_there_permits_it() {
+    let target = |bed: &Bed| bed.routes()[0].rules[0].backends[0].target.clone();
+    let there = BackendTarget::Service {
+        service: NamespacedName::new("bank", "ledger"),
+        port: 80,
+    };
+    let text = route("HTTPRoute", "r", "", LEDGER);
+    let key = key(HTTP, "r");
+    // Nobody learns either which Services are there.
+    let mut bed = bed(&[("web.yaml", &web()), ("route.yaml", &text)]);
+    assert_eq!(bed.conditions(&key), [(Some(true), "Accepted"), REFUSED]);
+    bed.apply("ledger.yaml", &ledger());
+    assert_eq!(bed.conditions(&key)[1], REFUSED);
+    let BackendTarget::Invalid { reason } = target(&bed) else {
+        panic!("{:?}", bed.routes())
+    };
+    let message = "no ReferenceGrant of namespace bank lets HTTPRoutes of namespace shop send to \
+                   Service bank/ledger";
+    assert_eq!(&*reason, message);
+    let status = bed.index.route_status(&key).unwrap();
+    let field = "field spec.rules[0].backendRefs[0]: ";
+    assert!(
+        status
+            .resolved
+            .message
+            .starts_with(&format!("{field}{message}")),
+        "{status:?}"
+    );
+    let mut tried = String::new();
+    for (to, expected) in [
+        (", name: vault", REFUSED),
+        (", name: ledger", RESOLVED),
+        ("", RESOLVED),
+    ] {
+        tried = grant(to);
+        bed.apply("grant.yaml", &tried);
+        assert_eq!(bed.conditions(&key)[1], expected, "{to}");
+        assert_eq!(target(&bed) == there, expected == RESOLVED, "{to}");
+    }
+    for elsewhere in [
+        tried.replace("namespace: bank", "namespace: vault"),
+        tried.replace("namespace: shop", "namespace: store"),
+        tried.replace("kind: HTTPRoute", "kind: GRPCRoute"),
+    ] {
+        bed.apply("grant.yaml", &tried);
+        assert_eq!(bed.conditions(&key)[1], RESOLVED);
+        bed.delete("grant.yaml", &tried);
+        bed.apply("grant.yaml", &elsewhere);
+        assert_eq!(bed.conditions(&key)[1], REFUSED, "{elsewhere}");
+        assert!(matches!(target(&bed), BackendTarget::Invalid { .. }));
+        bed.delete("grant.yaml", &elsewhere);
+    }
+}
+
+#[test]
+fn a_grant_that_is_taken_back_ends_what_it_permitted_at_once() {
+    let text = route("HTTPRoute", "r", "", LEDGER);
+    let mut bed = bed(&[
+        ("web.yaml", &web()),
+        ("ledger.yaml", &ledger()),
+        ("grant.yaml", &grant("")),
+        ("route.yaml", &text),
+    ]);
+    let key = key(HTTP, "r");
+    assert_eq!(bed.conditions(&key)[1], RESOLVED);
+    bed.index.changed_route_statuses();
+    for object in parse(&grant("")).unwrap() {
+        let origin = "grant.yaml".to_owned();
+        bed.index.handle_event(Event::Deleted(origin, object.key()));
+    }
+    let changes = bed.settle();
+    let [Change::Route(told)] = changes.as_slice() else {
+        panic!("{changes:?}")
+    };
+    let target = &told.rules[0].backends[0].target;
+    assert!(
+        matches!(target, BackendTarget::Invalid { .. }),
+        "{target:?}"
+    );
+    assert_eq!(bed.conditions(&key)[1], REFUSED);
+    assert_eq!(bed.index.changed_route_statuses(), BTreeSet::from([key]));
+}
+
+#[test]
+fn a_mirror_into_another_namespace_asks_it_as_well() {
+    let mirror = "filters: [{ type: RequestMirror, requestMirror: { backendRef: \
+                  { name: ledger, namespace: bank, port: 80 } } }], backendRefs";
+    let text = route("HTTPRoute", "r", "", "name: web, port: 80").replace("backendRefs", mirror);
+    let mut bed = bed(&[
+        ("web.yaml", &web()),
+        ("ledger.yaml", &ledger()),
+        ("route.yaml", &text),
+    ]);
+    let key = key(HTTP, "r");
+    assert_eq!(bed.conditions(&key)[1], REFUSED);
+    let mirrors = |bed: &Bed| {
+        let Filter::Mirror(mirror) = &bed.routes()[0].rules[0].filters[0] else {
+            panic!("{:?}", bed.routes())
+        };
+        mirror.target.clone()
+    };
+    assert!(matches!(mirrors(&bed), BackendTarget::Invalid { .. }));
+    let backend = bed.routes()[0].rules[0].backends[0].target.clone();
+    assert!(
+        matches!(backend, BackendTarget::Service { .. }),
+        "the request itself goes on"
+    );
+    bed.apply("grant.yaml", &grant(", name: ledger"));
+    assert!(matches!(mirrors(&bed), BackendTarget::Service { .. }));
+    assert_eq!(bed.conditions(&key)[1], RESOLVED);
+}
+
+#[test]
+fn every_kind_of_route_needs_a_grant_of_its_own_kind() {
+    for kind in RouteKind::ALL {
+        let name = Kind::from(kind).name;
+        let text = route(name, "r", "", LEDGER);
+        let mut bed = bed(&[
+            ("web.yaml", &web()),
+            ("ledger.yaml", &ledger()),
+            ("route.yaml", &text),
+        ]);
+        assert_eq!(bed.conditions(&key(kind, "r"))[1], REFUSED, "{name}");
+        bed.apply("grant.yaml", &grant("").replace("HTTPRoute", name));
+        assert_eq!(bed.conditions(&key(kind, "r"))[1], RESOLVED, "{name}");
+    }
+}
+
+/// GEP-1294: these are for clients of the route's own namespace, which may go there by themselves.
+#[test]
+fn routes_of_the_clients_namespace_need_no_grant_unless_they_are_for_others_too() {
+    let key = key(HTTP, "other/r");
+    let mut bed = bed(&[("web.yaml", &web()), ("ledger.yaml", &ledger())]);
+    for backend in ["name: web, port: 80", LEDGER] {
+        bed.apply("route.yaml", &route("HTTPRoute", "other/r", "", backend));
+        assert_eq!(bed.conditions(&key), [(Some(true), "Accepted"), RESOLVED]);
+    }
+    // A Service of its own as another parent makes it one for everybody.
+    let own = "}, { group: '', kind: Service, name: own";
+    let text = route("HTTPRoute", "other/r", own, LEDGER);
+    bed.apply("route.yaml", &text);
+    let status = bed.index.route_status(&key).unwrap();
+    assert_eq!((status.resolved.status, status.resolved.reason), REFUSED);
+}
+
+#[test]
+fn a_grant_concerns_the_routes_that_it_is_for_and_no_others() {
+    let leads = route("HTTPRoute", "r", "", LEDGER);
+    let tcp = leads.replace("HTTPRoute", "TCPRoute");
+    let stays = route("HTTPRoute", "stays", "", "name: web, port: 80");
+    let mut bed = bed(&[
+        ("web.yaml", &web()),
+        ("routes.yaml", &format!("{leads}{tcp}{stays}")),
+    ]);
+    for object in parse(&grant("")).unwrap() {
+        bed.index
+            .handle_event(Event::Applied("grant.yaml".to_owned(), object));
+    }
+    assert_eq!(bed.index.routes.dirty, BTreeSet::from([key(HTTP, "r")]));
+    bed.settle();
 }
 
 #[test]
@@ -325,7 +512,7 @@ proptest! {
     /// parents was accepted or lost to another kind.
     #[test]
     fn the_order_of_events_does_not_matter(
-        steps in prop::collection::vec((0usize..6, any::<bool>(), 0usize..3), 1..40),
+        steps in prop::collection::vec((0usize..8, any::<bool>(), 0usize..3), 1..40),
     ) {
         let texts = |which: usize, variant: usize| match which {
             0 => web(),
@@ -333,6 +520,8 @@ proptest! {
             2 => route("HTTPRoute", "r", ["", ", port: 80", ", port: 81"][variant], "name: api, port: 80"),
             3 => route("TCPRoute", "r", ["", ", port: 90", ", sectionName: x"][variant], "name: web, port: 80"),
             4 => route("GRPCRoute", "r", ", port: 80", ["name: api", "name: web, port: 80", "name: none, port: 1"][variant]),
+            5 => grant(["", ", name: ledger", ", name: vault"][variant]),
+            6 => route("HTTPRoute", "s", "", [LEDGER, "name: api, port: 80", "name: vault, port: 80, namespace: bank"][variant]),
             _ => route("HTTPRoute", "other/r", "", ["name: web, port: 90", "name: api, port: 90", "name: api, port: 9"][variant]),
         };
         let mut bed = Bed::default();

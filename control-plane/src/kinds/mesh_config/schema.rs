@@ -1,13 +1,20 @@
 //! MeshConfig: what holds for the whole mesh.
 
+mod floor;
+mod modes;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
-use weft_model::egress::EgressMode;
-use weft_model::mtls::MtlsMode;
+use serde::{Deserialize, Serialize};
+use weft_model::node_access::NodeAccessMode;
+use weft_model::route::path::PathNormalization;
 
 use crate::kinds::idle::IdleSpec;
+pub(super) use floor::{
+    ExclusionsSpec, FloorExceptionSpec, FloorSpec, NamespaceSelectorSpec, OptOutSpec,
+};
+pub(super) use modes::{EgressModeSpec, Mode};
 
 /// What holds for the whole mesh. A cluster has one, named `default`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -72,6 +79,49 @@ pub(crate) struct MeshConfigSpec {
     /// for the connections to its Service.
     #[serde(default)]
     pub(crate) connections: IdleSpec,
+    /// What labels and annotations of namespaces and pods can't go below, whoever may write
+    /// them. What goes below has no effect, is refused at admission and told by an Event.
+    #[serde(default)]
+    pub(crate) floor: FloorSpec,
+    /// Requests on ports that carry HTTP.
+    #[serde(default)]
+    pub(crate) requests: RequestsSpec,
+}
+
+/// Requests on ports that carry HTTP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RequestsSpec {
+    /// How paths are compared with the matches of routes, and sent on. `Strict` (the default)
+    /// sends them on as they came, and refuses a request where a server that resolves `..`,
+    /// takes `//`, `\`, `%2F` or `%5C` for a slash, or leaves `;` away would be reached by
+    /// another rule. `None` compares and sends them on as they came. `Base` compares and sends
+    /// them on with `..` resolved, `MergeSlashes` also with several slashes for one,
+    /// `DecodeAndMergeSlashes` also with `%2F` and `%5C` for a slash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) path_normalization: Option<PathNormalizationSpec>,
+}
+
+/// A path normalization as it is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub(crate) enum PathNormalizationSpec {
+    Strict,
+    None,
+    Base,
+    MergeSlashes,
+    DecodeAndMergeSlashes,
+}
+
+impl From<PathNormalizationSpec> for PathNormalization {
+    fn from(normalization: PathNormalizationSpec) -> Self {
+        match normalization {
+            PathNormalizationSpec::Strict => Self::Strict,
+            PathNormalizationSpec::None => Self::None,
+            PathNormalizationSpec::Base => Self::Base,
+            PathNormalizationSpec::MergeSlashes => Self::MergeSlashes,
+            PathNormalizationSpec::DecodeAndMergeSlashes => Self::DecodeAndMergeSlashes,
+        }
+    }
 }
 
 /// What workloads may reach outside the mesh.
@@ -85,22 +135,6 @@ pub(crate) struct EgressSpec {
     pub(crate) mode: Option<EgressModeSpec>,
 }
 
-/// An egress mode as it is written.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub(crate) enum EgressModeSpec {
-    AllowAny,
-    RegisteredOnly,
-}
-
-impl From<EgressModeSpec> for EgressMode {
-    fn from(mode: EgressModeSpec) -> Self {
-        match mode {
-            EgressModeSpec::AllowAny => Self::AllowAny,
-            EgressModeSpec::RegisteredOnly => Self::RegisteredOnly,
-        }
-    }
-}
-
 /// What workloads ask of their clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -110,31 +144,27 @@ pub(crate) struct MtlsSpec {
     /// annotation `weft.dev/mtls-mode`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<Mode>,
+    /// Plaintext that strict workloads take from their own node: `probes` (the default) is what
+    /// their probes and lifecycle hooks declare, from kubelet; `all` is anything, from any
+    /// process of the node that is in no pod. A namespace or a pod overrides it with the
+    /// annotation `weft.dev/node-access`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node_access: Option<NodeAccessSpec>,
 }
 
-/// An mTLS mode as it is written. Files may write it in capitals, too.
-#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq, Serialize)]
+/// A node access as it is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Mode {
-    Permissive,
-    Strict,
+pub(crate) enum NodeAccessSpec {
+    Probes,
+    All,
 }
 
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.parse().map_err(de::Error::custom)? {
-            MtlsMode::Permissive => Ok(Self::Permissive),
-            MtlsMode::Strict => Ok(Self::Strict),
-        }
-    }
-}
-
-impl From<Mode> for MtlsMode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Permissive => Self::Permissive,
-            Mode::Strict => Self::Strict,
+impl From<NodeAccessSpec> for NodeAccessMode {
+    fn from(access: NodeAccessSpec) -> Self {
+        match access {
+            NodeAccessSpec::Probes => Self::Probes,
+            NodeAccessSpec::All => Self::All,
         }
     }
 }
@@ -146,4 +176,8 @@ pub(crate) struct MeshConfigStatus {
     /// `Accepted`: whether the mesh follows this object as of `observedGeneration`.
     #[serde(default)]
     pub(crate) conditions: Vec<Condition>,
+    /// The spec that was accepted last, as JSON. It is in force while a later one can't be
+    /// read, as one of a newer version may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_accepted_spec: Option<String>,
 }

@@ -21,6 +21,15 @@ fn mesh_config_refuses_fields_that_it_does_not_know() {
         panic!()
     };
     assert_eq!(object.mtls_mode, Some(MtlsMode::Strict));
+    assert_eq!(object.path_normalization, None);
     assert!(complaint(&config("{ mtls: { mod: Strict } }")).contains("spec.mtls"));
+    let requests = config("{ requests: { pathNormalization: MergeSlashes } }");
+    let Object::MeshConfig(object) = parse(&requests).unwrap().remove(0) else {
+        panic!()
+    };
+    let merging = Some(PathNormalization::MergeSlashes);
+    assert_eq!(object.path_normalization, merging);
+    let unknown = config("{ requests: { pathNormalization: MERGE_SLASHES } }");
+    assert!(complaint(&unknown).contains("pathNormalization"));
     assert!(complaint(&config("{ trustDomain: 'Not One' }")).contains("spec.trustDomain"));
 }

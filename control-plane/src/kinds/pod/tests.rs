@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -32,6 +34,11 @@ fn pod(text: &str) -> PodObject {
     }
 }
 
+fn list(numbers: RangeInclusive<u8>, entry: impl Fn(u8) -> String) -> String {
+    let entries: Vec<_> = numbers.map(entry).collect();
+    entries.join(",")
+}
+
 fn complaint(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
@@ -41,16 +48,16 @@ fn a_pod_says_all_that_the_mesh_needs() {
     let pod = pod(POD);
     assert_eq!(pod.uid.as_str(), "shop/web");
     assert_eq!(
-        (pod.node.as_str(), pod.service_account.as_str()),
-        ("node-1", "web")
+        (pod.node.as_str(), pod.service_account.as_deref()),
+        ("node-1", Some("web"))
     );
     assert_eq!(pod.addresses.len(), 2);
     assert_eq!(
-        (pod.mesh, pod.mtls_mode),
+        (pod.wishes.mesh, pod.wishes.mtls_mode),
         (Some(true), Some(MtlsMode::Strict))
     );
-    assert_eq!(pod.exclusions.ports, [3306, 6379]);
-    assert_eq!(pod.exclusions.blocks.len(), 2);
+    assert_eq!(pod.wishes.exclusions.ports, [3306, 6379]);
+    assert_eq!(pod.wishes.exclusions.blocks.len(), 2);
     assert_eq!(pod.ports, [("http".to_owned(), 8080)]);
     assert_eq!(pod.readiness, Readiness::Ready);
     assert!(!pod.ended && !pod.host_network);
@@ -81,6 +88,14 @@ fn an_error_names_document_object_and_field() {
         (
             POD.replace("3306", "99999"),
             "weft.dev/exclude-outbound-ports",
+        ),
+        (
+            POD.replace("3306", &list(1..=64, |port| port.to_string())),
+            "field metadata.annotations[weft.dev/exclude-outbound-ports]: 65 entries, at most 64",
+        ),
+        (
+            POD.replace("10.0.0.0/8", &list(1..=64, |n| format!("10.{n}.0.0/16"))),
+            "field metadata.annotations[weft.dev/exclude-outbound-cidrs]: 65 entries, at most 64",
         ),
         (
             POD.replace("10.0.0.0/8", "10.0.0.1/8"),
@@ -127,9 +142,11 @@ fn a_live_pod_is_one_from_when_it_has_a_node() {
 
 #[test]
 fn a_mistake_of_a_live_pod_costs_what_it_is_made_in_and_never_its_protection() {
-    let Read { object, problems } = live(|pod| {
+    let Read {
+        object, problems, ..
+    } = live(|pod| {
         pod["metadata"]["annotations"]["weft.dev/mtls-mode"] = json!("mutual");
     });
-    assert_eq!(object.unwrap().mtls_mode, Some(MtlsMode::Strict));
+    assert_eq!(object.unwrap().wishes.mtls_mode, Some(MtlsMode::Strict));
     assert_eq!(problems.len(), 1, "{problems:?}");
 }

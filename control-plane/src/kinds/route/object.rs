@@ -20,6 +20,8 @@ pub(crate) struct RouteObject {
     pub(crate) parents: Vec<Parent>,
     /// Its content, or everything that is wrong with that.
     pub(crate) content: Result<RouteContent, Vec<FieldError>>,
+    /// Of one that can't be followed: the route as it could be, before.
+    pub(crate) last_good: Option<Box<RouteObject>>,
 }
 
 /// The content of a route.
@@ -49,6 +51,8 @@ pub(crate) struct InvalidReference {
 pub(crate) enum ReferenceProblem {
     /// To something that requests can't be sent to.
     Kind,
+    /// Into a namespace that doesn't permit it.
+    NotPermitted,
     /// To something that doesn't exist.
     NotFound,
 }
@@ -63,6 +67,22 @@ impl RouteObject {
     pub(crate) fn services(&self) -> BTreeSet<&NamespacedName> {
         let parents = self.parents.iter().map(|parent| &parent.service);
         let targets = self.content.iter().flat_map(|content| &content.targets);
-        parents.chain(targets).collect()
+        let before = self.last_good.iter().flat_map(|route| route.services());
+        parents.chain(targets).chain(before).collect()
+    }
+
+    /// Clients of other namespaces follow it (GEP-1294, "producer routes").
+    pub(crate) fn is_producer(&self) -> bool {
+        let own = &self.key.name.namespace;
+        let mut parents = self.parents.iter();
+        parents.any(|parent| parent.service.namespace == *own)
+    }
+
+    /// The state of it that is in force, where its Services allow.
+    pub(crate) fn in_force(&self) -> Option<&Self> {
+        match &self.content {
+            Ok(_) => Some(self),
+            Err(_) => self.last_good.as_deref(),
+        }
     }
 }

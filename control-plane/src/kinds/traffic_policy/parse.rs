@@ -49,11 +49,11 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
     Ok(TrafficPolicy {
         service: NamespacedName::new(namespace, &target.name),
         balancer: spec.load_balancer.map_or(Ok(Balancer::Ewma), balancer)?,
-        locality: match spec.locality.map(|locality| locality.prefer) {
-            None | Some(Prefer::Any) => LocalityPreference::Any,
-            Some(Prefer::Zone) => LocalityPreference::Zone,
-            Some(Prefer::Node) => LocalityPreference::Node,
-        },
+        locality: spec.locality.map(|locality| match locality.prefer {
+            Prefer::Any => LocalityPreference::Any,
+            Prefer::Zone => LocalityPreference::Zone,
+            Prefer::Node => LocalityPreference::Node,
+        }),
         slow_start: At("spec.slowStart").no_limit(spec.slow_start)?,
         limits: limits(spec.limits.unwrap_or_default())?,
         circuit_breaker: spec.circuit_breaker.map(breaker).transpose()?,
@@ -356,9 +356,14 @@ fn global_limit(namespace: &str, spec: GlobalRateLimitSpec) -> Result<GlobalRate
         return Err(at.error("one descriptor at least, and one entry in each"));
     }
     let timeout = At("spec.rateLimit.global.timeout");
+    let server = server.transpose()?;
     Ok(GlobalRateLimit {
-        server: server.transpose()?,
-        domain: spec.domain.into(),
+        // The control plane's own service counts for each namespace by itself.
+        domain: match server {
+            Some(_) => spec.domain.into(),
+            None => format!("{namespace}/{}", spec.domain).into(),
+        },
+        server,
         descriptors,
         limit: limit.transpose()?,
         timeout: timeout.positive(spec.timeout, Duration::from_millis(100))?,

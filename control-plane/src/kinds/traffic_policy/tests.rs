@@ -52,7 +52,7 @@ fn how_an_endpoint_is_chosen_is_understood() {
             lifetime: Some(3600 * SECOND),
         })
     );
-    assert_eq!(policy.locality, LocalityPreference::Zone);
+    assert_eq!(policy.locality, Some(LocalityPreference::Zone));
     assert_eq!(policy.slow_start, Some(30 * SECOND));
 }
 
@@ -139,6 +139,27 @@ fn how_often_a_service_may_be_asked_is_understood() {
     let header = "x-plan".parse().unwrap();
     let key = "x-plan".into();
     assert_eq!(descriptor[1], DescriptorEntry::Header { key, header });
+}
+
+#[test]
+fn the_control_planes_rate_limit_service_is_told_the_namespace_that_asks() {
+    let domain = |server: Value| {
+        let mut global = json!({
+            "domain": "bank", "descriptors": [{ "entries": [{ "path": {} }] }],
+        });
+        if !server.is_null() {
+            global["server"] = server;
+        }
+        let policy = object(json!({
+            "targetRef": { "kind": "Service", "name": "web" },
+            "rateLimit": { "global": global },
+        }));
+        let global = policy.content.unwrap().global_rate_limit.unwrap();
+        global.domain.to_string()
+    };
+    assert_eq!(domain(Value::Null), "shop/bank");
+    let own = json!({ "name": "limits", "namespace": "tools", "port": 8081 });
+    assert_eq!(domain(own), "bank");
 }
 
 /// `spec`s, each with the field that is refused.

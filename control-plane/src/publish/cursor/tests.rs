@@ -3,6 +3,7 @@ use crate::index::Index;
 use crate::kinds::{KindObject, PodObject};
 use crate::source::Event;
 use crate::source::manifest::parse;
+use weft_proto::v1::resource;
 
 /// An index and its resources.
 #[derive(Default)]
@@ -31,7 +32,7 @@ impl Bed {
         let text: String = pods.map(pod).collect();
         let objects = parse(&text).unwrap();
         self.index
-            .handle_event(Event::Replaced(PodObject::KIND, objects));
+            .handle_event(Event::Replaced(PodObject::KIND, objects, vec![]));
         self.resources.apply(self.index.changes());
     }
 }
@@ -58,7 +59,7 @@ fn drain(cursor: &mut Cursor, resources: &Resources) -> Vec<(usize, usize, bool)
 #[test]
 fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
     let mut bed = Bed::of(0..500);
-    let mut cursor = Cursor::new(all(), Vec::new());
+    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
     let portions = [(200, 0, false), (200, 0, false), (100, 0, true)];
     assert_eq!(drain(&mut cursor, &bed.resources), portions);
     bed.set(1..501);
@@ -66,8 +67,21 @@ fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
 }
 
 #[test]
+fn changes_that_happened_together_are_marked_as_belonging_together() {
+    let mut bed = Bed::default();
+    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    drain(&mut cursor, &bed.resources);
+    bed.set(0..450);
+    let mut portions = Vec::new();
+    while let Next::Response(response) = cursor.next(&bed.resources).unwrap() {
+        portions.push((response.changed.len(), response.more));
+    }
+    assert_eq!(portions, [(200, true), (200, true), (50, false)]);
+}
+
+#[test]
 fn an_empty_mesh_is_soon_synchronized() {
-    let mut cursor = Cursor::new(all(), Vec::new());
+    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
     assert_eq!(drain(&mut cursor, &Resources::default()), [(0, 0, true)]);
 }
 
@@ -88,14 +102,14 @@ fn a_reconnecting_agent_is_told_only_what_it_missed() {
         name: "shop/gone".into(),
         version: "1".into(),
     };
-    let mut cursor = Cursor::new(all(), held.chain([gone]).collect());
+    let mut cursor = Cursor::new(View::Agent, all(), held.chain([gone]).collect());
     assert_eq!(drain(&mut cursor, &bed.resources), [(1, 1, true)]);
 }
 
 #[test]
 fn what_changes_behind_the_walks_back_comes_after_it() {
     let mut bed = Bed::of(0..300);
-    let mut cursor = Cursor::new(all(), Vec::new());
+    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
     let Next::Response(first) = cursor.next(&bed.resources).unwrap() else {
         panic!("nothing to send");
     };
@@ -116,7 +130,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
         name: "default/p0".into(),
         version: "old".into(),
     };
-    let mut cursor = Cursor::new(all(), vec![back]);
+    let mut cursor = Cursor::new(View::Agent, all(), vec![back]);
     cursor.next(&bed.resources).unwrap();
     bed.set(0..300);
     assert_eq!(
@@ -128,8 +142,131 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
 #[test]
 fn kinds_that_were_not_asked_for_are_not_sent() {
     let mut bed = Bed::of(0..3);
-    let mut cursor = Cursor::new(HashSet::from([ResourceKind::Service]), Vec::new());
+    let mut cursor = Cursor::new(
+        View::Agent,
+        HashSet::from([ResourceKind::Service]),
+        Vec::new(),
+    );
     assert_eq!(drain(&mut cursor, &bed.resources), [(0, 0, true)]);
     bed.set(0..4);
     assert_eq!(drain(&mut cursor, &bed.resources), []);
+}
+
+/// The names of all that a stream is told, by kind.
+fn told(cursor: &mut Cursor, resources: &Resources) -> Vec<(ResourceKind, String)> {
+    let mut told = Vec::new();
+    while let Next::Response(response) = cursor.next(resources).unwrap() {
+        for resource in response.changed {
+            let kind = match resource.resource {
+                Some(resource::Resource::Workload(_)) => ResourceKind::Workload,
+                Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
+                Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
+                other => panic!("{other:?}"),
+            };
+            told.push((kind, resource.name));
+        }
+    }
+    told
+}
+
+fn mixed() -> HashSet<ResourceKind> {
+    HashSet::from([
+        ResourceKind::Workload,
+        ResourceKind::ExternalService,
+        ResourceKind::NetworkPolicy,
+    ])
+}
+
+fn sidecar_of(pod: &str, namespace: &str) -> View {
+    View::Sidecar {
+        pod: pod.into(),
+        namespace: namespace.to_owned(),
+    }
+}
+
+/// Two namespaces, each with a NetworkPolicy and an ExternalService.
+fn two_namespaces() -> Resources {
+    let of = |namespace: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{ name: rules, namespace: {namespace} }}\n\
+             spec: {{ podSelector: {{}}, ingress: [] }}\n\
+             ---\napiVersion: weft.dev/v1alpha1\nkind: ExternalService\n\
+             metadata: {{ name: bank, namespace: {namespace} }}\n\
+             spec: {{ hosts: [bank.example], ports: [{{ number: 443, protocol: TLS }}] }}\n"
+        )
+    };
+    let mut index = Index::default();
+    for object in parse(&(of("shop") + &of("bank"))).unwrap() {
+        index.handle_event(Event::Applied(crate::source::Origin::new(), object));
+    }
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    resources
+}
+
+#[test]
+fn a_sidecar_is_told_the_policies_and_external_services_of_its_namespace_alone() {
+    let resources = two_namespaces();
+    let mut cursor = Cursor::new(sidecar_of("shop/web", "shop"), mixed(), Vec::new());
+    let of_shop = [
+        (ResourceKind::ExternalService, "shop/bank".to_owned()),
+        (ResourceKind::NetworkPolicy, "shop/rules".to_owned()),
+    ];
+    let mut names = told(&mut cursor, &resources);
+    names.sort();
+    assert_eq!(names, of_shop);
+    let mut agents = Cursor::new(View::Agent, mixed(), Vec::new());
+    assert_eq!(told(&mut agents, &resources).len(), 4);
+}
+
+#[test]
+fn a_sidecar_that_says_it_holds_what_is_not_its_own_is_told_to_forget_it() {
+    let resources = two_namespaces();
+    let held = ResourceVersion {
+        kind: ResourceKind::NetworkPolicy.into(),
+        name: "bank/rules".into(),
+        version: "1".into(),
+    };
+    let mut cursor = Cursor::new(sidecar_of("shop/web", "shop"), mixed(), vec![held]);
+    let mut removed = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        removed.extend(response.removed.into_iter().map(|gone| gone.name));
+    }
+    assert_eq!(removed, ["bank/rules"]);
+}
+
+#[test]
+fn a_sidecar_is_not_told_what_other_pods_ask_of_their_own_proxies() {
+    let pod = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: shop\n  \
+             annotations: {{ weft.dev/mesh: enabled, weft.dev/exclude-outbound-ports: '5432', weft.dev/netns: {name} }}\n\
+             spec: {{ nodeName: n, containers: [] }}\nstatus: {{ podIP: 10.0.0.{} }}\n",
+            name.len()
+        )
+    };
+    let mut index = Index::default();
+    for object in parse(&(pod("web") + &pod("other"))).unwrap() {
+        index.handle_event(Event::Applied(crate::source::Origin::new(), object));
+    }
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(sidecar_of("shop/web", "shop"), mixed(), Vec::new());
+    let Next::Response(response) = cursor.next(&resources).unwrap() else {
+        panic!("nothing is told");
+    };
+    for changed in response.changed {
+        let Some(resource::Resource::Workload(workload)) = changed.resource else {
+            panic!("{changed:?}");
+        };
+        let is_own = workload.name == "web";
+        assert_eq!(workload.exclusions.is_some(), is_own, "{workload:?}");
+        assert_eq!(
+            !workload.network_namespace.is_empty(),
+            is_own,
+            "{workload:?}"
+        );
+        assert_eq!(workload.addresses.len(), 1);
+    }
 }

@@ -90,6 +90,7 @@ impl Drop for RedisServer {
 
 fn hit(key: &str, unit: RateLimitUnit, hits: u32) -> Hit {
     Hit {
+        tenant: String::new(),
         key: key.to_owned(),
         unit,
         hits,

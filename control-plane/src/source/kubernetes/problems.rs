@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::kinds::{FieldError, ObjectKey};
+use crate::kinds::{FieldError, Kind, ObjectKey};
 use crate::notices::{Notice, Notices};
 
 /// The problems that are known. Cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) struct Problems {
     known: Arc<Mutex<BTreeMap<ObjectKey, Vec<FieldError>>>>,
+    /// Kinds that can't be listed or watched for the moment.
+    unwatched: Arc<Mutex<BTreeMap<Kind, String>>>,
     notices: Notices,
 }
 
@@ -18,6 +20,7 @@ impl Problems {
     pub(crate) fn new(notices: Notices) -> Self {
         Self {
             known: Arc::default(),
+            unwatched: Arc::default(),
             notices,
         }
     }
@@ -39,12 +42,19 @@ impl Problems {
                 uid: uid.clone(),
                 is_warning: true,
                 reason: "InvalidMeshConfiguration",
-                note: format!(
-                    "{problem}; it counts as if it weren't there{}",
-                    key.kind.fallback
-                ),
+                note: format!("{problem}; {}", key.kind.fallback),
             });
         }
+    }
+
+    /// A kind is followed, or can't be for that reason.
+    pub(super) fn watched(&self, kind: Kind, outcome: Result<(), String>) {
+        let unwatched = self.unwatched.lock();
+        let mut unwatched = unwatched.unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(()) => unwatched.remove(&kind),
+            Err(why) => unwatched.insert(kind, why),
+        };
     }
 
     pub(super) fn forget(&self, key: &ObjectKey) {
@@ -59,9 +69,14 @@ impl Problems {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             problems.join("; ")
         };
-        known
-            .iter()
-            .map(|(key, problems)| (key.to_string(), describe(problems)))
-            .collect()
+        let unwatched = self.unwatched.lock();
+        let unwatched = unwatched.unwrap_or_else(PoisonError::into_inner);
+        let unwatched = unwatched.iter().map(|(kind, why)| {
+            let what = format!("can't be followed, what is known stays in force: {why}");
+            (format!("kind {kind}"), what)
+        });
+        let known = known.iter();
+        let known = known.map(|(key, problems)| (key.to_string(), describe(problems)));
+        known.chain(unwatched).collect()
     }
 }

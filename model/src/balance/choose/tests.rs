@@ -41,6 +41,46 @@ fn balancers() -> [Balancer; 5] {
     ]
 }
 
+#[test]
+fn a_session_stays_where_it_is_unless_that_is_not_usable_or_a_hash_decides() {
+    let with_session = |session: EndpointView| {
+        let mut endpoints = equal(5);
+        endpoints[3] = EndpointView {
+            has_session: true,
+            hash: endpoints[3].hash,
+            ..session
+        };
+        endpoints
+    };
+    // Dear and far doesn't matter.
+    let session = EndpointView {
+        load: latency(50_000),
+        distance: 2,
+        ..EndpointView::default()
+    };
+    for balancer in balancers() {
+        let there = counts(&balancer, &with_session(session), 100, None)[3];
+        let expected = match balancer {
+            Balancer::ConsistentHash(_) => 0,
+            _ => 100,
+        };
+        assert_eq!(there, expected, "{balancer:?}");
+    }
+    for unusable in [
+        EndpointView {
+            ejected: true,
+            ..session
+        },
+        EndpointView {
+            tried: true,
+            ..session
+        },
+    ] {
+        let counts = counts(&Balancer::RoundRobin, &with_session(unusable), 100, None);
+        assert_eq!(counts[3], 0);
+    }
+}
+
 /// How often each was chosen.
 fn counts(
     balancer: &Balancer,
@@ -183,6 +223,7 @@ fn any_view() -> impl Strategy<Value = EndpointView> {
                     last_chosen: last_turn,
                     ejected,
                     tried,
+                    has_session: false,
                 }
             },
         )

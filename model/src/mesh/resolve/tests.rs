@@ -32,7 +32,8 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
     let Ok(Resolution::Service {
         service,
         candidates,
-    }) = shop().resolve("node-1", to("10.96.0.1:80"))
+        ..
+    }) = shop().resolve("node-1", "default", to("10.96.0.1:80"))
     else {
         panic!("not a service")
     };
@@ -58,7 +59,7 @@ fn a_service_with_local_traffic_only_is_reached_on_the_clients_node_or_not_at_al
         is_node_local: true,
         ..service("web", "10.96.0.1", 80)
     }));
-    let addresses = |node: &str| match mesh.resolve(node, to("10.96.0.1:80"))? {
+    let addresses = |node: &str| match mesh.resolve(node, "default", to("10.96.0.1:80"))? {
         Resolution::Service { candidates, .. } => {
             Ok(candidates.iter().map(|c| c.address.to_string()).collect())
         }
@@ -69,6 +70,58 @@ fn a_service_with_local_traffic_only_is_reached_on_the_clients_node_or_not_at_al
     assert_eq!(on_node("node-2").unwrap(), ["10.0.2.1:8080"]);
     let nowhere = on_node("node-3").unwrap_err();
     assert!(matches!(nowhere, Unroutable::NoEndpoints { .. }));
+}
+
+#[test]
+fn local_traffic_goes_to_what_is_on_its_way_out_before_it_is_refused() {
+    let local = Service {
+        is_node_local: true,
+        ..service("web", "10.96.0.1", 80)
+    };
+    let leaving = |ready: bool, serves_while_terminating: bool| {
+        Change::Endpoint(Endpoint {
+            ready,
+            serves_while_terminating,
+            ..endpoint("web", "10.0.1.1", Some("web-1"), (80, 8080))
+        })
+    };
+    let mut mesh = shop();
+    mesh.apply(Change::Service(local));
+    let resolved = |mesh: &Mesh, node| mesh.resolve(node, "default", to("10.96.0.1:80")).is_ok();
+    mesh.apply(leaving(false, false));
+    assert!(!resolved(&mesh, "node-1"));
+    mesh.apply(leaving(false, true));
+    assert!(resolved(&mesh, "node-1") && resolved(&mesh, "node-2"));
+    // Others go to the one that is ready.
+    mesh.apply(Change::Service(service("web", "10.96.0.1", 80)));
+    let Ok(Resolution::Service { candidates, .. }) =
+        mesh.resolve("node-1", "default", to("10.96.0.1:80"))
+    else {
+        panic!("not a service")
+    };
+    assert_eq!(candidates.len(), 1);
+    assert_eq!(candidates[0].address, "10.0.2.1:8080".parse().unwrap());
+}
+
+#[test]
+fn an_endpoint_that_is_no_pod_is_local_to_the_node_that_it_names() {
+    let node = "node-1".into();
+    let outside = endpoint("web", "192.0.2.1", None, (80, 8080));
+    let mesh = mesh([
+        Change::Service(Service {
+            is_node_local: true,
+            ..service("web", "10.96.0.1", 80)
+        }),
+        Change::Endpoint(Endpoint { node, ..outside }),
+    ]);
+    assert!(
+        mesh.resolve("node-1", "default", to("10.96.0.1:80"))
+            .is_ok()
+    );
+    let elsewhere = mesh
+        .resolve("node-2", "default", to("10.96.0.1:80"))
+        .unwrap_err();
+    assert!(matches!(elsewhere, Unroutable::NoEndpoints { .. }));
 }
 
 #[test]
@@ -83,7 +136,10 @@ fn a_pod_of_another_node_that_is_not_captured_is_no_reason_against_local_traffic
         mtls_mode: MtlsMode::Strict,
         ..workload("web-1", "10.0.1.1", "node-1")
     }));
-    let resolved = |node| mesh.resolve(node, to("10.96.0.1:80")).unwrap_err();
+    let resolved = |node| {
+        mesh.resolve(node, "default", to("10.96.0.1:80"))
+            .unwrap_err()
+    };
     assert!(matches!(
         resolved("node-1"),
         Unroutable::NotCapturedYet { .. }
@@ -96,7 +152,7 @@ fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of
     let mut mesh = shop();
     let sixth = endpoint("web", "fd00::1", Some("web-2"), (80, 8080));
     mesh.apply(Change::Endpoint(sixth.clone()));
-    let addresses = |mesh: &Mesh| match mesh.resolve("node-1", to("10.96.0.1:80")) {
+    let addresses = |mesh: &Mesh| match mesh.resolve("node-1", "default", to("10.96.0.1:80")) {
         Ok(Resolution::Service { candidates, .. }) => candidates
             .iter()
             .map(|c| c.address.ip())
@@ -118,7 +174,8 @@ fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of
 
 #[test]
 fn a_pod_address_goes_to_that_pod_and_no_other() {
-    let Ok(Resolution::Workload(candidate)) = shop().resolve("node-1", to("10.0.2.1:9")) else {
+    let Ok(Resolution::Workload(candidate)) = shop().resolve("node-1", "default", to("10.0.2.1:9"))
+    else {
         panic!("not a workload")
     };
     assert_eq!(candidate.address.to_string(), "10.0.2.1:9");
@@ -128,14 +185,14 @@ fn a_pod_address_goes_to_that_pod_and_no_other() {
 #[test]
 fn what_is_outside_the_mesh_goes_as_it_was_sent() {
     let mesh = shop();
-    let Ok(Resolution::Workload(old)) = mesh.resolve("node-1", to("10.0.2.9:80")) else {
+    let Ok(Resolution::Workload(old)) = mesh.resolve("node-1", "default", to("10.0.2.9:80")) else {
         panic!("not a workload")
     };
     assert!(matches!(
         &old.transport,
         Transport::Plaintext { workload: Some(pod) } if *pod.name == *"old"
     ));
-    let unknown = mesh.resolve("node-1", to("192.0.2.1:443"));
+    let unknown = mesh.resolve("node-1", "default", to("192.0.2.1:443"));
     assert_eq!(
         unknown,
         Ok(Resolution::Unknown("192.0.2.1:443".parse().unwrap()))
@@ -146,7 +203,7 @@ fn what_is_outside_the_mesh_goes_as_it_was_sent() {
 fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
     let mut mesh = shop();
     assert!(matches!(
-        mesh.resolve("node-1", to("10.96.0.1:81")),
+        mesh.resolve("node-1", "default", to("10.96.0.1:81")),
         Err(Unroutable::NoSuchPort { port: 81, .. })
     ));
     for address in ["10.0.1.1", "10.0.2.1"] {
@@ -157,7 +214,7 @@ fn a_service_without_the_port_or_without_ready_endpoints_is_refused() {
         }));
     }
     assert!(matches!(
-        mesh.resolve("node-1", to("10.96.0.1:80")),
+        mesh.resolve("node-1", "default", to("10.96.0.1:80")),
         Err(Unroutable::NoEndpoints { .. })
     ));
 }
@@ -170,13 +227,14 @@ fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
         ..workload("late", "10.0.2.3", "node-2")
     };
     let mut mesh = mesh([Change::Workload(pending.clone())]);
-    let refused = mesh.resolve("node-1", to("10.0.2.3:80"));
+    let refused = mesh.resolve("node-1", "default", to("10.0.2.3:80"));
     assert!(matches!(refused, Err(Unroutable::NotCapturedYet { .. })));
     mesh.apply(Change::Workload(Workload {
         mtls_mode: MtlsMode::Permissive,
         ..pending
     }));
-    let Ok(Resolution::Workload(candidate)) = mesh.resolve("node-1", to("10.0.2.3:80")) else {
+    let Ok(Resolution::Workload(candidate)) = mesh.resolve("node-1", "default", to("10.0.2.3:80"))
+    else {
         panic!("not a workload")
     };
     assert!(matches!(candidate.transport, Transport::Plaintext { .. }));
@@ -187,7 +245,8 @@ fn an_endpoint_of_a_removed_pod_never_reaches_the_next_owner_of_its_address_as_a
     let mut mesh = shop();
     mesh.apply(Change::WorkloadRemoved(WorkloadUid::from("web-2")));
     mesh.apply(Change::Workload(workload("intruder", "10.0.2.1", "node-2")));
-    let Ok(Resolution::Service { candidates, .. }) = mesh.resolve("node-1", to("10.96.0.1:80"))
+    let Ok(Resolution::Service { candidates, .. }) =
+        mesh.resolve("node-1", "default", to("10.96.0.1:80"))
     else {
         panic!("not a service")
     };

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::address::OriginalDestination;
 use crate::fixtures::{endpoint, route, service, workload};
+use crate::service::ServicePort;
+use crate::workload::Locality;
 
 fn mesh(changes: impl IntoIterator<Item = Change>) -> Mesh {
     let mut mesh = Mesh::default();
@@ -89,6 +91,96 @@ fn the_protocol_of_an_address_follows_the_workload_that_has_it() {
     assert_eq!(mesh.declared_protocol(&new, 8080), DeclaredProtocol::Http);
 }
 
+/// A Service with a virtual address, the other ones as external ones, and a port of nodes.
+fn exposed(name: &str, address: &str, created: i64) -> Change {
+    let mut service = service(name, address, 80);
+    service.ports[0].node_port = Some(30_080);
+    let others = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(|other| other.parse().unwrap());
+    Change::Service(Service {
+        external_addresses: others.to_vec(),
+        created,
+        ..service
+    })
+}
+
+#[test]
+fn a_service_takes_an_entry_for_each_address_and_each_port_not_for_each_pair() {
+    let mut large = service("a", "10.96.0.1", 80);
+    let ports = (1..=1000).map(|port| ServicePort {
+        port,
+        node_port: Some(30_000 + port),
+        ..large.ports[0].clone()
+    });
+    large.ports = ports.collect();
+    let addresses = (0..1500u32).map(|n| std::net::Ipv4Addr::from(0xc633_0000 + n).into());
+    large.external_addresses = addresses.collect();
+    let mut mesh = mesh([Change::Service(large.clone())]);
+    assert_eq!(mesh.services.claims(), 1500 + 1000);
+    let destination = OriginalDestination::new("198.51.0.7:1000".parse().unwrap());
+    let dialled = mesh.dialled_service("default", destination).unwrap();
+    assert_eq!((&dialled.service.key, dialled.port), (&large.key, 1000));
+    mesh.apply(Change::ServiceRemoved(large.key));
+    assert_eq!(mesh.services.claims(), 0);
+}
+
+#[test]
+fn a_pod_that_is_a_thousand_endpoints_costs_what_these_cost_apart() {
+    let mut large = service("a", "10.96.0.1", 80);
+    let ports = (1..=1000).map(|port| ServicePort {
+        port,
+        app_protocol: "http".into(),
+        ..large.ports[0].clone()
+    });
+    large.ports = ports.collect();
+    let mut mesh = mesh([Change::Service(large.clone())]);
+    let began = std::time::Instant::now();
+    for n in 0..1000u32 {
+        let address = std::net::Ipv4Addr::from(0x0a01_0000 + n).to_string();
+        let mut endpoint = endpoint("a", &address, Some("pod"), (80, 80));
+        endpoint.ports = (1..=1000).map(|port| (port, port)).collect();
+        mesh.apply(Change::Endpoint(endpoint));
+    }
+    mesh.apply(Change::Service(large));
+    // Compiled together with each other they took minutes.
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+    let uid = WorkloadUid::from("pod");
+    assert_eq!(mesh.declared_protocol(&uid, 1000), DeclaredProtocol::Http);
+}
+
+#[test]
+fn a_change_copies_no_index_that_it_is_not_about() {
+    let before = mesh([
+        exposed("a", "10.96.0.1", 0),
+        Change::Workload(workload("a", "10.0.1.1", "node-1")),
+        Change::Endpoint(endpoint("a", "10.0.1.1", Some("a"), (80, 8080))),
+        Change::Node(node("node-1", "10.99.0.1")),
+    ]);
+    let mut after = before.clone();
+    after.apply(Change::Service(service("b", "10.96.0.2", 80)));
+    assert!(
+        after
+            .service(&NamespacedName::new("default", "b"))
+            .is_some()
+    );
+    assert!(
+        before
+            .service(&NamespacedName::new("default", "b"))
+            .is_none()
+    );
+    assert!(Arc::ptr_eq(&before.workloads, &after.workloads));
+    assert!(Arc::ptr_eq(&before.endpoints, &after.endpoints));
+    assert!(Arc::ptr_eq(&before.nodes, &after.nodes));
+    assert!(before.services.shares_claims_with(&after.services));
+}
+
+fn node(name: &str, address: &str) -> Node {
+    Node {
+        name: name.into(),
+        locality: Locality::default(),
+        addresses: vec![address.parse().unwrap()],
+    }
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
     let name = "[ab]";
     let address = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]);
@@ -96,6 +188,9 @@ fn any_change() -> impl Strategy<Value = Change> {
         (name, address.clone()).prop_map(|(n, a)| Change::Workload(workload(&n, a, "node-1"))),
         name.prop_map(|n| Change::WorkloadRemoved(WorkloadUid::from(n.as_str()))),
         (name, address.clone()).prop_map(|(n, a)| Change::Service(service(&n, a, 80))),
+        (name, address.clone(), 0i64..3).prop_map(|(n, a, created)| exposed(&n, a, created)),
+        (name, address.clone()).prop_map(|(n, a)| Change::Node(node(&n, a))),
+        name.prop_map(|n| Change::NodeRemoved(n.into())),
         (name, "http|tcp").prop_map(|(n, port)| declaring(&n, &port)),
         name.prop_map(|n| Change::ServiceRemoved(NamespacedName::new("default", &n))),
         (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
@@ -119,6 +214,7 @@ proptest! {
         mesh.workloads.assert_consistent();
         mesh.services.assert_consistent();
         mesh.endpoints.assert_consistent();
+        mesh.nodes.assert_consistent();
         mesh.protocols.assert_consistent(&mesh.services, &mesh.endpoints);
         for name in ["a", "b"] {
             let (service, parent) = (NamespacedName::new("default", name), route(name, name));
@@ -135,9 +231,9 @@ proptest! {
         let once = mesh(changes.clone());
         let mut twice = once.clone();
         twice.apply(changes.last().unwrap().clone());
-        for address in ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"] {
+        for address in ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80", "10.0.0.1:30080"] {
             let destination = OriginalDestination::new(address.parse().unwrap());
-            prop_assert_eq!(once.resolve("node-1", destination), twice.resolve("node-1", destination));
+            prop_assert_eq!(once.resolve("node-1", "default", destination), twice.resolve("node-1", "default", destination));
         }
     }
 }

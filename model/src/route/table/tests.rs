@@ -6,7 +6,9 @@ use crate::fixtures::service;
 use crate::name::NamespacedName;
 use crate::route::backend::BackendTarget;
 use crate::route::matching::PathMatch;
+use crate::route::path::PathNormalization;
 use crate::route::rule::Parent;
+use crate::service::ServicePort;
 
 fn backend(name: &str, weight: u32) -> Backend {
     Backend {
@@ -136,6 +138,7 @@ fn a_parent_may_be_one_port_by_number_or_by_name() {
         name: "admin".into(),
         port: 81,
         app_protocol: "".into(),
+        node_port: None,
     });
     let mut one = route(RouteKind::Http, "one", vec![rule("one", all())]);
     one.parents[0].port = Some(81);
@@ -212,6 +215,93 @@ fn a_rule_keeps_its_identity_and_shares_it_with_no_other() {
     changed[0].created = 7;
     changed[0].rules[0].backends[0].weight = 9;
     assert_eq!(ids(changed), first);
+}
+
+#[test]
+fn ports_with_the_same_routes_share_a_table_and_tables_share_rules() {
+    let mut large = service("web", "10.0.0.1", 80);
+    let ports = (1..=1000).map(|port| ServicePort {
+        port,
+        ..large.ports[0].clone()
+    });
+    large.ports = ports.collect();
+    let mut one_port = route(RouteKind::Http, "two", vec![rule("b", vec![exact("/x")])]);
+    one_port.parents[0].port = Some(7);
+    let everywhere = route(RouteKind::Http, "one", vec![rule("a", all())]);
+    let routes = ServiceRoutes::new(&large, &[Arc::new(everywhere), Arc::new(one_port)]);
+    assert_eq!(routes.rules().count(), 2, "not one for each port");
+    let table = |port| routes.table("any", port).unwrap();
+    assert!(Arc::ptr_eq(table(1), table(1000)));
+    assert!(!Arc::ptr_eq(table(1), table(7)));
+    assert_eq!((table(1).rules.len(), table(7).rules.len()), (1, 2));
+    assert!(Arc::ptr_eq(&table(1).rules[0], &table(7).rules[0]));
+}
+
+/// The name of the rule for a path; `Err` when there are several.
+fn strictly(routes: &ServiceRoutes, path: &str, by: PathNormalization) -> Result<String, ()> {
+    let headers = HeaderMap::new();
+    let head = RequestHead {
+        method: &Method::GET,
+        path,
+        query: None,
+        headers: &headers,
+    };
+    let matched = routes.table("any", 80).unwrap();
+    let matched = matched.match_normalized(&head, by).map_err(|_| ())?;
+    Ok(matched.map_or_else(String::new, |(rule, _)| rule.rule.name.to_string()))
+}
+
+#[test]
+fn a_path_that_may_be_read_in_two_ways_matters_where_rules_differ() {
+    let below = |path: &str| RequestMatch {
+        path: PathMatch::Prefix(path.into()),
+        ..RequestMatch::default()
+    };
+    let rules = |paths: &[&str]| {
+        let rules = paths.iter().map(|path| rule(path, vec![below(path)]));
+        compiled(vec![route(RouteKind::Http, "r", rules.collect())])
+    };
+    use PathNormalization::{None, Strict};
+    let routes = rules(&["/", "/admin", "/api"]);
+    for (path, strict, as_sent) in [
+        ("/admin/x", Ok("/admin"), "/admin"),
+        ("/%61dmin/x", Ok("/admin"), "/admin"),
+        ("//admin", Err(()), "/"),
+        ("/admin//x", Ok("/admin"), "/admin"),
+        ("/x/../admin", Err(()), "/"),
+        ("/admin/../x", Err(()), "/admin"),
+        ("/admin/x/../y", Ok("/admin"), "/admin"),
+        ("/admin%2Fx", Err(()), "/"),
+        ("/admin%5cx", Err(()), "/"),
+        ("/admin\\x", Err(()), "/"),
+        ("/x/%2e%2e%2fadmin", Err(()), "/"),
+        ("/admin;v=1/x", Err(()), "/"),
+        ("/x/..;/admin", Err(()), "/"),
+        ("/admin%00", Err(()), "/"),
+        ("/@scope%2fname", Ok("/"), "/"),
+        ("/bucket//a/./b", Ok("/"), "/"),
+        ("/api/v4/projects/a%2Fb", Ok("/api"), "/api"),
+        ("/map;color=red", Ok("/"), "/"),
+        ("/.well-known/x", Ok("/"), "/"),
+    ] {
+        let strict = strict.map(str::to_owned);
+        assert_eq!(strictly(&routes, path, Strict), strict, "{path}");
+        assert_eq!(strictly(&routes, path, None), Ok(as_sent.into()), "{path}");
+    }
+    // Where no rule is about paths, every path passes.
+    let routes = rules(&["/"]);
+    for path in [
+        "//admin",
+        "/x/../..",
+        "/a%2f..%2Fb",
+        "/a\\b;c",
+        "/a%00",
+        "/%",
+    ] {
+        assert_eq!(strictly(&routes, path, Strict), Ok("/".into()), "{path}");
+    }
+    let routes = rules(&["/api"]);
+    assert_eq!(strictly(&routes, "//api", Strict), Err(()), "none, or one");
 }
 
 proptest! {

@@ -87,3 +87,17 @@ fn a_pod_that_comes_back_is_told_while_its_task_runs_and_started_anew_afterwards
         [Action::Forget(web.uid.clone()), Action::Start(web)]
     );
 }
+
+#[test]
+fn a_pod_with_a_sidecar_is_left_alone_whichever_of_both_is_known_first() {
+    let sidecar = Arc::new(Workload {
+        is_sidecar: true,
+        ..Arc::unwrap_or_clone(enrolled_as("web", Enrolment::Captured))
+    });
+    let desired = Desired::Outside(Arc::clone(&sidecar));
+    assert_eq!(Desired::for_workload(&sidecar), desired);
+    // The node's agent had it before the floor said that its sidecar counts.
+    let known = tracked(&[("web", &Desired::Enrolled(enrolled("web")), false)]);
+    let actions = reconcile(&wanted(&[&sidecar]), &known);
+    assert_eq!(actions, [Action::SetDesired(sidecar.uid.clone(), desired)]);
+}

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccess;
 use weft_model::workload::Enrolment;
 
 use super::*;
@@ -43,13 +46,13 @@ impl InNamespace for Pod {
     }
 }
 
-impl CapturedAs for Pod {
+impl EnrolledAs for Pod {
     fn workload(&self) -> &Workload {
         &self.0
     }
 }
 
-type State = PodState<NamespaceIdentity, Pod>;
+type State = PodState<NamespaceIdentity, Pod, Pod>;
 
 /// The world as the steps change it, with what must never be the case.
 struct World {
@@ -74,9 +77,28 @@ impl World {
     fn perform(&mut self, step: Step, desired: &Desired, found: Option<NamespaceIdentity>) {
         let (state, reported) = match (step, desired, self.state.clone()) {
             (Step::Capture, Desired::Enrolled(workload), State::Untouched) => {
+                assert_eq!(workload.refused_uncaptured(), None, "open until captured");
                 let pod = Pod(Arc::clone(workload), found.unwrap());
                 (State::Captured(pod), true)
             }
+            (Step::Enforce, Desired::Enrolled(workload), State::Untouched) => {
+                let pod = Pod(Arc::clone(workload), found.unwrap());
+                (State::Enforced(pod), self.reported)
+            }
+            (Step::Enforce, Desired::Enrolled(workload), State::Enforced(pod)) => {
+                let pod = Pod(Arc::clone(workload), pod.1);
+                (State::Enforced(pod), self.reported)
+            }
+            (Step::Capture, Desired::Enrolled(workload), State::Enforced(pod)) => {
+                let pod = Pod(Arc::clone(workload), pod.1);
+                (State::Captured(pod), true)
+            }
+            (Step::FallBack, Desired::Enrolled(workload), State::Captured(pod)) => {
+                let pod = Pod(Arc::clone(workload), pod.1);
+                (State::Enforced(pod), false)
+            }
+            (Step::FallBack, Desired::Gone, State::Captured(pod)) => (State::Enforced(pod), false),
+            (Step::LiftEnforcement, _, State::Enforced(_)) => (State::Untouched, self.reported),
             (Step::Update, Desired::Enrolled(workload), State::Captured(pod)) => {
                 let pod = Pod(Arc::clone(workload), pod.1);
                 (State::Captured(pod), self.reported)
@@ -93,7 +115,7 @@ impl World {
                 self.now = until;
                 (leaving, self.reported)
             }
-            (Step::LeaveEnforced, _, State::Captured(_))
+            (Step::LeaveEnforced, _, State::Enforced(_) | State::Captured(_))
             | (Step::Release, _, State::Captured(_) | State::Leaving { .. }) => {
                 (State::Untouched, false)
             }
@@ -170,11 +192,97 @@ fn another_mode_is_applied_live_and_another_identity_from_scratch() {
     world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     let strict = Desired::Enrolled(workload("web", MtlsMode::Strict));
     assert_eq!(world.run_to_rest(&strict, Some(FIRST)), [Step::Update]);
-    let other = Desired::Enrolled(workload("other", MtlsMode::Strict));
+    let open = Desired::Enrolled(Arc::new(Workload {
+        node_access: NodeAccess::All,
+        ..Workload::clone(&workload("web", MtlsMode::Strict))
+    }));
+    assert_eq!(world.run_to_rest(&open, Some(FIRST)), [Step::Update]);
+    let other = Desired::Enrolled(workload("other", MtlsMode::Permissive));
+    world.run_to_rest(&Desired::Enrolled(web()), Some(FIRST));
     assert_eq!(
         world.run_to_rest(&other, Some(FIRST)),
         [Step::Release, Step::Capture]
     );
+}
+
+/// Pods that may not be open, by why.
+fn fail_closed() -> [Arc<Workload>; 2] {
+    let registered_only = Workload {
+        egress_mode: EgressMode::RegisteredOnly,
+        ..Workload::clone(&web())
+    };
+    [workload("web", MtlsMode::Strict), registered_only.into()]
+}
+
+#[test]
+fn a_pod_that_may_not_be_open_is_refused_before_it_is_captured() {
+    for pod in fail_closed() {
+        let mut world = World::new();
+        let steps = world.run_to_rest(&Desired::Enrolled(pod), Some(FIRST));
+        assert_eq!(steps, [Step::Enforce, Step::Capture]);
+    }
+}
+
+#[test]
+fn a_pod_that_may_not_be_open_stays_refused_while_its_capture_fails() {
+    for pod in fail_closed() {
+        let desired = Desired::Enrolled(Arc::clone(&pod));
+        let refused = State::Enforced(Pod(pod, FIRST));
+        for found in [None, Some(FIRST)] {
+            let step = refused.next_step(&desired, found, Instant::now());
+            assert_eq!(step, Step::Capture, "again");
+        }
+        let stopping = Desired::Stopping { is_pinned: true };
+        let step = refused.next_step(&stopping, Some(FIRST), Instant::now());
+        assert_eq!(step, Step::LeaveEnforced);
+    }
+}
+
+#[test]
+fn a_pod_that_may_not_be_open_gets_another_identity_without_a_gap() {
+    let mut world = World::new();
+    let [strict, _] = fail_closed();
+    world.run_to_rest(&Desired::Enrolled(strict), Some(FIRST));
+    let other = Desired::Enrolled(workload("other", MtlsMode::Strict));
+    assert_eq!(
+        world.run_to_rest(&other, Some(FIRST)),
+        [Step::FallBack, Step::Capture]
+    );
+}
+
+#[test]
+fn a_pod_that_leaves_the_mesh_or_may_be_open_is_refused_no_more() {
+    let [strict, _] = fail_closed();
+    let refused = State::Enforced(Pod(strict, FIRST));
+    for desired in [
+        Desired::Outside(web()),
+        Desired::Enrolled(web()),
+        Desired::Stopping { is_pinned: false },
+    ] {
+        let step = refused.next_step(&desired, Some(FIRST), Instant::now());
+        assert_eq!(step, Step::LiftEnforcement, "{desired:?}");
+    }
+}
+
+#[test]
+fn a_deleted_pod_that_may_not_be_open_is_refused_for_as_long_as_it_runs() {
+    for pod in fail_closed() {
+        let mut world = World::new();
+        world.run_to_rest(&Desired::Enrolled(pod), Some(FIRST));
+        let steps = world.run_to_rest(&Desired::Gone, Some(FIRST));
+        assert_eq!(steps, [Step::FallBack]);
+        let steps = world.run_to_rest(&Desired::Gone, None);
+        assert_eq!(steps, [Step::LiftEnforcement, Step::Finish]);
+    }
+    // Whose manifest is taken away leaves the mesh.
+    let [strict, _] = fail_closed();
+    let named = Workload {
+        network_namespace: "web".into(),
+        ..Workload::clone(&strict)
+    };
+    let refused = State::Enforced(Pod(named.into(), FIRST));
+    let step = refused.next_step(&Desired::Gone, Some(FIRST), Instant::now());
+    assert_eq!(step, Step::LiftEnforcement);
 }
 
 #[test]
@@ -201,16 +309,18 @@ fn a_pod_that_comes_back_while_leaving_is_captured_again_at_once() {
 }
 
 #[test]
-fn a_strict_pod_stays_enforced_without_the_agent_where_that_is_possible() {
-    for (mode, is_pinned, first) in [
-        (MtlsMode::Strict, true, Step::LeaveEnforced),
-        (MtlsMode::Strict, false, Step::StopOutbound),
-        (MtlsMode::Permissive, true, Step::StopOutbound),
+fn a_pod_that_may_not_be_open_stays_enforced_without_the_agent_where_that_is_possible() {
+    let [strict, registered_only] = fail_closed();
+    for (pod, is_pinned, first) in [
+        (&strict, true, Step::LeaveEnforced),
+        (&registered_only, true, Step::LeaveEnforced),
+        (&strict, false, Step::StopOutbound),
+        (&web(), true, Step::StopOutbound),
     ] {
         let mut world = World::new();
-        world.run_to_rest(&Desired::Enrolled(workload("web", mode)), Some(FIRST));
+        world.run_to_rest(&Desired::Enrolled(Arc::clone(pod)), Some(FIRST));
         let steps = world.run_to_rest(&Desired::Stopping { is_pinned }, Some(FIRST));
-        assert_eq!(steps[0], first, "{mode}, is_pinned: {is_pinned}");
+        assert_eq!(steps[0], first, "{pod:?}, is_pinned: {is_pinned}");
         assert_eq!(steps.last(), Some(&Step::Finish));
     }
 }
@@ -263,6 +373,10 @@ proptest! {
                 (Desired::Gone | Desired::Stopping { .. }, State::Untouched) => {
                     prop_assert!(world.finished);
                 }
+                (Desired::Gone, State::Enforced(Pod(current, namespace))) => {
+                    prop_assert_eq!(current.mtls_mode, MtlsMode::Strict);
+                    prop_assert_eq!(found, Some(*namespace), "it runs");
+                }
                 (desired, state) => prop_assert!(false, "{desired:?} but {state:?}"),
             }
         }
@@ -290,6 +404,7 @@ fn states(now: Instant) -> Vec<State> {
         [MtlsMode::Permissive, MtlsMode::Strict].map(|mode| Pod(workload("web", mode), FIRST));
     let mut states = vec![State::Untouched, State::Outside(FIRST)];
     for pod in pods {
+        states.push(State::Enforced(pod.clone()));
         states.push(State::Captured(pod.clone()));
         for until in [now, now + INBOUND_GRACE] {
             states.push(State::Leaving {

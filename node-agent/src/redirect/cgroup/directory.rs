@@ -39,7 +39,7 @@ impl Cgroup {
     }
 
     /// Opens a cgroup below another, whether the hierarchy is mounted or not.
-    pub(super) fn open_below(root: &Self, relative: &Path) -> Result<Self, CgroupError> {
+    pub(crate) fn open_below(root: &Self, relative: &Path) -> Result<Self, CgroupError> {
         let path = root.path.join(relative);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory =

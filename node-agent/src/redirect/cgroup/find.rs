@@ -15,6 +15,8 @@ pub(crate) struct Cgroups {
     pub(crate) attached: Cgroup,
     /// The processes of pods live below it.
     pub(crate) pods: Option<Cgroup>,
+    /// The root of the hierarchy, as this process sees it.
+    pub(crate) root: Cgroup,
 }
 
 impl Cgroups {
@@ -39,7 +41,11 @@ impl Cgroups {
             None => open_configured(&root, Path::new("."))?,
         };
         check_own(&root, &attached)?;
-        Ok(Self { attached, pods })
+        Ok(Self {
+            attached,
+            pods,
+            root,
+        })
     }
 }
 
@@ -82,7 +88,7 @@ fn find_pods(root: &Cgroup) -> Option<Cgroup> {
 }
 
 /// A path given by an operator: absolute as it is, relative from the hierarchy's root.
-fn open_configured(root: &Cgroup, path: &Path) -> Result<Cgroup, CgroupError> {
+pub(crate) fn open_configured(root: &Cgroup, path: &Path) -> Result<Cgroup, CgroupError> {
     match path.is_absolute() {
         true => Cgroup::open(path),
         false => Cgroup::open_below(root, path),

@@ -13,8 +13,10 @@ use tokio::time::Sleep;
 
 use super::frame::BodyError;
 use super::gate::GateHolder;
-use crate::http::half_close::ClientEnd;
+use crate::http::broken_response::{ResponseBreak, ServerEnd};
+use crate::http::half_close::{ClientEnd, ResponseEnd};
 use crate::http::pool::Lease;
+use crate::memory::{OpenStream, RevocableBody};
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
 
@@ -35,11 +37,13 @@ pub(crate) enum ResponseBody {
 /// A body that comes from upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
-    source: Incoming,
+    source: RevocableBody<Incoming>,
     /// Ends at the moment when all of it has to be there.
     deadline: Option<Pin<Box<Sleep>>>,
     record: RequestRecord,
     completion: Completion,
+    /// The server's end, which the client's connection is about to pass on.
+    failure: Option<(ServerEnd, BodyError)>,
 }
 
 /// What ends together with a response, beside its record.
@@ -53,8 +57,15 @@ pub(crate) struct Completion {
     pub(crate) receiving: Option<RequestRecord>,
     /// The end of the client, where that is passed on to the server.
     pub(crate) client: Option<ClientEnd>,
+    /// The end of a server of HTTP/1 while the request's body is still on its way.
+    pub(crate) response_end: Option<ResponseEnd>,
+    /// The client's connection, where it ends with the response.
+    pub(crate) response_break: Option<ResponseBreak>,
     /// Keeps the request's body with the client, as long as the server hasn't asked for it.
     pub(crate) gate: Option<GateHolder>,
+    /// What its connection holds of it.
+    #[allow(dead_code, reason = "held for its drop")]
+    pub(crate) memory: Option<OpenStream>,
 }
 
 impl Completion {
@@ -62,6 +73,15 @@ impl Completion {
     /// the connection ends (RFC 9110 section 10.1.1).
     pub(crate) fn has_unread_body(&self) -> bool {
         self.gate.as_ref().is_some_and(GateHolder::is_closed)
+    }
+
+    /// The body, which goes with its connection when that is ended for its memory.
+    fn body(&self, body: Incoming) -> RevocableBody<Incoming> {
+        let leased = self.lease.as_ref().and_then(Lease::memory);
+        match self.memory.as_ref().or(leased) {
+            Some(memory) => memory.body(body),
+            None => RevocableBody::new(body),
+        }
     }
 
     /// The flag of a response that the server broke off: it may have done so because its
@@ -93,6 +113,9 @@ impl Completion {
             record.finish();
         }
         self.gate = None;
+        if let Some(end) = self.response_end.take() {
+            end.complete(self.response_break.clone());
+        }
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
@@ -124,10 +147,11 @@ impl ResponseBody {
         completion: Completion,
     ) -> Self {
         let mut body = Box::new(UpstreamBody {
-            source,
+            source: completion.body(source),
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
             record,
             completion,
+            failure: None,
         });
         body.complete_if_ended();
         Self::Upstream(body)
@@ -163,11 +187,33 @@ impl UpstreamBody {
         self.complete_if_ended();
     }
 
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let frame @ Poll::Ready(_) = Pin::new(&mut self.source).poll_frame(context) {
+            return frame;
+        }
+        let Some(end) = &self.completion.response_end else {
+            return Poll::Pending;
+        };
+        ready!(end.poll_waits(context));
+        // The rest may have come just before the server's end.
+        let frame = Pin::new(&mut self.source).poll_frame(context);
+        if frame.is_pending() {
+            end.is_missed();
+        }
+        frame
+    }
+
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(context) else {
+        if self.failure.is_some() {
+            return self.poll_failure();
+        }
+        let Poll::Ready(frame) = self.poll_source(context) else {
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
                 self.fail(ResponseFlag::Timeout);
@@ -175,12 +221,29 @@ impl UpstreamBody {
             }
             return Poll::Pending;
         };
-        match &frame {
-            Some(Ok(frame)) => self.arrived(frame),
-            Some(Err(_)) => self.fail(self.completion.broken_off_flag()),
-            None => self.complete(),
+        match frame {
+            Some(Ok(frame)) => {
+                self.arrived(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.fail(self.completion.broken_off_flag());
+                self.failure = Some((ServerEnd::of(error.as_ref()), error));
+                self.poll_failure()
+            }
+            None => {
+                self.complete();
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    /// The failure, once the client has all that came before it.
+    fn poll_failure(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let (Some(client), Some((end, _))) = (&self.completion.response_break, &self.failure) {
+            ready!(client.poll_passed_on(*end));
+        }
+        Poll::Ready(self.failure.take().map(|(_, error)| Err(error)))
     }
 }
 

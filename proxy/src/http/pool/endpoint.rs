@@ -11,19 +11,19 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use weft_model::mesh::Candidate;
 
 use super::exclusive::{ExclusiveConnection, IdleConnection, keep_alive};
+use super::send_error::{BrokenConnection, SendError, classify};
 use super::shared::{SharedConnection, SharedStream};
 use crate::http::body::RequestBody;
-use crate::http::half_close::ClientEnd;
-use crate::http::handshake::{StreamLimit, handshake_http1, handshake_http2};
-use crate::http::http1_sender::NoResponse;
+use crate::http::half_close::{ClientEnd, ResponseEnd};
+use crate::http::handshake::{SHARED, StreamLimit, handshake_http1, handshake_http2};
 use crate::http::login::Bound;
 use crate::http::observed_stream::ObservedStream;
 use crate::http::recorded_stream::RecordedStream;
 use crate::http::response_error::no_response_flag;
 use crate::http::unprocessed::was_refused;
+use crate::memory::{OpenStream, PodMemory};
 use crate::settings::HeadLimits;
 use crate::sync::lock;
-use crate::telemetry::ResponseFlag;
 use crate::upstream::{DialError, RequestReceiver, UpstreamConnection};
 
 /// Idle connections of HTTP/1 that are kept for one endpoint.
@@ -111,6 +111,7 @@ impl EndpointConnections {
     pub(super) async fn lease_http1<F>(
         self: Arc<Self>,
         heads: HeadLimits,
+        memory: &Arc<PodMemory>,
         connect: impl FnOnce(Candidate) -> F,
     ) -> Result<Lease, LeaseError>
     where
@@ -120,7 +121,7 @@ impl EndpointConnections {
         let (health, receiver) = (connected.stream.health(), connected.receiver());
         let stream = RecordedStream::of_connection(connected);
         let (stream, observation) = ObservedStream::new(stream);
-        let sender = handshake_http1(stream, heads).await?;
+        let sender = handshake_http1(stream, heads, memory).await?;
         Ok(Lease {
             sender: Sender::Http1(ExclusiveConnection {
                 sender,
@@ -128,6 +129,7 @@ impl EndpointConnections {
                 receiver,
                 observation,
                 keep_alive: None,
+                response_end: None,
             }),
             home: self,
             reused: false,
@@ -170,6 +172,7 @@ impl EndpointConnections {
     pub(super) async fn lease_http2<F>(
         self: Arc<Self>,
         heads: HeadLimits,
+        memory: &Arc<PodMemory>,
         connect: impl FnOnce(Candidate) -> F,
     ) -> Result<Lease, LeaseError>
     where
@@ -183,11 +186,12 @@ impl EndpointConnections {
         let connected = connect(self.candidate.clone()).await?;
         let (health, receiver) = (connected.stream.health(), connected.receiver());
         let stream = RecordedStream::of_connection(connected);
-        let (sender, limit) = handshake_http2(stream, heads).await?;
-        if sender.is_closed() {
+        let client = handshake_http2(stream, heads, SHARED, memory).await?;
+        if client.sender.is_closed() {
             return Err(LeaseError::Closed);
         }
-        let shared = SharedConnection::new(sender, limit.clone(), health, receiver);
+        let limit = client.limit.clone();
+        let shared = SharedConnection::new(client, health, receiver);
         let stream = shared.begin_stream();
         lock(&self.live).shared.push(shared);
         wait_for_limit(turn, limit);
@@ -235,7 +239,7 @@ fn wait_for_limit(turn: Result<OwnedSemaphorePermit, AcquireError>, mut limit: S
 /// A connection, or a stream of one, for one request.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    sender: Sender,
+    pub(super) sender: Sender,
     home: Arc<EndpointConnections>,
     /// It was used before: the other end may have closed it just now.
     pub(super) reused: bool,
@@ -247,33 +251,9 @@ pub(crate) struct Lease {
 pub(crate) type BoundConnections = Bound<Lease>;
 
 #[derive(Debug)]
-enum Sender {
+pub(super) enum Sender {
     Http1(ExclusiveConnection),
     Http2(SharedStream),
-}
-
-/// How a request failed that a connection was given.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    /// No part of it was sent; here it is again.
-    Unsent(Box<Request<RequestBody>>),
-    /// The server certainly did nothing with it: it may be sent again, whatever it asks for
-    /// (RFC 9110 section 9.2.2, RFC 9113 section 8.7).
-    Unprocessed,
-    /// It may have been read.
-    Broken(BrokenConnection),
-}
-
-/// How a connection ended on which a request was sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct BrokenConnection {
-    /// Why there is no response.
-    pub(crate) flag: ResponseFlag,
-    /// It was used before, and ended without a byte of a response: its end and the request may
-    /// have crossed.
-    pub(crate) was_idle: bool,
-    /// The other end has ended it, and not broken it off.
-    pub(crate) in_order: bool,
 }
 
 impl Lease {
@@ -282,6 +262,14 @@ impl Lease {
         match &self.sender {
             Sender::Http1(connection) => connection.receiver.as_ref(),
             Sender::Http2(stream) => stream.receiver.as_ref(),
+        }
+    }
+
+    /// What the connection holds of its response, where requests share it.
+    pub(crate) fn memory(&self) -> Option<&OpenStream> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(stream) => Some(&stream.memory),
         }
     }
 
@@ -297,8 +285,7 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the head of its response. A server of HTTP/1 sees the end
-    /// of the request's client, where it has one.
+    /// Sends a request and waits for its response's head. A server of HTTP/1 sees the client's end.
     ///
     /// # Errors
     /// When the connection broke.
@@ -314,18 +301,18 @@ impl Lease {
                 let sent = connection.sender.send(request, client).await;
                 let observation = &connection.observation;
                 match sent {
-                    Ok(response) => {
+                    Ok((response, end)) => {
                         connection.keep_alive = keep_alive(response.headers());
+                        connection.response_end = Some(end);
                         Ok(response)
                     }
                     Err(error) => Err(classify(error, |error| {
-                        let was_idle = reused && observation.received() == before;
-                        match was_idle && observation.ended_unread() {
+                        match observation.is_unread_since(before, reused) {
                             true => SendError::Unprocessed,
                             false => SendError::Broken(BrokenConnection {
                                 flag: no_response_flag(error),
-                                was_idle,
-                                in_order: observation.ended_in_order(),
+                                was_idle: reused && observation.received() == before,
+                                between_requests: observation.ends_between_requests(before),
                             }),
                         }
                     })),
@@ -334,18 +321,26 @@ impl Lease {
             // A stream ends with its request's body. Its reset would end a client's request
             // that may well wait for its response.
             Sender::Http2(stream) => {
-                let sent = stream.sender.try_send_request(request).await;
+                let sent = stream.sender.send(request).await;
                 sent.map_err(|error| {
-                    classify(error.into(), |error| match was_refused(error) {
+                    classify(error, |error| match was_refused(error) {
                         true => SendError::Unprocessed,
                         false => SendError::Broken(BrokenConnection {
                             flag: no_response_flag(error),
                             was_idle: false,
-                            in_order: false,
+                            between_requests: false,
                         }),
                     })
                 })
             }
+        }
+    }
+
+    /// The server's end, for whoever reads a response of HTTP/1.
+    pub(crate) fn take_response_end(&mut self) -> Option<ResponseEnd> {
+        match &mut self.sender {
+            Sender::Http1(connection) => connection.response_end.take(),
+            Sender::Http2(_) => None,
         }
     }
 
@@ -363,9 +358,8 @@ impl Lease {
         let Sender::Http1(connection) = self.sender else {
             return;
         };
-        let mut live = lock(&self.home.live);
+        let (mut live, since) = (lock(&self.home.live), Instant::now());
         if live.idle.len() < IDLE_PER_ENDPOINT {
-            let since = Instant::now();
             live.idle.push(IdleConnection { connection, since });
         }
     }
@@ -373,17 +367,6 @@ impl Lease {
     fn finish_stream(self) {
         if let Sender::Http2(stream) = self.sender {
             stream.finish();
-        }
-    }
-}
-
-fn classify(no_response: NoResponse, sent: impl FnOnce(&hyper::Error) -> SendError) -> SendError {
-    let NoResponse { error, unsent } = no_response;
-    match unsent {
-        Some(unsent) => SendError::Unsent(Box::new(unsent)),
-        None => {
-            tracing::debug!(%error, "no response");
-            sent(&error)
         }
     }
 }

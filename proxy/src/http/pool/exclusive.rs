@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use crate::http::half_close::ResponseEnd;
 use crate::http::http1_sender::Http1Sender;
 use crate::http::observed_stream::Observation;
 use crate::stream::StreamHealth;
@@ -29,6 +30,8 @@ pub(super) struct ExclusiveConnection {
     pub(super) observation: Arc<Observation>,
     /// How long the server lets it wait for a request, where it has said so.
     pub(super) keep_alive: Option<Duration>,
+    /// The server's end, until somebody reads the response.
+    pub(super) response_end: Option<ResponseEnd>,
 }
 
 /// A connection that waits for a request.

@@ -4,16 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2;
-
-use crate::http::body::RequestBody;
-use crate::http::handshake::StreamLimit;
+use crate::http::handshake::{Http2Client, STREAMS_PER_CONNECTION};
+use crate::http::http2_sender::Http2Sender;
+use crate::memory::OpenStream;
 use crate::stream::StreamHealth;
 use crate::sync::lock;
 use crate::upstream::RequestReceiver;
 
-/// Requests that we put on one connection of HTTP/2 at once.
-pub(super) const STREAMS_PER_CONNECTION: usize = 100;
 /// Requests that were given up on a connection of HTTP/2 before it takes no further ones: what
 /// several clients of a pod give up makes no server take us for an attacker (CVE-2023-44487;
 /// nghttp2 and Node allow 1000 at once, Envoy looks closer from 500 on). Those that are under
@@ -23,10 +20,9 @@ pub(super) const RESETS_PER_CONNECTION: usize = 400;
 /// A connection of HTTP/2, and what is known of what it runs on.
 #[derive(Clone, Debug)]
 pub(super) struct SharedConnection {
-    sender: http2::SendRequest<RequestBody>,
+    client: Http2Client,
     health: StreamHealth,
     receiver: Option<Arc<dyn RequestReceiver>>,
-    limit: StreamLimit,
     usage: Arc<StreamUsage>,
 }
 
@@ -42,9 +38,11 @@ struct StreamUsage {
 /// One request's stream on a connection of HTTP/2; its place is free again when dropped.
 #[derive(Debug)]
 pub(super) struct SharedStream {
-    pub(super) sender: http2::SendRequest<RequestBody>,
+    pub(super) sender: Http2Sender,
     pub(super) receiver: Option<Arc<dyn RequestReceiver>>,
     usage: Arc<StreamUsage>,
+    /// Its response may still be read.
+    pub(super) memory: OpenStream,
     has_finished: bool,
 }
 
@@ -68,8 +66,7 @@ impl Drop for SharedStream {
 impl SharedConnection {
     /// A connection that no request was put on yet.
     pub(super) fn new(
-        sender: http2::SendRequest<RequestBody>,
-        limit: StreamLimit,
+        client: Http2Client,
         health: StreamHealth,
         receiver: Option<Arc<dyn RequestReceiver>>,
     ) -> Self {
@@ -79,10 +76,9 @@ impl SharedConnection {
             last_used: Mutex::new(Instant::now()),
         };
         Self {
-            sender,
+            client,
             health,
             receiver,
-            limit,
             usage: Arc::new(usage),
         }
     }
@@ -91,9 +87,10 @@ impl SharedConnection {
     pub(super) fn begin_stream(&self) -> SharedStream {
         self.usage.open.fetch_add(1, Ordering::AcqRel);
         SharedStream {
-            sender: self.sender.clone(),
+            sender: self.client.sender.clone(),
             receiver: self.receiver.clone(),
             usage: Arc::clone(&self.usage),
+            memory: self.client.memory.open_stream(),
             has_finished: false,
         }
     }
@@ -101,14 +98,16 @@ impl SharedConnection {
     /// Whether it takes further requests at all.
     pub(super) fn is_usable(&self) -> bool {
         let given_up = self.usage.given_up.load(Ordering::Acquire);
-        !self.sender.is_closed() && !self.health.is_draining() && given_up < RESETS_PER_CONNECTION
+        !self.client.sender.is_closed()
+            && !self.health.is_draining()
+            && given_up < RESETS_PER_CONNECTION
     }
 
     /// Whether it takes one more now. While the server has not said how many it takes, the
     /// request that has dialled is alone.
     pub(super) fn is_free(&self) -> bool {
-        let most = self.limit.current().unwrap_or(1);
-        self.usage.open.load(Ordering::Acquire) < most.min(STREAMS_PER_CONNECTION)
+        let most = self.client.limit.current().unwrap_or(1);
+        self.usage.open.load(Ordering::Acquire) < most.min(STREAMS_PER_CONNECTION as usize)
     }
 
     /// Whether no request was on it for that long.

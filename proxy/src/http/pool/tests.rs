@@ -18,9 +18,10 @@ use weft_testing::tcp::{closed_port, listen, serve};
 use weft_testing::wait::{in_time, wait_until};
 use weft_testing::web::{WebServer, text};
 
-use super::shared::{RESETS_PER_CONNECTION, STREAMS_PER_CONNECTION};
+use super::shared::RESETS_PER_CONNECTION;
 use super::*;
 use crate::http::body::RequestBody;
+use crate::http::handshake::STREAMS_PER_CONNECTION;
 use crate::stream::Stream;
 
 const LONG: LongestIdle = LongestIdle {
@@ -34,6 +35,8 @@ struct Bed {
     service: NamespacedName,
     address: SocketAddr,
     dials: AtomicUsize,
+    /// The address that the next client has bound.
+    source: Option<IpAddr>,
 }
 
 impl Bed {
@@ -45,10 +48,11 @@ impl Bed {
     /// A pool for that server.
     fn of(address: SocketAddr) -> Self {
         Self {
-            pool: HttpPool::new(LONG, HeadLimits::default()),
+            pool: HttpPool::new(LONG, HeadLimits::default(), Arc::default()),
             service: named("web"),
             address,
             dials: AtomicUsize::new(0),
+            source: None,
         }
     }
 
@@ -63,6 +67,7 @@ impl Bed {
             port: PORT,
             candidate,
             http2,
+            source: self.source,
         };
         if let Some(lease) = self.pool.reuse(target, Reuse::Any).await {
             return Ok(lease);
@@ -159,7 +164,7 @@ async fn a_full_connection_of_http2_gets_a_sibling() {
     let bed = Bed::new().await;
     let candidate = bed.candidate();
     let mut leases = Vec::new();
-    for _ in 0..STREAMS_PER_CONNECTION {
+    for _ in 0..STREAMS_PER_CONNECTION as usize {
         leases.push(bed.lease(&candidate, true).await.unwrap());
     }
     assert_eq!(bed.dials(), 1);
@@ -273,6 +278,24 @@ async fn nothing_is_given_back_to_an_endpoint_that_is_gone() {
 }
 
 #[tokio::test]
+async fn a_connection_is_used_again_by_clients_of_the_same_source_only() {
+    let mut bed = Bed::new().await;
+    let candidate = bed.candidate();
+    for (source, is_used_again) in [
+        (None, false),
+        (Some(IpAddr::from([10, 0, 0, 200])), false),
+        (None, true),
+        (Some(IpAddr::from([10, 0, 0, 200])), true),
+    ] {
+        bed.source = source;
+        let mut lease = bed.lease(&candidate, false).await.unwrap();
+        assert_eq!(lease.reused, is_used_again, "{source:?}");
+        ask(&mut lease).await;
+        lease.give_back();
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_the_server_has_closed_is_not_used() {
     let bed = Bed::new().await;
     let listener = listen().await;
@@ -286,6 +309,7 @@ async fn a_connection_that_the_server_has_closed_is_not_used() {
         port: PORT,
         candidate: &candidate,
         http2: false,
+        source: None,
     };
     let reused = async || bed.pool.reuse(target, Reuse::Any).await;
     in_time(async {
@@ -412,6 +436,7 @@ async fn a_change_of_the_mesh_looks_each_port_up_once() {
             port: PORT,
             candidate: &candidate,
             http2: false,
+            source: None,
         });
     }
     let mut known = KnownCandidates::new(&mesh, "node-1");

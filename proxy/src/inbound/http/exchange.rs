@@ -3,19 +3,24 @@
 
 use std::pin::pin;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tracing::Instrument;
 
 use super::application::{ApplicationConnection, ApplicationError};
 use super::requests::InboundRequests;
 use crate::http::body::{Completion, RequestBodySource, ResponseBody};
+use crate::http::broken_response::UnreadRequest;
 use crate::http::local_reply::LocalReply;
 use crate::http::request_info::RequestInfo;
 use crate::http::returning::to_client;
 use crate::http::server::ResetRequest;
-use crate::http::upgrade::{UpgradeTasks, pass_upgrade};
-use crate::http::{restore_upgrade, strip_hop_by_hop};
+use crate::http::upgrade::{ProtocolChange, UpgradeTasks, pass_upgrade};
+use crate::http::{
+    head_bytes, keeps_connection, refusal, restore_upgrade, strip_hop_by_hop, strip_response,
+};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 use crate::upstream::RequestReceiver;
 
@@ -30,9 +35,24 @@ pub(super) async fn exchange(
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     let info = RequestInfo::read(&request);
+    if let Some(probes) = &requests.probes
+        && let Err(reply) = probes.authorize(&request, &info)
+    {
+        let mut response = reply.into_response(info.grpc);
+        if !info.http2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        return Ok(response);
+    }
     if info.has_url {
         info.set_host(request.headers_mut());
     }
+    let _head = application.hold_memory(head_bytes(&request));
+    let probed = requests.probes.as_ref().and_then(|probes| {
+        let asked = request.uri().path_and_query()?;
+        Some((probes, asked.as_str().to_owned()))
+    });
     let record = requests.receive(RequestDescription {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
@@ -43,7 +63,11 @@ pub(super) async fn exchange(
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
     let forwarding = pin!(forward(application, upgrades, info, record, request));
-    forwarding.instrument(span).await
+    let response = forwarding.instrument(span).await?;
+    if let Some((probes, asked)) = probed {
+        probes.responded(&asked, &response);
+    }
+    Ok(response)
 }
 
 /// The client sees what it would see of the application: a broken connection. A response that
@@ -60,13 +84,26 @@ fn fail(
         ResponseFlag::UpstreamReset | ResponseFlag::DownstreamReset
     ) {
         record.fail(flag);
-        return Err(ResetRequest(error.into()));
+        let cause = match error {
+            ApplicationError::Unprocessed(_) if info.http2 => refusal(),
+            error @ ApplicationError::Unprocessed(_) => UnreadRequest(error.into()).into(),
+            error => error.into(),
+        };
+        return Err(ResetRequest(cause));
     }
-    let reply = LocalReply::BadResponse(flag);
+    Ok(reply_locally(info, record, LocalReply::BadResponse(flag)))
+}
+
+fn reply_locally(
+    info: &RequestInfo,
+    mut record: RequestRecord,
+    reply: LocalReply,
+) -> Response<ResponseBody> {
+    let flag = reply.flag();
     let grpc_status = reply.carried_grpc_status(info.grpc);
     let response = reply.into_response(info.grpc);
     record.replied_locally(response.status(), grpc_status, flag);
-    Ok(response)
+    response
 }
 
 async fn forward(
@@ -76,43 +113,78 @@ async fn forward(
     mut record: RequestRecord,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
+    if application.is_short_of_memory() {
+        RequestBodySource::Unread(request.into_body()).discard();
+        return Ok(reply_locally(&info, record, LocalReply::MemoryShort));
+    }
     let client_upgrade = info
         .wants_protocol_change()
         .then(|| hyper::upgrade::on(&mut request));
     let sent = record.request_bytes();
     let (mut request, body) = request.into_parts();
-    strip_hop_by_hop(&mut request.headers);
-    if let Some(protocol) = &info.upgrade {
-        restore_upgrade(&mut request.headers, protocol);
-    }
+    prepare_head(&info, &mut request);
     let mut body = RequestBodySource::Unread(body);
     body.prepare(false, sent);
-    let (mut response, gate) = match application.send(&info, request, &mut body).await {
-        Ok(response) => response,
+    let mut answered = match application.send(&info, request, &mut body).await {
+        Ok(answered) => answered,
         Err(error) => return fail(&info, record, error),
     };
     body.keep_no_longer();
+    let response = &mut answered.response;
     record.response_started(response.status(), response.headers());
     let upgraded = info.protocol_changes_with(response.status());
-    let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
-    let (mut head, source) = response.into_parts();
-    // The client's connection has one of the application's to itself, and may wait as long.
+    let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(response));
+    let (mut head, source) = answered.response.into_parts();
+    let kept_by_application = keeps_connection(head.version, &head.headers);
     let keep_alive = head.headers.remove("keep-alive").filter(|_| !info.http2);
-    strip_hop_by_hop(&mut head.headers);
+    strip_response(&mut head, info.http2);
     if let Some(keep_alive) = keep_alive {
         head.headers.insert("keep-alive", keep_alive);
     }
     let completion = Completion {
         client: Some(application.client_end.clone()),
-        gate,
+        response_end: answered.end,
+        response_break: application.response_break(),
+        gate: answered.gate,
+        memory: answered.memory,
         ..Completion::default()
     };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
+        let change = ProtocolChange {
+            client,
+            upstream,
+            // Its connection is one of its own, and is cut by its own record.
+            denied: std::future::pending(),
+        };
         return Ok(pass_upgrade(
-            upgrades, &info, head, client, upstream, record, completion,
+            upgrades, &info, head, change, record, completion,
         ));
     }
-    let is_last = completion.has_unread_body();
+    let is_last = completion.has_unread_body() || !(info.http2 || kept_by_application);
     let body = ResponseBody::upstream(source, None, record, completion);
     Ok(to_client(&info, head, body, is_last))
+}
+
+/// Leaves out of a request what is about the client's connection alone. That has one of the
+/// application's to itself: what either says of its own is meant for the other.
+fn prepare_head(info: &RequestInfo, request: &mut Parts) {
+    let kept_by_client = keeps_connection(request.version, &request.headers);
+    strip_hop_by_hop(&mut request.headers);
+    if let Some(option) = connection_option(info, kept_by_client) {
+        request.headers.insert(CONNECTION, option);
+    }
+    if let Some(protocol) = &info.upgrade {
+        restore_upgrade(&mut request.headers, protocol);
+    }
+}
+
+/// What the application is told of the client's wish, where that isn't what its version means
+/// by itself.
+fn connection_option(info: &RequestInfo, is_kept: bool) -> Option<HeaderValue> {
+    match (info.http10, is_kept) {
+        _ if info.http2 => None,
+        (true, true) => Some(HeaderValue::from_static("keep-alive")),
+        (false, false) => Some(HeaderValue::from_static("close")),
+        (true, false) | (false, true) => None,
+    }
 }

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+use weft_model::node_access::ProbePort;
+
+use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
 use crate::upstream::RequestReceiver;
@@ -11,6 +15,8 @@ use crate::upstream::RequestReceiver;
 pub(in crate::inbound) struct InboundRequests {
     telemetry: PodTelemetry,
     info: Arc<ConnectionInfo>,
+    /// They have to be probes of kubelet's, which are not recorded.
+    pub(super) probes: Option<ProbeRequests>,
 }
 
 impl InboundRequests {
@@ -25,12 +31,30 @@ impl InboundRequests {
         Self {
             telemetry: arrival.pod.telemetry.clone(),
             info: Arc::new(info),
+            probes: None,
+        }
+    }
+
+    /// Those of a connection of kubelet's. `closing` is cancelled with the first that is no
+    /// probe of that port.
+    pub(in crate::inbound) fn of_probes(
+        arrival: &Arrival,
+        port: ProbePort,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            probes: Some(ProbeRequests::new(arrival, port, closing)),
+            ..Self::new(arrival)
         }
     }
 }
 
 impl RequestReceiver for InboundRequests {
     fn receive(&self, request: RequestDescription) -> RequestRecord {
-        RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request)
+        let record = RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request);
+        match self.probes {
+            Some(_) => record.unrecorded(),
+            None => record,
+        }
     }
 }

@@ -7,21 +7,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::application::ApplicationConnection;
 use super::exchange::exchange;
+use super::pending_heads::PendingHeads;
+use super::probe_requests::ProbeRequests;
 use super::requests::InboundRequests;
 use crate::detect::PrefixedStream;
 use crate::http::recorded_stream::{RecordHandle, RecordedStream};
-use crate::http::server::{Buffers, MOST_STREAMS, ServeError, serve_http1, serve_http2};
+use crate::http::server::{Buffers, ServeError, serve_http1, serve_http2};
 use crate::http::upgrade::Upgrades;
 use crate::http::version::HttpVersion;
 use crate::inbound::application::Admitted;
 use crate::inbound::arrival::Arrival;
 use crate::telemetry::{CloseReason, ConnectionRecord, ResponseFlag};
 
-/// Serves an admitted connection of HTTP to its end.
+/// Serves an admitted connection of HTTP to its end, whose requests are those.
 pub(in crate::inbound) async fn serve(
     arrival: Arrival,
     admitted: Admitted,
     version: HttpVersion,
+    requests: Arc<InboundRequests>,
     downstream: PrefixedStream,
     record: ConnectionRecord,
     draining: CancellationToken,
@@ -29,48 +32,53 @@ pub(in crate::inbound) async fn serve(
     let (cut, progress) = (record.cut_signal(), Arc::clone(record.progress()));
     let (stream, record) = RecordedStream::downstream(downstream, record);
     let idle = arrival.idle_timeouts();
-    let requests = Arc::new(InboundRequests::new(&arrival));
-    let upgrades = Upgrades::default();
-    let Admitted {
-        application,
-        admission: _admission,
-        ..
-    } = admitted;
+    let upgrades = Upgrades::new(idle);
+    let (application, _admission) = (admitted.application, admitted.admission);
     let application = match ApplicationConnection::begin(&arrival, version, application).await {
         Ok(application) => Arc::new(application),
         Err(error) => return record.fail(ResponseFlag::UpstreamReset, &error),
     };
     let options = application.client_options(&arrival.pod.node.settings, idle.open);
+    let memory = Arc::clone(&arrival.pod.memory);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
     let draining = draining.child_token();
+    let pending = PendingHeads::default();
     let handle = |request| {
         let (requests, application) = (Arc::clone(&requests), Arc::clone(&application));
-        let upgrades = upgrades.tasks();
-        async move { exchange(&requests, &application, &upgrades, request).await }
+        let (upgrades, pending) = (upgrades.tasks(), pending.begin());
+        async move {
+            let _pending = pending;
+            exchange(&requests, &application, &upgrades, request).await
+        }
     };
-    let drained = draining.clone();
     let serving = async {
         let served = match version {
-            HttpVersion::Http1 => serve_http1(stream, options, drained, handle).await,
+            HttpVersion::Http1 => {
+                serve_http1(stream, options, memory, draining.clone(), handle).await
+            }
             HttpVersion::Http2 => {
-                let most_streams = application.stream_limit().await.clamp(1, MOST_STREAMS);
+                let most_streams = application.stream_limit().await;
                 let (buffers, heads) = (Buffers::ANY_CLIENT, options.heads);
-                serve_http2(stream, buffers, heads, most_streams, drained, handle).await
+                serve_http2(
+                    stream,
+                    buffers,
+                    heads,
+                    most_streams,
+                    memory,
+                    draining.clone(),
+                    handle,
+                )
+                .await
             }
         };
         // Another protocol is as much a connection of the pod's as HTTP is.
         upgrades.finished().await;
         served
     };
-    let ends_with_application = async {
-        application.ended().await;
-        draining.cancel();
-        std::future::pending::<Infallible>().await
-    };
     let served = tokio::select! {
         served = serving => served,
-        never = ends_with_application => match never {},
+        never = drain_with(&application, &pending, &draining) => match never {},
         () = progress.idle(idle) => {
             upgrades.end(ResponseFlag::IdleTimeout);
             return record.close(CloseReason::IdleTimeout);
@@ -80,13 +88,31 @@ pub(in crate::inbound) async fn serve(
             return record.cut_off(reason);
         }
     };
-    record_end(served, &record);
+    record_end(served, &requests, &record);
 }
 
-fn record_end(served: Result<(), ServeError>, record: &RecordHandle) {
+/// Takes no further requests once the application has ended its connection.
+async fn drain_with(
+    application: &ApplicationConnection,
+    pending: &PendingHeads,
+    draining: &CancellationToken,
+) -> Infallible {
+    application.ended().await;
+    // hyper adds to a response that it is the connection's last; the application, which may end
+    // with each of its own, has said no such thing.
+    pending.none().await;
+    draining.cancel();
+    std::future::pending().await
+}
+
+fn record_end(served: Result<(), ServeError>, requests: &InboundRequests, record: &RecordHandle) {
+    if let Some(refusal) = requests.probes.as_ref().and_then(ProbeRequests::refusal) {
+        return record.fail(ResponseFlag::Deny, refusal);
+    }
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => record.fail(ResponseFlag::from(refusal), &refusal),
+        Err(error @ ServeError::MemoryExceeded) => record.fail(ResponseFlag::MemoryLimit, &error),
         Err(error) => {
             tracing::debug!(%error, "an inbound connection of HTTP ended");
         }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tracing::Instrument;
+use weft_model::mesh::Candidate;
 use weft_model::route::Filter;
 
 use super::connection::ClientConnection;
@@ -20,6 +21,7 @@ use super::retry::AttemptPolicy;
 use super::route::{Destination, MatchedRoute, choose_backend, match_route};
 use super::session;
 use crate::http::body::{Completion, RequestBodySource, ResponseBody};
+use crate::http::head_bytes;
 use crate::http::interim::expects_continue;
 use crate::http::local_reply::LocalReply;
 use crate::http::login::{concerns_login, logs_in};
@@ -27,8 +29,9 @@ use crate::http::outgoing::OutgoingRequest;
 use crate::http::request_info::RequestInfo;
 use crate::http::returning::to_client;
 use crate::http::server::ResetRequest;
-use crate::http::upgrade::pass_upgrade;
-use crate::http::{filter, strip_hop_by_hop};
+use crate::http::upgrade::{ProtocolChange, pass_upgrade};
+use crate::http::{filter, strip_response};
+use crate::pod::Pod;
 use crate::telemetry::ResponseFlag;
 
 /// The server of a request broke off, whose client had ended its side before.
@@ -57,12 +60,16 @@ pub(super) async fn answer(
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     let info = RequestInfo::read(&request);
     info.set_host(request.headers_mut());
+    let _head = connection.pod.memory.hold(head_bytes(&request));
     let mesh = connection.pod.node.store.snapshot();
     if !info.http2 && logs_in(request.headers()) {
         connection.bound.bind();
     }
-    let matched = match_route(connection, &mesh, &request);
-    let rule = matched.as_ref().and_then(|matched| matched.rule.clone());
+    let matched = match_route(connection, &mesh, &mut request);
+    let rule = matched
+        .as_ref()
+        .ok()
+        .and_then(|matched| matched.rule.clone());
     let exchange = Exchange::begin(connection, mesh, &request, info, rule);
     let span = exchange.record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
@@ -73,12 +80,19 @@ pub(super) async fn answer(
 impl Exchange {
     async fn answer(
         mut self,
-        matched: Option<MatchedRoute>,
+        matched: Result<MatchedRoute, LocalReply>,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, ResetRequest> {
-        let Some(route) = matched else {
+        if self.connection.pod.memory.is_short() {
             RequestBodySource::Unread(request.into_body()).discard();
-            return Ok(self.reply(LocalReply::NoRoute));
+            return Ok(self.reply(LocalReply::MemoryShort));
+        }
+        let route = match matched {
+            Ok(route) => route,
+            Err(reply) => {
+                RequestBodySource::Unread(request.into_body()).discard();
+                return Ok(self.reply(reply));
+            }
         };
         let client_upgrade = self
             .info
@@ -211,7 +225,7 @@ impl Exchange {
         let upgraded = self.info.protocol_changes_with(response.status());
         let upstream_upgrade = upgraded.then(|| hyper::upgrade::on(&mut response));
         let (mut head, source) = response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
+        strip_response(&mut head, self.info.http2);
         filter::apply_to_response(answered.backend_filters, None, &mut head.headers);
         filter::apply_to_response(route.filters(), origin.as_ref(), &mut head.headers);
         head.headers.extend(answered.rate_limit_headers);
@@ -225,14 +239,34 @@ impl Exchange {
         }
         if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
             let (upgrades, record) = (&self.connection.upgrades, self.record);
-            return pass_upgrade(
-                upgrades, &self.info, head, client, upstream, record, completion,
-            );
+            let change = ProtocolChange {
+                client,
+                upstream,
+                denied: until_denied(Arc::clone(&self.connection.pod), candidate),
+            };
+            return pass_upgrade(upgrades, &self.info, head, change, record, completion);
         }
         let is_last = completion.has_unread_body();
         let Self { info, record, .. } = self;
         let body = ResponseBody::upstream(source, deadline, record, completion);
         to_client(&info, head, body, is_last)
+    }
+}
+
+/// Resolves when the pod may not be connected to an endpoint any more: each request is decided
+/// about for itself, but one that has changed the protocol may last.
+async fn until_denied(pod: Arc<Pod>, candidate: Candidate) {
+    let mut changes = pod.node.store.subscribe();
+    loop {
+        let mesh = pod.node.store.snapshot();
+        let allowed = mesh.authorize_egress(&pod.workload(&mesh), &candidate);
+        if allowed.is_err_and(|denied| denied.ends_connections()) {
+            return;
+        }
+        drop(mesh);
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

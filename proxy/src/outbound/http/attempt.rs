@@ -13,6 +13,7 @@ use super::plan::PlannedRequest;
 use super::retry::AttemptError;
 use crate::http::body::{GateHolder, RequestBodySource};
 use crate::http::half_close::ClientEnd;
+use crate::http::has_unknown_coding;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
 
@@ -66,6 +67,13 @@ pub(super) async fn attempt(
     }
     let mut receiving = receive(exchange, request, &lease);
     match lease.send(message, exchange.client_end()).await {
+        Ok(response) if has_unknown_coding(&response) => {
+            let flag = ResponseFlag::ResponseSyntax;
+            if let Some(record) = &mut receiving {
+                record.fail(flag);
+            }
+            Err(AttemptError::BadResponse(flag))
+        }
         Ok(response) => {
             if let Some(record) = &mut receiving {
                 record.response_started(response.status(), response.headers());
@@ -127,8 +135,8 @@ fn broken_attempt(
 }
 
 /// Whether the end of a connection says that the request on it was not read: a peer's proxy
-/// that looks at requests ends a tunnel in order between two of them only, and breaks it off
-/// with one that the application may have read.
+/// that looks at requests ends a tunnel in order between two of them only, also ahead of the
+/// first; of one that the application may have read it says so, or breaks the tunnel off.
 fn is_unprocessed(exchange: &Exchange, candidate: &Candidate, broken: BrokenConnection) -> bool {
     let Transport::Tunnel { workload, .. } = &candidate.transport else {
         return false;
@@ -136,7 +144,7 @@ fn is_unprocessed(exchange: &Exchange, candidate: &Candidate, broken: BrokenConn
     let port = candidate.address.port();
     let declared = exchange.mesh.declared_protocol(&workload.uid, port);
     let is_looked_at = matches!(declared, DeclaredProtocol::Http | DeclaredProtocol::Http2);
-    broken.was_idle && broken.in_order && is_looked_at
+    broken.between_requests && is_looked_at
 }
 
 /// An idle connection to the endpoint, or a new one.
@@ -153,6 +161,7 @@ async fn lease(
         port: request.destination.port,
         candidate,
         http2: request.destination.http2,
+        source: connection.bound_source.towards(candidate),
     };
     let mut own = exchange.bound().into_iter();
     if let Some(lease) = own.find_map(|bound| pod.http_pool.reuse_bound(target, bound)) {
@@ -164,7 +173,9 @@ async fn lease(
     let pending = request.policies.endpoints().admit_pending();
     let _pending = pending.map_err(AttemptError::Refused)?;
     let (pod, source) = (Arc::clone(pod), pod.workload(&exchange.mesh));
-    let connect = |candidate| async move { pod.dialer.dial(&candidate, &source, client).await };
+    let bound = target.source;
+    let connect =
+        |candidate| async move { pod.dialer.dial(&candidate, &source, client, bound).await };
     // Boxed: it is rare, and its size would be part of every request's.
     let leased = Box::pin(connection.pod.http_pool.lease(target, connect));
     leased.await.map_err(AttemptError::Connect)

@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use weft_model::mesh::Candidate;
+use weft_model::mesh::{Candidate, DialledService};
 use weft_model::service::Service;
 use weft_model::{Mesh, NamespacedName, OriginalDestination};
 
+use crate::http::broken_response::ResponseBreak;
 use crate::http::half_close::ClientEnd;
 use crate::http::interim::InterimResponses;
 use crate::http::pool::BoundConnections;
 use crate::http::upgrade::UpgradeTasks;
-use crate::outbound::connection::OutboundConnection;
+use crate::outbound::connection::{BoundSource, OutboundConnection};
 use crate::pod::Pod;
 use crate::sync::lock;
 use crate::telemetry::ConnectionInfo;
@@ -26,10 +27,14 @@ pub(super) struct ClientConnection {
     pub(super) pod: Arc<Pod>,
     /// The application's end, with the pod's address.
     pub(super) client: SocketAddr,
+    /// The address that the application has bound.
+    pub(super) bound_source: BoundSource,
     /// The destination that it dialled.
     pub(super) original: OriginalDestination,
     /// The service of that address.
     pub(super) service: Arc<Service>,
+    /// The port of that service.
+    pub(super) port: u16,
     /// Where changes of protocol are begun.
     pub(super) upgrades: UpgradeTasks,
     /// The connections to endpoints that belong to it, once it has logged in.
@@ -38,6 +43,8 @@ pub(super) struct ClientConnection {
     pub(super) interim: InterimResponses,
     /// The end of the client's side, while a request of HTTP/1 is under way.
     pub(super) end: ClientEnd,
+    /// Told a client of HTTP/1 when the response to it breaks off.
+    pub(super) response_break: ResponseBreak,
     infos: Mutex<Vec<CachedInfo>>,
 }
 
@@ -53,25 +60,23 @@ impl ClientConnection {
     /// A connection to a service, of which no request was read yet.
     pub(super) fn new(
         connection: OutboundConnection,
-        service: Arc<Service>,
+        dialled: DialledService,
         upgrades: UpgradeTasks,
     ) -> Self {
         Self {
             pod: connection.pod,
             client: connection.client,
+            bound_source: connection.bound_source,
             original: connection.original,
-            service,
+            service: dialled.service,
+            port: dialled.port,
             upgrades,
             bound: BoundConnections::default(),
             interim: InterimResponses::default(),
             end: ClientEnd::default(),
+            response_break: ResponseBreak::default(),
             infos: Mutex::default(),
         }
-    }
-
-    /// The port that the client dialled.
-    pub(super) fn port(&self) -> u16 {
-        self.original.address().port()
     }
 
     /// What telemetry knows of a request to an endpoint of a service.

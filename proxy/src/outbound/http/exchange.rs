@@ -8,6 +8,7 @@ use weft_model::route::table::CompiledRule;
 
 use super::connection::ClientConnection;
 use crate::http::body::ResponseBody;
+use crate::http::broken_response::ResponseBreak;
 use crate::http::half_close::ClientEnd;
 use crate::http::interim::InterimResponses;
 use crate::http::local_reply::LocalReply;
@@ -58,6 +59,12 @@ impl Exchange {
     /// The end of the client that waits for the response.
     pub(super) fn client_end(&self) -> Option<&ClientEnd> {
         Some(&self.connection.end).filter(|_| !self.is_copy)
+    }
+
+    /// The client's connection, where it ends with a response that breaks off.
+    pub(super) fn response_break(&self) -> Option<&ResponseBreak> {
+        let ends = !self.is_copy && !self.info.http2;
+        ends.then_some(&self.connection.response_break)
     }
 
     /// Where the client takes interim responses, if it does.

@@ -89,6 +89,7 @@ pub(super) async fn forward(
                 let (candidate, grpc) = (candidate.clone(), exchange.info.grpc);
                 let (response, mut completion) = accept(attempted, permits, at_endpoint, grpc);
                 completion.client = exchange.client_end().cloned();
+                completion.response_break = exchange.response_break().cloned();
                 return Ok(Forwarded {
                     response,
                     candidate,
@@ -139,18 +140,22 @@ fn accept(
 ) -> (Response<Incoming>, Completion) {
     let Attempted {
         response,
-        lease,
+        mut lease,
         receiving,
         gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
     outcome.response_started(response.status(), response.headers());
     let completion = Completion {
+        response_end: lease.take_response_end(),
         lease: Some(lease),
         outcome: Some(outcome),
         receiving,
         client: None,
+        response_break: None,
         gate,
+        // The lease has it.
+        memory: None,
     };
     (response, completion)
 }

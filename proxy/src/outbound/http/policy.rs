@@ -34,7 +34,7 @@ impl RequestPolicies {
     /// The policies that the request's snapshot has.
     pub(super) fn new(exchange: &Exchange, destination: &Destination) -> Self {
         let (connection, mesh, now) = (&exchange.connection, &exchange.mesh, Instant::now());
-        let requested = (&connection.service.key, connection.port());
+        let requested = (&connection.service.key, connection.port);
         let backend = (&destination.service, destination.port);
         let pod = &connection.pod;
         let state = |service| pod.upstream_service(mesh, Some(service), now);
@@ -183,7 +183,7 @@ async fn check_rate_limit(
     let connect = move |candidate| {
         let (pod, source) = (Arc::clone(&dialling), Arc::clone(&source));
         async move {
-            let connected = pod.dialer.dial(&candidate, &source, client).await;
+            let connected = pod.dialer.dial(&candidate, &source, client, None).await;
             connected
                 .map(RecordedStream::of_connection)
                 .map_err(std::io::Error::other)

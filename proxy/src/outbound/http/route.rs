@@ -1,5 +1,6 @@
 //! The rule for a request, and the backend that it chooses.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use weft_model::NamespacedName;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::{Candidate, Mesh};
 use weft_model::route::matching::{PathMatch, RequestHead};
-use weft_model::route::path::normalized_path;
 use weft_model::route::table::CompiledRule;
 use weft_model::route::{Backend, BackendTarget, Filter};
 
@@ -53,30 +53,39 @@ impl MatchedRoute {
     }
 }
 
-/// The rule for a request; `None` when there are rules and none matches.
+/// The rule for a request, whose path is put into the form that is compared.
+///
+/// # Errors
+/// The reply when there are rules and none matches, or which one does is not certain.
 pub(super) fn match_route<B>(
     connection: &ClientConnection,
     mesh: &Mesh,
-    request: &Request<B>,
-) -> Option<MatchedRoute> {
+    request: &mut Request<B>,
+) -> Result<MatchedRoute, LocalReply> {
     let namespace = connection.pod.started_as.namespace();
-    let table = mesh.route_table(&connection.service.key, connection.port(), namespace);
+    let table = mesh.route_table(&connection.service.key, connection.port, namespace);
     let Some(table) = table.filter(|table| table.kind().routes_requests()) else {
-        return Some(MatchedRoute {
+        return Ok(MatchedRoute {
             rule: None,
             matched_path: PathMatch::Prefix("/".into()),
         });
     };
-    // It is sent on as it came: only rules must not be walked around.
-    let path = normalized_path(request.uri().path());
+    let normalization = connection.pod.workload(mesh).path_normalization;
+    let forwarded = normalization.forwarded_path(request.uri().path());
+    if let Cow::Owned(path) = forwarded.map_err(LocalReply::UnnormalizablePath)? {
+        let target = filter::with_path(request.uri().clone(), path);
+        *request.uri_mut() = target?;
+    }
     let head = RequestHead {
         method: request.method(),
-        path: &path,
+        path: request.uri().path(),
         query: request.uri().query(),
         headers: request.headers(),
     };
-    let (rule, matched) = table.match_request(&head)?;
-    Some(MatchedRoute {
+    let matched = table.match_normalized(&head, normalization);
+    let matched = matched.map_err(LocalReply::AmbiguousPath)?;
+    let (rule, matched) = matched.ok_or(LocalReply::NoRoute)?;
+    Ok(MatchedRoute {
         rule: Some(Arc::clone(rule)),
         matched_path: matched.path.clone(),
     })
@@ -95,11 +104,11 @@ pub(super) fn choose_backend<'a>(
     let connection = &exchange.connection;
     let client = ClientRequest {
         host: exchange.info.host(),
-        port: connection.port(),
+        port: connection.original.address().port(),
         matched: &route.matched_path,
     };
     let Some(rule) = &route.rule else {
-        let destination = destination(exchange, &connection.service.key, client.port)?;
+        let destination = destination(exchange, &connection.service.key, connection.port)?;
         return Ok((destination, None));
     };
     let session = rule.rule.session.as_ref();

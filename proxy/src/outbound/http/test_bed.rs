@@ -14,7 +14,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use weft_model::OriginalDestination;
-use weft_model::mesh::Change;
+use weft_model::mesh::{Change, DialledService};
 use weft_model::route::{RouteKind, Rule};
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_testing::fixtures::{self, PORT, backend, named};
@@ -29,7 +29,7 @@ use crate::http::FieldNames;
 use crate::http::server::{Http1Options, serve_http1};
 use crate::http::upgrade::UpgradeTasks;
 use crate::node::Node;
-use crate::outbound::connection::OutboundConnection;
+use crate::outbound::connection::{BoundSource, OutboundConnection};
 use crate::pod::Pod;
 use crate::settings::{HeadLimits, Settings};
 
@@ -50,10 +50,16 @@ pub(super) fn workload(name: &str, address: Ipv4Addr) -> Workload {
 
 impl TestBed {
     pub(super) fn new() -> Self {
-        let settings = Settings {
+        Self::with(|_| {})
+    }
+
+    /// A bed with other settings.
+    pub(super) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
             connect_timeout: Duration::from_secs(2),
             ..Settings::default()
         };
+        change(&mut settings);
         let node = Arc::new(Node::new("node-1", settings));
         let client = workload("client", Ipv4Addr::LOCALHOST);
         node.store.apply([Change::Workload(client.clone())]);
@@ -98,6 +104,7 @@ impl TestBed {
         let mesh = self.pod.node.store.snapshot();
         let service = Arc::clone(mesh.service(&named(service)).unwrap());
         let connection = OutboundConnection {
+            bound_source: BoundSource::default(),
             workload: self.pod.workload(&mesh),
             pod: Arc::clone(&self.pod),
             client: (Ipv4Addr::LOCALHOST, 40_000).into(),
@@ -106,7 +113,11 @@ impl TestBed {
             mesh,
         };
         let upgrades = UpgradeTasks::default();
-        Arc::new(ClientConnection::new(connection, service, upgrades))
+        let dialled = DialledService {
+            service,
+            port: PORT,
+        };
+        Arc::new(ClientConnection::new(connection, dialled, upgrades))
     }
 
     /// The application's end of such a connection.
@@ -120,6 +131,7 @@ impl TestBed {
             names: FieldNames::AsSent,
             client: connection.end.clone(),
             interim: connection.interim.clone(),
+            response_break: connection.response_break.clone(),
         };
         let handle = move |request| {
             let connection = Arc::clone(&connection);
@@ -127,7 +139,7 @@ impl TestBed {
         };
         tokio::spawn(async move {
             // What it ends with is for the client to see.
-            let _ = serve_http1(accepted, options, draining, handle).await;
+            let _ = serve_http1(accepted, options, Arc::default(), draining, handle).await;
         });
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
         let (sender, driver) = handshake.await.unwrap();

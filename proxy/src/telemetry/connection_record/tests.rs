@@ -2,6 +2,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use weft_model::Mesh;
 use weft_model::workload::Workload;
 
 use super::super::test_support::{Bed, access_lines, field, inbound, pod};
@@ -19,7 +20,7 @@ impl Bed {
     /// A connection that may stay while the pod's service account is `client`.
     fn open_while_allowed(&self) -> ConnectionRecord {
         let mut record = self.start();
-        let allowed = |now: &Workload| now.identity.service_account() == "client";
+        let allowed = |_: &Mesh, now: &Arc<Workload>| now.identity.service_account() == "client";
         record.opened(Duration::ZERO, Some(Box::new(allowed)));
         record
     }
@@ -236,11 +237,17 @@ async fn what_is_not_allowed_any_more_is_told_so_and_says_so() {
     let bed = Bed::new();
     let (kept, cut) = (bed.open(), bed.open_while_allowed());
     let signal = tokio::spawn(cut.cut_signal());
-    bed.pod.connections().recheck(&bed.client);
+    bed.pod
+        .connections()
+        .recheck(&Arc::default(), &bed.client)
+        .await;
     assert!(!signal.is_finished());
     // Another service account.
     let changed = pod("client-1", "intruder");
-    bed.pod.connections().recheck(&changed);
+    bed.pod
+        .connections()
+        .recheck(&Arc::default(), &changed)
+        .await;
     assert_eq!(cut.cut().await, CutReason::PolicyChanged);
     assert_eq!(signal.await.unwrap(), CutReason::PolicyChanged);
     let lines = access_lines(|| drop(cut));
@@ -273,7 +280,10 @@ async fn whoever_waits_is_woken_by_the_signal() {
 #[tokio::test]
 async fn what_was_decided_before_a_change_and_opened_after_it_is_cut_at_once() {
     let bed = Bed::new();
-    bed.pod.connections().recheck(&pod("client-1", "intruder"));
+    bed.pod
+        .connections()
+        .recheck(&Arc::default(), &pod("client-1", "intruder"))
+        .await;
     let late = bed.open_while_allowed();
     assert_eq!(late.cut().await, CutReason::PolicyChanged);
     bed.pod.connections().cut_all(CutReason::ProxyStopped);

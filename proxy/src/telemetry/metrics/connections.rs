@@ -1,21 +1,25 @@
 //! Metrics of connections: Istio's for those that are carried as they are, one of ours
 //! for those whose requests are counted instead.
 
+use std::fmt;
 use std::sync::Arc;
 
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::budget::{Account, SeriesBudget};
 use super::key::ConnectionKey;
 use super::labels::{ConnectionLabels, FailureLabels, HttpConnectionLabels};
-use super::shared_series::{AllLabels, SeriesCache, SeriesGroup, SeriesKey, SharedSeries};
+use super::shared_series::{SeriesCache, SeriesKey, SharedSeries};
+use super::values::FlagLabel;
 use crate::telemetry::flag::ResponseFlag;
 use crate::telemetry::info::ConnectionInfo;
 use crate::telemetry::progress::ByteCount;
 
 /// Counters of the connections of one pod to one peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ConnectionSeries {
     opened: Counter,
     closed: Counter,
@@ -41,93 +45,75 @@ impl ConnectionSeries {
     }
 }
 
-/// Families of connections that carried bytes; those that broke are closed under labels of
-/// their own.
-#[derive(Debug, Default)]
-pub(super) struct ConnectionFamilies {
-    opened: Family<ConnectionLabels, Counter>,
-    closed: Family<ConnectionLabels, Counter>,
-    sent: Family<ConnectionLabels, Counter>,
-    received: Family<ConnectionLabels, Counter>,
-}
-
-impl SeriesGroup for ConnectionFamilies {
-    type Labels = ConnectionLabels;
-    type Series = Arc<ConnectionSeries>;
-
-    fn get_or_create(&self, labels: &ConnectionLabels) -> Arc<ConnectionSeries> {
-        Arc::new(ConnectionSeries {
-            opened: self.opened.get_or_create_owned(labels),
-            closed: self.closed.get_or_create_owned(labels),
-            sent: self.sent.get_or_create_owned(labels),
-            received: self.received.get_or_create_owned(labels),
-        })
-    }
-
-    fn remove(&self, labels: &ConnectionLabels) {
-        for family in [&self.opened, &self.closed, &self.sent, &self.received] {
-            family.remove(labels);
-        }
-    }
-
-    fn is_in_use(series: &Arc<ConnectionSeries>) -> bool {
-        Arc::strong_count(series) > 1
-    }
-}
-
 /// All metrics of connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ConnectionMetrics {
-    carried: SharedSeries<ConnectionFamilies>,
-    broken: SharedSeries<Family<ConnectionLabels, Counter>>,
-    failed: SharedSeries<Family<FailureLabels, Counter>>,
-    http_opened: SharedSeries<Family<HttpConnectionLabels, Counter>>,
-    http_closed: SharedSeries<Family<HttpConnectionLabels, Counter>>,
+    carried: SharedSeries<ConnectionLabels, ConnectionSeries>,
+    broken: SharedSeries<ConnectionLabels, Counter>,
+    failed: SharedSeries<FailureLabels, Counter>,
+    http_opened: SharedSeries<HttpConnectionLabels, Counter>,
+    http_closed: SharedSeries<HttpConnectionLabels, Counter>,
 }
 
-impl Default for ConnectionMetrics {
-    fn default() -> Self {
-        let carried = ConnectionFamilies::default();
-        Self {
-            broken: SharedSeries::new(carried.closed.clone()),
-            carried: SharedSeries::new(carried),
-            failed: SharedSeries::default(),
-            http_opened: SharedSeries::default(),
-            http_closed: SharedSeries::default(),
-        }
+/// Connections that were closed: in order, or under the labels of how they broke.
+#[derive(Debug)]
+struct ClosedView {
+    carried: SharedSeries<ConnectionLabels, ConnectionSeries>,
+    broken: SharedSeries<ConnectionLabels, Counter>,
+}
+
+impl EncodeMetric for ClosedView {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.carried.encode(|of| &of.closed, &mut encoder)?;
+        self.broken.encode(|closed| closed, &mut encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+
+    fn is_empty(&self) -> bool {
+        self.carried.is_empty() && self.broken.is_empty()
     }
 }
 
 impl ConnectionMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let tcp = self.carried.families();
-        let families = [
-            ("connections_opened", "Connections opened", &tcp.opened),
-            ("connections_closed", "Connections closed", &tcp.closed),
-            ("sent_bytes", "Bytes sent to the destination", &tcp.sent),
-            (
-                "received_bytes",
-                "Bytes received from the destination",
-                &tcp.received,
-            ),
-        ];
-        for (name, help, family) in families {
-            registry.register(format!("istio_tcp_{name}"), help, family.clone());
-        }
+        let tcp = &self.carried;
+        let closed = ClosedView {
+            carried: tcp.clone(),
+            broken: self.broken.clone(),
+        };
+        registry.register(
+            "istio_tcp_connections_opened",
+            "Connections opened",
+            tcp.view(|of| &of.opened),
+        );
+        registry.register("istio_tcp_connections_closed", "Connections closed", closed);
+        registry.register(
+            "istio_tcp_sent_bytes",
+            "Bytes sent to the destination",
+            tcp.view(|of| &of.sent),
+        );
+        registry.register(
+            "istio_tcp_received_bytes",
+            "Bytes received from the destination",
+            tcp.view(|of| &of.received),
+        );
         registry.register(
             "istio_tcp_connections_failed",
             "Connections that failed before their first byte",
-            self.failed.families().clone(),
+            self.failed.view(|failed| failed),
         );
         registry.register(
             "weft_http_connections_opened",
             "Connections opened whose requests are counted one by one",
-            self.http_opened.families().clone(),
+            self.http_opened.view(|opened| opened),
         );
         registry.register(
             "weft_http_connections_closed",
             "Connections closed whose requests are counted one by one",
-            self.http_closed.families().clone(),
+            self.http_closed.view(|closed| closed),
         );
     }
 }
@@ -149,6 +135,14 @@ impl SeriesKey for ConnectionKey {
     fn labels(&self) -> ConnectionLabels {
         ConnectionLabels::new(&self.0, ResponseFlag::None)
     }
+
+    fn account(&self) -> Option<Account> {
+        Some(ConnectionKey::account(self))
+    }
+
+    fn overflow_labels(&self) -> ConnectionLabels {
+        ConnectionLabels::overflow(&self.0, FlagLabel::Flag(ResponseFlag::None))
+    }
 }
 
 impl SeriesKey for EndedKey {
@@ -156,6 +150,14 @@ impl SeriesKey for EndedKey {
 
     fn labels(&self) -> ConnectionLabels {
         ConnectionLabels::new(&self.connection.0, self.flag)
+    }
+
+    fn account(&self) -> Option<Account> {
+        Some(self.connection.account())
+    }
+
+    fn overflow_labels(&self) -> ConnectionLabels {
+        ConnectionLabels::overflow(&self.connection.0, FlagLabel::Overflow)
     }
 }
 
@@ -165,16 +167,41 @@ impl SeriesKey for FailedKey {
     fn labels(&self) -> FailureLabels {
         FailureLabels::new(&self.0.connection.0, self.0.flag)
     }
+
+    fn account(&self) -> Option<Account> {
+        self.0.account()
+    }
+
+    fn overflow_labels(&self) -> FailureLabels {
+        FailureLabels::overflow(&self.0.connection.0)
+    }
+}
+
+impl SeriesKey for HttpConnectionLabels {
+    type Labels = Self;
+
+    fn labels(&self) -> Self {
+        self.clone()
+    }
+
+    /// Direction and flag alone tell them apart.
+    fn account(&self) -> Option<Account> {
+        None
+    }
+
+    fn overflow_labels(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// Series of connections that one pod uses.
 #[derive(Debug, Default)]
 pub(super) struct PodConnectionSeries {
-    carried: SeriesCache<ConnectionKey, Arc<ConnectionSeries>>,
+    carried: SeriesCache<ConnectionKey, ConnectionSeries>,
     broken: SeriesCache<EndedKey, Counter>,
     failed: SeriesCache<FailedKey, Counter>,
-    http_opened: SeriesCache<AllLabels<HttpConnectionLabels>, Counter>,
-    http_closed: SeriesCache<AllLabels<HttpConnectionLabels>, Counter>,
+    http_opened: SeriesCache<HttpConnectionLabels, Counter>,
+    http_closed: SeriesCache<HttpConnectionLabels, Counter>,
 }
 
 impl PodConnectionSeries {
@@ -182,42 +209,47 @@ impl PodConnectionSeries {
     pub(super) fn of_connection(
         &mut self,
         all: &ConnectionMetrics,
+        budget: &mut SeriesBudget,
         info: &Arc<ConnectionInfo>,
     ) -> Arc<ConnectionSeries> {
         let key = ConnectionKey(Arc::clone(info));
-        self.carried.get_or_acquire(key, &all.carried)
+        self.carried.get_or_acquire(key, budget, &all.carried)
     }
 
     /// Counts a connection that ended otherwise than in order.
     pub(super) fn count_broken(
         &mut self,
         all: &ConnectionMetrics,
+        budget: &mut SeriesBudget,
         info: &Arc<ConnectionInfo>,
         flag: ResponseFlag,
     ) {
         let key = EndedKey::new(info, flag);
-        self.broken.get_or_acquire(key, &all.broken).inc();
+        self.broken.get_or_acquire(key, budget, &all.broken).inc();
     }
 
     /// Counts a connection that failed before its first byte.
     pub(super) fn count_failed(
         &mut self,
         all: &ConnectionMetrics,
+        budget: &mut SeriesBudget,
         info: &Arc<ConnectionInfo>,
         flag: ResponseFlag,
     ) {
         let key = FailedKey(EndedKey::new(info, flag));
-        self.failed.get_or_acquire(key, &all.failed).inc();
+        self.failed.get_or_acquire(key, budget, &all.failed).inc();
     }
 
     /// Counts a connection for requests that was opened.
     pub(super) fn count_http_opened(
         &mut self,
         all: &ConnectionMetrics,
+        budget: &mut SeriesBudget,
         labels: HttpConnectionLabels,
     ) {
-        self.http_opened
-            .get_or_acquire(AllLabels(labels), &all.http_opened)
+        let opened = &mut self.http_opened;
+        opened
+            .get_or_acquire(labels, budget, &all.http_opened)
             .inc();
     }
 
@@ -225,11 +257,20 @@ impl PodConnectionSeries {
     pub(super) fn count_http_closed(
         &mut self,
         all: &ConnectionMetrics,
+        budget: &mut SeriesBudget,
         labels: HttpConnectionLabels,
     ) {
-        self.http_closed
-            .get_or_acquire(AllLabels(labels), &all.http_closed)
+        let closed = &mut self.http_closed;
+        closed
+            .get_or_acquire(labels, budget, &all.http_closed)
             .inc();
+    }
+
+    /// Drops what was not used since the last sweep.
+    pub(super) fn sweep(&mut self, all: &ConnectionMetrics, budget: &mut SeriesBudget) {
+        self.carried.sweep(budget, &all.carried);
+        self.broken.sweep(budget, &all.broken);
+        self.failed.sweep(budget, &all.failed);
     }
 
     /// The pod is gone.

@@ -6,11 +6,25 @@ use std::sync::Arc;
 
 use weft_model::workload::Workload;
 
-use crate::telemetry::info::{ConnectionInfo, Peer};
+use super::budget::Account;
+use crate::telemetry::info::{ConnectionInfo, Direction, Peer};
 
 /// A connection, equal to any other that has the same labels.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionKey(pub(super) Arc<ConnectionInfo>);
+
+impl ConnectionKey {
+    /// Who makes its series necessary.
+    pub(super) fn account(&self) -> Account {
+        match self.0.direction {
+            Direction::Outbound => Account::Outbound,
+            Direction::Inbound => {
+                let client = self.0.source.workload.as_ref();
+                Account::Inbound(client.map(|client| client.namespace().into()))
+            }
+        }
+    }
+}
 
 impl PartialEq for ConnectionKey {
     fn eq(&self, other: &Self) -> bool {

@@ -1,18 +1,16 @@
 //! The labels of series: Istio's standard set, and ours.
 
-use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use weft_model::NamespacedName;
 use weft_model::workload::Workload;
 
 use super::key::workload_name;
+use super::values::{CodeLabel, FlagLabel, GrpcStatusLabel, OVERFLOW, UNKNOWN};
 use crate::telemetry::flag::ResponseFlag;
 use crate::telemetry::info::{ConnectionInfo, Direction, Peer};
 
-/// Istio's value for what isn't known.
-const UNKNOWN: &str = "unknown";
 /// Istio's canonical revision where none is declared.
 const LATEST: &str = "latest";
 
@@ -40,7 +38,7 @@ pub(crate) struct ConnectionLabels {
     destination_service_name: Arc<str>,
     destination_service_namespace: Arc<str>,
     request_protocol: &'static str,
-    response_flags: ResponseFlag,
+    response_flags: FlagLabel,
     connection_security_policy: &'static str,
 }
 
@@ -49,17 +47,16 @@ pub(crate) struct ConnectionLabels {
 pub(crate) struct RequestLabels {
     #[prometheus(flatten)]
     connection: ConnectionLabels,
-    response_code: u16,
-    grpc_response_status: Option<u16>,
+    response_code: CodeLabel,
+    grpc_response_status: GrpcStatusLabel,
 }
 
 /// What a request adds to the labels of its connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct RequestResult {
-    /// Istio's value is 0 for a client that went away before an answer.
-    pub(super) response_code: u16,
+    pub(super) response_code: CodeLabel,
     pub(super) is_grpc: bool,
-    pub(super) grpc_status: Option<u16>,
+    pub(super) grpc_status: GrpcStatusLabel,
     pub(super) flag: ResponseFlag,
 }
 
@@ -73,6 +70,18 @@ impl RequestLabels {
             grpc_response_status: result.grpc_status,
         }
     }
+
+    /// Of requests whose pod has as many series as it may: by direction, protocol and class
+    /// of the status.
+    pub(super) fn overflow(info: &ConnectionInfo, result: RequestResult) -> Self {
+        let mut connection = ConnectionLabels::overflow(info, FlagLabel::Overflow);
+        connection.request_protocol = if result.is_grpc { "grpc" } else { "http" };
+        Self {
+            connection,
+            response_code: result.response_code.class(),
+            grpc_response_status: GrpcStatusLabel::Overflow,
+        }
+    }
 }
 
 /// Labels of `istio_tcp_connections_failed_total`.
@@ -84,7 +93,7 @@ pub(crate) struct FailureLabels {
     destination_workload: Arc<str>,
     destination_workload_namespace: String,
     destination_service: Arc<str>,
-    response_flags: ResponseFlag,
+    response_flags: FlagLabel,
 }
 
 /// Labels of what belongs to one pod.
@@ -136,11 +145,14 @@ impl ServiceLabels {
             destination_service_name: Arc::clone(&service.name),
         }
     }
-}
 
-impl EncodeLabelValue for ResponseFlag {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        self.as_str().encode(encoder)
+    /// Of Services of which there are too many, of that namespace where it is given.
+    pub(super) fn overflow(namespace: Option<&Arc<str>>) -> Self {
+        let namespace = namespace.map_or_else(|| OVERFLOW.into(), Arc::clone);
+        Self {
+            destination_service_namespace: namespace,
+            destination_service_name: OVERFLOW.into(),
+        }
     }
 }
 
@@ -187,6 +199,33 @@ impl EndLabels {
         }
     }
 
+    /// The other end of connections whose pod has as many series as it may.
+    fn overflow() -> Self {
+        let overflow = Arc::<str>::from(OVERFLOW);
+        Self {
+            workload: Arc::clone(&overflow),
+            namespace: OVERFLOW.to_owned(),
+            principal: OVERFLOW.to_owned(),
+            app: Arc::clone(&overflow),
+            version: Arc::clone(&overflow),
+            canonical_revision: overflow,
+            cluster: UNKNOWN,
+        }
+    }
+
+    /// Source and destination, of which the other end is in the overflow.
+    fn overflow_of(info: &ConnectionInfo) -> [Self; 2] {
+        // By itself: what was proven about it differs with its peers.
+        let local = Peer {
+            identity: None,
+            ..info.local().clone()
+        };
+        match info.direction {
+            Direction::Outbound => [Self::new(&local), Self::overflow()],
+            Direction::Inbound => [Self::overflow(), Self::new(&local)],
+        }
+    }
+
     /// Istio's canonical service: the app's name, else the workload's.
     fn canonical_service(&self) -> Arc<str> {
         let app = if &*self.app == UNKNOWN {
@@ -200,10 +239,32 @@ impl EndLabels {
 
 impl ConnectionLabels {
     pub(super) fn new(info: &ConnectionInfo, flag: ResponseFlag) -> Self {
-        let source = EndLabels::new(&info.source);
-        let destination = EndLabels::new(&info.destination);
+        let ends = [&info.source, &info.destination].map(EndLabels::new);
         let service = info.service.as_ref();
         let unknown = || Arc::<str>::from(UNKNOWN);
+        Self {
+            destination_service: info.service_hostname.clone().unwrap_or_else(unknown),
+            destination_service_name: service.map_or_else(unknown, |key| Arc::clone(&key.name)),
+            destination_service_namespace: service
+                .map_or_else(unknown, |key| Arc::clone(&key.namespace)),
+            // Both identities were checked, which is what this label is read for.
+            connection_security_policy: match info.security.is_mutual() {
+                true => "mutual_tls",
+                false => UNKNOWN,
+            },
+            ..Self::of_ends(info, ends, FlagLabel::Flag(flag))
+        }
+    }
+
+    /// Of connections whose pod has as many series as it may.
+    pub(super) fn overflow(info: &ConnectionInfo, flag: FlagLabel) -> Self {
+        Self::of_ends(info, EndLabels::overflow_of(info), flag)
+    }
+
+    /// Those of both ends, without what else is known.
+    fn of_ends(info: &ConnectionInfo, ends: [EndLabels; 2], flag: FlagLabel) -> Self {
+        let [source, destination] = ends;
+        let overflow = || Arc::<str>::from(OVERFLOW);
         Self {
             reporter: reporter(info),
             source_canonical_service: source.canonical_service(),
@@ -222,34 +283,44 @@ impl ConnectionLabels {
             destination_app: destination.app,
             destination_version: destination.version,
             destination_cluster: destination.cluster,
-            destination_service: info.service_hostname.clone().unwrap_or_else(unknown),
-            destination_service_name: service.map_or_else(unknown, |key| Arc::clone(&key.name)),
-            destination_service_namespace: service
-                .map_or_else(unknown, |key| Arc::clone(&key.namespace)),
+            destination_service: overflow(),
+            destination_service_name: overflow(),
+            destination_service_namespace: overflow(),
             request_protocol: "tcp",
             response_flags: flag,
-            // Both identities were checked, which is what this label is read for.
-            connection_security_policy: match info.security.is_mutual() {
-                true => "mutual_tls",
-                false => UNKNOWN,
-            },
+            connection_security_policy: UNKNOWN,
         }
     }
 }
 
 impl FailureLabels {
     pub(super) fn new(info: &ConnectionInfo, flag: ResponseFlag) -> Self {
-        let source = EndLabels::new(&info.source);
-        let destination = EndLabels::new(&info.destination);
+        let ends = [&info.source, &info.destination].map(EndLabels::new);
         let unknown = || Arc::<str>::from(UNKNOWN);
+        let service = info.service_hostname.clone().unwrap_or_else(unknown);
+        Self::of_ends(info, ends, service, FlagLabel::Flag(flag))
+    }
+
+    /// Of connections whose pod has as many series as it may.
+    pub(super) fn overflow(info: &ConnectionInfo) -> Self {
+        let ends = EndLabels::overflow_of(info);
+        Self::of_ends(info, ends, OVERFLOW.into(), FlagLabel::Overflow)
+    }
+
+    fn of_ends(
+        info: &ConnectionInfo,
+        [source, destination]: [EndLabels; 2],
+        destination_service: Arc<str>,
+        response_flags: FlagLabel,
+    ) -> Self {
         Self {
             reporter: reporter(info),
             source_workload: source.workload,
             source_workload_namespace: source.namespace,
             destination_workload: destination.workload,
             destination_workload_namespace: destination.namespace,
-            destination_service: info.service_hostname.clone().unwrap_or_else(unknown),
-            response_flags: flag,
+            destination_service,
+            response_flags,
         }
     }
 }

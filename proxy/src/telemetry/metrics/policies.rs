@@ -1,15 +1,19 @@
 //! Metrics of TrafficPolicies: `weft_*` counters of each pod and Service.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use weft_model::NamespacedName;
 use weft_model::traffic::InjectedFault;
 use weft_model::traffic::circuit_breaker::CircuitState;
 
+use super::budget::{Account, SeriesBudget};
 use super::labels::{PodLabels, ServiceLabels};
-use super::shared_series::{AllLabels, SeriesCache, SharedSeries};
+use super::shared_series::{SeriesCache, SeriesKey, SharedSeries};
 use crate::telemetry::flag::ResponseFlag;
 
 /// One pod as a client of one Service.
@@ -27,6 +31,38 @@ impl ClientLabels {
             pod: pod.clone(),
             service: ServiceLabels::new(service),
         }
+    }
+
+    /// The same of Services that the pod has no series for any more.
+    fn overflow(&self) -> Self {
+        Self {
+            pod: self.pod.clone(),
+            service: ServiceLabels::overflow(None),
+        }
+    }
+}
+
+/// Labels that name a client.
+trait OfClient: Clone + Eq + Hash {
+    fn client(&mut self) -> &mut ClientLabels;
+}
+
+impl<L: OfClient> SeriesKey for L {
+    type Labels = Self;
+
+    fn labels(&self) -> Self {
+        self.clone()
+    }
+
+    fn account(&self) -> Option<Account> {
+        Some(Account::Outbound)
+    }
+
+    fn overflow_labels(&self) -> Self {
+        let mut labels = self.clone();
+        let client = labels.client();
+        *client = client.overflow();
+        labels
     }
 }
 
@@ -51,14 +87,37 @@ struct FaultLabels {
     fault: &'static str,
 }
 
+impl OfClient for RefusedLabels {
+    fn client(&mut self) -> &mut ClientLabels {
+        &mut self.client
+    }
+}
+
+impl OfClient for BreakerLabels {
+    fn client(&mut self) -> &mut ClientLabels {
+        &mut self.client
+    }
+}
+
+impl OfClient for FaultLabels {
+    fn client(&mut self) -> &mut ClientLabels {
+        &mut self.client
+    }
+}
+
+/// Services of one namespace whose endpoints have series; the rest share one.
+const EJECTING_SERVICES: usize = 256;
+
 /// All metrics of TrafficPolicies.
 #[derive(Debug, Default)]
 pub(super) struct PolicyMetrics {
-    refused: SharedSeries<Family<RefusedLabels, Counter>>,
-    breakers: SharedSeries<Family<BreakerLabels, Counter>>,
-    faults: SharedSeries<Family<FaultLabels, Counter>>,
+    refused: SharedSeries<RefusedLabels, Counter>,
+    breakers: SharedSeries<BreakerLabels, Counter>,
+    faults: SharedSeries<FaultLabels, Counter>,
     /// By Service: all pods of the node learn about endpoints together.
-    ejections: Family<ServiceLabels, Counter>,
+    ejections: SharedSeries<ServiceLabels, Counter>,
+    /// Their handles, by namespace.
+    ejecting: Mutex<HashMap<Arc<str>, HashMap<ServiceLabels, Counter>>>,
 }
 
 impl PolicyMetrics {
@@ -66,43 +125,66 @@ impl PolicyMetrics {
         registry.register(
             "weft_refused",
             "Requests, connections and retries that a TrafficPolicy refused",
-            self.refused.families().clone(),
+            self.refused.view(|count| count),
         );
         registry.register(
             "weft_circuit_breaker_changes",
             "Changes of circuit breakers, by what they turned to",
-            self.breakers.families().clone(),
+            self.breakers.view(|count| count),
         );
         registry.register(
             "weft_faults_injected",
             "Requests that were delayed or aborted on purpose",
-            self.faults.families().clone(),
+            self.faults.view(|count| count),
         );
         registry.register(
             "weft_endpoint_ejections",
             "Endpoints that get nothing for a while because they failed",
-            self.ejections.clone(),
+            self.ejections.view(|count| count),
         );
     }
 
     /// Counts an ejection of an endpoint of a Service.
     pub(super) fn count_ejection(&self, service: &NamespacedName) {
-        let labels = ServiceLabels::new(service);
-        self.ejections.get_or_create(&labels).inc();
+        let mut ejecting = self.lock_ejecting();
+        let of_namespace = ejecting.entry(Arc::clone(&service.namespace)).or_default();
+        let mut labels = ServiceLabels::new(service);
+        if of_namespace.len() >= EJECTING_SERVICES && !of_namespace.contains_key(&labels) {
+            labels = ServiceLabels::overflow(Some(&service.namespace));
+        }
+        let acquire = || self.ejections.acquire(labels.clone());
+        of_namespace
+            .entry(labels.clone())
+            .or_insert_with(acquire)
+            .inc();
     }
 
     /// Drops the series of a Service's endpoints.
     pub(super) fn forget_service(&self, service: &NamespacedName) {
-        self.ejections.remove(&ServiceLabels::new(service));
+        let mut ejecting = self.lock_ejecting();
+        let Some(of_namespace) = ejecting.get_mut(&service.namespace) else {
+            return;
+        };
+        let labels = ServiceLabels::new(service);
+        if of_namespace.remove(&labels).is_some() {
+            self.ejections.release(&labels);
+        }
+        if of_namespace.is_empty() {
+            ejecting.remove(&service.namespace);
+        }
+    }
+
+    fn lock_ejecting(&self) -> MutexGuard<'_, HashMap<Arc<str>, HashMap<ServiceLabels, Counter>>> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Series of TrafficPolicies that one pod uses.
 #[derive(Debug, Default)]
 pub(super) struct PodPolicySeries {
-    refused: SeriesCache<AllLabels<RefusedLabels>, Counter>,
-    breakers: SeriesCache<AllLabels<BreakerLabels>, Counter>,
-    faults: SeriesCache<AllLabels<FaultLabels>, Counter>,
+    refused: SeriesCache<RefusedLabels, Counter>,
+    breakers: SeriesCache<BreakerLabels, Counter>,
+    faults: SeriesCache<FaultLabels, Counter>,
 }
 
 impl PodPolicySeries {
@@ -110,12 +192,13 @@ impl PodPolicySeries {
     pub(super) fn count_refused(
         &mut self,
         all: &PolicyMetrics,
+        budget: &mut SeriesBudget,
         client: ClientLabels,
         reason: ResponseFlag,
     ) {
         let labels = RefusedLabels { client, reason };
         self.refused
-            .get_or_acquire(AllLabels(labels), &all.refused)
+            .get_or_acquire(labels, budget, &all.refused)
             .inc();
     }
 
@@ -123,6 +206,7 @@ impl PodPolicySeries {
     pub(super) fn count_breaker(
         &mut self,
         all: &PolicyMetrics,
+        budget: &mut SeriesBudget,
         client: ClientLabels,
         to: CircuitState,
     ) {
@@ -133,7 +217,7 @@ impl PodPolicySeries {
         };
         let labels = BreakerLabels { client, to };
         self.breakers
-            .get_or_acquire(AllLabels(labels), &all.breakers)
+            .get_or_acquire(labels, budget, &all.breakers)
             .inc();
     }
 
@@ -141,6 +225,7 @@ impl PodPolicySeries {
     pub(super) fn count_faults(
         &mut self,
         all: &PolicyMetrics,
+        budget: &mut SeriesBudget,
         client: &ClientLabels,
         injected: InjectedFault,
     ) {
@@ -152,9 +237,16 @@ impl PodPolicySeries {
             let client = client.clone();
             let labels = FaultLabels { client, fault };
             self.faults
-                .get_or_acquire(AllLabels(labels), &all.faults)
+                .get_or_acquire(labels, budget, &all.faults)
                 .inc();
         }
+    }
+
+    /// Drops what was not used since the last sweep.
+    pub(super) fn sweep(&mut self, all: &PolicyMetrics, budget: &mut SeriesBudget) {
+        self.refused.sweep(budget, &all.refused);
+        self.breakers.sweep(budget, &all.breakers);
+        self.faults.sweep(budget, &all.faults);
     }
 
     /// The pod is gone.

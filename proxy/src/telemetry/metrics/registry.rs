@@ -2,54 +2,89 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use weft_model::NamespacedName;
 use weft_model::workload::{Workload, WorkloadUid};
 
+use super::budget::NodeSeries;
 use super::families::Families;
 use super::pod::PodMetrics;
+
+/// Series that a pod may have for each direction where nobody says otherwise.
+pub const SERIES_PER_POD: usize = 1000;
+/// Series that all pods of a node may have together where nobody says otherwise.
+pub const SERIES_PER_NODE: usize = 10_000;
+
+/// A writer whose type isn't known, as one whose type is.
+struct Dynamic<'a>(&'a mut dyn fmt::Write);
+
+impl fmt::Write for Dynamic<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(text)
+    }
+}
 
 /// All metrics of the process. Series of a pod go when the pod goes.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Mutex<Registry>,
+    /// Read for as long as somebody reads the text of it; written only at the start.
+    registry: RwLock<Registry>,
     families: Arc<Families>,
     pods: Mutex<HashMap<WorkloadUid, Arc<PodMetrics>>>,
+    /// Series that a pod may have for each direction.
+    series_per_pod: usize,
+    of_node: Arc<NodeSeries>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(SERIES_PER_POD, SERIES_PER_NODE)
     }
 }
 
 impl Metrics {
-    /// All metrics of the data path, without a series.
-    pub fn new() -> Self {
+    /// All metrics of the data path, without a series. A pod may have so many for what it
+    /// connects to, and as many for who connects to it; all pods so many together.
+    pub fn new(series_per_pod: usize, series_per_node: usize) -> Self {
         let (mut registry, families) = (Registry::default(), Families::default());
         families.register(&mut registry);
         Self {
-            registry: Mutex::new(registry),
+            registry: RwLock::new(registry),
             families: Arc::new(families),
             pods: Mutex::default(),
+            series_per_pod,
+            of_node: Arc::new(NodeSeries::new(series_per_node)),
         }
     }
 
-    /// Adds metrics of other parts of the process.
+    /// Adds metrics of other parts of the process, at its start.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.lock_registry());
+        add(&mut self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Everything in the OpenMetrics text format.
+    /// Writes everything in the OpenMetrics text format. The writer may wait for whoever
+    /// reads: nothing that counts waits for it.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    pub fn write(&self, text: &mut dyn fmt::Write) -> fmt::Result {
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut Dynamic(text), &registry)
+    }
+
+    /// The same as one string.
     ///
     /// # Errors
     /// Never for the metrics here; the type is the encoder's.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.lock_registry())?;
+        self.write(&mut text)?;
         Ok(text)
     }
 
@@ -59,7 +94,9 @@ impl Metrics {
         if let Some(pod) = pods.get(&workload.uid) {
             return Arc::clone(pod);
         }
-        let pod = Arc::new(PodMetrics::new(Arc::clone(&self.families), workload));
+        let families = Arc::clone(&self.families);
+        let (of_node, most) = (Arc::clone(&self.of_node), self.series_per_pod);
+        let pod = Arc::new(PodMetrics::new(families, workload, of_node, most));
         pods.insert(workload.uid.clone(), Arc::clone(&pod));
         pod
     }
@@ -80,10 +117,6 @@ impl Metrics {
     /// Drops the series of a Service's endpoints.
     pub(crate) fn forget_service(&self, service: &NamespacedName) {
         self.families.policies.forget_service(service);
-    }
-
-    fn lock_registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_pods(&self) -> MutexGuard<'_, HashMap<WorkloadUid, Arc<PodMetrics>>> {

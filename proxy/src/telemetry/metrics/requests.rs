@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::budget::{Account, SeriesBudget};
 use super::key::ConnectionKey;
 use super::labels::{RequestLabels, RequestResult};
-use super::shared_series::{SeriesCache, SeriesGroup, SeriesKey, SharedSeries};
+use super::shared_series::{SeriesCache, SeriesKey, SharedSeries};
+use super::values::{CodeLabel, GrpcStatusLabel};
 use crate::telemetry::info::ConnectionInfo;
 use crate::telemetry::outcome::RequestOutcome;
 
@@ -31,27 +32,8 @@ const BYTES: [f64; 8] = [
     1_000_000_000.0,
 ];
 
-/// Makes a histogram with these buckets.
-#[derive(Clone, Copy, Debug)]
-struct Buckets(&'static [f64]);
-
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-/// Families of requests.
-#[derive(Debug)]
-pub(super) struct RequestFamilies {
-    total: Family<RequestLabels, Counter>,
-    duration: Family<RequestLabels, Histogram, Buckets>,
-    request_bytes: Family<RequestLabels, Histogram, Buckets>,
-    response_bytes: Family<RequestLabels, Histogram, Buckets>,
-}
-
 /// Series of the requests that have the same labels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RequestSeries {
     total: Counter,
     duration: Histogram,
@@ -59,58 +41,37 @@ pub(super) struct RequestSeries {
     response_bytes: Histogram,
 }
 
-impl Default for RequestFamilies {
+impl Default for RequestSeries {
     fn default() -> Self {
-        let histogram = |buckets| Family::new_with_constructor(Buckets(buckets));
         Self {
-            total: Family::default(),
-            duration: histogram(&MILLISECONDS),
-            request_bytes: histogram(&BYTES),
-            response_bytes: histogram(&BYTES),
+            total: Counter::default(),
+            duration: Histogram::new(MILLISECONDS),
+            request_bytes: Histogram::new(BYTES),
+            response_bytes: Histogram::new(BYTES),
         }
     }
 }
 
-impl RequestFamilies {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("istio_requests", "Requests", self.total.clone());
-        registry.register(
-            "istio_request_duration_milliseconds",
-            "Time from a request's first byte to its response's last",
-            self.duration.clone(),
-        );
-        registry.register(
-            "istio_request_bytes",
-            "Bytes of requests' bodies",
-            self.request_bytes.clone(),
-        );
-        registry.register(
-            "istio_response_bytes",
-            "Bytes of responses' bodies",
-            self.response_bytes.clone(),
-        );
-    }
-}
+/// All series of requests.
+pub(super) type AllRequestSeries = SharedSeries<RequestLabels, RequestSeries>;
 
-impl SeriesGroup for RequestFamilies {
-    type Labels = RequestLabels;
-    type Series = Arc<RequestSeries>;
-
-    fn get_or_create(&self, labels: &RequestLabels) -> Arc<RequestSeries> {
-        Arc::new(RequestSeries {
-            total: self.total.get_or_create_owned(labels),
-            duration: self.duration.get_or_create_owned(labels),
-            request_bytes: self.request_bytes.get_or_create_owned(labels),
-            response_bytes: self.response_bytes.get_or_create_owned(labels),
-        })
-    }
-
-    fn remove(&self, labels: &RequestLabels) {
-        self.total.remove(labels);
-        self.duration.remove(labels);
-        self.request_bytes.remove(labels);
-        self.response_bytes.remove(labels);
-    }
+pub(super) fn register(all: &AllRequestSeries, registry: &mut Registry) {
+    registry.register("istio_requests", "Requests", all.view(|of| &of.total));
+    registry.register(
+        "istio_request_duration_milliseconds",
+        "Time from a request's first byte to its response's last",
+        all.view(|of| &of.duration),
+    );
+    registry.register(
+        "istio_request_bytes",
+        "Bytes of requests' bodies",
+        all.view(|of| &of.request_bytes),
+    );
+    registry.register(
+        "istio_response_bytes",
+        "Bytes of responses' bodies",
+        all.view(|of| &of.response_bytes),
+    );
 }
 
 impl RequestSeries {
@@ -138,34 +99,48 @@ impl SeriesKey for RequestKey {
     fn labels(&self) -> RequestLabels {
         RequestLabels::new(&self.connection.0, self.result)
     }
+
+    fn account(&self) -> Option<Account> {
+        Some(self.connection.account())
+    }
+
+    fn overflow_labels(&self) -> RequestLabels {
+        RequestLabels::overflow(&self.connection.0, self.result)
+    }
 }
 
 /// Series of requests that one pod uses.
 #[derive(Debug, Default)]
-pub(super) struct PodRequestSeries(SeriesCache<RequestKey, Arc<RequestSeries>>);
+pub(super) struct PodRequestSeries(SeriesCache<RequestKey, RequestSeries>);
 
 impl PodRequestSeries {
     /// The series of a request over such a connection.
     pub(super) fn get_or_acquire(
         &mut self,
-        all: &SharedSeries<RequestFamilies>,
+        all: &AllRequestSeries,
+        budget: &mut SeriesBudget,
         info: &Arc<ConnectionInfo>,
         request: &RequestOutcome<'_>,
     ) -> Arc<RequestSeries> {
         let key = RequestKey {
             connection: ConnectionKey(Arc::clone(info)),
             result: RequestResult {
-                response_code: request.status.map_or(0, |status| status.as_u16()),
+                response_code: CodeLabel::new(request.status),
                 is_grpc: request.grpc,
-                grpc_status: request.grpc_status,
+                grpc_status: GrpcStatusLabel::new(request.grpc_status),
                 flag: request.flag,
             },
         };
-        self.0.get_or_acquire(key, all)
+        self.0.get_or_acquire(key, budget, all)
+    }
+
+    /// Drops what was not used since the last sweep.
+    pub(super) fn sweep(&mut self, all: &AllRequestSeries, budget: &mut SeriesBudget) {
+        self.0.sweep(budget, all);
     }
 
     /// The pod is gone.
-    pub(super) fn release(self, all: &SharedSeries<RequestFamilies>) {
+    pub(super) fn release(self, all: &AllRequestSeries) {
         self.0.release_all(all);
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
@@ -12,10 +11,12 @@ use tokio::net::TcpStream;
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
-    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MOST_STREAM_ERRORS, REMEMBERED_RESETS,
-    RESETS_REMEMBERED_FOR, SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_CONNECTION,
+    FRAME_SIZE, HEADER_LIST, MOST_STREAM_ERRORS, REMEMBERED_RESETS, RESETS_REMEMBERED_FOR,
+    SEND_BUFFER, STREAMS_PER_CONNECTION, WINDOWS,
 };
 use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
+use crate::admission::DescriptorShare;
+use crate::memory::{MeteredData, MeteredStream, PodMemory};
 use crate::tls::handshake;
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
@@ -23,20 +24,20 @@ use crate::tunnel::stream::TunnelStream;
 /// A live connection to a peer's proxy. Dropped, it ends once its last stream has.
 #[derive(Debug)]
 pub(crate) struct HboneClient {
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<MeteredData>,
     streams: Arc<Streams>,
 }
 
 /// A permit for one more stream on a connection.
 #[derive(Debug)]
 pub(crate) struct ReservedStream {
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<MeteredData>,
     permit: StreamPermit,
 }
 
 impl HboneClient {
     /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
-    /// lives without a stream.
+    /// lives without a stream; what it holds counts in `memory`.
     ///
     /// # Errors
     /// When the peer is not who it should be, or breaks the protocol.
@@ -44,12 +45,16 @@ impl HboneClient {
         tcp: TcpStream,
         config: Arc<rustls::ClientConfig>,
         idle: Duration,
+        memory: &Arc<PodMemory>,
+        descriptor: DescriptorShare,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
         let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
+        let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
+        let metered = MeteredStream::of_tunnels(tls.clone(), Arc::clone(&memory), windows.stream);
         let handshake = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(windows.stream)
+            .initial_connection_window_size(windows.connection())
             .max_frame_size(FRAME_SIZE)
             .max_header_list_size(HEADER_LIST)
             .max_send_buffer_size(SEND_BUFFER)
@@ -57,13 +62,14 @@ impl HboneClient {
             .reset_stream_duration(RESETS_REMEMBERED_FOR)
             .max_local_error_reset_streams(Some(MOST_STREAM_ERRORS))
             .enable_push(false)
-            .handshake(tls.clone());
+            .handshake(metered);
         let (requests, connection) = tls.drive(handshake).await?;
-        let streams = Arc::<Streams>::default();
+        let streams = Arc::new(Streams::new(memory));
         let driven = Arc::clone(&streams);
         tokio::spawn(async move {
             drive(connection, &tls, &driven, idle).await;
             driven.close();
+            drop(descriptor);
         });
         Ok(Self { requests, streams })
     }
@@ -97,11 +103,12 @@ impl ReservedStream {
         match exchange(requests.clone(), request).await {
             Ok((response, send)) if response.status() == StatusCode::OK => {
                 let receiver = HboneReceiver::new(response.into_body());
+                let sender = HboneSender::new(send, permit.memory());
                 let slot = HboneSlot {
                     permit,
                     requests: Some(requests),
                 };
-                Ok(TunnelStream::hbone(receiver, HboneSender::new(send), slot))
+                Ok(TunnelStream::hbone(receiver, sender, slot))
             }
             Ok((response, _)) => Err(TunnelError::Refused(response.status())),
             Err(error) => {
@@ -113,9 +120,9 @@ impl ReservedStream {
 }
 
 async fn exchange(
-    requests: SendRequest<Bytes>,
+    requests: SendRequest<MeteredData>,
     request: Request<()>,
-) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
+) -> Result<(Response<RecvStream>, SendStream<MeteredData>), h2::Error> {
     let mut requests = requests.ready().await?;
     let (response, send) = requests.send_request(request, false)?;
     Ok((response.await?, send))
@@ -123,7 +130,7 @@ async fn exchange(
 
 /// Runs the connection until the peer ends it, stops answering, or nobody uses it.
 async fn drive(
-    mut connection: Connection<BatchedTls, Bytes>,
+    mut connection: Connection<MeteredStream<BatchedTls>, MeteredData>,
     tls: &BatchedTls,
     streams: &Streams,
     idle: Duration,

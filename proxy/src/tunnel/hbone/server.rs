@@ -4,19 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
 use http::{Request, Response, StatusCode};
+use tokio::time::Sleep;
 
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
 use super::limits::{
-    CONNECTION_WINDOW, FRAME_SIZE, HEADER_LIST, MAX_STREAMS, MOST_STREAM_ERRORS, REMEMBERED_RESETS,
-    RESETS_REMEMBERED_FOR, SEND_BUFFER, STREAM_WINDOW,
+    FRAME_SIZE, HEADER_LIST, MAX_STREAMS, MOST_STREAM_ERRORS, REMEMBERED_RESETS,
+    RESETS_REMEMBERED_FOR, SEND_BUFFER, WINDOWS, server_age,
 };
 use super::request::{self, InvalidTunnelRequest};
 use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams};
+use crate::memory::{MeteredData, MeteredStream, PodMemory};
 use crate::tls::handshake::ServerTls;
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
@@ -24,8 +25,10 @@ use crate::tunnel::stream::TunnelStream;
 /// An accepted connection. It moves only while [`HboneServer::accept`] is awaited, its
 /// streams too; dropped, it cuts them.
 pub(crate) struct HboneServer {
-    connection: Connection<BatchedTls, Bytes>,
+    connection: Connection<MeteredStream<BatchedTls>, MeteredData>,
     tls: BatchedTls,
+    /// Resolves when the connection is too old for new streams.
+    aged: Pin<Box<Sleep>>,
     /// Resolves when the peer does not answer pings any more.
     unanswered: Pin<Box<dyn Future<Output = ()> + Send>>,
     streams: Arc<Streams>,
@@ -37,21 +40,26 @@ pub(crate) struct HboneServer {
 #[derive(Debug)]
 pub(crate) struct TunnelRequest {
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    respond: SendResponse<MeteredData>,
     permit: StreamPermit,
 }
 
 impl HboneServer {
-    /// Begins HTTP/2 on a connection whose TLS is there.
+    /// Begins HTTP/2 on a connection whose TLS is there. What it holds counts in `memory`.
     ///
     /// # Errors
     /// When the client doesn't speak HTTP/2.
-    pub(crate) async fn handshake(tls: ServerTls) -> Result<Self, TunnelError> {
+    pub(crate) async fn handshake(
+        tls: ServerTls,
+        memory: &Arc<PodMemory>,
+    ) -> Result<Self, TunnelError> {
         let tls = BatchedTls::new(tls.into());
+        let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
+        let metered = MeteredStream::of_tunnels(tls.clone(), Arc::clone(&memory), windows.stream);
         let mut handshake = Builder::new();
         let handshake = handshake
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(windows.stream)
+            .initial_connection_window_size(windows.connection())
             .max_frame_size(FRAME_SIZE)
             .max_header_list_size(HEADER_LIST)
             .max_concurrent_streams(MAX_STREAMS)
@@ -60,21 +68,23 @@ impl HboneServer {
             .reset_stream_duration(RESETS_REMEMBERED_FOR)
             .max_local_error_reset_streams(Some(MOST_STREAM_ERRORS))
             .max_pending_accept_reset_streams(MAX_STREAMS as usize)
-            .handshake(tls.clone());
+            .handshake(metered);
         let mut connection = tls.drive(handshake).await?;
         let unanswered = Box::pin(until_unanswered(connection.ping_pong()));
         Ok(Self {
             connection,
             tls,
+            aged: Box::pin(tokio::time::sleep(server_age(fastrand::f64()))),
             unanswered,
-            streams: Arc::default(),
+            streams: Arc::new(Streams::new(memory)),
             is_shutting_down: false,
             has_ended: false,
         })
     }
 
     /// The next request for a tunnel; drives the connection meanwhile. `None` once the
-    /// connection has ended, or its client answers no pings any more. Cancel-safe.
+    /// connection has ended, or its client answers no pings any more. An old one ends after the
+    /// last stream of its own. Cancel-safe.
     ///
     /// # Errors
     /// When the client broke the protocol or the connection; nothing follows.
@@ -85,9 +95,16 @@ impl HboneServer {
         if self.streams.is_closed() && !self.is_shutting_down {
             self.graceful_shutdown();
         }
-        let accepted = tokio::select! {
-            accepted = self.tls.drive(self.connection.accept()) => accepted,
-            () = &mut self.unanswered => None,
+        let accepted = loop {
+            let accepted = tokio::select! {
+                accepted = self.tls.drive(self.connection.accept()) => Some(accepted),
+                () = &mut self.unanswered => Some(None),
+                () = &mut self.aged, if !self.is_shutting_down => None,
+            };
+            match accepted {
+                Some(accepted) => break accepted,
+                None => self.graceful_shutdown(),
+            }
         };
         self.has_ended = !matches!(accepted, Some(Ok(_)));
         Some(accepted?.map_err(TunnelError::from).map(|accepted| {
@@ -132,11 +149,12 @@ impl TunnelRequest {
     pub(crate) fn accept(mut self) -> Result<TunnelStream, TunnelError> {
         let send = self.respond.send_response(Response::new(()), false)?;
         let receiver = HboneReceiver::new(self.request.into_body());
+        let sender = HboneSender::new(send, self.permit.memory());
         let slot = HboneSlot {
             permit: self.permit,
             requests: None,
         };
-        Ok(TunnelStream::hbone(receiver, HboneSender::new(send), slot))
+        Ok(TunnelStream::hbone(receiver, sender, slot))
     }
 
     /// Answers that the tunnel is not opened.

@@ -1,6 +1,8 @@
 //! One stream of an HBONE connection: its two halves, and its permit on the connection.
 
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -8,21 +10,44 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::oneshot;
 
 use super::limits::RESETS_PER_CONNECTION;
+use crate::memory::{ConnectionMemory, MeteredData, OpenStream};
+
+/// The field of the trailers of a stream whose end leaves something unanswered that may have
+/// been read. Peers that don't know it carry bytes, to which it means nothing.
+const UNANSWERED: HeaderName = HeaderName::from_static("weft-unanswered");
 
 /// The receiving half of a stream.
 #[derive(Debug)]
 pub(crate) struct HboneReceiver {
     stream: RecvStream,
     has_ended: bool,
+    /// The peer has said so at its end: [`HboneSender::announce_unanswered`].
+    ends_unanswered: bool,
 }
 
 /// The sending half of a stream.
 #[derive(Debug)]
 pub(crate) struct HboneSender {
-    stream: SendStream<Bytes>,
+    stream: SendStream<MeteredData>,
+    memory: Arc<ConnectionMemory>,
     has_finished: bool,
+    ends_unanswered: bool,
+    /// Ends when all that was sent before it has left HTTP/2's queue.
+    queue_end: Option<oneshot::Receiver<Infallible>>,
+}
+
+/// The owner of bytes that there are none of: dropped when their frame was written.
+#[derive(Debug)]
+struct QueueEnd(#[expect(dead_code, reason = "its drop tells")] oneshot::Sender<Infallible>);
+
+impl AsRef<[u8]> for QueueEnd {
+    fn as_ref(&self) -> &[u8] {
+        &[]
+    }
 }
 
 impl HboneReceiver {
@@ -31,7 +56,13 @@ impl HboneReceiver {
         Self {
             stream,
             has_ended: false,
+            ends_unanswered: false,
         }
+    }
+
+    /// Whether the peer has ended the stream though it may have read what it hasn't answered.
+    pub(crate) fn ends_unanswered(&self) -> bool {
+        self.ends_unanswered
     }
 
     /// Whether the peer has finished, or cut the stream.
@@ -46,6 +77,11 @@ impl HboneReceiver {
     ) -> Poll<Option<io::Result<Bytes>>> {
         let received = ready!(self.stream.poll_data(context));
         self.has_ended = !matches!(received, Some(Ok(_)));
+        if received.is_none()
+            && let Poll::Ready(Ok(Some(trailers))) = self.stream.poll_trailers(context)
+        {
+            self.ends_unanswered = trailers.contains_key(UNANSWERED);
+        }
         Poll::Ready(received.map(|received| received.map_err(stream_error)))
     }
 
@@ -58,10 +94,13 @@ impl HboneReceiver {
 
 impl HboneSender {
     /// The sending half of a stream that was just opened.
-    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
+    pub(super) fn new(stream: SendStream<MeteredData>, memory: &Arc<ConnectionMemory>) -> Self {
         Self {
             stream,
+            memory: Arc::clone(memory),
             has_finished: false,
+            ends_unanswered: false,
+            queue_end: None,
         }
     }
 
@@ -92,19 +131,75 @@ impl HboneSender {
 
     /// Sends bytes within the capacity that there is.
     pub(crate) fn send_part(&mut self, part: Bytes) -> io::Result<()> {
+        let part = MeteredData::new(part, &self.memory);
         self.stream.send_data(part, false).map_err(stream_error)
+    }
+
+    /// The end that follows will say that it is not one between two requests. To whoever carries
+    /// bytes it is an end like any other.
+    pub(crate) fn announce_unanswered(&mut self) {
+        self.ends_unanswered = true;
     }
 
     /// Sends END_STREAM after all that was sent.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.has_finished = true;
-        let finished = self.stream.send_data(Bytes::new(), true);
+        let finished = match self.ends_unanswered {
+            true => {
+                let unanswered = (UNANSWERED, HeaderValue::from_static("1"));
+                self.stream
+                    .send_trailers(HeaderMap::from_iter([unanswered]))
+            }
+            false => {
+                let nothing = MeteredData::new(Bytes::new(), &self.memory);
+                self.stream.send_data(nothing, true)
+            }
+        };
         finished.map_err(stream_error)
+    }
+
+    /// Sends END_STREAM after all that was sent. Ready once that is done, or the stream is gone:
+    /// a client's stream that is dropped while its server still sends is reset (RFC 9113 section
+    /// 8.1), and what waits in HTTP/2's queue is lost.
+    pub(crate) fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.has_finished {
+            self.has_finished = true;
+            let (end, ended) = oneshot::channel();
+            let marker = MeteredData::new(Bytes::from_owner(QueueEnd(end)), &self.memory);
+            self.stream.send_data(marker, true).map_err(stream_error)?;
+            self.queue_end = Some(ended);
+        }
+        self.poll_queue_end(context).map(Ok)
     }
 
     /// Sends RST_STREAM, which stands for a TCP connection's RST (RFC 9113 section 8.5).
     pub(crate) fn reset(&mut self) {
         self.stream.send_reset(Reason::CANCEL);
+    }
+
+    /// Sends RST_STREAM behind all that was sent, which it would discard otherwise. Ready once
+    /// that is done, or the stream is gone.
+    pub(crate) fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.queue_end.is_none() {
+            let (end, ended) = oneshot::channel();
+            let marker = MeteredData::new(Bytes::from_owner(QueueEnd(end)), &self.memory);
+            if self.stream.send_data(marker, false).is_err() {
+                return Poll::Ready(());
+            }
+            self.queue_end = Some(ended);
+        }
+        ready!(self.poll_queue_end(context));
+        self.reset();
+        Poll::Ready(())
+    }
+
+    fn poll_queue_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(ended) = &mut self.queue_end {
+            // Nothing is ever sent on it.
+            let _ = ready!(Pin::new(ended).poll(context));
+        }
+        self.queue_end = None;
+        Poll::Ready(())
     }
 
     /// Ready once the peer has cut the stream by RST_STREAM, or the connection broke. A peer
@@ -120,8 +215,9 @@ impl HboneSender {
 }
 
 /// What the streams of one connection share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
+    memory: Arc<ConnectionMemory>,
     open: AtomicUsize,
     /// Streams that this end has reset.
     resets: AtomicUsize,
@@ -130,6 +226,16 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    /// None is open, of a connection that holds nothing.
+    pub(super) fn new(memory: Arc<ConnectionMemory>) -> Self {
+        Self {
+            memory,
+            open: AtomicUsize::new(0),
+            resets: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
     /// Streams that are open.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
@@ -155,7 +261,7 @@ impl Streams {
     /// A permit for a stream that the peer has opened: HTTP/2 has limited their number.
     pub(super) fn add(self: &Arc<Self>) -> StreamPermit {
         self.open.fetch_add(1, Ordering::AcqRel);
-        StreamPermit(Arc::clone(self))
+        self.permit()
     }
 
     /// A permit for one more stream, unless `limit` are open.
@@ -164,24 +270,40 @@ impl Streams {
         let reserved = self
             .open
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
-        reserved.ok().map(|_| StreamPermit(Arc::clone(self)))
+        reserved.ok().map(|_| self.permit())
+    }
+
+    fn permit(self: &Arc<Self>) -> StreamPermit {
+        StreamPermit {
+            _memory: self.memory.open_stream(),
+            streams: Arc::clone(self),
+        }
     }
 }
 
 /// One stream's permit on a connection; free again when dropped.
 #[derive(Debug)]
-pub(super) struct StreamPermit(Arc<Streams>);
+pub(super) struct StreamPermit {
+    streams: Arc<Streams>,
+    /// What its stream holds may still be read.
+    _memory: OpenStream,
+}
 
 impl StreamPermit {
+    /// What the connection holds.
+    pub(super) fn memory(&self) -> &Arc<ConnectionMemory> {
+        &self.streams.memory
+    }
+
     /// The other streams of the connection.
     pub(super) fn streams(&self) -> &Streams {
-        &self.0
+        &self.streams
     }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.streams.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -191,19 +313,24 @@ impl Drop for StreamPermit {
 pub(crate) struct HboneSlot {
     pub(super) permit: StreamPermit,
     /// The handle of an outgoing connection, which knows of the peer's GOAWAY.
-    pub(super) requests: Option<SendRequest<Bytes>>,
+    pub(super) requests: Option<SendRequest<MeteredData>>,
 }
 
 impl HboneSlot {
     /// Its stream is reset, and did not finish.
     pub(crate) fn count_reset(&self) {
-        self.permit.0.count_reset();
+        self.permit.streams.count_reset();
+    }
+
+    /// Whether this end has opened the stream.
+    pub(crate) fn is_clients(&self) -> bool {
+        self.requests.is_some()
     }
 
     /// What is known of the connection.
     pub(crate) fn health(&self) -> HboneHealth {
         HboneHealth {
-            streams: Arc::clone(&self.permit.0),
+            streams: Arc::clone(&self.permit.streams),
             requests: self.requests.clone(),
         }
     }
@@ -213,13 +340,13 @@ impl HboneSlot {
 #[derive(Clone, Debug)]
 pub(crate) struct HboneHealth {
     streams: Arc<Streams>,
-    requests: Option<SendRequest<Bytes>>,
+    requests: Option<SendRequest<MeteredData>>,
 }
 
 impl HboneHealth {
     /// Whether the connection takes no further streams.
     pub(crate) fn is_draining(&self) -> bool {
-        let is_refused = |requests: &SendRequest<Bytes>| {
+        let is_refused = |requests: &SendRequest<MeteredData>| {
             let mut context = Context::from_waker(Waker::noop());
             let ready = requests.clone().poll_ready(&mut context);
             matches!(ready, Poll::Ready(Err(_)))

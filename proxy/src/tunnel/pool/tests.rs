@@ -80,6 +80,22 @@ async fn streams_share_a_connection_until_it_is_full() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_come_of_age_is_replaced_and_keeps_its_streams() {
+    let mut mesh = TunnelFixture::new().await;
+    let mut old = open_many(&mut mesh, 1).await;
+    let certificate = mesh.certificates.current(&identity("client")).unwrap();
+    let connections = mesh.pool.connections(&mesh.peer);
+    let young = Instant::now() + client_age(0.0) / 2;
+    assert!(connections.reserve(&certificate, young).is_some());
+    let aged = Instant::now() + client_age(1.0);
+    assert!(connections.reserve(&certificate, aged).is_none());
+    let mut new = open_many(&mut mesh, 1).await;
+    assert_eq!((mesh.dials(), mesh.pool.len()), (2, 1));
+    echo_once(&mut old[0]).await;
+    echo_once(&mut new[0]).await;
+}
+
+#[tokio::test]
 async fn a_permit_is_given_back_once_however_a_stream_ends() {
     let mut mesh = TunnelFixture::new().await;
     let mut open = open_many(&mut mesh, FULL).await;

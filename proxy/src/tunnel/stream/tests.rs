@@ -7,9 +7,10 @@ use super::*;
 use weft_testing::wait::in_time;
 
 use crate::fixtures::{Order, TunnelFixture, tunnel_pair};
+use crate::tunnel::hbone::limits::WINDOWS;
 
 /// Bytes that the peer takes before the receiver has read any: its stream window.
-const WINDOW: usize = 4 * 1024 * 1024;
+const WINDOW: usize = WINDOWS.stream as usize;
 
 fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -167,4 +168,44 @@ async fn the_end_of_its_connection_breaks_both_halves() {
     assert!(receive(&mut opened).await.unwrap().is_err());
     in_time(poll_fn(|context| opened.poll_reset(context))).await;
     assert!(receive(&mut accepted).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_broken_off_ends_behind_what_was_sent() {
+    let (mut opened, mut accepted) = tunnel_pair().await;
+    opened.write_all(&[1; 40_000]).await.unwrap();
+    in_time(poll_fn(|context| opened.poll_break_off(context))).await;
+    drop(opened);
+    let mut received = Vec::new();
+    let ended = in_time(accepted.read_to_end(&mut received)).await;
+    assert_eq!(received.len(), 40_000);
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_shutdown_arrives_though_its_stream_is_dropped() {
+    let (mut opened, mut accepted) = tunnel_pair().await;
+    let sent = vec![7; WINDOW / 2];
+    opened.write_all(&sent).await.unwrap();
+    in_time(opened.shutdown()).await.unwrap();
+    drop(opened);
+    let mut received = Vec::new();
+    in_time(accepted.read_to_end(&mut received)).await.unwrap();
+    assert!(received == sent, "{} of {}", received.len(), sent.len());
+}
+
+#[tokio::test]
+async fn an_end_between_two_requests_is_told_from_one_that_leaves_one_unanswered() {
+    for is_unanswered in [false, true] {
+        let (mut opened, mut accepted) = tunnel_pair().await;
+        accepted.write_all(b"answer").await.unwrap();
+        if is_unanswered {
+            accepted.announce_unanswered();
+        }
+        accepted.shutdown().await.unwrap();
+        let mut received = String::new();
+        in_time(opened.read_to_string(&mut received)).await.unwrap();
+        assert_eq!(received, "answer");
+        assert_eq!(opened.ends_unanswered(), is_unanswered);
+    }
 }

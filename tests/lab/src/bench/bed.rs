@@ -36,6 +36,8 @@ pub(crate) struct Mode {
     pub(crate) http: SocketAddr,
     /// What else is measured: a stream of bytes, or HTTP/2.
     pub(crate) other: SocketAddr,
+    /// HTTP/1.1 on the client's own node, where that is measured.
+    pub(crate) same_node: Option<SocketAddr>,
     /// Its proxies.
     pub(crate) proxies: Vec<u32>,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Bed {
     pub(crate) modes: Vec<Mode>,
     /// For files.
     pub(crate) folder: PathBuf,
+    /// The program `weft-test-app`.
+    pub(crate) test_app: PathBuf,
 }
 
 /// One kind of load on one mode for some seconds.
@@ -65,6 +69,17 @@ pub(crate) struct Measured {
     pub(crate) work: f64,
     /// How that is called and scaled.
     pub(crate) cpu: (Measure, f64),
+}
+
+impl Measured {
+    /// Values of a load so small that the proxies' CPU time for it says nothing.
+    pub(crate) fn without_work(values: Vec<(Measure, f64)>) -> Self {
+        Self {
+            values,
+            work: 0.0,
+            cpu: (measure("no_cpu", "us"), 0.0),
+        }
+    }
 }
 
 /// A measure.

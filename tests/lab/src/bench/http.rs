@@ -19,7 +19,9 @@ use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
-use super::requests::{fixed_rate, http2_saturation, saturation, start_nginx};
+use super::requests::{
+    fixed_rate, http2_saturation, saturation, start_nginx, two_part, two_part_same_node,
+};
 use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
@@ -51,6 +53,9 @@ const RECEIVED: Split = Split {
     addresses: [20, 21, 22],
     declared: true,
 };
+/// A backend on the client's own node, and the last part of its address.
+const NEAR: &str = "near";
+const NEAR_ADDRESS: u8 = 30;
 /// Requests that show how they are split, and how far the first's count may be off: five
 /// standard deviations of a fair draw.
 const SHARE_REQUESTS: u64 = 1000;
@@ -70,7 +75,13 @@ struct Split {
     declared: bool,
 }
 
-const MEASUREMENTS: [Measurement; 3] = [saturation, fixed_rate, http2_saturation];
+const MEASUREMENTS: [Measurement; 5] = [
+    saturation,
+    fixed_rate,
+    http2_saturation,
+    two_part,
+    two_part_same_node,
+];
 
 /// Takes all samples.
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
@@ -92,12 +103,17 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     for (name, _) in BACKENDS {
         pods = pods.pod(PodSpec::new(&format!("{OUTSIDE}{name}"), 2).outside());
     }
+    let direct_near = format!("{OUTSIDE}{NEAR}");
+    pods = pods.pod(PodSpec::new(&direct_near, 1).outside());
     let mesh = pods.binaries(workspace.release_programs()).start()?;
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
     for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix] {
         processes.extend(start_servers(&mesh, prefix, &folder)?);
+    }
+    for pod in [NEAR, &direct_near] {
+        processes.push(start_nginx(&mesh, pod, &folder, &[(HTTP1, false)])?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
@@ -112,6 +128,7 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         let folder = baseline.directory().join("bench");
         write_directory(&folder)?;
         processes.extend(start_servers(baseline, SENT.prefix, &folder)?);
+        processes.push(start_nginx(baseline, NEAR, &folder, &[(HTTP1, false)])?);
         baseline.manifests().write(SENT.service, &SENT.route())?;
         let split = Split {
             mode: BASELINE,
@@ -126,11 +143,22 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         baseline,
         modes,
         folder,
+        test_app: workspace.release_programs().join("weft-test-app"),
     })
 }
 
+/// A mesh with the client, and a server on its node.
 fn mesh_with_client() -> MeshBuilder {
-    MeshBuilder::new(2).strict().pod(PodSpec::new("client", 1))
+    let address = near_address().to_string();
+    MeshBuilder::new(2)
+        .strict()
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new(NEAR, 1))
+        .http_service(NEAR, &[&address], NEAR, &[(HTTP1, HTTP1)])
+}
+
+fn near_address() -> Ipv4Addr {
+    Ipv4Addr::new(10, 96, 0, NEAR_ADDRESS)
 }
 
 impl Split {
@@ -179,6 +207,7 @@ impl Split {
             place: mesh.pod("client")?.host.place().clone(),
             http: (address, HTTP1).into(),
             other: (address, HTTP2).into(),
+            same_node: Some((near_address(), HTTP1).into()),
             proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
         })
     }
@@ -198,12 +227,14 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         .pod(&format!("{OUTSIDE}{}", BACKENDS[0].0))?
         .host
         .ipv4();
+    let near = mesh.pod(&format!("{OUTSIDE}{NEAR}"))?.host.ipv4();
     let beside = |port| SocketAddr::from(([127, 0, 0, 1], port + CLIENT_OFFSET));
     let direct = Mode {
         name: "direct",
         place: place.clone(),
         http: (first, HTTP1).into(),
         other: (first, HTTP2).into(),
+        same_node: Some((near, HTTP1).into()),
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -211,6 +242,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP1),
         other: beside(HTTP2),
+        same_node: None,
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

@@ -74,6 +74,7 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         baseline,
         modes,
         folder,
+        test_app: workspace.release_programs().join("weft-test-app"),
     };
     wait_until_answered(&bed)?;
     Ok(bed)
@@ -94,6 +95,7 @@ fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
         place: mesh.pod("client")?.host.place().clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
+        same_node: None,
         proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
     })
 }
@@ -108,6 +110,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
+        same_node: None,
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -115,6 +118,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP),
         other: beside(IPERF),
+        same_node: None,
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

@@ -16,6 +16,9 @@ pub(crate) struct Measure {
     pub(crate) unit: &'static str,
 }
 
+/// The unit of times.
+const TIME: &str = "us";
+
 /// One line of `cargo xtask bench --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
@@ -79,7 +82,7 @@ impl Samples {
     }
 
     /// The table for people: medians with their spread, and the last mode's ratio to
-    /// each of the others.
+    /// each of the others; of times the difference, too.
     pub(crate) fn table(&self) -> String {
         let Some((subject, others)) = self.modes.split_last() else {
             return String::new();
@@ -102,17 +105,28 @@ impl Samples {
                 let _ = write!(table, "{cell:>18}");
             }
             for other in others {
-                let ratio = self.ratio(*measure, subject, other);
-                let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}x"));
-                let _ = write!(table, "{ratio:>16}");
+                let compared = self.compared(*measure, subject, other);
+                let compared = compared.unwrap_or_else(|| "-".to_owned());
+                let _ = write!(table, "{compared:>16}");
             }
         }
         table
     }
 
-    fn ratio(&self, measure: Measure, mode: &'static str, other: &'static str) -> Option<f64> {
-        let (mode, other) = (self.summary(measure, mode)?, self.summary(measure, other)?);
-        (other.median != 0.0).then(|| mode.median / other.median)
+    /// A mode beside another, such as `1.20x +150` of microseconds.
+    fn compared(
+        &self,
+        measure: Measure,
+        mode: &'static str,
+        other: &'static str,
+    ) -> Option<String> {
+        let mode = self.summary(measure, mode)?.median;
+        let other = self.summary(measure, other)?.median;
+        let ratio = (other != 0.0).then(|| format!("{:.2}x", mode / other))?;
+        Some(match measure.unit {
+            TIME => format!("{ratio} {:+.0}", mode - other),
+            _ => ratio,
+        })
     }
 }
 
@@ -145,6 +159,19 @@ mod tests {
             table.contains("weft/direct") && table.contains("2.00x"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn of_times_the_table_says_the_difference_too() {
+        let latency = Measure {
+            name: "p50",
+            unit: TIME,
+        };
+        let mut samples = Samples::new(vec!["direct", "weft"]);
+        samples.add(latency, "direct", 500.0);
+        samples.add(latency, "weft", 650.0);
+        let table = samples.table();
+        assert!(table.ends_with("1.30x +150"), "{table}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Load in requests, and the server that answers it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use serde_json::Value;
 use weft_tests::mesh::Mesh;
 use weft_tests::process::Process;
 
@@ -63,6 +65,40 @@ pub(crate) fn http2_saturation(bed: &Bed, mode: &Mode, seconds: u32) -> Result<M
         work: load.requests,
         cpu: (measure("http2_saturation_cpu", "us/req"), 1e6),
     })
+}
+
+/// The median time from the second part of a request to its answer.
+pub(crate) fn two_part(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let median = two_part_median(bed, mode, mode.http, seconds)?;
+    let values = vec![(measure("two_part_p50", "us"), median)];
+    Ok(Measured::without_work(values))
+}
+
+/// The same on the client's own node, where the mode has a server there.
+pub(crate) fn two_part_same_node(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
+    let mut values = Vec::new();
+    if let Some(to) = mode.same_node {
+        let median = two_part_median(bed, mode, to, seconds)?;
+        values.push((measure("two_part_same_node_p50", "us"), median));
+    }
+    Ok(Measured::without_work(values))
+}
+
+fn two_part_median(bed: &Bed, mode: &Mode, to: SocketAddr, seconds: u32) -> Result<f64> {
+    let (to, duration) = (to.to_string(), (seconds * 1000).to_string());
+    let program = bed.test_app.display().to_string();
+    let line = [
+        &program,
+        "two-part",
+        "--to",
+        &to,
+        "--milliseconds",
+        &duration,
+    ];
+    let output = bed.output(mode, &line, seconds)?;
+    let report = serde_json::from_str::<Value>(&output);
+    let median = report.ok().and_then(|report| report["p50_us"].as_f64());
+    median.ok_or(BenchError::Unreadable("weft-test-app", output))
 }
 
 /// Runs wrk.

@@ -14,6 +14,7 @@ mod rate;
 mod report;
 mod requests;
 mod servers;
+mod two_part;
 mod web;
 mod websocket;
 
@@ -73,6 +74,8 @@ enum Mode {
     Requests(requests::Arguments),
     /// Makes new connections as fast as it can for a while.
     ConnectRate(rate::Arguments),
+    /// Makes HTTP requests in two writes each for a while.
+    TwoPart(two_part::Arguments),
     /// Is a node of a cluster under test.
     #[command(hide = true)]
     Node(NodeArguments),
@@ -134,6 +137,7 @@ async fn run(mode: Mode) -> io::Result<()> {
         Mode::Destinations(arguments) => destinations::run(arguments).await,
         Mode::Requests(arguments) => requests::run(arguments).await,
         Mode::ConnectRate(arguments) => rate::run(arguments).await,
+        Mode::TwoPart(arguments) => two_part::run(arguments).await,
         // Namespaces are of threads: no other thread may be there yet.
         Mode::Node(arguments) => arguments.run(),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, BufReader};
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// All on one connection, instead of one connection for each.
     #[arg(long)]
     keep_alive: bool,
+    /// Requests whose time isn't reported: the first.
+    #[arg(long, default_value_t = 0)]
+    warm_up: usize,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
@@ -35,19 +38,28 @@ pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut tally, mut answered_by) = (Tally::default(), BTreeMap::<String, u64>::new());
     let (mut kept, mut input, mut byte) = (None, tokio::io::stdin(), [0]);
+    let mut latencies = Vec::new();
     loop {
         tokio::select! {
             read = input.read(&mut byte) => if read? == 0 { break },
             _ = ticks.tick() => {}
         }
+        let began = Instant::now();
         let result = timeout(LIMIT, request(&arguments, &mut kept)).await;
+        latencies.push(began.elapsed());
         let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         tally.add(result.map(|name| *answered_by.entry(name).or_default() += 1));
         if tally.ok + tally.failed == 1 {
             report::say("started");
         }
     }
-    report::write(&json!({ "tally": tally, "answered_by": answered_by }))
+    latencies.drain(..arguments.warm_up.min(latencies.len()));
+    latencies.sort_unstable();
+    let index = (latencies.len().saturating_sub(1) as f64 * 0.99) as usize;
+    let p99 = latencies
+        .get(index)
+        .map(|latency| latency.as_secs_f64() * 1e6);
+    report::write(&json!({ "tally": tally, "answered_by": answered_by, "p99_us": p99 }))
 }
 
 /// Gives back who answered.

@@ -270,3 +270,22 @@ fn what_is_kept_of_a_request_while_it_is_answered_is_small() {
     // every request.
     assert!(answering <= 7 * 1024, "{answering} bytes");
 }
+
+#[tokio::test]
+async fn connections_that_are_kept_for_further_requests_are_among_the_descriptors_of_the_pod() {
+    // A quarter is for control, half of the others for one pod.
+    let bed = TestBed::with(|settings| settings.open_files = Some(16));
+    let (mut servers, mut statuses) = (Vec::new(), Vec::new());
+    for number in 0..8 {
+        let name = format!("web-{number}");
+        let server = web(|_, _| status(200)).await;
+        bed.service(&name, &[server.address]);
+        servers.push(server);
+        let mut client = bed.client(&name).await;
+        statuses.push(ask(&mut client, get()).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 503, 503]);
+    assert_eq!(bed.pod.node.descriptors.usage(), (12, 6));
+    bed.counts(&["istio_requests_total{", "response_flags=\"LIMIT\""])
+        .await;
+}

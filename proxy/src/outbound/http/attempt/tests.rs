@@ -157,8 +157,10 @@ impl SameNodeInbound for Neighbour {
                 same_node: Some(SameNodeSide {
                     record,
                     receiver: Some(Arc::new(receiver)),
+                    delivery: None,
                     admission: None,
                 }),
+                descriptor: None,
             })
         })
     }

@@ -1,5 +1,7 @@
+use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Method;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::*;
@@ -74,9 +76,8 @@ async fn a_draining_connection_ends_after_its_last_stream() {
     in_time(ended).await;
 }
 
-#[tokio::test]
-async fn nothing_is_accepted_after_the_end() {
-    let mesh = TunnelFixture::new().await;
+/// Both ends of a connection.
+async fn ends(mesh: &TunnelFixture) -> (SendRequest<Bytes>, HboneServer) {
     let certificate = mesh.certificates.current(&identity("client")).unwrap();
     let server = mesh.certificates.current(&identity("server")).unwrap();
     let (near, far) = crate::fixtures::tcp_pair().await;
@@ -87,9 +88,49 @@ async fn nothing_is_accepted_after_the_end() {
     let far = tls::handshake::accept(far, Arc::new(tls::server_config(&server).unwrap()));
     let (near, far) = tokio::join!(near, far);
     let client = h2::client::handshake(near.unwrap());
-    let (client, server) = tokio::join!(client, HboneServer::handshake(far.unwrap()));
-    drop(client.unwrap());
-    let mut server = server.unwrap();
+    let memory = Arc::default();
+    let (client, server) = tokio::join!(client, HboneServer::handshake(far.unwrap(), &memory));
+    let (requests, connection) = client.unwrap();
+    tokio::spawn(connection);
+    (requests, server.unwrap())
+}
+
+#[tokio::test]
+async fn an_old_connection_takes_no_new_streams_and_cuts_none() {
+    let mesh = TunnelFixture::new().await;
+    let (mut client, mut server) = ends(&mesh).await;
+    let request = || connect_request(DESTINATION, CLIENT).unwrap();
+    let (response, mut send) = client.send_request(request(), false).unwrap();
+    let accepted = in_time(server.accept()).await.unwrap().unwrap();
+    let mut stream = accepted.accept().unwrap();
+    server.aged = Box::pin(tokio::time::sleep(std::time::Duration::ZERO));
+    let driven = tokio::spawn(async move {
+        while let Some(accepted) = server.accept().await {
+            assert!(accepted.is_err(), "a new stream");
+        }
+    });
+    in_time(response).await.unwrap();
+    // The client has heard of it once it can open no more.
+    in_time(async {
+        while client.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    send.send_data(Bytes::from_static(b"ping"), true).unwrap();
+    let mut bytes = Vec::new();
+    in_time(stream.read_to_end(&mut bytes)).await.unwrap();
+    assert_eq!(bytes, b"ping");
+    assert!(!driven.is_finished());
+    drop((stream, send));
+    in_time(driven).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_after_the_end() {
+    let mesh = TunnelFixture::new().await;
+    let (client, mut server) = ends(&mesh).await;
+    drop(client);
     while let Some(accepted) = in_time(server.accept()).await {
         assert!(accepted.is_err(), "a request of nobody");
     }

@@ -10,7 +10,7 @@ const EXIT_CODE: i32 = 143;
 ///
 /// # Errors
 /// When the signals can't be caught.
-pub(crate) fn stop() -> std::io::Result<watch::Receiver<bool>> {
+pub fn stop() -> std::io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (sender, receiver) = watch::channel(false);

@@ -1,8 +1,11 @@
-module weft.invalid/tests/kube/grpc-client
+module weft.invalid/tests/kube/grpc-interop
 
 go 1.26.0
 
-tool google.golang.org/grpc/interop/client
+tool (
+	google.golang.org/grpc/interop/client
+	google.golang.org/grpc/interop/server
+)
 
 require (
 	cel.dev/expr v0.25.3 // indirect

@@ -1,0 +1,114 @@
+//! What holds for a pod: what it asks for, else its namespace, else the mesh; and never less than
+//! the MeshConfig's floor.
+
+use weft_model::egress::EgressMode;
+use weft_model::idle::IdleLimits;
+use weft_model::mtls::MtlsMode;
+use weft_model::node_access::NodeAccessMode;
+use weft_model::workload::CaptureExclusions;
+
+use crate::kinds::{FieldError, MeshConfigObject, NamespaceFloor, NamespaceObject, PodWishes};
+
+/// Everybody who has a say in what holds for a pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) pod: &'a PodWishes,
+    pub(super) namespace_name: &'a str,
+    pub(super) namespace: Option<&'a NamespaceObject>,
+    pub(super) config: Option<&'a MeshConfigObject>,
+    /// Its node has captured it.
+    pub(super) is_captured: bool,
+}
+
+/// What holds for a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settings {
+    /// It is to be in the mesh.
+    pub(super) is_in: bool,
+    pub(super) mtls_mode: MtlsMode,
+    pub(super) node_access: NodeAccessMode,
+    pub(super) egress_mode: EgressMode,
+    pub(super) idle_limits: IdleLimits,
+    pub(super) exclusions: CaptureExclusions,
+    /// What it asks for without effect.
+    pub(super) refused: Vec<FieldError>,
+}
+
+/// The floor of a namespace, which may be one that isn't known.
+pub(super) fn floor(
+    name: &str,
+    namespace: Option<&NamespaceObject>,
+    config: Option<&MeshConfigObject>,
+) -> NamespaceFloor {
+    let Some(config) = config else {
+        return NamespaceFloor::default();
+    };
+    match namespace {
+        Some(namespace) => config.floor.of_namespace(name, &namespace.labels),
+        None => config.floor.of_namespace(name, &Default::default()),
+    }
+}
+
+impl Settings {
+    /// The decision.
+    pub(super) fn new(asked: Asked<'_>) -> Self {
+        let Asked {
+            pod,
+            namespace,
+            config,
+            ..
+        } = asked;
+        let floor = floor(asked.namespace_name, namespace, config);
+        let of_namespace = namespace.and_then(|namespace| namespace.mesh);
+        let of_namespace = if floor.is_enrolled {
+            Some(true)
+        } else {
+            of_namespace
+        };
+        let is_namespace_in = of_namespace == Some(true);
+        let opts_out = pod.mesh == Some(false);
+        let opted_in = match opts_out && floor.forbids_opt_out && is_namespace_in {
+            true => of_namespace,
+            false => pod.mesh.or(of_namespace),
+        };
+        // Of a choice that was never readable we know how it was followed.
+        let is_unreadable = pod.is_mesh_unreadable
+            || namespace.is_some_and(|namespace| namespace.is_mesh_unreadable);
+        let is_in = opted_in.unwrap_or(is_unreadable && asked.is_captured);
+        let mtls_mode = pod
+            .mtls_mode
+            .or_else(|| namespace.and_then(|namespace| namespace.mtls_mode))
+            .or_else(|| config.and_then(|config| config.mtls_mode))
+            .unwrap_or_default();
+        let node_access = pod
+            .node_access
+            .or_else(|| namespace.and_then(|namespace| namespace.node_access))
+            .filter(|asked| floor.allows_node_access(*asked))
+            .or_else(|| config.and_then(|config| config.node_access))
+            .unwrap_or_default();
+        let egress_mode = namespace
+            .and_then(|namespace| namespace.egress_mode)
+            .or_else(|| config.and_then(|config| config.egress_mode))
+            .unwrap_or_default()
+            .max(floor.egress_mode);
+        let limits = namespace.map(|namespace| namespace.idle_limits);
+        let idle_limits = pod
+            .idle_limits
+            .or(limits.unwrap_or_default())
+            .or(config.map(|config| config.idle_limits).unwrap_or_default());
+        // Whoever isn't in asks for nothing.
+        let refused = match is_in {
+            true => floor.refused_of_pod(pod, egress_mode, is_namespace_in),
+            false => Vec::new(),
+        };
+        Self {
+            is_in,
+            mtls_mode: mtls_mode.max(floor.mtls_mode),
+            node_access,
+            egress_mode,
+            idle_limits,
+            exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
+            refused,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Modes, for the mesh and in its floor.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use weft_model::egress::EgressMode;
+use weft_model::mtls::MtlsMode;
+
+/// An egress mode as it is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub(crate) enum EgressModeSpec {
+    AllowAny,
+    RegisteredOnly,
+}
+
+impl From<EgressModeSpec> for EgressMode {
+    fn from(mode: EgressModeSpec) -> Self {
+        match mode {
+            EgressModeSpec::AllowAny => Self::AllowAny,
+            EgressModeSpec::RegisteredOnly => Self::RegisteredOnly,
+        }
+    }
+}
+
+/// An mTLS mode as it is written. Files may write it in capitals, too.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    Permissive,
+    Strict,
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.parse().map_err(de::Error::custom)? {
+            MtlsMode::Permissive => Ok(Self::Permissive),
+            MtlsMode::Strict => Ok(Self::Strict),
+        }
+    }
+}
+
+impl From<Mode> for MtlsMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Permissive => Self::Permissive,
+            Mode::Strict => Self::Strict,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The sockets of the sidecar's own network namespace: how [`Sockets`] is done there.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use weft_model::OriginalDestination;
+use weft_model::address::{canonical, canonical_ip};
+use weft_model::authorization::PlaintextOrigin;
+use weft_model::mtls::MtlsMode;
+use weft_model::ports::is_mesh_port;
+use weft_model::workload::WorkloadUid;
+use weft_proxy::node::Node;
+use weft_proxy::sockets::{Purpose, Sockets};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Sockets of the namespace that this process is in. Connections of this process are never
+/// redirected, as they are of the proxy's user.
+#[derive(Debug)]
+pub(crate) struct PodSockets {
+    node: Arc<Node>,
+    pod: WorkloadUid,
+    /// Addresses from which the pod's node connects, beside those that the mesh knows.
+    of_node: Vec<IpAddr>,
+}
+
+impl PodSockets {
+    /// The sockets of that pod, whose node connects from those addresses, too.
+    pub(crate) fn new(node: Arc<Node>, pod: WorkloadUid, of_node: Vec<IpAddr>) -> Self {
+        Self { node, pod, of_node }
+    }
+
+    fn create(address: SocketAddr) -> io::Result<Socket> {
+        let kind = Type::STREAM.nonblocking().cloexec();
+        Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+    }
+
+    /// The destination that a connection had before it was redirected.
+    fn destination(accepted: &TcpStream) -> io::Result<SocketAddr> {
+        let local = canonical(accepted.local_addr()?);
+        let socket = SockRef::from(accepted);
+        let original = match local.is_ipv4() {
+            true => socket.original_dst_v4(),
+            false => socket.original_dst_v6(),
+        };
+        let original = original?.as_socket().map(canonical);
+        // Where nothing was rewritten, connection tracking says the same.
+        let redirected = original.filter(|original| *original != local);
+        redirected.ok_or_else(not_redirected)
+    }
+}
+
+impl Sockets for PodSockets {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        // Redirection leads to one port, and not to one that the kernel chooses.
+        if address.port() == 0 {
+            let reason = "a port of the proxy's is taken in the pod: 15001, 15006 or 15008";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
+        }
+        let socket = Self::create(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn bind_inbound(&self, loopback: SocketAddr) -> io::Result<TcpListener> {
+        let any = match loopback.is_ipv4() {
+            true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            false => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        self.bind(SocketAddr::new(any, loopback.port()))
+    }
+
+    fn socket(&self, to: SocketAddr, _purpose: Purpose) -> io::Result<TcpSocket> {
+        let socket = Self::create(to)?;
+        // The kernel chooses a source port that the application may want to listen on. With
+        // this option here and there, as servers have it, both can use it.
+        socket.set_reuse_address(true)?;
+        Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
+    fn original_destination(&self, accepted: &TcpStream) -> io::Result<OriginalDestination> {
+        Self::destination(accepted).map(OriginalDestination::new)
+    }
+
+    fn inbound_destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
+        let destination = Self::destination(accepted)?;
+        match is_mesh_port(destination.port()) {
+            true => Err(not_redirected()),
+            false => Ok(destination),
+        }
+    }
+
+    /// No record of the kernel's is there: an address of the node is taken for kubelet's, which
+    /// may do no more than its probes then. Of a pod that takes plaintext from anybody nothing
+    /// depends on it.
+    fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
+        let mesh = self.node.store.snapshot();
+        let pod = mesh.workload(&self.pod);
+        let is_strict = pod.is_some_and(|pod| pod.mtls_mode == MtlsMode::Strict);
+        let peer = accepted.peer_addr().map(|peer| canonical_ip(peer.ip()));
+        let node = mesh.node(&self.node.name);
+        let is_nodes = peer.is_ok_and(|peer| {
+            let known = node.is_some_and(|node| node.addresses.contains(&peer));
+            known || self.of_node.contains(&peer)
+        });
+        match is_strict && is_nodes {
+            true => PlaintextOrigin::Kubelet,
+            false => PlaintextOrigin::Network,
+        }
+    }
+}
+
+fn not_redirected() -> io::Error {
+    io::Error::other("made to a port of the proxy's own")
+}

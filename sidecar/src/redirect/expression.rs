@@ -1,0 +1,137 @@
+//! Expressions of nf_tables rules (`linux/netfilter/nf_tables.h`). Pure.
+
+use super::attributes::Attributes;
+use super::error::Feature;
+
+/// One step of a rule. All of them share one register.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Expression {
+    /// Loads a property of the packet that is in none of its headers.
+    Meta(MetaKey),
+    /// Loads bytes of a header.
+    Payload {
+        base: Base,
+        offset: u32,
+        length: u32,
+    },
+    /// Loads the type of the route to the packet's destination.
+    DestinationType,
+    /// Clears bits of what was loaded.
+    Mask(Vec<u8>),
+    /// Ends the rule unless what was loaded compares with this.
+    Compare(Operator, Vec<u8>),
+    /// Leaves the chain.
+    Return,
+    /// Loads a port.
+    Port(u16),
+    /// Sends the connection to the port that was loaded, on an address of this host.
+    Redirect,
+}
+
+/// `enum nft_meta_keys`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MetaKey {
+    InputInterface = 6,
+    SocketUser = 10,
+    NetworkProtocol = 15,
+    TransportProtocol = 16,
+}
+
+/// `enum nft_payload_bases`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Base {
+    Network = 1,
+    Transport = 2,
+}
+
+/// `enum nft_cmp_ops`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Operator {
+    Equal = 0,
+    NotEqual = 1,
+}
+
+/// The register that takes verdicts, and the one that we use, of 16 bytes
+/// (`enum nft_registers`).
+const VERDICT: u32 = 0;
+const REGISTER: u32 = 1;
+/// The verdict that leaves a chain (`enum nft_verdicts`).
+const RETURN: i32 = -5;
+/// `NFTA_DATA_VALUE`, `NFTA_DATA_VERDICT`, `NFTA_VERDICT_CODE`.
+const VALUE: u16 = 1;
+const OF_VERDICT: u16 = 2;
+const CODE: u16 = 1;
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`.
+const ADDRESS_TYPE: u32 = 3;
+const OF_DESTINATION: u32 = 2;
+
+impl Expression {
+    /// The kernel's name for it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::Payload { .. } => "payload",
+            Self::DestinationType => "fib",
+            Self::Mask(_) => "bitwise",
+            Self::Compare(..) => "cmp",
+            Self::Return | Self::Port(_) => "immediate",
+            Self::Redirect => "redir",
+        }
+    }
+
+    /// What a kernel needs for it.
+    pub(super) fn feature(&self) -> Feature {
+        match self {
+            Self::DestinationType => Feature::RouteType,
+            Self::Redirect => Feature::Redirect,
+            _ => Feature::BuiltIn,
+        }
+    }
+
+    /// Name and data, as an element of a rule's list.
+    pub(super) fn attributes(&self) -> Attributes {
+        Attributes::new()
+            .text(1, self.name())
+            .nested(2, self.data())
+    }
+
+    fn data(&self) -> Attributes {
+        let value = |bytes: &[u8]| Attributes::new().bytes(VALUE, bytes);
+        let attributes = Attributes::new();
+        match self {
+            Self::Meta(key) => attributes.number(1, REGISTER).number(2, *key as u32),
+            Self::Payload {
+                base,
+                offset,
+                length,
+            } => attributes
+                .number(1, REGISTER)
+                .number(2, *base as u32)
+                .number(3, *offset)
+                .number(4, *length),
+            Self::DestinationType => attributes
+                .number(1, REGISTER)
+                .number(2, ADDRESS_TYPE)
+                .number(3, OF_DESTINATION),
+            Self::Mask(mask) => attributes
+                .number(1, REGISTER)
+                .number(2, REGISTER)
+                .number(3, u32::try_from(mask.len()).unwrap_or_default())
+                .nested(4, value(mask))
+                .nested(5, value(&vec![0; mask.len()])),
+            Self::Compare(operator, bytes) => attributes
+                .number(1, REGISTER)
+                .number(2, *operator as u32)
+                .nested(3, value(bytes)),
+            Self::Return => {
+                let code = Attributes::new().bytes(CODE, &RETURN.to_be_bytes());
+                let verdict = Attributes::new().nested(OF_VERDICT, code);
+                attributes.number(1, VERDICT).nested(2, verdict)
+            }
+            Self::Port(port) => attributes
+                .number(1, REGISTER)
+                .nested(2, value(&port.to_be_bytes())),
+            Self::Redirect => attributes.number(1, REGISTER),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The same whichever shape the proxies of client and server have: in the agents of their nodes, or
+//! in the pods themselves.
+
+use serde_json::json;
+use weft_tests::access_log::AccessRecord;
+use weft_tests::manifest::{PodSpec, Shape};
+use weft_tests::mesh::{Mesh, MeshBuilder};
+use weft_tests::{wait_for, wait_until};
+
+use super::requests::{ask, backend, is_refused_for, policy, prefix, route, service};
+use super::{LIMIT, address, addresses, curl, identity};
+
+#[test]
+fn from_an_agents_pod_to_an_agents_pod() {
+    check(Shape::Node, Shape::Node);
+}
+
+#[test]
+fn from_a_sidecar_to_a_sidecar() {
+    check(Shape::Sidecar, Shape::Sidecar);
+}
+
+#[test]
+fn from_an_agents_pod_to_a_sidecar() {
+    check(Shape::Node, Shape::Sidecar);
+}
+
+#[test]
+fn from_a_sidecar_to_an_agents_pod() {
+    check(Shape::Sidecar, Shape::Node);
+}
+
+fn check(client: Shape, server: Shape) {
+    let mut mesh = bed(client, server);
+    connections_carry_identities_both_ways(&mesh);
+    requests_follow_their_routes_and_are_tried_again(&mesh);
+    requests_are_counted_and_recorded(&mesh);
+    requests_over_their_limit_are_refused(&mesh);
+    network_policies_refuse_the_others(&mesh);
+    strict_pods_refuse_plaintext(&mut mesh);
+}
+
+/// A client, somebody else and a pod outside the mesh on the first node; two versions of a web
+/// server on the second, behind one Service and one each.
+fn bed(client: Shape, server: Shape) -> Mesh {
+    let version = |name: &str| {
+        let pod = PodSpec::new(name, 2).shape(server);
+        pod.label("app", "web").label("version", name)
+    };
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1).shape(client))
+        .pod(PodSpec::new("other", 1).shape(client))
+        .pod(PodSpec::new("outside", 1).outside())
+        .pod(version("v1"))
+        .pod(version("v2"))
+        .start()
+        .unwrap();
+    service(&mesh, "web", "10.96.0.10", &json!({ "app": "web" }));
+    service(&mesh, "v1", "10.96.0.11", &json!({ "version": "v1" }));
+    service(&mesh, "v2", "10.96.0.12", &json!({ "version": "v2" }));
+    for pod in ["v1", "v2"] {
+        let line = ["web", "--listen", "[::]:8080", "--name", pod];
+        mesh.serve(pod, &line).unwrap();
+        let line = ["http", "--listen", "[::]:9090", "--name", pod];
+        mesh.serve(pod, &line).unwrap();
+    }
+    wait_for("an answer", LIMIT, || match ask(&mesh, "/", &[]) {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    mesh
+}
+
+/// The record of a pod's proxy of a connection, once it has ended.
+fn record(mesh: &Mesh, pod: &str, fits: impl Fn(&AccessRecord) -> bool) -> AccessRecord {
+    wait_for("an access record", LIMIT, || {
+        let records = mesh.access_records_of(pod).unwrap();
+        let found = records.iter().rev().find(|record| fits(record)).cloned();
+        found.ok_or_else(|| format!("{records:?}"))
+    })
+    .unwrap()
+}
+
+/// By address, in either family, on a port that no Service declares.
+fn connections_carry_identities_both_ways(mesh: &Mesh) {
+    for to in addresses(mesh, "v1", 9090) {
+        let answer = curl(mesh, "client", to).unwrap();
+        assert_eq!(answer.name, "v1");
+        let port = answer.client_port;
+        let is_it = |record: &AccessRecord, direction: &str| {
+            record.direction == direction
+                && record
+                    .source_address
+                    .is_some_and(|from| from.port() == port)
+                && record.destination_address.is_some_and(|at| at == to)
+        };
+        let out = record(mesh, "client", |record| is_it(record, "outbound"));
+        let into = record(mesh, "v1", |record| is_it(record, "inbound"));
+        for record in [&out, &into] {
+            assert_eq!(record.security, "mutual_tls", "{record}");
+            assert_eq!(record.path, "cross-node", "{record}");
+            assert_eq!(record.flags, "-", "{record}");
+            assert_eq!(record.source_workload.as_deref(), Some("client"));
+            assert_eq!(record.destination_workload.as_deref(), Some("v1"));
+            assert_eq!(record.destination_identity, identity("v1"), "{record}");
+            assert_eq!(record.source_identity, identity("client"), "{record}");
+        }
+        assert_eq!(out.original_destination, Some(to));
+        assert_eq!(out.bytes_received, into.bytes_received);
+    }
+}
+
+fn requests_follow_their_routes_and_are_tried_again(mesh: &Mesh) {
+    let second = json!({
+        "matches": prefix("/second"), "backendRefs": [backend("v2", 1)],
+        "filters": [{ "type": "RequestHeaderModifier", "requestHeaderModifier": {
+            "set": [{ "name": "x-set", "value": "1" }] } }],
+    });
+    let retried = json!({
+        "matches": prefix("/retried"), "backendRefs": [backend("v1", 1)],
+        "retry": { "codes": [503], "attempts": 2, "backoff": "10ms" },
+    });
+    let first = json!({ "matches": prefix("/first"), "backendRefs": [backend("v1", 1)] });
+    route(mesh, "HTTPRoute", vec![second, retried, first]);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let answer = ask(mesh, "/second/page", &[version]).unwrap();
+        assert_eq!(answer.header("x-test-server"), Some("v2"), "{answer:?}");
+        assert_eq!(answer.seen()["headers"]["x-set"][0], "1");
+        let path = format!("/retried?fail-first=2&key={}", version.len());
+        let answer = ask(mesh, &path, &["-d", "keep me", version]).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.seen()["received"], 7);
+        assert_eq!(ask(mesh, "/nowhere", &[version]).unwrap().status, 404);
+    }
+}
+
+/// Both sides count a request by the same labels.
+fn requests_are_counted_and_recorded(mesh: &Mesh) {
+    for (pod, reporter) in [("client", "source"), ("v2", "destination")] {
+        let labels = [
+            ("reporter", reporter),
+            ("source_workload", "client"),
+            (
+                "source_principal",
+                "spiffe://cluster.local/ns/default/sa/client",
+            ),
+            ("destination_workload", "v2"),
+            (
+                "destination_principal",
+                "spiffe://cluster.local/ns/default/sa/v2",
+            ),
+            ("response_code", "200"),
+            ("connection_security_policy", "mutual_tls"),
+        ];
+        let labels = labels.map(|(name, value)| format!("{name}=\"{value}\""));
+        wait_for("the request to be counted", LIMIT, || {
+            let metrics = mesh.proxy_get(pod, "/metrics").unwrap();
+            let series = metrics
+                .lines()
+                .filter(|line| line.starts_with("istio_requests_total{"));
+            let mut fitting = series
+                .clone()
+                .filter(|line| labels.iter().all(|label| line.contains(label.as_str())));
+            match fitting.next() {
+                Some(_) => Ok(()),
+                None => Err(series.collect::<Vec<_>>().join("\n")),
+            }
+        })
+        .unwrap();
+    }
+}
+
+fn requests_over_their_limit_are_refused(mesh: &Mesh) {
+    let limit = json!({ "rateLimit": { "local": { "requests": 2, "interval": "1h" } } });
+    policy(mesh, "v2", limit, || {
+        let refused = ask(mesh, "/second", &[]);
+        refused.is_ok_and(|answer| answer.status == 429)
+    });
+    // Of the other version nothing is limited.
+    assert_eq!(ask(mesh, "/first", &[]).unwrap().status, 200);
+    assert!(!is_refused_for(mesh, "RATE_LIMITED"));
+}
+
+fn network_policies_refuse_the_others(mesh: &Mesh) {
+    let to = address(mesh, "v1", 9090);
+    assert!(curl(mesh, "other", to).is_ok());
+    let clients = json!([{ "podSelector": { "matchLabels": { "app": "client" } } }]);
+    let rules = json!({
+        "podSelector": { "matchLabels": { "version": "v1" } },
+        "ingress": [{ "from": clients }],
+    });
+    let manifests = mesh.manifests();
+    manifests.write_network_policy("v1", &rules).unwrap();
+    let is_refused = || curl(mesh, "other", to).is_err();
+    wait_until("the policy to refuse", LIMIT, is_refused).unwrap();
+    assert!(curl(mesh, "client", to).is_ok());
+    manifests.remove("network-policy-v1").unwrap();
+    let is_reached = || curl(mesh, "other", to).is_ok();
+    wait_until("the policy to be gone", LIMIT, is_reached).unwrap();
+}
+
+fn strict_pods_refuse_plaintext(mesh: &mut Mesh) {
+    for to in addresses(mesh, "v1", 9090) {
+        assert_eq!(curl(mesh, "outside", to).unwrap().name, "v1");
+    }
+    mesh.apply_strict(true).unwrap();
+    for to in addresses(mesh, "v1", 9090) {
+        let is_refused = || curl(mesh, "outside", to).is_err();
+        wait_until("plaintext to be refused", LIMIT, is_refused).unwrap();
+        assert_eq!(curl(mesh, "client", to).unwrap().name, "v1");
+        let refused = record(mesh, "v1", |record| {
+            record.direction == "inbound"
+                && record.security == "plaintext"
+                && record.flags != "-"
+                && record.destination_address == Some(to)
+        });
+        assert_eq!(
+            refused.source_workload.as_deref(),
+            Some("outside"),
+            "{refused}"
+        );
+    }
+    // Nor is there a way past the proxy by one of its own ports.
+    for port in [15001, 15006] {
+        let to = address(mesh, "v1", port);
+        assert!(curl(mesh, "outside", to).is_err(), "{to}");
+    }
+}
