@@ -29,7 +29,7 @@ pub mod signals;
 mod text;
 
 pub use clients::Limits;
-pub use duration::duration;
+pub use duration::{TimeLimit, duration, time_limit};
 pub use open_files::raise_open_files;
 pub use pages::{Answer, Pages};
 pub use readiness::Readiness;

@@ -8,15 +8,15 @@ use tokio::time::{Sleep, sleep};
 
 /// The deadline of the head that has begun, if one has.
 #[derive(Debug)]
-pub(crate) struct HeadDeadline {
-    within: Duration,
+pub struct HeadDeadline {
+    within: Option<Duration>,
     /// Number of the head, and its end.
     running: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl HeadDeadline {
-    /// For heads that may take so long.
-    pub(crate) fn new(within: Duration) -> Self {
+    /// For heads that may take so long; for ever where it is `None`.
+    pub fn new(within: Option<Duration>) -> Self {
         Self {
             within,
             running: None,
@@ -25,13 +25,13 @@ impl HeadDeadline {
 
     /// Ready when the head with that number has taken too long. None has begun where it is
     /// `None`: a client may be silent between its requests.
-    pub(crate) fn poll_over(&mut self, head: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(number) = head else {
+    pub fn poll_over(&mut self, head: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
+        let Some((number, within)) = head.zip(self.within) else {
             self.running = None;
             return Poll::Pending;
         };
         if self.running.as_ref().is_none_or(|(of, _)| *of != number) {
-            self.running = Some((number, Box::pin(sleep(self.within))));
+            self.running = Some((number, Box::pin(sleep(within))));
         }
         match &mut self.running {
             Some((_, sleep)) => sleep.as_mut().poll(context),

@@ -130,6 +130,7 @@ mod status_line;
 mod stream;
 
 pub use ahead::ClientEnd;
+pub use deadline::HeadDeadline;
 pub use guard::{Guard, Refused};
 pub use handle::GuardHandle;
 pub use limits::Limits;

@@ -24,9 +24,9 @@ pub struct Limits {
     /// Bytes of further requests that are read while a response is under way, so that the
     /// client's end behind them is noticed.
     pub ahead_of_response_bytes: usize,
-    /// How long a head may take from its first byte to its end. A longer one is answered with
-    /// 408. The time between two requests is not of it.
-    pub head_time: Duration,
+    /// How long a head may take from its first byte to its end, where there is a limit. A longer
+    /// one is answered with 408. The time between two requests is not of it.
+    pub head_time: Option<Duration>,
 }
 
 impl Limits {
@@ -39,7 +39,7 @@ impl Limits {
         chunk_line_bytes: 4 * 1024,
         ahead_of_upgrade_bytes: 16 * 1024,
         ahead_of_response_bytes: 4 * 1024,
-        head_time: Duration::from_secs(60),
+        head_time: Some(Duration::from_secs(60)),
     };
 }
 

@@ -10,6 +10,7 @@
 //! * `body`: bodies that go with their connection
 //! * `exceeded`: the error that such an end is
 //! * `flow`: what a connection of HTTP/2 holds of what came, as its frames show it
+//! * `head`: heads that are on their way, and how long they may be
 //! * `outgoing`: what waits to be sent
 //! * `stream`: the connection that is counted, and ended
 
@@ -17,10 +18,12 @@ mod account;
 mod body;
 mod exceeded;
 mod flow;
+mod head;
 mod outgoing;
 mod stream;
 
 pub(crate) use self::account::{ConnectionMemory, HeldBytes, MemoryAccount, OpenStream, PodMemory};
 pub(crate) use self::body::RevocableBody;
+pub(crate) use self::head::AwaitedHead;
 pub(crate) use self::outgoing::{MeteredBody, MeteredData, RelayMemory};
 pub(crate) use self::stream::MeteredStream;

@@ -46,15 +46,15 @@ pub struct Settings {
 }
 
 /// How large the head of a request or a response may be, which is buffered while it is read, and
-/// how long that of a request may take.
+/// how long it may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {
     /// Bytes of everything before the body.
     pub bytes: usize,
     /// Fields of it.
     pub fields: usize,
-    /// Time from the first byte of a request's head to its last; not of HTTP/2.
-    pub time: Duration,
+    /// Time from the first byte of a head to its last, where there is a limit.
+    pub time: Option<Duration>,
 }
 
 /// Bytes of a connection of HTTP/1 that are buffered at most, unless heads may be larger.
@@ -79,7 +79,7 @@ impl Default for HeadLimits {
         Self {
             bytes: 128 * 1024,
             fields: 1000,
-            time: Duration::from_secs(60),
+            time: Some(Duration::from_secs(60)),
         }
     }
 }

@@ -374,7 +374,7 @@ async fn a_client_that_breaks_off_before_its_response_is_noticed() {
 async fn a_head_that_has_begun_has_its_time_and_a_silence_between_requests_has_none() {
     let head_time = Duration::from_millis(300);
     let mut server = Server::with_limits(Limits {
-        head_time,
+        head_time: Some(head_time),
         ..Limits::DEFAULT
     });
     // Longer than a head may take; an empty line begins none (RFC 9112 section 2.2).

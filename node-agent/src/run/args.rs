@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weft_admin::duration;
+use weft_admin::{TimeLimit, duration, time_limit};
 
 /// Weft's node agent: takes the opted-in pods of this node into the mesh.
 #[derive(Debug, Parser)]
@@ -123,6 +123,12 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u16).range(100..=10_000))]
     pub(crate) http_head_fields: u16,
+    /// How long the head of an HTTP request or response may take, from its first byte to its
+    /// last, and the first bytes of a connection on a port of HTTP: `off` for no limit. A
+    /// request that takes longer is answered with 408 where it is of HTTP/1; in any other case
+    /// its connection is ended.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time_limit)]
+    pub(crate) http_head_time: TimeLimit,
     /// Directory in a bpffs where programs and maps are pinned, such as
     /// /sys/fs/bpf/weft, so that capture stays enforced if the agent dies. Not
     /// pinned when left out.

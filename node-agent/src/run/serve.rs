@@ -153,7 +153,7 @@ fn runtime(arguments: &RunArguments, default_buffer_bytes: usize) -> Result<Runt
             heads: HeadLimits {
                 bytes: arguments.http_head_bytes as usize,
                 fields: arguments.http_head_fields.into(),
-                ..HeadLimits::default()
+                time: arguments.http_head_time.0,
             },
             series_per_pod: arguments.metrics_series_per_pod as usize,
             series_per_node: arguments.metrics_series_per_node as usize,

@@ -13,6 +13,12 @@ pub(crate) enum DetectError {
     /// They don't come.
     #[error("the client sent no complete first message in time")]
     Timeout,
+    /// They may become a request, and don't.
+    #[error(
+        "the client began with what may become a request, and sent no more of it in time \
+         (--http-head-time)"
+    )]
+    HeadTimeout,
     /// They don't come any more.
     #[error("the client ended the connection within its first message")]
     Ended,

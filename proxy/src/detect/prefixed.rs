@@ -4,12 +4,15 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use crate::memory::{HeldBytes, PodMemory};
 use crate::stream::{BreakOff, Stream};
 
 /// Bytes that one look reads at the most.
@@ -23,6 +26,10 @@ pub(crate) struct PrefixedStream {
     /// The error that looking at it met. A socket gives an error once and then an orderly
     /// end, so it is kept for whoever reads next.
     read_error: Option<io::Error>,
+    /// When the first byte came.
+    began: Option<Instant>,
+    /// The first bytes, as long as nobody has taken them.
+    held: Option<HeldBytes>,
 }
 
 /// The bytes that a stream begins with, and the error that follows them at once.
@@ -46,7 +53,20 @@ impl PrefixedStream {
             prefix,
             stream: stream.into(),
             read_error: None,
+            began: None,
+            held: None,
         }
+    }
+
+    /// The same stream, whose first bytes count there until somebody takes them.
+    pub(crate) fn counted_in(mut self, memory: &Arc<PodMemory>) -> Self {
+        self.held = Some(memory.hold(self.prefix.len()));
+        self
+    }
+
+    /// When the first byte came, if one has been read here.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
     }
 
     /// The bytes that were read and not consumed yet.
@@ -76,6 +96,7 @@ impl PrefixedStream {
     /// Takes the bytes that were read and not consumed yet, and the error that reading
     /// met. The stream goes on after them.
     pub(crate) fn take_first(&mut self) -> FirstBytes {
+        self.held = None;
         FirstBytes {
             bytes: std::mem::take(&mut self.prefix),
             error: self.read_error.take(),
@@ -132,7 +153,13 @@ impl PrefixedStream {
             self.read_error = Some(error);
             return Poll::Ready(Err(reported));
         }
+        if !buffer.filled().is_empty() {
+            self.began.get_or_insert_with(Instant::now);
+        }
         self.prefix.extend_from_slice(buffer.filled());
+        if let Some(held) = &mut self.held {
+            held.set(self.prefix.len());
+        }
         Poll::Ready(Ok(buffer.filled().len()))
     }
 }
@@ -167,6 +194,7 @@ impl AsyncRead for PrefixedStream {
             self.prefix.advance(part);
             if self.prefix.is_empty() {
                 self.prefix = BytesMut::new();
+                self.held = None;
             }
             return Poll::Ready(Ok(()));
         }

@@ -1,5 +1,8 @@
 //! The protocol of a connection, told by its client's first bytes.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 use weft_model::detect::protocol::{DetectedProtocol, detect_protocol};
 
 use super::error::DetectError;
@@ -11,14 +14,26 @@ const LONGEST: usize = 2048;
 pub(crate) const HTTP2_FRAME_HEADER: usize = 9;
 
 /// Waits for a client's first bytes and says what they are of; `None` for a client that ends
-/// without one. One that ends before they decide speaks nothing known. Cancel-safe.
+/// without one. One that ends before they decide speaks nothing known. They may take that long
+/// from the first one on, before which a client may be silent. Cancel-safe.
 ///
 /// # Errors
-/// When the connection breaks.
+/// When the connection breaks, or the client doesn't go on.
 pub(crate) async fn read_protocol(
     stream: &mut PrefixedStream,
+    head_time: Option<Duration>,
 ) -> Result<Option<DetectedProtocol>, DetectError> {
-    let detected = stream.read_until(LONGEST, detect_protocol).await?;
+    let has_begun = |bytes: &[u8]| (!bytes.is_empty()).then_some(());
+    stream.read_until(LONGEST, has_begun).await?;
+    let began = stream.began().unwrap_or_else(Instant::now);
+    let deadline = head_time.and_then(|time| began.checked_add(time));
+    let detecting = stream.read_until(LONGEST, detect_protocol);
+    let detected = match deadline {
+        Some(deadline) => timeout_at(deadline, detecting)
+            .await
+            .map_err(|_| DetectError::HeadTimeout)??,
+        None => detecting.await?,
+    };
     let has_spoken = !stream.prefix().is_empty();
     Ok(detected.or(has_spoken.then_some(DetectedProtocol::Opaque)))
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use super::*;
 use weft_testing::wait::in_time;
 
 use crate::fixtures::tcp_pair;
+use crate::memory::MemoryAccount;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(30);
@@ -62,7 +64,7 @@ async fn first_bytes_decide_in_whatever_pieces_they_come_and_stay_unread() {
     ] {
         for size in [1, 5, 1000] {
             let (mut client, mut stream) = pair().await;
-            let detecting = read_protocol(&mut stream);
+            let detecting = read_protocol(&mut stream, None);
             let writing = write_in_pieces(&mut client, bytes, size);
             let (detected, ()) = in_time(async { tokio::join!(detecting, writing) }).await;
             assert_eq!(detected.unwrap(), Some(expected), "{bytes:?} by {size}");
@@ -77,7 +79,7 @@ async fn a_client_that_ends_early_speaks_nothing_known() {
         let (mut client, mut stream) = pair().await;
         client.write_all(begin.as_bytes()).await.unwrap();
         drop(client);
-        let detected = in_time(read_protocol(&mut stream)).await;
+        let detected = in_time(read_protocol(&mut stream, None)).await;
         assert_eq!(detected.unwrap(), expected);
     }
 }
@@ -87,11 +89,11 @@ async fn a_silent_client_can_be_listened_to_again() {
     let (mut client, mut stream) = pair().await;
     for begin in ["", "GET / "] {
         client.write_all(begin.as_bytes()).await.unwrap();
-        let listening = tokio::time::timeout(SILENCE, read_protocol(&mut stream));
+        let listening = tokio::time::timeout(SILENCE, read_protocol(&mut stream, None));
         assert!(listening.await.is_err());
     }
     client.write_all(b"HTTP/1.1\r\n").await.unwrap();
-    let detected = in_time(read_protocol(&mut stream)).await;
+    let detected = in_time(read_protocol(&mut stream, None)).await;
     assert_eq!(detected.unwrap(), Some(DetectedProtocol::Http1));
     assert_unread(stream, b"GET / HTTP/1.1\r\n").await;
 }
@@ -187,11 +189,38 @@ async fn a_client_that_breaks_is_not_taken_for_one_that_says_nothing() {
     let (client, mut stream) = pair().await;
     client.set_zero_linger().unwrap();
     drop(client);
-    let error = in_time(read_protocol(&mut stream)).await.unwrap_err();
+    let error = in_time(read_protocol(&mut stream, None)).await.unwrap_err();
     assert!(matches!(error, DetectError::Io(_)), "{error}");
     // Not even by whoever asks again, after the socket has told its error.
     for _ in 0..2 {
         let requested = read_requested_host(&mut stream, LIMIT).await;
         assert!(matches!(requested, Err(DetectError::Io(_))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_bytes_that_do_not_go_on_have_their_time_and_count_until_they_are_taken() {
+    let shown = Gauge::default();
+    let pod = Arc::new(MemoryAccount::new(1 << 20)).pod(&"pod".into(), shown.clone());
+    let (mut client, stream) = pair().await;
+    let mut stream = stream.counted_in(&pod);
+    let limit = Some(Duration::from_secs(60));
+    // A client may be silent before it begins.
+    let an_hour =
+        tokio::time::timeout(Duration::from_secs(3600), read_protocol(&mut stream, limit));
+    assert!(an_hour.await.is_err());
+    client.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    let began = tokio::time::Instant::now();
+    // Whoever listens may look away in between.
+    for _ in 0..3 {
+        let looking = read_protocol(&mut stream, limit);
+        let looked = tokio::time::timeout(Duration::from_secs(15), looking).await;
+        assert!(looked.is_err(), "{looked:?}");
+    }
+    assert_eq!(shown.get(), 14);
+    let error = read_protocol(&mut stream, limit).await.unwrap_err();
+    assert!(matches!(error, DetectError::HeadTimeout), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(62));
+    drop(stream.take_first());
+    assert_eq!(shown.get(), 0);
 }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use super::half_close::HalfClosingStream;
 use super::http1_sender::Http1Sender;
 use super::http2_sender::Http2Sender;
-use crate::memory::{ConnectionMemory, MeteredStream, PodMemory};
+use crate::memory::{AwaitedHead, ConnectionMemory, MeteredStream, PodMemory};
 use crate::settings::HeadLimits;
 use crate::windows::Windows;
 
@@ -55,7 +55,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (stream, half_close) = HalfClosingStream::new(stream);
-    let stream = MeteredStream::of_http1(stream, memory.connection());
+    let memory = memory.connection();
+    let head = AwaitedHead::new(&memory);
+    let stream = MeteredStream::of_http1(stream, memory, head.clone(), heads.time);
     let (sender, connection) = http1::Builder::new()
         .max_headers(heads.fields)
         .max_header_size(heads.bytes)
@@ -72,7 +74,7 @@ where
         }
     };
     tokio::spawn(driven.in_current_span());
-    Ok(Http1Sender::new(sender, half_close))
+    Ok(Http1Sender::new(sender, half_close, head))
 }
 
 /// The streams that a server lets us have open at the same time
@@ -118,7 +120,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (windows, memory) = (memory.windows(windows), memory.connection());
-    let stream = MeteredStream::of_http2(stream, Arc::clone(&memory), windows.stream);
+    let metered = Arc::clone(&memory);
+    let stream = MeteredStream::of_http2(stream, metered, windows.stream, heads.time);
     let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
@@ -174,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::http::body::RequestBody;
+    use crate::http::version::HttpVersion;
     use crate::memory::MemoryAccount;
 
     /// RFC 9113 section 6.7.
@@ -255,5 +259,67 @@ mod tests {
             .unwrap();
         assert!(memory.is_cut());
         assert!(body.frame().await.unwrap().is_err(), "what came is gone");
+    }
+
+    /// Whether a request fails whose server, when it has read it, sends these bytes and nothing
+    /// more; and what its connection holds meanwhile.
+    async fn fails_after(response: &[u8], version: HttpVersion) -> (bool, i64) {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let shown = Gauge::default();
+        let pod = Arc::new(MemoryAccount::new(1 << 30)).pod(&"pod".into(), shown.clone());
+        let request = Request::get("http://web/").header("host", "web");
+        let request = request.body(RequestBody::Empty).unwrap();
+        let heads = HeadLimits::default();
+        let asking = async {
+            match version {
+                HttpVersion::Http1 => {
+                    let mut sender = handshake_http1(near, heads, &pod).await.unwrap();
+                    sender.send(request, None).await.is_err()
+                }
+                HttpVersion::Http2 => {
+                    let client = handshake_http2(near, heads, SHARED, &pod).await.unwrap();
+                    let mut sender = client.sender;
+                    sender.send(request).await.is_err()
+                }
+            }
+        };
+        let answering = async {
+            let mut read = [0; 4096];
+            let _ = far.read(&mut read).await.unwrap();
+            far.write_all(response).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let held = shown.get();
+            // Whatever the client sends meanwhile.
+            while far.read(&mut read).await.is_ok_and(|length| length > 0) {}
+            held
+        };
+        let asked = async { tokio::join!(asking, answering) };
+        let in_time = tokio::time::timeout(Duration::from_secs(3600), asked).await;
+        in_time.unwrap_or((false, shown.get()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_head_of_a_response_counts_and_has_its_time_once_it_has_begun() {
+        let settings = &[0, 0, 0, 4, 0, 0, 0, 0, 0][..];
+        let unfinished = [settings, &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x88]].concat();
+        for (response, version) in [
+            (&b"HTTP/1.1 200 OK\r\nname: value"[..], HttpVersion::Http1),
+            (&unfinished[..], HttpVersion::Http2),
+        ] {
+            let (fails, held) = fails_after(response, version).await;
+            assert!(fails && held > 0, "{version:?} {held}");
+        }
+        // A server may think as long as it likes.
+        for (silent, version) in [
+            (&b""[..], HttpVersion::Http1),
+            (
+                b"HTTP/1.1 100 Continue\r\n\r\n" as &[u8],
+                HttpVersion::Http1,
+            ),
+            (settings, HttpVersion::Http2),
+        ] {
+            let (fails, held) = fails_after(silent, version).await;
+            assert_eq!((fails, held), (false, 0), "{version:?}");
+        }
     }
 }

@@ -12,12 +12,14 @@ use hyper::client::conn::http1;
 
 use super::body::{BodyError, RequestBody};
 use super::half_close::{BodyEnd, ClientEnd, HalfClose, ResponseEnd};
+use crate::memory::AwaitedHead;
 
 /// A connection of HTTP/1 to a server, as whoever sends requests on it has it.
 #[derive(Debug)]
 pub(crate) struct Http1Sender {
     sender: http1::SendRequest<SentBody>,
     half_close: HalfClose,
+    head: AwaitedHead,
 }
 
 /// A request's body whose end the connection notices.
@@ -37,8 +39,16 @@ pub(crate) struct NoResponse {
 }
 
 impl Http1Sender {
-    pub(super) fn new(sender: http1::SendRequest<SentBody>, half_close: HalfClose) -> Self {
-        Self { sender, half_close }
+    pub(super) fn new(
+        sender: http1::SendRequest<SentBody>,
+        half_close: HalfClose,
+        head: AwaitedHead,
+    ) -> Self {
+        Self {
+            sender,
+            half_close,
+            head,
+        }
     }
 
     /// Sends a request and waits for the head of its response, whose reader decides about the
@@ -56,6 +66,7 @@ impl Http1Sender {
             body,
             _end: body_end,
         });
+        let _awaited = self.head.begin();
         let mut sending = pin!(self.sender.try_send_request(request));
         let sent = poll_fn(|context| {
             if let Poll::Ready(sent) = sending.as_mut().poll(context) {

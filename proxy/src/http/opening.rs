@@ -5,6 +5,7 @@ use weft_model::detect::protocol::DetectedProtocol;
 
 use super::version::HttpVersion;
 use crate::detect::{DetectError, PrefixedStream, begins_http2, read_protocol};
+use crate::settings::HeadLimits;
 
 /// Something other than HTTP on a port that carries HTTP alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -46,14 +47,16 @@ pub(crate) enum ServerOpening {
     Ends,
 }
 
-/// Waits for a client's beginning, however long that takes. Cancel-safe.
+/// Waits for a client's beginning, however long that takes; once it has begun, as long as a head
+/// may. Cancel-safe.
 ///
 /// # Errors
-/// When the connection breaks.
+/// When the connection breaks, or the client doesn't go on.
 pub(crate) async fn read_client(
     stream: &mut PrefixedStream,
+    heads: HeadLimits,
 ) -> Result<Result<ClientOpening, NotHttp>, DetectError> {
-    Ok(match read_protocol(stream).await? {
+    Ok(match read_protocol(stream, heads.time).await? {
         None => Ok(ClientOpening::Ended),
         Some(DetectedProtocol::Http1) => Ok(ClientOpening::Http(HttpVersion::Http1)),
         Some(DetectedProtocol::Http2) => Ok(ClientOpening::Http(HttpVersion::Http2)),

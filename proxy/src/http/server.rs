@@ -119,6 +119,10 @@ pub(crate) enum ServeError {
     /// The client broke it off while a request was under way.
     #[error("the client broke the connection off")]
     BrokenOff,
+    /// A frame of HTTP/2 has begun that was to begin a request, or its preface, and didn't end in
+    /// time: nothing can be answered on such a connection.
+    #[error("the head of a request has begun and did not come to its end in time")]
+    HeadTimeout,
     /// It held too much.
     #[error("the connection held more memory than there is for it")]
     MemoryExceeded,
@@ -234,7 +238,7 @@ where
         most_streams,
     });
     let memory = memory.connection();
-    let stream = MeteredStream::of_http2(stream, Arc::clone(&memory), windows.stream);
+    let stream = MeteredStream::of_http2(stream, Arc::clone(&memory), windows.stream, heads.time);
     let metered = |request| {
         let (response, memory) = (handle(request), Arc::clone(&memory));
         async move { Ok::<_, ResetRequest>(response.await?.map(|body| MeteredBody::new(body, &memory))) }
@@ -259,9 +263,10 @@ where
             connection.await
         }
     };
-    match memory.is_cut() {
-        true => Err(ServeError::MemoryExceeded),
-        false => Ok(result?),
+    match result {
+        _ if memory.is_cut() => Err(ServeError::MemoryExceeded),
+        Err(_) if memory.is_head_late() => Err(ServeError::HeadTimeout),
+        result => Ok(result?),
     }
 }
 

@@ -15,12 +15,12 @@ use super::carry::{carry, silence};
 use super::error::InboundError;
 use super::http::{self, InboundRequests};
 use super::probes;
-use crate::detect::{HTTP2_FRAME_HEADER, PrefixedStream};
+use crate::detect::{DetectError, HTTP2_FRAME_HEADER, PrefixedStream};
 use crate::http::opening::{ClientOpening, NotHttp, ServerOpening, read_client, server_opening};
 use crate::http::version::HttpVersion;
 use crate::relay::Directions;
 use crate::stream::{BreakOff, Stream};
-use crate::telemetry::{CloseReason, ConnectionRecord};
+use crate::telemetry::{CloseReason, ConnectionRecord, ResponseFlag};
 
 /// How long a peer may take to get what was sent to it before it is refused.
 const BREAK_OFF_WITHIN: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) async fn deliver(
     mut record: ConnectionRecord,
     draining: CancellationToken,
 ) {
-    let downstream = PrefixedStream::new(downstream);
+    let downstream = PrefixedStream::new(downstream).counted_in(&arrival.pod.memory);
     let still_allowed = Some(arrival.still_allowed(&admitted.grant));
     if let PlaintextGrant::Probes(port) = &admitted.grant {
         let port = port.clone();
@@ -57,10 +57,11 @@ pub(super) async fn deliver_http(
     mut record: ConnectionRecord,
     draining: CancellationToken,
 ) {
+    let heads = arrival.pod.node.settings.heads;
     let detected = tokio::select! {
         biased;
         cut = record.cut() => return record.cut_off(cut),
-        heard = read_client(&mut downstream) => heard.map(Opening::from_client),
+        heard = read_client(&mut downstream, heads) => heard.map(Opening::from_client),
         // Whoever greets its clients, or ends their silence, doesn't wait for a request.
         greeting = read_application(&admitted.application) => Ok(match greeting {
             Ok(()) => Opening::Carried(Directions::ToClient),
@@ -91,6 +92,10 @@ pub(super) async fn deliver_http(
             downstream.reset();
             let error = InboundError::from(error);
             record.fail(error.flag(), &error);
+        }
+        Err(error @ DetectError::HeadTimeout) => {
+            downstream.reset();
+            record.fail(ResponseFlag::RequestTimeout, &error);
         }
         // Such as a health check of TCP: connected and gone again.
         Err(error) => {

@@ -2,6 +2,7 @@
 //! what the pod declares. A connection that says nothing is a probe of TCP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use weft_model::detect::protocol::DetectedProtocol;
@@ -35,10 +36,11 @@ pub(super) async fn deliver(
     mut record: ConnectionRecord,
     draining: CancellationToken,
 ) {
+    let head_time = arrival.pod.node.settings.heads.time;
     let probe = tokio::select! {
         biased;
         cut = record.cut() => return record.cut_off(cut),
-        probe = recognise(&port, &mut downstream) => probe,
+        probe = recognise(&port, &mut downstream, head_time) => probe,
         () = silence(arrival.idle_timeouts().open) => {
             record.opened_connected(admitted.connect_time);
             return record.close(CloseReason::IdleTimeout);
@@ -71,7 +73,11 @@ pub(super) async fn deliver(
     }
 }
 
-async fn recognise(port: &ProbePort, downstream: &mut PrefixedStream) -> Result<Probe, NotAProbe> {
+async fn recognise(
+    port: &ProbePort,
+    downstream: &mut PrefixedStream,
+    head_time: Option<Duration>,
+) -> Result<Probe, NotAProbe> {
     if port.takes_no_bytes() {
         let first = |bytes: &[u8]| (!bytes.is_empty()).then_some(());
         return match downstream.read_until(1, first).await {
@@ -79,7 +85,7 @@ async fn recognise(port: &ProbePort, downstream: &mut PrefixedStream) -> Result<
             Ok(None) | Err(_) => Ok(Probe::Connected),
         };
     }
-    let version = match read_protocol(downstream).await {
+    let version = match read_protocol(downstream, head_time).await {
         Ok(Some(DetectedProtocol::Tls)) => return port.authorize_tls().map(|()| Probe::Tls),
         Ok(Some(DetectedProtocol::Http1)) => HttpVersion::Http1,
         Ok(Some(DetectedProtocol::Http2)) => HttpVersion::Http2,

@@ -51,6 +51,7 @@ pub(crate) struct ConnectionMemory {
     metered: AtomicUsize,
     open_streams: AtomicUsize,
     is_cut: AtomicBool,
+    is_head_late: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Of its responses.
     bodies: Bodies<Incoming>,
@@ -141,6 +142,7 @@ impl PodMemory {
             metered: AtomicUsize::new(0),
             open_streams: AtomicUsize::new(0),
             is_cut: AtomicBool::new(false),
+            is_head_late: AtomicBool::new(false),
             waker: Mutex::default(),
             bodies: Bodies::default(),
         });
@@ -264,6 +266,17 @@ impl Default for PodMemory {
     }
 }
 
+impl HeldBytes {
+    /// It holds that many from now on.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        match bytes >= self.bytes {
+            true => self.pod.grew(bytes - self.bytes),
+            false => self.pod.shrank(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+    }
+}
+
 impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.pod.shrank(self.bytes);
@@ -321,6 +334,16 @@ impl ConnectionMemory {
     /// Whether it was ended because it holds too much.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// A head on it has taken too long.
+    pub(super) fn set_head_late(&self) {
+        self.is_head_late.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended because a head on it has taken too long.
+    pub(crate) fn is_head_late(&self) -> bool {
+        self.is_head_late.load(Ordering::Acquire)
     }
 
     /// The connection was driven to its end: if it was ended because it holds too much, what it

@@ -2,28 +2,22 @@
 //! for a stream and were not read yet, for which its window was not opened again, and bytes that
 //! wait because the other end has closed its own.
 
+mod frames;
+
 use std::collections::HashMap;
 
-/// Head of a frame in bytes (section 4.1).
-const FRAME_HEAD: usize = 9;
-/// Types of frames (section 6).
-const DATA: u8 = 0;
+use frames::{DATA, Frame, FrameReader, SETTINGS, WINDOW_UPDATE};
+
+/// Further types of frames (section 6).
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// Flags of frames.
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// The setting of a stream's first window, and its default (section 6.5.2).
-const INITIAL_WINDOW_SIZE: u16 = 4;
+/// The first window of a stream by default (section 6.5.2).
 const DEFAULT_WINDOW: i64 = 65_535;
-/// Bytes of a payload that are looked at: more settings than there are.
-const MOST_PAYLOAD: usize = 16 * 6;
-/// The client's preface, before its frames (section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that a frame costs beside its payload, as long as nobody has read it.
 const PER_FRAME: usize = 96;
 /// Bytes of a body that wait where it comes from while a window is closed.
@@ -59,6 +53,9 @@ pub(super) struct FlowMeter {
     stream_window: usize,
     /// Bytes of a head that isn't complete: one at a time is under way (section 4.3).
     head: usize,
+    has_received: bool,
+    /// Frames that came, but those of a head that isn't complete.
+    complete: u64,
 }
 
 #[derive(Debug)]
@@ -126,11 +123,14 @@ impl FlowMeter {
             per_blocked_stream,
             stream_window: stream_window as usize,
             head: 0,
+            has_received: false,
+            complete: 0,
         }
     }
 
     /// Bytes went over the connection. `open_streams` are those that somebody may still read.
     pub(super) fn count(&mut self, direction: Direction, mut bytes: &[u8], open_streams: usize) {
+        self.has_received |= direction == Direction::Received && !bytes.is_empty();
         loop {
             let reader = match direction {
                 Direction::Received => &mut self.received,
@@ -153,12 +153,25 @@ impl FlowMeter {
         self.open + self.ended + waiting + self.head
     }
 
+    /// Number of the head that has begun to come, if one has: of a request or a response, of
+    /// any other frame but DATA, or the preface with the SETTINGS behind it. None of them waits
+    /// for anything on its way, as a body may.
+    pub(super) fn unfinished_head(&self) -> Option<u64> {
+        let is_opening = self.has_received && self.complete == 0;
+        let is_unfinished =
+            is_opening || self.head > 0 || self.received.is_within_other_than_data();
+        is_unfinished.then_some(self.complete)
+    }
+
     fn handle(&mut self, direction: Direction, frame: &Frame) {
-        if direction == Direction::Received && matches!(frame.kind, HEADERS | CONTINUATION) {
-            self.head = match frame.flags & END_HEADERS {
-                0 => self.head + frame.length + PER_FRAME,
-                _ => 0,
-            };
+        if direction == Direction::Received {
+            if matches!(frame.kind, HEADERS | CONTINUATION) {
+                self.head = match frame.flags & END_HEADERS {
+                    0 => self.head + frame.length + PER_FRAME,
+                    _ => 0,
+                };
+            }
+            self.complete += u64::from(self.head == 0);
         }
         match (frame.kind, direction) {
             (SETTINGS, Direction::Received) if frame.flags & ACK == 0 => {
@@ -236,142 +249,6 @@ impl FlowMeter {
             self.sending += usize::from(stream.is_sending());
         }
     }
-}
-
-/// Finds the frames in one direction of a connection.
-#[derive(Debug)]
-struct FrameReader {
-    head: [u8; FRAME_HEAD],
-    head_length: usize,
-    payload: [u8; MOST_PAYLOAD],
-    payload_length: usize,
-    /// Bytes of the payload that are still to come.
-    left: usize,
-}
-
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    length: usize,
-    /// Of a WINDOW_UPDATE (section 6.9).
-    increment: i64,
-    /// Of SETTINGS (section 6.5.1).
-    initial_window: Option<i64>,
-}
-
-impl Default for FrameReader {
-    fn default() -> Self {
-        Self {
-            head: [0; FRAME_HEAD],
-            head_length: 0,
-            payload: [0; MOST_PAYLOAD],
-            payload_length: 0,
-            left: 0,
-        }
-    }
-}
-
-impl FrameReader {
-    /// The next frame that ends in these bytes, of which it takes what belongs to it. One whose
-    /// payload doesn't matter is told of as soon as its head is there.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        loop {
-            if self.left > 0 {
-                let part = self.left.min(bytes.len());
-                let (taken, rest) = bytes.split_at(part);
-                *bytes = rest;
-                self.left -= part;
-                if self.is_looked_at() {
-                    self.keep(taken);
-                }
-                if self.left > 0 {
-                    return None;
-                }
-                if self.is_looked_at() {
-                    return Some(self.take());
-                }
-                self.head_length = 0;
-            }
-            let part = (FRAME_HEAD - self.head_length).min(bytes.len());
-            let (taken, rest) = bytes.split_at(part);
-            *bytes = rest;
-            self.head[self.head_length..self.head_length + part].copy_from_slice(taken);
-            self.head_length += part;
-            if self.head_length < FRAME_HEAD {
-                return None;
-            }
-            if self.head == PREFACE[..FRAME_HEAD] {
-                self.left = PREFACE.len() - FRAME_HEAD;
-                continue;
-            }
-            self.left = self.length();
-            if !self.is_looked_at() || self.left == 0 {
-                let frame = self.frame();
-                if self.left == 0 {
-                    self.head_length = 0;
-                }
-                return Some(frame);
-            }
-        }
-    }
-
-    fn length(&self) -> usize {
-        let [first, second, third, ..] = self.head;
-        u32::from_be_bytes([0, first, second, third]) as usize
-    }
-
-    /// Whether what it says is in its payload.
-    fn is_looked_at(&self) -> bool {
-        self.head != PREFACE[..FRAME_HEAD] && matches!(self.head[3], SETTINGS | WINDOW_UPDATE)
-    }
-
-    fn keep(&mut self, part: &[u8]) {
-        let room = &mut self.payload[self.payload_length..];
-        let kept = part.len().min(room.len());
-        room[..kept].copy_from_slice(&part[..kept]);
-        self.payload_length += kept;
-    }
-
-    fn take(&mut self) -> Frame {
-        let frame = self.frame();
-        self.head_length = 0;
-        self.payload_length = 0;
-        frame
-    }
-
-    fn frame(&self) -> Frame {
-        let [.., kind, flags, a, b, c, d] = self.head;
-        let payload = &self.payload[..self.payload_length];
-        Frame {
-            kind,
-            flags,
-            // The first bit is reserved.
-            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
-            length: self.length(),
-            increment: match *payload {
-                [a, b, c, d] => i64::from(u32::from_be_bytes([a & 0x7f, b, c, d])),
-                _ => 0,
-            },
-            initial_window: match kind {
-                SETTINGS => initial_window(payload),
-                _ => None,
-            },
-        }
-    }
-}
-
-/// The first window of a stream that SETTINGS say, where they do: the last one counts.
-fn initial_window(settings: &[u8]) -> Option<i64> {
-    let settings = settings.chunks_exact(6).rev();
-    let mut settings = settings.filter_map(|setting| match *setting {
-        [a, b, c, d, e, f] if u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE => {
-            Some(i64::from(u32::from_be_bytes([c, d, e, f])))
-        }
-        _ => None,
-    });
-    settings.next()
 }
 
 #[cfg(test)]

@@ -3,24 +3,30 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use weft_http_guard::GuardHandle;
+use weft_http_guard::{GuardHandle, HeadDeadline};
 
 use super::account::ConnectionMemory;
 use super::exceeded::MemoryExceeded;
 use super::flow::{Direction, FlowMeter, PER_BLOCKED_STREAM};
+use super::head::{AwaitedHead, HeadTimeout, ResponseHeads};
 
 /// Bytes of HTTP/1 that wait for a socket that takes none, beside those that it is offered: of
 /// the body on its way from the other connection.
 const PER_BLOCKED_CONNECTION: usize = 64 * 1024;
+/// How long a head in a connection of tunnels may take: they come from proxies.
+const TUNNEL_HEAD_TIME: Duration = Duration::from_secs(60);
 
-/// A connection that tells what it holds, and ends when that is too much.
+/// A connection that tells what it holds, and ends when that is too much, or when a head on it
+/// has begun that doesn't come to its end.
 #[derive(Debug)]
 pub(crate) struct MeteredStream<S> {
     stream: S,
     meter: Meter,
+    deadline: HeadDeadline,
     memory: Arc<ConnectionMemory>,
 }
 
@@ -37,10 +43,22 @@ enum Meter {
 struct Http1Meter {
     /// Knows the requests that come on it.
     guard: Option<GuardHandle>,
+    /// Of the responses that do.
+    heads: Option<ResponseHeads>,
     /// Of requests that haven't begun, with the room that the buffer has for their rest.
     unserved: usize,
     /// What it is offered while it takes nothing.
     unsent: usize,
+}
+
+impl Meter {
+    /// Number of the head that has begun to come, if one has and nobody else looks at its time.
+    fn unfinished_head(&self) -> Option<u64> {
+        match self {
+            Self::Frames(meter) => meter.unfinished_head(),
+            Self::Http1(meter) => meter.heads.as_ref().and_then(ResponseHeads::unfinished),
+        }
+    }
 }
 
 impl Http1Meter {
@@ -60,55 +78,64 @@ impl Http1Meter {
 }
 
 impl<S> MeteredStream<S> {
-    /// A connection of HTTP/2, whose streams have windows of that size here.
-    pub(crate) fn of_http2(stream: S, memory: Arc<ConnectionMemory>, stream_window: u32) -> Self {
-        Self::of_streams(stream, memory, stream_window, PER_BLOCKED_STREAM)
+    /// A connection of HTTP/2, whose streams have windows of that size here. A head on it may
+    /// take so long.
+    pub(crate) fn of_http2(
+        stream: S,
+        memory: Arc<ConnectionMemory>,
+        stream_window: u32,
+        head_time: Option<Duration>,
+    ) -> Self {
+        let meter = FlowMeter::new(stream_window, PER_BLOCKED_STREAM);
+        Self::new(stream, Meter::Frames(Box::new(meter)), memory, head_time)
     }
 
     /// The same, of tunnels: what waits to be sent counts with what they carry.
     pub(crate) fn of_tunnels(stream: S, memory: Arc<ConnectionMemory>, stream_window: u32) -> Self {
-        Self::of_streams(stream, memory, stream_window, 0)
+        let meter = FlowMeter::new(stream_window, 0);
+        let meter = Meter::Frames(Box::new(meter));
+        Self::new(stream, meter, memory, Some(TUNNEL_HEAD_TIME))
     }
 
-    fn of_streams(
+    /// A connection of HTTP/1 to a server. The head of a response that somebody waits for counts
+    /// as long as it isn't complete, which may take so long.
+    pub(crate) fn of_http1(
         stream: S,
         memory: Arc<ConnectionMemory>,
-        stream_window: u32,
-        per_blocked_stream: usize,
+        awaited: AwaitedHead,
+        head_time: Option<Duration>,
     ) -> Self {
-        let meter = Box::new(FlowMeter::new(stream_window, per_blocked_stream));
-        let meter = Meter::Frames(meter);
-        Self {
-            stream,
-            meter,
-            memory,
-        }
-    }
-
-    /// A connection of HTTP/1 to a server.
-    pub(crate) fn of_http1(stream: S, memory: Arc<ConnectionMemory>) -> Self {
-        Self {
-            stream,
-            meter: Meter::Http1(Http1Meter::default()),
-            memory,
-        }
+        let meter = Http1Meter {
+            heads: Some(ResponseHeads::new(awaited)),
+            ..Http1Meter::default()
+        };
+        Self::new(stream, Meter::Http1(meter), memory, head_time)
     }
 
     /// A client's connection of HTTP/1: the heads of its requests count as long as they aren't
-    /// complete.
+    /// complete. The guard has an eye on their time.
     pub(crate) fn of_requests(
         stream: S,
         memory: Arc<ConnectionMemory>,
         guard: GuardHandle,
     ) -> Self {
-        let guard = Some(guard);
         let meter = Http1Meter {
-            guard,
+            guard: Some(guard),
             ..Http1Meter::default()
         };
+        Self::new(stream, Meter::Http1(meter), memory, None)
+    }
+
+    fn new(
+        stream: S,
+        meter: Meter,
+        memory: Arc<ConnectionMemory>,
+        head_time: Option<Duration>,
+    ) -> Self {
         Self {
             stream,
-            meter: Meter::Http1(meter),
+            meter,
+            deadline: HeadDeadline::new(head_time),
             memory,
         }
     }
@@ -121,14 +148,15 @@ impl<S> MeteredStream<S> {
         }
     }
 
-    /// Waits, also for the connection's end.
-    fn pending<T>(&self, context: &Context<'_>) -> Poll<io::Result<T>> {
+    /// Waits, also for the connection's end, and no longer than a head that has begun may take.
+    fn pending<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.memory.wake_when_cut(context);
         // It may have been ended just before.
-        match self.check() {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        self.check()?;
+        let head = self.meter.unfinished_head();
+        ready!(self.deadline.poll_over(head, context));
+        self.memory.set_head_late();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, HeadTimeout)))
     }
 
     /// Something came, or nothing, into a buffer that has so much room left.
@@ -139,6 +167,9 @@ impl<S> MeteredStream<S> {
                 self.memory.set_held(meter.held());
             }
             Meter::Http1(meter) => {
+                if let Some(heads) = &mut meter.heads {
+                    heads.read(bytes, room);
+                }
                 if meter.read(room) {
                     self.memory.set_held(meter.held());
                 }
@@ -176,7 +207,7 @@ impl<S> MeteredStream<S> {
 
     fn wrote(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {

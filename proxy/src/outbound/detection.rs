@@ -50,7 +50,8 @@ pub(super) async fn detect_and_connect(
         PortProtocol::Opaque => return opaque(connection, downstream).await,
         PortProtocol::Http(dialled) => dialled,
     };
-    if let Ok(heard) = timeout(SILENCE, read_client(downstream)).await {
+    let heads = connection.pod.node.settings.heads;
+    if let Ok(heard) = timeout(SILENCE, read_client(downstream, heads)).await {
         return decide(connection, downstream, heard, dialled).await;
     }
     let mut upstream = OpaqueUpstream::connect(connection, Some(downstream)).await;
@@ -64,13 +65,13 @@ pub(super) async fn detect_and_connect(
         }
         Err(_) => {
             // A client of HTTP that takes its time gets an answer that says why.
-            let heard = read_client(downstream).await;
+            let heard = read_client(downstream, heads).await;
             return decide(connection, downstream, heard, dialled).await;
         }
     };
     let heard = tokio::select! {
         biased;
-        heard = read_client(downstream) => heard,
+        heard = read_client(downstream, heads) => heard,
         greeting = read_server(&mut connected.stream) => {
             return match greeting {
                 Ok(()) => Detection::Opaque(Box::new(upstream), Directions::ToClient),

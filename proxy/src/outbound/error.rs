@@ -62,6 +62,7 @@ impl OutboundError {
             Self::Undecided => ResponseFlag::ClientHelloTimeout,
             Self::Detect(DetectError::ClientHello(_)) => ResponseFlag::BadClientHello,
             Self::Detect(DetectError::Timeout) => ResponseFlag::ClientHelloTimeout,
+            Self::Detect(DetectError::HeadTimeout) => ResponseFlag::RequestTimeout,
             Self::Detect(DetectError::Ended | DetectError::Io(_)) => ResponseFlag::DownstreamReset,
             Self::NotHttp(_) => ResponseFlag::NotHttp,
             Self::EgressDenied(_) => ResponseFlag::EgressDenied,

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
 ) {
     sockets::detach_filter(&accepted);
     let identified = OutboundConnection::identify(&pod, &accepted, peer);
-    let mut downstream = PrefixedStream::new(Stream::Tcp(accepted));
+    let mut downstream = PrefixedStream::new(Stream::Tcp(accepted)).counted_in(&pod.memory);
     let connection = match identified {
         Ok(connection) => connection,
         Err(error) => {

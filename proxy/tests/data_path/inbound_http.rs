@@ -212,7 +212,7 @@ async fn what_two_servers_may_read_differently_is_refused_by_the_receiving_side_
 #[tokio::test]
 async fn a_head_that_never_ends_has_its_time_and_a_silence_between_requests_has_none() {
     const HEAD_TIME: Duration = Duration::from_millis(500);
-    let mut bed = Bed::with(|settings| settings.heads.time = HEAD_TIME);
+    let mut bed = Bed::with(|settings| settings.heads.time = Some(HEAD_TIME));
     let (client, _server, web, service) = served(&mut bed, "node-2").await;
     // To the service the sending side answers, to the pod itself the receiving one.
     for (node, to) in [("node-1", service), ("node-2", web.address)] {

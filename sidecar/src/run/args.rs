@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weft_admin::duration;
+use weft_admin::{TimeLimit, duration, time_limit};
 use weft_model::AddressBlock;
 
 /// The user that the proxy runs as, and nobody else in the pod.
@@ -195,6 +195,13 @@ pub(crate) struct RunArguments {
     /// A third of what the container may have of memory when left out.
     #[arg(long, env = "WEFT_BUFFER_BYTES", value_name = "BYTES")]
     pub(crate) buffer_bytes: Option<usize>,
+    /// How long the head of an HTTP request or response may take, from its first byte to its
+    /// last, and the first bytes of a connection on a port of HTTP: `off` for no limit. A
+    /// request that takes longer is answered with 408 where it is of HTTP/1; in any other case
+    /// its connection is ended.
+    #[arg(long, env = "WEFT_HTTP_HEAD_TIME", value_name = "TIME", default_value = "60s",
+          value_parser = time_limit)]
+    pub(crate) http_head_time: TimeLimit,
     /// Form of the log on standard error. The environment variable WEFT_LOG filters
     /// it, such as `info,access=off` or `debug`.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

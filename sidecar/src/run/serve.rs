@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use weft_admin::signals;
 use weft_model::workload::WorkloadUid;
-use weft_proxy::Settings;
 use weft_proxy::control_plane::ControlPlaneOptions;
 use weft_proxy::runtime::{Runtime, RuntimeError, RuntimeOptions};
+use weft_proxy::{HeadLimits, Settings};
 
 use super::args::RunArguments;
 use super::drain::{DrainState, Drains, drain};
@@ -87,6 +87,10 @@ fn runtime(
         },
         workers: Some(arguments.workers.get()),
         settings: Settings {
+            heads: HeadLimits {
+                time: arguments.http_head_time.0,
+                ..HeadLimits::default()
+            },
             series_per_pod: arguments.metrics_series_per_pod as usize,
             connections_per_pod: arguments.connections_per_pod,
             open_files: open_files.ok(),

@@ -182,3 +182,75 @@ async fn what_waits_for_a_client_that_opens_its_windows_and_reads_nothing_counts
     assert!(serving.await.is_err());
     assert_eq!(shown.get(), 0);
 }
+
+/// Time after which a client that sends these bytes and nothing more is no longer served; `None`
+/// where it still is after an hour.
+async fn served_for(frames: &[&[u8]], heads: HeadLimits) -> Option<Duration> {
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+    let (mut client, server) = tokio::io::duplex(CHUNK);
+    client.write_all(&frames.concat()).await.unwrap();
+    let handle = |_: Request<Incoming>| std::future::pending();
+    let serving = serve_http2(
+        server,
+        Buffers::ANY_CLIENT,
+        heads,
+        MOST_STREAMS,
+        Arc::default(),
+        CancellationToken::new(),
+        handle,
+    );
+    let began = tokio::time::Instant::now();
+    let served = tokio::time::timeout(AN_HOUR, serving).await.ok()?;
+    assert!(matches!(served, Err(ServeError::HeadTimeout)), "{served:?}");
+    Some(began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_of_http2_that_never_ends_has_its_time_and_a_silence_between_frames_has_none() {
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    let settings = &[0, 0, 0, 4, 0, 0, 0, 0, 0][..];
+    let request = &[0, 0, 3, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x84][..];
+    let limits = HeadLimits::default();
+    for unfinished in [
+        &[preface][..],
+        &[preface, &settings[..5]],
+        // Without END_HEADERS.
+        &[
+            preface,
+            settings,
+            &[0, 0, 3, 1, 0, 0, 0, 0, 1, 0x83, 0x86, 0x84],
+        ],
+        &[
+            preface,
+            settings,
+            request,
+            &[0, 0, 3, 1, 4, 0, 0, 0, 3, 0x83],
+        ],
+        &[preface, settings, request, &[0, 0, 3]],
+    ] {
+        let served = served_for(unfinished, limits).await;
+        let served = served.unwrap_or_else(|| panic!("{unfinished:?} is served for ever"));
+        assert!(
+            served.abs_diff(Duration::from_secs(60)) < Duration::from_secs(1),
+            "{served:?}"
+        );
+        let limits = HeadLimits {
+            time: None,
+            ..limits
+        };
+        assert_eq!(served_for(unfinished, limits).await, None, "{unfinished:?}");
+    }
+    for waiting in [
+        &[preface, settings][..],
+        &[preface, settings, request],
+        // A body may take its time, also within a frame.
+        &[
+            preface,
+            settings,
+            request,
+            &[0, 0, 4, 0, 0, 0, 0, 0, 1, b'a'],
+        ],
+    ] {
+        assert_eq!(served_for(waiting, limits).await, None, "{waiting:?}");
+    }
+}

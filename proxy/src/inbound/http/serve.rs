@@ -112,6 +112,7 @@ fn record_end(served: Result<(), ServeError>, requests: &InboundRequests, record
     match served {
         Ok(()) => {}
         Err(ServeError::Refused(refusal)) => record.fail(ResponseFlag::from(refusal), &refusal),
+        Err(error @ ServeError::HeadTimeout) => record.fail(ResponseFlag::RequestTimeout, &error),
         Err(error @ ServeError::MemoryExceeded) => record.fail(ResponseFlag::MemoryLimit, &error),
         Err(error) => {
             tracing::debug!(%error, "an inbound connection of HTTP ended");

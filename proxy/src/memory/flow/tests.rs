@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::frames::PREFACE;
 use super::*;
 
 const WINDOW: u32 = 64 * 1024;

@@ -74,6 +74,7 @@ pub(in crate::outbound) async fn serve(
         Err(ServeError::Refused(refusal)) => {
             record.fail(ResponseFlag::from(refusal), &refusal);
         }
+        Err(error @ ServeError::HeadTimeout) => record.fail(ResponseFlag::RequestTimeout, &error),
         Err(error @ ServeError::MemoryExceeded) => record.fail(ResponseFlag::MemoryLimit, &error),
         Err(error) => {
             tracing::debug!(%error, "a client's connection of HTTP ended");
