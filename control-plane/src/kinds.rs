@@ -199,12 +199,20 @@ impl KindVisitor for ReadForAdmission<'_> {
     }
 }
 
-/// The kind without whose objects the mesh would be open.
-pub(crate) const WITH_SUBSTITUTE: Kind = MeshConfigObject::KIND;
+/// What stands in for an object of a manifest which can't be read and never could, where the mesh
+/// would be open without it.
+pub(crate) fn substitute(kind: Kind, document: &Value) -> Option<Object> {
+    visit(kind, Substitute(document)).flatten()
+}
 
-/// What stands in for an object of that kind which can't be read and never could.
-pub(crate) fn substitute(document: &Value) -> Object {
-    MeshConfigObject::substitute(document).into()
+struct Substitute<'a>(&'a Value);
+
+impl KindVisitor for Substitute<'_> {
+    type Output = Option<Object>;
+
+    fn visit<T: ListedKind>(self, _: Kind) -> Self::Output {
+        T::substitute(self.0).map(Into::into)
+    }
 }
 
 /// Whether that is the kind of pods.

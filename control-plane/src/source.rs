@@ -2,10 +2,12 @@
 //! the list of kinds, and no single one.
 //!
 //! * [`directory`]: files, read by [`manifest`]
+//! * `last_good`: what its files said when they were good
 //! * [`kubernetes`]: an API server
 
 pub(crate) mod directory;
 pub(crate) mod kubernetes;
+mod last_good;
 pub(crate) mod manifest;
 
 use crate::kinds::{Kind, Object, ObjectKey};

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::ApiResource;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use weft_model::NamespacedName;
 
 use super::field_error::FieldError;
@@ -44,6 +45,12 @@ pub(crate) trait KindObject: Clone + Debug + PartialEq + Send + Sized + 'static 
 
     /// Takes over what can't be read in it from what it was before.
     fn keep_last_good(&mut self, _before: &Self) {}
+
+    /// What stands in for one of a manifest that can't be read, where its absence would open what
+    /// is closed. Of the document as much is there as could be read.
+    fn substitute(_document: &Value) -> Option<Self> {
+        None
+    }
 
     /// Its schema, where the kind is Weft's own.
     fn definition() -> Option<CustomResourceDefinition> {

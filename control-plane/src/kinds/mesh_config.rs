@@ -61,10 +61,14 @@ impl KindObject for MeshConfigObject {
         match read {
             Ok(read) => Read::with_problems(read, Vec::new()),
             Err(problem) => Read {
-                substitute: Some(Self::substitute(&config.data)),
+                substitute: Some(Self::in_place_of(&config.data)),
                 ..Read::unreadable(problem)
             },
         }
+    }
+
+    fn substitute(document: &Value) -> Option<Self> {
+        Some(Self::in_place_of(document))
     }
 
     fn definition() -> Option<CustomResourceDefinition> {
@@ -84,7 +88,7 @@ impl MeshConfigObject {
     /// In place of an object that can't be read, by a control plane that never read a good
     /// state of it: the one that its status says was accepted last, as every replica has it;
     /// else the strictest that there is, under the trust domain that it names.
-    pub(crate) fn substitute(config: &Value) -> Self {
+    fn in_place_of(config: &Value) -> Self {
         let accepted = config.pointer(LAST_ACCEPTED).and_then(Value::as_str);
         let accepted = accepted.and_then(|text| serde_json::from_str(text).ok());
         let accepted = accepted.and_then(|spec| Self::parse(spec).ok());

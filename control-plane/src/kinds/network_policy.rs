@@ -11,7 +11,11 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy as KubernetesPolicy, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector as KubernetesSelector, ObjectMeta,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 use weft_model::NamespacedName;
 use weft_model::address::{AddressBlock, InvalidAddressBlock, canonical_ip};
 use weft_model::network_policy::{NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule};
@@ -78,6 +82,34 @@ impl KindObject for NetworkPolicyObject {
             Err(error) => Err(error).into(),
         }
     }
+
+    /// The same policy, as an API server's would be read: what can't be read of it admits
+    /// nothing, and pods are selected without it.
+    fn substitute(document: &Value) -> Option<Self> {
+        let metadata = document.get("metadata").cloned().unwrap_or_default();
+        let metadata: ObjectMeta = document::typed(metadata).unwrap_or_default();
+        let name = metadata.name.as_deref().unwrap_or("unreadable");
+        let key = NamespacedName::new(document::namespace(&metadata), name);
+        let spec = document.get("spec").cloned().unwrap_or_default();
+        let spec = document::typed(spec.clone()).unwrap_or_else(|_| NetworkPolicySpec {
+            pod_selector: readable_selector(&spec),
+            policy_types: Some(["Ingress", "Egress"].map(str::to_owned).to_vec()),
+            ..NetworkPolicySpec::default()
+        });
+        Self::with_problems(key, document::created(&metadata), &spec).object
+    }
+}
+
+/// The selector of a spec that can't be read as a whole: as much of it as can.
+fn readable_selector(spec: &Value) -> Option<KubernetesSelector> {
+    let selector = spec.get("podSelector").cloned()?;
+    document::typed(selector.clone()).ok().or_else(|| {
+        let part = |name: &str| selector.get(name).cloned().unwrap_or_default();
+        Some(KubernetesSelector {
+            match_labels: document::typed(part("matchLabels")).ok(),
+            match_expressions: document::typed(part("matchExpressions")).ok(),
+        })
+    })
 }
 
 impl NetworkPolicyObject {

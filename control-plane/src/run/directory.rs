@@ -37,8 +37,9 @@ pub(super) fn start(
     let broken = BrokenFiles::default();
     // Before the first scan, so that nothing falls between both.
     let changes = FileChanges::watch(&manifests);
-    let mut directory = Directory::new(&manifests);
-    let update = directory.scan().map_err(|source| RunError::Manifests {
+    let directory = Directory::new(&manifests).kept_in(&state_directory);
+    let scanned = directory.and_then(|mut directory| Ok((directory.scan()?, directory)));
+    let (update, directory) = scanned.map_err(|source| RunError::Manifests {
         path: manifests,
         source,
     })?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
+use super::last_good::LastGood;
 use super::manifest::{self, ManifestError};
 use super::{Event, Origin, Unreadable};
 use crate::kinds::{Object, ObjectKey};
@@ -52,6 +53,7 @@ type Stamp = (Option<SystemTime>, u64, u64);
 pub(crate) struct Directory {
     path: PathBuf,
     seen: BTreeMap<String, Seen>,
+    last_good: LastGood,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,19 @@ impl Directory {
         Self {
             path: path.to_path_buf(),
             seen: BTreeMap::new(),
+            last_good: LastGood::default(),
         }
+    }
+
+    /// The same directory, whose last good content is kept in a state directory.
+    ///
+    /// # Errors
+    /// When it can't be kept there, or the directory can't be read.
+    pub(crate) fn kept_in(mut self, state_directory: &Path) -> io::Result<Self> {
+        let files = list(&self.path)?;
+        let files = files.keys().map(String::as_str).collect();
+        self.last_good = LastGood::open(state_directory, &files)?;
+        Ok(self)
     }
 
     /// Reads what is new or different.
@@ -80,6 +94,7 @@ impl Directory {
         let gone = self.seen.keys().filter(|name| !files.contains_key(*name));
         for name in gone.cloned().collect::<Vec<_>>() {
             let seen = self.seen.remove(&name);
+            self.last_good.forget(&name);
             let objects = seen.into_iter().flat_map(|seen| seen.objects);
             let deleted = objects.map(|(origin, key)| Event::Deleted(origin, key));
             update.events.extend(deleted);
@@ -97,7 +112,10 @@ impl Directory {
             });
             seen.stamp = stamp;
             match read(&path, stamp.1) {
-                Ok(objects) => {
+                Ok((objects, text)) => {
+                    if let Err(error) = self.last_good.keep(&name, &text) {
+                        tracing::warn!(file = name, %error, "the last good content can't be kept for a restart");
+                    }
                     if std::mem::take(&mut seen.broken) {
                         update.mended.push(name.clone());
                     }
@@ -105,7 +123,9 @@ impl Directory {
                 }
                 Err(error) => {
                     seen.broken = true;
-                    update.events.extend(seen.substitute(&name, &path));
+                    update
+                        .events
+                        .extend(seen.stand_in(&name, &path, &self.last_good));
                     update.broken.push((name, error));
                 }
             }
@@ -115,21 +135,29 @@ impl Directory {
 }
 
 impl Seen {
-    /// Stands in for what a file that was never good would have said.
-    fn substitute(&mut self, file: &str, path: &Path) -> Option<Event> {
+    /// What a file that was not good in this process's time says: what it did when it was, to one
+    /// before this; else what stands in for that.
+    fn stand_in(&mut self, file: &str, path: &Path, last_good: &LastGood) -> Vec<Event> {
         if !self.objects.is_empty() {
-            return None;
+            return Vec::new();
         }
-        let text = fs::read_to_string(path).ok()?;
-        let substitute = manifest::substitute(&text)?;
-        let key = substitute.key();
-        self.objects.insert((file.to_owned(), key.clone()));
-        let unreadable = Unreadable {
-            key,
-            uid: None,
-            substitute: Some(substitute),
-        };
-        Some(Event::Unreadable(file.to_owned(), unreadable))
+        let kept = last_good.text(file);
+        if let Some(Ok(objects)) = kept.map(|text| manifest::parse(&text)) {
+            return self.replace(file, objects);
+        }
+        let text = fs::read(path).unwrap_or_default();
+        let substitutes = manifest::substitutes(&String::from_utf8_lossy(&text)).into_iter();
+        let events = substitutes.map(|substitute| {
+            let key = substitute.key();
+            self.objects.insert((file.to_owned(), key.clone()));
+            let unreadable = Unreadable {
+                key,
+                uid: None,
+                substitute: Some(substitute),
+            };
+            Event::Unreadable(file.to_owned(), unreadable)
+        });
+        events.collect()
     }
 
     /// The file's content is now this.
@@ -189,11 +217,13 @@ fn list(directory: &Path) -> io::Result<BTreeMap<String, (PathBuf, Stamp)>> {
     Ok(files)
 }
 
-fn read(path: &Path, length: u64) -> Result<Vec<Object>, FileError> {
+/// The objects of a file, and its text.
+fn read(path: &Path, length: u64) -> Result<(Vec<Object>, String), FileError> {
     if length > LARGEST_FILE {
         return Err(FileError::TooLarge(length));
     }
-    Ok(manifest::parse(&fs::read_to_string(path)?)?)
+    let text = fs::read_to_string(path)?;
+    Ok((manifest::parse(&text)?, text))
 }
 
 #[cfg(test)]
@@ -201,6 +231,7 @@ mod tests {
     use weft_model::mtls::MtlsMode;
 
     use super::*;
+    use crate::kinds::NetworkPolicyObject;
 
     const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n";
 
@@ -284,6 +315,81 @@ mod tests {
                 "{update:?}"
             );
         }
+    }
+
+    const POLICY: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: web, namespace: shop }
+spec: { podSelector: { matchLabels: { app: web } }, policyTypes: [Ingress] }
+";
+
+    fn substitutes(events: &[Event]) -> Vec<&NetworkPolicyObject> {
+        let mut policies = Vec::new();
+        for event in events {
+            if let Event::Unreadable(_, what) = event
+                && let Some(Object::NetworkPolicy(policy)) = &what.substitute
+            {
+                policies.push(policy);
+            }
+        }
+        policies
+    }
+
+    #[test]
+    fn a_network_policy_that_was_never_good_admits_nothing_to_the_pods_that_it_may_select() {
+        let web = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let none = BTreeMap::new();
+        let ingress = "spec: { podSelector: { matchLabels: { app: web } }, ingress: 5 }";
+        let selector = "spec: { podSelector: { matchLabels: { app: web }, matchExpressions: 1 } }";
+        let syntax = "spec: { podSelector: [";
+        let header = POLICY.lines().take(3).collect::<Vec<_>>().join("\n");
+        for (spec, selects_all) in [(ingress, false), (selector, false), (syntax, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("policy.yaml");
+            fs::write(&path, format!("{NAMESPACE}---\n{header}\n{spec}\n")).unwrap();
+            let mut directory = Directory::new(folder.path());
+            let events = directory.scan().unwrap().events;
+            let [policy] = substitutes(&events)[..] else {
+                panic!("{spec}: {events:?}");
+            };
+            assert_eq!(policy.policy.key.to_string(), "shop/web", "{spec}");
+            assert!(policy.isolates_ingress && policy.policy.ingress.is_empty());
+            assert!(policy.isolates_egress && policy.policy.egress.is_empty());
+            assert!(policy.pods.matches(&web));
+            assert_eq!(policy.pods.matches(&none), selects_all, "{spec}");
+            fs::write(&path, POLICY).unwrap();
+            let events = directory.scan().unwrap().events;
+            assert!(matches!(&events[..], [Event::Applied(..)]), "{events:?}");
+        }
+        // Somebody else's kind of that name.
+        let other = POLICY.replace("networking.k8s.io", "crd.example");
+        assert_eq!(manifest::substitutes(&format!("{other}---\n[")), []);
+    }
+
+    #[test]
+    fn what_a_file_said_when_it_was_good_survives_a_restart_and_its_end_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("more")).unwrap();
+        let path = folder.path().join("more/a.yaml");
+        let scanned = || {
+            let directory = Directory::new(folder.path()).kept_in(state.path());
+            directory.unwrap().scan().unwrap()
+        };
+        let good = format!("{NAMESPACE}---\n{POLICY}");
+        fs::write(&path, &good).unwrap();
+        let first = scanned();
+        assert_eq!(first.events.len(), 2);
+        fs::write(&path, good.replace("app: web", "app: [")).unwrap();
+        for _ in 0..2 {
+            let restarted = scanned();
+            assert_eq!(restarted.events, first.events);
+            assert_eq!(restarted.broken.len(), 1);
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(scanned().is_empty());
+        fs::write(&path, "[").unwrap();
+        assert_eq!(scanned().events, []);
     }
 
     #[test]

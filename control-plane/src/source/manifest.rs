@@ -62,22 +62,57 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
     Ok(objects)
 }
 
-/// What stands in for an object of a file that can't be used, where that is one without which
-/// the mesh would be open.
-pub(crate) fn substitute(text: &str) -> Option<Object> {
-    let kind = kinds::WITH_SUBSTITUTE;
+/// What stands in for the objects of a file that can't be used, as far as the mesh would be open
+/// without them.
+pub(crate) fn substitutes(text: &str) -> Vec<Object> {
     let documents = serde_saphyr::from_multiple_with_options(text, yaml::options());
-    let documents: Vec<Value> = documents.unwrap_or_else(|_| {
-        let mut lines = text.lines();
-        let names = lines.any(|line| line.contains("kind") && line.contains(kind.name));
-        names
-            .then(|| json!({ "kind": kind.name }))
-            .into_iter()
-            .collect()
-    });
-    let mut configs = documents.iter();
-    let config = configs.find(|document| Header::of(document).kind == kind.name)?;
-    Some(kinds::substitute(config))
+    let documents: Vec<Value> =
+        documents.unwrap_or_else(|_| split(text).map(|part| readable(&part)).collect());
+    let mut substitutes = Vec::new();
+    for document in documents {
+        let items = document.get("items").and_then(Value::as_array);
+        for object in items.map_or(std::slice::from_ref(&document), Vec::as_slice) {
+            let kind = Header::of(object).find_kind_of_any_version();
+            substitutes.extend(kind.and_then(|kind| kinds::substitute(kind, object)));
+        }
+    }
+    substitutes
+}
+
+/// A document that may not be one of YAML: what it is, by its lines, where it isn't.
+fn readable(text: &str) -> Value {
+    let document = serde_saphyr::from_str_with_options(text, yaml::options());
+    document.unwrap_or_else(|_| {
+        let value = |key: &str| {
+            let (_, behind) = text.split_once(&format!("{key}:"))?;
+            let end = behind.find([',', '}', '\n', '#']).unwrap_or(behind.len());
+            let value = behind[..end].trim().trim_matches(['"', '\'']);
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        json!({
+            "apiVersion": value("apiVersion"),
+            "kind": value("kind"),
+            "metadata": { "namespace": value("namespace"), "name": value("name") },
+        })
+    })
+}
+
+/// The documents of a text.
+fn split(text: &str) -> impl Iterator<Item = String> {
+    let mut parts = vec![String::new()];
+    for line in text.lines() {
+        if is_separator(line) {
+            parts.push(String::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push_str(line);
+            part.push('\n');
+        }
+    }
+    parts.into_iter()
+}
+
+fn is_separator(line: &str) -> bool {
+    line == "---" || line.starts_with("--- ")
 }
 
 fn parse_document(
@@ -149,6 +184,16 @@ impl Header {
         }
     }
 
+    /// The kind, also of a version that isn't read: a newer one isn't the absence of the object.
+    fn find_kind_of_any_version(&self) -> Option<Kind> {
+        let group = self.api_version.split_once('/').map(|(group, _)| group);
+        let is_it = |kind: &Kind| {
+            let is_unsaid = self.api_version.is_empty();
+            kind.name == self.kind && (is_unsaid || group.unwrap_or_default() == kind.group)
+        };
+        kinds::all().find(is_it)
+    }
+
     fn blame(&self, document: usize, error: FieldError) -> ManifestError {
         let Self { kind, name, .. } = self;
         let kind = if kind.is_empty() { "no kind" } else { kind };
@@ -166,7 +211,7 @@ fn document_at(text: &str, line: usize) -> usize {
     let mut document = 1;
     let mut content = false;
     for text in text.lines().take(line) {
-        if text == "---" || text.starts_with("--- ") {
+        if is_separator(text) {
             document += usize::from(content);
             content = false;
         } else if !text.trim().is_empty() && !text.starts_with('#') {
