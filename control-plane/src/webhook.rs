@@ -4,10 +4,12 @@
 //! It is a courtesy, not a guard: what comes past it is refused once more where it is
 //! read, object by object.
 //!
+//! * `body`: reading reviews, the large ones one after another
 //! * `review`: the decisions
 //! * `server`: HTTPS, for the API server only
 //! * `registration`: whom the API server trusts to be this webhook
 
+mod body;
 mod registration;
 mod review;
 mod server;

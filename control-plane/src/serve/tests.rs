@@ -3,6 +3,7 @@
 mod sidecar;
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::client::GrpcService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use weft_proto::v1::discovery_request::Request as Message;
@@ -216,6 +218,30 @@ async fn an_agent_gets_everything_then_only_what_changes() {
     control_plane.read();
     let third = agent.response().await;
     assert_eq!(third.removed[0].name, "default/new");
+}
+
+#[tokio::test]
+async fn nobody_changes_the_protocol_of_a_connection_to_the_control_plane() {
+    let folder = folder();
+    let control_plane = ControlPlane::start(folder.path()).await;
+    let mut channel = control_plane.channel(folder.path()).await;
+    for protocol in ["h2c", "websocket"] {
+        let body = tonic::body::Body::empty();
+        let mut request = http::Request::connect("https://weft-control-plane/");
+        let protocol = hyper::ext::Protocol::from_static(protocol);
+        request.extensions_mut().unwrap().insert(protocol.clone());
+        let request = request.body(body).unwrap();
+        let ready =
+            poll_fn(|context| GrpcService::<tonic::body::Body>::poll_ready(&mut channel, context));
+        ready.await.unwrap();
+        let answered = GrpcService::call(&mut channel, request).await;
+        assert!(answered.is_err(), "{protocol:?}: {answered:?}");
+    }
+    // The connection is still good for calls.
+    let token = control_plane.token("node-1");
+    let agent = FakeAgent::new(channel, "node-1", Some(&token));
+    let mut stream = agent.resume(vec![]).await.unwrap();
+    assert!(stream.response().await.synchronized);
 }
 
 #[tokio::test]

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use super::body::{Bodies, BodyError};
 use super::review;
 use crate::cluster::Cluster;
 use crate::serve::accept::{StrangerLimits, accept};
@@ -26,26 +27,20 @@ const VALIDATE: &str = "/validate";
 const MUTATE: &str = "/mutate";
 /// The same, of a pod of which the API server says that its namespace is in the mesh.
 const MUTATE_IN_MESH: &str = "/mutate-in-mesh";
-/// Largest review in bytes. etcd takes objects of 1.5 MiB, and an update sends two.
-const LARGEST: usize = 8 * 1024 * 1024;
-/// Bytes of a review that are always taken, and larger ones that are taken at once.
-const SMALL: u64 = 256 * 1024;
-const LARGE_AT_ONCE: usize = 8;
 /// Time for a client to send a request's head, and as much for its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What reviews need.
 struct Webhook {
     cluster: Arc<Cluster>,
-    /// Turns of reviews that are large, or of which nobody says how large they are.
-    large: Semaphore,
+    bodies: Bodies,
 }
 
 impl Webhook {
     fn new(cluster: Arc<Cluster>) -> Self {
         Self {
             cluster,
-            large: Semaphore::new(LARGE_AT_ONCE),
+            bodies: Bodies::default(),
         }
     }
 }
@@ -106,23 +101,15 @@ async fn respond(
             "reviews are posted\n",
         ));
     }
-    let is_small = request
-        .body()
-        .size_hint()
-        .upper()
-        .is_some_and(|most| most <= SMALL);
-    let body = async {
-        // It is never closed.
-        let _turn = match is_small {
-            true => None,
-            false => Some(webhook.large.acquire().await),
-        };
-        Limited::new(request.into_body(), LARGEST).collect().await
-    };
+    let body = webhook.bodies.read(request.into_body());
     let body = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, &format!("{error}\n"))),
-        Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT, "too slow\n")),
+        Ok(Ok(body)) => body,
+        Ok(Err(error @ BodyError::Broken(_))) => {
+            return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, &format!("{error}\n")));
+        }
+        Ok(Err(BodyError::TooSlow)) | Err(_) => {
+            return Ok(plain(StatusCode::REQUEST_TIMEOUT, "too slow\n"));
+        }
     };
     Ok(match serde_json::to_vec(&review(&body, &webhook.cluster)) {
         Ok(answer) => {
@@ -144,12 +131,13 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::Instant;
 
+    use super::super::body::{LARGE_AT_ONCE, LARGEST, PATIENCE, SMALL};
     use super::*;
 
     /// A client of the webhook that has sent the head of a review of that length.
-    async fn begin(webhook: &Arc<Webhook>, length: u64) -> DuplexStream {
+    async fn begin(webhook: &Arc<Webhook>, length: usize) -> DuplexStream {
         let (mut client, server) = tokio::io::duplex(1024 * 1024);
         tokio::spawn(converse(server, Arc::clone(webhook)));
         let head =
@@ -166,36 +154,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_reviews_wait_for_their_turn_and_small_ones_for_nobody() {
+    async fn slow_senders_of_large_reviews_keep_nobody_waiting_and_nobody_ends_them_for_nothing() {
         let webhook = Arc::new(Webhook::new(Arc::new(Cluster::of_directory())));
         let began = Instant::now();
+        let part = vec![b' '; SMALL + 1];
         let mut slow = Vec::new();
-        for _ in 0..LARGE_AT_ONCE {
-            slow.push(begin(&webhook, SMALL + 1).await);
+        // Those that announce much and send nothing have no turn.
+        for sent in [&part[..], b""] {
+            for _ in 0..LARGE_AT_ONCE {
+                let mut client = begin(&webhook, LARGEST).await;
+                client.write_all(sent).await.unwrap();
+                slow.push(client);
+            }
         }
-        sleep(REQUEST_TIMEOUT / 2).await;
-        let mut large = begin(&webhook, SMALL + 1).await;
-        large
-            .write_all(&vec![b' '; SMALL as usize + 1])
-            .await
-            .unwrap();
         let mut small = begin(&webhook, SMALL).await;
-        small.write_all(&vec![b' '; SMALL as usize]).await.unwrap();
+        small.write_all(&part[..SMALL]).await.unwrap();
         assert_eq!(status(&mut small).await, "200");
-        assert_eq!(began.elapsed(), REQUEST_TIMEOUT / 2);
-        // The others' time ends, and with it their turns.
+        assert!(began.elapsed() < PATIENCE / 2);
+        let mut large = begin(&webhook, part.len()).await;
+        large.write_all(&part).await.unwrap();
         assert_eq!(status(&mut large).await, "200");
-        assert!(began.elapsed() >= REQUEST_TIMEOUT);
-        assert!(began.elapsed() < REQUEST_TIMEOUT * 3 / 2);
-        for slow in &mut slow {
+        assert!(began.elapsed() <= PATIENCE * 3 / 2, "{:?}", began.elapsed());
+        let mut again = begin(&webhook, part.len()).await;
+        again.write_all(&part).await.unwrap();
+        assert_eq!(status(&mut again).await, "200");
+        // One has made room for it, the others have all their time.
+        let mut left = Vec::new();
+        for mut slow in slow {
+            let at_once = Duration::from_millis(1);
+            match tokio::time::timeout(at_once, status(&mut slow)).await {
+                Ok(status) => assert_eq!(status, "408"),
+                Err(_) => left.push(slow),
+            }
+        }
+        assert_eq!(left.len(), 2 * LARGE_AT_ONCE - 1);
+        for slow in &mut left {
             assert_eq!(status(slow).await, "408");
         }
+        assert!(began.elapsed() >= REQUEST_TIMEOUT);
+        assert!(began.elapsed() < REQUEST_TIMEOUT * 3 / 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_review_that_is_larger_than_any_is_refused() {
         let webhook = Arc::new(Webhook::new(Arc::new(Cluster::of_directory())));
-        let mut client = begin(&webhook, LARGEST as u64 + 1).await;
+        let mut client = begin(&webhook, LARGEST + 1).await;
         let part = vec![b' '; 512 * 1024];
         let sending = async {
             // It breaks off once that is known.

@@ -47,6 +47,8 @@ pub(crate) enum LocalReply {
     InvalidBackend,
     /// The Service has no such port or no endpoint for it.
     Unroutable(Unroutable),
+    /// A CONNECT to a protocol that carries requests itself.
+    HidesRequests,
     /// The request can't be sent on.
     BadRequest(&'static str),
     /// No endpoint took a connection; the flag of the last attempt.
@@ -90,7 +92,7 @@ impl LocalReply {
             Self::NoBackend | Self::InvalidBackend => ResponseFlag::NoBackend,
             Self::Unroutable(error) => error.into(),
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) => ResponseFlag::AmbiguousPath,
-            Self::BadRequest(_) => ResponseFlag::BadRequest,
+            Self::BadRequest(_) | Self::HidesRequests => ResponseFlag::BadRequest,
             Self::ConnectFailed(flag) | Self::BadResponse(flag) => *flag,
             Self::PolicyRefused(refusal) => refusal.flag(),
             Self::RateLimitUnavailable => ResponseFlag::RateLimitUnavailable,
@@ -114,6 +116,8 @@ impl LocalReply {
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
             }
+            // RFC 8441 has none for it, RFC 9220 this one.
+            Self::HidesRequests => StatusCode::NOT_IMPLEMENTED,
             Self::BadResponse(_) => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -131,7 +135,7 @@ impl LocalReply {
     fn grpc_status(&self) -> u16 {
         match self {
             Self::InjectedAbort(InjectedAbort::Grpc(status)) => *status,
-            Self::NoRoute => 12,
+            Self::NoRoute | Self::HidesRequests => 12,
             Self::Timeout => 4,
             Self::RateLimited(_) => 8,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => 13,
@@ -160,6 +164,9 @@ impl LocalReply {
                 "the backend of this request doesn't exist; see the route's status".into()
             }
             Self::Unroutable(error) => error.to_string(),
+            Self::HidesRequests => {
+                "requests within a CONNECT are none that the mesh could follow rules for".into()
+            }
             Self::BadRequest(what) => (*what).into(),
             Self::ConnectFailed(_) => "no endpoint took a connection".into(),
             Self::UpstreamReset => {

@@ -2,6 +2,7 @@
 
 use http::header::{CONTENT_TYPE, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use hyper::ext::Protocol;
 
 use super::headers::connection_options;
 
@@ -18,6 +19,9 @@ pub(crate) struct RequestInfo {
     pub(crate) upgrade: Option<HeaderValue>,
     /// Whether it is CONNECT: bytes follow a successful response.
     pub(crate) connect: bool,
+    /// Whether it is a CONNECT to a protocol that carries requests itself (RFC 8441): no rule or
+    /// limit would see those.
+    pub(crate) hides_requests: bool,
     /// Whether it came over HTTP/2.
     pub(crate) http2: bool,
     /// Whether it came over HTTP/1.0.
@@ -45,6 +49,10 @@ impl RequestInfo {
             grpc: is_grpc(content_type.unwrap_or_default()),
             upgrade: requested_upgrade(headers).filter(|_| !http2),
             connect: request.method() == Method::CONNECT,
+            hides_requests: request
+                .extensions()
+                .get::<Protocol>()
+                .is_some_and(|protocol| carries_requests(protocol.as_str().as_bytes())),
             http2,
             http10: request.version() == Version::HTTP_10,
             has_url: !http2 && request.uri().scheme().is_some(),
@@ -138,6 +146,26 @@ mod tests {
         let mut request = Request::get("/").body(()).unwrap();
         *request.headers_mut() = pairs.iter().map(pair).collect();
         RequestInfo::read(&request)
+    }
+
+    #[test]
+    fn a_connect_to_a_protocol_that_carries_requests_is_told_from_others() {
+        for (protocol, hides_requests) in [
+            ("h2c", true),
+            ("HTTP/2.0", true),
+            ("http/1.1", true),
+            ("TLS/1.2", true),
+            ("websocket", false),
+            ("connect-udp", false),
+        ] {
+            let mut request = Request::connect("web:80").body(()).unwrap();
+            let protocol = Protocol::from_static(protocol);
+            request.extensions_mut().insert(protocol.clone());
+            let info = RequestInfo::read(&request);
+            assert_eq!(info.hides_requests, hides_requests, "{protocol:?}");
+        }
+        let plain = Request::connect("web:80").body(()).unwrap();
+        assert!(!RequestInfo::read(&plain).hides_requests);
     }
 
     #[test]

@@ -117,6 +117,10 @@ async fn forward(
         RequestBodySource::Unread(request.into_body()).discard();
         return Ok(reply_locally(&info, record, LocalReply::MemoryShort));
     }
+    if info.hides_requests {
+        RequestBodySource::Unread(request.into_body()).discard();
+        return Ok(reply_locally(&info, record, LocalReply::HidesRequests));
+    }
     let client_upgrade = info
         .wants_protocol_change()
         .then(|| hyper::upgrade::on(&mut request));

@@ -87,6 +87,10 @@ impl Exchange {
             RequestBodySource::Unread(request.into_body()).discard();
             return Ok(self.reply(LocalReply::MemoryShort));
         }
+        if self.info.hides_requests {
+            RequestBodySource::Unread(request.into_body()).discard();
+            return Ok(self.reply(LocalReply::HidesRequests));
+        }
         let route = match matched {
             Ok(route) => route,
             Err(reply) => {

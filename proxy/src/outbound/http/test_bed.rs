@@ -2,16 +2,20 @@
 //! whose endpoints are servers on loopback, and clients' connections. There is no
 //! namespace, no listener and no tunnel.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio_util::sync::CancellationToken;
 use weft_model::OriginalDestination;
 use weft_model::mesh::{Change, DialledService};
@@ -26,7 +30,7 @@ use super::answer::answer;
 use super::connection::ClientConnection;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::http::FieldNames;
-use crate::http::server::{Http1Options, serve_http1};
+use crate::http::server::{Buffers, Http1Options, MOST_STREAMS, serve_http1, serve_http2};
 use crate::http::upgrade::UpgradeTasks;
 use crate::node::Node;
 use crate::outbound::connection::{BoundSource, OutboundConnection};
@@ -144,6 +148,37 @@ impl TestBed {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
         let (sender, driver) = handshake.await.unwrap();
         tokio::spawn(driver.with_upgrades());
+        sender
+    }
+
+    /// The same with HTTP/2.
+    pub(super) async fn http2_client(&self, service: &str) -> http2::SendRequest<Full<Bytes>> {
+        let connection = self.connection(service);
+        let (client, accepted) = tcp_pair().await;
+        let handle = move |request| {
+            let connection = Arc::clone(&connection);
+            async move { answer(&connection, request).await }
+        };
+        tokio::spawn(async move {
+            let (heads, draining) = (HeadLimits::default(), CancellationToken::new());
+            let (buffers, memory) = (Buffers::OWN_CLIENT, Arc::default());
+            let most = MOST_STREAMS;
+            // What it ends with is for the client to see.
+            let _ = serve_http2(accepted, buffers, heads, most, memory, draining, handle).await;
+        });
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(client));
+        let (sender, mut driver) = handshake.await.unwrap();
+        // An extended CONNECT may come once the server has said that it knows it (RFC 8441).
+        let settings = poll_fn(|context| {
+            let ended = Pin::new(&mut driver).poll(context);
+            assert!(ended.is_pending(), "{ended:?}");
+            match driver.is_extended_connect_protocol_enabled() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        in_time(settings).await;
+        tokio::spawn(driver);
         sender
     }
 

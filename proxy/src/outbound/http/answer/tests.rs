@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::ext::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_model::mesh::Change;
 use weft_model::route::filter::{HeaderModifier, Redirect};
@@ -72,6 +73,27 @@ async fn what_concerns_one_hop_stays_there() {
     let arrived = server.last();
     assert!(!arrived.headers().contains_key("x-mine"));
     assert!(arrived.headers().contains_key("x-kept"));
+}
+
+#[tokio::test]
+async fn requests_within_a_connect_are_refused_where_no_rule_would_see_them() {
+    let bed = TestBed::new();
+    let server = web(|_, _| status(204)).await;
+    bed.service("web", &[server.address]);
+    let mut client = bed.http2_client("web").await;
+    for protocol in ["h2c", "http/1.1"] {
+        in_time(client.ready()).await.unwrap();
+        let mut request = Request::connect("http://web/")
+            .body(Full::default())
+            .unwrap();
+        let protocol = Protocol::from_static(protocol);
+        request.extensions_mut().insert(protocol.clone());
+        let response = in_time(client.send_request(request)).await.unwrap();
+        assert_eq!(response.status(), 501, "{protocol:?}");
+        assert_eq!(response.headers()["x-weft-reason"], "BAD_REQUEST");
+    }
+    let labels = ["istio_requests_total{", "response_code=\"501\"", "} 2"];
+    bed.counts(&labels).await;
 }
 
 #[tokio::test]
