@@ -157,6 +157,15 @@ impl Cluster {
         })
     }
 
+    /// A pod of that name, and of that UID where one is said, is known and has no sidecar.
+    pub(crate) fn has_no_sidecar(&self, name: &NamespacedName, uid: Option<&WorkloadUid>) -> bool {
+        let known = self.lock();
+        let workload = known.index.workload_of_pod(name);
+        workload.is_some_and(|workload| {
+            !workload.is_sidecar && uid.is_none_or(|uid| *uid == workload.uid)
+        })
+    }
+
     /// The pod's proxy is its sidecar.
     pub(crate) fn is_sidecar(&self, pod: &WorkloadUid) -> bool {
         let known = self.lock();

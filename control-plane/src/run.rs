@@ -174,7 +174,7 @@ async fn resign(resigned: JoinHandle<()>) {
 
 /// A token for the agent of a node, or the sidecar of a pod.
 pub(crate) fn token(args: &Token) -> Result<String, AuthorityError> {
-    let key = JoinKey::open(&args.state_directory)?;
+    let key = JoinKey::existing(&args.state_directory)?;
     let bearer = match (&args.pod, &args.node) {
         (Some(pod), _) => Bearer::Pod(pod.clone()),
         // Clap asks for one of both.

@@ -63,6 +63,12 @@ pub(crate) enum AuthorityError {
     /// No certificate could be made.
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// There is no key to make tokens with.
+    #[error(
+        "there is no {0}: is that the state directory of a control plane? It makes the key when it \
+         starts for the first time"
+    )]
+    NoJoinKey(PathBuf),
     /// A key that belongs to nobody.
     #[error(
         "{0} is damaged: a join key has 32 bytes; remove it to make a new one (tokens made with it end)"

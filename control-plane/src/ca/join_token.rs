@@ -2,7 +2,7 @@
 //! is no Kubernetes to vouch for it. A token is bound to one of both and an end; the control
 //! plane keeps no list, just the key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
@@ -100,7 +100,7 @@ impl std::fmt::Debug for JoinKey {
 impl JoinKey {
     /// The key of a state directory; a new one at its first use.
     pub(crate) fn open(state_directory: &Path) -> Result<Self, AuthorityError> {
-        let path = state_directory.join("join-key");
+        let path = path_in(state_directory);
         let failed = |source| AuthorityError::Io {
             path: path.clone(),
             source,
@@ -116,11 +116,27 @@ impl JoinKey {
                 result => result.map_err(failed)?,
             }
         }
-        let key = fs::read(&path).map_err(failed)?;
-        if key.len() != KEY_BYTES {
-            return Err(AuthorityError::JoinKey(path));
+        Self::read(path)
+    }
+
+    /// The key that the control plane of a state directory has made.
+    ///
+    /// # Errors
+    /// When none has.
+    pub(crate) fn existing(state_directory: &Path) -> Result<Self, AuthorityError> {
+        let path = path_in(state_directory);
+        match path.exists() {
+            true => Self::read(path),
+            false => Err(AuthorityError::NoJoinKey(path)),
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    }
+
+    fn read(path: PathBuf) -> Result<Self, AuthorityError> {
+        match fs::read(&path) {
+            Ok(key) if key.len() == KEY_BYTES => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key))),
+            Ok(_) => Err(AuthorityError::JoinKey(path)),
+            Err(source) => Err(AuthorityError::Io { path, source }),
+        }
     }
 
     /// A token for an agent or a sidecar.
@@ -153,6 +169,10 @@ impl JoinKey {
         }
         Ok(claims.bearer)
     }
+}
+
+fn path_in(state_directory: &Path) -> PathBuf {
+    state_directory.join("join-key")
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -218,6 +238,19 @@ mod tests {
         ] {
             assert!(key.verify(garbage, now).is_err(), "{garbage}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_token_makes_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let mistyped = folder.path().join("stat");
+        let refused = JoinKey::existing(&mistyped).unwrap_err();
+        assert!(matches!(refused, AuthorityError::NoJoinKey(_)), "{refused}");
+        assert!(!mistyped.exists());
+        let (made, now) = (JoinKey::open(folder.path()).unwrap(), SystemTime::now());
+        let found = JoinKey::existing(folder.path()).unwrap();
+        let token = found.issue(node("n"), HOUR, now);
+        assert_eq!(made.verify(&token, now), Ok(node("n")));
     }
 
     #[test]

@@ -257,14 +257,21 @@ impl DiscoveryService {
     /// # Errors
     /// When there is no such pod, or its proxy is no sidecar.
     fn subscriber(&self, principal: Principal) -> Result<Subscriber, Status> {
-        let PodPrincipal { name, uid, .. } = match principal {
+        let PodPrincipal {
+            name, uid: asked, ..
+        } = match principal {
             Principal::Agent { node } => return Ok(Subscriber::Agent { node }),
             Principal::Sidecar(pod) => pod,
         };
         let known = self.cluster.sidecar_pod(&name);
-        let known = known.filter(|known| uid.as_ref().is_none_or(|uid| *uid == known.uid));
+        let known = known.filter(|known| asked.as_ref().is_none_or(|uid| *uid == known.uid));
         match known {
             Some(SidecarPod { uid, node }) => Ok(Subscriber::sidecar(name, uid, &node)),
+            None if self.cluster.has_no_sidecar(&name, asked.as_ref()) => {
+                Err(Status::permission_denied(format!(
+                    "pod {name} has no container `weft-proxy`: the agent of its node serves it"
+                )))
+            }
             // It may become known in a moment.
             None => Err(Status::unavailable(format!(
                 "pod {name} is not known as one with a container `weft-proxy`; a pod without is \
