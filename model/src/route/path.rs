@@ -65,6 +65,19 @@ impl PathNormalization {
         })
     }
 
+    /// The paths that rules and limits compare of one that came, each once: every reading that a
+    /// server may have of what is sent on as it came, else the one form that is sent on. Of a
+    /// path that has no such form, the path itself.
+    pub fn compared_paths(self, path: &str) -> Vec<Cow<'_, str>> {
+        match self {
+            Self::Strict => readings(path),
+            Self::None => vec![decoded_path(path)],
+            Self::Base | Self::MergeSlashes | Self::DecodeAndMergeSlashes => {
+                vec![self.forwarded_path(path).unwrap_or(Cow::Borrowed(path))]
+            }
+        }
+    }
+
     fn forwarded_reading(self) -> Option<Reading> {
         let base = Reading {
             slashes: Slashes::Backslash,

@@ -7,7 +7,7 @@ use crate::hash::stable_hash;
 use crate::host::specificity;
 use crate::route::key::{RouteKey, RouteKind};
 use crate::route::matching::{RequestHead, RequestMatch};
-use crate::route::path::{PathNormalization, decoded_path, readings};
+use crate::route::path::PathNormalization;
 use crate::route::rule::{Backend, Route, Rule};
 use crate::route::split::backend_at;
 use crate::service::Service;
@@ -273,14 +273,7 @@ impl RouteTable {
     ) -> Result<Option<(&Arc<CompiledRule>, &RequestMatch)>, AmbiguousPath> {
         let of = |path: &str| self.match_request(&RequestHead { path, ..*request });
         let matched = |(_, matched): (_, &RequestMatch)| std::ptr::from_ref(matched);
-        let mut readings = match normalization {
-            PathNormalization::Strict => readings(request.path),
-            PathNormalization::None => vec![decoded_path(request.path)],
-            PathNormalization::Base
-            | PathNormalization::MergeSlashes
-            | PathNormalization::DecodeAndMergeSlashes => return Ok(of(request.path)),
-        }
-        .into_iter();
+        let mut readings = normalization.compared_paths(request.path).into_iter();
         let first = readings.next().and_then(|path| of(&path));
         match readings.all(|path| of(&path).map(matched) == first.map(matched)) {
             true => Ok(first),

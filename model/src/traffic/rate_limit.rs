@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 use crate::identity::SpiffeId;
 use crate::name::NamespacedName;
+use crate::route::path::PathNormalization;
 use crate::traffic::token_bucket::LocalRateLimit;
 
 /// Global rate limit of a TrafficPolicy: what a rate limit service is asked before a request
@@ -48,7 +49,7 @@ pub enum DescriptorEntry {
     },
     /// `source_identity`: the client's SPIFFE ID, so that each client is counted by itself.
     SourceIdentity,
-    /// `path`: the request's path, without query.
+    /// `path`: the request's path, without query, in the forms that routes compare.
     Path,
     /// `method`: the request's method.
     Method,
@@ -70,6 +71,8 @@ pub struct RequestAttributes<'a> {
     pub method: &'a Method,
     /// Path, with or without query.
     pub path: &'a str,
+    /// The form in which paths are compared.
+    pub path_normalization: PathNormalization,
     /// Headers.
     pub headers: &'a HeaderMap,
 }
@@ -82,26 +85,41 @@ pub struct Descriptor {
 }
 
 /// The descriptors of a request that a rate limit service is asked about; none when the
-/// request lacks what each of them is made of.
+/// request lacks what each of them is made of. Of a path that servers read in several ways each
+/// counts, so that none leads around a limit.
 pub fn request_descriptors(
     limit: &GlobalRateLimit,
     request: &RequestAttributes<'_>,
 ) -> Vec<Descriptor> {
-    let descriptor = |list: &Vec<DescriptorEntry>| {
-        let entries: Option<Vec<_>> = list.iter().map(|entry| pair(entry, request)).collect();
-        entries
-            .filter(|entries| !entries.is_empty())
-            .map(|entries| Descriptor { entries })
-    };
-    limit.descriptors.iter().filter_map(descriptor).collect()
+    let path = without_query(request.path);
+    let paths = request.path_normalization.compared_paths(path);
+    let mut descriptors = Vec::new();
+    for list in &limit.descriptors {
+        let is_about_path = list.contains(&DescriptorEntry::Path);
+        for path in paths
+            .iter()
+            .take(if is_about_path { paths.len() } else { 1 })
+        {
+            let pairs = list.iter().map(|entry| pair(entry, request, path));
+            let entries: Option<Vec<_>> = pairs.collect();
+            if let Some(entries) = entries.filter(|entries| !entries.is_empty()) {
+                descriptors.push(Descriptor { entries });
+            }
+        }
+    }
+    descriptors
 }
 
-fn pair(entry: &DescriptorEntry, request: &RequestAttributes<'_>) -> Option<(String, String)> {
+fn pair(
+    entry: &DescriptorEntry,
+    request: &RequestAttributes<'_>,
+    path: &str,
+) -> Option<(String, String)> {
     let (key, value) = match entry {
         DescriptorEntry::Generic { key, value } => (&**key, value.to_string()),
         DescriptorEntry::Header { key, header } => (&**key, header_value(request.headers, header)?),
         DescriptorEntry::SourceIdentity => (SOURCE_IDENTITY_KEY, request.source?.to_string()),
-        DescriptorEntry::Path => (PATH_KEY, without_query(request.path).to_owned()),
+        DescriptorEntry::Path => (PATH_KEY, path.to_owned()),
         DescriptorEntry::Method => (METHOD_KEY, request.method.to_string()),
     };
     Some((key.to_owned(), value))
@@ -281,6 +299,7 @@ mod tests {
             source: Some(&source),
             method: &Method::POST,
             path: "/buy?item=1",
+            path_normalization: PathNormalization::Strict,
             headers: &headers,
         };
         let limit = limit(vec![
@@ -300,12 +319,63 @@ mod tests {
     }
 
     #[test]
+    fn no_way_to_write_a_path_leads_around_its_limit() {
+        let headers = HeaderMap::new();
+        let limit = limit(vec![
+            vec![generic("service", "shop")],
+            vec![DescriptorEntry::Path],
+        ]);
+        let paths_of = |path: &str, path_normalization| {
+            let request = RequestAttributes {
+                source: None,
+                method: &Method::GET,
+                path,
+                path_normalization,
+                headers: &headers,
+            };
+            let pairs = pairs_of(&limit, &request).into_iter().flatten();
+            let of_path = pairs.filter(|(key, _)| key == PATH_KEY);
+            of_path.map(|(_, path)| path).collect::<Vec<_>>()
+        };
+        for hidden in [
+            "/login?a=//b",
+            "//login",
+            "/x/../login",
+            "/%6Cogin",
+            "/%2e/login",
+            "/login;v=1",
+            "/login%00",
+            "/x\\..\\login",
+            "/x%2F..%2flogin",
+        ] {
+            let paths = paths_of(hidden, PathNormalization::Strict);
+            assert!(paths.contains(&"/login".to_owned()), "{hidden}: {paths:?}");
+            assert!(paths.len() <= 48, "{hidden}: {paths:?}");
+        }
+        for (normalization, path, expected) in [
+            (PathNormalization::None, "//%6cogin", "//login"),
+            (PathNormalization::Base, "/./%6cogin", "/login"),
+            (PathNormalization::MergeSlashes, "//login", "/login"),
+            (
+                PathNormalization::DecodeAndMergeSlashes,
+                "/%2Flogin",
+                "/login",
+            ),
+            // It has no form.
+            (PathNormalization::Base, "/login%", "/login%"),
+        ] {
+            assert_eq!(paths_of(path, normalization), [expected], "{path}");
+        }
+    }
+
+    #[test]
     fn a_list_that_the_request_lacks_something_for_is_left_out_alone() {
         let headers = HeaderMap::new();
         let request = RequestAttributes {
             source: None,
             method: &Method::GET,
             path: "/",
+            path_normalization: PathNormalization::Strict,
             headers: &headers,
         };
         let limit = limit(vec![
@@ -326,6 +396,7 @@ mod tests {
             source: None,
             method: &Method::GET,
             path: "/",
+            path_normalization: PathNormalization::Strict,
             headers: &headers,
         };
         let limit = limit(vec![vec![header("user", "x-user")]]);
@@ -396,7 +467,7 @@ mod tests {
         fn what_a_request_has_no_limit_asks_about_more_than_there_are_lists(values in proptest::collection::vec("[a-z]{1,8}", 0..5)) {
             let lists = values.iter().map(|value| vec![DescriptorEntry::Generic { key: Arc::from("k"), value: value.as_str().into() }]);
             let headers = HeaderMap::new();
-            let request = RequestAttributes { source: None, method: &Method::GET, path: "/", headers: &headers };
+            let request = RequestAttributes { source: None, method: &Method::GET, path: "/", path_normalization: PathNormalization::Strict, headers: &headers };
             let asked = pairs_of(&limit(lists.collect()), &request);
             let found: Vec<_> = asked.into_iter().flatten().map(|(_, value)| value).collect();
             prop_assert_eq!(found, values);

@@ -175,6 +175,7 @@ async fn check_rate_limit(
         source: Some(&pod.started_as.identity),
         method: &outgoing.method,
         path: outgoing.target.path(),
+        path_normalization: pod.workload(mesh).path_normalization,
         headers: &outgoing.headers,
     };
     // Asked by the pod's proxy, for whichever of its connections.

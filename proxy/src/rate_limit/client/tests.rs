@@ -13,6 +13,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use weft_model::NamespacedName;
 use weft_model::mesh::Candidate;
+use weft_model::route::path::PathNormalization;
 use weft_model::traffic::{DescriptorEntry, LocalRateLimit};
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Overall;
 use weft_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
@@ -137,6 +138,7 @@ impl Pod {
             source: None,
             method: &self.method,
             path: "/buy",
+            path_normalization: PathNormalization::Strict,
             headers: &self.headers,
         };
         let connections = Arc::clone(&self.connections);
