@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use weft_model::workload::{CaptureExclusions, RefusedConnections};
 
@@ -13,6 +14,13 @@ use crate::namespaces::{Diag, NetworkNamespace, TcpSocket, TcpState};
 /// The number of times that sockets are listed: one whose handshake was under way may be
 /// established only after the first.
 const ROUNDS: usize = 3;
+
+/// Connections that are kept in memory at once. Where there are more, the sockets are listed
+/// again.
+const BATCH: usize = 16 * 1024;
+
+/// Time after which those that are there go on past the proxy, and are told of.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// The result of ending a pod's earlier connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,7 +33,8 @@ pub struct EarlierConnections {
 
 /// Ends a pod's connections that run past its proxy: all but those within the pod, those of
 /// this process, and those to the pod's exclusions. No new ones can be opened when this is
-/// called.
+/// called. Where there are very many it takes its time: it is nothing for a thread that others
+/// need.
 ///
 /// # Errors
 /// When the kernel doesn't list the sockets of the namespace. That it can't end them (without
@@ -35,19 +44,19 @@ pub fn end(
     directions: RefusedConnections,
     exclusions: &CaptureExclusions,
 ) -> io::Result<EarlierConnections> {
+    let began = Instant::now();
     let diag = Diag::open(namespace)?;
     let mut result = EarlierConnections::default();
-    for _ in 0..ROUNDS {
-        let sockets = diag.sockets()?;
-        let own = own_sockets()?;
-        let listening = listening_ports(&sockets);
-        result.left = 0;
+    let mut rounds = 0;
+    while rounds < ROUNDS {
+        let Batch { sockets, beyond } = Batch::list(&diag, directions, exclusions)?;
+        result.left = beyond;
         let mut ended = 0;
-        for socket in &sockets {
-            let direction = Direction::of(socket, &listening);
-            if own.contains(&socket.inode) || !runs_past(socket, direction, directions, exclusions)
-            {
-                continue;
+        for (index, socket) in sockets.iter().enumerate() {
+            if began.elapsed() > LONGEST {
+                result.ended += ended;
+                result.left += sockets.len() - index;
+                return Ok(result);
             }
             match diag.end(socket) {
                 Ok(()) => ended += 1,
@@ -63,8 +72,43 @@ pub fn end(
         if ended == 0 {
             break;
         }
+        // There are others, which no round has seen.
+        rounds += usize::from(beyond == 0);
     }
     Ok(result)
+}
+
+/// Connections that run past the proxy.
+struct Batch {
+    sockets: Vec<TcpSocket>,
+    /// As many are there besides.
+    beyond: usize,
+}
+
+impl Batch {
+    fn list(
+        diag: &Diag,
+        directions: RefusedConnections,
+        exclusions: &CaptureExclusions,
+    ) -> io::Result<Self> {
+        let listening = diag.listening_sockets()?;
+        let listening: HashSet<_> = listening.iter().map(|socket| socket.local.port()).collect();
+        let before = own_sockets()?;
+        let (mut sockets, mut beyond) = (Vec::new(), 0);
+        diag.for_each_socket(|socket| {
+            let direction = Direction::of(&socket, &listening);
+            let is_own = before.contains(&socket.inode);
+            match !is_own && runs_past(&socket, direction, directions, exclusions) {
+                true if sockets.len() < BATCH => sockets.push(socket),
+                true => beyond += 1,
+                false => {}
+            }
+        })?;
+        // The proxy may have opened some meanwhile.
+        let after = own_sockets()?;
+        sockets.retain(|socket| !after.contains(&socket.inode));
+        Ok(Self { sockets, beyond })
+    }
 }
 
 /// The end that opened a connection.
@@ -82,13 +126,6 @@ impl Direction {
             false => Self::Outbound,
         }
     }
-}
-
-fn listening_ports(sockets: &[TcpSocket]) -> HashSet<u16> {
-    let listening = sockets
-        .iter()
-        .filter(|socket| socket.state == TcpState::LISTEN);
-    listening.map(|socket| socket.local.port()).collect()
 }
 
 /// True for a connection of an application that goes on outside of the pod and past its proxy.

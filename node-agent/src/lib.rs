@@ -15,6 +15,7 @@
 //! A library so that the kernel tests can use its parts as the agent does.
 
 mod admin;
+mod blocking;
 pub mod earlier_connections;
 pub mod namespaces;
 pub mod pod_sockets;

@@ -107,12 +107,12 @@ impl Diag {
         Ok(Self(socket))
     }
 
-    /// The TCP sockets of the namespace, in every state.
+    /// Shows the TCP sockets of the namespace one after another, in every state.
     ///
     /// # Errors
     /// When the kernel doesn't list them.
-    pub(crate) fn sockets(&self) -> io::Result<Vec<TcpSocket>> {
-        self.list(TcpState::ALL)
+    pub(crate) fn for_each_socket(&self, show: impl FnMut(TcpSocket)) -> io::Result<()> {
+        self.list(TcpState::ALL, show)
     }
 
     /// Those that listen, which are found without a look at the connections of the machine.
@@ -120,18 +120,19 @@ impl Diag {
     /// # Errors
     /// When the kernel doesn't list them.
     pub(crate) fn listening_sockets(&self) -> io::Result<Vec<TcpSocket>> {
-        self.list(TcpState::LISTEN.alone())
+        let mut sockets = Vec::new();
+        self.list(TcpState::LISTEN.alone(), |socket| sockets.push(socket))?;
+        Ok(sockets)
     }
 
-    fn list(&self, states: u32) -> io::Result<Vec<TcpSocket>> {
-        let mut sockets = Vec::new();
+    fn list(&self, states: u32, mut show: impl FnMut(TcpSocket)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             let flags = NLM_F_REQUEST | NLM_F_DUMP;
             let request = request(SOCK_DIAG_BY_FAMILY, flags, family as u8, states, &[0; ID]);
             (&self.0).write_all(&request)?;
-            self.receive(|body| sockets.extend(parse(body)))?;
+            self.receive(|body| parse(body).into_iter().for_each(&mut show))?;
         }
-        Ok(sockets)
+        Ok(())
     }
 
     /// Ends a connection; its peer gets a reset.

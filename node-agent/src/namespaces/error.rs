@@ -21,6 +21,8 @@ pub(crate) enum PodNamespaceError {
     },
     #[error("{0} changed while it was being opened")]
     Changed(NamespaceLocation),
+    #[error("the process by which {0} was found has ended; another one is looked for")]
+    LookedFor(NamespaceLocation),
     #[error("the pod's earlier proxy is just ending")]
     Ending,
     #[error(transparent)]

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use weft_model::workload::WorkloadUid;
 
+use super::cgroup_path::normalized_uid;
 use super::changes::ChangeNotice;
 use super::claims::{NamespaceClaim, NamespaceClaims};
 use super::error::PodNamespaceError;
 use super::location::NamespaceLocation;
 use super::network_namespace::{NAMED_NAMESPACES, NamespaceIdentity, NetworkNamespace};
-use super::processes::{Effort, Processes};
+use super::processes::{Effort, PodNamespace, Processes};
 
 /// The interval of looking anyway: a bind mount over a name raises no event.
 const POLL: Duration = Duration::from_secs(2);
@@ -38,7 +40,12 @@ pub(crate) struct Watchfulness(#[expect(dead_code, reason = "it is counted")] Ar
 #[derive(Debug)]
 pub(crate) struct PodNamespaces {
     directory: PathBuf,
+    /// Held while they are looked at, which takes its time where there are very many.
     processes: Mutex<Processes>,
+    /// What was seen last.
+    found: Mutex<Arc<HashMap<String, PodNamespace>>>,
+    /// All processes are to be looked at, as soon as somebody looks.
+    is_thorough_look_due: AtomicBool,
     /// Pods are awaited until then.
     eager_until: watch::Sender<Option<Instant>>,
     /// One for each pod that is awaited and may not be open.
@@ -57,16 +64,18 @@ impl PodNamespaces {
     /// # Errors
     /// When the agent's own namespace can't be read.
     pub(crate) fn watch() -> std::io::Result<Arc<Self>> {
-        Self::watch_in(PathBuf::from(NAMED_NAMESPACES))
+        Self::watch_in(PathBuf::from(NAMED_NAMESPACES), PathBuf::from("/proc"))
     }
 
-    fn watch_in(directory: PathBuf) -> std::io::Result<Arc<Self>> {
+    fn watch_in(directory: PathBuf, proc: PathBuf) -> std::io::Result<Arc<Self>> {
         let changes = ChangeNotice::new();
         let watcher = watch_directory(&directory, changes.clone());
         let own = NamespaceIdentity::read(Path::new("/proc/self/ns/net"))?;
         let namespaces = Arc::new(Self {
             directory,
-            processes: Mutex::new(Processes::new(own)),
+            processes: Mutex::new(Processes::in_directory(proc, own)),
+            found: Mutex::default(),
+            is_thorough_look_due: AtomicBool::new(false),
             eager_until: watch::Sender::new(None),
             watchful: Arc::default(),
             own,
@@ -100,9 +109,17 @@ impl PodNamespaces {
         }
     }
 
-    /// Looks at processes; whoever waits is told when something changed.
+    /// Looks at processes; whoever waits is told when something changed. Not to be done on a
+    /// thread that others need.
     fn scan(&self, effort: Effort) {
-        let scanned = self.processes().scan(effort, Instant::now());
+        let scanned = {
+            let mut processes = lock(&self.processes);
+            let scanned = processes.scan(effort, Instant::now());
+            if matches!(scanned, Ok(true)) {
+                *lock(&self.found) = Arc::new(processes.pods().clone());
+            }
+            scanned
+        };
         match scanned {
             // A name's mount raises no event, so everybody looks again now and then.
             Ok(changed) if changed || effort == Effort::Everything => {
@@ -123,15 +140,16 @@ impl PodNamespaces {
     pub(crate) fn find(&self, location: &NamespaceLocation) -> Option<NamespaceIdentity> {
         match location {
             NamespaceLocation::Named(name) => self.find_named(name),
-            NamespaceLocation::OfPod(uid) => self.processes().find(uid).map(|found| found.identity),
+            NamespaceLocation::OfPod(uid) => self.found_of_pod(uid).map(|found| found.identity),
         }
     }
 
     /// The pods that have processes on this machine, by UID, with their namespaces.
     pub(crate) fn pods_of_processes(&self) -> HashMap<String, NamespaceIdentity> {
-        let processes = self.processes();
-        let pods = processes.pods();
-        pods.map(|(uid, found)| (uid.to_owned(), found)).collect()
+        let found = Arc::clone(&lock(&self.found));
+        let pods = found.iter();
+        pods.map(|(uid, found)| (uid.clone(), found.identity))
+            .collect()
     }
 
     fn find_named(&self, name: &str) -> Option<NamespaceIdentity> {
@@ -159,8 +177,9 @@ impl PodNamespaces {
             NamespaceLocation::OfPod(uid) => match self.open_of_pod(uid)? {
                 None => {
                     // The process by which it was found has ended: another may be there.
-                    self.scan(Effort::Everything);
-                    self.open_of_pod(uid)?
+                    self.is_thorough_look_due.store(true, Ordering::Relaxed);
+                    self.eager_until.send_modify(|_| {});
+                    return Err(PodNamespaceError::LookedFor(location.clone()));
                 }
                 opened => opened,
             },
@@ -171,8 +190,7 @@ impl PodNamespaces {
     }
 
     fn open_of_pod(&self, uid: &str) -> Result<Option<NetworkNamespace>, PodNamespaceError> {
-        let found = self.processes().find(uid);
-        let opened = found.map(Processes::open).transpose()?;
+        let opened = self.found_of_pod(uid).map(Processes::open).transpose()?;
         Ok(opened.flatten())
     }
 
@@ -221,11 +239,13 @@ impl PodNamespaces {
         claim.ok_or(PodNamespaceError::Ending)
     }
 
-    fn processes(&self) -> MutexGuard<'_, Processes> {
-        self.processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn found_of_pod(&self, uid: &str) -> Option<PodNamespace> {
+        lock(&self.found).get(&normalized_uid(uid)).copied()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks at everything now and then, and often at what is new while pods are awaited.
@@ -237,11 +257,20 @@ async fn poll(namespaces: Weak<PodNamespaces>) {
         };
         let mut awaited = namespaces.eager_until.subscribe();
         let until = *awaited.borrow_and_update();
-        if last_thorough.elapsed() >= POLL {
-            namespaces.scan(Effort::Everything);
+        let is_due = namespaces
+            .is_thorough_look_due
+            .swap(false, Ordering::Relaxed);
+        let effort = match is_due || last_thorough.elapsed() >= POLL {
+            true => Effort::Everything,
+            false => Effort::New,
+        };
+        let looking = Arc::clone(&namespaces);
+        let looked = tokio::task::spawn_blocking(move || looking.scan(effort)).await;
+        if let Err(error) = looked {
+            tracing::error!(target: "agent", %error, "a look at /proc was broken off");
+        }
+        if effort == Effort::Everything {
             last_thorough = Instant::now();
-        } else {
-            namespaces.scan(Effort::New);
         }
         let pause = namespaces.poll_interval(until);
         drop(namespaces);
@@ -286,7 +315,8 @@ mod tests {
         symlink("/proc/self/ns/uts", directory.path().join("web")).unwrap();
         symlink("/proc/self/ns/net", directory.path().join("own")).unwrap();
         std::fs::write(directory.path().join("being-made"), "").unwrap();
-        let namespaces = PodNamespaces::watch_in(directory.path().to_owned()).unwrap();
+        let proc = PathBuf::from("/proc");
+        let namespaces = PodNamespaces::watch_in(directory.path().to_owned(), proc).unwrap();
         (directory, namespaces)
     }
 
@@ -327,6 +357,37 @@ mod tests {
         assert_eq!(namespaces.poll_interval(None), WATCHFUL_POLL);
         drop(second);
         assert_eq!(namespaces.poll_interval(None), POLL);
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_does_not_wait_for_a_look_that_takes_its_time() {
+        let (directory, proc) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let names = directory.path().to_owned();
+        let namespaces = PodNamespaces::watch_in(names, proc.path().to_owned()).unwrap();
+        // The look at this process ends when somebody writes there.
+        let process = proc.path().join("7");
+        std::fs::create_dir(&process).unwrap();
+        let cgroup = process.join("cgroup");
+        nix::unistd::mkfifo(&cgroup, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Looks often.
+        namespaces.expect_pod();
+        let is_being_looked_at = || namespaces.processes.try_lock().is_err();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_being_looked_at() {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for _ in 0..10 {
+            let pod = NamespaceLocation::OfPod("web".to_owned());
+            assert_eq!(namespaces.find(&pod), None);
+            assert!(namespaces.pods_of_processes().is_empty());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(is_being_looked_at());
+        // Nobody comes to it again once this one has ended.
+        let end = std::fs::OpenOptions::new().write(true).open(&cgroup);
+        std::fs::remove_dir_all(&process).unwrap();
+        drop(end.unwrap());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
 
-use super::cgroup_path::{normalized_uid, pod_of_cgroups};
+use super::cgroup_path::pod_of_cgroups;
 use super::network_namespace::{NamespaceError, NamespaceIdentity, NetworkNamespace};
 
 /// For how long a new process may still be on its way into its pod: a runtime forks it
@@ -65,13 +65,9 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Those below `/proc`. `node` is the node's own network namespace, which no pod
-    /// can have.
-    pub(crate) fn new(node: NamespaceIdentity) -> Self {
-        Self::in_directory(PathBuf::from("/proc"), node)
-    }
-
-    fn in_directory(proc: PathBuf, node: NamespaceIdentity) -> Self {
+    /// Those below a directory such as `/proc`. `node` is the node's own network namespace, which
+    /// no pod can have.
+    pub(super) fn in_directory(proc: PathBuf, node: NamespaceIdentity) -> Self {
         Self {
             proc,
             node,
@@ -122,14 +118,13 @@ impl Processes {
         Ok(changed)
     }
 
-    /// The pods that have a network namespace, by UID, as last seen.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = (&str, NamespaceIdentity)> {
-        let pods = self.pods.iter();
-        pods.map(|(uid, found)| (uid.as_str(), found.identity))
+    /// The pods that have a network namespace, by normalized UID, as last seen.
+    pub(crate) fn pods(&self) -> &HashMap<String, PodNamespace> {
+        &self.pods
     }
 
-    /// The network namespace of a pod, as last seen.
-    pub(crate) fn find(&self, pod: &str) -> Option<PodNamespace> {
+    #[cfg(test)]
+    fn find(&self, pod: &str) -> Option<PodNamespace> {
         self.pods.get(&normalized_uid(pod)).copied()
     }
 
@@ -203,6 +198,7 @@ fn start_time(stat: &str) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::cgroup_path::normalized_uid;
     use super::*;
 
     const UID: &str = "6f1c7a52-8f5e-4c1b-9d7e-0a1b2c3d4e5f";

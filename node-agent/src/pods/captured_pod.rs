@@ -125,7 +125,7 @@ impl CapturedPod {
     }
 
     /// Its sockets, in its namespace.
-    pub(crate) fn sockets(&self) -> &PodSockets {
+    pub(crate) fn sockets(&self) -> &Arc<PodSockets> {
         &self.sockets
     }
 

@@ -81,7 +81,7 @@ impl ClaimedPod {
     }
 
     /// Its sockets, in its namespace.
-    pub(crate) fn sockets(&self) -> &PodSockets {
+    pub(crate) fn sockets(&self) -> &Arc<PodSockets> {
         &self.sockets
     }
 

@@ -9,6 +9,7 @@ use weft_proxy::runtime::Runtime;
 
 use super::held::HoldingPods;
 use super::status::PodStatuses;
+use crate::blocking::BlockingWork;
 use crate::namespaces::PodNamespaces;
 use crate::redirect::Redirect;
 
@@ -25,6 +26,8 @@ pub(crate) struct NodeContext {
     pub(crate) holding: Arc<HoldingPods>,
     /// The status of every pod.
     pub(crate) statuses: PodStatuses,
+    /// Work in the kernel that may take its time.
+    pub(crate) blocking: BlockingWork,
     /// The proxies of released pods, which wait for their connections to end.
     pub(crate) drains: TaskTracker,
     pub(crate) settings: PodSettings,

@@ -46,7 +46,8 @@ impl CaptureError {
     pub(crate) fn is_momentary(&self) -> bool {
         matches!(
             self,
-            Self::Namespace(PodNamespaceError::Ending) | Self::Superseded
+            Self::Namespace(PodNamespaceError::Ending | PodNamespaceError::LookedFor(_))
+                | Self::Superseded
         )
     }
 }

@@ -1,6 +1,7 @@
 //! One pod of this node: does step after step until what is wanted is the case. `report` says
-//! what is.
+//! what is; `earlier` ends its connections from before.
 
+mod earlier;
 mod report;
 
 use std::mem;
@@ -20,7 +21,6 @@ use super::error::CaptureError;
 use super::outside_pod::OutsidePod;
 use super::phase::CaptureAttempt;
 use super::state::{Desired, INBOUND_GRACE, PodState, Step};
-use crate::earlier_connections;
 use crate::namespaces::{NamespaceIdentity, NamespaceLocation};
 
 /// Shortest and longest wait after a failure.
@@ -114,15 +114,15 @@ impl PodTask {
     async fn perform(&mut self, step: Step, desired: &Desired, found: Option<NamespaceIdentity>) {
         let state = mem::replace(&mut self.state, State::Untouched);
         let result = match (step, state, found) {
-            (Step::Enforce, State::Untouched, Some(found)) => self.claim_and_enforce(found),
+            (Step::Enforce, State::Untouched, Some(found)) => self.claim_and_enforce(found).await,
             (Step::Enforce, State::Enforced(pod), _) => {
-                self.enforce(pod);
+                self.enforce(pod).await;
                 Ok(())
             }
             (Step::Capture, State::Untouched, Some(found)) => self.capture(found).await,
             (Step::Capture, State::Enforced(pod), _) => self.capture_enforced(pod).await,
             (Step::FallBack, State::Captured(pod), _) => {
-                self.fall_back(pod);
+                self.fall_back(pod).await;
                 Ok(())
             }
             (Step::LiftEnforcement, State::Enforced(pod), _) => {
@@ -130,8 +130,8 @@ impl PodTask {
                 pod.lift()
             }
             (Step::MarkOutside, State::Untouched, Some(found)) => self.mark_outside(found),
-            (Step::Update, State::Captured(pod), _) => self.update(pod),
-            (Step::Resume, State::Leaving { pod, until }, _) => self.resume(pod, until),
+            (Step::Update, State::Captured(pod), _) => self.update(pod).await,
+            (Step::Resume, State::Leaving { pod, until }, _) => self.resume(pod, until).await,
             (Step::StopOutbound, State::Captured(pod), _) => self.stop_outbound(pod),
             (Step::Release, State::Captured(pod) | State::Leaving { pod, .. }, _) => {
                 self.release(*pod)
@@ -166,39 +166,22 @@ impl PodTask {
     }
 
     /// From now on nothing passes that may not, until the pod is captured.
-    fn claim_and_enforce(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
+    async fn claim_and_enforce(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
         let pod = ClaimedPod::claim(&self.node, &self.workload, found)?;
-        self.enforce(Box::new(pod));
+        self.enforce(Box::new(pod)).await;
         self.log("its connections are refused until it is captured");
         Ok(())
     }
 
-    fn enforce(&mut self, mut pod: Box<ClaimedPod>) {
+    async fn enforce(&mut self, mut pod: Box<ClaimedPod>) {
         let refused = self.workload.refused_uncaptured();
         let result = refused.map(|refused| pod.enforce(&self.workload, refused));
         self.state = State::Enforced(pod);
         self.report_enforcement(result.unwrap_or(Ok(())));
-        self.end_earlier_connections();
+        self.end_earlier_connections().await;
     }
 
-    /// Ends the pod's connections that were opened before it was refused or captured, or while
-    /// more of them passed than now.
-    fn end_earlier_connections(&mut self) {
-        let refused = self.workload.refused_uncaptured();
-        let wanted = self.node.settings.earlier_connections_to_end(refused);
-        let sockets = match &self.state {
-            State::Enforced(pod) => pod.sockets(),
-            State::Captured(pod) => pod.sockets(),
-            _ => return,
-        };
-        if let Some(directions) = wanted {
-            let exclusions = &self.workload.exclusions;
-            let result = earlier_connections::end(sockets.namespace(), directions, exclusions);
-            self.report_earlier(result);
-        }
-    }
-
-    fn fall_back(&mut self, pod: Box<CapturedPod>) {
+    async fn fall_back(&mut self, pod: Box<CapturedPod>) {
         self.node.runtime.captures.release(&self.uid);
         let Some(refused) = self.workload.refused_uncaptured() else {
             return pod.release(&self.node);
@@ -207,7 +190,7 @@ impl PodTask {
         self.log("not captured any more; its connections are refused until it is again");
         self.state = State::Enforced(pod);
         self.report_enforcement(result);
-        self.end_earlier_connections();
+        self.end_earlier_connections().await;
     }
 
     async fn capture(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
@@ -216,7 +199,7 @@ impl PodTask {
         self.serve(Box::new(pod), identity)
             .await
             .map_err(|(_, error)| error)?;
-        self.end_earlier_connections();
+        self.end_earlier_connections().await;
         Ok(())
     }
 
@@ -227,17 +210,18 @@ impl PodTask {
             Err(error) => {
                 match pod.is_refused() {
                     true => self.state = State::Enforced(pod),
-                    false => self.enforce(pod),
+                    false => self.enforce(pod).await,
                 }
                 return Err(error);
             }
         };
-        self.serve(pod, identity).await.map_err(|(pod, error)| {
-            if let Some(pod) = pod {
-                self.enforce(pod);
-            }
-            error
-        })
+        let Err((pod, error)) = self.serve(pod, identity).await else {
+            return Ok(());
+        };
+        if let Some(pod) = pod {
+            self.enforce(pod).await;
+        }
+        Err(error)
     }
 
     /// The pod's identity, once it has a certificate.
@@ -288,7 +272,7 @@ impl PodTask {
         }
     }
 
-    fn update(&mut self, mut pod: Box<CapturedPod>) -> Result<(), CaptureError> {
+    async fn update(&mut self, mut pod: Box<CapturedPod>) -> Result<(), CaptureError> {
         let before = (
             pod.workload().refused_uncaptured(),
             pod.workload().exclusions.clone(),
@@ -303,13 +287,17 @@ impl PodTask {
                     self.workload.exclusions.clone(),
                 )
             {
-                self.end_earlier_connections();
+                self.end_earlier_connections().await;
             }
         }
         result
     }
 
-    fn resume(&mut self, mut pod: Box<CapturedPod>, until: Instant) -> Result<(), CaptureError> {
+    async fn resume(
+        &mut self,
+        mut pod: Box<CapturedPod>,
+        until: Instant,
+    ) -> Result<(), CaptureError> {
         if let Err(error) = pod.update(&self.workload) {
             self.state = State::Leaving { pod, until };
             return Err(error);
@@ -317,7 +305,7 @@ impl PodTask {
         self.state = State::Captured(pod);
         self.report_captured();
         // Its own have gone past the proxy meanwhile.
-        self.end_earlier_connections();
+        self.end_earlier_connections().await;
         Ok(())
     }
 

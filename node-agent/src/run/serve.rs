@@ -17,6 +17,7 @@ use super::args::{EarlierConnectionsArgument, RunArguments, UnknownPodsArgument}
 use super::error::RunError;
 use super::programs;
 use crate::admin::AdminPages;
+use crate::blocking::BlockingWork;
 use crate::namespaces::PodNamespaces;
 use crate::pods::{
     NodeContext, PodController, PodSettings, PodStatuses, answer_attempts, refuse_unknown_pods,
@@ -39,6 +40,7 @@ pub(super) async fn serve(
         namespaces: PodNamespaces::watch().map_err(RunError::OwnNamespace)?,
         holding: Arc::default(),
         statuses: PodStatuses::default(),
+        blocking: BlockingWork::default(),
         drains: TaskTracker::new(),
         settings: PodSettings {
             drain_deadline: arguments.drain_deadline,
