@@ -75,6 +75,18 @@ pub(crate) enum Conflict {
         /// The label or annotation, and why it has no effect.
         problem: FieldError,
     },
+    /// A probe of a pod of the mesh by which kubelet asks somebody else in its name.
+    #[error("{}Pod {pod}: {problem}; {}", prefix(origin), FOREIGN_PROBE)]
+    ForeignProbe {
+        /// The pod.
+        pod: NamespacedName,
+        /// Its UID.
+        uid: WorkloadUid,
+        /// Its file.
+        origin: String,
+        /// The probe's field.
+        problem: FieldError,
+    },
     /// A namespace or service account that can't be part of an identity.
     #[error("{}Pod {pod}: {error}", prefix(origin))]
     Identity {
@@ -125,6 +137,11 @@ pub(crate) enum Conflict {
 const NO_IDENTITY: &str = "it is a mirror pod or has no ServiceAccount, so the cluster doesn't \
                            vouch for an identity of it, and it gets none";
 
+/// What becomes of such a probe.
+const FOREIGN_PROBE: &str = "kubelet asks there in this pod's name, which says nothing of this \
+                             pod, and a strict pod there refuses it unless its own probes are the \
+                             same";
+
 impl Conflict {
     /// What whoever looks at the object should know, where the object has no status of ours.
     pub(crate) fn notice(&self) -> Option<Notice> {
@@ -138,6 +155,18 @@ impl Conflict {
                 is_warning: true,
                 reason: "NoIdentity",
                 note: NO_IDENTITY.to_owned(),
+            }),
+            Self::ForeignProbe {
+                pod, uid, problem, ..
+            } => Some(Notice {
+                object: ObjectKey {
+                    kind: PodObject::KIND,
+                    name: pod.clone(),
+                },
+                uid: Some(uid.to_string()),
+                is_warning: true,
+                reason: "ForeignProbe",
+                note: format!("{problem}; {FOREIGN_PROBE}"),
             }),
             Self::Floor {
                 object,

@@ -354,12 +354,27 @@ fn workload(
             uid: pod.uid.clone(),
             origin: origin.clone(),
         }],
-        false => refused(pod, origin, settings.refused),
+        false => refused(pod, origin, settings.refused, enrolment),
     };
     Ok((workload, refused))
 }
 
-fn refused(pod: &PodObject, origin: &Origin, problems: Vec<FieldError>) -> Vec<Conflict> {
+/// What a pod asks for without effect, and its probes that ask somebody else, where it is in the
+/// mesh.
+fn refused(
+    pod: &PodObject,
+    origin: &Origin,
+    problems: Vec<FieldError>,
+    enrolment: Enrolment,
+) -> Vec<Conflict> {
+    let foreign = pod.foreign_probes.iter();
+    let foreign = foreign.filter(|_| enrolment.is_enrolled());
+    let foreign = foreign.map(|problem| Conflict::ForeignProbe {
+        pod: pod.key.clone(),
+        uid: pod.uid.clone(),
+        origin: origin.clone(),
+        problem: problem.clone(),
+    });
     let refused = problems.into_iter().map(|problem| Conflict::Floor {
         object: ObjectKey {
             kind: PodObject::KIND,
@@ -369,7 +384,7 @@ fn refused(pod: &PodObject, origin: &Origin, problems: Vec<FieldError>) -> Vec<C
         origin: origin.clone(),
         problem,
     });
-    refused.collect()
+    refused.chain(foreign).collect()
 }
 
 /// The plaintext that a strict pod takes from its own node. Only its agent asks, and of pods that

@@ -42,6 +42,8 @@ pub(crate) struct PodObject {
     pub(crate) wishes: PodWishes,
     /// Probes and lifecycle hooks for the pod itself.
     pub(crate) probes: Vec<Probe>,
+    /// Complaints of those that lead to somebody else.
+    pub(crate) foreign_probes: Vec<FieldError>,
     pub(crate) network_namespace: String,
     pub(crate) host_network: bool,
     pub(crate) readiness: Readiness,
@@ -164,7 +166,9 @@ pub(super) fn foreign_probes(pod: &Pod, namespace_is_enrolled: bool) -> Vec<Fiel
     // Those of the host network are never in the mesh, and their own address is the node's.
     let spec = spec.filter(|spec| !spec.host_network.unwrap_or_default());
     match spec {
-        Some(spec) if wishes.mesh.unwrap_or(namespace_is_enrolled) => probes::foreign_hosts(spec),
+        Some(spec) if wishes.mesh.unwrap_or(namespace_is_enrolled) => {
+            probes::foreign_hosts(spec, &[])
+        }
         _ => Vec::new(),
     }
 }
@@ -209,6 +213,7 @@ impl PodObject {
             uid: uid(&metadata, &key),
             node: node.to_owned(),
             probes: probes::declared(&spec, &addresses),
+            foreign_probes: probes::foreign_hosts(&spec, &addresses),
             addresses,
             service_account: match (account, form) {
                 _ if Self::is_mirror(&metadata) => None,

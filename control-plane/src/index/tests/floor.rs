@@ -210,6 +210,28 @@ fn a_change_of_the_floor_holds_for_pods_that_are_there() {
 }
 
 #[test]
+fn a_pod_of_the_mesh_that_has_others_probed_is_told_so_where_it_is_already() {
+    let probing = |host: &str| {
+        let probe = format!("livenessProbe: {{ httpGet: {{ port: 80, host: {host} }} }}");
+        let of_container = format!("name: c, {probe},");
+        pod("a", "10.0.0.1", "note: a").replace("name: c,", &of_container)
+    };
+    let mut bed = bed(&[("pod.yaml", &probing("10.0.0.8"))]);
+    assert_eq!(bed.conflicts(), [] as [&str; 0], "none of the mesh's");
+    bed.apply("ns.yaml", &namespace(ENABLED, ""));
+    let conflicts = bed.conflicts();
+    let field = "Pod shop/a: field spec.containers[0].livenessProbe.httpGet.host: `10.0.0.8`";
+    assert!(conflicts[0].contains(field), "{conflicts:?}");
+    let notices: Vec<_> = bed.index.conflicts().map(Conflict::notice).collect();
+    let [Some(notice)] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(notice.reason, "ForeignProbe");
+    bed.apply("pod.yaml", &probing("10.0.0.1"));
+    assert_eq!(bed.conflicts(), [] as [&str; 0], "its own address");
+}
+
+#[test]
 fn a_mirror_pod_and_a_pod_without_a_service_account_are_nobody() {
     let mirror = format!("{ENABLED}, kubernetes.io/config.mirror: abc");
     let bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", &mirror))]);

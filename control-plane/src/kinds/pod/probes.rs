@@ -47,10 +47,13 @@ pub(super) fn declared(spec: &PodSpec, addresses: &[IpAddr]) -> Vec<Probe> {
 }
 
 /// Complaints of probes and hooks that lead elsewhere: kubelet would ask another pod, the node or
-/// anybody in this one's name, and is told apart from the rest of the node only as kubelet.
-pub(super) fn foreign_hosts(spec: &PodSpec) -> Vec<FieldError> {
+/// anybody in this one's name, and is told apart from the rest of the node only as kubelet. The
+/// pod's own addresses lead to itself, where they are known.
+pub(super) fn foreign_hosts(spec: &PodSpec, addresses: &[IpAddr]) -> Vec<FieldError> {
     let actions = actions(spec);
-    let foreign = actions.iter().filter_map(|declared| {
+    let foreign = actions.iter();
+    let foreign = foreign.filter(|declared| !declared.is_for_pod(addresses));
+    let foreign = foreign.filter_map(|declared| {
         let host = declared.action.host()?;
         let message = format!(
             "`{host}` is not the pod itself: leave it out, or set the field `Host` of httpHeaders \
@@ -301,11 +304,13 @@ mod tests {
             let spec = spec(probe(host));
             assert_eq!(declared(&spec, &own).len(), count, "{host}");
         }
-        let complaints = foreign_hosts(&spec(probe("10.0.0.8")));
+        let complaints = foreign_hosts(&spec(probe("10.0.0.8")), &own);
         let text = complaints[0].to_string();
         let field = "field spec.containers[0].livenessProbe.httpGet.host: `10.0.0.8`";
         assert!(text.starts_with(field), "{text}");
-        assert_eq!(foreign_hosts(&spec(probe(""))), []);
+        assert_eq!(foreign_hosts(&spec(probe("")), &[]), []);
+        assert_eq!(foreign_hosts(&spec(probe("10.0.0.7")), &own), []);
+        assert_eq!(foreign_hosts(&spec(probe("10.0.0.7")), &[]).len(), 1);
     }
 
     #[test]

@@ -232,6 +232,39 @@ async fn kubelet_follows_where_the_application_sends_it_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn kubelet_follows_to_no_port_without_an_http_probe() {
+    let web = WebServer::start(listen().await, |_, request: &Request<Bytes>| {
+        let moved = Response::builder().status(302);
+        // The request names the place that it is sent to.
+        let to = request.uri().query().unwrap_or_default().to_owned();
+        moved.header("location", to).body("").unwrap()
+    });
+    let (pod, port) = (web.address.ip(), web.address.port());
+    let undeclared = port ^ 1;
+    let probes = [pod, "10.0.0.8".parse().unwrap()].map(|host| {
+        let target = format!("/?http://{host}:{undeclared}/healthz");
+        http(&target)
+    });
+    let bed = Bed::new(web.address, &probes);
+    for probe in &probes {
+        let ProbeKind::Http(target) = probe else {
+            panic!("{probe:?}");
+        };
+        let answer = bed.ask(get(target).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+        // A redirect opens no port, whichever it leads to.
+        let denied = bed.refusal(PlaintextOrigin::Kubelet, undeclared).await;
+        assert!(matches!(denied, Some(PlaintextDenied::NotAProbe(_))));
+        assert!(
+            bed.ask(get("/healthz").as_bytes())
+                .await
+                .starts_with("HTTP/1.1 403"),
+            "nor the same path here"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_tcp_probe_connects_and_says_nothing() {
     let (saw, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let application = tcp::serve(listen().await, move |mut stream| {
