@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -29,6 +29,7 @@ impl Collector for AgentMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         self.capture_states(&mut encoder)?;
         self.unprotected_connections(&mut encoder)?;
+        self.open_moments(&mut encoder)?;
         self.kernel_verdicts(&mut encoder)?;
         self.certificate_expiries(&mut encoder)?;
         self.configuration(&mut encoder)
@@ -80,6 +81,24 @@ impl AgentMetrics {
             let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name)];
             let count = i64::try_from(pod.unprotected_connections).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn open_moments(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut metric = encoder.encode_descriptor(
+            "weft_pod_open_seconds",
+            "Time for which a pod was open that may not be, before it was found and refused",
+            None,
+            MetricType::Gauge,
+        )?;
+        for pod in self.statuses.snapshot().values() {
+            let Some(milliseconds) = pod.open_milliseconds else {
+                continue;
+            };
+            let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name)];
+            let seconds = Duration::from_millis(milliseconds).as_secs_f64();
+            ConstGauge::new(seconds).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -144,6 +144,14 @@ impl PodNamespaces {
         }
     }
 
+    /// The time for which a pod has its namespace, where it was found by its processes.
+    pub(crate) fn age(&self, location: &NamespaceLocation) -> Option<Duration> {
+        match location {
+            NamespaceLocation::Named(_) => None,
+            NamespaceLocation::OfPod(uid) => self.found_of_pod(uid)?.age(),
+        }
+    }
+
     /// The pods that have processes on this machine, by UID, with their namespaces.
     pub(crate) fn pods_of_processes(&self) -> HashMap<String, NamespaceIdentity> {
         let found = Arc::clone(&lock(&self.found));

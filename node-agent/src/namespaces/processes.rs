@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
+use nix::time::{ClockId, clock_gettime};
 
 use super::cgroup_path::pod_of_cgroups;
 use super::network_namespace::{NamespaceError, NamespaceIdentity, NetworkNamespace};
@@ -17,6 +18,8 @@ use super::network_namespace::{NamespaceError, NamespaceIdentity, NetworkNamespa
 /// For how long a new process may still be on its way into its pod: a runtime forks it
 /// elsewhere and moves it.
 const SETTLING: Duration = Duration::from_secs(2);
+/// The unit of times in `/proc/PID/stat`, in milliseconds: `USER_HZ` is 100.
+const TICK: u64 = 10;
 /// Longest `/proc/PID/cgroup` that is read, in bytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -32,6 +35,13 @@ pub(crate) struct PodNamespace {
 }
 
 impl PodNamespace {
+    /// The time for which the pod has had this namespace: since that process began, to a tick
+    /// of the kernel's (10 ms). `None` where the clock can't be read.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+        Some(age(Duration::from(now), self.started))
+    }
+
     /// True when this one shows the pod's namespace rather than the other. A process may leave
     /// the namespace, for one of its own, and the pod is still where it was: what is known
     /// counts as long as anybody is in it, then the oldest process.
@@ -125,7 +135,8 @@ impl Processes {
 
     #[cfg(test)]
     fn find(&self, pod: &str) -> Option<PodNamespace> {
-        self.pods.get(&normalized_uid(pod)).copied()
+        let uid = super::cgroup_path::normalized_uid(pod);
+        self.pods.get(&uid).copied()
     }
 
     /// Pod and namespace of a process; None when it is in no pod, or in a pod without
@@ -188,6 +199,11 @@ fn read_at(directory: impl AsFd, name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The time since a moment in ticks since boot.
+fn age(now: Duration, started: u64) -> Duration {
+    now.saturating_sub(Duration::from_millis(started.saturating_mul(TICK)))
+}
+
 /// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)). The second may hold anything.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -198,7 +214,6 @@ fn start_time(stat: &str) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::cgroup_path::normalized_uid;
     use super::*;
 
     const UID: &str = "6f1c7a52-8f5e-4c1b-9d7e-0a1b2c3d4e5f";
@@ -209,6 +224,19 @@ mod tests {
         let stat = format!("7 (a) b) S {}", rest[1..].join(" "));
         assert_eq!(start_time(&stat), Some(22));
         assert_eq!(start_time("7 (x"), None);
+    }
+
+    #[test]
+    fn a_pod_is_as_old_as_its_oldest_process() {
+        let second = Duration::from_secs(1);
+        assert_eq!(age(7 * second, 500), 2 * second);
+        assert_eq!(age(second, 500), Duration::ZERO);
+        let mut proc = ProcDirectory::new();
+        let boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap());
+        proc.process(5, boot.as_secs() * 100, &cgroup(), POD);
+        proc.scan(Effort::Everything);
+        let age = proc.processes.find(UID).unwrap().age().unwrap();
+        assert!(age < 60 * second, "{age:?}");
     }
 
     proptest! {

@@ -80,6 +80,11 @@ impl ClaimedPod {
         self.redirect.is_refused()
     }
 
+    /// True when the kernel knew of it before this agent, or before it was told of.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.redirect.is_taken_over()
+    }
+
     /// Its sockets, in its namespace.
     pub(crate) fn sockets(&self) -> &Arc<PodSockets> {
         &self.sockets

@@ -26,6 +26,10 @@ pub(crate) struct PodStatus {
     /// Connections from before its capture that go on past the proxy and may not.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) unprotected_connections: usize,
+    /// Time from the start of its first process until its connections were refused, of a pod that
+    /// may not be open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open_milliseconds: Option<u64>,
     /// The reason that the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<Arc<str>>,
@@ -43,6 +47,7 @@ impl PodStatus {
             phase,
             refused: false,
             unprotected_connections: 0,
+            open_milliseconds: None,
             reason,
         }
     }

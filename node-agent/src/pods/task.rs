@@ -47,6 +47,8 @@ pub(crate) struct PodTask {
     is_expected: bool,
     /// Connections from before the capture that go on past the proxy and may not.
     unprotected: usize,
+    /// Time for which it was open and may not have been, before it was first refused.
+    open_for: Option<Duration>,
 }
 
 impl PodTask {
@@ -68,6 +70,7 @@ impl PodTask {
             backoff: Backoff::new(RETRY.0, RETRY.1),
             is_expected: false,
             unprotected: 0,
+            open_for: None,
         };
         let desired = task.desired.borrow().clone();
         task.publish_status(&desired);
@@ -168,7 +171,10 @@ impl PodTask {
     /// From now on nothing passes that may not, until the pod is captured.
     async fn claim_and_enforce(&mut self, found: NamespaceIdentity) -> Result<(), CaptureError> {
         let pod = ClaimedPod::claim(&self.node, &self.workload, found)?;
+        // Before anything else that takes its time.
+        let open_for = self.open_for(&pod);
         self.enforce(Box::new(pod)).await;
+        self.note_open_moment(open_for);
         self.log("its connections are refused until it is captured");
         Ok(())
     }

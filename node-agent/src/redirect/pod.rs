@@ -75,6 +75,8 @@ pub struct EnforcementConfig<'a> {
 pub struct PodRedirect {
     kernel: Kernel,
     cookie: u64,
+    /// The kernel knew of the pod before.
+    is_taken_over: bool,
     entries: PodEntries,
     /// The inbound program, with the mode that it is for.
     lookup: Option<(MtlsMode, ProgramLink)>,
@@ -105,13 +107,14 @@ impl PodRedirect {
         }
         // Whoever was refused as unknown stays so until something else is said.
         let (entries, lookup) = match state.unknown.remove(&cookie) {
-            Some(unknown) => (unknown.entries, unknown.lookup),
-            None => (state.inherited.remove(&cookie).unwrap_or_default(), None),
+            Some(unknown) => (Some(unknown.entries), unknown.lookup),
+            None => (state.inherited.remove(&cookie), None),
         };
         Ok(Self {
             kernel: kernel.clone(),
             cookie,
-            entries,
+            is_taken_over: entries.is_some(),
+            entries: entries.unwrap_or_default(),
             lookup: lookup.map(|lookup| (MtlsMode::Strict, lookup)),
             fails_closed: false,
             is_refused: false,
@@ -261,6 +264,12 @@ impl PodRedirect {
     /// The programs, and what all pods share of them.
     pub(super) fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// True when the kernel knew of the pod already: by an earlier agent, or as one that nobody
+    /// had told of and that was refused.
+    pub fn is_taken_over(&self) -> bool {
+        self.is_taken_over
     }
 
     /// True when all of its connections that may not pass are refused, whatever else of

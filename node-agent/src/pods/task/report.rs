@@ -1,11 +1,14 @@
 //! A pod's task says what is the case: in the log, in the pod's status, and to the control plane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_proxy::discovery::PodCaptureState;
 
 use super::{PodTask, State};
 use crate::earlier_connections::EarlierConnections;
+use crate::namespaces::NamespaceLocation;
+use crate::pods::claimed_pod::ClaimedPod;
 use crate::pods::phase::{CaptureAttempt, PodPhase};
 use crate::pods::state::{Desired, EnrolledAs};
 use crate::pods::status::PodStatus;
@@ -25,6 +28,22 @@ impl PodTask {
             Err(error) => {
                 tracing::error!(target: "agent", %pod, namespace, %error, unprotected = true, "can't look for connections from before the capture");
             }
+        }
+    }
+
+    /// The time for which a pod is open that the kernel doesn't know. One that is described by the
+    /// name of its namespace has no process that would tell.
+    pub(super) fn open_for(&self, pod: &ClaimedPod) -> Option<Duration> {
+        let location = NamespaceLocation::for_workload(&self.workload);
+        let age = self.node.namespaces.age(&location);
+        age.filter(|_| !pod.is_taken_over())
+    }
+
+    /// Keeps for how long a pod was open that is refused now.
+    pub(super) fn note_open_moment(&mut self, open_for: Option<Duration>) {
+        if let Some(open_for) = open_for.filter(|_| self.is_refused()) {
+            self.open_for = Some(open_for);
+            tracing::debug!(target: "agent", pod = %self.workload.name, ?open_for, "open until it was found");
         }
     }
 
@@ -95,6 +114,9 @@ impl PodTask {
         let status = PodStatus {
             refused: self.is_refused(),
             unprotected_connections: self.unprotected,
+            open_milliseconds: self
+                .open_for
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             ..PodStatus::new(workload, phase, reason)
         };
         self.node.statuses.set(&workload.uid, status);
