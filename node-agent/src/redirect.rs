@@ -15,6 +15,7 @@
 //!   ports open to it while no proxy runs
 //! * [`HeldConnections`] (`held`, `packets`) end the wait of applications in `connect()`
 //! * [`CaptureProbe`] (`capture_probe`) tries a pod's capture out
+//! * `records` counts the connections that are just being opened
 //! * `pins` keeps all that alive while no agent runs
 //!
 //! Without a pin directory everything ends with the process. With one, what is attached
@@ -44,6 +45,7 @@ mod pins;
 mod pod;
 mod probe;
 mod programs;
+mod records;
 mod socket_maps;
 mod table_sizes;
 mod tables;

@@ -14,6 +14,7 @@ mod held;
 mod listening;
 mod namespace;
 mod node;
+mod opening;
 mod outbound;
 
 pub use connection::{
@@ -28,13 +29,14 @@ pub use namespace::{
     NamespaceRole,
 };
 pub use node::{ANY_CGROUP, ANY_PROCESS, KubeletCgroup, NodePort, NodeProcess};
+pub use opening::{OpeningNode, OpeningOwn, OpeningSlot};
 pub use outbound::{
     OUTBOUND_PORT, address_for_client, is_for_client, is_proxy_address, proxy_address,
 };
 
 /// Raised whenever a type of this crate or the meaning of a map changes. Pinned
 /// maps and links of another version are never reused.
-pub const SCHEMA_VERSION: u32 = 6;
+pub const SCHEMA_VERSION: u32 = 7;
 
 /// Where peers reach the proxy with HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -58,6 +60,7 @@ pub mod capacity {
     /// Addresses at which applications of one pod listen.
     pub const LISTENING: u32 = 64;
     pub use crate::connection::PENDING_SLOTS;
+    pub use crate::opening::OPENING_SLOTS;
 }
 
 /// Names of the maps, as user space finds them in the object.
@@ -92,11 +95,17 @@ pub mod map {
     /// Hash: [`NamespacedConnection`](crate::NamespacedConnection) to the original
     /// destination, where its slot belongs to another connection of the pod.
     pub const PENDING: &str = "PENDING";
-    /// Hash: [`Connection`](crate::Connection) of the proxy to an application, to
-    /// the client's [`SocketAddress`](crate::SocketAddress).
+    /// Hash: [`OpeningSlot`](crate::OpeningSlot) to the [`OpeningOwn`](crate::OpeningOwn) that has
+    /// it, between the proxy's connect and the application's end.
+    pub const OWN_SLOTS: &str = "OWN_SLOTS";
+    /// Hash: [`OpeningSlot`](crate::OpeningSlot) to the [`OpeningNode`](crate::OpeningNode) that
+    /// has it.
+    pub const NODE_SLOTS: &str = "NODE_SLOTS";
+    /// Hash, of those whose slot belongs to another one:
+    /// [`Connection`](crate::Connection) of the proxy to an application, to the client's [`SocketAddress`](crate::SocketAddress).
     pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
-    /// Hash: [`Connection`](crate::Connection) of a process of the node to a
-    /// captured pod, to the [`NodeProcess`](crate::NodeProcess).
+    /// Hash, of those whose slot belongs to another one:
+    /// [`Connection`](crate::Connection) of a process of the node to a captured pod, to the [`NodeProcess`](crate::NodeProcess).
     pub const NODE_CONNECTIONS: &str = "NODE_CONNECTIONS";
     /// Hash: [`KubeletCgroup`](crate::KubeletCgroup) to the process in it that is kubelet.
     pub const KUBELETS: &str = "KUBELETS";

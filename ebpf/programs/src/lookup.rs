@@ -7,7 +7,7 @@ use weft_ebpf_common::{
 };
 
 use crate::context::{IPPROTO_TCP, LOOPBACK_INTERFACE, lookup as fields};
-use crate::{config, listening, maps};
+use crate::{config, listening, maps, opening};
 
 const SK_DROP: u32 = 0;
 const SK_PASS: u32 = 1;
@@ -56,7 +56,7 @@ fn inspect(context: &SkLookupContext, connection: &Connection) -> Finding {
     if source.address == destination.address {
         return Finding::SameAddress;
     }
-    if maps::OWN_CONNECTIONS.get_ptr(connection).is_some() {
+    if opening::is_own(connection) {
         return Finding::OwnConnection;
     }
     let listener = match destination.port_number() {
@@ -86,8 +86,7 @@ fn inspect(context: &SkLookupContext, connection: &Connection) -> Finding {
 #[inline(always)]
 fn is_open_to_node(connection: &Connection) -> bool {
     let destination = &connection.destination;
-    // SAFETY: written once, before the SYN was sent.
-    let Some(process) = (unsafe { maps::NODE_CONNECTIONS.get(connection) }) else {
+    let Some(process) = opening::node(connection) else {
         return false;
     };
     // SAFETY: the entry is replaced as a whole and read at once.

@@ -7,6 +7,8 @@
 //! * someone connects to a captured pod: [`lookup`] gives the connection to the proxy
 //! * the proxy connects to the application: [`sockops`] gives the application's socket
 //!   the client's address, [`peer_name`] answers with it
+//! * the proxy or a process of the node connects to a pod: [`opening`] keeps that for the other
+//!   end
 //! * a captured pod asks for the local address of its connection: [`socket_name`] answers
 //!   with the pod's own
 //! * an application begins to listen, or ends it: [`listening`] keeps where, so that [`lookup`]
@@ -24,6 +26,7 @@ mod held;
 mod listening;
 mod lookup;
 mod maps;
+mod opening;
 mod peer_name;
 mod socket_name;
 mod sockops;

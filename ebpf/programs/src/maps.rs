@@ -12,8 +12,9 @@ use weft_ebpf_common::finding::{COUNTERS as COUNTER_COUNT, counter};
 use weft_ebpf_common::{
     Connection, ExcludedBlock, ExcludedPort, Finding, HeldConnection, HeldKey, HoldRate,
     KubeletCgroup, ListenerKey, ListeningKey, ListeningPod, ListeningSocket, NamespaceCookie,
-    NamespaceEntry, NamespacedConnection, NodePort, NodeProcess, OwnSocket, PendingConnection,
-    PendingSlot, ReachedKey, SocketAddress, StoredDestination, Verdict, capacity,
+    NamespaceEntry, NamespacedConnection, NodePort, NodeProcess, OpeningNode, OpeningOwn,
+    OpeningSlot, OwnSocket, PendingConnection, PendingSlot, ReachedKey, SocketAddress,
+    StoredDestination, Verdict, capacity,
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -68,6 +69,14 @@ pub static PENDING_SLOTS: HashMap<PendingSlot, PendingConnection> =
 #[map]
 pub static PENDING: LruHashMap<NamespacedConnection, SocketAddress> =
     LruHashMap::with_max_entries(OPENING, 0);
+/// As above: for each address of a pod that is connected to.
+#[map]
+pub static OWN_SLOTS: HashMap<OpeningSlot, OpeningOwn> =
+    HashMap::with_max_entries(capacity::PODS * capacity::OPENING_SLOTS, BPF_F_NO_PREALLOC);
+#[map]
+pub static NODE_SLOTS: HashMap<OpeningSlot, OpeningNode> =
+    HashMap::with_max_entries(capacity::PODS * capacity::OPENING_SLOTS, BPF_F_NO_PREALLOC);
+/// Those that find their slot taken.
 #[map]
 pub static OWN_CONNECTIONS: LruHashMap<Connection, SocketAddress> =
     LruHashMap::with_max_entries(OPENING, 0);

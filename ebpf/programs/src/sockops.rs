@@ -14,7 +14,7 @@ use weft_ebpf_common::{
 };
 
 use crate::context::{self, ops};
-use crate::{held, listening, maps};
+use crate::{held, listening, maps, opening};
 
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
@@ -46,11 +46,11 @@ fn connecting(context: &SockOpsContext) {
     let socket = ops::socket(context);
     if let Some(own) = maps::stored(&maps::OWN_SOCKETS, socket) {
         if own.purpose == Purpose::Application as u8 {
-            let _ = maps::OWN_CONNECTIONS.insert(ops::connection(context), own.client, 0);
+            opening::insert_own(ops::connection(context), own.client);
             watch_close(context);
         }
     } else if let Some(process) = maps::stored(&maps::NODE_SOCKETS, socket) {
-        let _ = maps::NODE_CONNECTIONS.insert(ops::connection(context), process, 0);
+        opening::insert_node(ops::connection(context), process);
         watch_close(context);
     } else {
         hold(context);
@@ -190,19 +190,15 @@ fn accepted_captured(context: &SockOpsContext, connection: Connection) -> bool {
 #[inline(always)]
 fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
     let socket = ops::socket(context);
-    // SAFETY: written once, before the SYN was sent.
-    if let Some(client) = unsafe { maps::OWN_CONNECTIONS.get(connection) }.copied() {
+    if let Some(client) = opening::take_own(connection) {
         let kept = maps::store(&maps::CLIENTS, socket, client);
-        let _ = maps::OWN_CONNECTIONS.remove(connection);
         note(if kept {
             Finding::ClientKept
         } else {
             Finding::ClientLost
         });
-    // SAFETY: written once, before the SYN was sent.
-    } else if let Some(process) = unsafe { maps::NODE_CONNECTIONS.get(connection) }.copied() {
+    } else if let Some(process) = opening::take_node(connection) {
         let kept = maps::store(&maps::NODE_SOCKETS, socket, process);
-        let _ = maps::NODE_CONNECTIONS.remove(connection);
         note(if kept {
             Finding::NodeKept
         } else {
@@ -228,8 +224,8 @@ fn state_changed(context: &SockOpsContext) {
             connection,
         });
     }
-    if maps::OWN_CONNECTIONS.remove(connection).is_err() {
-        let _ = maps::NODE_CONNECTIONS.remove(connection);
+    if opening::take_own(&connection).is_none() {
+        let _ = opening::take_node(&connection);
     } else if before == TCP_SYN_SENT {
         // No application took it.
         listening::tell(context::namespace(context), connection.destination);

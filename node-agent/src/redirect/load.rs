@@ -130,7 +130,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
 
 /// The maps that a successor takes over. What is held or was reached is forgotten with the
 /// agent.
-const MAPS: [&str; 16] = {
+const MAPS: [&str; 18] = {
     use weft_ebpf_common::map::*;
     [
         NAMESPACES,
@@ -144,6 +144,8 @@ const MAPS: [&str; 16] = {
         NODE_SOCKETS,
         PENDING_SLOTS,
         PENDING,
+        OWN_SLOTS,
+        NODE_SLOTS,
         OWN_CONNECTIONS,
         NODE_CONNECTIONS,
         KUBELETS,

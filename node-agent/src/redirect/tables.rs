@@ -8,9 +8,8 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{self, LpmTrie, MapData, SockHash};
 use weft_ebpf_common::{
-    Connection, ExcludedBlock, ExcludedPort, Listener, ListenerKey, NamespaceCookie,
-    NamespaceEntry, NamespaceRole, NamespacedConnection, NodeProcess, PendingConnection,
-    PendingSlot, SocketAddress, map,
+    ExcludedBlock, ExcludedPort, Listener, ListenerKey, NamespaceCookie, NamespaceEntry,
+    NamespaceRole, map,
 };
 use weft_model::node_access::NodeAccess;
 use weft_model::workload::CaptureExclusions;
@@ -20,6 +19,7 @@ use super::error::RedirectError;
 use super::listeners::{OutboundListeners, PodListeners};
 use super::node_ports::NodePorts;
 use super::object::{ignore_missing, take_map};
+use super::records::Records;
 use super::table_sizes::{RecordCounts, TableSizes};
 
 const _: () = assert!(weft_ebpf_common::OUTBOUND_PORT == weft_model::ports::OUTBOUND_PORT);
@@ -35,10 +35,7 @@ pub(super) struct Tables {
     excluded_blocks: LpmTrie<MapData, ExcludedBlock, u8>,
     pod_addresses: Hash<[u8; 16], NamespaceCookie>,
     listeners: SockHash<MapData, ListenerKey>,
-    pending_slots: Hash<PendingSlot, PendingConnection>,
-    pending: Hash<NamespacedConnection, SocketAddress>,
-    own_connections: Hash<Connection, SocketAddress>,
-    node_connections: Hash<Connection, NodeProcess>,
+    records: Records,
     node_ports: NodePorts,
 }
 
@@ -56,10 +53,7 @@ impl Tables {
             excluded_blocks: take_map(object, map::EXCLUDED_BLOCKS)?,
             pod_addresses: take_map(object, map::POD_ADDRESSES)?,
             listeners: take_map(object, map::LISTENERS)?,
-            pending_slots: take_map(object, map::PENDING_SLOTS)?,
-            pending: take_map(object, map::PENDING)?,
-            own_connections: take_map(object, map::OWN_CONNECTIONS)?,
-            node_connections: take_map(object, map::NODE_CONNECTIONS)?,
+            records: Records::from_object(object)?,
             node_ports: NodePorts::from_object(object)?,
         })
     }
@@ -369,11 +363,7 @@ impl Tables {
 
     /// The number of records that the programs keep. Walks through them all.
     pub(super) fn records(&self) -> RecordCounts {
-        RecordCounts {
-            pending: self.pending_slots.keys().count() + self.pending.keys().count(),
-            own_connections: self.own_connections.keys().count(),
-            node_connections: self.node_connections.keys().count(),
-        }
+        self.records.counts()
     }
 
     /// The number of entries of each table, beside those where applications listen.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use aya::Pod as Value;
 use aya::maps::{HashMap, Map, MapData};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::TcpSocket;
 use weft_ebpf_common::{Connection, NamespacedConnection, SCHEMA_VERSION, SocketAddress, map};
 use weft_model::authorization::PlaintextOrigin;
 use weft_model::mtls::MtlsMode;
@@ -389,6 +390,66 @@ fn connections_that_a_pod_opens_without_end_make_the_proxy_forget_no_other_pods(
         client.send(b"x").unwrap();
         let accepted = accept(captured.listeners.outbound(to));
         assert_eq!(captured.destination(&accepted).unwrap(), to);
+    });
+}
+
+/// A connection of the proxy's that is not waited for.
+fn begin(captured: &Captured, to: SocketAddr, purpose: Purpose) -> TcpSocket {
+    let socket = captured.net.socket(to, purpose).unwrap();
+    let under_way = SockRef::from(&socket).connect(&to.into());
+    if let Err(error) = under_way {
+        assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS), "{error}");
+    }
+    socket
+}
+
+/// The other end of such a connection doesn't exist yet when those to other pods, or through
+/// them, begin by the thousand.
+#[test]
+fn connections_to_a_pod_without_end_make_nobody_forget_those_to_another() {
+    isolated(|lab: &Lab| {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = folder.path().join("pins");
+        let mut options = lab.options();
+        options.map_sizes = vec![(map::OWN_CONNECTIONS, FEW), (map::NODE_CONNECTIONS, FEW)];
+        options.pin_directory = Some(pins.clone());
+        let redirect = Redirect::load(&options).unwrap();
+        let captured = Captured::new(&redirect, lab.pod(10), MtlsMode::Strict, &[]);
+        let half_opened = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        half_opened.set_tcp_quickack(false).unwrap();
+        let to = SocketAddr::new(captured.pod.v4(), 80);
+        half_opened.connect(&to.into()).unwrap();
+        fill::<_, [u8; 8]>(&pins, map::NODE_CONNECTIONS, |connection| connection);
+        half_opened.send(b"x").unwrap();
+        let accepted = accept(&captured.listeners.plaintext[0]);
+        let origin = captured.sockets.origin(accepted.as_fd());
+        assert_eq!(origin, PlaintextOrigin::Node);
+
+        // Nobody takes them: the queue of the first listener is full.
+        let listen = |port: u16| {
+            captured.pod.run(|| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                let at = SocketAddr::new(captured.pod.v4(), port);
+                socket.bind(&at.into()).unwrap();
+                socket.listen(0).unwrap();
+                TcpListener::from(socket)
+            })
+        };
+        let (flooded, other) = (listen(8080), listen(8081));
+        let client = address("10.9.0.77:5000");
+        let purpose = || Purpose::Application { client };
+        let opening: Vec<_> = (0..8)
+            .map(|_| begin(&captured, flooded.local_addr().unwrap(), purpose()))
+            .collect();
+        let before = redirect.record_counts().own_connections;
+        assert!(before > 1, "{before} of {}", opening.len());
+        fill::<_, SocketAddress>(&pins, map::OWN_CONNECTIONS, |connection| connection);
+        let _connection = captured.connect(other.local_addr().unwrap(), purpose());
+        assert_eq!(accept(&other).peer_addr().unwrap(), client);
+        // Those that waited have their client, too, once there is room for them.
+        assert_eq!(accept(&flooded).peer_addr().unwrap(), client);
+        assert_eq!(accept(&flooded).peer_addr().unwrap(), client);
+        drop(opening);
     });
 }
 
