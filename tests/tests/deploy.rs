@@ -107,14 +107,14 @@ fn sidecars_are_never_injected_where_the_mesh_itself_runs() {
 
 #[test]
 fn values_of_sidecars_are_what_the_control_plane_is_told() {
-    let set = "--set=sidecar.mode=sidecar,image.registry=r.example,image.tag=7,\
+    let set = "--set=sidecar.mode=sidecar,image.registry=r.example,image.tag=v7,\
                image.pullPolicy=Always";
     let objects = objects(&template(&[set]));
     let pod = &objects["Deployment weft-control-plane"]["spec"]["template"]["spec"];
     let arguments = pod["containers"][0]["args"].as_array().unwrap();
     for flag in [
         "--mode=sidecar",
-        "--sidecar-image=r.example/weft/sidecar:7",
+        "--sidecar-image=r.example/weft/sidecar:v7",
         "--sidecar-image-pull-policy=Always",
     ] {
         assert!(
