@@ -136,7 +136,8 @@ pub struct Endpoint {
     pub key: EndpointKey,
     /// Pod behind the address, when there is one.
     pub workload: Option<WorkloadUid>,
-    /// Pairs of service port and target port, which is the one on this address.
+    /// Pairs of service port and target port, which is the one on this address. A service port may
+    /// have several target ports.
     pub ports: Vec<(u16, u16)>,
     /// Whether it takes new connections. Kept when it doesn't, so that the
     /// mesh can tell "no endpoints" from "none ready".
@@ -180,12 +181,13 @@ impl Endpoint {
         }
     }
 
-    /// The port on this address that serves the given service port.
-    pub fn target_port(&self, service_port: u16) -> Option<u16> {
-        self.ports
+    /// The ports on this address that serve the given service port.
+    pub fn target_ports(&self, service_port: u16) -> impl Iterator<Item = u16> {
+        let of_port = self
+            .ports
             .iter()
-            .find(|(port, _)| *port == service_port)
-            .map(|(_, target)| *target)
+            .filter(move |(port, _)| *port == service_port);
+        of_port.map(|(_, target)| *target)
     }
 }
 

@@ -256,6 +256,32 @@ fn an_address_in_two_slices_is_one_endpoint_and_as_good_as_the_better_one_says()
 }
 
 #[test]
+fn an_address_has_all_ports_that_slices_give_one_port_of_the_service() {
+    let endpoints = |endpoints: [&str; 2]| {
+        let one = slice("one", "{ port: 8080 }", endpoints[0]);
+        let two = slice("two", "{ port: 8081 }", endpoints[1]);
+        let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{one}{two}"))]).endpoints();
+        let [endpoint] = &endpoints[..] else {
+            panic!("{endpoints:?}")
+        };
+        (endpoint.ports.clone(), endpoint.ready)
+    };
+    let ready = "{ addresses: [192.0.2.1] }";
+    let not_ready = "{ addresses: [192.0.2.1], conditions: { ready: false } }";
+    let leaving = "{ addresses: [192.0.2.1], conditions: { ready: false, serving: true, terminating: true } }";
+    let (first, second) = ((80, 8080), (80, 8081));
+    assert_eq!(endpoints([ready, ready]), (vec![first, second], true));
+    assert_eq!(endpoints([leaving, leaving]), (vec![first, second], true));
+    for worse in [not_ready, leaving] {
+        assert_eq!(endpoints([ready, worse]), (vec![first], true));
+        assert_eq!(endpoints([worse, ready]), (vec![second], true));
+    }
+    assert_eq!(endpoints([not_ready, leaving]), (vec![second], true));
+    let none = (vec![first, second], false);
+    assert_eq!(endpoints([not_ready, not_ready]), none);
+}
+
+#[test]
 fn endpoints_on_their_way_out_serve_the_ports_that_no_other_serves() {
     let service = SERVICE.replace(
         "ports: [{ port: 80, targetPort: http }]",

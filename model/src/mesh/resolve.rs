@@ -109,24 +109,25 @@ impl Mesh {
         };
         let endpoints = self.endpoints(&service.key).iter();
         for endpoint in endpoints.filter(is_wanted) {
-            match self.endpoint_candidate(node, endpoint, port) {
-                None => {}
-                Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
-                Some(Err(error)) => not_captured = Some(error),
+            for target in endpoint.target_ports(port) {
+                match self.endpoint_candidate(node, endpoint, target) {
+                    None => {}
+                    Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
+                    Some(Err(error)) => not_captured = Some(error),
+                }
             }
         }
         (found, not_captured)
     }
 
-    /// The candidate for a port of a Service at one of its endpoints; `None` when the
-    /// endpoint doesn't serve that port, or its pod isn't known.
+    /// The candidate for one of the ports of an endpoint; `None` when its pod isn't known.
     fn endpoint_candidate(
         &self,
         node: &str,
         endpoint: &Endpoint,
-        port: u16,
+        target_port: u16,
     ) -> Option<Result<Candidate, Unroutable>> {
-        let address = SocketAddr::new(endpoint.key.address, endpoint.target_port(port)?);
+        let address = SocketAddr::new(endpoint.key.address, target_port);
         let workload = match &endpoint.workload {
             None => self.workload_by_address(address.ip()),
             // By UID, so that a reused address is never taken for its former owner; a pod

@@ -1423,6 +1423,7 @@ pub struct Endpoint {
     /// Empty when no pod is behind it.
     #[prost(string, tag = "4")]
     pub workload_uid: ::prost::alloc::string::String,
+    /// A service port may have several target ports; older agents use the first.
     #[prost(message, repeated, tag = "5")]
     pub ports: ::prost::alloc::vec::Vec<EndpointPort>,
     #[prost(bool, tag = "6")]

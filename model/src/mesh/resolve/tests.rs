@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixtures::{endpoint, service, workload};
 use crate::mesh::change::Change;
+use crate::name::NamespacedName;
 use crate::workload::WorkloadUid;
 
 fn to(text: &str) -> OriginalDestination {
@@ -50,6 +51,26 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
     };
     assert_eq!(gateway.to_string(), "10.0.2.1:15008");
     assert_eq!(workload.identity.service_account(), "web-2");
+}
+
+#[test]
+fn a_port_of_a_service_leads_to_all_its_ports_at_an_endpoint() {
+    let mut mesh = shop();
+    mesh.apply(Change::Endpoint(Endpoint {
+        ports: vec![(80, 8080), (81, 8082), (80, 8081)],
+        ..endpoint("web", "10.0.2.1", Some("web-2"), (80, 8080))
+    }));
+    let service = mesh.service(&NamespacedName::new("default", "web"));
+    let candidates = mesh.service_candidates("node-1", service.unwrap(), 80, true);
+    let candidates = candidates.unwrap();
+    let found: Vec<_> = candidates.iter().map(|c| c.address.to_string()).collect();
+    assert_eq!(found, ["10.0.1.1:8080", "10.0.2.1:8080", "10.0.2.1:8081"]);
+    for candidate in &candidates[1..] {
+        let Transport::Tunnel { gateway, .. } = &candidate.transport else {
+            panic!("{candidate:?}")
+        };
+        assert_eq!(gateway.to_string(), "10.0.2.1:15008");
+    }
 }
 
 #[test]
