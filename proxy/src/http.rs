@@ -13,11 +13,13 @@
 //! * [`half_close`]: a client's end, passed on to the server of its request
 //! * [`broken_response`]: a server's end in the middle of a response, passed on to its client
 //! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
+//! * [`early_response`]: a response that comes sooner than its request
 //! * [`upgrade`]: connections that change their protocol
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
 pub(crate) mod broken_response;
+mod early_response;
 pub(crate) mod filter;
 pub(crate) mod half_close;
 pub(crate) mod handshake;
