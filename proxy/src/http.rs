@@ -4,6 +4,7 @@
 //! * [`opening`]: a connection's first bytes, on ports that carry HTTP alone
 //! * [`version`], [`server`]: a client's connection, served behind the guard against request smuggling
 //! * [`request_info`], [`headers`], [`outgoing`]: a request's head, and how it is sent on
+//! * [`original_target`]: targets that are no URI, as they came
 //! * [`returning`], [`response_error`]: a response's head, and how it is sent back; why there is none
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
@@ -31,6 +32,7 @@ pub(crate) mod local_reply;
 pub(crate) mod login;
 pub(crate) mod observed_stream;
 pub(crate) mod opening;
+pub(crate) mod original_target;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;

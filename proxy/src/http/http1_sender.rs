@@ -12,12 +12,14 @@ use hyper::client::conn::http1;
 
 use super::body::{BodyError, RequestBody};
 use super::half_close::{BodyEnd, ClientEnd, HalfClose, ResponseEnd};
+use super::original_target::SentTarget;
 
 /// A connection of HTTP/1 to a server, as whoever sends requests on it has it.
 #[derive(Debug)]
 pub(crate) struct Http1Sender {
     sender: http1::SendRequest<SentBody>,
     half_close: HalfClose,
+    target: SentTarget,
 }
 
 /// A request's body whose end the connection notices.
@@ -37,8 +39,16 @@ pub(crate) struct NoResponse {
 }
 
 impl Http1Sender {
-    pub(super) fn new(sender: http1::SendRequest<SentBody>, half_close: HalfClose) -> Self {
-        Self { sender, half_close }
+    pub(super) fn new(
+        sender: http1::SendRequest<SentBody>,
+        half_close: HalfClose,
+        target: SentTarget,
+    ) -> Self {
+        Self {
+            sender,
+            half_close,
+            target,
+        }
     }
 
     /// Sends a request and waits for the head of its response, whose reader decides about the
@@ -52,6 +62,7 @@ impl Http1Sender {
         client: Option<&ClientEnd>,
     ) -> Result<(Response<Incoming>, ResponseEnd), NoResponse> {
         let (body_end, response_end) = self.half_close.begin_request(client);
+        self.target.begin_request(&request);
         let request = announce_chunks(request).map(|body| SentBody {
             body,
             _end: body_end,
