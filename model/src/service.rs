@@ -142,9 +142,9 @@ pub struct Endpoint {
     /// Whether it takes new connections. Kept when it doesn't, so that the
     /// mesh can tell "no endpoints" from "none ready".
     pub ready: bool,
-    /// It is on its way out and still serves: where none of a node is ready, it takes connections
-    /// of clients that may use those of their node only.
-    pub serves_while_terminating: bool,
+    /// Pairs of ports at which it serves while it is on its way out: where none of a node is ready
+    /// for a service port, they take connections of clients that may use those of their node only.
+    pub terminating_ports: Vec<(u16, u16)>,
     /// Node that it is on, where no pod says so; empty where nobody does.
     pub node: Arc<str>,
     /// Clients that it is meant for.
@@ -175,19 +175,15 @@ impl Endpoint {
             workload: None,
             ports: Vec::new(),
             ready: false,
-            serves_while_terminating: false,
+            terminating_ports: Vec::new(),
             node: "".into(),
             hints: TopologyHints::default(),
         }
     }
 
-    /// The ports on this address that serve the given service port.
-    pub fn target_ports(&self, service_port: u16) -> impl Iterator<Item = u16> {
-        let of_port = self
-            .ports
-            .iter()
-            .filter(move |(port, _)| *port == service_port);
-        of_port.map(|(_, target)| *target)
+    /// The pairs of ports that take connections.
+    pub fn ready_ports(&self) -> &[(u16, u16)] {
+        if self.ready { &self.ports } else { &[] }
     }
 }
 

@@ -161,6 +161,10 @@ fn ready_ones(endpoints: FoundEndpoints) -> Endpoints {
         let serves = |port: u16, readiness: Readiness| {
             readiness != Readiness::NotReady && best_of_port.get(&port) == Some(&readiness)
         };
+        let is_terminating =
+            |(_, is): &(&(u16, u16), &Readiness)| **is == Readiness::ServesWhileTerminating;
+        let terminating = ports.iter().filter(is_terminating);
+        endpoint.terminating_ports = terminating.map(|(pair, _)| *pair).collect();
         endpoint.ready = ports.iter().any(|((port, _), is)| serves(*port, *is));
         let is_listed = |port: u16, readiness: Readiness| match endpoint.ready {
             true => serves(port, readiness),
@@ -170,7 +174,6 @@ fn ready_ones(endpoints: FoundEndpoints) -> Endpoints {
             .into_iter()
             .filter(|((port, _), is)| is_listed(*port, *is));
         endpoint.ports = listed.map(|(pair, _)| pair).collect();
-        endpoint.serves_while_terminating = best == Readiness::ServesWhileTerminating;
         (address, endpoint)
     });
     decided.collect()

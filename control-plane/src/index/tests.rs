@@ -296,6 +296,8 @@ fn endpoints_on_their_way_out_serve_the_ports_that_no_other_serves() {
     let served: Vec<_> = endpoints.iter().map(|e| (&e.ports[..], e.ready)).collect();
     let expected: [(&[(u16, u16)], bool); 2] = [(&[(81, 8081)], true), (&[(80, 8080)], true)];
     assert_eq!(served, expected);
+    // Clients that may use those of their node only get the other one, too.
+    assert_eq!(endpoints[0].terminating_ports, [(80, 8080), (81, 8081)]);
 }
 
 #[test]
@@ -327,7 +329,7 @@ fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
     let serve_while_terminating = |endpoints: &str| {
         let slice = slice("web-1", "{ port: 9090 }", endpoints);
         let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{slice}"))]).endpoints();
-        let serving = endpoints.iter().map(|e| e.serves_while_terminating);
+        let serving = endpoints.iter().map(|e| !e.terminating_ports.is_empty());
         serving.collect::<Vec<_>>()
     };
     let said = serve_while_terminating(&format!("{leaving}, {gone}, {unsaid}, {failing}"));

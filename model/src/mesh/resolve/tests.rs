@@ -99,19 +99,21 @@ fn local_traffic_goes_to_what_is_on_its_way_out_before_it_is_refused() {
         is_node_local: true,
         ..service("web", "10.96.0.1", 80)
     };
-    let leaving = |ready: bool, serves_while_terminating: bool| {
+    let leaving = |ready: bool, terminating: &[(u16, u16)]| {
         Change::Endpoint(Endpoint {
             ready,
-            serves_while_terminating,
+            terminating_ports: terminating.to_vec(),
             ..endpoint("web", "10.0.1.1", Some("web-1"), (80, 8080))
         })
     };
     let mut mesh = shop();
     mesh.apply(Change::Service(local));
     let resolved = |mesh: &Mesh, node| mesh.resolve(node, "default", to("10.96.0.1:80")).is_ok();
-    mesh.apply(leaving(false, false));
-    assert!(!resolved(&mesh, "node-1"));
-    mesh.apply(leaving(false, true));
+    for unusable in [&[][..], &[(81, 8081)]] {
+        mesh.apply(leaving(false, unusable));
+        assert!(!resolved(&mesh, "node-1"));
+    }
+    mesh.apply(leaving(false, &[(80, 8080)]));
     assert!(resolved(&mesh, "node-1") && resolved(&mesh, "node-2"));
     // Others go to the one that is ready.
     mesh.apply(Change::Service(service("web", "10.96.0.1", 80)));
