@@ -349,11 +349,6 @@ pub(crate) const CASES: &[Case] = &[
     ),
     requests("heads_between_bodies", 1, "HEAD between other requests"),
     requests("identity_coding", 0, "a response coded as `identity`"),
-    requests(
-        "identity_coding_of_a_request",
-        1,
-        "a request coded as `identity`",
-    ),
 ];
 
 /// Port of a case: the same for the Services and their pods.

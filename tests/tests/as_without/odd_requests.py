@@ -177,9 +177,3 @@ def identity_coding(to):
     connection.sendall(request(b"GET", fields=b"Connection: close\r\n").replace(b"$HOST", b"a"))
     answer = Reader(connection).message(is_response=True)
     return {"start": answer["start"], "body": answer["body"]}
-
-
-exchange(
-    "identity_coding_of_a_request",
-    request(b"POST", fields=b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n", body=b"ok"),
-)
