@@ -4,9 +4,11 @@
 //!
 //! * [`objects`]: what is known: [`tables`] by kind and name, [`references`] between them
 //! * [`workloads`]: pods, with what only one can have ([`claims`]), their [`identities`], and
-//!   their part in NetworkPolicies ([`policy_membership`]); the [`settings`] that hold for them
+//!   their part in NetworkPolicies ([`policy_membership`]); the [`settings`] that hold for them,
+//!   and which of their [`sidecars`] count
 //! * [`namespaces`]: what they ask for in vain
-//! * [`admission`]: objects that aren't there yet
+//! * [`admission`]: objects that aren't there yet; [`placement`]: where they may land
+//! * [`gated_pods`]: pods whose readiness waits for the mesh
 //! * [`services`]: Services and their endpoints
 //! * [`externals`]: external services
 //! * [`nodes`]: nodes of the cluster
@@ -23,12 +25,14 @@ mod changes;
 mod claims;
 mod conflict;
 mod externals;
+mod gated_pods;
 mod identities;
 mod namespaces;
 mod network_policies;
 mod nodes;
 mod objects;
 mod peer_selectors;
+mod placement;
 mod policies;
 mod policy_membership;
 mod published;
@@ -36,6 +40,7 @@ mod references;
 mod routes;
 mod services;
 mod settings;
+mod sidecars;
 mod tables;
 mod workloads;
 
@@ -49,12 +54,14 @@ use weft_model::route::RouteKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::kinds::{
-    FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
+    FieldError, Kind, KindObject, NodeObject, Object, ObjectKey, PodObject, ServiceAccountObject,
 };
 use crate::source::{Event, Origin, Unreadable};
+pub(crate) use admission::AdmittedPod;
 use changes::Changes;
 pub(crate) use conflict::Conflict;
 use externals::Externals;
+pub(crate) use gated_pods::{GatedPod, Place};
 pub(crate) use identities::CertificateDenied;
 use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
@@ -65,36 +72,13 @@ pub(crate) use policies::{PolicyStatus, PolicyStatuses};
 use routes::Routes;
 pub(crate) use routes::{Condition, RouteStatus};
 use services::Services;
+pub(crate) use sidecars::MeshSidecars;
 use tables::Tables;
 pub(crate) use workloads::CapturedPods;
 use workloads::Workloads;
 
 /// The namespace of the control plane where nobody says another.
 const DEFAULT_MESH_NAMESPACE: &str = "weft-system";
-
-/// A pod whose readiness waits for its condition.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct GatedPod {
-    pub(crate) name: NamespacedName,
-    pub(crate) uid: WorkloadUid,
-    pub(crate) node: String,
-    /// Seconds since 1970.
-    pub(crate) created: i64,
-    /// The condition is True, or it isn't; none when there is none.
-    pub(crate) condition: Option<bool>,
-    pub(crate) place: Place,
-}
-
-/// A pod's relation to the mesh.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
-    /// It is captured, or will be.
-    InMesh,
-    /// It should be and can't, for this reason.
-    LeftOut(String),
-    /// It has nothing to do with it.
-    Outside,
-}
 
 /// All objects, which pods are captured, and what follows from both.
 #[derive(Debug)]
@@ -136,6 +120,11 @@ impl Index {
             routes: Routes::default(),
             network_policies: NetworkPolicies::default(),
         }
+    }
+
+    /// The sidecars that this mesh injects.
+    pub(crate) fn set_sidecars(&mut self, sidecars: MeshSidecars) {
+        self.objects.sidecars = sidecars;
     }
 
     /// Applies what became of an object, or of all of a kind.
@@ -195,22 +184,37 @@ impl Index {
         admission::needs_gate(&self.objects, namespace, pod, is_namespace_in)
     }
 
+    /// A pod that isn't there yet and is to be in the mesh.
+    pub(crate) fn admitted_pod(
+        &self,
+        namespace: &str,
+        pod: &DynamicObject,
+        is_namespace_in: bool,
+    ) -> Option<AdmittedPod> {
+        admission::admitted_pod(&self.objects, namespace, pod, is_namespace_in)
+    }
+
+    /// A node's label says that its agent can capture, or can't.
+    pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
+        let name = NamespacedName::new("", node);
+        self.objects.tables.get::<NodeObject>(&name)?.can_capture
+    }
+
+    /// The namespace is known.
+    pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
+        self.objects.namespace(namespace).is_some()
+    }
+
+    /// Namespaces in which pods have a sidecar.
+    pub(crate) fn sidecar_namespaces(&self) -> BTreeSet<&str> {
+        let pods = self.objects.tables.all::<PodObject>();
+        let pods = pods.filter(|(_, pod)| pod.sidecar.is_there() && !pod.ended);
+        pods.map(|(name, _)| &*name.namespace).collect()
+    }
+
     /// Pods whose readiness waits for the mesh.
     pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
-        let pods = self.objects.tables.all::<PodObject>();
-        let pods = pods.filter(|(_, pod)| pod.has_gate && !pod.ended);
-        pods.map(|(name, pod)| GatedPod {
-            name: name.clone(),
-            uid: pod.uid.clone(),
-            node: pod.node.clone(),
-            created: pod.created,
-            condition: pod.captured_condition,
-            place: match (self.workloads.of_pod(name), self.workloads.left_out(name)) {
-                (Some(workload), _) if workload.enrolment.is_enrolled() => Place::InMesh,
-                (_, Some(conflict)) => Place::LeftOut(conflict.to_string()),
-                _ => Place::Outside,
-            },
-        })
+        gated_pods::all(&self.objects, &self.workloads)
     }
 
     /// The status of every TrafficPolicy.

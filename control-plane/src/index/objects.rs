@@ -7,6 +7,7 @@ use weft_model::route::RouteKey;
 
 use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
+use super::sidecars::MeshSidecars;
 use super::tables::Tables;
 use crate::kinds::{Kind, MeshConfigObject, NamespaceObject, ObjectKey, RouteObject};
 use crate::source::Origin;
@@ -20,6 +21,7 @@ pub(super) struct Objects {
     pub(super) tables: Tables,
     pub(super) references: References,
     pub(super) peer_selectors: PeerSelectors,
+    pub(super) sidecars: MeshSidecars,
 }
 
 impl Objects {
@@ -55,6 +57,7 @@ impl Objects {
             tables,
             references,
             peer_selectors,
+            ..
         } = self;
         if let Some(before) = tables.object(key) {
             references.remove(before);
