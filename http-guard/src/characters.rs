@@ -12,6 +12,12 @@ pub(crate) fn is_host_char(byte: u8) -> bool {
     HOST[usize::from(byte)]
 }
 
+/// Whether a target that holds it is sent on to a server percent-encoded: marks that no URI has
+/// (RFC 3986 section 2), as far as parsers of URIs refuse them, and whatever is not ASCII.
+pub(crate) fn is_encoded_in_targets(byte: u8) -> bool {
+    byte >= 0x80 || matches!(byte, b'"' | b'<' | b'>' | b'`')
+}
+
 /// Whether it is the white space that a line may hold (SP and HTAB).
 pub(crate) fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')

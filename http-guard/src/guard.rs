@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::line::LineReader;
 use crate::refusal::Refusal;
 use crate::request_line::RequestLine;
+use crate::target::TargetEncoder;
 
 /// Inspects the requests of one connection. Give it every byte that the client sends, in
 /// reads of any size: what it says does not depend on where they were cut.
@@ -42,6 +43,7 @@ pub struct Guard {
     /// Bytes of this request's body have come.
     has_body_begun: bool,
     requests: u64,
+    targets: TargetEncoder,
     /// Bytes of the last read behind the first head that ended in it.
     behind_head: usize,
 }
@@ -90,8 +92,9 @@ impl Guard {
     pub fn inspect(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
         let (mut taken, mut complete) = (0, 0);
         let (before, mut first_end) = (self.requests, None);
+        self.targets.begin_read();
         while taken < bytes.len() && !self.awaits_upgrade() {
-            match self.read_part(&bytes[taken..]) {
+            match self.read_part(&bytes[taken..], taken) {
                 Ok(part) => taken += part,
                 Err(refusal) => {
                     self.position = Position::Refused(refusal);
@@ -194,10 +197,15 @@ impl Guard {
         }
     }
 
-    /// Reads some of the bytes, at least one, and says how many.
-    fn read_part(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    /// What of targets is encoded for the server.
+    pub(crate) fn targets(&mut self) -> &mut TargetEncoder {
+        &mut self.targets
+    }
+
+    /// Reads some of the bytes, at least one, which begin there in the read, and says how many.
+    fn read_part(&mut self, bytes: &[u8], start: usize) -> Result<usize, Refusal> {
         match &mut self.position {
-            Position::RequestLine => self.read_request_line(bytes),
+            Position::RequestLine => self.read_request_line(bytes, start),
             Position::HeaderSection => self.read_field_line(bytes),
             Position::Body(left) => {
                 self.has_body_begun = true;
@@ -224,15 +232,19 @@ impl Guard {
         }
     }
 
-    fn read_request_line(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn read_request_line(&mut self, bytes: &[u8], start: usize) -> Result<usize, Refusal> {
         let (limit, too_large) = (self.limits.request_line_bytes, Refusal::RequestLineTooLong);
         let Some(line) = self.lines.next_line(bytes, limit, too_large)? else {
+            self.targets.look_at(bytes, start);
             return Ok(bytes.len());
         };
         // Empty lines before a request are skipped (RFC 9112 section 2.2).
         if !line.text.is_empty() {
-            self.head.begin(&RequestLine::parse(line.text)?);
+            let parsed = RequestLine::parse(line.text)?;
+            self.head.begin(&parsed);
             self.position = Position::HeaderSection;
+            self.targets.look_at(&bytes[..line.taken], start);
+            self.targets.end_line(self.requests + 1, parsed.target);
         }
         Ok(line.taken)
     }

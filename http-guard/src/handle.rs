@@ -1,5 +1,6 @@
 //! What the owner of a guarded connection keeps of it, while the server has the stream.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,8 @@ struct State {
     is_unasked_body_news: bool,
     /// Whoever waits for that.
     waiting_for_body: Option<Waker>,
+    /// Numbers of requests and their targets, of those that the server reads otherwise.
+    original_targets: VecDeque<(u64, Box<[u8]>)>,
     /// Interim responses that are to be written before the final one.
     interim: BytesMut,
     /// Number of final responses before them.
@@ -64,6 +67,26 @@ impl GuardHandle {
     #[must_use]
     pub fn unserved_bytes(&self) -> usize {
         self.shared.unserved.load(Ordering::Relaxed)
+    }
+
+    /// The target of a request as it came, where the server reads some of its bytes
+    /// percent-encoded: the first request has number 1. To be asked once for each request, in
+    /// their order.
+    #[must_use]
+    pub fn original_target(&self, request: u64) -> Option<Box<[u8]>> {
+        let mut state = self.lock();
+        loop {
+            let targets = &mut state.original_targets;
+            let (number, target) = targets.pop_front_if(|(number, _)| *number <= request)?;
+            if number == request {
+                return Some(target);
+            }
+        }
+    }
+
+    /// Notes the targets of requests that the server reads otherwise.
+    pub(crate) fn add_original_targets(&self, targets: VecDeque<(u64, Box<[u8]>)>) {
+        self.lock().original_targets.extend(targets);
     }
 
     /// Waits until the client's side has ended while a response was under way. A client that

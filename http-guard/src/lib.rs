@@ -50,6 +50,10 @@
 //! A URL for a target may name another host than Host does: it wins (RFC 9112 section 3.2.2),
 //! and whoever sends the request on sets Host by it.
 //!
+//! Servers parse targets as URIs, and clients send some that are none. Those pass: the server
+//! reads the bytes that no URI has percent-encoded, and [`GuardHandle::original_target`] says what
+//! they were.
+//!
 //! [`GuardedStream`] wraps a connection and is read by the server in its place. [`Guard`] is
 //! what it goes by: a state machine over bytes, without I/O.
 //!
@@ -105,6 +109,7 @@
 //! * `linger`: the end of a connection whose client still sends
 //! * `guard`: the requests of one connection, and where each one ends
 //! * `line`, `request_line`, `field`, `authority`, `characters`: the grammar of a head
+//! * `target`: targets that the server reads percent-encoded
 //! * `head`, `framing`: what a head says in all, and the length of the body
 //! * `chunked`, `chunk_extension`: chunked bodies
 //! * `refusal`, `limits`: what is refused, and beyond which size
@@ -128,6 +133,7 @@ mod refusal;
 mod request_line;
 mod status_line;
 mod stream;
+mod target;
 
 pub use ahead::ClientEnd;
 pub use deadline::HeadDeadline;
@@ -136,3 +142,4 @@ pub use handle::GuardHandle;
 pub use limits::Limits;
 pub use refusal::{Refusal, RefusalKind};
 pub use stream::GuardedStream;
+pub use target::encode_target;

@@ -8,6 +8,8 @@ use crate::refusal::Refusal;
 /// A request line, as far as it says how the request is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct RequestLine<'a> {
+    /// The request's target.
+    pub(crate) target: &'a [u8],
     /// The version is HTTP/1.0, else HTTP/1.1.
     pub(crate) is_http10: bool,
     /// Where the tunnel shall lead that CONNECT asks for.
@@ -35,6 +37,7 @@ impl<'a> RequestLine<'a> {
             _ => return Err(Refusal::RequestLine),
         };
         Ok(Self {
+            target,
             is_http10,
             tunnel: parse_target(method, target).ok_or(Refusal::Target)?,
         })

@@ -1,5 +1,6 @@
 //! A client's connection with a guard around it, as a server of HTTP/1 reads it.
 
+mod targets;
 mod upgrade;
 
 use std::io;
@@ -46,6 +47,8 @@ pub struct GuardedStream<S> {
     ahead: BytesMut,
     /// How many of them are read at most.
     longest_ahead: usize,
+    /// Bytes that passed and that the server's buffer had no room for: encoding makes more of them.
+    passed: BytesMut,
     /// Bytes that came while the server read nothing.
     unread: UnreadBytes,
     /// Of the head that has begun.
@@ -86,6 +89,7 @@ impl<S> GuardedStream<S> {
             reading: Reading::Requests,
             ahead: BytesMut::new(),
             longest_ahead: limits.ahead_of_upgrade_bytes,
+            passed: BytesMut::new(),
             unread: UnreadBytes::new(limits.ahead_of_response_bytes),
             deadline: HeadDeadline::new(limits.head_time),
             is_paused: false,
@@ -106,6 +110,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.is_paused = false;
+        if this.give_passed(buffer) {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             let step = match this.reading {
                 Reading::Requests if this.guard.awaits_upgrade() => this.poll_upgrade(context),
@@ -181,10 +188,12 @@ impl<S: AsyncRead + Unpin> GuardedStream<S> {
             Ok(taken) => {
                 self.ahead.extend_from_slice(&bytes[taken..]);
                 buffer.set_filled(before + taken);
+                self.encode_targets(buffer, before);
                 self.decide_answered_upgrade();
             }
             Err(Refused { complete, refusal }) => {
                 buffer.set_filled(before + complete);
+                self.encode_targets(buffer, before);
                 match is_in_body && complete == 0 {
                     true => self.refuse_body(refusal),
                     false => self.refuse_head(refusal),

@@ -136,14 +136,15 @@ pub struct Endpoint {
     pub key: EndpointKey,
     /// Pod behind the address, when there is one.
     pub workload: Option<WorkloadUid>,
-    /// Pairs of service port and target port, which is the one on this address.
+    /// Pairs of service port and target port, which is the one on this address. A service port may
+    /// have several target ports.
     pub ports: Vec<(u16, u16)>,
     /// Whether it takes new connections. Kept when it doesn't, so that the
     /// mesh can tell "no endpoints" from "none ready".
     pub ready: bool,
-    /// It is on its way out and still serves: where none of a node is ready, it takes connections
-    /// of clients that may use those of their node only.
-    pub serves_while_terminating: bool,
+    /// Pairs of ports at which it serves while it is on its way out: where none of a node is ready
+    /// for a service port, they take connections of clients that may use those of their node only.
+    pub terminating_ports: Vec<(u16, u16)>,
     /// Node that it is on, where no pod says so; empty where nobody does.
     pub node: Arc<str>,
     /// Clients that it is meant for.
@@ -174,18 +175,15 @@ impl Endpoint {
             workload: None,
             ports: Vec::new(),
             ready: false,
-            serves_while_terminating: false,
+            terminating_ports: Vec::new(),
             node: "".into(),
             hints: TopologyHints::default(),
         }
     }
 
-    /// The port on this address that serves the given service port.
-    pub fn target_port(&self, service_port: u16) -> Option<u16> {
-        self.ports
-            .iter()
-            .find(|(port, _)| *port == service_port)
-            .map(|(_, target)| *target)
+    /// The pairs of ports that take connections.
+    pub fn ready_ports(&self) -> &[(u16, u16)] {
+        if self.ready { &self.ports } else { &[] }
     }
 }
 

@@ -35,11 +35,12 @@ impl TryFrom<v1::Endpoint> for Endpoint {
                 return Err(InvalidEndpoint::Missing(field));
             }
         }
-        let checked = |number| parse_port(number).ok_or(InvalidEndpoint::Port(number));
-        let ports = message
-            .ports
-            .into_iter()
-            .map(|pair| Ok((checked(pair.service_port)?, checked(pair.target_port)?)));
+        let ports = ports(message.ports)?;
+        // An older control plane says it of all ports together.
+        let terminating_ports = match message.serves_while_terminating {
+            true if message.terminating_ports.is_empty() => ports.clone(),
+            _ => self::ports(message.terminating_ports)?,
+        };
         let uid = message.workload_uid.as_str();
         Ok(Self {
             key: EndpointKey {
@@ -47,9 +48,9 @@ impl TryFrom<v1::Endpoint> for Endpoint {
                 address: parse_address(&message.address)?,
             },
             workload: (!uid.is_empty()).then(|| WorkloadUid::from(uid)),
-            ports: ports.collect::<Result<_, InvalidEndpoint>>()?,
+            ports,
             ready: message.ready,
-            serves_while_terminating: message.serves_while_terminating,
+            terminating_ports,
             node: message.node.into(),
             hints: TopologyHints {
                 zones: message.zone_hints.into_iter().map(Into::into).collect(),
@@ -59,17 +60,28 @@ impl TryFrom<v1::Endpoint> for Endpoint {
     }
 }
 
+fn ports(pairs: Vec<v1::EndpointPort>) -> Result<Vec<(u16, u16)>, InvalidEndpoint> {
+    let checked = |number| parse_port(number).ok_or(InvalidEndpoint::Port(number));
+    let pairs = pairs.into_iter();
+    pairs
+        .map(|pair| Ok((checked(pair.service_port)?, checked(pair.target_port)?)))
+        .collect()
+}
+
+fn pairs(ports: &[(u16, u16)]) -> Vec<v1::EndpointPort> {
+    let pair = |(service_port, target_port): &(u16, u16)| v1::EndpointPort {
+        service_port: u32::from(*service_port),
+        target_port: u32::from(*target_port),
+    };
+    ports.iter().map(pair).collect()
+}
+
 impl From<&Endpoint> for v1::Endpoint {
     fn from(endpoint: &Endpoint) -> Self {
         let EndpointKey { service, address } = &endpoint.key;
         let texts = |hints: &[Arc<str>]| hints.iter().map(ToString::to_string).collect();
-        let ports = endpoint
-            .ports
-            .iter()
-            .map(|(service_port, target_port)| v1::EndpointPort {
-                service_port: u32::from(*service_port),
-                target_port: u32::from(*target_port),
-            });
+        let terminating = &endpoint.terminating_ports;
+        let mut ports = endpoint.ports.iter();
         Self {
             service_namespace: service.namespace.to_string(),
             service_name: service.name.to_string(),
@@ -79,9 +91,11 @@ impl From<&Endpoint> for v1::Endpoint {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            ports: ports.collect(),
+            serves_while_terminating: !terminating.is_empty()
+                && ports.all(|pair| terminating.contains(pair)),
+            ports: pairs(&endpoint.ports),
             ready: endpoint.ready,
-            serves_while_terminating: endpoint.serves_while_terminating,
+            terminating_ports: pairs(terminating),
             node: endpoint.node.to_string(),
             zone_hints: texts(&endpoint.hints.zones),
             node_hints: texts(&endpoint.hints.nodes),
@@ -94,6 +108,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn any_ports() -> impl Strategy<Value = Vec<(u16, u16)>> {
+        prop::collection::vec((1u16.., 1u16..), 0..4)
+    }
+
     fn any_names() -> impl Strategy<Value = Vec<Arc<str>>> {
         prop::collection::vec("[a-z]{1,4}".prop_map(Arc::from), 0..3)
     }
@@ -104,8 +122,8 @@ mod tests {
             name in "[a-z]{1,8}",
             octets: [u8; 4],
             uid in prop::option::of("[a-z0-9-]{1,8}"),
-            ports in prop::collection::vec((1u16.., 1u16..), 0..4),
-            (ready, serves_while_terminating) in any::<(bool, bool)>(),
+            (ports, terminating_ports) in (any_ports(), any_ports()),
+            ready: bool,
             node in prop::option::of("[a-z0-9-]{1,8}"),
             (zones, nodes) in (any_names(), any_names()),
         ) {
@@ -115,11 +133,34 @@ mod tests {
                 workload: uid.map(|uid| WorkloadUid::from(uid.as_str())),
                 ports,
                 ready,
-                serves_while_terminating,
+                terminating_ports,
                 node: node.unwrap_or_default().into(),
                 hints: TopologyHints { zones, nodes },
             };
             prop_assert_eq!(Endpoint::try_from(v1::Endpoint::from(&endpoint)), Ok(endpoint));
         }
+    }
+
+    #[test]
+    fn what_an_older_control_plane_says_of_an_endpoint_holds_for_all_its_ports() {
+        let key = EndpointKey {
+            service: NamespacedName::new("shop", "web"),
+            address: [10, 0, 0, 1].into(),
+        };
+        let endpoint = Endpoint {
+            ports: vec![(80, 8080), (81, 8081)],
+            ..Endpoint::new(key)
+        };
+        let older = v1::Endpoint {
+            serves_while_terminating: true,
+            ..v1::Endpoint::from(&endpoint)
+        };
+        let read = Endpoint::try_from(older).unwrap();
+        assert_eq!(read.terminating_ports, endpoint.ports);
+        // An older agent takes what it is told of all of them.
+        let mut some = read;
+        assert!(v1::Endpoint::from(&some).serves_while_terminating);
+        some.terminating_ports.pop();
+        assert!(!v1::Endpoint::from(&some).serves_while_terminating);
     }
 }

@@ -4,6 +4,7 @@
 //! * [`opening`]: a connection's first bytes, on ports that carry HTTP alone
 //! * [`version`], [`server`]: a client's connection, served behind the guard against request smuggling
 //! * [`request_info`], [`headers`], [`outgoing`]: a request's head, and how it is sent on
+//! * [`original_target`]: targets that are no URI, as they came
 //! * [`returning`], [`response_error`]: a response's head, and how it is sent back; why there is none
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
@@ -13,11 +14,13 @@
 //! * [`half_close`]: a client's end, passed on to the server of its request
 //! * [`broken_response`]: a server's end in the middle of a response, passed on to its client
 //! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
+//! * [`early_response`]: a response that comes sooner than its request
 //! * [`upgrade`]: connections that change their protocol
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
 pub(crate) mod broken_response;
+mod early_response;
 pub(crate) mod filter;
 pub(crate) mod half_close;
 pub(crate) mod handshake;
@@ -29,6 +32,7 @@ pub(crate) mod local_reply;
 pub(crate) mod login;
 pub(crate) mod observed_stream;
 pub(crate) mod opening;
+pub(crate) mod original_target;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;

@@ -177,6 +177,11 @@ pub(crate) fn has_unacknowledged(stream: &TcpStream) -> bool {
     stream.take_error().is_ok_and(|error| error.is_some()) || unacknowledged(stream) > 0
 }
 
+/// Whether the other end's kernel has not acknowledged all that was sent.
+pub(crate) fn is_on_its_way(stream: &TcpStream) -> bool {
+    unacknowledged(stream) > 0
+}
+
 /// Whether the other end's kernel has acknowledged nothing but the connection itself, whatever
 /// was sent: nobody can have read any of it.
 pub(crate) fn is_unread(stream: &TcpStream) -> bool {

@@ -79,6 +79,14 @@ pub(crate) trait BreakOff {
     /// Breaks it off. Ready once nothing that was sent is lost when the stream is dropped.
     fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether the peer's kernel has not received all that was sent, as far as breaking it off
+    /// doesn't wait for that.
+    fn is_on_its_way(&self) -> bool;
+
+    /// Makes its end tell the peer that it broke, whenever it is dropped; a tunnel that hasn't
+    /// finished tells so by itself.
+    fn break_on_close(&mut self);
+
     /// Tells a proxy at the other end, where there is one, that the end that follows is not one
     /// between two requests.
     fn announce_unanswered(&mut self);
@@ -90,6 +98,14 @@ impl BreakOff for TcpStream {
         Poll::Ready(())
     }
 
+    fn is_on_its_way(&self) -> bool {
+        sockets::is_on_its_way(self)
+    }
+
+    fn break_on_close(&mut self) {
+        sockets::reset_on_close(self);
+    }
+
     fn announce_unanswered(&mut self) {}
 }
 
@@ -99,6 +115,22 @@ impl BreakOff for Stream {
             Self::Tcp(stream) => stream.poll_break_off(context),
             Self::Tls(stream) => stream.get_mut().0.poll_break_off(context),
             Self::Tunnel(stream) => stream.poll_break_off(context),
+        }
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_on_its_way(),
+            Self::Tls(stream) => stream.get_ref().0.is_on_its_way(),
+            Self::Tunnel(_) => false,
+        }
+    }
+
+    fn break_on_close(&mut self) {
+        match self {
+            Self::Tcp(stream) => stream.break_on_close(),
+            Self::Tls(stream) => stream.get_mut().0.break_on_close(),
+            Self::Tunnel(_) => {}
         }
     }
 

@@ -18,7 +18,18 @@ use crate::kinds::{PodObject, Readiness, ServiceObject, SliceObject, TargetPort}
 type Endpoints = BTreeMap<IpAddr, Endpoint>;
 
 /// The same, before it is decided which of them take connections.
-type FoundEndpoints = BTreeMap<IpAddr, (Endpoint, Readiness)>;
+type FoundEndpoints = BTreeMap<IpAddr, FoundEndpoint>;
+
+/// An endpoint as slices or pods say it is.
+struct FoundEndpoint {
+    /// Without its ports.
+    endpoint: Endpoint,
+    /// The best of all that is said of its address.
+    readiness: Readiness,
+    /// Pairs of service port and target port, each as good as the best that is said of it: ports
+    /// of one address may belong to several pods, as in the host's network.
+    ports: BTreeMap<(u16, u16), Readiness>,
+}
 
 /// The Services and endpoints that agents have, and those that may be others by now.
 #[derive(Debug, Default)]
@@ -137,48 +148,73 @@ fn endpoints(
 /// those that serve while they are on their way out, as kube-proxy does (KEP-1669).
 fn ready_ones(endpoints: FoundEndpoints) -> Endpoints {
     let mut best_of_port = HashMap::<u16, Readiness>::new();
-    for (endpoint, readiness) in endpoints.values() {
-        for (port, _) in &endpoint.ports {
-            let best = best_of_port.entry(*port).or_insert(*readiness);
-            *best = (*best).min(*readiness);
-        }
+    for ((port, _), readiness) in endpoints.values().flat_map(|found| &found.ports) {
+        let best = best_of_port.entry(*port).or_insert(*readiness);
+        *best = (*best).min(*readiness);
     }
-    let decided = endpoints
-        .into_iter()
-        .map(|(address, (mut endpoint, readiness))| {
-            let serves = |(port, _): &(u16, u16)| best_of_port.get(port) == Some(&readiness);
-            endpoint.ready = readiness != Readiness::NotReady && endpoint.ports.iter().any(serves);
-            if endpoint.ready {
-                endpoint.ports.retain(serves);
-            }
-            endpoint.serves_while_terminating = readiness == Readiness::ServesWhileTerminating;
-            (address, endpoint)
-        });
+    let decided = endpoints.into_iter().map(|(address, found)| {
+        let FoundEndpoint {
+            mut endpoint,
+            readiness: best,
+            ports,
+        } = found;
+        let serves = |port: u16, readiness: Readiness| {
+            readiness != Readiness::NotReady && best_of_port.get(&port) == Some(&readiness)
+        };
+        let is_terminating =
+            |(_, is): &(&(u16, u16), &Readiness)| **is == Readiness::ServesWhileTerminating;
+        let terminating = ports.iter().filter(is_terminating);
+        endpoint.terminating_ports = terminating.map(|(pair, _)| *pair).collect();
+        endpoint.ready = ports.iter().any(|((port, _), is)| serves(*port, *is));
+        let is_listed = |port: u16, readiness: Readiness| match endpoint.ready {
+            true => serves(port, readiness),
+            false => readiness == best,
+        };
+        let listed = ports
+            .into_iter()
+            .filter(|((port, _), is)| is_listed(*port, *is));
+        endpoint.ports = listed.map(|(pair, _)| pair).collect();
+        (address, endpoint)
+    });
     decided.collect()
 }
 
 /// Adds an endpoint. Its address may be in several slices, as while it moves from one to
-/// another: of these the one counts where it is best, all of them where it is equally good.
+/// another, or where a port of the Service leads to several of its own.
 fn add(endpoints: &mut FoundEndpoints, endpoint: Endpoint, readiness: Readiness) {
-    let found = match endpoints.entry(endpoint.key.address) {
+    match endpoints.entry(endpoint.key.address) {
         Entry::Vacant(vacant) => {
-            vacant.insert((endpoint, readiness));
-            return;
+            vacant.insert(FoundEndpoint::new(endpoint, readiness));
         }
-        Entry::Occupied(found) => found.into_mut(),
-    };
-    match readiness.cmp(&found.1) {
-        Ordering::Less => *found = (endpoint, readiness),
-        Ordering::Greater => {}
-        Ordering::Equal => {
-            let (known, _) = found;
-            for (port, target) in endpoint.ports {
-                if known.target_port(port).is_none() {
-                    known.ports.push((port, target));
+        Entry::Occupied(found) => found.into_mut().merge(endpoint, readiness),
+    }
+}
+
+impl FoundEndpoint {
+    fn new(mut endpoint: Endpoint, readiness: Readiness) -> Self {
+        let ports = std::mem::take(&mut endpoint.ports).into_iter();
+        Self {
+            endpoint,
+            readiness,
+            ports: ports.map(|pair| (pair, readiness)).collect(),
+        }
+    }
+
+    /// Takes what else is said of its address: each port is as good as the best that is said of
+    /// it, and so is the endpoint.
+    fn merge(&mut self, mut endpoint: Endpoint, readiness: Readiness) {
+        for pair in std::mem::take(&mut endpoint.ports) {
+            let known = self.ports.entry(pair).or_insert(readiness);
+            *known = (*known).min(readiness);
+        }
+        match readiness.cmp(&self.readiness) {
+            Ordering::Less => (self.endpoint, self.readiness) = (endpoint, readiness),
+            Ordering::Greater => {}
+            Ordering::Equal => {
+                let known = &mut self.endpoint;
+                if known.workload.is_none() && endpoint.workload.is_some() {
+                    (known.workload, known.node) = (endpoint.workload, endpoint.node);
                 }
-            }
-            if known.workload.is_none() && endpoint.workload.is_some() {
-                (known.workload, known.node) = (endpoint.workload, endpoint.node);
             }
         }
     }

@@ -256,6 +256,32 @@ fn an_address_in_two_slices_is_one_endpoint_and_as_good_as_the_better_one_says()
 }
 
 #[test]
+fn an_address_has_all_ports_that_slices_give_one_port_of_the_service() {
+    let endpoints = |endpoints: [&str; 2]| {
+        let one = slice("one", "{ port: 8080 }", endpoints[0]);
+        let two = slice("two", "{ port: 8081 }", endpoints[1]);
+        let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{one}{two}"))]).endpoints();
+        let [endpoint] = &endpoints[..] else {
+            panic!("{endpoints:?}")
+        };
+        (endpoint.ports.clone(), endpoint.ready)
+    };
+    let ready = "{ addresses: [192.0.2.1] }";
+    let not_ready = "{ addresses: [192.0.2.1], conditions: { ready: false } }";
+    let leaving = "{ addresses: [192.0.2.1], conditions: { ready: false, serving: true, terminating: true } }";
+    let (first, second) = ((80, 8080), (80, 8081));
+    assert_eq!(endpoints([ready, ready]), (vec![first, second], true));
+    assert_eq!(endpoints([leaving, leaving]), (vec![first, second], true));
+    for worse in [not_ready, leaving] {
+        assert_eq!(endpoints([ready, worse]), (vec![first], true));
+        assert_eq!(endpoints([worse, ready]), (vec![second], true));
+    }
+    assert_eq!(endpoints([not_ready, leaving]), (vec![second], true));
+    let none = (vec![first, second], false);
+    assert_eq!(endpoints([not_ready, not_ready]), none);
+}
+
+#[test]
 fn endpoints_on_their_way_out_serve_the_ports_that_no_other_serves() {
     let service = SERVICE.replace(
         "ports: [{ port: 80, targetPort: http }]",
@@ -270,6 +296,8 @@ fn endpoints_on_their_way_out_serve_the_ports_that_no_other_serves() {
     let served: Vec<_> = endpoints.iter().map(|e| (&e.ports[..], e.ready)).collect();
     let expected: [(&[(u16, u16)], bool); 2] = [(&[(81, 8081)], true), (&[(80, 8080)], true)];
     assert_eq!(served, expected);
+    // Clients that may use those of their node only get the other one, too.
+    assert_eq!(endpoints[0].terminating_ports, [(80, 8080), (81, 8081)]);
 }
 
 #[test]
@@ -301,7 +329,7 @@ fn endpoints_on_their_way_out_serve_where_no_other_is_ready() {
     let serve_while_terminating = |endpoints: &str| {
         let slice = slice("web-1", "{ port: 9090 }", endpoints);
         let endpoints = bed(&[("all.yaml", &format!("{SERVICE}{slice}"))]).endpoints();
-        let serving = endpoints.iter().map(|e| e.serves_while_terminating);
+        let serving = endpoints.iter().map(|e| !e.terminating_ports.is_empty());
         serving.collect::<Vec<_>>()
     };
     let said = serve_while_terminating(&format!("{leaving}, {gone}, {unsaid}, {failing}"));

@@ -72,13 +72,12 @@ impl Mesh {
             return Err(Unroutable::NoSuchPort { service, port });
         }
         let (mut found, mut not_captured) =
-            self.usable_endpoints(node, service, port, |endpoint| endpoint.ready);
+            self.usable_endpoints(node, service, port, Endpoint::ready_ports);
         // Of all nodes together none has to be looked at again: one on its way out is ready
         // where no other is.
         if service.is_node_local && found.is_empty() && not_captured.is_none() {
-            (found, not_captured) = self.usable_endpoints(node, service, port, |endpoint| {
-                endpoint.serves_while_terminating
-            });
+            (found, not_captured) =
+                self.usable_endpoints(node, service, port, |endpoint| &endpoint.terminating_ports);
         }
         // As kube-proxy does: an application may listen in one family only, and its
         // client's address has to be of the family that it is reached by.
@@ -94,39 +93,41 @@ impl Mesh {
         Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
     }
 
-    /// The endpoints of a Service that take connections, each with its candidate, as far as a pod
-    /// on `node` may use them; and the reason why one that takes any can't be reached.
+    /// The endpoints of a Service that take connections at these pairs of ports, each with its
+    /// candidates, as far as a pod on `node` may use them; and the reason why one that takes any
+    /// can't be reached.
     fn usable_endpoints(
         &self,
         node: &str,
         service: &Service,
         port: u16,
-        takes_connections: fn(&Endpoint) -> bool,
+        pairs: fn(&Endpoint) -> &[(u16, u16)],
     ) -> (Vec<(&Endpoint, Candidate)>, Option<Unroutable>) {
         let (mut found, mut not_captured) = (Vec::new(), None);
-        let is_wanted = |endpoint: &&Arc<Endpoint>| {
-            takes_connections(endpoint) && (!service.is_node_local || self.is_on(node, endpoint))
-        };
+        let is_wanted =
+            |endpoint: &&Arc<Endpoint>| !service.is_node_local || self.is_on(node, endpoint);
         let endpoints = self.endpoints(&service.key).iter();
         for endpoint in endpoints.filter(is_wanted) {
-            match self.endpoint_candidate(node, endpoint, port) {
-                None => {}
-                Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
-                Some(Err(error)) => not_captured = Some(error),
+            let of_port = pairs(endpoint).iter().filter(|(of, _)| *of == port);
+            for (_, target) in of_port {
+                match self.endpoint_candidate(node, endpoint, *target) {
+                    None => {}
+                    Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
+                    Some(Err(error)) => not_captured = Some(error),
+                }
             }
         }
         (found, not_captured)
     }
 
-    /// The candidate for a port of a Service at one of its endpoints; `None` when the
-    /// endpoint doesn't serve that port, or its pod isn't known.
+    /// The candidate for one of the ports of an endpoint; `None` when its pod isn't known.
     fn endpoint_candidate(
         &self,
         node: &str,
         endpoint: &Endpoint,
-        port: u16,
+        target_port: u16,
     ) -> Option<Result<Candidate, Unroutable>> {
-        let address = SocketAddr::new(endpoint.key.address, endpoint.target_port(port)?);
+        let address = SocketAddr::new(endpoint.key.address, target_port);
         let workload = match &endpoint.workload {
             None => self.workload_by_address(address.ip()),
             // By UID, so that a reused address is never taken for its former owner; a pod

@@ -87,6 +87,32 @@ fn each_destination_has_all_source_ports_of_the_pod() {
     });
 }
 
+#[test]
+fn destinations_of_ipv6_share_the_source_ports_of_the_pod() {
+    const PORTS: usize = 50;
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        let captured = Captured::new(&redirect, lab.pod(10), MODE, &[]);
+        captured.pod.run(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40049").unwrap();
+        });
+        let destinations = ["[fd77::1]:80", "[fd77::1]:81", "[fd77::2]:80"].map(address);
+        let mut open = Vec::new();
+        for to in destinations.into_iter().cycle().take(PORTS) {
+            let client = captured.pod.run(|| dial(to)).unwrap();
+            let accepted = accept(captured.listeners.outbound(to));
+            assert_eq!(captured.destination(&accepted).unwrap(), to);
+            open.push((client, accepted));
+        }
+        for to in destinations {
+            let error = captured.pod.run(|| dial(to)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{to}");
+        }
+        // Those of IPv4 have theirs all the same.
+        captured.pod.run(|| dial(address("10.77.1.2:80"))).unwrap();
+    });
+}
+
 /// Opens that many connections to an application, one for each of a client's ports.
 fn reach(captured: &Captured, application: &TcpListener, client: &str, count: u16) {
     for number in 0..count {

@@ -1448,6 +1448,7 @@ pub struct Endpoint {
     /// Empty when no pod is behind it.
     #[prost(string, tag = "4")]
     pub workload_uid: ::prost::alloc::string::String,
+    /// A service port may have several target ports; older agents use the first.
     #[prost(message, repeated, tag = "5")]
     pub ports: ::prost::alloc::vec::Vec<EndpointPort>,
     #[prost(bool, tag = "6")]
@@ -1460,10 +1461,13 @@ pub struct Endpoint {
     pub zone_hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "9")]
     pub node_hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// It is on its way out and still serves: it takes connections of clients that may use those of
-    /// their node only, where none there is ready.
+    /// All of its ports are terminating ones: for agents that don't know those.
     #[prost(bool, tag = "10")]
     pub serves_while_terminating: bool,
+    /// Ports at which it serves while it is on its way out: they take connections of clients that may
+    /// use those of their node only, where none there is ready.
+    #[prost(message, repeated, tag = "11")]
+    pub terminating_ports: ::prost::alloc::vec::Vec<EndpointPort>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndpointPort {

@@ -3,19 +3,28 @@
 //! hyper drops a connection as soon as a response's body fails, with what it had not written
 //! yet, and a tunnel that is dropped loses what waits in it. So the failure is held back until
 //! all that came before it was sent, and the connection has ended as the server's did: in order,
-//! or with a reset.
+//! or with a reset. Where the end of the connection is that of the response, as HTTP/1.0 has it, it
+//! is a reset in any case: else a part would look like the whole.
 
 use std::error::Error;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::body::BodyError;
 use crate::stream::BreakOff;
 use crate::sync::lock;
+
+/// How often we look whether the client has what was sent before a reset, which would overtake it,
+/// and how many times: one that reads nothing doesn't hold it up.
+const LOOK_EACH: Duration = Duration::from_millis(5);
+const LOOKS: usize = 200;
 
 /// How a server ended its connection in the middle of a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +71,8 @@ pub(crate) struct ResponseBreak(Arc<Mutex<Break>>);
 #[derive(Debug, Default)]
 struct Break {
     state: BreakState,
+    /// A response is under way that ends with the connection.
+    is_open_ended: bool,
     /// Whoever drives the client's connection.
     driver: Option<Waker>,
 }
@@ -102,6 +113,12 @@ impl ResponseBreak {
         }
     }
 
+    /// A response begins, or is passed on to its end, that ends with the connection: unless it is
+    /// complete the connection is reset.
+    pub(crate) fn set_open_ended(&self, is_under_way: bool) {
+        lock(&self.0).is_open_ended = is_under_way;
+    }
+
     fn wanted(&self, context: &Context<'_>) -> Option<ServerEnd> {
         let mut this = lock(&self.0);
         match this.state {
@@ -119,22 +136,46 @@ impl ResponseBreak {
 
 /// A client's connection that ends as its server's did.
 #[derive(Debug)]
-pub(crate) struct BreakableStream<S> {
+pub(crate) struct BreakableStream<S: BreakOff> {
     stream: S,
     response_break: ResponseBreak,
+    /// Until the next look at what is on its way.
+    pause: Option<Pin<Box<Sleep>>>,
+    looks: usize,
 }
 
-impl<S> BreakableStream<S> {
+impl<S: BreakOff> BreakableStream<S> {
     /// One that ends when the response on it breaks off.
     pub(crate) fn new(stream: S, response_break: ResponseBreak) -> Self {
         Self {
             stream,
             response_break,
+            pause: None,
+            looks: 0,
+        }
+    }
+
+    /// Ready when a reset overtakes nothing, or has waited for long enough.
+    fn poll_delivered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.looks < LOOKS && self.stream.is_on_its_way() {
+            let pause = || Box::pin(tokio::time::sleep(LOOK_EACH));
+            ready!(self.pause.get_or_insert_with(pause).as_mut().poll(context));
+            self.pause = None;
+            self.looks += 1;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: BreakOff> Drop for BreakableStream<S> {
+    fn drop(&mut self) {
+        if lock(&self.response_break.0).is_open_ended {
+            self.stream.break_on_close();
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for BreakableStream<S> {
+impl<S: AsyncRead + BreakOff + Unpin> AsyncRead for BreakableStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -176,6 +217,8 @@ impl<S: AsyncWrite + BreakOff + Unpin> AsyncWrite for BreakableStream<S> {
             }
             Some(ServerEnd::Unread) => ready!(Pin::new(&mut self.stream).poll_shutdown(context)),
             Some(ServerEnd::Reset) => {
+                ready!(self.poll_delivered(context));
+                self.stream.break_on_close();
                 ready!(self.stream.poll_break_off(context));
                 Ok(())
             }
@@ -188,5 +231,53 @@ impl<S: AsyncWrite + BreakOff + Unpin> AsyncWrite for BreakableStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use weft_testing::tcp;
+    use weft_testing::wait::in_time;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reset_overtakes_nothing_that_came_before_it() {
+        // More than the kernel of who doesn't read takes.
+        const LENGTH: usize = 1024 * 1024;
+        let (near, mut far) = tcp::pair().await;
+        let response_break = ResponseBreak::default();
+        let mut stream = BreakableStream::new(near, response_break.clone());
+        in_time(stream.write_all(&[0; LENGTH])).await.unwrap();
+        assert!(stream.stream.is_on_its_way());
+        assert!(response_break.poll_passed_on(ServerEnd::Reset).is_pending());
+        let breaking = async {
+            stream.flush().await.unwrap();
+            drop(stream);
+        };
+        let mut received = Vec::new();
+        let reading = far.read_to_end(&mut received);
+        let ((), read) = in_time(async { tokio::join!(breaking, reading) }).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(received.len(), LENGTH);
+    }
+
+    #[tokio::test]
+    async fn a_response_that_ends_with_its_connection_is_whole_or_reset() {
+        for is_complete in [false, true] {
+            let (near, mut far) = tcp::pair().await;
+            let response_break = ResponseBreak::default();
+            let mut stream = BreakableStream::new(near, response_break.clone());
+            response_break.set_open_ended(true);
+            stream.write_all(b"part").await.unwrap();
+            in_time(far.read_exact(&mut [0; 4])).await.unwrap();
+            response_break.set_open_ended(!is_complete);
+            drop(stream);
+            let read = in_time(far.read(&mut [0; 1])).await;
+            assert_eq!(read.is_ok(), is_complete);
+        }
     }
 }

@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::half_close::HalfClosingStream;
 use super::http1_sender::Http1Sender;
 use super::http2_sender::Http2Sender;
+use super::original_target::TargetStream;
 use crate::memory::{AwaitedHead, ConnectionMemory, MeteredStream, PodMemory};
 use crate::settings::HeadLimits;
 use crate::windows::Windows;
@@ -45,7 +46,7 @@ const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 const SETTINGS_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Begins HTTP/1.1; the connection is driven by a task of its own until it ends. Fields' names
-/// keep their letters, both ways.
+/// keep their letters, both ways, and targets their bytes.
 pub(crate) async fn handshake_http1<S>(
     stream: S,
     heads: HeadLimits,
@@ -55,6 +56,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (stream, half_close) = HalfClosingStream::new(stream);
+    let (stream, target) = TargetStream::new(stream);
     let memory = memory.connection();
     let head = AwaitedHead::new(&memory);
     let stream = MeteredStream::of_http1(stream, memory, head.clone(), heads.time);
@@ -74,7 +76,7 @@ where
         }
     };
     tokio::spawn(driven.in_current_span());
-    Ok(Http1Sender::new(sender, half_close, head))
+    Ok(Http1Sender::new(sender, half_close, head, target))
 }
 
 /// The streams that a server lets us have open at the same time

@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 
 use super::body::{BodyError, RequestBody};
 use super::half_close::{BodyEnd, ClientEnd, HalfClose, ResponseEnd};
+use super::original_target::SentTarget;
 use crate::memory::AwaitedHead;
 
 /// A connection of HTTP/1 to a server, as whoever sends requests on it has it.
@@ -20,6 +21,7 @@ pub(crate) struct Http1Sender {
     sender: http1::SendRequest<SentBody>,
     half_close: HalfClose,
     head: AwaitedHead,
+    target: SentTarget,
 }
 
 /// A request's body whose end the connection notices.
@@ -43,11 +45,13 @@ impl Http1Sender {
         sender: http1::SendRequest<SentBody>,
         half_close: HalfClose,
         head: AwaitedHead,
+        target: SentTarget,
     ) -> Self {
         Self {
             sender,
             half_close,
             head,
+            target,
         }
     }
 
@@ -62,6 +66,7 @@ impl Http1Sender {
         client: Option<&ClientEnd>,
     ) -> Result<(Response<Incoming>, ResponseEnd), NoResponse> {
         let (body_end, response_end) = self.half_close.begin_request(client);
+        self.target.begin_request(&request);
         let request = announce_chunks(request).map(|body| SentBody {
             body,
             _end: body_end,

@@ -3,7 +3,8 @@
 //!
 //! A server may answer before it has read all of a request, and close: what is written then
 //! fails, though the answer waits to be read (RFC 9112 section 9.5). So writing ends silently,
-//! and reading tells how the stream ended.
+//! and reading tells how the stream ended. One may even answer before it has read anything
+//! (`early_response`).
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::early_response::EarlyResponse;
 use crate::stream::SendQueue;
 
 /// A stream with what was seen of it.
@@ -20,6 +22,8 @@ use crate::stream::SendQueue;
 pub(crate) struct ObservedStream<S> {
     stream: S,
     observation: Arc<Observation>,
+    /// Until something was written, and what came ahead of it is read.
+    early: Option<EarlyResponse>,
     /// The other end or an error was read: nothing is left to read.
     is_read: bool,
     failure: Option<WriteFailure>,
@@ -84,6 +88,7 @@ impl<S: SendQueue> ObservedStream<S> {
         let observed = Self {
             stream,
             observation: Arc::clone(&observation),
+            early: Some(EarlyResponse::default()),
             is_read: false,
             failure: None,
         };
@@ -153,8 +158,21 @@ impl<S: SendQueue> ObservedStream<S> {
         }
     }
 
-    /// The result of a write of that length, as it is told to whoever writes.
+    /// The result of a write of that length, behind which a response may be read.
     fn written(
+        &mut self,
+        context: &Context<'_>,
+        result: io::Result<usize>,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(early) = &mut self.early {
+            early.written();
+        }
+        self.finish_write(context, result, length)
+    }
+
+    /// The result of a write of that length, as it is told to whoever writes.
+    fn finish_write(
         &mut self,
         context: &Context<'_>,
         result: io::Result<usize>,
@@ -200,6 +218,26 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
+impl<S: AsyncRead + Unpin> ObservedStream<S> {
+    /// The next bytes, those that came ahead of a request no sooner than it is written.
+    fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(early) = &mut self.early {
+            ready!(early.poll_due(&mut self.stream, context))?;
+        }
+        match self.early.take() {
+            Some(early) if !early.holds_nothing() => {
+                self.early = early.read(buffer);
+                Poll::Ready(Ok(()))
+            }
+            _ => Pin::new(&mut self.stream).poll_read(context, buffer),
+        }
+    }
+}
+
 impl<S: AsyncRead + SendQueue + Unpin> AsyncRead for ObservedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -213,7 +251,7 @@ impl<S: AsyncRead + SendQueue + Unpin> AsyncRead for ObservedStream<S> {
             }
         }
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        let result = ready!(self.poll_bytes(context, buffer));
         let result = result.map(|()| buffer.filled().len() - before);
         Poll::Ready(self.read(result))
     }
@@ -254,7 +292,8 @@ impl<S: AsyncWrite + SendQueue + Unpin> AsyncWrite for ObservedStream<S> {
             return Poll::Ready(Ok(()));
         }
         let result = ready!(Pin::new(&mut self.stream).poll_flush(context));
-        self.written(context, result.map(|()| 0), 0).map_ok(drop)
+        self.finish_write(context, result.map(|()| 0), 0)
+            .map_ok(drop)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -276,11 +315,57 @@ fn is_gone_at_end(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
     use weft_testing::tcp;
     use weft_testing::wait::in_time;
 
     use super::*;
+
+    const SOON: Duration = Duration::from_millis(100);
+
+    async fn greeted(greeting: &[u8]) -> (ObservedStream<TcpStream>, Arc<Observation>, TcpStream) {
+        let (near, mut far) = tcp::pair().await;
+        far.write_all(greeting).await.unwrap();
+        let (stream, observation) = ObservedStream::new(near);
+        (stream, observation, far)
+    }
+
+    #[tokio::test]
+    async fn a_response_ahead_of_its_request_is_read_behind_it() {
+        let (mut stream, observation, _far) = greeted(b"HTTP/1.1 200").await;
+        let mut bytes = [0; 12];
+        let early = timeout(SOON, stream.read_exact(&mut bytes)).await;
+        early.unwrap_err();
+        assert_eq!(observation.received(), 0);
+        stream.write_all(b"GET").await.unwrap();
+        // Piece by piece, whatever was held.
+        in_time(stream.read_exact(&mut bytes[..3])).await.unwrap();
+        in_time(stream.read_exact(&mut bytes[3..])).await.unwrap();
+        assert_eq!(&bytes, b"HTTP/1.1 200");
+        assert_eq!(observation.received(), 12);
+    }
+
+    #[tokio::test]
+    async fn a_response_that_no_request_follows_is_read_in_the_end_and_a_greeting_at_once() {
+        let mut bytes = [0; 4];
+        for (greeting, is_at_once) in [(b"HTTP", false), (b"220 ", true)] {
+            let (mut stream, _, _far) = greeted(greeting).await;
+            let read = timeout(SOON, stream.read_exact(&mut bytes)).await;
+            assert_eq!(read.is_ok(), is_at_once);
+            if !is_at_once {
+                in_time(stream.read_exact(&mut bytes)).await.unwrap();
+            }
+            assert_eq!(&bytes, greeting);
+        }
+        let (mut stream, _, far) = greeted(b"").await;
+        drop(far);
+        let read = in_time(AsyncReadExt::read(&mut stream, &mut bytes)).await;
+        assert_eq!(read.unwrap(), 0);
+    }
 
     #[tokio::test]
     async fn an_end_ahead_of_the_first_byte_is_told_from_one_that_came_later() {

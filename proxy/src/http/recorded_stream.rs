@@ -188,6 +188,14 @@ impl<S: BreakOff> BreakOff for RecordedStream<S> {
         self.stream.poll_break_off(context)
     }
 
+    fn is_on_its_way(&self) -> bool {
+        self.stream.is_on_its_way()
+    }
+
+    fn break_on_close(&mut self) {
+        self.stream.break_on_close();
+    }
+
     fn announce_unanswered(&mut self) {
         self.stream.announce_unanswered();
     }

@@ -14,7 +14,7 @@ use super::request_info::RequestInfo;
 pub(crate) fn to_client(
     info: &RequestInfo,
     mut head: Parts,
-    body: ResponseBody,
+    mut body: ResponseBody,
     is_last: bool,
 ) -> Response<ResponseBody> {
     // The version is the client's connection's business.
@@ -23,6 +23,7 @@ pub(crate) fn to_client(
     if info.http10 && has_no_length {
         // hyper would add that the connection is kept.
         head.version = Version::HTTP_10;
+        body.ends_with_connection();
     }
     if is_last || (info.http10 && has_no_length) {
         let close = HeaderValue::from_static("close");

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -19,6 +20,7 @@ use super::broken_response::{BreakableStream, ResponseBreak, ServerEnd};
 use super::half_close::ClientEnd;
 use super::headers::FieldNames;
 use super::interim::InterimResponses;
+use super::original_target::OriginalTarget;
 use crate::memory::{MeteredBody, MeteredStream, PodMemory};
 use crate::settings::{HeadLimits, Settings};
 use crate::stream::BreakOff;
@@ -96,6 +98,16 @@ impl Http1Options {
     }
 }
 
+/// Numbers of a connection's requests, the first being 1.
+#[derive(Debug, Default)]
+struct RequestNumbers(AtomicU64);
+
+impl RequestNumbers {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// The guard lets through what hyper reads, no less.
 fn guard_limits(heads: HeadLimits) -> Limits {
     Limits {
@@ -157,7 +169,9 @@ where
     options.interim.set_guard(guard.clone());
     let memory = memory.connection();
     let stream = MeteredStream::of_requests(stream, Arc::clone(&memory), guard.clone());
-    let service = service_fn(|request| {
+    let requests = RequestNumbers::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        OriginalTarget::keep(&mut request, guard.original_target(requests.next()));
         let (handle, guard) = (&handle, guard.clone());
         let response_break = &options.response_break;
         async move {

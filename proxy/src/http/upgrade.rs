@@ -9,6 +9,7 @@ use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use tracing::Instrument;
 use weft_model::idle::IdleTimeouts;
 
 use super::body::{Completion, ResponseBody};
+use super::broken_response::{ResponseBreak, ServerEnd};
 use super::headers::restore_upgrade;
 use super::request_info::RequestInfo;
 use crate::telemetry::{DirectionProgress, Progress, RequestRecord, ResponseFlag};
@@ -104,12 +106,13 @@ pub(crate) fn pass_upgrade(
     } = change;
     // Both ends of the other protocol are passed on as they come.
     completion.response_end = None;
+    let client_break = completion.response_break.clone();
     let (ended, flag) = (upgrades.ended.clone(), Arc::clone(&upgrades.flag));
     let (idle, progress) = (upgrades.idle, Progress::default());
     let (sent, received) = (record.request_bytes(), Arc::<AtomicU64>::default());
     let carried = async move {
         let result = tokio::select! {
-            result = carry(client, upstream, &sent, &received, &progress) => result,
+            result = carry((client, client_break), upstream, &sent, &received, &progress) => result,
             () = progress.idle(idle) => Err(ResponseFlag::IdleTimeout),
             () = denied => Err(ResponseFlag::PolicyChanged),
             () = ended.cancelled() => {
@@ -135,9 +138,9 @@ pub(crate) fn pass_upgrade(
 }
 
 /// Carries bytes both ways until both ends have finished, and counts them as they come: what
-/// was carried before it broke was carried.
+/// was carried before it broke was carried. Where it breaks, so does the client's connection.
 async fn carry(
-    client: OnUpgrade,
+    (client, client_break): (OnUpgrade, Option<ResponseBreak>),
     upstream: OnUpgrade,
     sent: &AtomicU64,
     received: &AtomicU64,
@@ -162,8 +165,15 @@ async fn carry(
         count(received, progress.receiving(), bytes);
     });
     let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-    copied.map(drop).map_err(|error| {
-        tracing::debug!(%error, "a connection of another protocol broke");
-        ResponseFlag::UpstreamReset
-    })
+    let Err(error) = copied else {
+        return Ok(());
+    };
+    tracing::debug!(%error, "a connection of another protocol broke");
+    if let Some(client_break) = client_break
+        && client_break.poll_passed_on(ServerEnd::Reset).is_pending()
+    {
+        // That breaks it off behind what was sent; it may be the one that broke.
+        let _ = client.flush().await;
+    }
+    Err(ResponseFlag::UpstreamReset)
 }

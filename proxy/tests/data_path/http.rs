@@ -5,6 +5,7 @@ mod client_ends;
 mod expectations;
 mod paths;
 mod raw_server;
+mod resets;
 mod responses;
 mod smuggling;
 mod uploads;

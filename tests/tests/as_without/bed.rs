@@ -10,14 +10,16 @@ use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder, PATIENCE};
 use weft_tests::process::Process;
 
-use crate::cases::{CASES, Case, port};
+use crate::case::Case;
+use crate::cases::{CASES, port};
 use crate::observation::{Observation, Roles};
 
 /// The first is the program, which imports the others.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("programs.py", include_str!("programs.py")),
     ("more_connections.py", include_str!("more_connections.py")),
     ("more_requests.py", include_str!("more_requests.py")),
+    ("odd_requests.py", include_str!("odd_requests.py")),
 ];
 /// How long a server may take to have seen all of a case.
 const EVENTS_WITHIN: Duration = Duration::from_secs(10);

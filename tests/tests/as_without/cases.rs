@@ -2,50 +2,7 @@
 
 use std::time::Duration;
 
-/// A client and a server of `programs.py`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    /// Name of both.
-    pub(crate) name: &'static str,
-    /// Whether the Services declare its port as HTTP.
-    pub(crate) is_http: bool,
-    /// Lines that the server says of it.
-    pub(crate) events: usize,
-    /// The case in words, for the manual.
-    pub(crate) text: &'static str,
-    /// How many more seconds its client may say in the mesh, where the case is about time.
-    pub(crate) margin: Duration,
-}
-
-const fn connection(name: &'static str, events: usize, text: &'static str) -> Case {
-    let is_http = false;
-    Case {
-        name,
-        is_http,
-        events,
-        text,
-        margin: Duration::ZERO,
-    }
-}
-
-const fn requests(name: &'static str, events: usize, text: &'static str) -> Case {
-    let is_http = true;
-    Case {
-        name,
-        is_http,
-        events,
-        text,
-        margin: Duration::ZERO,
-    }
-}
-
-impl Case {
-    /// The same, whose client may say that much more of `seconds`.
-    const fn within(mut self, margin: Duration) -> Self {
-        self.margin = margin;
-        self
-    }
-}
+use crate::case::{Case, connection, requests};
 
 /// All of them; the slow ones first.
 pub(crate) const CASES: &[Case] = &[
@@ -351,6 +308,47 @@ pub(crate) const CASES: &[Case] = &[
         1,
         "204 that says it comes in chunks",
     ),
+    requests(
+        "answers_unasked",
+        0,
+        "a server answers before it has read anything, and ends",
+    ),
+    requests(
+        "response_that_is_reset",
+        0,
+        "a response in chunks whose connection is reset",
+    ),
+    requests(
+        "open_response_that_is_reset",
+        0,
+        "the same of one that ends with its connection, to HTTP/1.0",
+    ),
+    requests(
+        "many_small_chunks",
+        1,
+        "a thousand chunks of a byte, with extensions",
+    ),
+    requests("upgrade_that_is_denied", 1, "an upgrade that is denied"),
+    requests(
+        "trailers_that_are_asked_for",
+        1,
+        "trailers to a client that asks for them",
+    ),
+    requests("status_lines", 1, "status lines without a reason"),
+    requests(
+        "reason_phrase_that_is_not_ascii",
+        1,
+        "a reason phrase that is not ASCII",
+    ),
+    requests("empty_host", 1, "an empty Host in HTTP/1.1"),
+    requests("continue_unasked", 0, "100 that nobody asked for"),
+    requests(
+        "last_requests",
+        0,
+        "the last request of a connection, and what follows",
+    ),
+    requests("heads_between_bodies", 1, "HEAD between other requests"),
+    requests("identity_coding", 0, "a response coded as `identity`"),
 ];
 
 /// Port of a case: the same for the Services and their pods.

@@ -190,6 +190,22 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         setting: "the same",
     },
     Difference {
+        case: "reason_phrase_that_is_not_ascii",
+        property: "client.start",
+        ways: Where::AmongRequests,
+        behaviour: "the reason phrase is left out",
+        reason: "the library that reads it takes ASCII only; nobody needs it (RFC 9112 section 4)",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
+        case: "empty_host",
+        property: "server.fields",
+        ways: Where::ToServices,
+        behaviour: "the server of a Service gets the dialled address as Host",
+        reason: "as for HTTP/1.0 without Host: the request may go on in HTTP/2, which needs one",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
         case: "curl",
         property: "client.output",
         ways: Where::AmongRequests,

@@ -2,7 +2,7 @@
 //! or stands in the table of `differences.rs`, which is docs/as-without.md.
 //!
 //! * `programs.py`: clients and servers of our own; they say in JSON what they see
-//! * [`cases`]: their cases, and whether their ports are declared as HTTP
+//! * [`case`], [`cases`]: their cases, and whether their ports are declared as HTTP
 //! * [`bed`]: pods in the mesh, and pods beside it for the control
 //! * [`observation`]: what both ends saw, without what is different by nature
 //! * [`packaged`]: clients and servers that others wrote
@@ -18,6 +18,7 @@
 )]
 
 mod bed;
+mod case;
 mod cases;
 mod differences;
 mod findings;
@@ -26,7 +27,8 @@ mod packaged;
 mod page;
 
 use bed::{Bed, WAYS};
-use cases::{CASES, Case};
+use case::Case;
+use cases::CASES;
 use differences::DIFFERENCES;
 use findings::{Findings, for_each_of};
 

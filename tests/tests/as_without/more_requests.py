@@ -185,7 +185,8 @@ TARGETS = [
     b"/a|b", b"/{x}", b'/"q"', b"/a^b", b"/[x]", b"/?q={a:1}", b"/?a=[1]&b[]=2", b"/%", b"/%zz",
     b"/a\\b", b"//a//b", b"/?", b"/a?b?c", b"/;a=b", b"/~u", b"/@scope/x", b"/a:b", b"/.", b"/a/../b",
     b"/a%2Fb", b"/a%00b", b"/?a='b'", b"/?a=b|c", b"/?a=\\", b"/?a=^", b"/a?x=http://b/c", b"/a,b",
-    b"/$metadata", b"/a(b)", b"/!", b"/a%20b+c", b"/" + b"a" * 8000,
+    b"/$metadata", b"/a(b)", b"/!", b"/a%20b+c", b"/" + b"a" * 8000, b"/<a>`b`", b'/?q={"a":"<b>"}',
+    "/schön?q=schön".encode(), b"/sch\xf6n?q=\xff",
 ]
 each_alone("unusual_targets", [request(b"GET", target) for target in TARGETS],
            lambda message: message["start"])

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::cases::Case;
+use crate::case::Case;
 
 /// A time that the client has measured.
 const SECONDS: &str = "client.seconds";

@@ -921,6 +921,7 @@ def call(name, *to):
 if __name__ == "__main__":
     import more_connections  # noqa: F401
     import more_requests  # noqa: F401
+    import odd_requests  # noqa: F401
 
     if sys.argv[1] == "serve":
         serve(sys.argv[2:])

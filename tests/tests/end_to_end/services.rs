@@ -32,13 +32,18 @@ fn write_web(mesh: &Mesh, protocol: &str, spec: Value) {
 
 /// Writes a slice of the Service `web` with these endpoints.
 fn write_slice(mesh: &Mesh, name: &str, endpoints: Value) {
+    write_slice_of_port(mesh, name, 8080, endpoints);
+}
+
+/// The same, whose endpoints serve on that port.
+fn write_slice_of_port(mesh: &Mesh, name: &str, port: u16, endpoints: Value) {
     let labels = json!({ "kubernetes.io/service-name": "web" });
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": { "name": name, "namespace": "default", "labels": labels },
         "addressType": "IPv4",
-        "ports": [{ "name": "tcp-80", "port": 8080 }],
+        "ports": [{ "name": "tcp-80", "port": port }],
         "endpoints": endpoints,
     });
     mesh.manifests().write(name, &slice).unwrap();
@@ -120,6 +125,28 @@ fn traffic_stays_on_the_node_where_a_service_says_so_also_to_what_is_no_pod() {
     mesh.manifests().remove("slice-2").unwrap();
     write_slice(&mesh, "slice-1", json!([far]));
     wait_answering(&mesh, WEB, &[]);
+}
+
+#[test]
+fn one_port_of_a_service_leads_to_several_ports_of_one_address() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1", "outside"]);
+    for (pod, name) in [("web-1", "web-1-second"), ("outside", "outside-second")] {
+        let arguments = ["http", "--listen", "[::]:8081", "--name", name];
+        mesh.serve(pod, &arguments).unwrap();
+    }
+    balance_by_turns(&mesh);
+    let address = |pod: &str| addresses(&mesh, pod, 0)[0].ip();
+    let target = json!({ "kind": "Pod", "name": "web-1", "namespace": "default" });
+    let pod = json!({ "addresses": [address("web-1")], "targetRef": target });
+    let no_pod = json!({ "addresses": [address("outside")] });
+    write_slice_of_port(&mesh, "slice-1", 8080, json!([pod, no_pod]));
+    write_slice_of_port(&mesh, "slice-2", 8081, json!([pod, no_pod]));
+    let all = ["outside", "outside-second", "web-1", "web-1-second"];
+    wait_answering(&mesh, WEB, &all);
+    let not_ready = json!({ "addresses": [address("outside")], "conditions": { "ready": false } });
+    write_slice_of_port(&mesh, "slice-2", 8081, json!([pod, not_ready]));
+    wait_answering(&mesh, WEB, &["outside", "web-1", "web-1-second"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixtures::{endpoint, service, workload};
 use crate::mesh::change::Change;
+use crate::name::NamespacedName;
 use crate::workload::WorkloadUid;
 
 fn to(text: &str) -> OriginalDestination {
@@ -53,6 +54,26 @@ fn a_service_address_gives_its_endpoints_on_their_target_port() {
 }
 
 #[test]
+fn a_port_of_a_service_leads_to_all_its_ports_at_an_endpoint() {
+    let mut mesh = shop();
+    mesh.apply(Change::Endpoint(Endpoint {
+        ports: vec![(80, 8080), (81, 8082), (80, 8081)],
+        ..endpoint("web", "10.0.2.1", Some("web-2"), (80, 8080))
+    }));
+    let service = mesh.service(&NamespacedName::new("default", "web"));
+    let candidates = mesh.service_candidates("node-1", service.unwrap(), 80, true);
+    let candidates = candidates.unwrap();
+    let found: Vec<_> = candidates.iter().map(|c| c.address.to_string()).collect();
+    assert_eq!(found, ["10.0.1.1:8080", "10.0.2.1:8080", "10.0.2.1:8081"]);
+    for candidate in &candidates[1..] {
+        let Transport::Tunnel { gateway, .. } = &candidate.transport else {
+            panic!("{candidate:?}")
+        };
+        assert_eq!(gateway.to_string(), "10.0.2.1:15008");
+    }
+}
+
+#[test]
 fn a_service_with_local_traffic_only_is_reached_on_the_clients_node_or_not_at_all() {
     let mut mesh = shop();
     mesh.apply(Change::Service(Service {
@@ -78,19 +99,21 @@ fn local_traffic_goes_to_what_is_on_its_way_out_before_it_is_refused() {
         is_node_local: true,
         ..service("web", "10.96.0.1", 80)
     };
-    let leaving = |ready: bool, serves_while_terminating: bool| {
+    let leaving = |ready: bool, terminating: &[(u16, u16)]| {
         Change::Endpoint(Endpoint {
             ready,
-            serves_while_terminating,
+            terminating_ports: terminating.to_vec(),
             ..endpoint("web", "10.0.1.1", Some("web-1"), (80, 8080))
         })
     };
     let mut mesh = shop();
     mesh.apply(Change::Service(local));
     let resolved = |mesh: &Mesh, node| mesh.resolve(node, "default", to("10.96.0.1:80")).is_ok();
-    mesh.apply(leaving(false, false));
-    assert!(!resolved(&mesh, "node-1"));
-    mesh.apply(leaving(false, true));
+    for unusable in [&[][..], &[(81, 8081)]] {
+        mesh.apply(leaving(false, unusable));
+        assert!(!resolved(&mesh, "node-1"));
+    }
+    mesh.apply(leaving(false, &[(80, 8080)]));
     assert!(resolved(&mesh, "node-1") && resolved(&mesh, "node-2"));
     // Others go to the one that is ready.
     mesh.apply(Change::Service(service("web", "10.96.0.1", 80)));

@@ -42,6 +42,8 @@ pub(crate) struct UpstreamBody {
     deadline: Option<Pin<Box<Sleep>>>,
     record: RequestRecord,
     completion: Completion,
+    /// The client takes the end of its connection for that of the response.
+    is_open_ended: bool,
     /// The server's end, which the client's connection is about to pass on.
     failure: Option<(ServerEnd, BodyError)>,
 }
@@ -90,6 +92,12 @@ impl Completion {
         match self.client.as_ref().is_some_and(ClientEnd::has_ended) {
             true => ResponseFlag::DownstreamReset,
             false => ResponseFlag::UpstreamReset,
+        }
+    }
+
+    fn set_open_ended(&self, is_under_way: bool) {
+        if let Some(client) = &self.response_break {
+            client.set_open_ended(is_under_way);
         }
     }
 
@@ -151,10 +159,20 @@ impl ResponseBody {
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
             record,
             completion,
+            is_open_ended: false,
             failure: None,
         });
         body.complete_if_ended();
         Self::Upstream(body)
+    }
+
+    /// The client takes the end of its connection for that of the response: what breaks off must
+    /// not look so.
+    pub(crate) fn ends_with_connection(&mut self) {
+        if let Self::Upstream(body) = self {
+            body.is_open_ended = true;
+            body.completion.set_open_ended(true);
+        }
     }
 }
 
@@ -168,6 +186,9 @@ impl UpstreamBody {
 
     fn complete(&mut self) {
         self.record.finish();
+        if self.is_open_ended {
+            self.completion.set_open_ended(false);
+        }
         self.completion.complete();
     }
 
@@ -228,7 +249,11 @@ impl UpstreamBody {
             }
             Some(Err(error)) => {
                 self.fail(self.completion.broken_off_flag());
-                self.failure = Some((ServerEnd::of(error.as_ref()), error));
+                let end = match self.is_open_ended {
+                    true => ServerEnd::Reset,
+                    false => ServerEnd::of(error.as_ref()),
+                };
+                self.failure = Some((end, error));
                 self.poll_failure()
             }
             None => {

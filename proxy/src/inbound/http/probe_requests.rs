@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weft_model::node_access::{NotAProbe, ProbePort, ProbeRequest};
 
 use crate::http::local_reply::LocalReply;
+use crate::http::original_target::OriginalTarget;
 use crate::http::request_info::RequestInfo;
 use crate::inbound::arrival::Arrival;
 use crate::pod::Pod;
@@ -52,9 +53,13 @@ impl ProbeRequests {
             return Err(LocalReply::NotAProbe(refusal.clone()));
         }
         let target = request.uri().path_and_query();
+        let original = request.extensions().get::<OriginalTarget>();
         let request = ProbeRequest {
             method: request.method().as_str(),
-            target: target.map_or("", http::uri::PathAndQuery::as_str),
+            // Probes are declared byte by byte.
+            target: original
+                .and_then(OriginalTarget::as_str)
+                .unwrap_or(target.map_or("", http::uri::PathAndQuery::as_str)),
             is_http2: info.http2,
             has_body: !request.body().is_end_stream(),
             is_plain: !info.has_url && !info.connect && !request.headers().contains_key(UPGRADE),

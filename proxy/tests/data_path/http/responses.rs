@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use weft_testing::tcp;
+
 use super::raw_server::{declared, raw, read_until, talk};
 use super::*;
 
@@ -132,6 +134,33 @@ async fn a_pod_that_answers_ahead_of_the_request_and_closes_is_heard() {
             assert!(
                 answer.starts_with("HTTP/1.1 200 OK\r\n"),
                 "{node} {round}: {answer}"
+            );
+        }
+    }
+}
+
+async fn answer_unasked(mut stream: TcpStream) {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let _ = stream.write_all(answer).await;
+}
+
+#[tokio::test]
+async fn a_server_of_a_service_that_answers_ahead_of_the_request_and_closes_is_heard() {
+    for node in [Some("node-1"), Some("node-2"), None] {
+        let mut bed = Bed::new();
+        let client = bed.pod("node-1", "client");
+        let server = node.map(|node| bed.pod(node, "server"));
+        let own = match &server {
+            Some(server) => super::super::application(server, answer_unasked).await,
+            None => tcp::serve(tcp::listen().await, answer_unasked),
+        };
+        let endpoints = [(own.ip(), server.as_ref())];
+        let service = bed.service_that_declares("http", "web", own.port(), &endpoints);
+        for round in 1..=30 {
+            let (answer, _stream) = talk(&client, service, GET, "ok").await;
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK\r\n"),
+                "{node:?} {round}: {answer}"
             );
         }
     }

@@ -309,3 +309,65 @@ async fn nothing_is_added_to_the_answer_of_an_application_that_ends_behind_it() 
         assert_eq!(answer, OK);
     }
 }
+
+#[tokio::test]
+async fn a_target_that_is_no_uri_arrives_as_it_was_sent() {
+    let targets: [&[u8]; 5] = [
+        b"/<a>/\"b\"/`c`/{d}|\\^",
+        b"/?q={\"a\":\"<b>\"}",
+        "/sch\u{f6}n?q=\u{f6}".as_bytes(),
+        b"/sch\xf6n?\xff",
+        b"http://web/<a>?\"",
+    ];
+    for node in NODES {
+        let mut bed = Bed::new();
+        let (client, _server, raw, service) = raw(&mut bed, node, OK).await;
+        for (number, to) in [service, raw.address].into_iter().enumerate() {
+            for target in targets {
+                // Another request before and behind: each has its own.
+                let head = b" HTTP/1.1\r\nHost: web\r\n\r\n";
+                let other = [&b"GET /other"[..], head].concat();
+                let odd = [b"GET ", target, head].concat();
+                let all = [&other[..], &odd, &other].concat();
+                let mut stream = client.connect(to).await.unwrap();
+                stream.write_all(&all).await.unwrap();
+                let mut answers = String::new();
+                while answers.matches("HTTP/1.1 200 ").count() < 3 {
+                    let more = read_until(&mut stream, "ok").await;
+                    assert!(!more.is_empty(), "{node} {to}: {answers}");
+                    answers += &more;
+                }
+                let line = [b"GET ", target, b" HTTP/1.1\r\n"].concat();
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let arrived = raw.connections();
+                let arrived = arrived.iter().map(|one| one.text.matches(&line).count());
+                let arrived: usize = arrived.sum();
+                assert_eq!(arrived, number + 1, "{node} {to}: {line}");
+            }
+            let arrived = raw.connections();
+            let lines = arrived.iter().flat_map(|one| one.text.lines());
+            let others = lines.filter(|line| *line == "GET /other HTTP/1.1").count();
+            assert_eq!(others, 2 * targets.len() * (number + 1), "{node}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_a_rule_changes_is_sent_encoded() {
+    let mut bed = Bed::new();
+    let (client, _server, raw, service) = raw(&mut bed, "node-2", OK).await;
+    let mut changing = below("/a", rule(vec![backend("web", 1)]));
+    changing.filters = vec![Filter::Rewrite(Rewrite {
+        hostname: None,
+        path: Some(PathModifier::Prefix("/b".into())),
+    })];
+    route(&bed, RouteKind::Http, "web", vec![changing]);
+    let request = "GET /a/<x>?\" HTTP/1.1\r\nHost: web\r\n\r\n";
+    let (answer, _stream) = talk(&client, service, request, "ok").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let arrived = raw.text(0);
+    assert!(
+        arrived.starts_with("GET /b/%3Cx%3E?%22 HTTP/1.1\r\n"),
+        "{arrived}"
+    );
+}

@@ -1,0 +1,131 @@
+//! Servers that reset their connections in the middle of a response, near and far.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::raw_server::{NODES, read_until};
+use super::*;
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n";
+const OPEN_ENDED: &str = "HTTP/1.0 200 OK\r\n\r\npart";
+const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart";
+const UPGRADED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\npart";
+const NOTHING: &str = "";
+
+/// How a server ends its connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    InOrder,
+    Reset,
+}
+
+/// A server of such responses, which ends as soon as it is told to.
+async fn breaking(
+    bed: &mut Bed,
+    node: &'static str,
+    (answer, end): (&'static str, End),
+) -> (Pod, Pod, [SocketAddr; 2], Arc<Notify>) {
+    let go = Arc::<Notify>::default();
+    let told = Arc::clone(&go);
+    let serve = move |mut stream: TcpStream| {
+        let told = Arc::clone(&told);
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if !answer.is_empty() {
+                told.notified().await;
+            }
+            if end == End::Reset {
+                stream.set_zero_linger().unwrap();
+            }
+        }
+    };
+    bed.node(node);
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+    let application = super::super::application(&server, serve).await;
+    let endpoints = [(application.ip(), Some(&server))];
+    let service = bed.service_that_declares("http", "web", application.port(), &endpoints);
+    (client, server, [service, application], go)
+}
+
+/// How the client's connection ends behind a part of the response, which may be to a request for
+/// another protocol.
+async fn end_of(
+    client: &Pod,
+    to: SocketAddr,
+    (version, is_upgrade): (&str, bool),
+    part: &str,
+    go: &Notify,
+) -> End {
+    let mut stream = client.connect(to).await.unwrap();
+    let upgrade = match is_upgrade {
+        true => "Connection: upgrade\r\nUpgrade: own\r\n",
+        false => "",
+    };
+    let request = format!("GET / {version}\r\nHost: web\r\n{upgrade}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    if !part.is_empty() {
+        let answer = read_until(&mut stream, part).await;
+        let is_begun = answer.contains(" 200 ") || answer.contains(" 101 ");
+        assert!(is_begun && answer.ends_with(part), "{answer}");
+        go.notify_one();
+    }
+    match tokio::time::timeout(DEADLINE, stream.read(&mut [0; 1]))
+        .await
+        .unwrap()
+    {
+        Ok(0) => End::InOrder,
+        Ok(_) => panic!("more of the response"),
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            End::Reset
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_is_reset_ends_in_a_reset() {
+    for node in NODES {
+        for (answer, version, part) in [
+            (CHUNKED, "HTTP/1.1", "part\r\n"),
+            (OPEN_ENDED, "HTTP/1.1", "part\r\n"),
+            (OPEN_ENDED, "HTTP/1.0", "part"),
+            (CHUNKED, "HTTP/1.0", "part"),
+            (WITH_LENGTH, "HTTP/1.1", "part"),
+            (UPGRADED, "HTTP/1.1", "part"),
+        ] {
+            let mut bed = Bed::new();
+            let (client, _server, to, go) = breaking(&mut bed, node, (answer, End::Reset)).await;
+            for to in to {
+                let end = end_of(&client, to, (version, answer == UPGRADED), part, &go).await;
+                assert_eq!(end, End::Reset, "{node}, {to}, {version}: {answer}");
+            }
+        }
+        // Of what a Service is asked the proxy says why there is no response.
+        let mut bed = Bed::new();
+        let (client, _server, to, go) = breaking(&mut bed, node, (NOTHING, End::Reset)).await;
+        let end = end_of(&client, to[1], ("HTTP/1.1", false), NOTHING, &go).await;
+        assert_eq!(end, End::Reset, "{node}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_response_never_looks_whole_to_a_client_of_http10() {
+    for node in NODES {
+        for (answer, expected) in [
+            (CHUNKED, End::Reset),
+            (WITH_LENGTH, End::InOrder),
+            // That is its end.
+            (OPEN_ENDED, End::InOrder),
+        ] {
+            let mut bed = Bed::new();
+            let (client, _server, to, go) = breaking(&mut bed, node, (answer, End::InOrder)).await;
+            for to in to {
+                let end = end_of(&client, to, ("HTTP/1.0", false), "part", &go).await;
+                assert_eq!(end, expected, "{node}, {to}: {answer}");
+            }
+        }
+    }
+}
