@@ -11,7 +11,7 @@
 //!   blocks, host patterns, SPIFFE IDs
 //! * [`workload`], [`service`], [`external`]: pods, Services and their endpoints, services
 //!   outside the cluster
-//! * [`memberships`]: workloads' parts in NetworkPolicies, shared
+//! * [`memberships`]: workloads' parts in policies, shared
 //! * [`node`]: the cluster's nodes
 //! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
 //! * [`idle`]: how long connections may be silent

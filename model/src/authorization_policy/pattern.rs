@@ -109,6 +109,11 @@ impl PrincipalPattern {
         }
     }
 
+    /// Whether it matches every identity.
+    pub(super) fn is_any(&self) -> bool {
+        self.0 == TextPattern::Any
+    }
+
     /// The identity that it matches alone; `None` for a wildcard, and for what is no identity.
     pub(super) fn exact(&self) -> Option<SpiffeId> {
         match &self.0 {

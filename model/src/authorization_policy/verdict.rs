@@ -107,6 +107,24 @@ impl<'a> Verdict<'a> {
         self
     }
 
+    /// The worse of two, with the audited rules of both.
+    pub(super) fn worse(mut self, other: Self) -> Self {
+        if self.decision == Decision::Allowed {
+            (self.decision, self.reason) = (other.decision, other.reason);
+        }
+        if let (Some(own), Some(other)) = (&mut self.dry_run, other.dry_run)
+            && own.decision == Decision::Allowed
+        {
+            *own = other;
+        }
+        for audited in other.audited {
+            if self.audited.len() < Self::MOST_AUDITED && !self.audited.contains(&audited) {
+                self.audited.push(audited);
+            }
+        }
+        self
+    }
+
     /// Whether a connection that was admitted before has to end: not while policies are on
     /// their way.
     pub fn ends_connections(&self) -> bool {
