@@ -75,3 +75,6 @@ pub enum Action {
     /// Named in the verdict, which it doesn't change.
     Audit,
 }
+
+#[cfg(test)]
+mod tests;
