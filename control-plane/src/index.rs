@@ -4,7 +4,9 @@
 //!
 //! * [`objects`]: what is known: [`tables`] by kind and name, [`references`] between them
 //! * [`workloads`]: pods, with what only one can have ([`claims`]), their [`identities`], and
-//!   their part in NetworkPolicies ([`policy_membership`]); the [`settings`] that hold for them
+//!   their part in NetworkPolicies ([`policy_membership`]) and AuthorizationPolicies
+//!   ([`authorization_membership`]); [`workload`]: one of them, by the [`settings`] that hold for
+//!   it
 //! * [`namespaces`]: what they ask for in vain
 //! * [`admission`]: objects that aren't there yet
 //! * [`services`]: Services and their endpoints
@@ -13,16 +15,23 @@
 //! * [`policies`]: the TrafficPolicy that a Service follows
 //! * [`network_policies`]: the rules of NetworkPolicies; [`peer_selectors`]: the pods that
 //!   they name as peers
+//! * [`authorization_policies`]: the rules of AuthorizationPolicies; [`http_rules`]: those on ports
+//!   that carry no HTTP
 //! * [`routes`]: what a route means among other objects, for agents and for its author
+//! * [`statuses`], [`gated_pods`]: what objects are told
 //! * [`published`], [`changes`]: what agents have, and have to be told
 //! * [`conflict`]: objects that can't take effect because of others
 
 mod admission;
+mod authorization_membership;
+mod authorization_policies;
 mod certificates;
 mod changes;
 mod claims;
 mod conflict;
 mod externals;
+mod gated_pods;
+mod http_rules;
 mod identities;
 mod namespaces;
 mod network_policies;
@@ -36,7 +45,9 @@ mod references;
 mod routes;
 mod services;
 mod settings;
+mod statuses;
 mod tables;
+mod workload;
 mod workloads;
 
 use std::collections::BTreeSet;
@@ -52,9 +63,12 @@ use crate::kinds::{
     FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
 };
 use crate::source::{Event, Origin, Unreadable};
+use authorization_policies::AuthorizationPolicies;
+pub(crate) use authorization_policies::AuthorizationStatus;
 use changes::Changes;
 pub(crate) use conflict::Conflict;
 use externals::Externals;
+pub(crate) use gated_pods::{GatedPod, Place};
 pub(crate) use identities::CertificateDenied;
 use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
@@ -72,30 +86,6 @@ use workloads::Workloads;
 /// The namespace of the control plane where nobody says another.
 const DEFAULT_MESH_NAMESPACE: &str = "weft-system";
 
-/// A pod whose readiness waits for its condition.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct GatedPod {
-    pub(crate) name: NamespacedName,
-    pub(crate) uid: WorkloadUid,
-    pub(crate) node: String,
-    /// Seconds since 1970.
-    pub(crate) created: i64,
-    /// The condition is True, or it isn't; none when there is none.
-    pub(crate) condition: Option<bool>,
-    pub(crate) place: Place,
-}
-
-/// A pod's relation to the mesh.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
-    /// It is captured, or will be.
-    InMesh,
-    /// It should be and can't, for this reason.
-    LeftOut(String),
-    /// It has nothing to do with it.
-    Outside,
-}
-
 /// All objects, which pods are captured, and what follows from both.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -112,6 +102,7 @@ pub(crate) struct Index {
     policies: Policies,
     routes: Routes,
     network_policies: NetworkPolicies,
+    authorization_policies: AuthorizationPolicies,
 }
 
 impl Default for Index {
@@ -124,17 +115,21 @@ impl Index {
     /// Nothing yet, of a mesh whose control plane is in that namespace.
     pub(crate) fn of_mesh_namespace(namespace: &str) -> Self {
         Self {
-            objects: Objects::default(),
+            objects: Objects {
+                mesh_namespace: namespace.into(),
+                ..Objects::default()
+            },
             substituted: BTreeSet::new(),
             lists_service_accounts: false,
             namespaces: Namespaces::default(),
             workloads: Workloads::default(),
             services: Services::default(),
-            externals: Externals::of_mesh_namespace(namespace),
+            externals: Externals::default(),
             nodes: Nodes::default(),
             policies: Policies::default(),
             routes: Routes::default(),
             network_policies: NetworkPolicies::default(),
+            authorization_policies: AuthorizationPolicies::default(),
         }
     }
 
@@ -195,37 +190,9 @@ impl Index {
         admission::needs_gate(&self.objects, namespace, pod, is_namespace_in)
     }
 
-    /// Pods whose readiness waits for the mesh.
-    pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
-        let pods = self.objects.tables.all::<PodObject>();
-        let pods = pods.filter(|(_, pod)| pod.has_gate && !pod.ended);
-        pods.map(|(name, pod)| GatedPod {
-            name: name.clone(),
-            uid: pod.uid.clone(),
-            node: pod.node.clone(),
-            created: pod.created,
-            condition: pod.captured_condition,
-            place: match (self.workloads.of_pod(name), self.workloads.left_out(name)) {
-                (Some(workload), _) if workload.enrolment.is_enrolled() => Place::InMesh,
-                (_, Some(conflict)) => Place::LeftOut(conflict.to_string()),
-                _ => Place::Outside,
-            },
-        })
-    }
-
-    /// The status of every TrafficPolicy.
-    pub(crate) fn policy_statuses(&self) -> &Arc<PolicyStatuses> {
-        self.policies.statuses()
-    }
-
-    /// The status of a route that is known.
-    pub(crate) fn route_status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
-        self.routes.status(route)
-    }
-
-    /// Routes whose status is another since the last call.
-    pub(crate) fn changed_route_statuses(&mut self) -> BTreeSet<RouteKey> {
-        self.routes.take_changed_statuses()
+    /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
+    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
+        admission::refused_http_rules(&self.objects, kind, object)
     }
 
     /// Objects that had to be left out.
@@ -235,6 +202,7 @@ impl Index {
             .chain(self.namespaces.conflicts())
             .chain(self.policies.conflicts())
             .chain(self.routes.conflicts())
+            .chain(self.authorization_policies.conflicts())
             .chain(self.objects.peer_selectors.conflicts());
         left_out.chain(self.objects.tables.duplicates())
     }
@@ -260,6 +228,9 @@ impl Index {
         self.policies.update(objects, &mut changes);
         self.routes.update(objects, &mut changes);
         self.network_policies.update(objects, &mut changes);
+        let selected = workloads.authorized();
+        let policies = &mut self.authorization_policies;
+        policies.update(objects, selected, &mut changes);
         changes.in_order(|change| match change {
             // It may have passed to another pod.
             Change::WorkloadRemoved(uid) => workloads.pod(uid).is_some(),
@@ -367,8 +338,14 @@ impl Index {
                 self.services.mark_dirty(name);
                 self.policies.mark_target_dirty(name, objects);
                 self.routes.mark_referring_dirty(name, objects);
+                self.workloads.mark_service_dirty(name, objects);
+                let policies = &mut self.authorization_policies;
+                policies.mark_service_dirty(name, objects);
             }
-            Some(Object::EndpointSlice(slice)) => self.services.mark_dirty(&slice.service),
+            Some(Object::EndpointSlice(slice)) => {
+                self.services.mark_dirty(&slice.service);
+                self.workloads.mark_service_dirty(&slice.service, objects);
+            }
             Some(Object::ExternalService(object)) => {
                 self.externals.mark_dirty(&object.service.key);
             }
@@ -378,6 +355,11 @@ impl Index {
             Some(Object::NetworkPolicy(policy)) => {
                 self.network_policies.mark_dirty(&policy.policy.key);
                 self.workloads.mark_network_policy_dirty(policy, objects);
+            }
+            Some(Object::AuthorizationPolicy(policy)) => {
+                self.authorization_policies.mark_dirty(&policy.key);
+                let pods = &mut self.workloads;
+                pods.mark_authorization_policy_dirty(policy, objects);
             }
         }
     }

@@ -11,6 +11,7 @@
 
 mod address;
 mod annotations;
+mod authorization_policy;
 mod definitions;
 pub(crate) mod document;
 pub(crate) mod duration;
@@ -38,6 +39,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+pub(crate) use authorization_policy::{AuthorizationPolicyObject, PolicyTarget};
 use document::typed;
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use external_service::ExternalServiceObject;
@@ -54,7 +56,7 @@ pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
-pub(crate) use service::{ServiceObject, TargetPort};
+pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
 pub(crate) use traffic_policy::TrafficPolicyObject;
 
@@ -160,6 +162,7 @@ kinds! {
     Route(RouteObject),
     ReferenceGrant(ReferenceGrantObject),
     NetworkPolicy(NetworkPolicyObject),
+    AuthorizationPolicy(AuthorizationPolicyObject),
 }
 
 /// The kind of that name, in whatever version.

@@ -1,6 +1,7 @@
 //! The objects that are known, and who of them refers to whom: always in step.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
@@ -17,6 +18,8 @@ pub(super) type Names = BTreeSet<NamespacedName>;
 /// All objects.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
+    /// The namespace of the control plane: what is in it may be for all.
+    pub(super) mesh_namespace: Arc<str>,
     pub(super) tables: Tables,
     pub(super) references: References,
     pub(super) peer_selectors: PeerSelectors,
@@ -55,6 +58,7 @@ impl Objects {
             tables,
             references,
             peer_selectors,
+            ..
         } = self;
         if let Some(before) = tables.object(key) {
             references.remove(before);

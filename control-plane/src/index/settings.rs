@@ -1,6 +1,7 @@
 //! What holds for a pod: what it asks for, else its namespace, else the mesh; and never less than
 //! the MeshConfig's floor.
 
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) egress_mode: EgressMode,
     pub(super) idle_limits: IdleLimits,
     pub(super) exclusions: CaptureExclusions,
+    pub(super) default_authorization: DefaultAuthorization,
     /// What it asks for without effect.
     pub(super) refused: Vec<FieldError>,
 }
@@ -96,6 +98,11 @@ impl Settings {
             .idle_limits
             .or(limits.unwrap_or_default())
             .or(config.map(|config| config.idle_limits).unwrap_or_default());
+        let default_authorization = namespace
+            .and_then(|namespace| namespace.default_authorization)
+            .or_else(|| config.and_then(|config| config.default_authorization))
+            .unwrap_or_default()
+            .max(floor.default_authorization);
         // Whoever isn't in asks for nothing.
         let refused = match is_in {
             true => floor.refused_of_pod(pod, egress_mode, is_namespace_in),
@@ -108,6 +115,7 @@ impl Settings {
             egress_mode,
             idle_limits,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
+            default_authorization,
             refused,
         }
     }

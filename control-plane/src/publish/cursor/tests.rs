@@ -59,7 +59,7 @@ fn drain(cursor: &mut Cursor, resources: &Resources) -> Vec<(usize, usize, bool)
 #[test]
 fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
     let mut bed = Bed::of(0..500);
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     let portions = [(200, 0, false), (200, 0, false), (100, 0, true)];
     assert_eq!(drain(&mut cursor, &bed.resources), portions);
     bed.set(1..501);
@@ -69,7 +69,7 @@ fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
 #[test]
 fn changes_that_happened_together_are_marked_as_belonging_together() {
     let mut bed = Bed::default();
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     drain(&mut cursor, &bed.resources);
     bed.set(0..450);
     let mut portions = Vec::new();
@@ -81,7 +81,7 @@ fn changes_that_happened_together_are_marked_as_belonging_together() {
 
 #[test]
 fn an_empty_mesh_is_soon_synchronized() {
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     assert_eq!(drain(&mut cursor, &Resources::default()), [(0, 0, true)]);
 }
 
@@ -102,14 +102,14 @@ fn a_reconnecting_agent_is_told_only_what_it_missed() {
         name: "shop/gone".into(),
         version: "1".into(),
     };
-    let mut cursor = Cursor::new(View::Agent, all(), held.chain([gone]).collect());
+    let mut cursor = Cursor::new(agent(), all(), held.chain([gone]).collect());
     assert_eq!(drain(&mut cursor, &bed.resources), [(1, 1, true)]);
 }
 
 #[test]
 fn what_changes_behind_the_walks_back_comes_after_it() {
     let mut bed = Bed::of(0..300);
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     let Next::Response(first) = cursor.next(&bed.resources).unwrap() else {
         panic!("nothing to send");
     };
@@ -130,7 +130,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
         name: "default/p0".into(),
         version: "old".into(),
     };
-    let mut cursor = Cursor::new(View::Agent, all(), vec![back]);
+    let mut cursor = Cursor::new(agent(), all(), vec![back]);
     cursor.next(&bed.resources).unwrap();
     bed.set(0..300);
     assert_eq!(
@@ -142,11 +142,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
 #[test]
 fn kinds_that_were_not_asked_for_are_not_sent() {
     let mut bed = Bed::of(0..3);
-    let mut cursor = Cursor::new(
-        View::Agent,
-        HashSet::from([ResourceKind::Service]),
-        Vec::new(),
-    );
+    let mut cursor = Cursor::new(agent(), HashSet::from([ResourceKind::Service]), Vec::new());
     assert_eq!(drain(&mut cursor, &bed.resources), [(0, 0, true)]);
     bed.set(0..4);
     assert_eq!(drain(&mut cursor, &bed.resources), []);
@@ -175,6 +171,11 @@ fn mixed() -> HashSet<ResourceKind> {
         ResourceKind::ExternalService,
         ResourceKind::NetworkPolicy,
     ])
+}
+
+/// The agent of the node of all pods.
+fn agent() -> View {
+    View::Agent { node: "n".into() }
 }
 
 fn sidecar_of(pod: &str, namespace: &str) -> View {
@@ -216,7 +217,7 @@ fn a_sidecar_is_told_the_policies_and_external_services_of_its_namespace_alone()
     let mut names = told(&mut cursor, &resources);
     names.sort();
     assert_eq!(names, of_shop);
-    let mut agents = Cursor::new(View::Agent, mixed(), Vec::new());
+    let mut agents = Cursor::new(agent(), mixed(), Vec::new());
     assert_eq!(told(&mut agents, &resources).len(), 4);
 }
 
