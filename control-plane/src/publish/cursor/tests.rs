@@ -271,3 +271,88 @@ fn a_sidecar_is_not_told_what_other_pods_ask_of_their_own_proxies() {
         assert_eq!(workload.addresses.len(), 1);
     }
 }
+
+/// Two nodes with a pod each that a policy of its own selects, and a policy for both.
+fn policies_of_two_nodes() -> Index {
+    let of = |n: usize| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\n\
+             metadata: {{ name: p{n}, namespace: shop, labels: {{ app: p{n} }}, annotations: {{ weft.dev/mesh: enabled }} }}\n\
+             spec: {{ nodeName: n{n}, serviceAccountName: web, containers: [] }}\nstatus: {{ podIP: 10.0.0.{n} }}\n\
+             ---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: of-p{n}, namespace: shop }}\n\
+             spec: {{ selector: {{ matchLabels: {{ app: p{n} }} }} }}\n"
+        )
+    };
+    let both = "---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+                metadata: { name: of-both, namespace: shop }\nspec: {}\n";
+    let mut index = Index::default();
+    for object in parse(&(of(1) + &of(2) + both)).unwrap() {
+        index.handle_event(Event::Applied(crate::source::Origin::new(), object));
+    }
+    index
+}
+
+fn policies_and_pods() -> HashSet<ResourceKind> {
+    HashSet::from([ResourceKind::Workload, ResourceKind::AuthorizationPolicy])
+}
+
+fn agent_of(node: &str) -> View {
+    View::Agent { node: node.into() }
+}
+
+#[test]
+fn an_agent_is_told_the_authorization_policies_of_its_own_pods_alone() {
+    let mut index = policies_of_two_nodes();
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(agent_of("n1"), policies_and_pods(), Vec::new());
+    let mut policies = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        for resource in response.changed {
+            match resource.resource {
+                Some(resource::Resource::Workload(workload)) => {
+                    assert_eq!(workload.authorization.is_some(), workload.node == "n1");
+                }
+                _ => policies.push(resource.name),
+            }
+        }
+    }
+    policies.sort();
+    assert_eq!(policies, ["shop/of-both", "shop/of-p1"]);
+    let mut none = Cursor::new(agent_of("n3"), policies_and_pods(), Vec::new());
+    let told = told(&mut none, &resources);
+    assert!(told.iter().all(|(kind, _)| *kind == ResourceKind::Workload));
+}
+
+#[test]
+fn a_pod_that_comes_to_a_node_brings_its_policies_and_takes_them_along() {
+    let mut index = policies_of_two_nodes();
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(agent_of("n3"), policies_and_pods(), Vec::new());
+    told(&mut cursor, &resources);
+    let text = "apiVersion: v1\nkind: Pod\n\
+        metadata: { name: p3, namespace: shop, labels: { app: p1 }, annotations: { weft.dev/mesh: enabled } }\n\
+        spec: { nodeName: n3, serviceAccountName: web, containers: [] }\nstatus: { podIP: 10.0.0.3 }\n";
+    let pod = parse(text).unwrap().remove(0);
+    let key = pod.key();
+    index.handle_event(Event::Applied(crate::source::Origin::new(), pod));
+    resources.apply(index.changes());
+    let names = |told: Vec<(ResourceKind, String)>| {
+        let policies = told.into_iter();
+        let policies = policies.filter(|(kind, _)| *kind == ResourceKind::AuthorizationPolicy);
+        policies.map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    let brought = names(told(&mut cursor, &resources));
+    assert_eq!(brought, ["shop/of-both", "shop/of-p1"]);
+    index.handle_event(Event::Deleted(crate::source::Origin::new(), key));
+    resources.apply(index.changes());
+    let mut removed = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        removed.extend(response.removed.into_iter().map(|gone| gone.name));
+    }
+    removed.retain(|name| name.contains("of-"));
+    removed.sort();
+    assert_eq!(removed, ["shop/of-both", "shop/of-p1"]);
+}
