@@ -157,6 +157,9 @@ fn told(cursor: &mut Cursor, resources: &Resources) -> Vec<(ResourceKind, String
                 Some(resource::Resource::Workload(_)) => ResourceKind::Workload,
                 Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
                 Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
+                Some(resource::Resource::AuthorizationPolicy(_)) => {
+                    ResourceKind::AuthorizationPolicy
+                }
                 other => panic!("{other:?}"),
             };
             told.push((kind, resource.name));
