@@ -123,8 +123,8 @@ impl AuthorizationPolicies {
             allow: _,
             has_allow,
         } = &self.in_force;
-        let is_audited = self.audit.len() > 0 || self.dry_run.is_some();
-        is_open && deny.len() == 0 && !has_allow && !is_audited
+        let is_audited = !self.audit.is_empty() || self.dry_run.is_some();
+        is_open && deny.is_empty() && !has_allow && !is_audited
     }
 
     /// Whether some rule looks at requests.
@@ -241,7 +241,7 @@ impl AuthorizationPolicies {
     }
 
     fn audited(&self, facts: &Facts<'_>) -> Vec<AuditedRule<'_>> {
-        if self.audit.len() == 0 {
+        if self.audit.is_empty() {
             return Vec::new();
         }
         let mut matching = self.audit.matching(facts, Outcome::No);

@@ -133,9 +133,9 @@ impl Rule {
     }
 
     /// Number of its values.
-    pub fn len(&self) -> usize {
-        let from = self.from.iter().map(SourceMatch::len);
-        let to = self.to.iter().map(OperationMatch::len);
+    pub fn value_count(&self) -> usize {
+        let from = self.from.iter().map(SourceMatch::value_count);
+        let to = self.to.iter().map(OperationMatch::value_count);
         let when = self.when.iter().map(|header| 1 + header.values.len());
         from.chain(to).chain(when).sum()
     }
@@ -148,7 +148,7 @@ impl Rule {
 
 impl SourceMatch {
     /// Number of its values.
-    fn len(&self) -> usize {
+    fn value_count(&self) -> usize {
         let of_identity = self.principals.len() + self.service_accounts.len();
         of_identity + self.namespaces.len() + self.addresses.len()
     }
@@ -169,7 +169,7 @@ impl OperationMatch {
     }
 
     /// Number of its values.
-    fn len(&self) -> usize {
+    fn value_count(&self) -> usize {
         let of_request = self.methods.len() + self.paths.len() + self.hosts.len();
         self.ports.len() + of_request + self.grpc.len()
     }

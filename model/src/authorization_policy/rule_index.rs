@@ -83,9 +83,9 @@ impl RuleIndex {
         }
     }
 
-    /// Number of rules.
-    pub(super) fn len(&self) -> usize {
-        self.rules.len()
+    /// Whether there is no rule.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// The rule at a place.

@@ -34,7 +34,7 @@ pub(super) fn policy(
         rules: rules.collect::<Result<_, _>>()?,
     };
     at_most(policy.rules.len(), AuthorizationPolicy::MOST_RULES, "rules")?;
-    let values = policy.rules.iter().map(Rule::len).sum();
+    let values = policy.rules.iter().map(Rule::value_count).sum();
     at_most(
         values,
         AuthorizationPolicy::MOST_VALUES,
