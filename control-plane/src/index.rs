@@ -16,13 +16,14 @@
 //! * [`network_policies`]: the rules of NetworkPolicies; [`peer_selectors`]: the pods that
 //!   they name as peers
 //! * [`authorization_policies`]: the rules of AuthorizationPolicies; [`http_rules`]: those on ports
-//!   that carry no HTTP
+//!   that carry no HTTP; [`authorization_budget`]: those that are too many
 //! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`statuses`], [`gated_pods`]: what objects are told
 //! * [`published`], [`changes`]: what agents have, and have to be told
 //! * [`conflict`]: objects that can't take effect because of others
 
 mod admission;
+mod authorization_budget;
 mod authorization_membership;
 mod authorization_policies;
 mod certificates;
@@ -220,6 +221,12 @@ impl Index {
         let peers = objects.count_peer_selectors();
         self.namespaces.update(objects);
         workloads.mark_peers_dirty(&peers, objects);
+        for name in objects.count_authorization_policies() {
+            self.authorization_policies.mark_dirty(&name);
+            if let Some(policy) = objects.tables.get(&name) {
+                workloads.mark_authorization_policy_dirty(policy, objects);
+            }
+        }
         workloads.update(objects, services, &mut changes);
         let listed = |pod: &PodObject| workloads.pod(&pod.uid) == Some(&pod.key);
         services.update(objects, &listed, &mut changes);

@@ -34,6 +34,15 @@ pub(super) fn membership(
     }
     let policies = policies_for(&pod.key.namespace, objects);
     let policies = policies.filter(|policy| selects(policy, pod, objects));
+    // Agents are told nothing of those beyond the share of a namespace, so that one of them is
+    // enough to deny.
+    let mut has_beyond = false;
+    let policies = policies.filter(|policy| {
+        let is_beyond = objects.authorization_budget.is_beyond(&policy.key);
+        let counts = !is_beyond || (policy.decides() && !has_beyond);
+        has_beyond |= is_beyond && counts;
+        counts
+    });
     let mut policies: Vec<_> = policies.map(|policy| policy.key.clone()).collect();
     policies.sort_unstable();
     AuthorizationMembership { policies, default }

@@ -6,6 +6,7 @@ use weft_model::NamespacedName;
 use weft_model::authorization_policy::AuthorizationPolicy;
 use weft_model::mesh::Change;
 
+use super::authorization_budget::MOST_PARTS;
 use super::authorization_membership::{PolicyCounts, policies_for};
 use super::changes::Changes;
 use super::conflict::Conflict;
@@ -102,7 +103,9 @@ impl AuthorizationPolicies {
         self.dirty.extend(selected.take_changed());
         for name in std::mem::take(&mut self.dirty) {
             let object = objects.tables.get::<AuthorizationPolicyObject>(&name);
-            let policy = object.map(AuthorizationPolicyObject::policy);
+            let is_told = !objects.authorization_budget.is_beyond(&name);
+            let policy = object.filter(|_| is_told);
+            let policy = policy.map(AuthorizationPolicyObject::policy);
             self.published.set(&name, policy, changes);
             let status = object.map(|object| status(object, objects, selected.of(&name)));
             self.set_conflict(&name, status.as_ref(), objects);
@@ -164,6 +167,15 @@ fn status(
             None => "until it is right, nothing reaches the workloads that it selects",
         };
         return refused("Invalid", format!("{error}; {then}"));
+    }
+    if objects.authorization_budget.is_beyond(&policy.key) {
+        let message = format!(
+            "the AuthorizationPolicies of namespace {} have more than {MOST_PARTS} rules and \
+             values together, and this is one of the newest: until there are fewer, nothing \
+             reaches the workloads that it selects",
+            policy.key.namespace
+        );
+        return refused("TooMany", message);
     }
     if let Some(missing) = missing_targets(policy, objects) {
         return refused("TargetNotFound", missing);

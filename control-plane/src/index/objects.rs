@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
+use super::authorization_budget::AuthorizationBudget;
 use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
 use super::tables::Tables;
@@ -23,6 +24,7 @@ pub(super) struct Objects {
     pub(super) tables: Tables,
     pub(super) references: References,
     pub(super) peer_selectors: PeerSelectors,
+    pub(super) authorization_budget: AuthorizationBudget,
 }
 
 impl Objects {
@@ -52,22 +54,31 @@ impl Objects {
         self.peer_selectors.update(&self.tables)
     }
 
+    /// Counts the parts of AuthorizationPolicies. Gives the policies that have come to be beyond
+    /// the share of their namespace, or are so no more.
+    pub(super) fn count_authorization_policies(&mut self) -> Names {
+        self.authorization_budget.update(&self.tables)
+    }
+
     /// Changes what the tables have under a key.
     pub(super) fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Tables)) {
         let Self {
             tables,
             references,
             peer_selectors,
+            authorization_budget,
             ..
         } = self;
         if let Some(before) = tables.object(key) {
             references.remove(before);
             peer_selectors.mark_dirty(before);
+            authorization_budget.mark_dirty(before);
         }
         change(tables);
         if let Some(now) = tables.object(key) {
             references.add(now);
             peer_selectors.mark_dirty(now);
+            authorization_budget.mark_dirty(now);
         }
     }
 }

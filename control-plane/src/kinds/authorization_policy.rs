@@ -26,6 +26,8 @@ use schema::{AuthorizationPolicySpec, TargetRefSpec};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AuthorizationPolicyObject {
     pub(crate) key: NamespacedName,
+    /// Seconds since 1970: what is too much for a namespace are its newest ones.
+    pub(crate) created: i64,
     /// Its UID, which no later object of its name has.
     pub(crate) uid: Option<String>,
     /// Counts the changes of its spec.
@@ -118,6 +120,23 @@ impl AuthorizationPolicyObject {
         }
     }
 
+    /// Number of its rules and values, and itself.
+    pub(crate) fn part_count(&self) -> usize {
+        let policy = match (&self.content, &self.last_good) {
+            (Ok(policy), _) => policy,
+            (Err(_), Some(policy)) => policy,
+            (Err(_), None) => return 1,
+        };
+        let rules = policy.rules.iter();
+        rules.fold(1, |count, rule| count + 1 + rule.value_count())
+    }
+
+    /// Whether it says what is let in: not one of AUDIT, nor a dry run.
+    pub(crate) fn decides(&self) -> bool {
+        let policy = self.policy();
+        policy.action != Action::Audit && !policy.is_dry_run
+    }
+
     fn parse(policy: &DynamicObject) -> Result<Self, FieldError> {
         let metadata = &policy.metadata;
         let key = document::namespaced_name(metadata)?;
@@ -137,6 +156,7 @@ impl AuthorizationPolicyObject {
             Err(error) => (readable_target(&key, policy), Err(error)),
         };
         Ok(Self {
+            created: document::created(metadata),
             uid: metadata.uid.clone(),
             generation: metadata.generation,
             target,

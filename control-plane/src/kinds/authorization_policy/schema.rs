@@ -263,8 +263,8 @@ pub(crate) struct HeaderSpec {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AuthorizationPolicyStatus {
     /// `Accepted`: whether the mesh follows this object as of `observedGeneration`. The reason
-    /// is `Accepted`, or why not: `Invalid`, or `TargetNotFound` when none of its Services
-    /// exists.
+    /// is `Accepted`, or why not: `Invalid`, `TargetNotFound` when none of its Services exists, or
+    /// `TooMany` when the policies of its namespace have too much in them.
     #[serde(default)]
     pub(crate) conditions: Vec<Condition>,
     /// How many workloads of the mesh it selects.
