@@ -10,8 +10,9 @@ use super::objects::Names;
 use super::tables::Tables;
 use crate::kinds::{AuthorizationPolicyObject, Object};
 
-/// The most policies, rules and values of all AuthorizationPolicies of one namespace together.
-pub(super) const MOST_PARTS: usize = 131_072;
+/// The most memory that an agent needs for all AuthorizationPolicies of one namespace together, in
+/// bytes, about.
+pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// The policies that are beyond the share of their namespace: its newest ones.
 #[derive(Debug, Default)]
@@ -57,10 +58,10 @@ fn beyond(namespace: &str, tables: &Tables) -> Names {
     let policies = tables.in_namespace::<AuthorizationPolicyObject>(namespace);
     let mut policies: Vec<_> = policies.map(|(_, policy)| policy).collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
-    let mut parts = 0_usize;
+    let mut bytes = 0_usize;
     let beyond = policies.into_iter().filter(|policy| {
-        parts = parts.saturating_add(policy.part_count());
-        parts > MOST_PARTS
+        bytes = bytes.saturating_add(policy.size());
+        bytes > MOST_BYTES
     });
     beyond.map(|policy| policy.key.clone()).collect()
 }

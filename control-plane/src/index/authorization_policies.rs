@@ -6,7 +6,7 @@ use weft_model::NamespacedName;
 use weft_model::authorization_policy::AuthorizationPolicy;
 use weft_model::mesh::Change;
 
-use super::authorization_budget::MOST_PARTS;
+use super::authorization_budget::MOST_BYTES;
 use super::authorization_membership::{PolicyCounts, policies_for};
 use super::changes::Changes;
 use super::conflict::Conflict;
@@ -170,9 +170,9 @@ fn status(
     }
     if objects.authorization_budget.is_beyond(&policy.key) {
         let message = format!(
-            "the AuthorizationPolicies of namespace {} have more than {MOST_PARTS} rules and \
-             values together, and this is one of the newest: until there are fewer, nothing \
-             reaches the workloads that it selects",
+            "the AuthorizationPolicies of namespace {} need more than {MOST_BYTES} bytes in agents \
+             together, and this is one of the newest: until they need less, nothing reaches the \
+             workloads that it selects",
             policy.key.namespace
         );
         return refused("TooMany", message);

@@ -10,9 +10,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as KubernetesSelector;
 use kube::CustomResourceExt;
 use kube::api::DynamicObject;
+use prost::Message;
 use serde_json::Value;
 use weft_model::NamespacedName;
 use weft_model::authorization_policy::{Action, AuthorizationPolicy, Rule};
+use weft_proto::v1;
 
 use super::annotations;
 use super::document;
@@ -21,6 +23,9 @@ use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
 use super::label_selector::LabelSelector;
 use schema::{AuthorizationPolicySpec, TargetRefSpec};
+
+/// Memory of a rule or a value beside its text.
+const BYTES_OF_A_PART: usize = 64;
 
 /// An AuthorizationPolicy.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,15 +125,18 @@ impl AuthorizationPolicyObject {
         }
     }
 
-    /// Number of its rules and values, and itself.
-    pub(crate) fn part_count(&self) -> usize {
-        let policy = match (&self.content, &self.last_good) {
-            (Ok(policy), _) => policy,
-            (Err(_), Some(policy)) => policy,
-            (Err(_), None) => return 1,
+    /// The memory that an agent needs for it, about, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let size = |policy: &AuthorizationPolicy| {
+            let rules = policy.rules.iter();
+            let parts = rules.fold(1, |count, rule| count + 1 + rule.value_count());
+            parts * BYTES_OF_A_PART + v1::AuthorizationPolicy::from(policy).encoded_len()
         };
-        let rules = policy.rules.iter();
-        rules.fold(1, |count, rule| count + 1 + rule.value_count())
+        match (&self.content, &self.last_good) {
+            (Ok(policy), _) => size(policy),
+            (Err(_), Some(policy)) => size(policy),
+            (Err(_), None) => BYTES_OF_A_PART,
+        }
     }
 
     /// Whether it says what is let in: not one of AUDIT, nor a dry run.
