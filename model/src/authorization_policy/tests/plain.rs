@@ -83,11 +83,25 @@ fn path_matches(pattern: &str, path: &str) -> bool {
     if !pattern.contains('{') {
         return text_matches(pattern, path);
     }
-    // As a regular expression.
-    let expression = pattern.replace("/{**}", "(/.*)?").replace("{*}", "[^/]+");
-    regex::Regex::new(&format!("^{expression}$"))
-        .unwrap()
-        .is_match(path)
+    let pattern: Vec<_> = pattern.split('/').collect();
+    let path: Vec<_> = path.split('/').collect();
+    segments_match(&pattern, &path)
+}
+
+fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern, path) {
+        ([], []) => true,
+        (["{**}", rest @ ..], _) => {
+            (0..=path.len()).any(|skipped| segments_match(rest, &path[skipped..]))
+        }
+        (["{*}", rest @ ..], [found, others @ ..]) => {
+            !found.is_empty() && segments_match(rest, others)
+        }
+        ([wanted, rest @ ..], [found, others @ ..]) => {
+            wanted == found && segments_match(rest, others)
+        }
+        _ => false,
+    }
 }
 
 impl Plain<'_> {
@@ -157,10 +171,13 @@ impl Plain<'_> {
             Some(text_matches(&pattern.to_string(), request.host?))
         });
         let grpc = self.values(&operation.grpc, |wanted| {
-            let service = wanted.service.as_deref().unwrap_or("[^/]*");
-            let method = wanted.method.as_deref().unwrap_or("[^/]*");
-            let expression = format!("^/{service}/{method}$");
-            Some(regex::Regex::new(&expression).unwrap().is_match(path))
+            let is = |wanted: Option<&str>, found: &str| wanted.is_none_or(|name| name == found);
+            let parts: Vec<_> = path.split('/').collect();
+            let is_it = parts.len() == 3
+                && parts[0].is_empty()
+                && is(wanted.service.as_deref(), parts[1])
+                && is(wanted.method.as_deref(), parts[2]);
+            Some(is_it)
         });
         ports && methods && paths && hosts && grpc
     }
@@ -336,8 +353,8 @@ fn any_policies() -> impl Strategy<Value = Vec<AuthorizationPolicy>> {
     });
     let rules = prop::collection::vec(rule, few(3));
     let action = select(&[Action::Allow, Action::Deny, Action::Audit][..]);
-    let policy = (action, prop::bool::weighted(0.2), rules);
-    prop::collection::vec(policy, few(4)).prop_map(|all| {
+    let one = (action, prop::bool::weighted(0.2), rules);
+    prop::collection::vec(one, few(4)).prop_map(|all| {
         let all = all.into_iter().enumerate();
         let all = all.map(|(n, (action, is_dry_run, rules))| AuthorizationPolicy {
             is_dry_run,
