@@ -52,12 +52,9 @@ mod workload;
 mod workloads;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::route::RouteKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::kinds::{

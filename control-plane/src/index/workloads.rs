@@ -18,8 +18,7 @@ use super::peer_selectors::Selectors;
 use super::policy_membership::is_peer;
 use super::services::Services;
 use super::workload::workload;
-use crate::kinds::{AuthorizationPolicyObject, NetworkPolicyObject, PodObject};
-use crate::source::Origin;
+use crate::kinds::{AuthorizationPolicyObject, KindObject, NetworkPolicyObject, PodObject};
 
 /// Captured pods, each with all nodes that claim it; its own node's claim counts.
 pub(crate) type CapturedPods = HashMap<WorkloadUid, BTreeSet<Arc<str>>>;
