@@ -34,9 +34,12 @@ use crate::findings::{Findings, for_each_of};
 use bed::{Bed, Ends, PODS, Running, control};
 pub(crate) use case::Case;
 use case::Server;
+use outcome::Outcome;
 
 /// Servers that are asked at the same time.
 const THREADS: usize = 4;
+/// How often a case is run without the mesh until both its servers show the same.
+const MOST_CONTROLS: usize = 3;
 /// Runs a part of them: those of the servers whose names are in it.
 const ONLY: &str = "WEFT_TEST_SERVERS";
 
@@ -103,10 +106,20 @@ fn compare(
 ) {
     let at = |pod: &str| running.iter().find(|running| running.pod == pod).unwrap();
     let call = |ends: &Ends, pod: &str| bed.call(server, case, ends, at(pod));
-    let controls = PODS.map(|(name, _)| call(&Ends::control(name), &control(name)));
-    let [first, second] = &controls;
-    let varying = first.differences_from(second, case);
-    if !first.is_whole() || !varying.is_empty() {
+    let control_run = || PODS.map(|(name, _)| call(&Ends::control(name), &control(name)));
+    let is_steady = |[first, second]: &[Outcome; 2]| {
+        first.is_whole() && first.differences_from(second, case).is_empty()
+    };
+    let mut controls = control_run();
+    // Once in a thousand times some of them fail by themselves.
+    for _ in 1..MOST_CONTROLS {
+        if is_steady(&controls) {
+            break;
+        }
+        controls = control_run();
+    }
+    if !is_steady(&controls) {
+        let [first, second] = &controls;
         let problem = format!("{}, without the mesh: {first:?}, {second:?}", case.name);
         return findings.add_problem(problem);
     }

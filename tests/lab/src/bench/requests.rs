@@ -96,9 +96,21 @@ fn two_part_median(bed: &Bed, mode: &Mode, to: SocketAddr, seconds: u32) -> Resu
         &duration,
     ];
     let output = bed.output(mode, &line, seconds)?;
-    let report = serde_json::from_str::<Value>(&output);
-    let median = report.ok().and_then(|report| report["p50_us"].as_f64());
-    median.ok_or(BenchError::Unreadable("weft-test-app", output))
+    let report: Value = serde_json::from_str(&output).unwrap_or_default();
+    let number = |name: &str| report[name].as_f64();
+    let (Some(median), Some(failed)) = (number("p50_us"), number("failed")) else {
+        return Err(BenchError::Unreadable("weft-test-app", output));
+    };
+    let requests = number("requests").unwrap_or_default();
+    // nginx answers before it has the body: some proxies take that for a broken connection.
+    if failed * 10.0 > requests {
+        return Err(BenchError::Failed {
+            mode: mode.name,
+            failed,
+            requests,
+        });
+    }
+    Ok(median)
 }
 
 /// Runs wrk.

@@ -29,27 +29,45 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
-    let mut stream = TcpStream::connect(arguments.to).await?;
-    stream.set_nodelay(true)?;
-    let (to, length) = (arguments.to, BODY.len());
-    let head = format!("POST / HTTP/1.1\r\nHost: {to}\r\nContent-Length: {length}\r\n\r\n");
+    let mut stream = connect(arguments.to).await?;
     let end = Instant::now() + Duration::from_millis(arguments.milliseconds);
-    let mut latencies = Vec::new();
+    let (mut latencies, mut failed) = (Vec::new(), 0);
     while Instant::now() < end {
-        stream.write_all(head.as_bytes()).await?;
-        sleep(PAUSE).await;
-        let began = Instant::now();
-        stream.write_all(BODY).await?;
-        read_response(&mut stream).await?;
-        latencies.push(began.elapsed());
+        match request(&mut stream, arguments.to).await {
+            Ok(latency) => latencies.push(latency),
+            // Some proxies end a connection whose server answers before it has the whole request.
+            Err(_) => {
+                failed += 1;
+                stream = connect(arguments.to).await?;
+            }
+        }
         sleep(PAUSE).await;
     }
     latencies.sort_unstable();
     let median = latencies.get(latencies.len() / 2);
     report::write(&json!({
-        "requests": latencies.len(),
+        "requests": latencies.len() + failed,
+        "failed": failed,
         "p50_us": median.map(|latency| latency.as_secs_f64() * 1e6),
     }))
+}
+
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Returns the time from the second part to the answer.
+async fn request(stream: &mut TcpStream, to: SocketAddr) -> io::Result<Duration> {
+    let length = BODY.len();
+    let head = format!("POST / HTTP/1.1\r\nHost: {to}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    sleep(PAUSE).await;
+    let began = Instant::now();
+    stream.write_all(BODY).await?;
+    read_response(stream).await?;
+    Ok(began.elapsed())
 }
 
 /// Reads a response that has a length.
