@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use weft_model::NamespacedName;
 
-use super::objects::Names;
 use super::tables::Tables;
 use crate::kinds::{AuthorizationPolicyObject, Object};
 
 /// The most memory that an agent needs for all AuthorizationPolicies of one namespace together, in
 /// bytes, about.
 pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
+
+/// Names of policies.
+type Names = BTreeSet<NamespacedName>;
 
 /// The policies that are beyond the share of their namespace: its newest ones.
 #[derive(Debug, Default)]

@@ -3,9 +3,6 @@
 use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
-use super::Index;
-use crate::kinds::PodObject;
-
 /// A pod whose readiness waits for its condition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GatedPod {
@@ -28,24 +25,4 @@ pub(crate) enum Place {
     LeftOut(String),
     /// It has nothing to do with it.
     Outside,
-}
-
-impl Index {
-    /// Pods whose readiness waits for the mesh.
-    pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
-        let pods = self.objects.tables.all::<PodObject>();
-        let pods = pods.filter(|(_, pod)| pod.has_gate && !pod.ended);
-        pods.map(|(name, pod)| GatedPod {
-            name: name.clone(),
-            uid: pod.uid.clone(),
-            node: pod.node.clone(),
-            created: pod.created,
-            condition: pod.captured_condition,
-            place: match (self.workloads.of_pod(name), self.workloads.left_out(name)) {
-                (Some(workload), _) if workload.enrolment.is_enrolled() => Place::InMesh,
-                (_, Some(conflict)) => Place::LeftOut(conflict.to_string()),
-                _ => Place::Outside,
-            },
-        })
-    }
 }

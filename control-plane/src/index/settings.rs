@@ -36,6 +36,18 @@ pub(super) struct Settings {
     pub(super) refused: Vec<FieldError>,
 }
 
+impl Asked<'_> {
+    /// What may reach a pod that no ALLOW policy selects.
+    fn default_authorization(&self, floor: &NamespaceFloor) -> DefaultAuthorization {
+        let of_namespace = self
+            .namespace
+            .map(|namespace| namespace.default_authorization);
+        let of_mesh = self.config.map(|config| config.default_authorization);
+        let asked = of_namespace.flatten().or(of_mesh.flatten());
+        asked.unwrap_or_default().max(floor.default_authorization)
+    }
+}
+
 /// The floor of a namespace, which may be one that isn't known.
 pub(super) fn floor(
     name: &str,
@@ -98,11 +110,6 @@ impl Settings {
             .idle_limits
             .or(limits.unwrap_or_default())
             .or(config.map(|config| config.idle_limits).unwrap_or_default());
-        let default_authorization = namespace
-            .and_then(|namespace| namespace.default_authorization)
-            .or_else(|| config.and_then(|config| config.default_authorization))
-            .unwrap_or_default()
-            .max(floor.default_authorization);
         // Whoever isn't in asks for nothing.
         let refused = match is_in {
             true => floor.refused_of_pod(pod, egress_mode, is_namespace_in),
@@ -115,7 +122,7 @@ impl Settings {
             egress_mode,
             idle_limits,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
-            default_authorization,
+            default_authorization: asked.default_authorization(&floor),
             refused,
         }
     }

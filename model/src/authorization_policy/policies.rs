@@ -6,10 +6,10 @@ use super::attributes::{RequestAttributes, Source};
 use super::matching::{Facts, OwnNamespace, RequestFacts};
 use super::membership::{AuthorizationMembership, DefaultAuthorization};
 use super::outcome::Outcome;
+use super::policy::{Action, AuthorizationPolicy};
 use super::request_path::PathReadings;
 use super::rule_index::{Found, RuleIndex};
 use super::verdict::{AuditedRule, Decision, DryRun, Reason, Verdict};
-use super::{Action, AuthorizationPolicy};
 use crate::identity::SpiffeId;
 use crate::name::NamespacedName;
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::AuthorizationPolicy;
 use super::matching::Facts;
 use super::outcome::Outcome;
 use super::path_pattern::{PathKey, first_segment};
 use super::pattern::TextPattern;
+use super::policy::AuthorizationPolicy;
 use super::rule::{OperationMatch, Rule, SourceMatch};
 use crate::identity::SpiffeId;
 

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::identity::SpiffeId;
+use crate::name::NamespacedName;
 
 const SHOP: &str = "spiffe://cluster.local/ns/shop/sa/web";
 

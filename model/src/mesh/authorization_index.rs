@@ -1,8 +1,8 @@
-//! AuthorizationPolicies: those of each workload, compiled when they are first asked for after a
-//! change of one of them.
+//! AuthorizationPolicies: those of each workload, compiled once for all changes that come
+//! together.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::authorization_policy::{
     AuthorizationMembership, AuthorizationPolicies, AuthorizationPolicy,
@@ -21,6 +21,8 @@ pub(super) struct AuthorizationIndex {
     numbers: HashMap<GroupKey, GroupNumber>,
     groups: HashMap<GroupNumber, Group>,
     by_policy: HashMap<NamespacedName, BTreeSet<GroupNumber>>,
+    /// Groups whose policies are others than those that were compiled.
+    stale: BTreeSet<GroupNumber>,
     next: GroupNumber,
 }
 
@@ -39,21 +41,36 @@ struct GroupKey {
 struct Group {
     key: GroupKey,
     workloads: usize,
-    compiled: OnceLock<Arc<AuthorizationPolicies>>,
+    /// None before it is compiled for the first time.
+    compiled: Option<Arc<AuthorizationPolicies>>,
 }
 
 impl AuthorizationIndex {
     /// The policies of a workload.
     pub(super) fn of_workload(&self, uid: &WorkloadUid) -> Option<&Arc<AuthorizationPolicies>> {
         let group = self.groups.get(self.by_workload.get(uid)?)?;
-        Some(group.compiled.get_or_init(|| {
+        group.compiled.as_ref()
+    }
+
+    /// Whether nothing has changed since it was compiled.
+    pub(super) fn is_compiled(&self) -> bool {
+        self.stale.is_empty()
+    }
+
+    /// Compiles what has changed.
+    pub(super) fn compile(&mut self) {
+        for number in std::mem::take(&mut self.stale) {
+            let Some(group) = self.groups.get_mut(&number) else {
+                continue;
+            };
             let GroupKey {
                 membership,
                 identity,
             } = &group.key;
             let policy = |name: &NamespacedName| self.by_name.get(name).cloned();
-            Arc::new(AuthorizationPolicies::new(identity, membership, policy))
-        }))
+            let compiled = AuthorizationPolicies::new(identity, membership, policy);
+            group.compiled = Some(Arc::new(compiled));
+        }
     }
 
     /// The policy of that name.
@@ -143,19 +160,17 @@ impl AuthorizationIndex {
         let group = Group {
             key,
             workloads: 0,
-            compiled: OnceLock::new(),
+            compiled: None,
         };
         self.groups.insert(number, group);
+        self.stale.insert(number);
         number
     }
 
     fn mark_changed(&mut self, policy: &NamespacedName) {
         self.revision = PolicyRevision::default();
-        for number in self.by_policy.get(policy).into_iter().flatten() {
-            if let Some(group) = self.groups.get_mut(number) {
-                group.compiled = OnceLock::new();
-            }
-        }
+        let groups = self.by_policy.get(policy).into_iter().flatten();
+        self.stale.extend(groups);
     }
 }
 
@@ -270,6 +285,24 @@ mod tests {
         assert!(!is_allowed(&mesh, "web"));
         assert!(is_allowed(&earlier, "web"), "a snapshot stays as it is");
         assert!(!mesh.admits_the_same_as(&earlier));
+    }
+
+    #[test]
+    fn changes_that_come_together_are_compiled_once_and_count_all() {
+        let mut mesh = Mesh::default();
+        mesh.apply_all([
+            Change::AuthorizationPolicy(policy("a", Action::Allow)),
+            selected("web", &["a", "b"]),
+            Change::AuthorizationPolicy(policy("b", Action::Allow)),
+        ]);
+        assert!(is_allowed(&mesh, "web"));
+        let gone = NamespacedName::new("default", "a");
+        mesh.apply_all([
+            Change::AuthorizationPolicy(policy("b", Action::Deny)),
+            Change::AuthorizationPolicyRemoved(gone),
+            selected("web", &["b"]),
+        ]);
+        assert!(!is_allowed(&mesh, "web"));
     }
 
     #[test]

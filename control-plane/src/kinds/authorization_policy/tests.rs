@@ -94,9 +94,16 @@ fn all_parts_of_a_rule_are_understood() {
     assert_eq!(rule.when[0].values.any_of, [TextPattern::Any]);
 }
 
+fn assert_mistakes(rules: &[(Value, &str)]) {
+    for (rule, expected) in rules {
+        let found = mistake(rule.clone());
+        assert!(found.starts_with(expected), "{rule}: {found}");
+    }
+}
+
 #[test]
-fn a_mistake_is_told_with_its_field() {
-    for (rule, expected) in [
+fn a_mistake_in_a_source_is_told_with_its_field() {
+    assert_mistakes(&[
         (
             json!({ "from": [{ "principals": ["a*b"] }] }),
             "field spec.rules[0].from[0].principals[0]: `a*b` has a `*` that",
@@ -121,6 +128,12 @@ fn a_mistake_is_told_with_its_field() {
             json!({ "from": [{ "namespaces": [] }] }),
             "field spec.rules[0].from[0].namespaces: it says nothing",
         ),
+    ]);
+}
+
+#[test]
+fn a_mistake_in_an_operation_or_a_header_is_told_with_its_field() {
+    assert_mistakes(&[
         (
             json!({ "to": [{ "ports": [0] }] }),
             "field spec.rules[0].to[0].ports[0]: 0 is not a port",
@@ -161,10 +174,7 @@ fn a_mistake_is_told_with_its_field() {
             json!({ "when": [{ "header": ":path", "values": ["a"] }] }),
             "field spec.rules[0].when[0].header: `:path` is no name",
         ),
-    ] {
-        let found = mistake(rule.clone());
-        assert!(found.starts_with(expected), "{rule}: {found}");
-    }
+    ]);
 }
 
 #[test]
