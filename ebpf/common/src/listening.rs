@@ -5,7 +5,7 @@ use crate::SocketAddress;
 
 const _: () = assert!(size_of::<ListeningKey>() == 28);
 const _: () = assert!(size_of::<ListeningSocket>() == 12);
-const _: () = assert!(size_of::<ListeningPod>() == 20);
+const _: () = assert!(size_of::<ListeningPod>() == 28);
 
 /// An address at which an application of a pod listens; the unspecified one stands for all of
 /// its family.
@@ -54,6 +54,9 @@ pub struct ListeningPod {
     pub began: [u8; 8],
     /// Events that the agent was told of since.
     pub events: [u8; 4],
+    /// When the agent was last told of a connection that was refused, in nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub refused_at: [u8; 8],
 }
 
 impl ListeningPod {
@@ -61,6 +64,8 @@ impl ListeningPod {
     pub const INTERVAL: u64 = 100_000_000;
     /// Events that the agent is told of in one, so that no pod's fill the buffer for others.
     pub const MOST_EVENTS: u32 = 32;
+    /// Nanoseconds between two refusals that the agent is told of.
+    pub const BETWEEN_REFUSALS: u64 = 1_000_000_000;
 }
 
 #[cfg(feature = "user")]

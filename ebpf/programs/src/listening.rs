@@ -94,28 +94,46 @@ pub fn tell(namespace: NamespaceCookie, address: SocketAddress) {
     }
 }
 
-/// Whether it is certain that no application listens at an address of a captured pod.
+/// Whether it is certain that no application listens at an address of a captured pod. Now and then
+/// the agent is told to make sure: it finds those whose beginning no program has seen, as of a
+/// process outside of the cgroup that they are attached to.
 #[inline(always)]
 pub fn is_nobody_there(address: &SocketAddress) -> bool {
     // SAFETY: the entry is replaced as a whole and read at once.
-    let Some(pod) = (unsafe { maps::POD_ADDRESSES.get(address.address) }).copied() else {
+    let Some(namespace) = (unsafe { maps::POD_ADDRESSES.get(address.address) }).copied() else {
         return false;
     };
-    // SAFETY: one byte of it is read.
-    let known = unsafe { maps::LISTENING_PODS.get(pod) };
-    if !known.is_some_and(|known| known.is_complete != 0) {
+    let Some(pod) = maps::LISTENING_PODS.get_ptr_mut(namespace) else {
+        return false;
+    };
+    // SAFETY: the value is aligned and lives for the whole run. Of two CPUs that write the time
+    // either may be the last.
+    let pod = unsafe { &mut *pod };
+    if pod.is_complete == 0 || is_listened_at(namespace, address) {
         return false;
     }
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let before = u64::from_ne_bytes(pod.refused_at);
+    if now.saturating_sub(before) >= ListeningPod::BETWEEN_REFUSALS {
+        pod.refused_at = now.to_ne_bytes();
+        tell(namespace, *address);
+    }
+    true
+}
+
+#[inline(always)]
+fn is_listened_at(namespace: NamespaceCookie, address: &SocketAddress) -> bool {
     let listening = |at: [u8; 16]| {
-        let key = ListeningKey::new(pod.bytes, SocketAddress::new(at, address.port));
+        let key = ListeningKey::new(namespace.bytes, SocketAddress::new(at, address.port));
         // SAFETY: the entry is replaced as a whole, one byte of it is read.
         unsafe { maps::LISTENING.get(key) }
     };
     if listening(address.address).is_some() {
-        return false;
+        return true;
     }
     if !address.is_v4() {
-        return listening(ANY_V6).is_none();
+        return listening(ANY_V6).is_some();
     }
-    listening(ANY_V4).is_none() && !listening(ANY_V6).is_some_and(|any| any.is_only_v6 == 0)
+    listening(ANY_V4).is_some() || listening(ANY_V6).is_some_and(|any| any.is_only_v6 == 0)
 }

@@ -337,9 +337,7 @@ fn redirect_config<'a>(
             hbone: pair(&listeners.hbone),
             outbound: pair(&listeners.outbound),
             holds_outbound: true,
-            // On a real node kubelet's probes were refused after a while although their
-            // application listened: until it is known why, the proxy takes them and asks it.
-            refuses_closed_ports: false,
+            refuses_closed_ports: true,
         },
         mtls_mode: workload.mtls_mode,
         node_access: &workload.node_access,

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use weft_ebpf_common::capacity;
@@ -242,5 +243,22 @@ fn addresses_of_whose_end_nobody_was_told_do_not_stay_in_the_table() {
         eventually("all of them are gone", || {
             redirect.table_sizes().listening == 0
         });
+    });
+}
+
+#[test]
+fn a_listener_that_no_program_has_seen_is_found_once_a_connection_to_it_was_refused() {
+    isolated(|lab: &Lab| {
+        let redirect = lab.redirect();
+        follow(&redirect);
+        let captured = Captured::refusing(&redirect, lab.pod(10), MODE);
+        // As of a process that was started by hand: outside of what the programs are attached to.
+        let enter = |cgroup: &Path| std::fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+        enter(lab.cgroup.parent().unwrap());
+        let _unseen = listen(&captured, "0.0.0.0:8080");
+        enter(&lab.cgroup.join("agent"));
+        assert!(!is_taken(&captured, 0, 8080), "nobody has told");
+        eventually("it is found", || is_taken(&captured, 0, 8080));
+        assert!(!is_taken(&captured, 0, 8081));
     });
 }

@@ -173,6 +173,24 @@ fn a_port_that_nobody_listens_on_refuses_wherever_it_is() {
 }
 
 #[test]
+fn where_nobody_listens_connect_itself_is_refused_from_everywhere() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1", "web-2"]);
+    for pod in ["web-1", "web-2"] {
+        for (closed, open) in addresses(&mesh, pod, 8081)
+            .into_iter()
+            .zip(addresses(&mesh, pod, 8080))
+        {
+            for from in ["client", "outside"] {
+                let error = curl(&mesh, from, closed).unwrap_err().to_string();
+                assert!(error.contains("curl: (7)"), "{from} -> {closed}: {error}");
+                curl(&mesh, from, open).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_service_without_ready_endpoints_is_refused_at_once() {
     let mesh = shop()
         .service("nobody", &["10.96.0.99"], "nobody", &[(80, 8080)])
