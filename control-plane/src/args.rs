@@ -1,12 +1,18 @@
 //! The command line.
 
+mod sidecars;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::sidecars::Inject;
+use self::sidecars::{SidecarArgs, SidecarMesh};
 use crate::ca::join_token::PodName;
+use crate::inject::InjectionOptions;
+use crate::kinds::ProxyMode;
 
 /// Weft's control plane.
 #[derive(Debug, Parser)]
@@ -26,6 +32,8 @@ pub(crate) enum Action {
     /// then `finish`. Each has to wait until every certificate was renewed since the one
     /// before; `status` says until when.
     RotateRoot(RotateRoot),
+    /// Put sidecars into the pods of manifests, as the webhook does it, without an API server.
+    Inject(Inject),
     /// Print the definitions of Weft's own kinds, for `kubectl apply --server-side -f -`.
     Crds,
 }
@@ -63,11 +71,37 @@ pub(crate) struct Serve {
     /// is none when left out.
     #[arg(long)]
     pub(crate) webhook: Option<SocketAddr>,
+    /// Mode of pods that say none, nor their namespaces: `sidecar`, `node`, or `auto`, which is a
+    /// sidecar where a pod may land on a node that can't capture.
+    #[arg(long, default_value = "auto")]
+    pub(crate) mode: ProxyMode,
+    #[command(flatten)]
+    pub(crate) sidecars: SidecarArgs,
     #[command(flatten)]
     pub(crate) rate_limits: RateLimitArgs,
     /// How log lines look.
     #[arg(long, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+impl Serve {
+    /// All that is to know about sidecars; native ones where nobody says otherwise and that is what
+    /// the API server can do.
+    pub(crate) fn injection(&self, knows_native: bool) -> InjectionOptions {
+        let PlaceArgs {
+            namespace,
+            root_config_map,
+            ..
+        } = &self.cluster.place;
+        let server_name = self.server_names.first().map(String::as_str);
+        let mesh = SidecarMesh {
+            namespace,
+            server_name: server_name.unwrap_or_default(),
+            token_audience: &self.cluster.token_audience,
+            root_config_map,
+        };
+        self.sidecars.options(mesh, self.mode, knows_native)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -122,7 +156,8 @@ pub(crate) struct ClusterArgs {
     /// Lease of the replica that writes what only one may.
     #[arg(long, default_value = "weft-control-plane")]
     pub(crate) lease: String,
-    /// ValidatingWebhookConfiguration that the webhook's roots are written into.
+    /// ValidatingWebhookConfiguration and MutatingWebhookConfiguration that the webhooks' roots are
+    /// written into.
     #[arg(long, default_value = "weft")]
     pub(crate) webhook_configuration: String,
 }

@@ -6,9 +6,11 @@
 //! * [`file`]: the store of a state directory
 //! * [`gates`]: readiness gates that no agent opens
 //! * [`pod_status`]: the store of a cluster, the pods' own status
+//! * [`node_labels`]: the nodes' labels, which say whether they can capture
 
 mod file;
 pub(crate) mod gates;
+mod node_labels;
 mod pod_status;
 mod report;
 mod store;
@@ -51,6 +53,11 @@ impl Captures {
     /// A node's agent has opened a stream.
     pub(crate) fn stream_opened(&self, node: &str) {
         self.store.stream_opened(node);
+    }
+
+    /// A node's agent says whether the node's kernel lets it capture.
+    pub(crate) fn node_tried(&self, node: &str, can_capture: bool) {
+        self.store.node_tried(node, can_capture);
     }
 
     /// A pod's sidecar has opened a stream.

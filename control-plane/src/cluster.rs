@@ -10,8 +10,8 @@ use weft_model::workload::WorkloadUid;
 use weft_model::{NamespacedName, SpiffeId};
 
 use crate::index::{
-    AuthorizationStatus, CapturedPods, CertificateDenied, GatedPod, Index, PolicyStatus,
-    PolicyStatuses, RouteStatus,
+    AdmittedPod, AuthorizationStatus, CapturedPods, CertificateDenied, GatedPod, Index,
+    MeshSidecars, PolicyStatus, PolicyStatuses, RouteStatus,
 };
 use crate::kinds::{
     AuthorizationPolicyObject, FieldError, Kind, KindObject, ObjectKey, PodObject,
@@ -57,6 +57,8 @@ pub(crate) struct PodStatus {
     pub(crate) captured: bool,
     /// It isn't ready before its condition is True.
     pub(crate) has_gate: bool,
+    /// Its proxy is its sidecar.
+    pub(crate) is_sidecar: bool,
 }
 
 /// A pod whose proxy is its sidecar.
@@ -83,6 +85,12 @@ impl Cluster {
             notices: Some(notices),
             ..self
         }
+    }
+
+    /// Injects these sidecars, and knows them again.
+    pub(crate) fn with_sidecars(self, sidecars: MeshSidecars) -> Self {
+        self.lock().index.set_sidecars(sidecars);
+        self
     }
 
     fn new(index: Index, statuses: Option<Arc<ObjectStatuses>>) -> Self {
@@ -163,9 +171,7 @@ impl Cluster {
 
     /// The pod's proxy is its sidecar.
     pub(crate) fn is_sidecar(&self, pod: &WorkloadUid) -> bool {
-        let known = self.lock();
-        let workload = known.index.workload(pod);
-        workload.is_some_and(|workload| workload.is_sidecar)
+        self.lock().is_sidecar(pod)
     }
 
     /// Whether the pods of a namespace are in the mesh unless they say otherwise.
@@ -182,17 +188,20 @@ impl Cluster {
 
     /// A pod, as its own status has it.
     pub(crate) fn pod_status(&self, pod: &WorkloadUid) -> Option<PodStatus> {
-        self.lock().index.pod(pod).map(PodStatus::of)
+        let known = self.lock();
+        let status = PodStatus::of(known.index.pod(pod)?);
+        let is_sidecar = known.is_sidecar(pod);
+        Some(PodStatus {
+            is_sidecar,
+            ..status
+        })
     }
 
     /// Pods of a node whose own status says that its agent has captured them.
     pub(crate) fn captured_pods(&self, node: &str) -> Vec<PodStatus> {
         let known = self.lock();
         let pods = known.index.pods();
-        let is_sidecar = |pod: &PodObject| {
-            let workload = known.index.workload(&pod.uid);
-            workload.is_some_and(|workload| workload.is_sidecar)
-        };
+        let is_sidecar = |pod: &PodObject| known.is_sidecar(&pod.uid);
         let pods = pods.filter(|pod| pod.node == node && pod.captured && !is_sidecar(pod));
         pods.map(PodStatus::of).collect()
     }
@@ -223,6 +232,35 @@ impl Cluster {
     ) -> bool {
         let known = self.lock();
         known.index.needs_gate(namespace, pod, is_namespace_in)
+    }
+
+    /// A pod that isn't there yet, where it is to be in the mesh. The API server may have seen that
+    /// its namespace is in.
+    pub(crate) fn admitted_pod(
+        &self,
+        namespace: &str,
+        pod: &DynamicObject,
+        is_namespace_in: bool,
+    ) -> Option<AdmittedPod> {
+        let known = self.lock();
+        known.index.admitted_pod(namespace, pod, is_namespace_in)
+    }
+
+    /// A node's label says that its agent can capture, or can't; none where it has none.
+    pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
+        self.lock().index.can_capture(node)
+    }
+
+    /// The namespace is known.
+    pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
+        self.lock().index.knows_namespace(namespace)
+    }
+
+    /// Namespaces in which pods have a sidecar.
+    pub(crate) fn sidecar_namespaces(&self) -> BTreeSet<String> {
+        let known = self.lock();
+        let names = known.index.sidecar_namespaces().into_iter();
+        names.map(str::to_owned).collect()
     }
 
     /// Pods whose readiness waits for the mesh.
@@ -285,6 +323,11 @@ impl Cluster {
 }
 
 impl Known {
+    fn is_sidecar(&self, pod: &WorkloadUid) -> bool {
+        let workload = self.index.workload(pod);
+        workload.is_some_and(|workload| workload.is_sidecar)
+    }
+
     /// What there is to tell of those that are new.
     fn log_conflicts(&mut self) -> Vec<Notice> {
         let before = std::mem::take(&mut self.conflicts);
@@ -328,6 +371,7 @@ impl Known {
 }
 
 impl PodStatus {
+    /// Of one that its node's agent serves.
     fn of(pod: &PodObject) -> Self {
         Self {
             name: pod.key.clone(),
@@ -335,6 +379,7 @@ impl PodStatus {
             node: pod.node.clone(),
             captured: pod.captured,
             has_gate: pod.has_gate,
+            is_sidecar: false,
         }
     }
 }

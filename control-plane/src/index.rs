@@ -6,9 +6,10 @@
 //! * [`workloads`]: pods, with what only one can have ([`claims`]), their [`identities`], and
 //!   their part in NetworkPolicies ([`policy_membership`]) and AuthorizationPolicies
 //!   ([`authorization_membership`]); [`workload`]: one of them, by the [`settings`] that hold for
-//!   it
+//!   it, and which of their [`sidecars`] count
 //! * [`namespaces`]: what they ask for in vain
-//! * [`admission`]: objects that aren't there yet
+//! * [`admission`]: objects that aren't there yet; [`placement`]: where they may land
+//! * [`gated_pods`]: pods whose readiness waits for the mesh
 //! * [`services`]: Services and their endpoints
 //! * [`externals`]: external services
 //! * [`nodes`]: nodes of the cluster
@@ -18,7 +19,7 @@
 //! * [`authorization_policies`]: the rules of AuthorizationPolicies; [`http_rules`]: those on ports
 //!   that carry no HTTP; [`authorization_budget`]: those that are too many
 //! * [`routes`]: what a route means among other objects, for agents and for its author
-//! * [`statuses`], [`gated_pods`]: what objects are told
+//! * [`statuses`]: what objects are told; [`look_ups`]: what is asked of nodes and namespaces
 //! * [`published`], [`changes`]: what agents have, and have to be told
 //! * [`conflict`]: objects that can't take effect because of others
 
@@ -34,11 +35,13 @@ mod externals;
 mod gated_pods;
 mod http_rules;
 mod identities;
+mod look_ups;
 mod namespaces;
 mod network_policies;
 mod nodes;
 mod objects;
 mod peer_selectors;
+mod placement;
 mod policies;
 mod policy_membership;
 mod published;
@@ -46,6 +49,7 @@ mod references;
 mod routes;
 mod services;
 mod settings;
+mod sidecars;
 mod statuses;
 mod tables;
 mod workload;
@@ -61,6 +65,7 @@ use crate::kinds::{
     FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
 };
 use crate::source::{Event, Origin, Unreadable};
+pub(crate) use admission::AdmittedPod;
 use authorization_policies::AuthorizationPolicies;
 pub(crate) use authorization_policies::AuthorizationStatus;
 use changes::Changes;
@@ -77,6 +82,7 @@ pub(crate) use policies::{PolicyStatus, PolicyStatuses};
 use routes::Routes;
 pub(crate) use routes::{Condition, RouteStatus};
 use services::Services;
+pub(crate) use sidecars::MeshSidecars;
 use tables::Tables;
 pub(crate) use workloads::CapturedPods;
 use workloads::Workloads;
@@ -129,6 +135,11 @@ impl Index {
             network_policies: NetworkPolicies::default(),
             authorization_policies: AuthorizationPolicies::default(),
         }
+    }
+
+    /// The sidecars that this mesh injects.
+    pub(crate) fn set_sidecars(&mut self, sidecars: MeshSidecars) {
+        self.objects.sidecars = sidecars;
     }
 
     /// Applies what became of an object, or of all of a kind.
@@ -191,6 +202,21 @@ impl Index {
     /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
     pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
         admission::refused_http_rules(&self.objects, kind, object)
+    }
+
+    /// A pod that isn't there yet and is to be in the mesh.
+    pub(crate) fn admitted_pod(
+        &self,
+        namespace: &str,
+        pod: &DynamicObject,
+        is_namespace_in: bool,
+    ) -> Option<AdmittedPod> {
+        admission::admitted_pod(&self.objects, namespace, pod, is_namespace_in)
+    }
+
+    /// Pods whose readiness waits for the mesh.
+    pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
+        gated_pods::all(&self.objects, &self.workloads)
     }
 
     /// Objects that had to be left out.

@@ -5,8 +5,9 @@
 //!
 //! * [`kind`], [`kind_object`]: what there is to know about a kind
 //! * [`field_error`]: what is wrong with an object
-//! * [`document`], [`address`], [`annotations`], [`duration`], [`idle`], [`label_selector`]: what
-//!   several kinds are read by
+//! * [`document`], [`address`], [`annotations`], [`duration`], [`idle`], [`label_selector`],
+//!   [`proxy_mode`]: what several kinds are read by
+//! * [`sidecar_wishes`]: what a pod asks of its sidecar
 //! * [`definitions`]: the schemas as an API server takes them
 
 mod address;
@@ -27,11 +28,13 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod proxy_mode;
 mod readiness;
 mod reference_grant;
 mod route;
 mod service;
 mod service_account;
+mod sidecar_wishes;
 mod traffic_policy;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -49,8 +52,12 @@ pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
 pub(crate) use mesh_config::{MeshConfigObject, NamespaceFloor};
 pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
 pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
-pub(crate) use node::NodeObject;
-pub(crate) use pod::{CAPTURED_CONDITION, NOT_IN_MESH, PodObject, PodWishes};
+pub(crate) use node::{EBPF, NodeObject};
+pub(crate) use pod::{
+    CAPTURED_CONDITION, INIT_CONTAINER, InjectedSidecar, NOT_IN_MESH, PROXY_CONTAINER, PROXY_USER,
+    PodObject, PodSidecar, PodWishes, containers_of_proxy_user, repository,
+};
+pub(crate) use proxy_mode::ProxyMode;
 pub(crate) use readiness::Readiness;
 pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
@@ -58,6 +65,7 @@ pub(crate) use route::{
 };
 pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
+pub(crate) use sidecar_wishes::SidecarWishes;
 pub(crate) use traffic_policy::TrafficPolicyObject;
 
 /// A type of objects that is listed.

@@ -11,7 +11,7 @@
 //!
 //! From what follows to objects:
 //! * `status`: what is written into objects; `notices`: Events on them
-//! * `webhook`: what the API server asks
+//! * `webhook`: what the API server asks; `inject`: sidecars, put into pods
 //!
 //! Beside both:
 //! * `ca`: certificates and join tokens
@@ -29,6 +29,7 @@ mod cluster;
 mod field_manager;
 mod file_changes;
 mod index;
+mod inject;
 mod kinds;
 mod notices;
 mod publish;
@@ -50,6 +51,7 @@ use args::{Action, Command, Serve};
 pub use ca::{InvalidRequest, check_request};
 pub use rate_limit::check_limits;
 pub use source::manifest::{ManifestError, check as check_manifest};
+pub use webhook::check_review;
 
 /// The filter of the log when WEFT_LOG says nothing.
 const LOG_FILTER: &str = "info,kube_client=error";
@@ -63,6 +65,9 @@ pub async fn main() -> ExitCode {
             .map_err(|error| error.to_string()),
         Action::RotateRoot(args) => run::rotate_root(&args)
             .await
+            .map(print)
+            .map_err(|error| error.to_string()),
+        Action::Inject(args) => run::inject(&args)
             .map(print)
             .map_err(|error| error.to_string()),
         Action::Crds => kinds::definitions()

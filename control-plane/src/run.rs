@@ -25,12 +25,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::error::RunError;
+use self::error::{InjectError, RunError};
 use crate::admin::{self, Endpoint, Limits, Pages, Readiness, Shown};
 use crate::agents::Agents;
-use crate::args::{RateLimitArgs, Serve, SourceKind, Token};
+use crate::args::{Inject, RateLimitArgs, Serve, SourceKind, Token};
 use crate::ca::join_token::{Bearer, JoinKey};
 use crate::ca::{Authority, AuthorityError};
+use crate::inject::inject_text;
 use crate::rate_limit;
 use crate::serve::ServerCertificate;
 use crate::serve::certificates::CertificatesService;
@@ -54,10 +55,8 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     }
     let stopping = stop_on_signal().map_err(RunError::Signals)?;
     let parts = match args.source {
-        SourceKind::Directory => directory::start(&args.directory, lifetime)?,
-        SourceKind::Kubernetes => {
-            kubernetes::start(&args.cluster, lifetime, stopping.clone()).await?
-        }
+        SourceKind::Directory => directory::start(&args, lifetime)?,
+        SourceKind::Kubernetes => kubernetes::start(&args, lifetime, stopping.clone()).await?,
     };
     let (agents, readiness) = (Arc::<Agents>::default(), Arc::<Readiness>::default());
     readiness.unmet(OBJECTS, "not read yet; /errors lists kinds that can't be");
@@ -76,7 +75,8 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     if let Some(address) = args.webhook {
         let tls = certificate.config()?;
         let cluster = Arc::clone(&parts.cluster);
-        tokio::spawn(webhook::serve(listen(address).await?, tls, cluster));
+        let listener = listen(address).await?;
+        tokio::spawn(webhook::serve(listener, tls, cluster, parts.injection));
     }
 
     // Agents take "everything" at its word, so nobody is served before it is here.
@@ -181,6 +181,23 @@ pub(crate) fn token(args: &Token) -> Result<String, AuthorityError> {
         (None, node) => Bearer::Node(node.clone().unwrap_or_default()),
     };
     Ok(key.issue(bearer, args.lifetime, SystemTime::now()))
+}
+
+/// Manifests with sidecars in the pods that they make.
+pub(crate) fn inject(args: &Inject) -> Result<String, InjectError> {
+    let read = match args.file.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => std::fs::read_to_string(&args.file),
+    };
+    let text = read.map_err(|source| InjectError::Read {
+        path: args.file.clone(),
+        source,
+    })?;
+    let injected = inject_text(&text, &args.namespace, &args.options());
+    injected.map_err(|source| InjectError::Content {
+        path: args.file.clone(),
+        source,
+    })
 }
 
 /// Turns true at SIGTERM or SIGINT.

@@ -2,10 +2,11 @@
 //!
 //! * `args`: the command line
 //! * `programs` loads the kernel's part, when no other agent serves the node
-//! * `serve` wires everything together
+//! * `serve` wires everything together; `incapable` where the kernel doesn't let it capture
 
 mod args;
 mod error;
+mod incapable;
 mod programs;
 mod serve;
 

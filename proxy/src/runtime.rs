@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weft_model::workload::{Workload, WorkloadUid};
+use weft_proto::v1::NodeCapture;
 
 use crate::admin::{self, Pages, Readiness};
 use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
-use crate::discovery::{self, CaptureReports, DiscoveryOptions, DiscoveryStatus};
+use crate::discovery::{self, CaptureReports, DiscoveryOptions, DiscoveryStatus, NodeTrial};
 use crate::identity::CertificateManager;
 use crate::listen::PodProxy;
 use crate::listen::workers::Workers;
@@ -56,6 +57,7 @@ pub struct Runtime {
     /// Conditions of the proxy's readiness.
     pub readiness: Arc<Readiness>,
     pod: Option<WorkloadUid>,
+    node_capture: Option<NodeCapture>,
     control_plane: ControlPlane,
     workers: Workers,
     discovery: watch::Sender<DiscoveryStatus>,
@@ -83,10 +85,20 @@ impl Runtime {
             captures: CaptureReports::default(),
             readiness: Arc::default(),
             pod: options.pod,
+            node_capture: None,
             control_plane,
             workers,
             discovery: watch::Sender::default(),
         })
+    }
+
+    /// Tells the control plane what the node lets this agent do.
+    #[must_use]
+    pub fn with_node_capture(self, trial: &NodeTrial) -> Self {
+        Self {
+            node_capture: Some(trial.to_message()),
+            ..self
+        }
     }
 
     /// Threads of the data path.
@@ -107,6 +119,7 @@ impl Runtime {
             control_plane: self.control_plane.clone(),
             store: Arc::clone(&self.node.store),
             captures: self.captures.clone(),
+            node_capture: self.node_capture.clone(),
         };
         tokio::spawn(discovery::run(options, self.discovery.clone()))
     }

@@ -11,8 +11,9 @@ use weft_proto::v1::certificates_client::CertificatesClient;
 use weft_proto::v1::discovery_client::DiscoveryClient;
 use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::{
-    Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, PodCapture,
-    Rejection, Resource, ResourceVersion, SignRequest, SignResponse, Subscribe, Workload, resource,
+    Acknowledge, CaptureReport, CaptureState, DiscoveryRequest, DiscoveryResponse, NodeCapture,
+    PodCapture, Rejection, Resource, ResourceVersion, SignRequest, SignResponse, Subscribe,
+    Workload, resource,
 };
 
 use crate::authority::certificate_request;
@@ -26,6 +27,7 @@ pub struct FakeAgent {
     node: String,
     pod: String,
     token: Option<String>,
+    node_capture: Option<NodeCapture>,
 }
 
 /// A discovery stream, from the agent's side.
@@ -66,6 +68,21 @@ impl FakeAgent {
             node: node.to_owned(),
             pod: String::new(),
             token: token.map(str::to_owned),
+            node_capture: None,
+        }
+    }
+
+    /// The same, saying of its node that it can capture, or can't for that reason.
+    #[must_use]
+    pub fn having_tried(self, failure: Option<&str>) -> Self {
+        let node_capture = NodeCapture {
+            capable: failure.is_none(),
+            programs: Vec::new(),
+            reason: failure.unwrap_or_default().to_owned(),
+        };
+        Self {
+            node_capture: Some(node_capture),
+            ..self
         }
     }
 
@@ -95,6 +112,7 @@ impl FakeAgent {
             held,
             node: self.node.clone(),
             workload_uid: self.pod.clone(),
+            node_capture: self.node_capture.clone(),
         });
         send(&requests, subscribe).await;
         let call = self.authorized(ReceiverStream::new(stream));

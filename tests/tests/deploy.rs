@@ -40,7 +40,6 @@ fn what_a_value_turns_off_is_not_made() {
             "webhook.enabled",
             &["ValidatingWebhookConfiguration weft", gate][..],
         ),
-        ("webhook.readinessGate", &[gate]),
         (
             "networkPolicy.enabled",
             &["NetworkPolicy weft-control-plane"],
@@ -60,6 +59,68 @@ fn what_a_value_turns_off_is_not_made() {
         }
         let set = format!("--set={value}=false");
         assert_eq!(objects(&template(&[&set])), fewer, "{value}");
+    }
+}
+
+#[test]
+fn gate_and_sidecar_are_turned_off_one_by_one_and_with_both_their_configuration() {
+    let webhooks = |more: &[&str]| {
+        let objects = objects(&template(more));
+        let object = objects.get("MutatingWebhookConfiguration weft")?;
+        let webhooks = object["webhooks"].as_array().unwrap().iter();
+        let names = webhooks.map(|webhook| webhook["name"].as_str().unwrap().to_owned());
+        Some(names.collect::<Vec<_>>())
+    };
+    let gate = [
+        "namespace.readiness-gate.weft.dev",
+        "pod.readiness-gate.weft.dev",
+    ];
+    let sidecar = ["namespace.sidecar.weft.dev", "pod.sidecar.weft.dev"];
+    let (no_gate, no_sidecar) = (
+        "--set=webhook.readinessGate=false",
+        "--set=sidecar.injection=false",
+    );
+    assert_eq!(webhooks(&[]).unwrap(), [gate, sidecar].concat());
+    assert_eq!(webhooks(&[no_gate]).unwrap(), sidecar);
+    assert_eq!(webhooks(&[no_sidecar]).unwrap(), gate);
+    assert_eq!(webhooks(&[no_gate, no_sidecar]), None);
+}
+
+#[test]
+fn sidecars_are_never_injected_where_the_mesh_itself_runs() {
+    let text = run(helm_template(&["--set=namespace.create=true"]).arg("--namespace=elsewhere"));
+    let objects = objects(&text);
+    let webhooks = objects["MutatingWebhookConfiguration weft"]["webhooks"].clone();
+    let webhooks = webhooks.as_array().unwrap().iter();
+    let mut injecting = webhooks.filter(|webhook| {
+        let name = webhook["name"].as_str().unwrap();
+        name.ends_with("sidecar.weft.dev")
+    });
+    let selects = |webhook: &Value| {
+        let expression = &webhook["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(expression["key"], "kubernetes.io/metadata.name");
+        assert_eq!(expression["operator"], "NotIn");
+        expression["values"] == serde_json::json!(["kube-system", "elsewhere"])
+    };
+    assert!(injecting.all(selects));
+}
+
+#[test]
+fn values_of_sidecars_are_what_the_control_plane_is_told() {
+    let set = "--set=sidecar.mode=sidecar,image.registry=r.example,image.tag=v7,\
+               image.pullPolicy=Always";
+    let objects = objects(&template(&[set]));
+    let pod = &objects["Deployment weft-control-plane"]["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    for flag in [
+        "--mode=sidecar",
+        "--sidecar-image=r.example/weft/sidecar:v7",
+        "--sidecar-image-pull-policy=Always",
+    ] {
+        assert!(
+            arguments.iter().any(|one| one == flag),
+            "{flag}: {arguments:?}"
+        );
     }
 }
 
@@ -97,6 +158,7 @@ fn a_value_that_is_none_is_refused() {
         "image.pullPolicy=Sometimes",
         "nodeAgent.drainDeadline=soon",
         "controlPlane.replica=3",
+        "sidecar.mode=both",
         "rateLimits.redis.url=redis.shop:6379",
     ] {
         let output = helm_template(&[&format!("--set={wrong}")])

@@ -102,7 +102,11 @@ fn build_release(workspace: &Workspace) -> Result<PathBuf, BuildError> {
     let target = workspace.target().join("images-build");
     workspace.run_cargo(&["build", "--release", "--locked", "--bins"], |cargo| {
         cargo
-            .args(["--package=weft-control-plane", "--package=weft-node-agent"])
+            .args([
+                "--package=weft-control-plane",
+                "--package=weft-node-agent",
+                "--package=weft-sidecar",
+            ])
             // What a backtrace needs stays; line tables would be half of the image.
             .args(["--config", "profile.release.strip=\"debuginfo\""])
             .env("CARGO_TARGET_DIR", &target)

@@ -49,7 +49,7 @@ impl Due {
             (_, Some(_)) => return None,
             (Place::LeftOut(why), None) => (false, "LeftOut", why.clone()),
             (Place::InMesh, None) if now.saturating_sub(pod.created) < PATIENCE => return None,
-            (Place::InMesh, None) => (false, "AwaitingCapture", awaiting(&pod.node)),
+            (Place::InMesh, None) => (false, "AwaitingCapture", awaiting(pod)),
         };
         Some(Self {
             status,
@@ -86,7 +86,15 @@ impl Due {
     }
 }
 
-fn awaiting(node: &str) -> String {
+fn awaiting(pod: &GatedPod) -> String {
+    let GatedPod { name, node, .. } = pod;
+    if pod.is_sidecar {
+        return format!(
+            "its sidecar has not reported yet; kubectl logs --namespace {} {} \
+             --container weft-proxy says why",
+            name.namespace, name.name
+        );
+    }
     format!(
         "no agent has reported the pod yet: does one run on node {node} \
          (kubectl get pods --namespace weft-system --output wide), and reach the control plane?"
@@ -106,6 +114,7 @@ mod tests {
             node: "node-1".into(),
             created: 1000,
             condition,
+            is_sidecar: false,
             place,
         };
         Due::of(&pod, 1000 + age).map(|due| (due.status, due.reason))

@@ -12,6 +12,7 @@ use serde_json::json;
 use weft_model::NamespacedName;
 use weft_model::workload::WorkloadUid;
 
+use super::node_labels::NodeLabels;
 use super::report::{CaptureReport, PodCaptureState};
 use super::store::CaptureStore;
 use crate::cluster::{Cluster, PodStatus};
@@ -26,8 +27,13 @@ struct CapturedPod {
     uid: WorkloadUid,
     /// It isn't ready before its condition is True.
     has_gate: bool,
+    /// Its proxy is its sidecar, and not its node's agent.
+    is_sidecar: bool,
     state: PodCaptureState,
 }
+
+/// The reason of the condition of a pod that its sidecar has captured.
+const SIDECAR: &str = "Sidecar";
 
 /// The condition `weft.dev/Captured` of a pod, without its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,12 +93,14 @@ pub(crate) struct PodStatusStore {
     queue: Arc<Queue>,
     /// Over the present stream of each node. The API server's view lags behind that.
     reported: Mutex<Reported>,
+    node_labels: NodeLabels,
 }
 
 impl PodStatusStore {
     /// Writes in the background. Needs a running tokio runtime.
     pub(crate) fn start(client: Client, cluster: Arc<Cluster>, notices: Notices) -> Self {
         let store = Self::new(cluster);
+        store.node_labels.start(client.clone());
         tokio::spawn(write_conditions(Arc::clone(&store.queue), client, notices));
         store
     }
@@ -102,6 +110,7 @@ impl PodStatusStore {
             cluster,
             queue: Arc::default(),
             reported: Mutex::default(),
+            node_labels: NodeLabels::default(),
         }
     }
 
@@ -113,6 +122,7 @@ impl PodStatusStore {
             uid,
             captured,
             has_gate,
+            is_sidecar,
             ..
         } = pod;
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +140,7 @@ impl PodStatusStore {
                 name,
                 uid,
                 has_gate,
+                is_sidecar,
                 state,
             };
             self.queue.push(pod.uid.clone(), pod);
@@ -141,6 +152,10 @@ impl CaptureStore for PodStatusStore {
     fn stream_opened(&self, node: &str) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         reported.remove(node);
+    }
+
+    fn node_tried(&self, node: &str, can_capture: bool) {
+        self.node_labels.set(&self.cluster, node, can_capture);
     }
 
     fn sidecar_stream_opened(&self, node: &str, pod: &WorkloadUid) {
@@ -188,6 +203,7 @@ async fn write_conditions(queue: Arc<Queue>, client: Client, notices: Notices) {
 impl CapturedPod {
     fn patch(&self) -> StatusPatch {
         let (status, reason, message) = match (&self.state, self.has_gate) {
+            (PodCaptureState::Captured, _) if self.is_sidecar => (true, SIDECAR, ""),
             (PodCaptureState::Captured, _) => (true, "Captured", ""),
             (PodCaptureState::Released, false) => (false, "Released", ""),
             // Its readiness must not wait for what it has left.
@@ -295,6 +311,7 @@ mod tests {
             node: "n".into(),
             captured,
             has_gate: false,
+            is_sidecar: false,
         };
         store.report("n", pod, state);
     }
@@ -341,6 +358,7 @@ mod tests {
             name: NamespacedName::new("shop", "web"),
             uid: WorkloadUid::from("1"),
             has_gate,
+            is_sidecar: false,
             state: PodCaptureState::Released,
         };
         for (has_gate, status, reason) in
@@ -351,6 +369,25 @@ mod tests {
             };
             let condition = &patch["status"]["conditions"][0];
             assert_eq!(condition["status"], status);
+            assert_eq!(condition["reason"], reason);
+        }
+    }
+
+    #[test]
+    fn a_condition_says_who_has_captured_a_pod() {
+        for (is_sidecar, reason) in [(false, "Captured"), (true, "Sidecar")] {
+            let pod = CapturedPod {
+                name: NamespacedName::new("shop", "web"),
+                uid: WorkloadUid::from("1"),
+                has_gate: true,
+                is_sidecar,
+                state: PodCaptureState::Captured,
+            };
+            let Patch::Apply(patch) = pod.patch().patch else {
+                panic!()
+            };
+            let condition = &patch["status"]["conditions"][0];
+            assert_eq!(condition["status"], "True");
             assert_eq!(condition["reason"], reason);
         }
     }

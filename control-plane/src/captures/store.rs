@@ -15,6 +15,10 @@ pub(crate) trait CaptureStore: Debug + Send + Sync {
     /// The same of a pod's sidecar, of that pod.
     fn sidecar_stream_opened(&self, _node: &str, _pod: &WorkloadUid) {}
 
+    /// A node's agent says whether the node's kernel lets it capture. Where nothing injects sidecars
+    /// nobody has to know.
+    fn node_tried(&self, _node: &str, _can_capture: bool) {}
+
     /// Keeps what a node reports of its own pods. Never waits for the network.
     fn record(&self, report: &CaptureReport);
 }

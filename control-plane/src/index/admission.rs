@@ -3,14 +3,21 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::DynamicObject;
+use weft_model::egress::EgressMode;
+use weft_model::workload::CaptureExclusions;
 
 use super::http_rules;
 use super::objects::Objects;
+use super::placement::may_need_sidecar;
 use super::settings::{Asked, Settings, floor};
 use crate::kinds::{
     AuthorizationPolicyObject, CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject,
-    Object, PodObject, PodWishes, read_for_admission,
+    Object, PodObject, PodSidecar, PodWishes, ProxyMode, SidecarWishes, containers_of_proxy_user,
+    read_for_admission,
 };
+
+/// Seconds that a pod may take to end which says nothing of it.
+const GRACE_PERIOD: i64 = 30;
 
 /// The wishes of an object that would have no effect.
 pub(super) fn refused_by_floor(
@@ -62,29 +69,89 @@ pub(super) fn needs_gate(
     pod: &DynamicObject,
     is_namespace_in: bool,
 ) -> bool {
-    let spec = pod.data.get("spec").cloned().unwrap_or_default();
-    let Ok(spec) = serde_json::from_value::<PodSpec>(spec) else {
+    let Some(spec) = spec(pod) else {
         return false;
     };
     let mut gates = spec.readiness_gates.iter().flatten();
     let has_gate = gates.any(|gate| gate.condition_type == CAPTURED_CONDITION);
-    let is_nobody = PodObject::is_mirror(&pod.metadata) || spec.service_account_name.is_none();
-    let is_outside = spec.host_network == Some(true) || is_nobody;
-    let is_in = || {
-        let (wishes, _) = PodWishes::read(pod.metadata.annotations.as_ref());
-        let follows_namespace = wishes.mesh.is_none() && !wishes.is_mesh_unreadable;
-        (is_namespace_in && follows_namespace) || settings(objects, namespace, pod).is_in
-    };
-    !has_gate && !is_outside && is_in()
+    !has_gate && settings_in_mesh(objects, namespace, pod, &spec, is_namespace_in).is_some()
+}
+
+/// A new pod that is to be in the mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AdmittedPod {
+    /// The proxy that it or its namespace asks for.
+    pub(crate) mode: Option<ProxyMode>,
+    /// It may land on a node that can't capture.
+    pub(crate) may_need_sidecar: bool,
+    /// It brings a proxy along already.
+    pub(crate) sidecar: PodSidecar,
+    /// What it asks of its sidecar.
+    pub(crate) wishes: SidecarWishes,
+    /// Outbound traffic that is left alone.
+    pub(crate) exclusions: CaptureExclusions,
+    /// No container of it may connect past the proxy, also none that runs before it.
+    pub(crate) is_confined: bool,
+    /// The paths of containers that would pass it.
+    pub(crate) of_proxy_user: Vec<String>,
+    /// Seconds that it may take to end.
+    pub(crate) grace_period: i64,
+}
+
+/// What holds for a new pod that is to be in the mesh. Its namespace may be in by a label that
+/// isn't known here yet.
+pub(super) fn admitted_pod(
+    objects: &Objects,
+    namespace: &str,
+    pod: &DynamicObject,
+    is_namespace_in: bool,
+) -> Option<AdmittedPod> {
+    let spec = spec(pod)?;
+    let settings = settings_in_mesh(objects, namespace, pod, &spec, is_namespace_in)?;
+    let is_confined =
+        settings.forbids_opt_out || settings.egress_mode == EgressMode::RegisteredOnly;
+    Some(AdmittedPod {
+        mode: settings.mode,
+        may_need_sidecar: may_need_sidecar(objects, &spec),
+        sidecar: PodSidecar::of(&spec),
+        wishes: settings.sidecar,
+        exclusions: settings.exclusions,
+        is_confined,
+        of_proxy_user: containers_of_proxy_user(&spec),
+        grace_period: spec
+            .termination_grace_period_seconds
+            .unwrap_or(GRACE_PERIOD),
+    })
+}
+
+/// None when it can't be read: the API server refuses it, then.
+fn spec(pod: &DynamicObject) -> Option<PodSpec> {
+    let spec = pod.data.get("spec").cloned().unwrap_or_default();
+    serde_json::from_value(spec).ok()
+}
+
+/// What holds for a new pod, where that is to be in the mesh and may be.
+fn settings_in_mesh(
+    objects: &Objects,
+    namespace: &str,
+    pod: &DynamicObject,
+    spec: &PodSpec,
+    is_namespace_in: bool,
+) -> Option<Settings> {
+    let account = spec.service_account_name.as_deref().unwrap_or_default();
+    let is_nobody = PodObject::is_mirror(&pod.metadata) || account.is_empty();
+    if spec.host_network == Some(true) || is_nobody {
+        return None;
+    }
+    let (wishes, _) = PodWishes::read(pod.metadata.annotations.as_ref());
+    let follows_namespace = wishes.mesh.is_none() && !wishes.is_mesh_unreadable;
+    let settings = settings(objects, namespace, pod);
+    (settings.is_in || is_namespace_in && follows_namespace).then_some(settings)
 }
 
 fn settings(objects: &Objects, namespace: &str, pod: &DynamicObject) -> Settings {
     let (wishes, _) = PodWishes::read(pod.metadata.annotations.as_ref());
-    Settings::new(Asked {
-        pod: &wishes,
-        namespace_name: namespace,
-        namespace: objects.namespace(namespace),
-        config: objects.mesh_config(),
-        is_captured: false,
-    })
+    let sidecar = spec(pod).map(|spec| PodSidecar::of(&spec));
+    let sidecar = sidecar.unwrap_or_default();
+    Settings::new(Asked::of(&wishes, namespace, objects).with_sidecar(&sidecar))
 }

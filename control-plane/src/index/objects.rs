@@ -9,6 +9,7 @@ use weft_model::route::RouteKey;
 use super::authorization_budget::AuthorizationBudget;
 use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
+use super::sidecars::MeshSidecars;
 use super::tables::Tables;
 use crate::kinds::{Kind, MeshConfigObject, NamespaceObject, ObjectKey, RouteObject};
 use crate::source::Origin;
@@ -25,6 +26,7 @@ pub(super) struct Objects {
     pub(super) references: References,
     pub(super) peer_selectors: PeerSelectors,
     pub(super) authorization_budget: AuthorizationBudget,
+    pub(super) sidecars: MeshSidecars,
 }
 
 impl Objects {

@@ -8,7 +8,12 @@ use weft_model::mtls::MtlsMode;
 use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
-use crate::kinds::{FieldError, MeshConfigObject, NamespaceFloor, NamespaceObject, PodWishes};
+use super::objects::Objects;
+use super::sidecars::{MeshSidecars, counts, refusal};
+use crate::kinds::{
+    FieldError, MeshConfigObject, NamespaceFloor, NamespaceObject, PodSidecar, PodWishes,
+    ProxyMode, SidecarWishes,
+};
 
 /// Everybody who has a say in what holds for a pod.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +24,31 @@ pub(super) struct Asked<'a> {
     pub(super) config: Option<&'a MeshConfigObject>,
     /// Its node has captured it.
     pub(super) is_captured: bool,
+    /// The proxy that it brings along.
+    pub(super) sidecar: &'a PodSidecar,
+    /// Those that this mesh injects.
+    pub(super) sidecars: &'a MeshSidecars,
+}
+
+impl<'a> Asked<'a> {
+    /// A pod that brings no proxy along and isn't captured, with what is known of its namespace
+    /// and the mesh.
+    pub(super) fn of(pod: &'a PodWishes, namespace: &'a str, objects: &'a Objects) -> Self {
+        Self {
+            pod,
+            namespace_name: namespace,
+            namespace: objects.namespace(namespace),
+            config: objects.mesh_config(),
+            is_captured: false,
+            sidecar: &PodSidecar::None,
+            sidecars: &objects.sidecars,
+        }
+    }
+
+    /// The same of a pod that brings that one along.
+    pub(super) fn with_sidecar(self, sidecar: &'a PodSidecar) -> Self {
+        Self { sidecar, ..self }
+    }
 }
 
 /// What holds for a pod.
@@ -32,6 +62,14 @@ pub(super) struct Settings {
     pub(super) idle_limits: IdleLimits,
     pub(super) exclusions: CaptureExclusions,
     pub(super) default_authorization: DefaultAuthorization,
+    /// The proxy that it or its namespace asks for.
+    pub(super) mode: Option<ProxyMode>,
+    /// What it asks of its sidecar, where it has one.
+    pub(super) sidecar: SidecarWishes,
+    /// Its proxy is the sidecar that it brings along.
+    pub(super) is_sidecar: bool,
+    /// It can't leave the mesh.
+    pub(super) forbids_opt_out: bool,
     /// What it asks for without effect.
     pub(super) refused: Vec<FieldError>,
 }
@@ -73,22 +111,8 @@ impl Settings {
             ..
         } = asked;
         let floor = floor(asked.namespace_name, namespace, config);
-        let of_namespace = namespace.and_then(|namespace| namespace.mesh);
-        let of_namespace = if floor.is_enrolled {
-            Some(true)
-        } else {
-            of_namespace
-        };
-        let is_namespace_in = of_namespace == Some(true);
-        let opts_out = pod.mesh == Some(false);
-        let opted_in = match opts_out && floor.forbids_opt_out && is_namespace_in {
-            true => of_namespace,
-            false => pod.mesh.or(of_namespace),
-        };
-        // Of a choice that was never readable we know how it was followed.
-        let is_unreadable = pod.is_mesh_unreadable
-            || namespace.is_some_and(|namespace| namespace.is_mesh_unreadable);
-        let is_in = opted_in.unwrap_or(is_unreadable && asked.is_captured);
+        let is_namespace_in = is_namespace_in(namespace, &floor);
+        let is_in = is_in(&asked, &floor, is_namespace_in);
         let mtls_mode = pod
             .mtls_mode
             .or_else(|| namespace.and_then(|namespace| namespace.mtls_mode))
@@ -111,10 +135,12 @@ impl Settings {
             .or(limits.unwrap_or_default())
             .or(config.map(|config| config.idle_limits).unwrap_or_default());
         // Whoever isn't in asks for nothing.
-        let refused = match is_in {
+        let is_sidecar = counts(asked.sidecar, asked.sidecars, &floor, egress_mode);
+        let mut refused = match is_in {
             true => floor.refused_of_pod(pod, egress_mode, is_namespace_in),
             false => Vec::new(),
         };
+        refused.extend(refusal(asked.sidecar).filter(|_| is_in && !is_sidecar));
         Self {
             is_in,
             mtls_mode: mtls_mode.max(floor.mtls_mode),
@@ -123,7 +149,36 @@ impl Settings {
             idle_limits,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
             default_authorization: asked.default_authorization(&floor),
+            mode: pod
+                .mode
+                .or_else(|| namespace.and_then(|namespace| namespace.mode)),
+            sidecar: floor.allowed_of_sidecar(&pod.sidecar),
+            is_sidecar,
+            forbids_opt_out: floor.forbids_opt_out,
             refused,
         }
     }
+}
+
+/// The pods of a namespace are in the mesh unless they say otherwise.
+fn is_namespace_in(namespace: Option<&NamespaceObject>, floor: &NamespaceFloor) -> bool {
+    floor.is_enrolled || namespace.and_then(|namespace| namespace.mesh) == Some(true)
+}
+
+/// The pod is to be in the mesh.
+fn is_in(asked: &Asked<'_>, floor: &NamespaceFloor, is_namespace_in: bool) -> bool {
+    let Asked { pod, namespace, .. } = asked;
+    let of_namespace = match is_namespace_in {
+        true => Some(true),
+        false => namespace.and_then(|namespace| namespace.mesh),
+    };
+    let opts_out = pod.mesh == Some(false);
+    let opted_in = match opts_out && floor.forbids_opt_out && is_namespace_in {
+        true => of_namespace,
+        false => pod.mesh.or(of_namespace),
+    };
+    // Of a choice that was never readable we know how it was followed.
+    let is_unreadable =
+        pod.is_mesh_unreadable || namespace.is_some_and(|namespace| namespace.is_mesh_unreadable);
+    opted_in.unwrap_or(is_unreadable && asked.is_captured)
 }

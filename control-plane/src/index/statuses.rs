@@ -6,8 +6,7 @@ use std::sync::Arc;
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
-use super::{AuthorizationStatus, GatedPod, Index, Place, PolicyStatuses, RouteStatus};
-use crate::kinds::PodObject;
+use super::{AuthorizationStatus, Index, PolicyStatuses, RouteStatus};
 
 impl Index {
     /// The status of every TrafficPolicy.
@@ -36,23 +35,5 @@ impl Index {
     /// AuthorizationPolicies whose status is another since the last call.
     pub(crate) fn changed_authorization_statuses(&mut self) -> BTreeSet<NamespacedName> {
         self.authorization_policies.take_changed_statuses()
-    }
-
-    /// Pods whose readiness waits for the mesh.
-    pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
-        let pods = self.objects.tables.all::<PodObject>();
-        let pods = pods.filter(|(_, pod)| pod.has_gate && !pod.ended);
-        pods.map(|(name, pod)| GatedPod {
-            name: name.clone(),
-            uid: pod.uid.clone(),
-            node: pod.node.clone(),
-            created: pod.created,
-            condition: pod.captured_condition,
-            place: match (self.workloads.of_pod(name), self.workloads.left_out(name)) {
-                (Some(workload), _) if workload.enrolment.is_enrolled() => Place::InMesh,
-                (_, Some(conflict)) => Place::LeftOut(conflict.to_string()),
-                _ => Place::Outside,
-            },
-        })
     }
 }

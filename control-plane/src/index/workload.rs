@@ -38,11 +38,8 @@ pub(super) fn workload(
     let node = objects.tables.get::<NodeObject>(&node);
     let is_captured = pod.captured || is_claimed;
     let settings = Settings::new(Asked {
-        pod: &pod.wishes,
-        namespace_name: &pod.key.namespace,
-        namespace: objects.namespace(&pod.key.namespace),
-        config,
         is_captured,
+        ..Asked::of(&pod.wishes, &pod.key.namespace, objects).with_sidecar(&pod.sidecar)
     });
     let is_in = settings.is_in && !pod.host_network;
     let enrolment = match is_in && !pod.lacks_identity() {
@@ -64,7 +61,7 @@ pub(super) fn workload(
             .unwrap_or_default(),
         enrolment,
         mtls_mode: settings.mtls_mode,
-        is_sidecar: pod.has_sidecar,
+        is_sidecar: settings.is_sidecar,
         node_access: node_access(pod, settings.node_access, enrolment),
         egress_mode: settings.egress_mode,
         path_normalization: path_normalization.unwrap_or_default(),

@@ -13,6 +13,7 @@ use weft_model::workload::CaptureExclusions;
 
 use super::duration;
 use super::field_error::FieldError;
+use super::proxy_mode::ProxyMode;
 
 pub(super) const MESH: &str = "weft.dev/mesh";
 pub(super) const MTLS_MODE: &str = "weft.dev/mtls-mode";
@@ -25,6 +26,14 @@ pub(super) const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
 pub(super) const DEFAULT_AUTHORIZATION: &str = "weft.dev/default-authorization";
 const DRY_RUN: &str = "weft.dev/dry-run";
+pub(super) const MODE: &str = "weft.dev/mode";
+pub(super) const EXCLUDE_INBOUND_PORTS: &str = "weft.dev/exclude-inbound-ports";
+pub(super) const SIDECAR_IMAGE: &str = "weft.dev/sidecar-image";
+pub(super) const SIDECAR_LOG_LEVEL: &str = "weft.dev/sidecar-log-level";
+pub(super) const SIDECAR_CPU_REQUEST: &str = "weft.dev/sidecar-cpu-request";
+pub(super) const SIDECAR_CPU_LIMIT: &str = "weft.dev/sidecar-cpu-limit";
+pub(super) const SIDECAR_MEMORY_REQUEST: &str = "weft.dev/sidecar-memory-request";
+pub(super) const SIDECAR_MEMORY_LIMIT: &str = "weft.dev/sidecar-memory-limit";
 
 /// The beginning of every label and annotation of Weft's.
 const PREFIX: &str = "weft.dev/";
@@ -49,12 +58,20 @@ pub(super) const OF_PODS: KnownKeys = KnownKeys {
         EXCLUDE_PORTS,
         EXCLUDE_BLOCKS,
         NETNS,
+        MODE,
+        EXCLUDE_INBOUND_PORTS,
+        SIDECAR_IMAGE,
+        SIDECAR_LOG_LEVEL,
+        SIDECAR_CPU_REQUEST,
+        SIDECAR_CPU_LIMIT,
+        SIDECAR_MEMORY_REQUEST,
+        SIDECAR_MEMORY_LIMIT,
     ],
 };
 
 pub(super) const OF_NAMESPACES: KnownKeys = KnownKeys {
     kind: "Namespace",
-    labels: &[MESH],
+    labels: &[MESH, MODE],
     annotations: &[
         MTLS_MODE,
         NODE_ACCESS,
@@ -210,32 +227,44 @@ pub(super) fn idle_limits(annotations: &Texts) -> Result<IdleLimits, FieldError>
     })
 }
 
+/// The proxy that it asks for: the node's, or a sidecar.
+pub(super) fn mode(place: &str, texts: &Texts) -> Result<Option<ProxyMode>, FieldError> {
+    let mode = texts.get(MODE).map(|mode| mode.parse());
+    mode.transpose()
+        .map_err(|error| FieldError::new(field(place, MODE), error))
+}
+
 /// The outbound traffic that a pod wants left alone.
 pub(super) fn exclusions(annotations: &Texts) -> Result<CaptureExclusions, FieldError> {
-    let list = |name: &str| {
-        let text = annotations.get(name).map_or("", String::as_str).to_owned();
-        let items: Vec<_> = text.split(',').map(str::trim).map(str::to_owned).collect();
-        items.into_iter().filter(|item| !item.is_empty())
-    };
-    let ports = list(EXCLUDE_PORTS).map(|text| match text.parse::<u16>() {
-        Ok(port) if port != 0 => Ok(port),
-        _ => {
-            let message = format!("`{text}` is not a port between 1 and 65535");
-            Err(FieldError::new(
-                field("annotations", EXCLUDE_PORTS),
-                message,
-            ))
-        }
-    });
-    let blocks = list(EXCLUDE_BLOCKS).map(|text| {
+    let ports = ports(annotations, EXCLUDE_PORTS)?;
+    let blocks = list(annotations, EXCLUDE_BLOCKS).map(|text| {
         let block = text.parse();
         block.map_err(|error| FieldError::new(field("annotations", EXCLUDE_BLOCKS), error))
     });
-    let ports: Vec<u16> = ports.collect::<Result<_, _>>()?;
     let blocks: Vec<AddressBlock> = blocks.collect::<Result<_, _>>()?;
-    at_most(EXCLUDE_PORTS, ports.len(), CaptureExclusions::MOST_PORTS)?;
     at_most(EXCLUDE_BLOCKS, blocks.len(), CaptureExclusions::MOST_BLOCKS)?;
     Ok(CaptureExclusions { ports, blocks })
+}
+
+/// The ports that an annotation lists.
+pub(super) fn ports(annotations: &Texts, name: &str) -> Result<Vec<u16>, FieldError> {
+    let ports = list(annotations, name).map(|text| match text.parse::<u16>() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => {
+            let message = format!("`{text}` is not a port between 1 and 65535");
+            Err(FieldError::new(field("annotations", name), message))
+        }
+    });
+    let ports: Vec<u16> = ports.collect::<Result<_, _>>()?;
+    at_most(name, ports.len(), CaptureExclusions::MOST_PORTS)?;
+    Ok(ports)
+}
+
+fn list<'a>(annotations: &'a Texts, name: &str) -> impl Iterator<Item = &'a str> {
+    let text = annotations.get(name).map_or("", String::as_str);
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 /// A node's kernel keeps the lists of all its pods in one table.

@@ -13,6 +13,7 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::proxy_mode::ProxyMode;
 
 /// The label that every namespace has: its name.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -34,6 +35,8 @@ pub(crate) struct NamespaceObject {
     pub(crate) egress_mode: Option<EgressMode>,
     pub(crate) idle_limits: IdleLimits,
     pub(crate) default_authorization: Option<DefaultAuthorization>,
+    /// The proxy of its pods, unless they say otherwise.
+    pub(crate) mode: Option<ProxyMode>,
 }
 
 impl KindObject for NamespaceObject {
@@ -71,6 +74,7 @@ impl NamespaceObject {
         let labels = metadata.labels.as_ref().unwrap_or(&none);
         let annotations = metadata.annotations.as_ref().unwrap_or(&none);
         let mesh = annotations::mesh("labels", labels);
+        let mode = annotations::mode("labels", labels);
         let mtls_mode = annotations::mtls_mode(annotations);
         let node_access = annotations::node_access(annotations);
         let egress_mode = annotations::egress_mode(annotations);
@@ -96,6 +100,7 @@ impl NamespaceObject {
                 Some(DefaultAuthorization::Deny),
                 default_authorization,
             ),
+            mode: or_note(&mut problems, None, mode),
         };
         Ok(Read::with_problems(namespace, problems))
     }

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeAddress};
+use k8s_openapi::api::core::v1::{Node as KubernetesNode, NodeAddress, Taint};
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
 use weft_model::node::Node;
 use weft_model::workload::Locality;
 
+use super::annotations::Texts;
 use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
@@ -21,7 +22,15 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeObject {
     pub(crate) node: Node,
+    pub(crate) labels: Texts,
+    /// Taints that keep pods away which don't tolerate them.
+    pub(crate) taints: Vec<Taint>,
+    /// Its agent can capture connections, or can't; none while no agent has said.
+    pub(crate) can_capture: Option<bool>,
 }
+
+/// The label that says whether a node's agent can capture.
+pub(crate) const EBPF: &str = "weft.dev/ebpf";
 
 impl KindObject for NodeObject {
     const KINDS: &'static [Kind] = &[Kind::new(&KindInfo {
@@ -55,7 +64,11 @@ impl NodeObject {
             let label = labels.and_then(|labels| labels.get(name));
             label.map_or("", String::as_str).into()
         };
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone());
         Ok(Self {
+            can_capture: labels.and_then(|labels| labels.get(EBPF)?.parse().ok()),
+            labels: labels.cloned().unwrap_or_default(),
+            taints: taints.unwrap_or_default(),
             node: Node {
                 addresses: addresses(node),
                 name: document::name(&node.metadata)?.into(),

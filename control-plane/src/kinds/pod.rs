@@ -1,9 +1,11 @@
 //! Pods.
 //!
 //! * [`probes`]: what kubelet asks of them, with its [`request_target`]
+//! * [`sidecar`]: the proxy that one brings along
 
 mod probes;
 mod request_target;
+mod sidecar;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +24,13 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::proxy_mode::ProxyMode;
 use super::readiness::Readiness;
+use super::sidecar_wishes::SidecarWishes;
+pub(crate) use sidecar::{
+    INIT_CONTAINER, InjectedSidecar, PROXY_CONTAINER, PROXY_USER, PodSidecar,
+    containers_of_proxy_user, repository,
+};
 
 /// A pod, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +62,7 @@ pub(crate) struct PodObject {
     pub(crate) has_gate: bool,
     /// The condition's status, where it has one.
     pub(crate) captured_condition: Option<bool>,
-    /// It has a container that is called as a sidecar's is.
-    pub(crate) has_sidecar: bool,
+    pub(crate) sidecar: PodSidecar,
     /// Seconds since 1970; 0 when it doesn't say. Of two pods with one address, the
     /// newer one has it.
     pub(crate) created: i64,
@@ -67,9 +74,6 @@ pub(crate) const CAPTURED_CONDITION: &str = "weft.dev/Captured";
 /// The reason with which that condition is True of a pod that has it as its readiness gate and
 /// isn't in the mesh: it has nothing to wait for.
 pub(crate) const NOT_IN_MESH: &str = "NotInMesh";
-
-/// The container of a sidecar.
-const PROXY_CONTAINER: &str = "weft-proxy";
 
 /// The annotation that kubelet puts on mirror pods, and nobody else may.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -85,6 +89,9 @@ pub(crate) struct PodWishes {
     pub(crate) node_access: Option<NodeAccessMode>,
     pub(crate) idle_limits: IdleLimits,
     pub(crate) exclusions: CaptureExclusions,
+    /// The proxy that it asks for.
+    pub(crate) mode: Option<ProxyMode>,
+    pub(crate) sidecar: SidecarWishes,
 }
 
 impl KindObject for PodObject {
@@ -137,6 +144,7 @@ impl PodWishes {
         let node_access = annotations::node_access(annotations);
         let idle_limits = annotations::idle_limits(annotations);
         let exclusions = annotations::exclusions(annotations);
+        let mode = annotations::mode("annotations", annotations);
         let wishes = Self {
             is_mesh_unreadable: mesh.is_err(),
             mesh: or_note(&mut problems, None, mesh),
@@ -145,6 +153,8 @@ impl PodWishes {
             node_access: or_note(&mut problems, Some(NodeAccessMode::Probes), node_access),
             idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
             exclusions: or_note(&mut problems, CaptureExclusions::default(), exclusions),
+            mode: or_note(&mut problems, None, mode),
+            sidecar: SidecarWishes::read(annotations, &mut problems),
         };
         (wishes, problems)
     }
@@ -230,7 +240,7 @@ impl PodObject {
             captured: form == Form::Live && is_captured(&status),
             has_gate: has_gate(&spec),
             captured_condition: condition(&status, CAPTURED_CONDITION),
-            has_sidecar: has_sidecar(&spec),
+            sidecar: PodSidecar::of(&spec),
             created: document::created(&metadata),
             key,
         };
@@ -312,12 +322,6 @@ fn is_captured(status: &PodStatus) -> bool {
     found.is_some_and(|condition| {
         condition.status == "True" && condition.reason.as_deref() != Some(NOT_IN_MESH)
     })
-}
-
-fn has_sidecar(spec: &PodSpec) -> bool {
-    let init = spec.init_containers.iter().flatten();
-    let mut containers = spec.containers.iter().chain(init);
-    containers.any(|container| container.name == PROXY_CONTAINER)
 }
 
 fn has_gate(spec: &PodSpec) -> bool {

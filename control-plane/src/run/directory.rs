@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::RunError;
 use super::parts::Parts;
-use crate::args::DirectoryArgs;
+use crate::args::Serve;
 use crate::ca::Authority;
 use crate::ca::join_token::JoinKey;
 use crate::captures::{CaptureFile, Captures};
@@ -21,10 +21,8 @@ use crate::source::directory::{Directory, FileError, Update};
 struct BrokenFiles(Arc<Mutex<BTreeMap<String, String>>>);
 
 /// Reads everything, and follows what becomes of it.
-pub(super) fn start(
-    args: &DirectoryArgs,
-    leaf_lifetime: time::Duration,
-) -> Result<Parts, RunError> {
+pub(super) fn start(serve: &Serve, leaf_lifetime: time::Duration) -> Result<Parts, RunError> {
+    let args = &serve.directory;
     let given = |path: &Option<PathBuf>, option| path.clone().ok_or(RunError::Missing(option));
     let state_directory = given(&args.state_directory, "--state-directory")?;
     let manifests = given(&args.config_directory, "--config-directory")?;
@@ -55,6 +53,7 @@ pub(super) fn start(
         source_errors: Arc::new(move || broken.list()),
         authority,
         authenticator: Authenticator::JoinTokens(key),
+        injection: serve.injection(true),
         loaded: tokio::spawn(async {}),
         // It leads nobody.
         resigned: tokio::spawn(async {}),

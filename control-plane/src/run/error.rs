@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::ca::AuthorityError;
 use crate::captures::CaptureFileError;
+use crate::inject::FileError;
 use crate::rate_limit;
 use crate::serve::ServerCertificateError;
 
@@ -71,4 +72,25 @@ pub(crate) enum RunError {
     /// The gRPC server.
     #[error("serving agents: {0}")]
     Serve(#[from] tonic::transport::Error),
+}
+
+/// A reason that manifests can't be injected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InjectError {
+    /// They can't be read.
+    #[error("can't read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Something is wrong with one of them.
+    #[error("{path}: {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        source: FileError,
+    },
 }

@@ -10,10 +10,11 @@ use tokio::sync::{oneshot, watch};
 use super::error::RunError;
 use super::lease::{Lease, while_held};
 use super::parts::Parts;
-use crate::args::{ClusterArgs, PlaceArgs};
+use crate::args::{ClusterArgs, PlaceArgs, Serve};
 use crate::ca::{Authority, Place};
 use crate::captures::{Captures, PodStatusStore, gates};
 use crate::cluster::{Cluster, ObjectStatuses};
+use crate::inject::SidecarRoots;
 use crate::notices::Notices;
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
@@ -25,16 +26,19 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects, and follows what becomes of everything.
 pub(super) async fn start(
-    args: &ClusterArgs,
+    serve: &Serve,
     leaf_lifetime: time::Duration,
     stopping: watch::Receiver<bool>,
 ) -> Result<Parts, RunError> {
+    let args = &serve.cluster;
     let client = connect(&args.place).await?;
     let namespace = &args.place.namespace;
+    let injection = serve.injection(knows_native_sidecars(&client).await?);
     let authority = Authority::of_cluster(&client, place(&args.place), leaf_lifetime).await?;
     let notices = Notices::publish(client.clone());
     let statuses = Arc::<ObjectStatuses>::default();
     let cluster = Cluster::of_api_server(namespace, Arc::clone(&statuses));
+    let cluster = cluster.with_sidecars(injection.sidecars());
     let cluster = Arc::new(cluster.with_notices(notices.clone()));
     let store = PodStatusStore::start(client.clone(), Arc::clone(&cluster), notices.clone());
     let problems = Problems::new(notices);
@@ -42,21 +46,12 @@ pub(super) async fn start(
     let source = Kubernetes::watch(&client, &problems);
     tokio::spawn(follow(source, Arc::clone(&cluster), loaded));
     let held = watch::Sender::new(false);
-    let name = args.webhook_configuration.clone();
-    let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
-    let webhook_held = held.subscribe();
-    tokio::spawn(async move { while_held(webhook_held, || registration.keep()).await });
-    tokio::spawn(write_statuses(
-        client.clone(),
-        Arc::clone(&cluster),
-        statuses,
-        held.subscribe(),
-    ));
-    let (gates_held, gated) = (held.subscribe(), Arc::clone(&cluster));
-    let gates_client = client.clone();
-    tokio::spawn(async move {
-        while_held(gates_held, || gates::keep(gates_client.clone(), &gated)).await;
-    });
+    let writer = Writer {
+        client: client.clone(),
+        cluster: Arc::clone(&cluster),
+        authority: Arc::clone(&authority),
+    };
+    writer.start(args, statuses, &held);
     let lease = Lease::new(client.clone(), namespace, &args.lease, &args.replica);
     let resigned = tokio::spawn(lease.claim(held, stopping));
     let reviewer = TokenReviewer::new(
@@ -72,12 +67,76 @@ pub(super) async fn start(
         source_errors: Arc::new(move || problems.list()),
         authority,
         authenticator: Authenticator::Kubernetes(Arc::new(reviewer)),
+        injection,
         loaded: tokio::spawn(async {
             // The other end lives as long as the process.
             let _ = is_loaded.await;
         }),
         resigned,
     })
+}
+
+/// The first minor version whose API server has native sidecars without being asked for them.
+const NATIVE_SIDECARS: u32 = 29;
+
+/// The API server knows init containers that go on running (KEP-753).
+///
+/// # Errors
+/// When it doesn't say its version.
+async fn knows_native_sidecars(client: &Client) -> Result<bool, RunError> {
+    let version = client.apiserver_version().await;
+    let version = version.map_err(|error| RunError::Cluster(error.to_string()))?;
+    Ok(is_native(&version.major, &version.minor))
+}
+
+/// Some providers write `29+`.
+fn is_native(major: &str, minor: &str) -> bool {
+    let number = |text: &str| {
+        let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+        digits.parse::<u32>().unwrap_or_default()
+    };
+    number(major) > 1 || number(minor) >= NATIVE_SIDECARS
+}
+
+/// What only one replica writes.
+struct Writer {
+    client: Client,
+    cluster: Arc<Cluster>,
+    authority: Arc<Authority>,
+}
+
+impl Writer {
+    /// Writes all of it while the lease is held.
+    fn start(self, args: &ClusterArgs, statuses: Arc<ObjectStatuses>, held: &watch::Sender<bool>) {
+        let Self {
+            client,
+            cluster,
+            authority,
+        } = self;
+        let name = args.webhook_configuration.clone();
+        let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
+        let webhook_held = held.subscribe();
+        tokio::spawn(async move { while_held(webhook_held, || registration.keep()).await });
+        let roots = SidecarRoots {
+            client: client.clone(),
+            cluster: Arc::clone(&cluster),
+            authority,
+            config_map: args.place.root_config_map.clone(),
+            mesh_namespace: args.place.namespace.clone(),
+        };
+        let roots_held = held.subscribe();
+        tokio::spawn(async move { while_held(roots_held, || roots.keep()).await });
+        tokio::spawn(write_statuses(
+            client.clone(),
+            Arc::clone(&cluster),
+            statuses,
+            held.subscribe(),
+        ));
+        let gates_held = held.subscribe();
+        tokio::spawn(async move {
+            while_held(gates_held, || gates::keep(client.clone(), &cluster)).await;
+        });
+    }
 }
 
 /// Writes statuses while the lease is held. Each time anew: what was known of objects
@@ -139,5 +198,24 @@ async fn follow(mut source: Kubernetes, cluster: Arc<Cluster>, loaded: oneshot::
     let _ = loaded.send(());
     while let Some(events) = source.next().await {
         cluster.apply_events(events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_sidecars_begin_with_a_version() {
+        for (major, minor, expected) in [
+            ("1", "28", false),
+            ("1", "29", true),
+            ("1", "29+", true),
+            ("1", "36", true),
+            ("2", "0", true),
+            ("", "", false),
+        ] {
+            assert_eq!(is_native(major, minor), expected, "{major}.{minor}");
+        }
     }
 }

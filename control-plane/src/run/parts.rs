@@ -8,6 +8,7 @@ use crate::admin::SourceErrors;
 use crate::ca::Authority;
 use crate::captures::Captures;
 use crate::cluster::Cluster;
+use crate::inject::InjectionOptions;
 use crate::serve::authentication::Authenticator;
 
 /// Parts that come with a source.
@@ -17,6 +18,8 @@ pub(super) struct Parts {
     pub(super) source_errors: SourceErrors,
     pub(super) authority: Arc<Authority>,
     pub(super) authenticator: Authenticator,
+    /// The sidecars of the mesh.
+    pub(super) injection: InjectionOptions,
     /// Completes when every object that there is has been taken in.
     pub(super) loaded: JoinHandle<()>,
     /// Completes, once told to stop, when nobody has to wait for this process any more.

@@ -12,7 +12,7 @@ use weft_proto::v1::discovery_request::Request as Message;
 use weft_proto::v1::discovery_server::Discovery;
 use weft_proto::v1::{
     Acknowledge, CaptureReport as ReportMessage, CaptureState, DiscoveryRequest, DiscoveryResponse,
-    Subscribe,
+    NodeCapture, Subscribe,
 };
 
 use super::authentication::{self, Authenticator, PodPrincipal, Principal};
@@ -163,11 +163,31 @@ impl AgentStream {
                 "the first message must be a Subscribe",
             ));
         };
+        let node_capture = subscribe.node_capture.clone();
         let cursor = authorize_subscription(&self.subscriber, subscribe)?;
+        if let Some(trial) = node_capture {
+            self.node_tried(&trial);
+        }
         tokio::select! {
             sent = self.send(cursor, responses) => sent,
             received = self.receive(requests) => received,
         }
+    }
+
+    /// What an agent says of its node; a pod's sidecar has no say in that.
+    fn node_tried(&self, trial: &NodeCapture) {
+        let Subscriber::Agent { node } = &self.subscriber else {
+            return;
+        };
+        if !trial.capable {
+            let reason: String = trial.reason.chars().take(LONGEST_REASON).collect();
+            tracing::warn!(
+                node,
+                reason,
+                "the node can't capture: pods there need sidecars"
+            );
+        }
+        self.captures.node_tried(node, trial.capable);
     }
 
     /// Sends what is different, whenever something is. A slow agent holds up nobody but

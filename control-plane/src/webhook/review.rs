@@ -1,29 +1,51 @@
 //! The decision to admit an object.
 
+use std::sync::Arc;
+
 use kube::core::DynamicObject;
 use kube::core::admission::{
     AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError, Operation,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::inject::{Addition, InjectionOptions, injection, readiness_gate};
 use crate::kinds::{self, Form};
 
+/// What reviews go by.
+pub(super) struct Reviewer {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) injection: InjectionOptions,
+}
+
+/// The review of one path.
+pub(super) type Review = fn(&[u8], &Reviewer) -> AdmissionReview<DynamicObject>;
+
 /// The answer to the review of an object that nothing changes any more.
-pub(super) fn validate(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
-    answer(body, |request| decide(request, cluster))
+pub(super) fn validate(body: &[u8], reviewer: &Reviewer) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| decide(request, &reviewer.cluster))
 }
 
 /// The answer to the review of an object that may be changed: pods that are to be in the mesh
 /// are not ready before they are captured.
-pub(super) fn mutate(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
-    answer(body, |request| with_gate(request, cluster, false))
+pub(super) fn mutate(body: &[u8], reviewer: &Reviewer) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_gate(request, reviewer, false))
 }
 
 /// The same where the API server has seen by its label that the pod's namespace is in the mesh,
 /// of which this process may hear a moment later.
-pub(super) fn mutate_in_mesh(body: &[u8], cluster: &Cluster) -> AdmissionReview<DynamicObject> {
-    answer(body, |request| with_gate(request, cluster, true))
+pub(super) fn mutate_in_mesh(body: &[u8], reviewer: &Reviewer) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_gate(request, reviewer, true))
+}
+
+/// The answer to the review of a pod that may get a sidecar.
+pub(super) fn inject(body: &[u8], reviewer: &Reviewer) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_sidecar(request, reviewer, false))
+}
+
+/// The same where the API server has seen by its label that the pod's namespace is in the mesh.
+pub(super) fn inject_in_mesh(body: &[u8], reviewer: &Reviewer) -> AdmissionReview<DynamicObject> {
+    answer(body, |request| with_sidecar(request, reviewer, true))
 }
 
 fn answer(
@@ -90,473 +112,71 @@ fn decide(request: &AdmissionRequest<DynamicObject>, cluster: &Cluster) -> Admis
 
 fn with_gate(
     request: &AdmissionRequest<DynamicObject>,
-    cluster: &Cluster,
+    reviewer: &Reviewer,
     is_namespace_in: bool,
 ) -> AdmissionResponse {
     let response = AdmissionResponse::from(request);
-    let is_pod = kinds::is_pod(&request.kind.group, &request.kind.kind);
-    let is_new_pod = is_pod && request.operation == Operation::Create;
     let namespace = request.namespace.as_deref().unwrap_or_default();
-    let pod = request.object.as_ref().filter(|_| is_new_pod);
-    let Some(pod) = pod.filter(|pod| cluster.needs_gate(namespace, pod, is_namespace_in)) else {
+    let cluster = &reviewer.cluster;
+    let pod = new_pod(request).filter(|pod| cluster.needs_gate(namespace, pod, is_namespace_in));
+    match pod {
+        Some(pod) => patched(response, request, &[readiness_gate(&pod.data)]),
+        None => response,
+    }
+}
+
+fn with_sidecar(
+    request: &AdmissionRequest<DynamicObject>,
+    reviewer: &Reviewer,
+    is_namespace_in: bool,
+) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let admitted = new_pod(request).and_then(|pod| {
+        let cluster = &reviewer.cluster;
+        Some((pod, cluster.admitted_pod(namespace, pod, is_namespace_in)?))
+    });
+    let Some((pod, admitted)) = admitted else {
         return response;
     };
-    let gate = kinds::readiness_gate();
-    let gates = pod.data.pointer("/spec/readinessGates");
-    let addition = match gates.is_some_and(Value::is_array) {
-        true => json!({ "op": "add", "path": "/spec/readinessGates/-", "value": gate }),
-        false => json!({ "op": "add", "path": "/spec/readinessGates", "value": [gate] }),
+    let Ok(document) = serde_json::to_value(pod) else {
+        return response;
     };
-    let patch = serde_json::from_value(json!([addition])).map_err(|error| error.to_string());
-    let name = request.name.as_str();
-    match patch.and_then(|patch| {
-        response
-            .clone()
-            .with_patch(patch)
-            .map_err(|error| error.to_string())
-    }) {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::error!(namespace, name, error, "can't add a readiness gate");
-            response
+    match injection(namespace, &document, &admitted, &reviewer.injection) {
+        Ok(additions) if additions.is_empty() => response,
+        Ok(additions) => patched(response, request, &additions),
+        Err(problem) => {
+            let user = &request.user_info.username;
+            tracing::info!(namespace, name = request.name, ?user, %problem, "refused");
+            response.deny(problem.to_string())
         }
     }
+}
+
+/// The pod that a request makes.
+fn new_pod(request: &AdmissionRequest<DynamicObject>) -> Option<&DynamicObject> {
+    let is_pod = kinds::is_pod(&request.kind.group, &request.kind.kind);
+    let is_new_pod = is_pod && request.operation == Operation::Create;
+    request.object.as_ref().filter(|_| is_new_pod)
+}
+
+fn patched(
+    response: AdmissionResponse,
+    request: &AdmissionRequest<DynamicObject>,
+    additions: &[Addition],
+) -> AdmissionResponse {
+    let operations: Vec<_> = additions.iter().map(Addition::operation).collect();
+    let patch = serde_json::from_value(Value::Array(operations));
+    let patched = patch.map_err(|error| error.to_string()).and_then(|patch| {
+        let response = response.clone().with_patch(patch);
+        response.map_err(|error| error.to_string())
+    });
+    patched.unwrap_or_else(|error| {
+        let (namespace, name) = (&request.namespace, &request.name);
+        tracing::error!(?namespace, name, error, "can't change a new pod");
+        response
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::manifest::parse as manifests;
-    use crate::source::{Event, Origin};
-
-    const SHOP: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {weft.dev/mesh: enabled}}}";
-
-    /// A cluster with these objects.
-    fn cluster(text: &str) -> Cluster {
-        let cluster = Cluster::of_directory();
-        let objects = manifests(text).unwrap().into_iter();
-        let events = objects.map(|object| Event::Applied(Origin::new(), object));
-        cluster.apply_events(events.collect());
-        cluster
-    }
-
-    fn review(object: Value, old: Option<Value>) -> Value {
-        review_in(&cluster(SHOP), object, old)
-    }
-
-    fn review_in(cluster: &Cluster, object: Value, old: Option<Value>) -> Value {
-        let kind = object["kind"].clone();
-        let version = object["apiVersion"].as_str().unwrap();
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let review = json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1",
-                "kind": { "group": group, "version": version, "kind": kind },
-                "resource": { "group": group, "version": version, "resource": "things" },
-                "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
-                "userInfo": {}, "object": object, "oldObject": old,
-                "namespace": object["metadata"]["namespace"],
-            },
-        });
-        serde_json::to_value(validate(review.to_string().as_bytes(), cluster)).unwrap()
-    }
-
-    fn pod(mode: &str) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "generateName": "web-", "annotations": { "weft.dev/mtls-mode": mode } },
-            "spec": { "containers": [] },
-        })
-    }
-
-    #[test]
-    fn a_pod_that_no_node_was_chosen_for_is_checked_by_its_annotations() {
-        assert_eq!(review(pod("strict"), None)["response"]["allowed"], true);
-        let refused = review(pod("mutual"), None);
-        assert_eq!(refused["response"]["allowed"], false);
-        assert_eq!(refused["response"]["uid"], "u-1");
-        let message = refused["response"]["status"]["message"].as_str().unwrap();
-        assert!(message.contains("weft.dev/mtls-mode"), "{message}");
-        assert!(message.contains("`permissive` or `strict`"), "{message}");
-    }
-
-    /// A pod that has kubelet ask 10.0.0.8 in its name.
-    fn probing(namespace: &str, mesh: Value) -> Value {
-        let probe = json!({ "httpGet": { "path": "/", "port": 80, "host": "10.0.0.8" } });
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": "web", "namespace": namespace, "annotations": mesh },
-            "spec": { "containers": [{ "name": "web", "readinessProbe": probe }] },
-        })
-    }
-
-    #[test]
-    fn a_pod_of_the_mesh_that_has_somebody_else_probed_is_refused() {
-        let (none, enabled) = (json!({}), json!({ "weft.dev/mesh": "enabled" }));
-        for pod in [
-            probing("shop", none.clone()),
-            probing("elsewhere", enabled.clone()),
-        ] {
-            let refused = review(pod, None);
-            assert_eq!(refused["response"]["allowed"], false);
-            let message = refused["response"]["status"]["message"].as_str().unwrap();
-            let field = "spec.containers[0].readinessProbe.httpGet.host";
-            assert!(message.contains(field), "{message}");
-        }
-        let disabled = json!({ "weft.dev/mesh": "disabled" });
-        let mut in_host_network = probing("shop", none.clone());
-        in_host_network["spec"]["hostNetwork"] = json!(true);
-        let allowed = [
-            probing("elsewhere", none.clone()),
-            probing("shop", disabled),
-            in_host_network,
-        ];
-        for pod in allowed {
-            assert_eq!(review(pod, None)["response"]["allowed"], true);
-        }
-        // Probes of a pod never change, and whoever labels one can't mend them.
-        let old = probing("shop", none);
-        assert_eq!(review(old.clone(), Some(old))["response"]["allowed"], true);
-    }
-
-    #[test]
-    fn a_key_that_is_misspelt_or_belongs_elsewhere_is_refused_with_the_right_one() {
-        let with = |kind: &str, place: &str, key: &str| {
-            let object = json!({
-                "apiVersion": "v1", "kind": kind,
-                "metadata": { "name": "shop", "namespace": "shop", place: { key: "strict" } },
-                "spec": { "containers": [{ "name": "web", "image": "web" }] },
-            });
-            review(object, None)["response"].clone()
-        };
-        let refused = [
-            ("Pod", "labels", "weft.dev/mesh", "an annotation of a Pod"),
-            (
-                "Pod",
-                "annotations",
-                "weft.dev/egress-mode",
-                "an annotation of a Namespace",
-            ),
-            ("Pod", "annotations", "weft.dev/mtls", "weft.dev/mtls-mode"),
-            (
-                "Namespace",
-                "annotations",
-                "weft.dev/mesh",
-                "a label of a Namespace",
-            ),
-            (
-                "Namespace",
-                "labels",
-                "weft.dev/mtls-mode",
-                "an annotation of a Namespace",
-            ),
-        ];
-        for (kind, place, key, right) in refused {
-            let answer = with(kind, place, key);
-            assert_eq!(answer["allowed"], false, "{kind} {place} {key}");
-            let message = answer["status"]["message"].as_str().unwrap();
-            assert!(message.contains(right), "{message}");
-        }
-        assert_eq!(with("Pod", "labels", "app")["allowed"], true);
-    }
-
-    #[test]
-    fn an_old_mistake_keeps_nobody_from_changing_something_else() {
-        let mut labelled = pod("mutual");
-        labelled["metadata"]["labels"] = json!({ "app": "web" });
-        let answer = review(labelled, Some(pod("mutual")));
-        assert_eq!(answer["response"]["allowed"], true);
-        let another = review(pod("encrypted"), Some(pod("mutual")));
-        assert_eq!(another["response"]["allowed"], false);
-    }
-
-    #[test]
-    fn namespaces_and_mesh_configs_are_checked_too() {
-        let namespace = json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": "shop", "labels": { "weft.dev/mesh": "yes" } },
-        });
-        assert_eq!(review(namespace, None)["response"]["allowed"], false);
-        let config = |domain: &str| {
-            json!({
-                "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
-                "metadata": { "name": "default" }, "spec": { "trustDomain": domain },
-            })
-        };
-        assert_eq!(
-            review(config("example.org"), None)["response"]["allowed"],
-            true
-        );
-        assert_eq!(
-            review(config("example_org/"), None)["response"]["allowed"],
-            false
-        );
-        let external = |host: &str| {
-            json!({
-                "apiVersion": "weft.dev/v1alpha1", "kind": "ExternalService",
-                "metadata": { "generateName": "pay-" },
-                "spec": { "hosts": [host], "ports": [{ "number": 443, "protocol": "TLS" }] },
-            })
-        };
-        assert_eq!(
-            review(external("*.pay.example"), None)["response"]["allowed"],
-            true
-        );
-        let refused = review(external("*"), None);
-        let message = refused["response"]["status"]["message"].as_str().unwrap();
-        assert!(message.contains("spec.hosts[0]"), "{message}");
-    }
-
-    fn route(parent: Value, rule: Value) -> Value {
-        json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": { "generateName": "web-", "namespace": "shop" },
-            "spec": { "parentRefs": [parent], "rules": [rule] },
-        })
-    }
-
-    #[test]
-    fn routes_of_services_are_checked_for_what_their_schema_can_not_say() {
-        let service = json!({ "group": "", "kind": "Service", "name": "web" });
-        let refused = |rule: Value| review(route(service.clone(), rule), None)["response"].clone();
-        let path = |kind: &str| json!([{ "path": { "type": kind, "value": "/a(" } }]);
-        let answer = refused(json!({ "matches": path("RegularExpression") }));
-        assert_eq!(answer["allowed"], false);
-        let message = answer["status"]["message"].as_str().unwrap();
-        assert!(
-            message.contains("spec.rules[0].matches[0].path.value"),
-            "{message}"
-        );
-        let exposed = json!({ "exposeHeaders": ["*"], "allowCredentials": true });
-        for rule in [
-            json!({ "filters": [{ "type": "CORS", "cors": exposed }] }),
-            json!({ "filters": [{ "type": "ExtensionRef", "extensionRef": {} }] }),
-            json!({ "matches": [{ "path": { "type": "Exact", "value": "/a" } }], "filters": [{
-                "type": "URLRewrite",
-                "urlRewrite": { "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/" } },
-            }] }),
-        ] {
-            assert_eq!(refused(rule.clone())["allowed"], false, "{rule}");
-        }
-        assert_eq!(
-            refused(json!({ "matches": path("PathPrefix") }))["allowed"],
-            true
-        );
-        // What isn't there may come yet.
-        assert_eq!(
-            refused(json!({ "backendRefs": [{ "name": "b" }] }))["allowed"],
-            true
-        );
-        // What other people's Gateways do with it is their business.
-        let gateway = json!({ "name": "edge" });
-        let theirs = route(gateway, json!({ "matches": path("RegularExpression") }));
-        assert_eq!(review(theirs, None)["response"]["allowed"], true);
-    }
-
-    #[test]
-    fn a_traffic_policy_is_refused_for_what_its_schema_can_not_say() {
-        let policy = |timeout: &str| {
-            json!({
-                "apiVersion": "weft.dev/v1alpha1", "kind": "TrafficPolicy",
-                "metadata": { "name": "web", "namespace": "shop" },
-                "spec": {
-                    "targetRef": { "kind": "Service", "name": "web" },
-                    "timeouts": { "request": "1s", "backendRequest": timeout },
-                },
-            })
-        };
-        assert_eq!(review(policy("1s"), None)["response"]["allowed"], true);
-        let refused = review(policy("2s"), None);
-        assert_eq!(refused["response"]["allowed"], false);
-        let message = refused["response"]["status"]["message"].as_str().unwrap();
-        assert!(
-            message.contains("spec.timeouts.backendRequest"),
-            "{message}"
-        );
-    }
-
-    /// Somebody may have added them to the rules.
-    #[test]
-    fn kinds_that_ask_nothing_of_the_mesh_are_let_through_as_they_are() {
-        for (version, kind) in [
-            ("v1", "Service"),
-            ("v1", "ServiceAccount"),
-            ("v1", "Node"),
-            ("v1", "ConfigMap"),
-            ("discovery.k8s.io/v1", "EndpointSlice"),
-        ] {
-            let object = json!({
-                "apiVersion": version, "kind": kind, "metadata": { "generateName": "web-" },
-                "spec": { "ports": [{ "port": 80 }] }, "addressType": "IPv4", "endpoints": [],
-            });
-            assert_eq!(review(object, None)["response"]["allowed"], true, "{kind}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_review_is_refused_with_words() {
-        let answer = validate(b"{}", &Cluster::of_directory());
-        let answer = serde_json::to_value(answer).unwrap();
-        assert_eq!(answer["response"]["allowed"], false);
-        let message = answer["response"]["status"]["message"].as_str().unwrap();
-        assert!(message.contains("AdmissionReview"), "{message}");
-    }
-
-    const MESH: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { weft.dev/mesh: enabled } }\n---\n\
-        apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
-        spec: { floor: { mtlsMode: strict, optOut: Forbidden, exclusions: { ports: ['3306'] } } }\n";
-
-    fn request(object: &Value, old: Option<&Value>) -> Vec<u8> {
-        let kind = object["kind"].as_str().unwrap();
-        let review = json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1", "namespace": "shop", "name": "web",
-                "kind": { "group": "", "version": "v1", "kind": kind },
-                "resource": { "group": "", "version": "v1", "resource": "things" },
-                "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
-                "userInfo": {}, "object": object, "oldObject": old,
-            },
-        });
-        review.to_string().into_bytes()
-    }
-
-    fn pod_with(annotations: &Value, spec: &Value) -> Value {
-        let metadata = json!({ "name": "web", "namespace": "shop", "annotations": annotations });
-        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec })
-    }
-
-    #[test]
-    fn wishes_below_the_floor_are_refused_by_the_name_of_their_field() {
-        let cluster = cluster(MESH);
-        let spec = json!({ "containers": [], "serviceAccountName": "web" });
-        let answered = |annotations: Value, old: Option<&Value>| {
-            let pod = pod_with(&annotations, &spec);
-            let answer = validate(&request(&pod, old), &cluster);
-            let answer = serde_json::to_value(answer).unwrap();
-            let status = &answer["response"]["status"]["message"];
-            status.as_str().unwrap_or_default().to_owned()
-        };
-        for (name, value) in [
-            ("weft.dev/mtls-mode", "permissive"),
-            ("weft.dev/mesh", "disabled"),
-            ("weft.dev/exclude-outbound-ports", "3306,5432"),
-            ("weft.dev/exclude-outbound-cidrs", "0.0.0.0/0"),
-        ] {
-            let said = answered(json!({ name: value }), None);
-            assert!(
-                said.contains(&format!("metadata.annotations[{name}]")),
-                "{said}"
-            );
-            let old = pod_with(&json!({ name: value }), &spec);
-            assert_eq!(answered(json!({ name: value, "a": "b" }), Some(&old)), "");
-        }
-        assert_eq!(
-            answered(json!({ "weft.dev/exclude-outbound-ports": "3306" }), None),
-            ""
-        );
-        let namespace = json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": "shop", "annotations": { "weft.dev/mtls-mode": "permissive" } },
-        });
-        let answer = validate(&request(&namespace, None), &cluster);
-        assert!(
-            !serde_json::to_value(answer).unwrap()["response"]["allowed"]
-                .as_bool()
-                .unwrap()
-        );
-    }
-
-    #[test]
-    fn only_new_pods_that_are_to_be_in_the_mesh_get_the_readiness_gate_and_only_once() {
-        let cluster = cluster(MESH);
-        let patch = |object: &Value, old: Option<&Value>| {
-            let answer = mutate(&request(object, old), &cluster);
-            assert!(answer.response.as_ref().unwrap().allowed);
-            let patch = answer.response.unwrap().patch?;
-            Some(serde_json::from_slice::<Value>(&patch).unwrap())
-        };
-        let spec = |more: Value| {
-            let mut spec = json!({ "containers": [], "serviceAccountName": "web" });
-            spec.as_object_mut()
-                .unwrap()
-                .extend(more.as_object().unwrap().clone());
-            spec
-        };
-        let gate = json!({ "conditionType": "weft.dev/Captured" });
-        let plain = pod_with(&json!({}), &spec(json!({})));
-        let added = json!([{ "op": "add", "path": "/spec/readinessGates", "value": [gate] }]);
-        assert_eq!(patch(&plain, None), Some(added));
-        assert_eq!(patch(&plain, Some(&plain)), None);
-        let another = spec(json!({ "readinessGates": [{ "conditionType": "a.example/Ready" }] }));
-        let added = json!([{ "op": "add", "path": "/spec/readinessGates/-", "value": gate }]);
-        assert_eq!(patch(&pod_with(&json!({}), &another), None), Some(added));
-        for outside in [
-            pod_with(&json!({}), &spec(json!({ "readinessGates": [gate] }))),
-            pod_with(&json!({}), &spec(json!({ "hostNetwork": true }))),
-            pod_with(&json!({}), &json!({ "containers": [] })),
-            pod_with(
-                &json!({ "kubernetes.io/config.mirror": "1" }),
-                &spec(json!({})),
-            ),
-        ] {
-            assert_eq!(patch(&outside, None), None, "{outside}");
-        }
-        // The floor forbids it to leave, so it is in.
-        let leaving = pod_with(&json!({ "weft.dev/mesh": "disabled" }), &spec(json!({})));
-        assert!(patch(&leaving, None).is_some());
-    }
-
-    #[test]
-    fn a_pod_of_a_namespace_that_was_labelled_just_now_gets_its_gate() {
-        // It has heard of no namespace yet.
-        let cluster = Cluster::of_directory();
-        let spec = json!({ "containers": [], "serviceAccountName": "web" });
-        let gated = |annotations: &Value, review: fn(&_, &_) -> AdmissionReview<DynamicObject>| {
-            let answer = review(&request(&pod_with(annotations, &spec), None)[..], &cluster);
-            answer.response.unwrap().patch.is_some()
-        };
-        assert!(gated(&json!({}), mutate_in_mesh));
-        assert!(!gated(&json!({}), mutate));
-        let disabled = json!({ "weft.dev/mesh": "disabled" });
-        assert!(!gated(&disabled, mutate_in_mesh));
-    }
-
-    #[test]
-    fn a_rule_that_looks_at_requests_on_a_port_without_any_is_refused_with_the_reason() {
-        let cluster = cluster(
-            "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop, labels: {app: db}}, \
-             spec: {nodeName: n, containers: []}, status: {podIP: 10.0.0.1}}\n---\n\
-             {apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, \
-             spec: {clusterIP: 10.96.0.1, selector: {app: db}, ports: [{name: tcp, port: 5432}]}}",
-        );
-        let policy = |operation: Value| {
-            json!({
-                "apiVersion": "weft.dev/v1alpha1", "kind": "AuthorizationPolicy",
-                "metadata": { "generateName": "db-", "namespace": "shop" },
-                "spec": { "rules": [{ "to": [operation] }] },
-            })
-        };
-        let refused = policy(json!({ "ports": [5432], "methods": ["GET"] }));
-        let review = review_in(&cluster, refused.clone(), None);
-        assert_eq!(review["response"]["allowed"], false);
-        let message = review["response"]["status"]["message"].as_str().unwrap();
-        assert!(message.contains("spec.rules[0].to[0]"), "{message}");
-        assert!(message.contains("port 5432 of pod shop/db"), "{message}");
-        // One that is there can be labelled.
-        let again = review_in(&cluster, refused.clone(), Some(refused));
-        assert_eq!(again["response"]["allowed"], true);
-        for allowed in [json!({ "ports": [5432] }), json!({ "methods": ["GET"] })] {
-            let review = review_in(&cluster, policy(allowed), None);
-            assert_eq!(review["response"]["allowed"], true, "{review}");
-        }
-        let unreadable = policy(json!({ "paths": ["no-path"] }));
-        let review = review_in(&cluster, unreadable, None);
-        let message = review["response"]["status"]["message"].as_str().unwrap();
-        assert!(
-            message.contains("spec.rules[0].to[0].paths[0]"),
-            "{message}"
-        );
-    }
-}
+mod tests;

@@ -16,8 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 
-use super::review;
+use super::review::{self, Review, Reviewer};
 use crate::cluster::Cluster;
+use crate::inject::InjectionOptions;
 use crate::serve::accept::{StrangerLimits, accept};
 
 /// The paths of reviews, of objects that nothing changes any more and of those that may be
@@ -26,6 +27,9 @@ const VALIDATE: &str = "/validate";
 const MUTATE: &str = "/mutate";
 /// The same, of a pod of which the API server says that its namespace is in the mesh.
 const MUTATE_IN_MESH: &str = "/mutate-in-mesh";
+/// Sidecars, in the same two ways.
+const INJECT: &str = "/inject";
+const INJECT_IN_MESH: &str = "/inject-in-mesh";
 /// Largest review in bytes. etcd takes objects of 1.5 MiB, and an update sends two.
 const LARGEST: usize = 8 * 1024 * 1024;
 /// Bytes of a review that are always taken, and larger ones that are taken at once.
@@ -36,15 +40,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What reviews need.
 struct Webhook {
-    cluster: Arc<Cluster>,
+    reviewer: Reviewer,
     /// Turns of reviews that are large, or of which nobody says how large they are.
     large: Semaphore,
 }
 
 impl Webhook {
-    fn new(cluster: Arc<Cluster>) -> Self {
+    fn new(cluster: Arc<Cluster>, injection: InjectionOptions) -> Self {
         Self {
-            cluster,
+            reviewer: Reviewer { cluster, injection },
             large: Semaphore::new(LARGE_AT_ONCE),
         }
     }
@@ -59,8 +63,13 @@ const STRANGERS: StrangerLimits = StrangerLimits {
 };
 
 /// Serves until the process ends.
-pub(crate) async fn serve(listener: TcpListener, mut tls: ServerConfig, cluster: Arc<Cluster>) {
-    let webhook = Arc::new(Webhook::new(cluster));
+pub(crate) async fn serve(
+    listener: TcpListener,
+    mut tls: ServerConfig,
+    cluster: Arc<Cluster>,
+    injection: InjectionOptions,
+) {
+    let webhook = Arc::new(Webhook::new(cluster, injection));
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let (connections, mut accepted) = mpsc::channel(64);
     let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -87,18 +96,26 @@ where
     }
 }
 
+/// What is asked by a path.
+fn review_of(path: &str) -> Option<Review> {
+    Some(match path {
+        VALIDATE => review::validate,
+        MUTATE => review::mutate,
+        MUTATE_IN_MESH => review::mutate_in_mesh,
+        INJECT => review::inject,
+        INJECT_IN_MESH => review::inject_in_mesh,
+        _ => return None,
+    })
+}
+
 async fn respond(
     request: Request<Incoming>,
     webhook: &Webhook,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let review = match request.uri().path() {
-        VALIDATE => review::validate as fn(&_, &_) -> _,
-        MUTATE => review::mutate,
-        MUTATE_IN_MESH => review::mutate_in_mesh,
-        _ => {
-            let text = "reviews go to /validate, /mutate and /mutate-in-mesh\n";
-            return Ok(plain(StatusCode::NOT_FOUND, text));
-        }
+    let Some(review) = review_of(request.uri().path()) else {
+        let text = "reviews go to /validate, /mutate, /mutate-in-mesh, /inject and \
+                    /inject-in-mesh\n";
+        return Ok(plain(StatusCode::NOT_FOUND, text));
     };
     if request.method() != Method::POST {
         return Ok(plain(
@@ -124,15 +141,17 @@ async fn respond(
         Ok(Err(error)) => return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, &format!("{error}\n"))),
         Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT, "too slow\n")),
     };
-    Ok(match serde_json::to_vec(&review(&body, &webhook.cluster)) {
-        Ok(answer) => {
-            let mut response = Response::new(Full::new(Bytes::from(answer)));
-            let kind = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            response
-        }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-    })
+    Ok(
+        match serde_json::to_vec(&review(&body, &webhook.reviewer)) {
+            Ok(answer) => {
+                let mut response = Response::new(Full::new(Bytes::from(answer)));
+                let kind = header::HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        },
+    )
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
@@ -142,66 +161,4 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-    use tokio::time::{Instant, sleep};
-
-    use super::*;
-
-    /// A client of the webhook that has sent the head of a review of that length.
-    async fn begin(webhook: &Arc<Webhook>, length: u64) -> DuplexStream {
-        let (mut client, server) = tokio::io::duplex(1024 * 1024);
-        tokio::spawn(converse(server, Arc::clone(webhook)));
-        let head =
-            format!("POST /validate HTTP/1.1\r\nHost: weft\r\nContent-Length: {length}\r\n\r\n");
-        client.write_all(head.as_bytes()).await.unwrap();
-        client
-    }
-
-    async fn status(client: &mut DuplexStream) -> String {
-        let mut answer = vec![0; 1024];
-        let read = client.read(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer[..read]);
-        answer.split(' ').nth(1).unwrap_or_default().to_owned()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn large_reviews_wait_for_their_turn_and_small_ones_for_nobody() {
-        let webhook = Arc::new(Webhook::new(Arc::new(Cluster::of_directory())));
-        let began = Instant::now();
-        let mut slow = Vec::new();
-        for _ in 0..LARGE_AT_ONCE {
-            slow.push(begin(&webhook, SMALL + 1).await);
-        }
-        sleep(REQUEST_TIMEOUT / 2).await;
-        let mut large = begin(&webhook, SMALL + 1).await;
-        large
-            .write_all(&vec![b' '; SMALL as usize + 1])
-            .await
-            .unwrap();
-        let mut small = begin(&webhook, SMALL).await;
-        small.write_all(&vec![b' '; SMALL as usize]).await.unwrap();
-        assert_eq!(status(&mut small).await, "200");
-        assert_eq!(began.elapsed(), REQUEST_TIMEOUT / 2);
-        // The others' time ends, and with it their turns.
-        assert_eq!(status(&mut large).await, "200");
-        assert!(began.elapsed() >= REQUEST_TIMEOUT);
-        assert!(began.elapsed() < REQUEST_TIMEOUT * 3 / 2);
-        for slow in &mut slow {
-            assert_eq!(status(slow).await, "408");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_review_that_is_larger_than_any_is_refused() {
-        let webhook = Arc::new(Webhook::new(Arc::new(Cluster::of_directory())));
-        let mut client = begin(&webhook, LARGEST as u64 + 1).await;
-        let part = vec![b' '; 512 * 1024];
-        let sending = async {
-            // It breaks off once that is known.
-            while client.write_all(&part).await.is_ok() {}
-        };
-        let _ = tokio::time::timeout(REQUEST_TIMEOUT, sending).await;
-        assert_eq!(status(&mut client).await, "413");
-    }
-}
+mod tests;

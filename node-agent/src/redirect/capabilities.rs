@@ -15,6 +15,12 @@ impl Capabilities {
         self.failures().next().is_none()
     }
 
+    /// All programs, each with the reason where it doesn't work.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        let programs = self.programs.iter();
+        programs.map(|(name, failure)| (*name, failure.as_deref()))
+    }
+
     /// The programs that don't work, each with the reason.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.programs

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use weft_admin::signals;
 use weft_proxy::admin::{self, Endpoint, Limits};
@@ -15,26 +16,52 @@ use weft_proxy::{HeadLimits, Settings};
 
 use super::args::{EarlierConnectionsArgument, RunArguments, UnknownPodsArgument};
 use super::error::RunError;
+use super::incapable::{IncapableNode, is_of_node, node_trial};
 use super::programs;
 use crate::admin::AdminPages;
 use crate::namespaces::PodNamespaces;
 use crate::pods::{
     NodeContext, PodController, PodSettings, PodStatuses, answer_attempts, refuse_unknown_pods,
 };
+use crate::redirect::Redirect;
 
-/// Takes the pods of the node into the mesh until a signal says to stop.
+/// Takes the pods of the node into the mesh until a signal says to stop. Of a node that can't
+/// capture, it says so.
 pub(super) async fn serve(
     arguments: RunArguments,
     default_buffer_bytes: usize,
 ) -> Result<(), RunError> {
     let mut stop = signals::stop().map_err(RunError::Signals)?;
     let redirect = tokio::select! {
-        redirect = programs::load_when_free(&arguments) => redirect?,
+        redirect = programs::load_when_free(&arguments) => redirect,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let listeners = PageListeners::open(&arguments).await?;
+    let runtime = runtime(&arguments, default_buffer_bytes)?;
+    match redirect {
+        Ok(redirect) => capture(&arguments, listeners, runtime, redirect, stop).await?,
+        Err(error) if is_of_node(&error) => {
+            let node = IncapableNode::new(runtime, &error);
+            listeners.serve(node.pages()).map_err(RunError::Threads)?;
+            node.report(stop).await;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Takes the pods of the node into the mesh.
+async fn capture(
+    arguments: &RunArguments,
+    listeners: PageListeners,
+    runtime: Runtime,
+    redirect: Redirect,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let trial = node_trial(redirect.capabilities(), None);
     let node = Arc::new(NodeContext {
-        runtime: runtime(&arguments, default_buffer_bytes)?,
+        runtime: runtime.with_node_capture(&trial),
         redirect: Arc::new(redirect),
         namespaces: PodNamespaces::watch().map_err(RunError::OwnNamespace)?,
         holding: Arc::default(),
@@ -66,7 +93,6 @@ pub(super) async fn serve(
     if arguments.pin_directory.is_some() {
         node.redirect.leave_enforced();
     }
-    tracing::info!("stopped");
     Ok(())
 }
 

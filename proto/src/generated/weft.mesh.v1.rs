@@ -1370,6 +1370,31 @@ pub struct Subscribe {
     /// The one pod that a sidecar serves; must be the one of its token. Empty: an agent.
     #[prost(string, tag = "4")]
     pub workload_uid: ::prost::alloc::string::String,
+    /// Unset: a sidecar, or an agent that doesn't say.
+    #[prost(message, optional, tag = "5")]
+    pub node_capture: ::core::option::Option<NodeCapture>,
+}
+/// What the kernel of a node lets its agent do, tried for real.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeCapture {
+    /// Pods of the node can be captured.
+    #[prost(bool, tag = "1")]
+    pub capable: bool,
+    /// Of these kernel programs; empty when it didn't come to that.
+    #[prost(message, repeated, tag = "2")]
+    pub programs: ::prost::alloc::vec::Vec<ProgramTrial>,
+    /// Why not, when they can't be.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// A kernel program, loaded and attached where it harms nobody.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProgramTrial {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The kernel's reason to refuse it; empty when it works.
+    #[prost(string, tag = "2")]
+    pub failure: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceVersion {

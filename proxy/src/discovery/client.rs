@@ -40,6 +40,8 @@ pub struct DiscoveryOptions {
     pub store: Arc<Store>,
     /// The pods whose capture is reported.
     pub captures: CaptureReports,
+    /// What the node lets an agent do, for the control plane to know.
+    pub node_capture: Option<v1::NodeCapture>,
 }
 
 /// How things stand with the control plane.
@@ -182,6 +184,7 @@ async fn open(
             .pod
             .as_ref()
             .map_or_else(String::new, ToString::to_string),
+        node_capture: options.node_capture.clone(),
     };
     send(&outgoing, Request::Subscribe(subscribe)).await?;
     let request = options

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Where the files go.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Tag of both images.
+    /// Tag of all images.
     #[arg(long)]
     tag: String,
 }
@@ -58,7 +58,7 @@ struct Program {
     user: u32,
 }
 
-const PROGRAMS: [Program; 2] = [
+const PROGRAMS: [Program; 3] = [
     Program {
         name: "weft-control-plane",
         repository: "weft/control-plane",
@@ -72,7 +72,17 @@ const PROGRAMS: [Program; 2] = [
         // Entering a pod's network namespace takes capabilities, which only root gets.
         user: 0,
     },
+    Program {
+        name: "weft-sidecar",
+        repository: "weft/sidecar",
+        title: "Weft sidecar",
+        // The proxy's own; its init container says that it is root.
+        user: PROXY_USER,
+    },
 ];
+
+/// The user that a sidecar runs as.
+const PROXY_USER: u32 = 1337;
 
 /// Packs programs that are built; prints file, name and id of each image.
 ///
@@ -192,6 +202,9 @@ mod tests {
         assert!(kustomization.contains(&label), "{label}");
         let chart = read("deploy/helm/weft/Chart.yaml");
         assert!(chart.contains(&format!("appVersion: {version}\n")));
+        let control_plane = read("deploy/base/control-plane.yaml");
+        let injected = format!("--sidecar-image=weft/sidecar:{version}\n");
+        assert!(control_plane.contains(&injected), "{injected}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod external_service;
 mod forwarder;
 mod rotation;
 mod routes;
+mod sidecars;
 mod traffic_policy;
 mod watch;
 mod webhook;

@@ -7,7 +7,7 @@ use crate::blocks::{document, root};
 use crate::programs::program;
 
 /// The commands that have flags.
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("weft-node-agent", "run"),
     ("weft-node-agent", "uninstall"),
     ("weft-sidecar", "init"),
@@ -18,6 +18,7 @@ const COMMANDS: [(&str, &str); 10] = [
     ("weft-control-plane", "serve"),
     ("weft-control-plane", "token"),
     ("weft-control-plane", "rotate-root"),
+    ("weft-control-plane", "inject"),
 ];
 /// Writes the tables instead of comparing them, when set.
 const WRITE: &str = "WEFT_TEST_WRITE";

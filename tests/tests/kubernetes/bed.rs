@@ -63,10 +63,10 @@ pub(crate) fn workspace() -> &'static Path {
 }
 
 /// What `cargo xtask images` has written, beside the directory that this test is in.
-fn archives() -> [PathBuf; 2] {
+fn archives() -> [PathBuf; 3] {
     let test = std::env::current_exe().unwrap();
     let images = test.ancestors().nth(3).unwrap().join("images");
-    ["weft-control-plane", "weft-node-agent"].map(|name| {
+    ["weft-control-plane", "weft-node-agent", "weft-sidecar"].map(|name| {
         let archive = images.join(format!("{name}.tar"));
         assert!(archive.is_file(), "run `cargo xtask images --dev` first");
         archive

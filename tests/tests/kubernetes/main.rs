@@ -10,6 +10,7 @@
 mod bed;
 mod conformance;
 mod shop;
+mod sidecars;
 
 use std::time::Duration;
 
@@ -44,6 +45,15 @@ fn services_are_captured_where_kube_proxy_uses_nftables() {
     bed.install();
     pods_from_before_are_enrolled_live(&bed);
     a_rolling_restart_under_load_fails_no_request(&bed);
+}
+
+#[test]
+fn pods_with_injected_sidecars_speak_mutual_tls_and_their_jobs_complete() {
+    let bed = Bed::up();
+    shop::open(&bed);
+    bed.install();
+    sidecars::a_deployment_gets_sidecars_and_answers_strict_by_mutual_tls(&bed);
+    sidecars::a_job_with_a_sidecar_completes(&bed);
 }
 
 fn pods_from_before_are_enrolled_live(bed: &Bed) {

@@ -17,7 +17,7 @@ use super::schema::{
 use crate::kinds::annotations::{self, Texts};
 use crate::kinds::field_error::FieldError;
 use crate::kinds::label_selector::LabelSelector;
-use crate::kinds::{NamespaceObject, PodWishes};
+use crate::kinds::{NamespaceObject, PodWishes, SidecarWishes};
 
 /// The floor of all namespaces.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -246,6 +246,7 @@ impl NamespaceFloor {
             refused.push((annotations::MTLS_MODE, self.below("mtlsMode", mode)));
         }
         refused.extend(self.refused_node_access(wishes.node_access));
+        refused.extend(self.refused_of_sidecar(&wishes.sidecar));
         let allowed = self.allowed_exclusions(&wishes.exclusions, egress_mode);
         let CaptureExclusions { ports, blocks } = &wishes.exclusions;
         let ports = ports.iter().filter(|port| !allowed.ports.contains(port));
@@ -312,6 +313,36 @@ impl NamespaceFloor {
         let message =
             format!("`{refused}` is below the MeshConfig's spec.floor.mtlsMode: no effect");
         Some((annotations::NODE_ACCESS, message))
+    }
+
+    /// The part of what a pod asks of its sidecar that is followed. Whoever can't leave the mesh
+    /// can't have another program for its proxy either, nor ports past it; nor can the latter
+    /// where everybody speaks mutual TLS.
+    pub(crate) fn allowed_of_sidecar(&self, wishes: &SidecarWishes) -> SidecarWishes {
+        let mut allowed = wishes.clone();
+        if self.forbids_opt_out {
+            allowed.image = None;
+        }
+        if self.forbids_opt_out || self.mtls_mode == MtlsMode::Strict {
+            allowed.excluded_inbound_ports.clear();
+        }
+        allowed
+    }
+
+    fn refused_of_sidecar(&self, wishes: &SidecarWishes) -> Vec<(&'static str, String)> {
+        let allowed = self.allowed_of_sidecar(wishes);
+        let mut refused = Vec::new();
+        if allowed.image != wishes.image {
+            let message = "the MeshConfig's spec.floor.optOut lets no pod choose its proxy's \
+                           program: no effect";
+            refused.push((annotations::SIDECAR_IMAGE, message.to_owned()));
+        }
+        if allowed.excluded_inbound_ports != wishes.excluded_inbound_ports {
+            let message = "the MeshConfig's spec.floor (mtlsMode or optOut) lets no port of a pod \
+                           be reached past its proxy: no effect";
+            refused.push((annotations::EXCLUDE_INBOUND_PORTS, message.to_owned()));
+        }
+        refused
     }
 
     fn below(&self, field: &str, mode: impl std::fmt::Display) -> String {

@@ -32,6 +32,7 @@ impl Client {
             control_plane,
             store: Arc::clone(&store),
             captures: captures.clone(),
+            node_capture: None,
         };
         let task = tokio::spawn(run(options, sender)).abort_handle();
         Self {

@@ -1,0 +1,318 @@
+//! The proxy that a pod brings along: a container `weft-proxy`, with a container `weft-init` that
+//! redirects connections to it. Anybody may write both into a pod; what is known here is whether
+//! they are as Weft's webhook writes them.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+use weft_model::address::AddressBlock;
+use weft_model::workload::CaptureExclusions;
+
+/// The container of the proxy.
+pub(crate) const PROXY_CONTAINER: &str = "weft-proxy";
+/// The init container that redirects connections to it.
+pub(crate) const INIT_CONTAINER: &str = "weft-init";
+/// The user that the proxy runs as, whose connections are not redirected.
+pub(crate) const PROXY_USER: i64 = 1337;
+
+/// Capabilities with which a container could undo the redirection.
+const ADMIN_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SYS_ADMIN", "ALL"];
+/// The only environment that the proxy has.
+const ENVIRONMENT: [&str; 12] = [
+    "WEFT_NODE",
+    "POD_NAME",
+    "POD_NAMESPACE",
+    "POD_UID",
+    "POD_IPS",
+    "HOST_IPS",
+    CONTROL_PLANE,
+    "WEFT_CONTROL_PLANE_NAME",
+    "WEFT_ROOT_CERTIFICATES",
+    "WEFT_TOKEN_FILE",
+    "WEFT_DRAIN_DEADLINE",
+    "WEFT_LOG",
+];
+const CONTROL_PLANE: &str = "WEFT_CONTROL_PLANE";
+
+/// The proxy that a pod brings along.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum PodSidecar {
+    /// None.
+    #[default]
+    None,
+    /// A container that is called as a sidecar's is, made by anybody.
+    ByHand,
+    /// As Weft's webhook writes it, and nothing in the pod leads around it.
+    Injected(Box<InjectedSidecar>),
+}
+
+/// A sidecar as Weft's webhook writes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InjectedSidecar {
+    /// Its image, without tag and digest.
+    pub(crate) repository: String,
+    /// The address of its control plane.
+    pub(crate) control_plane: String,
+    /// Outbound traffic that isn't redirected to it.
+    pub(crate) exclusions: CaptureExclusions,
+    /// Ports that are reached past it.
+    pub(crate) excluded_inbound_ports: Vec<u16>,
+}
+
+impl PodSidecar {
+    /// The one of a pod.
+    pub(crate) fn of(spec: &PodSpec) -> Self {
+        let init = spec.init_containers.iter().flatten();
+        let mut containers = spec.containers.iter().chain(init);
+        if !containers.any(|container| container.name == PROXY_CONTAINER) {
+            return Self::None;
+        }
+        match InjectedSidecar::of(spec) {
+            Some(injected) => Self::Injected(Box::new(injected)),
+            None => Self::ByHand,
+        }
+    }
+
+    /// The pod brings one along.
+    pub(crate) fn is_there(&self) -> bool {
+        *self != Self::None
+    }
+}
+
+impl InjectedSidecar {
+    fn of(spec: &PodSpec) -> Option<Self> {
+        let init_containers = spec.init_containers.as_deref().unwrap_or_default();
+        let init = init_containers
+            .iter()
+            .find(|container| container.name == INIT_CONTAINER)?;
+        let all = || spec.containers.iter().chain(init_containers);
+        let proxy = all().find(|container| container.name == PROXY_CONTAINER)?;
+        let others =
+            all().filter(|other| other.name != INIT_CONTAINER && other.name != PROXY_CONTAINER);
+        let leads_around = others.into_iter().any(|other| leads_around(spec, other));
+        let has_names = spec.host_aliases.iter().flatten().next().is_some();
+        if leads_around || has_names || !is_proxy(proxy) || !is_init(init) {
+            return None;
+        }
+        let image = proxy.image.as_deref()?;
+        if init.image.as_deref() != Some(image) {
+            return None;
+        }
+        let (exclusions, excluded_inbound_ports) = exclusions(init.args.as_deref()?)?;
+        let mut environment = proxy.env.iter().flatten();
+        let control_plane = environment.find(|one| one.name == CONTROL_PLANE)?;
+        Some(Self {
+            repository: repository(image).to_owned(),
+            control_plane: control_plane.value.clone()?,
+            exclusions,
+            excluded_inbound_ports,
+        })
+    }
+}
+
+/// An image's name without tag and digest.
+pub(crate) fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    // A colon before the last slash is a port's.
+    let file = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name.get(file..).and_then(|file| file.find(':')) {
+        Some(colon) => name.get(..file + colon).unwrap_or(name),
+        None => name,
+    }
+}
+
+fn is_proxy(container: &Container) -> bool {
+    let mut names = container.env.iter().flatten().map(|one| one.name.as_str());
+    let security = container.security_context.as_ref();
+    let user = security.and_then(|security| security.run_as_user);
+    let arguments = container.args.as_deref().unwrap_or_default();
+    has_own_command(container)
+        && names.all(|name| ENVIRONMENT.contains(&name))
+        && container.env_from.iter().flatten().next().is_none()
+        && arguments.first().is_some_and(|first| first == "run")
+        && arguments.len() == 1
+        && user == Some(PROXY_USER)
+}
+
+fn is_init(container: &Container) -> bool {
+    let has_environment = container.env.iter().flatten().next().is_some()
+        || container.env_from.iter().flatten().next().is_some();
+    has_own_command(container) && !has_environment
+}
+
+/// The image's own program is what runs.
+fn has_own_command(container: &Container) -> bool {
+    container.command.iter().flatten().next().is_none()
+}
+
+/// What the arguments of `weft-init` leave alone; none when they say anything else.
+fn exclusions(arguments: &[String]) -> Option<(CaptureExclusions, Vec<u16>)> {
+    let (first, rest) = arguments.split_first()?;
+    if first != "init" {
+        return None;
+    }
+    let mut exclusions = CaptureExclusions::default();
+    let mut inbound = Vec::new();
+    for argument in rest {
+        let (flag, list) = argument.split_once('=')?;
+        let list = list.split(',');
+        match flag {
+            "--exclude-outbound-ports" => exclusions.ports.extend(parsed::<u16>(list)?),
+            "--exclude-outbound-cidrs" => exclusions.blocks.extend(parsed::<AddressBlock>(list)?),
+            "--exclude-inbound-ports" => inbound.extend(parsed::<u16>(list)?),
+            _ => return None,
+        }
+    }
+    Some((exclusions, inbound))
+}
+
+fn parsed<'a, T: std::str::FromStr>(list: impl Iterator<Item = &'a str>) -> Option<Vec<T>> {
+    list.map(|item| item.parse().ok()).collect()
+}
+
+/// A container that the redirection leaves alone, or that could undo it.
+fn leads_around(spec: &PodSpec, container: &Container) -> bool {
+    let security = container.security_context.as_ref();
+    let is_privileged = security.and_then(|security| security.privileged) == Some(true);
+    let capabilities = security.and_then(|security| security.capabilities.as_ref());
+    let added = capabilities.and_then(|capabilities| capabilities.add.as_ref());
+    let mut added = added.into_iter().flatten();
+    let is_admin = added.any(|name| ADMIN_CAPABILITIES.contains(&name.as_str()));
+    is_privileged || is_admin || user(spec, security) == Some(PROXY_USER)
+}
+
+fn user(spec: &PodSpec, security: Option<&SecurityContext>) -> Option<i64> {
+    let of_pod = || spec.security_context.as_ref()?.run_as_user;
+    security
+        .and_then(|security| security.run_as_user)
+        .or_else(of_pod)
+}
+
+/// The paths of containers of the application that run as the proxy's user, and so pass the proxy
+/// on their way out.
+pub(crate) fn containers_of_proxy_user(spec: &PodSpec) -> Vec<String> {
+    let named = |field: &'static str, containers: &[Container]| {
+        let own = [INIT_CONTAINER, PROXY_CONTAINER];
+        let containers = containers.iter().enumerate();
+        let containers = containers.filter(|(_, container)| {
+            let security = container.security_context.as_ref();
+            !own.contains(&container.name.as_str()) && user(spec, security) == Some(PROXY_USER)
+        });
+        let paths = containers.map(|(index, _)| format!("spec.{field}[{index}]"));
+        paths.collect::<Vec<_>>()
+    };
+    let mut paths = named("containers", &spec.containers);
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    paths.extend(named("initContainers", init));
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_repository_is_an_image_without_its_version() {
+        for (image, expected) in [
+            ("weft/sidecar", "weft/sidecar"),
+            ("weft/sidecar:0.1.0", "weft/sidecar"),
+            ("r.example:5000/weft/sidecar", "r.example:5000/weft/sidecar"),
+            (
+                "r.example:5000/weft/sidecar:1",
+                "r.example:5000/weft/sidecar",
+            ),
+            ("weft/sidecar@sha256:00", "weft/sidecar"),
+            ("weft/sidecar:1@sha256:00", "weft/sidecar"),
+        ] {
+            assert_eq!(repository(image), expected, "{image}");
+        }
+    }
+
+    /// A pod with a sidecar, as the webhook writes it.
+    fn injected() -> Value {
+        json!({
+            "initContainers": [
+                { "name": "weft-init", "image": "weft/sidecar:1", "args": [
+                    "init", "--exclude-outbound-ports=3306", "--exclude-inbound-ports=9100,9101",
+                ] },
+                { "name": "weft-proxy", "image": "weft/sidecar:1", "args": ["run"],
+                  "restartPolicy": "Always", "securityContext": { "runAsUser": 1337 },
+                  "env": [{ "name": "WEFT_CONTROL_PLANE", "value": "https://weft:15010" }] },
+            ],
+            "containers": [{ "name": "web", "image": "web" }],
+        })
+    }
+
+    fn sidecar(spec: Value) -> PodSidecar {
+        PodSidecar::of(&serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn what_the_webhook_writes_is_known_with_what_it_leaves_alone() {
+        let PodSidecar::Injected(injected) = sidecar(injected()) else {
+            panic!("not known");
+        };
+        assert_eq!(injected.repository, "weft/sidecar");
+        assert_eq!(injected.control_plane, "https://weft:15010");
+        assert_eq!(injected.exclusions.ports, [3306]);
+        assert_eq!(injected.excluded_inbound_ports, [9100, 9101]);
+        let none = json!({ "containers": [{ "name": "web" }] });
+        assert_eq!(sidecar(none), PodSidecar::None);
+    }
+
+    #[test]
+    fn what_is_called_like_a_sidecar_and_is_another_is_not_taken_for_one() {
+        let changes: [(&str, Value); 13] = [
+            ("/initContainers/0/name", json!("first")),
+            ("/initContainers/0/image", json!("other")),
+            ("/initContainers/0/args", json!(["cleanup"])),
+            (
+                "/initContainers/0/args/1",
+                json!("--netns=/run/netns/other"),
+            ),
+            ("/initContainers/0/command", json!(["true"])),
+            (
+                "/initContainers/0/env",
+                json!([{ "name": "WEFT_EXCLUDE_OUTBOUND_CIDRS", "value": "0.0.0.0/0" }]),
+            ),
+            ("/initContainers/1/args", json!(["run", "--proxy-uid=0"])),
+            ("/initContainers/1/command", json!(["sleep", "inf"])),
+            ("/initContainers/1/env/0/name", json!("LD_PRELOAD")),
+            ("/initContainers/1/securityContext/runAsUser", json!(0)),
+            (
+                "/containers/0/securityContext",
+                json!({ "privileged": true }),
+            ),
+            (
+                "/containers/0/securityContext",
+                json!({ "capabilities": { "add": ["NET_ADMIN"] } }),
+            ),
+            ("/securityContext", json!({ "runAsUser": 1337 })),
+        ];
+        for (path, value) in changes {
+            let mut spec = injected();
+            match spec.pointer_mut(path) {
+                Some(field) => *field = value,
+                None => {
+                    let (parent, name) = path.rsplit_once('/').unwrap();
+                    spec.pointer_mut(parent).unwrap()[name] = value;
+                }
+            }
+            assert_eq!(sidecar(spec), PodSidecar::ByHand, "{path}");
+        }
+    }
+
+    #[test]
+    fn containers_that_run_as_the_proxy_are_named() {
+        let spec = json!({
+            "securityContext": { "runAsUser": 1337 },
+            "initContainers": [{ "name": "weft-init" }, { "name": "migrate" }],
+            "containers": [
+                { "name": "web", "securityContext": { "runAsUser": 1000 } }, { "name": "helper" },
+            ],
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        let expected = ["spec.containers[1]", "spec.initContainers[1]"];
+        assert_eq!(containers_of_proxy_user(&spec), expected);
+    }
+}

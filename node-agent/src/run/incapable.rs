@@ -1,0 +1,129 @@
+//! A node whose kernel doesn't let its agent capture. The agent says so, to the control plane for
+//! pods that are made from now on, and of each pod that is there; it doesn't end, or nobody would
+//! know why those have no proxy.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::watch;
+use weft_proxy::admin::Pages;
+use weft_proxy::discovery::{NodeTrial, PodCaptureState};
+use weft_proxy::runtime::Runtime;
+
+use crate::admin::AdminPages;
+use crate::redirect::{Capabilities, RedirectError};
+
+/// An agent without kernel programs.
+pub(super) struct IncapableNode {
+    runtime: Runtime,
+    reason: Arc<str>,
+}
+
+/// The reason is the node's, and stays as long as its kernel: somebody has to know it.
+pub(super) fn is_of_node(error: &RedirectError) -> bool {
+    matches!(
+        error,
+        RedirectError::Incapable(_) | RedirectError::Object { .. } | RedirectError::Program { .. }
+    )
+}
+
+/// What the control plane is told of a trial.
+pub(super) fn node_trial(capabilities: &Capabilities, failure: Option<String>) -> NodeTrial {
+    let programs = capabilities.programs();
+    let programs = programs.map(|(name, failure)| (name.to_owned(), failure.map(str::to_owned)));
+    NodeTrial {
+        programs: programs.collect(),
+        failure,
+    }
+}
+
+impl IncapableNode {
+    pub(super) fn new(runtime: Runtime, error: &RedirectError) -> Self {
+        tracing::error!(%error, "this node can't capture connections: its pods need sidecars");
+        let reason = error.to_string();
+        let trial = match error {
+            RedirectError::Incapable(capabilities) => {
+                node_trial(capabilities, Some(reason.clone()))
+            }
+            _ => node_trial(&Capabilities::default(), Some(reason.clone())),
+        };
+        let reason = format!(
+            "{reason}; make the pod anew, so that it gets a sidecar (its mode, weft.dev/mode, has to \
+             be `auto` or `sidecar`)"
+        );
+        Self {
+            runtime: runtime.with_node_capture(&trial),
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn pages(&self) -> AdminPages {
+        let (node, reason) = (self.runtime.node.name.to_string(), self.reason.to_string());
+        AdminPages {
+            probes: Pages::new(Arc::clone(&self.runtime.readiness)),
+            monitoring: self.runtime.monitoring_pages(),
+            all: self
+                .runtime
+                .admin_pages(move || json!({ "node": node, "incapable": reason })),
+        }
+    }
+
+    /// Says of each pod that should be captured that it isn't, until the agent is to stop.
+    pub(super) async fn report(&self, mut stop: watch::Receiver<bool>) {
+        let runtime = &self.runtime;
+        let mut changes = runtime.node.store.subscribe();
+        let mut discovery = runtime.discovery();
+        runtime.follow_control_plane();
+        loop {
+            changes.mark_unchanged();
+            let is_synchronized = discovery.borrow_and_update().synchronized;
+            self.report_pods();
+            if is_synchronized {
+                runtime.captures.complete();
+            }
+            // The senders outlive this.
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = discovery.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn report_pods(&self) {
+        let runtime = &self.runtime;
+        let mesh = runtime.node.store.snapshot();
+        for workload in mesh.workloads() {
+            if *workload.node != *runtime.node.name {
+                continue;
+            }
+            match workload.enrolment.is_enrolled() && !workload.is_sidecar {
+                true => {
+                    let failed = PodCaptureState::Failed(Arc::clone(&self.reason));
+                    runtime.captures.set(&workload.uid, failed);
+                }
+                false => runtime.captures.release(&workload.uid),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_the_nodes_own_keeps_an_agent_from_serving_it() {
+        assert!(is_of_node(&RedirectError::Incapable(
+            Capabilities::default()
+        )));
+        let busy = RedirectError::System {
+            action: "make a scratch network namespace",
+            error: io::Error::from(io::ErrorKind::OutOfMemory),
+        };
+        assert!(!is_of_node(&busy));
+        assert!(!is_of_node(&RedirectError::NoObject));
+    }
+}

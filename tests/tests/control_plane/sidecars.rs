@@ -1,0 +1,135 @@
+//! Sidecars, as a real API server takes them: the pods that are injected, the roots in their
+//! namespaces, the labels of nodes that need them.
+
+use serde_json::{Value, json};
+use weft_proto::v1::CaptureState;
+use weft_tests::wait_for;
+
+use crate::bed::{Bed, LIMIT};
+use crate::capture::wait_for_condition;
+use crate::webhook::register;
+
+fn init_containers(bed: &Bed, namespace: &str, name: &str) -> Vec<String> {
+    let pod = bed.kubectl().json(&["get", "pod", name, "-n", namespace]);
+    let pod = pod.unwrap();
+    let containers = pod["spec"]["initContainers"].as_array().cloned();
+    let containers = containers.unwrap_or_default();
+    let names = containers.iter().map(|one| one["name"].as_str().unwrap());
+    names.map(str::to_owned).collect()
+}
+
+/// A new pod, made anew until it has as many init containers: until the API server trusts the
+/// webhook it makes none, and the control plane has to hear of what it decides by.
+fn make_pod(bed: &Bed, namespace: &str, name: &str, init: &[&str]) {
+    wait_for("a pod with these init containers", LIMIT, || {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": {
+                "nodeName": "node-1", "serviceAccountName": "default",
+                "containers": [{ "name": "app", "image": "app" }],
+            },
+        });
+        let made = bed.kubectl().apply(&pod.to_string());
+        made.map_err(|error| error.to_string())?;
+        let found = init_containers(bed, namespace, name);
+        match found == init {
+            true => Ok(()),
+            false => {
+                let delete = ["delete", "pod", name, "-n", namespace, "--force"];
+                bed.kubectl().run(&delete).unwrap();
+                Err(format!("{found:?}"))
+            }
+        }
+    })
+    .unwrap();
+}
+
+const SIDECAR: [&str; 2] = ["weft-init", "weft-proxy"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_injected_pod_is_taken_and_its_namespace_gets_the_roots() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let labels = json!({ "weft.dev/mesh": "enabled", "weft.dev/mode": "sidecar" });
+    wait_for("a webhook that answers", LIMIT, || {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "shop", "labels": labels },
+        });
+        let applied = bed.kubectl().apply(&namespace.to_string());
+        applied.map(drop).map_err(|error| error.to_string())
+    })
+    .unwrap();
+    bed.kubectl()
+        .run(&["create", "serviceaccount", "default", "-n", "shop"])
+        .unwrap();
+    make_pod(&bed, "shop", "web", &SIDECAR);
+    let uid = bed.uid("shop", "web");
+    control_plane.wait_for_workload(&uid, "enrolment", "Pending");
+    let path = ["get", "configmap", "weft-root-certificates", "-n", "shop"];
+    let roots = wait_for("the roots in the pod's namespace", LIMIT, || {
+        let object = bed.kubectl().json(&path);
+        let object = object.map_err(|error| format!("{error}; {}", control_plane.log()))?;
+        let roots = object["data"]["ca.crt"].as_str().map(str::to_owned);
+        roots.ok_or_else(|| object.to_string())
+    });
+    assert_eq!(roots.unwrap().into_bytes(), bed.roots());
+
+    // Its node's agent has no say in it.
+    let token = bed.agent_token("node-1");
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
+    let mut stream = agent.subscribe().await.unwrap();
+    stream.synchronize().await;
+    stream.report(&uid, CaptureState::Captured, "").await;
+    wait_for_condition(&bed, "web", "False", "AwaitingCapture");
+
+    // The sidecar has, by its pod's own token.
+    let token = [
+        "create",
+        "token",
+        "default",
+        "-n",
+        "shop",
+        "--audience=weft-control-plane",
+        "--bound-object-kind=Pod",
+        "--bound-object-name=web",
+    ];
+    let token = bed.kubectl().run(&token).unwrap();
+    let sidecar = bed.agent(&control_plane, "node-1", token.trim()).await;
+    let mut stream = sidecar.as_sidecar(&uid).subscribe().await.unwrap();
+    stream.synchronize().await;
+    stream.report(&uid, CaptureState::Captured, "").await;
+    wait_for_condition(&bed, "web", "True", "Sidecar");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_labelled_as_its_agent_found_it_and_auto_follows() {
+    let bed = Bed::new();
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "node-1" } });
+    bed.kubectl().apply(&node.to_string()).unwrap();
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let token = bed.agent_token("node-1");
+    let label = |expected: &str| {
+        wait_for("the node's label", LIMIT, || {
+            let node = bed.kubectl().json(&["get", "node", "node-1"]).unwrap();
+            match &node["metadata"]["labels"]["weft.dev/ebpf"] {
+                Value::String(label) if label == expected => Ok(()),
+                other => Err(format!("{other}; {}", control_plane.log())),
+            }
+        })
+        .unwrap();
+    };
+    let agent = bed.agent(&control_plane, "node-1", &token).await;
+    let incapable = agent.clone().having_tried(Some("no sk_lookup"));
+    let stream = incapable.subscribe().await.unwrap();
+    label("false");
+    make_pod(&bed, "shop", "old", &SIDECAR);
+    drop(stream);
+    let _stream = agent.having_tried(None).subscribe().await.unwrap();
+    label("true");
+    make_pod(&bed, "shop", "new", &[]);
+}
