@@ -43,6 +43,7 @@ impl Answer {
 }
 
 type Show = Arc<dyn Fn() -> Answer + Send + Sync>;
+type Ask = Arc<dyn Fn(&str) -> Answer + Send + Sync>;
 /// Writes metrics in the OpenMetrics format, with its `# EOF`.
 pub(crate) type WriteText = Arc<dyn Fn(&mut dyn fmt::Write) -> fmt::Result + Send + Sync>;
 
@@ -53,6 +54,8 @@ pub(crate) enum Content {
     Short(Show),
     /// It grows with the mesh: made on a thread that may take its time.
     Long(Show),
+    /// The same, about what the query asks for.
+    Asked(Ask),
     /// The same for metrics, which are sent while they are written.
     Metrics(WriteText),
     /// Something happens, by POST.
@@ -96,6 +99,17 @@ impl Pages {
         show: impl Fn() -> Answer + Send + Sync + 'static,
     ) -> Self {
         self.add(path, Content::Long(Arc::new(show)))
+    }
+
+    /// These, and one more, which may be long and is about what the request's query asks for:
+    /// that is given as it came.
+    #[must_use]
+    pub fn with_query(
+        self,
+        path: &'static str,
+        show: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        self.add(path, Content::Asked(Arc::new(show)))
     }
 
     /// These, and one with metrics in the OpenMetrics format. The writer waits for its
@@ -150,6 +164,7 @@ mod tests {
     fn answer(pages: &Pages, method: &Method, path: &str) -> Answer {
         match pages.find(method, path) {
             Ok(Content::Short(show) | Content::Long(show) | Content::Action(show)) => show(),
+            Ok(Content::Asked(show)) => show(""),
             Ok(Content::Metrics(_)) => panic!("{path} shows metrics"),
             Err(refusal) => refusal,
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -171,8 +171,8 @@ async fn serve_one(
         activity.note_request();
         let (pages, turns) = (&pages, &turns);
         async move {
-            let (method, path) = (request.method(), request.uri().path());
-            Ok::<_, Infallible>(respond(pages, turns, method, path).await)
+            let (method, uri) = (request.method(), request.uri());
+            Ok::<_, Infallible>(respond(pages, turns, method, uri).await)
         }
     });
     let served = http1::Builder::new()
@@ -188,22 +188,17 @@ async fn serve_one(
     }
 }
 
-async fn respond(pages: &Pages, turns: &Turns, method: &Method, path: &str) -> Response<Text> {
-    let content = match pages.find(method, path) {
+async fn respond(pages: &Pages, turns: &Turns, method: &Method, uri: &Uri) -> Response<Text> {
+    let content = match pages.find(method, uri.path()) {
         Ok(content) => content,
         Err(refusal) => return response(refusal),
     };
     match content {
         Content::Short(show) | Content::Action(show) => response(show()),
-        Content::Long(show) => {
-            let (turns, runtime) = (turns.clone(), Handle::current());
-            let shown = tokio::task::spawn_blocking(move || {
-                let _turn = turns.wait(&runtime);
-                show()
-            });
-            response(shown.await.unwrap_or_else(|error| {
-                Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-            }))
+        Content::Long(show) => on_thread(turns, move || show()).await,
+        Content::Asked(show) => {
+            let query = uri.query().unwrap_or_default().to_owned();
+            on_thread(turns, move || show(&query)).await
         }
         Content::Metrics(write) => {
             let text = match *method == Method::HEAD {
@@ -213,6 +208,20 @@ async fn respond(pages: &Pages, turns: &Turns, method: &Method, path: &str) -> R
             with_kind(Response::new(text), OPEN_METRICS)
         }
     }
+}
+
+async fn on_thread(
+    turns: &Turns,
+    show: impl FnOnce() -> Answer + Send + 'static,
+) -> Response<Text> {
+    let (turns, runtime) = (turns.clone(), Handle::current());
+    let shown = tokio::task::spawn_blocking(move || {
+        let _turn = turns.wait(&runtime);
+        show()
+    });
+    response(shown.await.unwrap_or_else(|error| {
+        Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+    }))
 }
 
 fn response(answer: Answer) -> Response<Text> {

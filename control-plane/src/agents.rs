@@ -178,6 +178,7 @@ fn kind_of(resource: &Resource) -> ResourceKind {
         Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
         Some(resource::Resource::Node(_)) => ResourceKind::Node,
         Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
+        Some(resource::Resource::AuthorizationPolicy(_)) => ResourceKind::AuthorizationPolicy,
         None => ResourceKind::Unspecified,
     }
 }

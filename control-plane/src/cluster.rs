@@ -10,10 +10,13 @@ use weft_model::workload::WorkloadUid;
 use weft_model::{NamespacedName, SpiffeId};
 
 use crate::index::{
-    AdmittedPod, CapturedPods, CertificateDenied, GatedPod, Index, MeshSidecars, PolicyStatus,
-    PolicyStatuses, RouteStatus,
+    AdmittedPod, AuthorizationStatus, CapturedPods, CertificateDenied, GatedPod, Index,
+    MeshSidecars, PolicyStatus, PolicyStatuses, RouteStatus,
 };
-use crate::kinds::{FieldError, Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject};
+use crate::kinds::{
+    AuthorizationPolicyObject, FieldError, Kind, KindObject, ObjectKey, PodObject,
+    TrafficPolicyObject,
+};
 use crate::notices::{Notice, Notices};
 use crate::publish::Resources;
 use crate::source::Event;
@@ -223,6 +226,11 @@ impl Cluster {
         known.index.refused_by_floor(kind, namespace, object)
     }
 
+    /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
+    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
+        self.lock().index.refused_http_rules(kind, object)
+    }
+
     /// A pod that isn't there yet is to be in the mesh, and to be ready no sooner. The API server
     /// may have seen that its namespace is in.
     pub(crate) fn needs_gate(
@@ -277,6 +285,14 @@ impl Cluster {
     /// The status that a TrafficPolicy should have.
     pub(crate) fn policy_status(&self, policy: &NamespacedName) -> Option<PolicyStatus> {
         self.lock().policy_statuses.get(policy).cloned()
+    }
+
+    /// The status that an AuthorizationPolicy should have.
+    pub(crate) fn authorization_status(
+        &self,
+        policy: &NamespacedName,
+    ) -> Option<AuthorizationStatus> {
+        self.lock().index.authorization_status(policy).cloned()
     }
 
     /// Objects that are left out because of others.
@@ -342,6 +358,10 @@ impl Known {
         for route in self.index.changed_route_statuses() {
             let RouteKey { kind, name } = route;
             let kind = Kind::from(kind);
+            changed.insert(ObjectKey { kind, name });
+        }
+        for name in self.index.changed_authorization_statuses() {
+            let kind = AuthorizationPolicyObject::KIND;
             changed.insert(ObjectKey { kind, name });
         }
         let statuses = self.index.policy_statuses();

@@ -4,8 +4,9 @@
 //!
 //! * [`objects`]: what is known: [`tables`] by kind and name, [`references`] between them
 //! * [`workloads`]: pods, with what only one can have ([`claims`]), their [`identities`], and
-//!   their part in NetworkPolicies ([`policy_membership`]); the [`settings`] that hold for them,
-//!   and which of their [`sidecars`] count
+//!   their part in NetworkPolicies ([`policy_membership`]) and AuthorizationPolicies
+//!   ([`authorization_membership`]); [`workload`]: one of them, by the [`settings`] that hold for
+//!   it, and which of their [`sidecars`] count
 //! * [`namespaces`]: what they ask for in vain
 //! * [`admission`]: objects that aren't there yet; [`placement`]: where they may land
 //! * [`gated_pods`]: pods whose readiness waits for the mesh
@@ -15,18 +16,26 @@
 //! * [`policies`]: the TrafficPolicy that a Service follows
 //! * [`network_policies`]: the rules of NetworkPolicies; [`peer_selectors`]: the pods that
 //!   they name as peers
+//! * [`authorization_policies`]: the rules of AuthorizationPolicies; [`http_rules`]: those on ports
+//!   that carry no HTTP; [`authorization_budget`]: those that are too many
 //! * [`routes`]: what a route means among other objects, for agents and for its author
+//! * [`statuses`]: what objects are told; [`look_ups`]: what is asked of nodes and namespaces
 //! * [`published`], [`changes`]: what agents have, and have to be told
 //! * [`conflict`]: objects that can't take effect because of others
 
 mod admission;
+mod authorization_budget;
+mod authorization_membership;
+mod authorization_policies;
 mod certificates;
 mod changes;
 mod claims;
 mod conflict;
 mod externals;
 mod gated_pods;
+mod http_rules;
 mod identities;
+mod look_ups;
 mod namespaces;
 mod network_policies;
 mod nodes;
@@ -41,23 +50,24 @@ mod routes;
 mod services;
 mod settings;
 mod sidecars;
+mod statuses;
 mod tables;
+mod workload;
 mod workloads;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::route::RouteKey;
 use weft_model::workload::{Workload, WorkloadUid};
 
 use crate::kinds::{
-    FieldError, Kind, KindObject, NodeObject, Object, ObjectKey, PodObject, ServiceAccountObject,
+    FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
 };
 use crate::source::{Event, Origin, Unreadable};
 pub(crate) use admission::AdmittedPod;
+use authorization_policies::AuthorizationPolicies;
+pub(crate) use authorization_policies::AuthorizationStatus;
 use changes::Changes;
 pub(crate) use conflict::Conflict;
 use externals::Externals;
@@ -96,6 +106,7 @@ pub(crate) struct Index {
     policies: Policies,
     routes: Routes,
     network_policies: NetworkPolicies,
+    authorization_policies: AuthorizationPolicies,
 }
 
 impl Default for Index {
@@ -108,17 +119,21 @@ impl Index {
     /// Nothing yet, of a mesh whose control plane is in that namespace.
     pub(crate) fn of_mesh_namespace(namespace: &str) -> Self {
         Self {
-            objects: Objects::default(),
+            objects: Objects {
+                mesh_namespace: namespace.into(),
+                ..Objects::default()
+            },
             substituted: BTreeSet::new(),
             lists_service_accounts: false,
             namespaces: Namespaces::default(),
             workloads: Workloads::default(),
             services: Services::default(),
-            externals: Externals::of_mesh_namespace(namespace),
+            externals: Externals::default(),
             nodes: Nodes::default(),
             policies: Policies::default(),
             routes: Routes::default(),
             network_policies: NetworkPolicies::default(),
+            authorization_policies: AuthorizationPolicies::default(),
         }
     }
 
@@ -184,6 +199,11 @@ impl Index {
         admission::needs_gate(&self.objects, namespace, pod, is_namespace_in)
     }
 
+    /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
+    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
+        admission::refused_http_rules(&self.objects, kind, object)
+    }
+
     /// A pod that isn't there yet and is to be in the mesh.
     pub(crate) fn admitted_pod(
         &self,
@@ -194,42 +214,9 @@ impl Index {
         admission::admitted_pod(&self.objects, namespace, pod, is_namespace_in)
     }
 
-    /// A node's label says that its agent can capture, or can't.
-    pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
-        let name = NamespacedName::new("", node);
-        self.objects.tables.get::<NodeObject>(&name)?.can_capture
-    }
-
-    /// The namespace is known.
-    pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
-        self.objects.namespace(namespace).is_some()
-    }
-
-    /// Namespaces in which pods have a sidecar.
-    pub(crate) fn sidecar_namespaces(&self) -> BTreeSet<&str> {
-        let pods = self.objects.tables.all::<PodObject>();
-        let pods = pods.filter(|(_, pod)| pod.sidecar.is_there() && !pod.ended);
-        pods.map(|(name, _)| &*name.namespace).collect()
-    }
-
     /// Pods whose readiness waits for the mesh.
     pub(crate) fn gated_pods(&self) -> impl Iterator<Item = GatedPod> {
         gated_pods::all(&self.objects, &self.workloads)
-    }
-
-    /// The status of every TrafficPolicy.
-    pub(crate) fn policy_statuses(&self) -> &Arc<PolicyStatuses> {
-        self.policies.statuses()
-    }
-
-    /// The status of a route that is known.
-    pub(crate) fn route_status(&self, route: &RouteKey) -> Option<&Arc<RouteStatus>> {
-        self.routes.status(route)
-    }
-
-    /// Routes whose status is another since the last call.
-    pub(crate) fn changed_route_statuses(&mut self) -> BTreeSet<RouteKey> {
-        self.routes.take_changed_statuses()
     }
 
     /// Objects that had to be left out.
@@ -239,6 +226,7 @@ impl Index {
             .chain(self.namespaces.conflicts())
             .chain(self.policies.conflicts())
             .chain(self.routes.conflicts())
+            .chain(self.authorization_policies.conflicts())
             .chain(self.objects.peer_selectors.conflicts());
         left_out.chain(self.objects.tables.duplicates())
     }
@@ -256,6 +244,12 @@ impl Index {
         let peers = objects.count_peer_selectors();
         self.namespaces.update(objects);
         workloads.mark_peers_dirty(&peers, objects);
+        for name in objects.count_authorization_policies() {
+            self.authorization_policies.mark_dirty(&name);
+            if let Some(policy) = objects.tables.get(&name) {
+                workloads.mark_authorization_policy_dirty(policy, objects);
+            }
+        }
         workloads.update(objects, services, &mut changes);
         let listed = |pod: &PodObject| workloads.pod(&pod.uid) == Some(&pod.key);
         services.update(objects, &listed, &mut changes);
@@ -264,6 +258,9 @@ impl Index {
         self.policies.update(objects, &mut changes);
         self.routes.update(objects, &mut changes);
         self.network_policies.update(objects, &mut changes);
+        let selected = workloads.authorized();
+        let policies = &mut self.authorization_policies;
+        policies.update(objects, selected, &mut changes);
         changes.in_order(|change| match change {
             // It may have passed to another pod.
             Change::WorkloadRemoved(uid) => workloads.pod(uid).is_some(),
@@ -371,8 +368,14 @@ impl Index {
                 self.services.mark_dirty(name);
                 self.policies.mark_target_dirty(name, objects);
                 self.routes.mark_referring_dirty(name, objects);
+                self.workloads.mark_service_dirty(name, objects);
+                let policies = &mut self.authorization_policies;
+                policies.mark_service_dirty(name, objects);
             }
-            Some(Object::EndpointSlice(slice)) => self.services.mark_dirty(&slice.service),
+            Some(Object::EndpointSlice(slice)) => {
+                self.services.mark_dirty(&slice.service);
+                self.workloads.mark_service_dirty(&slice.service, objects);
+            }
             Some(Object::ExternalService(object)) => {
                 self.externals.mark_dirty(&object.service.key);
             }
@@ -382,6 +385,11 @@ impl Index {
             Some(Object::NetworkPolicy(policy)) => {
                 self.network_policies.mark_dirty(&policy.policy.key);
                 self.workloads.mark_network_policy_dirty(policy, objects);
+            }
+            Some(Object::AuthorizationPolicy(policy)) => {
+                self.authorization_policies.mark_dirty(&policy.key);
+                let pods = &mut self.workloads;
+                pods.mark_authorization_policy_dirty(policy, objects);
             }
         }
     }

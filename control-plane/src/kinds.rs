@@ -12,6 +12,7 @@
 
 mod address;
 mod annotations;
+mod authorization_policy;
 mod definitions;
 pub(crate) mod document;
 pub(crate) mod duration;
@@ -41,6 +42,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+pub(crate) use authorization_policy::{AuthorizationPolicyObject, PolicyTarget};
 use document::typed;
 pub(crate) use endpoint_slice::SliceObject;
 pub(crate) use external_service::ExternalServiceObject;
@@ -61,7 +63,7 @@ pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
-pub(crate) use service::{ServiceObject, TargetPort};
+pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
 pub(crate) use sidecar_wishes::SidecarWishes;
 pub(crate) use traffic_policy::TrafficPolicyObject;
@@ -168,6 +170,7 @@ kinds! {
     Route(RouteObject),
     ReferenceGrant(ReferenceGrantObject),
     NetworkPolicy(NetworkPolicyObject),
+    AuthorizationPolicy(AuthorizationPolicyObject),
 }
 
 /// The kind of that name, in whatever version.

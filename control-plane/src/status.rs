@@ -4,10 +4,11 @@
 //! * [`writer`], [`patch`]: how one gets there
 //! * [`controller`]: watches the kinds that have a status of ours
 //! * [`kind_status`]: the seam between it and each of them
-//! * [`accepted`], [`traffic_policy`], [`route`]: these kinds
+//! * [`accepted`], [`authorization_policy`], [`traffic_policy`], [`route`]: these kinds
 //! * [`condition`]: one condition in a list of them
 
 mod accepted;
+mod authorization_policy;
 mod condition;
 mod controller;
 mod kind_status;

@@ -78,6 +78,23 @@ pub fn authorize_plaintext(
     }
 }
 
+/// The plaintext that a workload takes from its node whatever AuthorizationPolicies say of that
+/// address: kubelet's probes, or all that it sends where [`NodeAccess::All`] was chosen. None of
+/// them could name kubelet, which proves no identity.
+pub fn node_exemption(
+    workload: &Workload,
+    origin: PlaintextOrigin,
+    port: u16,
+) -> Option<PlaintextGrant> {
+    match (origin, &workload.node_access) {
+        (PlaintextOrigin::Network | PlaintextOrigin::Node, _) => None,
+        (PlaintextOrigin::Kubelet, NodeAccess::All) => Some(PlaintextGrant::Anything),
+        (PlaintextOrigin::Kubelet, access @ NodeAccess::Probes(_)) => {
+            access.at(port).ok().map(PlaintextGrant::Probes)
+        }
+    }
+}
+
 /// Denial of an HBONE tunnel.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TunnelDenied {
@@ -224,6 +241,30 @@ mod tests {
         assert_eq!(of(PlaintextOrigin::Node), Ok(PlaintextGrant::Anything));
         assert_eq!(of(PlaintextOrigin::Kubelet), Ok(PlaintextGrant::Anything));
         assert_eq!(of(PlaintextOrigin::Network), Err(PlaintextDenied::Network));
+    }
+
+    #[test]
+    fn policies_keep_kubelet_from_no_probe_and_the_rest_of_the_node_from_everything() {
+        let probe = Probe {
+            port: 8080,
+            kind: ProbeKind::Tcp,
+        };
+        for mtls_mode in [MtlsMode::Permissive, MtlsMode::Strict] {
+            let web = Workload {
+                mtls_mode,
+                ..strict(NodeAccess::Probes([probe.clone()].into()))
+            };
+            let of = |origin, port| node_exemption(&web, origin, port);
+            let exempt = of(PlaintextOrigin::Kubelet, 8080);
+            assert!(matches!(exempt, Some(PlaintextGrant::Probes(_))));
+            assert_eq!(of(PlaintextOrigin::Kubelet, 80), None);
+            assert_eq!(of(PlaintextOrigin::Node, 8080), None);
+            assert_eq!(of(PlaintextOrigin::Network, 8080), None);
+        }
+        let web = strict(NodeAccess::All);
+        let exempt = node_exemption(&web, PlaintextOrigin::Kubelet, 80);
+        assert_eq!(exempt, Some(PlaintextGrant::Anything));
+        assert_eq!(node_exemption(&web, PlaintextOrigin::Node, 80), None);
     }
 
     #[test]

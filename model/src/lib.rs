@@ -11,7 +11,7 @@
 //!   blocks, host patterns, SPIFFE IDs
 //! * [`workload`], [`service`], [`external`]: pods, Services and their endpoints, services
 //!   outside the cluster
-//! * [`memberships`]: workloads' parts in NetworkPolicies, shared
+//! * [`memberships`]: workloads' parts in policies, shared
 //! * [`node`]: the cluster's nodes
 //! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
 //! * [`idle`]: how long connections may be silent
@@ -20,6 +20,7 @@
 //! What is decided:
 //! * [`mesh`]: the immutable snapshot that ties resources together: where a connection goes
 //! * [`authorization`]: whether a connection may reach a workload
+//! * [`authorization_policy`]: whether AuthorizationPolicies admit it, and its requests
 //! * [`network_policy`]: whether NetworkPolicies admit it
 //! * [`detect`]: which protocol and which host the first bytes of a connection show
 //! * [`route`]: what routes of the Gateway API mean for a request
@@ -29,6 +30,7 @@
 
 pub mod address;
 pub mod authorization;
+pub mod authorization_policy;
 pub mod balance;
 pub mod detect;
 pub mod egress;

@@ -1,36 +1,59 @@
-//! Workloads' parts in NetworkPolicies, each kept once: replicas have the same, and it may be
-//! long.
+//! Workloads' parts in NetworkPolicies and AuthorizationPolicies, each kept once: replicas have
+//! the same, and it may be long.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::authorization_policy::AuthorizationMembership;
 use crate::workload::{PolicyMembership, Workload};
 
-/// The parts in NetworkPolicies of some workloads, with how many have each.
+/// The parts in policies of some workloads, with how many have each.
 #[derive(Clone, Debug, Default)]
 pub struct Memberships {
-    counts: HashMap<Arc<PolicyMembership>, usize>,
+    network_policies: Counts<PolicyMembership>,
+    authorization: Counts<AuthorizationMembership>,
 }
 
 impl Memberships {
-    /// Adds that of a workload, which shares it with those that have an equal one.
+    /// Adds those of a workload, which shares them with those that have equal ones.
     pub fn share(&mut self, workload: &mut Workload) {
-        let own = &workload.network_policies;
-        let (shared, count) = match self.counts.get_key_value(own) {
-            Some((shared, count)) => (Arc::clone(shared), count + 1),
-            None => (Arc::clone(own), 1),
-        };
-        self.counts.insert(Arc::clone(&shared), count);
-        workload.network_policies = shared;
+        self.network_policies.share(&mut workload.network_policies);
+        self.authorization.share(&mut workload.authorization);
     }
 
-    /// Removes that of a workload that was added.
+    /// Removes those of a workload that was added.
     pub fn remove(&mut self, workload: &Workload) {
-        let membership = &workload.network_policies;
-        if let Some(count) = self.counts.get_mut(membership) {
+        self.network_policies.remove(&workload.network_policies);
+        self.authorization.remove(&workload.authorization);
+    }
+}
+
+/// Values, with how many share each.
+#[derive(Clone, Debug)]
+struct Counts<T>(HashMap<Arc<T>, usize>);
+
+impl<T> Default for Counts<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: Eq + Hash> Counts<T> {
+    fn share(&mut self, value: &mut Arc<T>) {
+        let (shared, count) = match self.0.get_key_value(value) {
+            Some((shared, count)) => (Arc::clone(shared), count + 1),
+            None => (Arc::clone(value), 1),
+        };
+        self.0.insert(Arc::clone(&shared), count);
+        *value = shared;
+    }
+
+    fn remove(&mut self, value: &Arc<T>) {
+        if let Some(count) = self.0.get_mut(value) {
             *count -= 1;
             if *count == 0 {
-                self.counts.remove(membership);
+                self.0.remove(value);
             }
         }
     }
@@ -43,11 +66,20 @@ impl Memberships {
         let mut count = 0;
         for workload in workloads {
             count += 1;
-            let membership = &workload.network_policies;
-            let (shared, _) = self.counts.get_key_value(membership).unwrap();
-            assert!(Arc::ptr_eq(shared, membership));
+            self.network_policies
+                .assert_shared(&workload.network_policies);
+            self.authorization.assert_shared(&workload.authorization);
         }
-        assert_eq!(self.counts.values().sum::<usize>(), count);
+        assert_eq!(self.network_policies.0.values().sum::<usize>(), count);
+        assert_eq!(self.authorization.0.values().sum::<usize>(), count);
+    }
+}
+
+#[cfg(test)]
+impl<T: Eq + Hash> Counts<T> {
+    fn assert_shared(&self, value: &Arc<T>) {
+        let (shared, _) = self.0.get_key_value(value).unwrap();
+        assert!(Arc::ptr_eq(shared, value));
     }
 }
 
@@ -77,12 +109,14 @@ mod tests {
         let [a, b, c] = &pods;
         assert!(Arc::ptr_eq(&a.network_policies, &b.network_policies));
         assert!(!Arc::ptr_eq(&a.network_policies, &c.network_policies));
-        assert_eq!(memberships.counts.len(), 2);
+        assert!(Arc::ptr_eq(&a.authorization, &c.authorization));
+        assert_eq!(memberships.network_policies.0.len(), 2);
         memberships.remove(a);
-        assert_eq!(memberships.counts.len(), 2);
+        assert_eq!(memberships.network_policies.0.len(), 2);
         memberships.remove(b);
-        assert_eq!(memberships.counts.len(), 1);
+        assert_eq!(memberships.network_policies.0.len(), 1);
         memberships.remove(c);
-        assert!(memberships.counts.is_empty());
+        assert!(memberships.network_policies.0.is_empty());
+        assert!(memberships.authorization.0.is_empty());
     }
 }

@@ -10,6 +10,7 @@
 //! * [`network_policies`]: which candidates egress rules admit
 //! * `*_index`: one kind of resources each, with what is compiled from them
 
+mod authorization_index;
 pub mod change;
 pub mod connections;
 mod endpoint_index;

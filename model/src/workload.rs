@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::{AddressBlock, canonical_ip};
+use crate::authorization_policy::AuthorizationMembership;
 use crate::egress::EgressMode;
 use crate::identity::SpiffeId;
 use crate::idle::IdleLimits;
@@ -122,6 +123,8 @@ pub struct Workload {
     pub labels: WorkloadLabels,
     /// Its part in NetworkPolicies, as one that they select and as a peer.
     pub network_policies: Arc<PolicyMembership>,
+    /// Its part in AuthorizationPolicies, which only its own proxy asks for.
+    pub authorization: Arc<AuthorizationMembership>,
 }
 
 /// Topology of a node: the labels `topology.kubernetes.io/region` and
@@ -181,6 +184,7 @@ impl Workload {
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),
             network_policies: Arc::default(),
+            authorization: Arc::default(),
         }
     }
 

@@ -7,12 +7,13 @@
 //!
 //! * `resource`: resources of any kind, as discovery carries them
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
-//!   `network_policy`, `node`: one kind each
+//!   `network_policy`, `authorization`, `node`: one kind each
 //! * `idle`: idle limits, in two of these; `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
 mod address;
+mod authorization;
 mod endpoint;
 pub mod envoy;
 mod external_service;
@@ -29,6 +30,7 @@ pub mod v1;
 mod workload;
 
 pub use address::InvalidAddress;
+pub use authorization::InvalidAuthorizationPolicy;
 pub use endpoint::InvalidEndpoint;
 pub use external_service::InvalidExternalService;
 pub use network_policy::InvalidNetworkPolicy;

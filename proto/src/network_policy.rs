@@ -68,7 +68,7 @@ fn peer(message: v1::PolicyPeer) -> Result<PolicyPeer, InvalidNetworkPolicy> {
     }
 }
 
-fn block(message: v1::PolicyNetwork) -> Result<AddressBlock, InvalidAddress> {
+pub(crate) fn block(message: v1::PolicyNetwork) -> Result<AddressBlock, InvalidAddress> {
     let message = v1::AddressBlock {
         network: message.network,
         prefix_length: message.prefix_length,

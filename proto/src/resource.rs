@@ -5,6 +5,7 @@ use weft_model::name::InvalidNamespacedName;
 use weft_model::route::InvalidRouteKey;
 use weft_model::workload::WorkloadUid;
 
+use crate::authorization::InvalidAuthorizationPolicy;
 use crate::endpoint::InvalidEndpoint;
 use crate::external_service::InvalidExternalService;
 use crate::network_policy::InvalidNetworkPolicy;
@@ -53,6 +54,9 @@ pub enum InvalidResource {
     /// Its content, a NetworkPolicy.
     #[error("network policy: {0}")]
     NetworkPolicy(#[from] InvalidNetworkPolicy),
+    /// Its content, an AuthorizationPolicy.
+    #[error("authorization policy: {0}")]
+    AuthorizationPolicy(#[from] InvalidAuthorizationPolicy),
     /// Its content, the TrafficPolicy of a service.
     #[error("traffic policy: {0}")]
     TrafficPolicy(#[from] InvalidTrafficPolicy),
@@ -78,6 +82,12 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
         Change::ExternalServiceRemoved(key) => (ResourceKind::ExternalService, key.to_string()),
         Change::NetworkPolicy(policy) => (ResourceKind::NetworkPolicy, policy.key.to_string()),
         Change::NetworkPolicyRemoved(key) => (ResourceKind::NetworkPolicy, key.to_string()),
+        Change::AuthorizationPolicy(policy) => {
+            (ResourceKind::AuthorizationPolicy, policy.key.to_string())
+        }
+        Change::AuthorizationPolicyRemoved(key) => {
+            (ResourceKind::AuthorizationPolicy, key.to_string())
+        }
         Change::TrafficPolicy(policy) => {
             let name = policy.service.to_string();
             (ResourceKind::TrafficPolicy, name)
@@ -102,6 +112,9 @@ impl TryFrom<v1::Resource> for Change {
             }
             v1::resource::Resource::NetworkPolicy(policy) => {
                 Change::NetworkPolicy(policy.try_into()?)
+            }
+            v1::resource::Resource::AuthorizationPolicy(policy) => {
+                Change::AuthorizationPolicy(policy.try_into()?)
             }
             v1::resource::Resource::TrafficPolicy(policy) => {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
@@ -131,6 +144,7 @@ pub fn removal(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource
         ResourceKind::Route => Ok(Change::RouteRemoved(name.parse()?)),
         ResourceKind::ExternalService => Ok(Change::ExternalServiceRemoved(name.parse()?)),
         ResourceKind::NetworkPolicy => Ok(Change::NetworkPolicyRemoved(name.parse()?)),
+        ResourceKind::AuthorizationPolicy => Ok(Change::AuthorizationPolicyRemoved(name.parse()?)),
         ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyRemoved(name.parse()?)),
         ResourceKind::Node => Ok(Change::NodeRemoved(name.into())),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),

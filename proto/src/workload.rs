@@ -11,6 +11,7 @@ use weft_model::workload::{
 };
 
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
+use crate::authorization;
 use crate::idle;
 use crate::network_policy::{membership, membership_message};
 use crate::node_access::{self, node_access};
@@ -91,6 +92,7 @@ impl TryFrom<v1::Workload> for Workload {
             network_policies: network_policies
                 .map(Arc::new)
                 .map_err(InvalidWorkload::NamedPort)?,
+            authorization: Arc::new(authorization::membership(message.authorization)),
         })
     }
 }
@@ -152,6 +154,7 @@ impl From<&Workload> for v1::Workload {
             zone: workload.locality.zone.to_string(),
             network_policies: membership_message(&workload.network_policies),
             node_access: Some(node_access::message(&workload.node_access)),
+            authorization: authorization::membership_message(&workload.authorization),
         }
     }
 }

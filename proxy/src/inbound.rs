@@ -5,6 +5,7 @@
 //! * [`hbone`], [`plaintext`], [`same_node`]: the ways
 //! * [`arrival`]: what every phase needs to know of a connection
 //! * [`authorize`]: whether it may reach the pod
+//! * [`authorization_policies`]: what AuthorizationPolicies say of it and of its requests
 //! * [`application`]: the pod's own application
 //! * [`deliver`], [`carry`]: carrying it there
 //! * [`probes`]: what kubelet sends to a strict pod, and nothing else
@@ -13,6 +14,7 @@
 
 mod application;
 mod arrival;
+mod authorization_policies;
 mod authorize;
 mod carry;
 mod deliver;

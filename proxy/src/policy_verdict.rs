@@ -1,9 +1,10 @@
-//! What NetworkPolicies say of one open connection. It is asked for on every change of the
-//! mesh, and evaluated when it may be another.
+//! What NetworkPolicies and AuthorizationPolicies say of one open connection. It is asked for on
+//! every change of the mesh, and evaluated when it may be another.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_model::Mesh;
+use weft_model::authorization_policy::AuthorizationPolicies;
 use weft_model::network_policy::{NetworkPolicyDenied, PolicyRevision};
 use weft_model::workload::Workload;
 
@@ -54,6 +55,30 @@ impl PolicyVerdict {
             peer: peer.map(Arc::clone),
             ends,
         });
+        ends
+    }
+}
+
+/// The last verdict of AuthorizationPolicies on a connection, and those that it is from.
+#[derive(Debug, Default)]
+pub(crate) struct AuthorizationVerdict(Mutex<Option<(Arc<AuthorizationPolicies>, bool)>>);
+
+impl AuthorizationVerdict {
+    /// Whether policies end a connection. They are evaluated when they are others than the last
+    /// time.
+    pub(crate) fn ends(
+        &self,
+        policies: &Arc<AuthorizationPolicies>,
+        evaluate: impl FnOnce(&AuthorizationPolicies) -> bool,
+    ) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, ends)) = &*last
+            && Arc::ptr_eq(known, policies)
+        {
+            return *ends;
+        }
+        let ends = evaluate(policies);
+        *last = Some((Arc::clone(policies), ends));
         ends
     }
 }

@@ -147,6 +147,7 @@ impl Runtime {
         &self,
         config: impl Fn() -> serde_json::Value + Send + Sync + 'static,
     ) -> Pages {
-        admin::all(self.monitoring_pages(), &self.node.telemetry, config)
+        let monitoring = self.monitoring_pages();
+        admin::all(monitoring, &self.node, self.pod.clone(), config)
     }
 }

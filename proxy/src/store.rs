@@ -43,7 +43,7 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut mesh = Mesh::clone(&self.snapshot.load());
-        changes.into_iter().for_each(|change| mesh.apply(change));
+        mesh.apply_all(changes);
         self.snapshot.store(Arc::new(mesh));
         generation.send_modify(|count| *count += 1);
     }

@@ -10,9 +10,11 @@
 //! * [`info`]: what a connection is, known before its first byte
 //! * [`outcome`]: how it went; [`flag`]: the same as one short word
 //! * [`progress`]: bytes carried so far
+//! * [`authorization`]: what AuthorizationPolicies said
 //! * [`metrics`], [`access_log`]: where it goes
 
 mod access_log;
+mod authorization;
 mod connection_record;
 mod cut;
 mod flag;
@@ -28,6 +30,7 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::authorization::AuthorizationNote;
 pub(crate) use self::connection_record::ConnectionRecord;
 pub use self::flag::ResponseFlag;
 pub(crate) use self::info::{ConnectionInfo, Hop, Peer, Security};

@@ -15,6 +15,8 @@ pub(crate) use self::delivery::{DeliveredConnection, SameNodeDelivery};
 pub(crate) use self::dial::Dialer;
 pub(crate) use self::error::{DialError, ErrorSource, SameNodeRefusal};
 pub(crate) use self::names::Names;
-pub(crate) use self::receiver::RequestReceiver;
+pub(crate) use self::receiver::{
+    OwnedHead, ReceivedRequest, ReceivedUpgrade, RequestHead, RequestReceiver,
+};
 pub(crate) use self::same_node::{HandOver, Neighbours, SameNodeArrival, SameNodeInbound};
 pub(crate) use self::tls::Originations;

@@ -49,6 +49,9 @@ pub struct AccessRecord {
     /// What went wrong, in words.
     #[serde(default)]
     pub error: Option<String>,
+    /// The AuthorizationPolicy that decided.
+    #[serde(default)]
+    pub authorization_policy: Option<String>,
 }
 
 /// `-` stands for what isn't known.

@@ -260,6 +260,20 @@ impl Manifests {
         self.write(&format!("network-policy-{name}"), &document)
     }
 
+    /// Writes an AuthorizationPolicy of the namespace of all pods.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_authorization_policy(&self, name: &str, spec: &Value) -> Result<()> {
+        let document = json!({
+            "apiVersion": "weft.dev/v1alpha1",
+            "kind": "AuthorizationPolicy",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": spec,
+        });
+        self.write(&format!("authorization-policy-{name}"), &document)
+    }
+
     /// Writes a namespace with annotations.
     ///
     /// # Errors

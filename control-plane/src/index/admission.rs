@@ -6,12 +6,14 @@ use kube::api::DynamicObject;
 use weft_model::egress::EgressMode;
 use weft_model::workload::CaptureExclusions;
 
+use super::http_rules;
 use super::objects::Objects;
 use super::placement::may_need_sidecar;
 use super::settings::{Asked, Settings, floor};
 use crate::kinds::{
-    CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject, Object, PodObject,
-    PodSidecar, PodWishes, ProxyMode, SidecarWishes, containers_of_proxy_user, read_for_admission,
+    AuthorizationPolicyObject, CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject,
+    Object, PodObject, PodSidecar, PodWishes, ProxyMode, SidecarWishes, containers_of_proxy_user,
+    read_for_admission,
 };
 
 /// Seconds that a pod may take to end which says nothing of it.
@@ -35,6 +37,21 @@ pub(super) fn refused_by_floor(
     };
     let floor = floor(&namespace.name, Some(&namespace), objects.mesh_config());
     floor.refused_of_namespace(&namespace)
+}
+
+/// The rules of an AuthorizationPolicy on ports that carry no HTTP.
+pub(super) fn refused_http_rules(
+    objects: &Objects,
+    kind: Kind,
+    object: &DynamicObject,
+) -> Vec<FieldError> {
+    if kind != AuthorizationPolicyObject::KIND {
+        return Vec::new();
+    }
+    let Some(Object::AuthorizationPolicy(policy)) = read_for_admission(kind, object) else {
+        return Vec::new();
+    };
+    http_rules::problem(&policy, objects).into_iter().collect()
 }
 
 /// The pods of a namespace are in the mesh unless they say otherwise.

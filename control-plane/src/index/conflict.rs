@@ -107,6 +107,16 @@ pub(crate) enum Conflict {
         /// The reason.
         message: String,
     },
+    /// An AuthorizationPolicy that isn't followed as its author means it.
+    #[error("{}AuthorizationPolicy {policy}: {message}", prefix(origin))]
+    Authorization {
+        /// The policy.
+        policy: NamespacedName,
+        /// Its file.
+        origin: String,
+        /// The reason.
+        message: String,
+    },
     /// NetworkPolicies of one namespace that name too many different pods as peers.
     #[error(
         "NetworkPolicies of namespace {namespace}: together they have more than \

@@ -1,7 +1,5 @@
 //! External services, which depend on nothing but themselves.
 
-use std::sync::Arc;
-
 use weft_model::NamespacedName;
 use weft_model::external::ExternalService;
 use weft_model::mesh::Change;
@@ -12,11 +10,8 @@ use super::published::{Published, Resource};
 use crate::kinds::ExternalServiceObject;
 
 /// The external services that agents have, and those that may be others by now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Externals {
-    /// The namespace whose external services are there for everybody's workloads: the
-    /// control plane's own.
-    mesh_namespace: Arc<str>,
     dirty: Names,
     published: Published<ExternalService>,
 }
@@ -34,15 +29,6 @@ impl Resource for ExternalService {
 }
 
 impl Externals {
-    /// None yet, of a mesh whose control plane is in that namespace.
-    pub(super) fn of_mesh_namespace(namespace: &str) -> Self {
-        Self {
-            mesh_namespace: namespace.into(),
-            dirty: Names::new(),
-            published: Published::default(),
-        }
-    }
-
     /// An external service is about to be or was just changed.
     pub(super) fn mark_dirty(&mut self, name: &NamespacedName) {
         self.dirty.insert(name.clone());
@@ -53,7 +39,7 @@ impl Externals {
         for name in std::mem::take(&mut self.dirty) {
             let object = objects.tables.get::<ExternalServiceObject>(&name);
             let now = object.map(|object| ExternalService {
-                is_mesh_wide: name.namespace == self.mesh_namespace,
+                is_mesh_wide: name.namespace == objects.mesh_namespace,
                 ..object.service.clone()
             });
             self.published.set(&name, now, changes);

@@ -1,10 +1,12 @@
 //! The objects that are known, and who of them refers to whom: always in step.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
+use super::authorization_budget::AuthorizationBudget;
 use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
 use super::sidecars::MeshSidecars;
@@ -18,9 +20,12 @@ pub(super) type Names = BTreeSet<NamespacedName>;
 /// All objects.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
+    /// The namespace of the control plane: what is in it may be for all.
+    pub(super) mesh_namespace: Arc<str>,
     pub(super) tables: Tables,
     pub(super) references: References,
     pub(super) peer_selectors: PeerSelectors,
+    pub(super) authorization_budget: AuthorizationBudget,
     pub(super) sidecars: MeshSidecars,
 }
 
@@ -51,22 +56,31 @@ impl Objects {
         self.peer_selectors.update(&self.tables)
     }
 
+    /// Counts the parts of AuthorizationPolicies. Gives the policies that have come to be beyond
+    /// the share of their namespace, or are so no more.
+    pub(super) fn count_authorization_policies(&mut self) -> Names {
+        self.authorization_budget.update(&self.tables)
+    }
+
     /// Changes what the tables have under a key.
     pub(super) fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Tables)) {
         let Self {
             tables,
             references,
             peer_selectors,
+            authorization_budget,
             ..
         } = self;
         if let Some(before) = tables.object(key) {
             references.remove(before);
             peer_selectors.mark_dirty(before);
+            authorization_budget.mark_dirty(before);
         }
         change(tables);
         if let Some(now) = tables.object(key) {
             references.add(now);
             peer_selectors.mark_dirty(now);
+            authorization_budget.mark_dirty(now);
         }
     }
 }

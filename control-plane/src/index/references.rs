@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
-use crate::kinds::Object;
+use crate::kinds::{Object, PolicyTarget};
 
 /// References between the objects that count.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct References {
     pub(super) services_of_pod: Links,
     /// The TrafficPolicies of a Service.
     pub(super) policies_of_service: Links,
+    /// The AuthorizationPolicies that select the pods of a Service.
+    pub(super) authorization_policies_of_service: Links,
     /// The routes that have a Service as parent or send to it.
     pub(super) routes_of_service: Links<RouteKey>,
     /// Routes of other namespaces that have a Service of a namespace as parent or send to it.
@@ -68,6 +70,14 @@ impl References {
                         let namespace = NamespacedName::new("", &service.namespace);
                         let links = &mut self.routes_into_namespace;
                         links.update(&namespace, &route.key, step);
+                    }
+                }
+            }
+            Object::AuthorizationPolicy(policy) => {
+                if let PolicyTarget::Services(services) = &policy.target {
+                    for service in services {
+                        let links = &mut self.authorization_policies_of_service;
+                        links.update(service, &policy.key, step);
                     }
                 }
             }

@@ -12,7 +12,7 @@ use weft_model::service::{Endpoint, EndpointKey, Service};
 use super::changes::Changes;
 use super::objects::{Names, Objects};
 use super::published::{Published, Resource};
-use crate::kinds::{PodObject, Readiness, ServiceObject, SliceObject, TargetPort};
+use crate::kinds::{PodObject, Readiness, ServiceObject, SliceObject};
 
 /// A service's endpoints by address.
 type Endpoints = BTreeMap<IpAddr, Endpoint>;
@@ -242,18 +242,10 @@ fn from_selector(
     let pods = objects
         .tables
         .in_namespace::<PodObject>(&object.service.key.namespace);
-    let selected = pods.map(|(_, pod)| pod).filter(|pod| {
-        let matches = |(name, value): (&String, &String)| pod.labels.get(name) == Some(value);
-        object.selector.iter().all(matches)
-    });
+    let selected = pods.map(|(_, pod)| pod).filter(|pod| object.selects(pod));
     for pod in selected.filter(|pod| listed(pod)) {
-        let ports = object.targets.iter().filter_map(|(port, target)| {
-            let target = match target {
-                TargetPort::Number(number) => *number,
-                TargetPort::Name(name) => pod.ports.iter().find(|(n, _)| n == name)?.1,
-            };
-            Some((*port, target))
-        });
+        let ports = object.targets.iter();
+        let ports = ports.filter_map(|(port, target)| Some((*port, target.of_pod(pod)?)));
         let ports: Vec<_> = ports.collect();
         let readiness = readiness(object, pod.readiness);
         for address in &pod.addresses {

@@ -1,6 +1,7 @@
 //! What holds for a pod: what it asks for, else its namespace, else the mesh; and never less than
 //! the MeshConfig's floor.
 
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
@@ -60,6 +61,7 @@ pub(super) struct Settings {
     pub(super) egress_mode: EgressMode,
     pub(super) idle_limits: IdleLimits,
     pub(super) exclusions: CaptureExclusions,
+    pub(super) default_authorization: DefaultAuthorization,
     /// The proxy that it or its namespace asks for.
     pub(super) mode: Option<ProxyMode>,
     /// What it asks of its sidecar, where it has one.
@@ -70,6 +72,18 @@ pub(super) struct Settings {
     pub(super) forbids_opt_out: bool,
     /// What it asks for without effect.
     pub(super) refused: Vec<FieldError>,
+}
+
+impl Asked<'_> {
+    /// What may reach a pod that no ALLOW policy selects.
+    fn default_authorization(&self, floor: &NamespaceFloor) -> DefaultAuthorization {
+        let of_namespace = self
+            .namespace
+            .map(|namespace| namespace.default_authorization);
+        let of_mesh = self.config.map(|config| config.default_authorization);
+        let asked = of_namespace.flatten().or(of_mesh.flatten());
+        asked.unwrap_or_default().max(floor.default_authorization)
+    }
 }
 
 /// The floor of a namespace, which may be one that isn't known.
@@ -134,6 +148,7 @@ impl Settings {
             egress_mode,
             idle_limits,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
+            default_authorization: asked.default_authorization(&floor),
             mode: pod
                 .mode
                 .or_else(|| namespace.and_then(|namespace| namespace.mode)),

@@ -1,3 +1,4 @@
+mod authorization_policies;
 mod floor;
 mod last_good;
 mod network_policies;

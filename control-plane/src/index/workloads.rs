@@ -3,27 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weft_model::identity::InvalidIdentity;
 use weft_model::memberships::Memberships;
 use weft_model::mesh::Change;
-use weft_model::node_access::{NodeAccess, NodeAccessMode};
-use weft_model::workload::{Enrolment, Workload, WorkloadUid};
-use weft_model::{NamespacedName, SpiffeId, TrustDomain};
+use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::{NamespacedName, SpiffeId};
 
+use super::authorization_membership::{PolicyCounts, is_of_service, selects};
 use super::changes::Changes;
 use super::claims::Claims;
 use super::conflict::Conflict;
 use super::identities::{CertificateDenied, Identities, account_exists};
 use super::objects::{Names, Objects};
 use super::peer_selectors::Selectors;
-use super::policy_membership::{is_peer, membership};
+use super::policy_membership::is_peer;
 use super::services::Services;
-use super::settings::{Asked, Settings};
-use crate::kinds::{FieldError, KindObject, NetworkPolicyObject, NodeObject, ObjectKey, PodObject};
-use crate::source::Origin;
-
-/// Trust domain of a mesh that names none, as everywhere in this field.
-const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+use super::workload::workload;
+use crate::kinds::{AuthorizationPolicyObject, KindObject, NetworkPolicyObject, PodObject};
 
 /// Captured pods, each with all nodes that claim it; its own node's claim counts.
 pub(crate) type CapturedPods = HashMap<WorkloadUid, BTreeSet<Arc<str>>>;
@@ -40,6 +35,8 @@ pub(super) struct Workloads {
     pods: HashMap<WorkloadUid, NamespacedName>,
     identities: Identities,
     memberships: Memberships,
+    /// Workloads that AuthorizationPolicies select.
+    authorized: PolicyCounts,
     /// Pods that had to be left out.
     left_out: BTreeMap<NamespacedName, Conflict>,
     /// What pods ask for, or list, without effect.
@@ -79,6 +76,37 @@ impl Workloads {
         let pods = objects.tables.in_namespace::<PodObject>(own);
         let pods = pods.filter(|(_, pod)| policy.pods.matches(&pod.labels));
         self.dirty.extend(pods.map(|(name, _)| name.clone()));
+    }
+
+    /// An AuthorizationPolicy is about to be or was just changed.
+    pub(super) fn mark_authorization_policy_dirty(
+        &mut self,
+        policy: &AuthorizationPolicyObject,
+        objects: &Objects,
+    ) {
+        let namespace = &policy.key.namespace;
+        if *namespace == objects.mesh_namespace {
+            return self.mark_pods_dirty(objects, |pod| selects(policy, pod, objects));
+        }
+        let pods = objects.tables.in_namespace::<PodObject>(namespace);
+        let pods = pods.filter(|(_, pod)| selects(policy, pod, objects));
+        self.dirty.extend(pods.map(|(name, _)| name.clone()));
+    }
+
+    /// A Service whose pods AuthorizationPolicies may select, or a slice of it, is about to be or
+    /// was just changed.
+    pub(super) fn mark_service_dirty(&mut self, service: &NamespacedName, objects: &Objects) {
+        let policies = &objects.references.authorization_policies_of_service;
+        if policies.any_to(service) {
+            let pods = objects.tables.in_namespace::<PodObject>(&service.namespace);
+            let pods = pods.filter(|(_, pod)| is_of_service(pod, service, objects));
+            self.dirty.extend(pods.map(|(name, _)| name.clone()));
+        }
+    }
+
+    /// The number of workloads that each AuthorizationPolicy selects.
+    pub(super) fn authorized(&mut self) -> &mut PolicyCounts {
+        &mut self.authorized
     }
 
     /// These selectors of peers have come to count, or do no more.
@@ -240,6 +268,7 @@ impl Workloads {
         if let Some(now) = &mut now {
             self.memberships.share(now);
         }
+        self.authorized.update(before, now.as_ref());
         if let Some(before) = before {
             self.identities.remove(before);
             self.memberships.remove(before);
@@ -273,7 +302,9 @@ impl Workloads {
         if let Some(conflict) = self.claims.conflict(pod, origin) {
             return Some(Err(conflict));
         }
-        let evaluated = workload(pod, origin, objects, &self.captured);
+        let claims = self.captured.get(&pod.uid);
+        let is_claimed = claims.is_some_and(|nodes| nodes.contains(pod.node.as_str()));
+        let evaluated = workload(pod, origin, objects, is_claimed);
         let evaluated = evaluated.map(|(workload, mut refused)| {
             let (addresses, taken) = self.claims.addresses(pod, origin);
             refused.extend(taken);
@@ -288,110 +319,5 @@ impl Workloads {
             origin: origin.clone(),
             error,
         }))
-    }
-}
-
-/// The workload that a pod is, with what it asks for without effect.
-///
-/// # Errors
-/// When namespace or service account can't be part of an identity.
-fn workload(
-    pod: &PodObject,
-    origin: &Origin,
-    objects: &Objects,
-    captured: &CapturedPods,
-) -> Result<(Workload, Vec<Conflict>), InvalidIdentity> {
-    let config = objects.mesh_config();
-    let trust_domain = match config.and_then(|config| config.trust_domain.clone()) {
-        Some(trust_domain) => trust_domain,
-        None => DEFAULT_TRUST_DOMAIN.parse::<TrustDomain>()?,
-    };
-    let node = NamespacedName::new("", &pod.node);
-    let node = objects.tables.get::<NodeObject>(&node);
-    let claims = captured.get(&pod.uid);
-    let is_claimed = claims.is_some_and(|nodes| nodes.contains(pod.node.as_str()));
-    let is_captured = pod.captured || is_claimed;
-    let settings = Settings::new(Asked {
-        is_captured,
-        ..Asked::of(&pod.wishes, &pod.key.namespace, objects).with_sidecar(&pod.sidecar)
-    });
-    let is_in = settings.is_in && !pod.host_network;
-    let enrolment = match is_in && !pod.lacks_identity() {
-        false => Enrolment::Outside,
-        true if is_captured => Enrolment::Captured,
-        true => Enrolment::Pending,
-    };
-    let path_normalization = config.and_then(|config| config.path_normalization);
-    // One that is outside is nobody: no certificate is made for the name.
-    let account = pod.service_account.as_deref().unwrap_or("default");
-    let workload = Workload {
-        uid: pod.uid.clone(),
-        name: pod.key.name.clone(),
-        identity: SpiffeId::new(trust_domain, &pod.key.namespace, account)?,
-        addresses: pod.addresses.clone(),
-        node: pod.node.as_str().into(),
-        locality: node
-            .map(|object| object.node.locality.clone())
-            .unwrap_or_default(),
-        enrolment,
-        mtls_mode: settings.mtls_mode,
-        is_sidecar: settings.is_sidecar,
-        node_access: node_access(pod, settings.node_access, enrolment),
-        egress_mode: settings.egress_mode,
-        path_normalization: path_normalization.unwrap_or_default(),
-        idle_limits: settings.idle_limits,
-        exclusions: settings.exclusions,
-        network_namespace: pod.network_namespace.as_str().into(),
-        labels: pod.names.clone(),
-        network_policies: Arc::new(membership(pod, objects, enrolment.is_enrolled())),
-    };
-    let refused = match is_in && pod.lacks_identity() {
-        true => vec![Conflict::NoIdentity {
-            pod: pod.key.clone(),
-            uid: pod.uid.clone(),
-            origin: origin.clone(),
-        }],
-        false => refused(pod, origin, settings.refused, enrolment),
-    };
-    Ok((workload, refused))
-}
-
-/// What a pod asks for without effect, and its probes that ask somebody else, where it is in the
-/// mesh.
-fn refused(
-    pod: &PodObject,
-    origin: &Origin,
-    problems: Vec<FieldError>,
-    enrolment: Enrolment,
-) -> Vec<Conflict> {
-    let foreign = pod.foreign_probes.iter();
-    let foreign = foreign.filter(|_| enrolment.is_enrolled());
-    let foreign = foreign.map(|problem| Conflict::ForeignProbe {
-        pod: pod.key.clone(),
-        uid: pod.uid.clone(),
-        origin: origin.clone(),
-        problem: problem.clone(),
-    });
-    let refused = problems.into_iter().map(|problem| Conflict::Floor {
-        object: ObjectKey {
-            kind: PodObject::KIND,
-            name: pod.key.clone(),
-        },
-        uid: Some(pod.uid.to_string()),
-        origin: origin.clone(),
-        problem,
-    });
-    refused.chain(foreign).collect()
-}
-
-/// The plaintext that a strict pod takes from its own node. Only its agent asks, and of pods that
-/// are enrolled: the others' probes are nobody's business.
-fn node_access(pod: &PodObject, mode: NodeAccessMode, enrolment: Enrolment) -> NodeAccess {
-    match mode {
-        NodeAccessMode::All => NodeAccess::All,
-        NodeAccessMode::Probes if enrolment.is_enrolled() => {
-            NodeAccess::Probes(pod.probes.as_slice().into())
-        }
-        NodeAccessMode::Probes => NodeAccess::default(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_model::AddressBlock;
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
@@ -23,6 +24,8 @@ const HALF_CLOSED_TIMEOUT: &str = "weft.dev/half-closed-timeout";
 pub(super) const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
 pub(super) const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
+pub(super) const DEFAULT_AUTHORIZATION: &str = "weft.dev/default-authorization";
+const DRY_RUN: &str = "weft.dev/dry-run";
 pub(super) const MODE: &str = "weft.dev/mode";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "weft.dev/exclude-inbound-ports";
 pub(super) const SIDECAR_IMAGE: &str = "weft.dev/sidecar-image";
@@ -75,7 +78,14 @@ pub(super) const OF_NAMESPACES: KnownKeys = KnownKeys {
         EGRESS_MODE,
         IDLE_TIMEOUT,
         HALF_CLOSED_TIMEOUT,
+        DEFAULT_AUTHORIZATION,
     ],
+};
+
+pub(super) const OF_AUTHORIZATION_POLICIES: KnownKeys = KnownKeys {
+    kind: "AuthorizationPolicy",
+    labels: &[],
+    annotations: &[DRY_RUN],
 };
 
 impl KnownKeys {
@@ -110,7 +120,7 @@ impl KnownKeys {
             };
             Some(format!("no effect here: it is {place} of a {}", keys.kind))
         };
-        let places = [*self, OF_PODS, OF_NAMESPACES];
+        let places = [*self, OF_PODS, OF_NAMESPACES, OF_AUTHORIZATION_POLICIES];
         places.iter().find_map(belongs).unwrap_or_else(|| {
             let known: Vec<_> = self
                 .labels
@@ -179,6 +189,29 @@ pub(super) fn egress_mode(annotations: &Texts) -> Result<Option<EgressMode>, Fie
     let mode = annotations.get(EGRESS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", EGRESS_MODE), error))
+}
+
+/// What may reach its workloads that no ALLOW policy selects.
+pub(super) fn default_authorization(
+    annotations: &Texts,
+) -> Result<Option<DefaultAuthorization>, FieldError> {
+    let text = annotations.get(DEFAULT_AUTHORIZATION);
+    let default = text.map(|text| text.parse());
+    default
+        .transpose()
+        .map_err(|error| FieldError::new(field("annotations", DEFAULT_AUTHORIZATION), error))
+}
+
+/// The choice to decide nothing and say what would have been decided.
+pub(super) fn dry_run(annotations: &Texts) -> Result<bool, FieldError> {
+    match annotations.get(DRY_RUN).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            let message = format!("`{other}` is neither `true` nor `false`");
+            Err(FieldError::new(field("annotations", DRY_RUN), message))
+        }
+    }
 }
 
 /// The idle limits that it asks for.

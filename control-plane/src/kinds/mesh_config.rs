@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
@@ -34,6 +35,7 @@ pub(crate) struct MeshConfigObject {
     /// What annotations of pods and namespaces don't go below.
     pub(crate) floor: Floor,
     pub(crate) path_normalization: Option<PathNormalization>,
+    pub(crate) default_authorization: Option<DefaultAuthorization>,
 }
 
 impl KindObject for MeshConfigObject {
@@ -43,7 +45,7 @@ impl KindObject for MeshConfigObject {
         versions: &["v1alpha1"],
         plural: "meshconfigs",
         provider: Provider::Weft,
-        fallback: "what was accepted last stays in force; if nothing was, all workloads are strict and RegisteredOnly",
+        fallback: "what was accepted last stays in force; if nothing was, all workloads are strict and RegisteredOnly, and only ALLOW policies let anything in",
     })];
 
     type Document = DynamicObject;
@@ -101,6 +103,7 @@ impl MeshConfigObject {
             idle_limits: IdleLimits::default(),
             floor: Floor::strictest(),
             path_normalization: None,
+            default_authorization: Some(DefaultAuthorization::Deny),
         })
     }
 
@@ -112,6 +115,7 @@ impl MeshConfigObject {
             connections,
             floor,
             requests,
+            authorization,
         } = spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
         Ok(Self {
@@ -123,6 +127,7 @@ impl MeshConfigObject {
             idle_limits: connections.limits("spec.connections")?,
             floor: Floor::parse(floor)?,
             path_normalization: requests.path_normalization.map(PathNormalization::from),
+            default_authorization: authorization.default.map(DefaultAuthorization::from),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use weft_model::NamespacedName;
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
 use weft_model::mtls::MtlsMode;
@@ -33,6 +34,7 @@ pub(crate) struct NamespaceObject {
     pub(crate) node_access: Option<NodeAccessMode>,
     pub(crate) egress_mode: Option<EgressMode>,
     pub(crate) idle_limits: IdleLimits,
+    pub(crate) default_authorization: Option<DefaultAuthorization>,
     /// The proxy of its pods, unless they say otherwise.
     pub(crate) mode: Option<ProxyMode>,
 }
@@ -44,7 +46,7 @@ impl KindObject for NamespaceObject {
         versions: &["v1"],
         plural: "namespaces",
         provider: Provider::Kubernetes,
-        fallback: "it counts as if it weren't there (but an mTLS mode as strict, a node access as probes, an egress mode as RegisteredOnly, and what can't be read of `weft.dev/mesh` leaves a pod where it is)",
+        fallback: "it counts as if it weren't there (but an mTLS mode as strict, a node access as probes, an egress mode as RegisteredOnly, a default authorization as Deny, and what can't be read of `weft.dev/mesh` leaves a pod where it is)",
     })];
 
     type Document = Namespace;
@@ -77,6 +79,7 @@ impl NamespaceObject {
         let node_access = annotations::node_access(annotations);
         let egress_mode = annotations::egress_mode(annotations);
         let idle_limits = annotations::idle_limits(annotations);
+        let default_authorization = annotations::default_authorization(annotations);
         let name = document::name(metadata)?.to_owned();
         let mut labels = labels.clone();
         // An API server has seen to it already.
@@ -92,6 +95,11 @@ impl NamespaceObject {
             node_access: or_note(&mut problems, Some(NodeAccessMode::Probes), node_access),
             egress_mode: or_note(&mut problems, Some(EgressMode::RegisteredOnly), egress_mode),
             idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
+            default_authorization: or_note(
+                &mut problems,
+                Some(DefaultAuthorization::Deny),
+                default_authorization,
+            ),
             mode: or_note(&mut problems, None, mode),
         };
         Ok(Read::with_problems(namespace, problems))

@@ -21,6 +21,7 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::pod::PodObject;
 
 /// `timeoutSeconds` of a Service that doesn't say, and the highest, as the API has them.
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
@@ -32,6 +33,21 @@ pub(crate) enum TargetPort {
     Number(u16),
     /// A named container port.
     Name(String),
+}
+
+impl TargetPort {
+    /// The number that it has on a pod; `None` where the pod has no port of that name.
+    pub(crate) fn of_pod(&self, pod: &PodObject) -> Option<u16> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Name(name) => {
+                let mut named = pod.ports.iter();
+                named
+                    .find(|(known, _)| known == name)
+                    .map(|(_, port)| *port)
+            }
+        }
+    }
 }
 
 /// A Service, as far as the mesh cares.
@@ -74,6 +90,12 @@ impl KindObject for ServiceObject {
 }
 
 impl ServiceObject {
+    /// Its selector selects a pod of its namespace.
+    pub(crate) fn selects(&self, pod: &PodObject) -> bool {
+        let matches = |(name, value): (&String, &String)| pod.labels.get(name) == Some(value);
+        !self.selector.is_empty() && self.selector.iter().all(matches)
+    }
+
     /// The Service, without those external addresses that can't be used.
     fn parse(object: KubernetesService) -> Result<(Self, Vec<FieldError>), FieldError> {
         let spec = object

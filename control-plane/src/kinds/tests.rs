@@ -32,7 +32,7 @@ fn has_rule<'a>(mut rules: impl Iterator<Item = &'a Value>, kind: Kind) -> bool 
 fn smallest(kind: Kind) -> Value {
     let reference = json!({ "group": "", "kind": "Service", "name": "web" });
     let spec = match kind.name {
-        "Namespace" | "Node" | "ServiceAccount" | "MeshConfig" => json!({}),
+        "Namespace" | "Node" | "ServiceAccount" | "MeshConfig" | "AuthorizationPolicy" => json!({}),
         "Pod" => {
             return json!({
                 "spec": { "nodeName": "node-1", "containers": [] },

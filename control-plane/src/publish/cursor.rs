@@ -138,7 +138,7 @@ impl Cursor {
                 break false;
             }
             reached = Some(key);
-            if !self.kinds.contains(&key.0) || !self.view.includes(key, versioned) {
+            if !self.kinds.contains(&key.0) || !self.view.includes(key, versioned, resources) {
                 continue;
             }
             let known = held.remove(key);
@@ -184,7 +184,7 @@ impl Cursor {
 /// The resource of that kind and name, if the stream is told it.
 fn visible<'a>(view: &View, resources: &'a Resources, key: &ResourceKey) -> Option<&'a Versioned> {
     let found = resources.get(key)?;
-    view.includes(key, found).then_some(&**found)
+    view.includes(key, found, resources).then_some(&**found)
 }
 
 /// A response that is being filled.

@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
+use weft_model::NamespacedName;
 use weft_model::mesh::Change;
+use weft_model::workload::Workload;
 use weft_proto::v1::{Resource, ResourceKind, resource};
+
+use super::audience::{Audience, Proxy};
 
 /// Bytes of a content hash that make a version.
 const VERSION_BYTES: usize = 12;
@@ -17,7 +21,8 @@ const REMEMBERED: usize = 100_000;
 
 /// Kind and name, ordered so that no resource comes before what it refers to:
 /// workloads, services, endpoints, routes, TrafficPolicies; external services and nodes refer
-/// to nothing. NetworkPolicies come after the workloads whose selectors they name.
+/// to nothing. NetworkPolicies come after the workloads whose selectors they name, and
+/// AuthorizationPolicies after those that they select.
 pub(crate) type ResourceKey = (ResourceKind, Arc<str>);
 
 /// One resource with its version.
@@ -35,6 +40,8 @@ pub(crate) struct Versioned {
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
     by_key: BTreeMap<ResourceKey, Arc<Versioned>>,
+    /// The proxies that are told of AuthorizationPolicies.
+    audience: Audience,
     /// Counts the changes.
     revision: u64,
     /// Keys of the latest changes, newest last.
@@ -48,25 +55,41 @@ impl Resources {
         for change in changes {
             let (kind, name) = weft_proto::kind_and_name(&change);
             let key = (kind, Arc::from(name.as_str()));
-            let news = match Versioned::new(change, name) {
-                Some(new) => {
-                    let known = self.by_key.get(&key);
-                    let news = known.is_none_or(|known| known.version != new.version);
-                    if news {
-                        self.by_key.insert(key.clone(), Arc::new(new));
-                    }
-                    news
-                }
-                None => self.by_key.remove(&key).is_some(),
+            let new = Versioned::new(change, name).map(Arc::new);
+            let known = self.by_key.get(&key).cloned();
+            let version = |versioned: &Option<Arc<Versioned>>| {
+                versioned
+                    .as_ref()
+                    .map(|versioned| versioned.version.clone())
             };
-            if news {
-                self.revision += 1;
-                self.journal.push_back(key);
+            if version(&known) == version(&new) {
+                continue;
+            }
+            match &new {
+                Some(new) => self.by_key.insert(key.clone(), Arc::clone(new)),
+                None => self.by_key.remove(&key),
+            };
+            self.note(key);
+            let (known, new) = (known.as_deref(), new.as_deref());
+            let [before, now] = [known, new].map(|versioned| versioned.and_then(workload));
+            for policy in self.audience.update(before, now) {
+                let name = Arc::from(policy.to_string());
+                self.note((ResourceKind::AuthorizationPolicy, name));
             }
         }
         let excess = self.journal.len().saturating_sub(REMEMBERED);
         self.journal.drain(..excess);
         self.revision != before
+    }
+
+    fn note(&mut self, key: ResourceKey) {
+        self.revision += 1;
+        self.journal.push_back(key);
+    }
+
+    /// Whether a proxy has workloads that an AuthorizationPolicy selects.
+    pub(super) fn is_for(&self, policy: &NamespacedName, proxy: &Proxy) -> bool {
+        self.audience.has(policy, proxy)
     }
 
     /// Number of changes so far.
@@ -114,6 +137,9 @@ impl Versioned {
             Change::ExternalService(service) => resource::Resource::ExternalService(service.into()),
             Change::Node(node) => resource::Resource::Node(node.into()),
             Change::NetworkPolicy(policy) => resource::Resource::NetworkPolicy(policy.into()),
+            Change::AuthorizationPolicy(policy) => {
+                resource::Resource::AuthorizationPolicy(policy.into())
+            }
             Change::WorkloadRemoved(_)
             | Change::ServiceRemoved(_)
             | Change::EndpointRemoved(_)
@@ -121,7 +147,8 @@ impl Versioned {
             | Change::TrafficPolicyRemoved(_)
             | Change::ExternalServiceRemoved(_)
             | Change::NodeRemoved(_)
-            | Change::NetworkPolicyRemoved(_) => return None,
+            | Change::NetworkPolicyRemoved(_)
+            | Change::AuthorizationPolicyRemoved(_) => return None,
         };
         let mut message = Resource {
             name,
@@ -138,6 +165,13 @@ impl Versioned {
     }
 }
 
+fn workload(versioned: &Versioned) -> Option<&Workload> {
+    match &versioned.change {
+        Change::Workload(workload) => Some(workload),
+        _ => None,
+    }
+}
+
 fn version(content: &[u8]) -> String {
     let hash = digest(&SHA256, content);
     hash.as_ref()
@@ -149,7 +183,6 @@ fn version(content: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::NamespacedName;
     use weft_model::service::{Service, ServiceKind};
 
     use super::*;

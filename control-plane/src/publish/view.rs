@@ -1,18 +1,23 @@
 //! The part of all resources that one stream is told. Pure.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use weft_model::mesh::Change;
 use weft_model::workload::WorkloadUid;
-use weft_proto::v1::{NodeAccess, Resource, ResourceKind, resource};
+use weft_proto::v1::{self, NodeAccess, Resource, ResourceKind, resource};
 
-use super::resources::{ResourceKey, Versioned};
+use super::audience::Proxy;
+use super::resources::{ResourceKey, Resources, Versioned};
 
 /// The part of all resources that one stream is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum View {
-    /// A node's agent: everything.
-    Agent,
+    /// A node's agent: everything, but of AuthorizationPolicies those of its own pods.
+    Agent {
+        /// The node.
+        node: Arc<str>,
+    },
     /// A pod's sidecar: what that one pod needs. Of other pods it is told what their peers have to
     /// know, and of policies and external services those of its namespace.
     Sidecar {
@@ -36,8 +41,16 @@ impl View {
     }
 
     /// The stream is told that resource.
-    pub(super) fn includes(&self, key: &ResourceKey, resource: &Versioned) -> bool {
+    pub(super) fn includes(
+        &self,
+        key: &ResourceKey,
+        resource: &Versioned,
+        resources: &Resources,
+    ) -> bool {
         match (self, &resource.change) {
+            (_, Change::AuthorizationPolicy(policy)) => {
+                resources.is_for(&policy.key, &self.proxy())
+            }
             (Self::Sidecar { namespace, .. }, Change::ExternalService(service)) => {
                 service.is_mesh_wide || *service.key.namespace == **namespace
             }
@@ -45,22 +58,40 @@ impl View {
         }
     }
 
+    /// The proxy that the stream is of.
+    fn proxy(&self) -> Proxy {
+        match self {
+            Self::Agent { node } => Proxy::Node(Arc::clone(node)),
+            Self::Sidecar { pod, .. } => Proxy::Pod(pod.clone()),
+        }
+    }
+
     /// The resource, as the stream is told it.
     pub(super) fn message<'a>(&self, resource: &'a Resource) -> Cow<'a, Resource> {
-        let (Self::Sidecar { pod, .. }, Some(resource::Resource::Workload(other))) =
-            (self, &resource.resource)
-        else {
+        let Some(resource::Resource::Workload(workload)) = &resource.resource else {
             return Cow::Borrowed(resource);
         };
-        if other.uid == pod.as_str() {
-            return Cow::Borrowed(resource);
-        }
-        let mut other = other.clone();
+        let mut other = match self {
+            Self::Agent { node } => {
+                let is_own = *workload.node == **node && !workload.sidecar;
+                if is_own || workload.authorization.is_none() {
+                    return Cow::Borrowed(resource);
+                }
+                workload.clone()
+            }
+            Self::Sidecar { pod, .. } if workload.uid == pod.as_str() => {
+                return Cow::Borrowed(resource);
+            }
+            Self::Sidecar { .. } => v1::Workload {
+                exclusions: None,
+                network_namespace: String::new(),
+                idle_limits: None,
+                node_access: Some(NodeAccess::default()),
+                ..workload.clone()
+            },
+        };
         // What only its own proxy asks for.
-        other.exclusions = None;
-        other.network_namespace = String::new();
-        other.idle_limits = None;
-        other.node_access = Some(NodeAccess::default());
+        other.authorization = None;
         Cow::Owned(Resource {
             name: resource.name.clone(),
             version: resource.version.clone(),

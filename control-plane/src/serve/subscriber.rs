@@ -57,7 +57,9 @@ impl Subscriber {
     /// What it is told.
     pub(super) fn view(&self) -> View {
         match self {
-            Self::Agent { .. } => View::Agent,
+            Self::Agent { node } => View::Agent {
+                node: node.as_str().into(),
+            },
             Self::Sidecar { pod, uid, .. } => View::Sidecar {
                 pod: uid.clone(),
                 namespace: pod.namespace.to_string(),

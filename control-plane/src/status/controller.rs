@@ -22,6 +22,7 @@ use weft_model::NamespacedName;
 use weft_model::route::RouteKind;
 
 use super::accepted::Accepted;
+use super::authorization_policy::AuthorizationPolicyStatuses;
 use super::kind_status::KindStatus;
 use super::patch::StatusPatch;
 use super::route::RouteStatuses;
@@ -62,11 +63,16 @@ impl StatusController {
             let cluster = Arc::clone(cluster);
             Box::new(RouteStatuses { kind, cluster }) as Box<dyn KindStatus>
         };
-        let cluster = Arc::clone(cluster);
+        let of_cluster = || Arc::clone(cluster);
         let mut kinds: Vec<Box<dyn KindStatus>> = vec![
             Box::new(Accepted::mesh_config()),
             Box::new(Accepted::external_service()),
-            Box::new(TrafficPolicyStatuses { cluster }),
+            Box::new(TrafficPolicyStatuses {
+                cluster: of_cluster(),
+            }),
+            Box::new(AuthorizationPolicyStatuses {
+                cluster: of_cluster(),
+            }),
         ];
         kinds.extend(RouteKind::ALL.map(route));
         let watched = |status| WatchedKind {

@@ -85,6 +85,7 @@ fn decide(request: &AdmissionRequest<DynamicObject>, cluster: &Cluster) -> Admis
         let mut problems = kinds::problems(kind, object, Form::Admission);
         problems.extend(kinds::foreign_probes(kind, object, is_enrolled));
         problems.extend(cluster.refused_by_floor(kind, namespace, object));
+        problems.extend(cluster.refused_http_rules(kind, object));
         problems
     };
     let before = request.old_object.as_ref().map(problems);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authorization_policy::AuthorizationPolicy;
 use crate::external::ExternalService;
 use crate::name::NamespacedName;
 use crate::network_policy::NetworkPolicy;
@@ -47,4 +48,8 @@ pub enum Change {
     NetworkPolicy(NetworkPolicy),
     /// A NetworkPolicy is removed.
     NetworkPolicyRemoved(NamespacedName),
+    /// An AuthorizationPolicy is new or different.
+    AuthorizationPolicy(AuthorizationPolicy),
+    /// An AuthorizationPolicy is removed.
+    AuthorizationPolicyRemoved(NamespacedName),
 }

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::canonical_ip;
+use crate::authorization_policy::{AuthorizationPolicies, AuthorizationPolicy};
 use crate::detect::protocol::DeclaredProtocol;
 use crate::external::ExternalService;
 use crate::idle::IdleLimits;
+use crate::mesh::authorization_index::AuthorizationIndex;
 use crate::mesh::change::Change;
 use crate::mesh::endpoint_index::EndpointIndex;
 use crate::mesh::node_index::NodeIndex;
@@ -16,7 +18,7 @@ use crate::mesh::route_index::RouteIndex;
 use crate::mesh::service_index::ServiceIndex;
 use crate::mesh::workload_index::WorkloadIndex;
 use crate::name::NamespacedName;
-use crate::network_policy::NetworkPolicies;
+use crate::network_policy::{NetworkPolicies, PolicyRevision};
 use crate::node::Node;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
@@ -82,15 +84,34 @@ pub struct Mesh {
     pub(super) external_services: Arc<BTreeMap<NamespacedName, Arc<ExternalService>>>,
     pub(super) nodes: Arc<NodeIndex>,
     network_policies: Arc<NetworkPolicies>,
+    authorization: Arc<AuthorizationIndex>,
 }
 
 impl Mesh {
     /// Turns the snapshot into the one after a change. Applying the same change twice is
     /// harmless.
     pub fn apply(&mut self, change: Change) {
+        self.apply_all([change]);
+    }
+
+    /// Turns the snapshot into the one after several changes, which costs less than one after
+    /// the other.
+    pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            self.apply_uncompiled(change);
+        }
+        if !self.authorization.is_compiled() {
+            Arc::make_mut(&mut self.authorization).compile();
+        }
+    }
+
+    fn apply_uncompiled(&mut self, change: Change) {
         match change {
-            Change::Workload(workload) => Arc::make_mut(&mut self.workloads).insert(workload),
-            Change::WorkloadRemoved(uid) => Arc::make_mut(&mut self.workloads).remove(&uid),
+            Change::Workload(workload) => self.put_workload(workload),
+            Change::WorkloadRemoved(uid) => {
+                Arc::make_mut(&mut self.workloads).remove(&uid);
+                Arc::make_mut(&mut self.authorization).remove_workload(&uid);
+            }
             Change::Service(service) => {
                 let key = service.key.clone();
                 Arc::make_mut(&mut self.services).insert(Arc::new(service));
@@ -130,15 +151,33 @@ impl Mesh {
             Change::NetworkPolicyRemoved(key) => {
                 Arc::make_mut(&mut self.network_policies).remove(&key)
             }
+            Change::AuthorizationPolicy(policy) => {
+                Arc::make_mut(&mut self.authorization).insert(policy)
+            }
+            Change::AuthorizationPolicyRemoved(key) => {
+                Arc::make_mut(&mut self.authorization).remove(&key)
+            }
         }
     }
 
     /// Whether all who may be connected to each other here may be in another snapshot, which is
-    /// known when both have the same workloads and NetworkPolicies: most changes are of
-    /// something else.
+    /// known when both have the same workloads, NetworkPolicies and AuthorizationPolicies: most
+    /// changes are of something else.
     pub fn admits_the_same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.workloads, &other.workloads)
             && self.network_policies.revision() == other.network_policies.revision()
+            && self.authorization.revision() == other.authorization.revision()
+    }
+
+    fn put_workload(&mut self, workload: Workload) {
+        let uid = workload.uid.clone();
+        let workloads = Arc::make_mut(&mut self.workloads);
+        workloads.insert(workload);
+        if let Some(now) = workloads.get(&uid)
+            && !self.authorization.has(now)
+        {
+            Arc::make_mut(&mut self.authorization).insert_workload(now);
+        }
     }
 
     /// Compiles anew what follows from a Service, which is new, different or removed.
@@ -172,6 +211,22 @@ impl Mesh {
     /// The workload that has that address.
     pub fn workload_by_address(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.workloads.by_address(canonical_ip(address))
+    }
+
+    /// The AuthorizationPolicies of the workload of that UID. As long as the `Arc` is the same,
+    /// so are its verdicts.
+    pub fn authorization_policies(&self, uid: &WorkloadUid) -> Option<&Arc<AuthorizationPolicies>> {
+        self.authorization.of_workload(uid)
+    }
+
+    /// The AuthorizationPolicy of that name.
+    pub fn authorization_policy(&self, key: &NamespacedName) -> Option<&Arc<AuthorizationPolicy>> {
+        self.authorization.get(key)
+    }
+
+    /// What tells all AuthorizationPolicies apart from those of another moment.
+    pub fn authorization_revision(&self) -> &PolicyRevision {
+        self.authorization.revision()
     }
 
     /// All workloads, in no particular order.

@@ -175,7 +175,7 @@ enum Slashes {
 
 /// The readings of a path that servers have, each once; the first is the path as it came, but
 /// for characters that need no encoding. One for a path that all read alike.
-pub(super) fn readings(path: &str) -> Vec<Cow<'_, str>> {
+pub(crate) fn readings(path: &str) -> Vec<Cow<'_, str>> {
     if is_plain(path) {
         return vec![Cow::Borrowed(path)];
     }
@@ -209,7 +209,7 @@ pub(super) fn readings(path: &str) -> Vec<Cow<'_, str>> {
 }
 
 /// Nothing in it is read in two ways.
-fn is_plain(path: &str) -> bool {
+pub(crate) fn is_plain(path: &str) -> bool {
     let odd = |byte: &u8| matches!(byte, b'%' | b'\\' | b';');
     let is_even = !path.bytes().any(|byte| odd(&byte));
     !path.starts_with('/') || (is_even && !path.contains("//") && !path.contains("/."))
@@ -221,7 +221,7 @@ fn has_malformed_escape(path: &str) -> bool {
 }
 
 /// The byte that the two digits behind a `%` stand for.
-fn escaped(part: &str) -> Option<u8> {
+pub(crate) fn escaped(part: &str) -> Option<u8> {
     let digits = part.get(..2)?;
     let is_escape = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_escape.then(|| u8::from_str_radix(digits, 16).ok())?

@@ -26,6 +26,7 @@ pub(super) fn workload(name: &str) -> Workload {
         network_namespace: "".into(),
         labels: WorkloadLabels::default(),
         network_policies: Arc::default(),
+        authorization: Arc::default(),
     }
 }
 

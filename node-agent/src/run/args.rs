@@ -72,7 +72,7 @@ pub(crate) struct RunArguments {
     /// egress mode RegisteredOnly have opened, are ended in any case.
     #[arg(long, value_enum, default_value_t = EarlierConnectionsArgument::Keep)]
     pub(crate) earlier_connections: EarlierConnectionsArgument,
-    /// Where to serve /healthz, /readyz, /metrics, /config and /connections.
+    /// Where to serve /healthz, /readyz, /metrics, /config, /connections and /explain.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15000")]
     pub(crate) admin: SocketAddr,
     /// Where to serve /metrics to Prometheus, also /healthz and /readyz, such as

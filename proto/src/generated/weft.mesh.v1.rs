@@ -317,97 +317,6 @@ pub mod certificates_server {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ExternalService {
-    #[prost(string, tag = "1")]
-    pub namespace: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub name: ::prost::alloc::string::String,
-    /// For clients of every namespace, not of its own only.
-    #[prost(bool, tag = "3")]
-    pub mesh_wide: bool,
-    /// DNS names in lower case, or `*.` and one.
-    #[prost(string, repeated, tag = "4")]
-    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Where clients connect to; found by name when empty.
-    #[prost(message, repeated, tag = "5")]
-    pub addresses: ::prost::alloc::vec::Vec<ExternalBlock>,
-    #[prost(message, repeated, tag = "6")]
-    pub ports: ::prost::alloc::vec::Vec<ExternalPort>,
-    /// 4 or 16 bytes each, network byte order. Where the client connects to, or what DNS
-    /// says, when empty.
-    #[prost(bytes = "vec", repeated, tag = "7")]
-    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// TLS from the proxy on.
-    #[prost(message, optional, tag = "8")]
-    pub tls: ::core::option::Option<TlsOrigination>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ExternalBlock {
-    /// 4 or 16 bytes, network byte order, no bits set behind the prefix.
-    #[prost(bytes = "vec", tag = "1")]
-    pub network: ::prost::alloc::vec::Vec<u8>,
-    #[prost(uint32, tag = "2")]
-    pub prefix_length: u32,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ExternalPort {
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "2")]
-    pub number: u32,
-    #[prost(enumeration = "ExternalProtocol", tag = "3")]
-    pub protocol: i32,
-    #[prost(uint32, tag = "4")]
-    pub target_port: u32,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TlsOrigination {
-    /// The name that the client asked for when empty.
-    #[prost(string, tag = "1")]
-    pub server_name: ::prost::alloc::string::String,
-    /// The one that was asked for when empty.
-    #[prost(string, repeated, tag = "2")]
-    pub subject_alt_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// X.509, DER; the platform's when empty.
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum ExternalProtocol {
-    Unspecified = 0,
-    Http = 1,
-    Https = 2,
-    Tls = 3,
-    Tcp = 4,
-}
-impl ExternalProtocol {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "EXTERNAL_PROTOCOL_UNSPECIFIED",
-            Self::Http => "EXTERNAL_PROTOCOL_HTTP",
-            Self::Https => "EXTERNAL_PROTOCOL_HTTPS",
-            Self::Tls => "EXTERNAL_PROTOCOL_TLS",
-            Self::Tcp => "EXTERNAL_PROTOCOL_TCP",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "EXTERNAL_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
-            "EXTERNAL_PROTOCOL_HTTP" => Some(Self::Http),
-            "EXTERNAL_PROTOCOL_HTTPS" => Some(Self::Https),
-            "EXTERNAL_PROTOCOL_TLS" => Some(Self::Tls),
-            "EXTERNAL_PROTOCOL_TCP" => Some(Self::Tcp),
-            _ => None,
-        }
-    }
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NetworkPolicy {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
@@ -505,6 +414,323 @@ pub struct NamedPort {
     pub name: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub number: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorizationPolicy {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// One that isn't known denies everything.
+    #[prost(enumeration = "AuthorizationAction", tag = "3")]
+    pub action: i32,
+    /// It decides nothing; agents say what it would have decided.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// Of which one has to match; none does where there are none.
+    #[prost(message, repeated, tag = "5")]
+    pub rules: ::prost::alloc::vec::Vec<AuthorizationRule>,
+}
+/// It matches when all of its parts do.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorizationRule {
+    /// Of which one has to match; every client does where there are none.
+    #[prost(message, repeated, tag = "1")]
+    pub from: ::prost::alloc::vec::Vec<AuthorizationSource>,
+    /// Of which one has to match; everything does where there are none.
+    #[prost(message, repeated, tag = "2")]
+    pub to: ::prost::alloc::vec::Vec<AuthorizationOperation>,
+    /// All of which have to match.
+    #[prost(message, repeated, tag = "3")]
+    pub when: ::prost::alloc::vec::Vec<AuthorizationCondition>,
+}
+/// A client: all attributes have to match.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorizationSource {
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: ::prost::alloc::vec::Vec<SourceAttribute>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SourceAttribute {
+    /// Each at most once in a source.
+    #[prost(oneof = "source_attribute::Attribute", tags = "1, 2, 3, 4")]
+    pub attribute: ::core::option::Option<source_attribute::Attribute>,
+}
+/// Nested message and enum types in `SourceAttribute`.
+pub mod source_attribute {
+    /// Each at most once in a source.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Attribute {
+        /// SPIFFE IDs without `spiffe://`, with a `*` at one end.
+        #[prost(message, tag = "1")]
+        Principals(super::TextValues),
+        /// `namespace/name`, of the workload's own trust domain.
+        #[prost(message, tag = "2")]
+        ServiceAccounts(super::TextValues),
+        /// Of the workload's own trust domain, with a `*` at one end.
+        #[prost(message, tag = "3")]
+        Namespaces(super::TextValues),
+        #[prost(message, tag = "4")]
+        Addresses(super::AddressValues),
+    }
+}
+/// Ports and requests: all attributes have to match.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorizationOperation {
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: ::prost::alloc::vec::Vec<OperationAttribute>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OperationAttribute {
+    /// Each at most once in an operation.
+    #[prost(oneof = "operation_attribute::Attribute", tags = "1, 2, 3, 4, 5")]
+    pub attribute: ::core::option::Option<operation_attribute::Attribute>,
+}
+/// Nested message and enum types in `OperationAttribute`.
+pub mod operation_attribute {
+    /// Each at most once in an operation.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Attribute {
+        /// Of the workload.
+        #[prost(message, tag = "1")]
+        Ports(super::PortValues),
+        #[prost(message, tag = "2")]
+        Methods(super::TextValues),
+        /// With a `*` at one end, or with `{*}` and `{**}` for segments.
+        #[prost(message, tag = "3")]
+        Paths(super::TextValues),
+        #[prost(message, tag = "4")]
+        Hosts(super::TextValues),
+        #[prost(message, tag = "5")]
+        Grpc(super::GrpcValues),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorizationCondition {
+    #[prost(oneof = "authorization_condition::Condition", tags = "1")]
+    pub condition: ::core::option::Option<authorization_condition::Condition>,
+}
+/// Nested message and enum types in `AuthorizationCondition`.
+pub mod authorization_condition {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Condition {
+        #[prost(message, tag = "1")]
+        Header(super::HeaderCondition),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderCondition {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub values: ::core::option::Option<TextValues>,
+}
+/// Each attribute has to be one of some values, any where there are none, and none of others.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextValues {
+    #[prost(string, repeated, tag = "1")]
+    pub any_of: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub none_of: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddressValues {
+    #[prost(message, repeated, tag = "1")]
+    pub any_of: ::prost::alloc::vec::Vec<PolicyNetwork>,
+    #[prost(message, repeated, tag = "2")]
+    pub none_of: ::prost::alloc::vec::Vec<PolicyNetwork>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortValues {
+    #[prost(uint32, repeated, tag = "1")]
+    pub any_of: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub none_of: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrpcValues {
+    #[prost(message, repeated, tag = "1")]
+    pub any_of: ::prost::alloc::vec::Vec<GrpcMethod>,
+    #[prost(message, repeated, tag = "2")]
+    pub none_of: ::prost::alloc::vec::Vec<GrpcMethod>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrpcMethod {
+    /// Package and name; any when empty.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Any when empty.
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+}
+/// A workload's part in AuthorizationPolicies. Only the agent of its node is told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorizationMembership {
+    /// `namespace/name` of those that select it. One that an agent has no rules of denies
+    /// everything.
+    #[prost(string, repeated, tag = "1")]
+    pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "DefaultAuthorization", tag = "2")]
+    pub default: i32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorizationAction {
+    Unspecified = 0,
+    Allow = 1,
+    Deny = 2,
+    Audit = 3,
+}
+impl AuthorizationAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORIZATION_ACTION_UNSPECIFIED",
+            Self::Allow => "AUTHORIZATION_ACTION_ALLOW",
+            Self::Deny => "AUTHORIZATION_ACTION_DENY",
+            Self::Audit => "AUTHORIZATION_ACTION_AUDIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORIZATION_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORIZATION_ACTION_ALLOW" => Some(Self::Allow),
+            "AUTHORIZATION_ACTION_DENY" => Some(Self::Deny),
+            "AUTHORIZATION_ACTION_AUDIT" => Some(Self::Audit),
+            _ => None,
+        }
+    }
+}
+/// What may reach a workload that no policy of action ALLOW selects. One that isn't known: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DefaultAuthorization {
+    Unspecified = 0,
+    AllowAll = 1,
+    Authenticated = 2,
+    SameNamespace = 3,
+    Deny = 4,
+}
+impl DefaultAuthorization {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DEFAULT_AUTHORIZATION_UNSPECIFIED",
+            Self::AllowAll => "DEFAULT_AUTHORIZATION_ALLOW_ALL",
+            Self::Authenticated => "DEFAULT_AUTHORIZATION_AUTHENTICATED",
+            Self::SameNamespace => "DEFAULT_AUTHORIZATION_SAME_NAMESPACE",
+            Self::Deny => "DEFAULT_AUTHORIZATION_DENY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DEFAULT_AUTHORIZATION_UNSPECIFIED" => Some(Self::Unspecified),
+            "DEFAULT_AUTHORIZATION_ALLOW_ALL" => Some(Self::AllowAll),
+            "DEFAULT_AUTHORIZATION_AUTHENTICATED" => Some(Self::Authenticated),
+            "DEFAULT_AUTHORIZATION_SAME_NAMESPACE" => Some(Self::SameNamespace),
+            "DEFAULT_AUTHORIZATION_DENY" => Some(Self::Deny),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExternalService {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// For clients of every namespace, not of its own only.
+    #[prost(bool, tag = "3")]
+    pub mesh_wide: bool,
+    /// DNS names in lower case, or `*.` and one.
+    #[prost(string, repeated, tag = "4")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where clients connect to; found by name when empty.
+    #[prost(message, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<ExternalBlock>,
+    #[prost(message, repeated, tag = "6")]
+    pub ports: ::prost::alloc::vec::Vec<ExternalPort>,
+    /// 4 or 16 bytes each, network byte order. Where the client connects to, or what DNS
+    /// says, when empty.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// TLS from the proxy on.
+    #[prost(message, optional, tag = "8")]
+    pub tls: ::core::option::Option<TlsOrigination>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalBlock {
+    /// 4 or 16 bytes, network byte order, no bits set behind the prefix.
+    #[prost(bytes = "vec", tag = "1")]
+    pub network: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub prefix_length: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalPort {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(enumeration = "ExternalProtocol", tag = "3")]
+    pub protocol: i32,
+    #[prost(uint32, tag = "4")]
+    pub target_port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsOrigination {
+    /// The name that the client asked for when empty.
+    #[prost(string, tag = "1")]
+    pub server_name: ::prost::alloc::string::String,
+    /// The one that was asked for when empty.
+    #[prost(string, repeated, tag = "2")]
+    pub subject_alt_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// X.509, DER; the platform's when empty.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExternalProtocol {
+    Unspecified = 0,
+    Http = 1,
+    Https = 2,
+    Tls = 3,
+    Tcp = 4,
+}
+impl ExternalProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXTERNAL_PROTOCOL_UNSPECIFIED",
+            Self::Http => "EXTERNAL_PROTOCOL_HTTP",
+            Self::Https => "EXTERNAL_PROTOCOL_HTTPS",
+            Self::Tls => "EXTERNAL_PROTOCOL_TLS",
+            Self::Tcp => "EXTERNAL_PROTOCOL_TCP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXTERNAL_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXTERNAL_PROTOCOL_HTTP" => Some(Self::Http),
+            "EXTERNAL_PROTOCOL_HTTPS" => Some(Self::Https),
+            "EXTERNAL_PROTOCOL_TLS" => Some(Self::Tls),
+            "EXTERNAL_PROTOCOL_TCP" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
@@ -1176,7 +1402,7 @@ pub struct ResourceVersion {
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
     /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`, an external
-    /// service's or NetworkPolicy's `namespace/name`, a node's name.
+    /// service's, NetworkPolicy's or AuthorizationPolicy's `namespace/name`, a node's name.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -1247,7 +1473,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -1270,6 +1496,8 @@ pub mod resource {
         NetworkPolicy(super::NetworkPolicy),
         #[prost(message, tag = "10")]
         Node(super::Node),
+        #[prost(message, tag = "11")]
+        AuthorizationPolicy(super::AuthorizationPolicy),
     }
 }
 /// A pod.
@@ -1328,6 +1556,9 @@ pub struct Workload {
     /// Its proxy is a container of its own, and its node's agent leaves it alone.
     #[prost(bool, tag = "25")]
     pub sidecar: bool,
+    /// Of AuthorizationPolicies; unset: none selects it, and everything is allowed.
+    #[prost(message, optional, tag = "30")]
+    pub authorization: ::core::option::Option<AuthorizationMembership>,
 }
 /// Plaintext that a pod takes from its own node while it is strict.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1502,6 +1733,7 @@ pub enum ResourceKind {
     ExternalService = 6,
     NetworkPolicy = 7,
     Node = 8,
+    AuthorizationPolicy = 9,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1519,6 +1751,7 @@ impl ResourceKind {
             Self::ExternalService => "RESOURCE_KIND_EXTERNAL_SERVICE",
             Self::NetworkPolicy => "RESOURCE_KIND_NETWORK_POLICY",
             Self::Node => "RESOURCE_KIND_NODE",
+            Self::AuthorizationPolicy => "RESOURCE_KIND_AUTHORIZATION_POLICY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1533,6 +1766,7 @@ impl ResourceKind {
             "RESOURCE_KIND_EXTERNAL_SERVICE" => Some(Self::ExternalService),
             "RESOURCE_KIND_NETWORK_POLICY" => Some(Self::NetworkPolicy),
             "RESOURCE_KIND_NODE" => Some(Self::Node),
+            "RESOURCE_KIND_AUTHORIZATION_POLICY" => Some(Self::AuthorizationPolicy),
             _ => None,
         }
     }

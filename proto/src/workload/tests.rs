@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use weft_model::address::AddressBlock;
+use weft_model::authorization_policy::{AuthorizationMembership, DefaultAuthorization};
 
 use std::time::Duration;
 
@@ -63,6 +64,10 @@ prop_compose! {
             network_namespace,
             labels: WorkloadLabels { workload, app, version },
             network_policies: Arc::new(network_policies),
+            authorization: Arc::new(AuthorizationMembership {
+                policies: vec![NamespacedName::new("shop", "web")],
+                default: DefaultAuthorization::SameNamespace,
+            }),
         }
     }
 }

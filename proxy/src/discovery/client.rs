@@ -174,6 +174,7 @@ async fn open(
         ResourceKind::ExternalService,
         ResourceKind::Node,
         ResourceKind::NetworkPolicy,
+        ResourceKind::AuthorizationPolicy,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),

@@ -67,6 +67,8 @@ pub(crate) enum LocalReply {
     RateLimitUnavailable,
     /// A fault that the policy injects.
     InjectedAbort(InjectedAbort),
+    /// AuthorizationPolicies of the pod deny it. Which they are is for its operators to know.
+    AuthorizationDenied,
     /// Kubelet asks a strict pod something that its probes don't declare.
     NotAProbe(NotAProbe),
 }
@@ -101,6 +103,15 @@ impl LocalReply {
             Self::RateLimited(_) => ResponseFlag::RateLimited,
             Self::InjectedAbort(_) => ResponseFlag::Fault,
             Self::NotAProbe(_) => ResponseFlag::Deny,
+            Self::AuthorizationDenied => ResponseFlag::AuthorizationDenied,
+        }
+    }
+
+    /// The status of its response.
+    pub(crate) fn response_status(&self, grpc: bool) -> StatusCode {
+        match self.uses_grpc_status(grpc) {
+            true => StatusCode::OK,
+            false => self.status(),
         }
     }
 
@@ -111,7 +122,9 @@ impl LocalReply {
             }
             Self::Preflight(_) | Self::InjectedAbort(InjectedAbort::Grpc(_)) => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NotAProbe(_) => StatusCode::FORBIDDEN,
+            Self::NotAProbe(_)
+            | Self::AuthorizationDenied
+            | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => StatusCode::FORBIDDEN,
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
@@ -139,7 +152,9 @@ impl LocalReply {
             Self::Timeout => 4,
             Self::RateLimited(_) => 8,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => 13,
-            Self::NotAProbe(_) => 7,
+            Self::NotAProbe(_)
+            | Self::AuthorizationDenied
+            | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => 7,
             Self::InjectedAbort(InjectedAbort::Http(status)) => match status.as_u16() {
                 400 => 13,
                 401 => 16,
@@ -168,6 +183,9 @@ impl LocalReply {
                 "requests within a CONNECT are none that the mesh could follow rules for".into()
             }
             Self::BadRequest(what) => (*what).into(),
+            Self::AuthorizationDenied | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => {
+                "access denied by authorization policy".into()
+            }
             Self::ConnectFailed(_) => "no endpoint took a connection".into(),
             Self::UpstreamReset => {
                 "the endpoint broke the connection off before it answered".into()
@@ -276,6 +294,12 @@ mod tests {
             (LocalReply::InvalidBackend, 500, 14),
             (LocalReply::Timeout, 504, 4),
             (LocalReply::NotAProbe(NotAProbe::Port(80)), 403, 7),
+            (LocalReply::AuthorizationDenied, 403, 7),
+            (
+                LocalReply::ConnectFailed(ResponseFlag::AuthorizationDenied),
+                403,
+                7,
+            ),
             (LocalReply::UpstreamReset, 503, 14),
             (
                 LocalReply::BadResponse(ResponseFlag::ResponseTooLarge),

@@ -73,12 +73,7 @@ impl RequestInfo {
 
     /// The host, without port.
     pub(crate) fn host(&self) -> &str {
-        let authority = self.authority.as_str();
-        match authority.rsplit_once(':') {
-            // Colons of an IPv6 address are within brackets.
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        }
+        host_without_port(&self.authority)
     }
 
     /// Whether the client wants the connection to carry something else than HTTP.
@@ -92,6 +87,15 @@ impl RequestInfo {
             true => status.is_success(),
             false => self.upgrade.is_some() && status == StatusCode::SWITCHING_PROTOCOLS,
         }
+    }
+}
+
+/// The host of `host` or `host:port`.
+pub(crate) fn host_without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // Colons of an IPv6 address are within brackets.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use weft_model::authorization::PlaintextGrant;
 
 use super::arrival::Arrival;
+use super::authorize::Grant;
 use super::error::InboundError;
 use crate::admission::{Admission, Direction};
 use crate::pod::Pod;
@@ -17,7 +17,7 @@ use crate::sockets::{self, Purpose};
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// What it may carry.
-    pub(super) grant: PlaintextGrant,
+    pub(super) grant: Grant,
     pub(super) application: TcpStream,
     /// How long the application took to accept.
     pub(super) connect_time: Duration,
@@ -50,7 +50,7 @@ pub(super) async fn admit_accepted(arrival: &Arrival) -> Result<Admitted, Inboun
 
 async fn connect(
     arrival: &Arrival,
-    grant: PlaintextGrant,
+    grant: Grant,
     admission: Admission,
 ) -> Result<Admitted, InboundError> {
     let began = Instant::now();

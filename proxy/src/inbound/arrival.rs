@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_model::Mesh;
-use weft_model::authorization::{PlaintextGrant, PlaintextOrigin};
+use weft_model::authorization::PlaintextGrant;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::idle::IdleTimeouts;
 use weft_model::workload::Workload;
 
-use super::authorize::Credentials;
+use super::authorization_policies::{PodPolicies, PolicySubject};
+use super::authorize::{Credentials, Grant};
 use super::error::InboundError;
 use crate::pod::Pod;
-use crate::policy_verdict::PolicyVerdict;
+use crate::policy_verdict::{AuthorizationVerdict, PolicyVerdict};
 use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security, StillAllowed};
 
 /// A connection that arrives: for which address of the pod, from whom.
@@ -62,18 +63,53 @@ impl Arrival {
     ///
     /// # Errors
     /// Why it may not.
-    pub(super) fn authorize(&self) -> Result<PlaintextGrant, InboundError> {
+    pub(super) fn authorize(&self) -> Result<Grant, InboundError> {
         let (credentials, workload) = (&self.credentials, &self.workload);
-        let grant = credentials.authorize(workload, self.destination)?;
+        let plaintext = credentials.authorize(workload, self.destination)?;
         let (client, port) = (self.client.ip(), self.destination.port());
         credentials.authorize_by_network_policy(&self.mesh, workload, client, port)?;
-        Ok(grant)
+        self.authorize_by_policies(plaintext)
+    }
+
+    /// AuthorizationPolicies come last: they decide about everything but what kubelet may ask.
+    fn authorize_by_policies(&self, plaintext: PlaintextGrant) -> Result<Grant, InboundError> {
+        if let PlaintextGrant::Probes(_) = plaintext {
+            return Ok(Grant::new(plaintext, false));
+        }
+        let is_http = self.is_for_http();
+        let port = self.destination.port();
+        let exemption = self.credentials.exemption(&self.workload, port);
+        let may_see_requests = is_http && exemption.is_none();
+        let subject = self.policy_subject();
+        match (
+            subject.authorize(&self.mesh, &self.workload, may_see_requests),
+            exemption,
+        ) {
+            (Ok(admitted), _) => {
+                // Of the node's requests nobody has a record, unless something depends on them.
+                let is_looked_at = !self.credentials.is_of_node() || admitted.depends_on_requests;
+                Ok(Grant {
+                    plaintext,
+                    sees_requests: is_http && is_looked_at,
+                    note: admitted.note,
+                })
+            }
+            (Err(_), Some(exempt)) => Ok(Grant::new(exempt, false)),
+            (Err(denied), None) => Err(denied.into()),
+        }
+    }
+
+    /// What policies see of it.
+    pub(super) fn policy_subject(&self) -> PolicySubject {
+        let (client, port) = (self.client.ip(), self.destination.port());
+        PolicySubject::new(self.credentials.identity(), client, port)
     }
 
     /// The same question, to be asked again whenever the mesh changes: whether it may still
     /// carry what was granted.
-    pub(super) fn still_allowed(&self, granted: &PlaintextGrant) -> StillAllowed {
-        let granted = granted.clone();
+    pub(super) fn still_allowed(&self, granted: &Grant) -> StillAllowed {
+        let (granted, sees_requests) = (granted.plaintext.clone(), granted.sees_requests);
+        let (subject, by_authorization) = (self.policy_subject(), AuthorizationVerdict::default());
         let (credentials, destination) = (self.credentials.clone(), self.destination);
         let (client, port) = (self.client.ip(), self.destination.port());
         let by_policy = PolicyVerdict::default();
@@ -84,18 +120,20 @@ impl Arrival {
             });
             let grant = credentials.authorize(now, destination);
             let grant = grant.ok().filter(|grant| grant.includes(&granted));
-            !ends && grant.is_some()
+            let exemption = credentials.exemption(now, port);
+            let is_exempt = exemption.is_some_and(|exempt| exempt.includes(&granted));
+            let is_revoked = match PodPolicies::of(mesh, now) {
+                PodPolicies::Known(policies) if !is_exempt => {
+                    by_authorization.ends(policies, |now| subject.is_revoked(now, sees_requests))
+                }
+                _ => false,
+            };
+            !ends && !is_revoked && grant.is_some()
         })
     }
 
-    /// Requests that it carries are recorded: the services of that port declare it as HTTP,
-    /// and it isn't the node that asks, such as kubelet for a probe.
-    pub(super) fn carries_recorded_requests(&self) -> bool {
-        if let Credentials::Plaintext { origin } = &self.credentials
-            && *origin != PlaintextOrigin::Network
-        {
-            return false;
-        }
+    /// The services of that port declare it as HTTP.
+    fn is_for_http(&self) -> bool {
         let declared = self
             .mesh
             .declared_protocol(&self.workload.uid, self.destination.port());

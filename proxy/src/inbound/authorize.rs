@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use weft_model::authorization::{
-    PlaintextGrant, PlaintextOrigin, authorize_plaintext, authorize_tunnel,
+    PlaintextGrant, PlaintextOrigin, authorize_plaintext, authorize_tunnel, node_exemption,
 };
 use weft_model::network_policy::{ConnectionPeer, NetworkPolicyDenied};
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_model::{Mesh, SpiffeId};
 
 use super::error::InboundError;
+use crate::telemetry::AuthorizationNote;
 
 /// What a connection has to show for itself.
 #[derive(Clone, Debug)]
@@ -35,6 +36,28 @@ pub(super) enum Credentials {
         /// What the kernel has recorded of it.
         origin: PlaintextOrigin,
     },
+}
+
+/// What a connection may carry that may reach the pod.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    /// By its mutual TLS mode.
+    pub(super) plaintext: PlaintextGrant,
+    /// It carries requests alone, and each is looked at.
+    pub(super) sees_requests: bool,
+    /// What AuthorizationPolicies said of it.
+    pub(super) note: AuthorizationNote,
+}
+
+impl Grant {
+    /// One about which policies said nothing.
+    pub(super) fn new(plaintext: PlaintextGrant, sees_requests: bool) -> Self {
+        Self {
+            plaintext,
+            sees_requests,
+            note: AuthorizationNote::default(),
+        }
+    }
 }
 
 impl Credentials {
@@ -93,6 +116,19 @@ impl Credentials {
         };
         let policies = mesh.network_policies();
         policies.authorize_ingress(workload, peer, port)
+    }
+
+    /// What it may carry to a port of a workload whatever AuthorizationPolicies say.
+    pub(super) fn exemption(&self, workload: &Workload, port: u16) -> Option<PlaintextGrant> {
+        match self {
+            Self::Plaintext { origin } => node_exemption(workload, *origin, port),
+            Self::MutualTls { .. } | Self::SameNode { .. } => None,
+        }
+    }
+
+    /// Whether it is the pod's own node that connects, such as kubelet for a probe.
+    pub(super) fn is_of_node(&self) -> bool {
+        matches!(self, Self::Plaintext { origin } if *origin != PlaintextOrigin::Network)
     }
 
     /// The pod that a client at that address is. An address alone proves nothing: it may have

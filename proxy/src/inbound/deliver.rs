@@ -36,12 +36,13 @@ pub(super) async fn deliver(
 ) {
     let downstream = PrefixedStream::new(downstream).counted_in(&arrival.pod.memory);
     let still_allowed = Some(arrival.still_allowed(&admitted.grant));
-    if let PlaintextGrant::Probes(port) = &admitted.grant {
+    record.set_authorization(admitted.grant.note.clone());
+    if let PlaintextGrant::Probes(port) = &admitted.grant.plaintext {
         let port = port.clone();
         record.connected(still_allowed);
         return probes::deliver(arrival, admitted, port, downstream, record, draining).await;
     }
-    if !arrival.carries_recorded_requests() {
+    if !admitted.grant.sees_requests {
         record.opened(admitted.connect_time, still_allowed);
         return carry(arrival, admitted, downstream, Directions::Both, record).await;
     }

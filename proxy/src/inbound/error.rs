@@ -5,8 +5,9 @@ use std::io;
 use weft_model::authorization::{PlaintextDenied, TunnelDenied};
 use weft_model::network_policy::NetworkPolicyDenied;
 
+use super::authorization_policies::AuthorizationDenied;
 use crate::http::opening::NotHttp;
-use crate::telemetry::ResponseFlag;
+use crate::telemetry::{ConnectionRecord, ResponseFlag};
 use crate::tls::{InvalidPeer, handshake_failure};
 use crate::tunnel::TunnelError;
 use crate::tunnel::hbone::request::InvalidTunnelRequest;
@@ -45,6 +46,9 @@ pub(crate) enum InboundError {
     /// NetworkPolicies don't admit it.
     #[error(transparent)]
     NetworkPolicy(#[from] NetworkPolicyDenied),
+    /// AuthorizationPolicies deny it.
+    #[error(transparent)]
+    Authorization(#[from] AuthorizationDenied),
     /// It is no HTTP, on a port that carries HTTP alone.
     #[error(transparent)]
     NotHttp(#[from] NotHttp),
@@ -71,6 +75,7 @@ impl InboundError {
         match self {
             Self::NotCaptured => ResponseFlag::NotCaptured,
             Self::Plaintext(_) | Self::Tunnel(_) | Self::NetworkPolicy(_) => ResponseFlag::Deny,
+            Self::Authorization(_) => ResponseFlag::AuthorizationDenied,
             Self::Tls(_) | Self::TlsTimeout => ResponseFlag::TlsFailure,
             Self::NoCertificate | Self::Peer(_) => ResponseFlag::IdentityError,
             Self::TunnelServer(_) => ResponseFlag::H2HandshakeFailure,
@@ -79,6 +84,14 @@ impl InboundError {
             Self::Connect(_) | Self::ConnectTimeout => ResponseFlag::Connect,
             Self::TooManyConnections | Self::TooManyHandshakes => ResponseFlag::Limit,
         }
+    }
+
+    /// Closes the record of the connection that failed so.
+    pub(super) fn record_in(&self, mut record: ConnectionRecord) {
+        if let Self::Authorization(denied) = self {
+            record.set_authorization(denied.note.clone());
+        }
+        record.fail(self.flag(), self);
     }
 }
 

@@ -164,7 +164,7 @@ async fn serve_tunnel(
         Ok(admitted) => admitted,
         Err(error) => {
             request.refuse(status(&error));
-            return record.fail(error.flag(), &error);
+            return error.record_in(record);
         }
     };
     match request.accept() {
@@ -176,12 +176,13 @@ async fn serve_tunnel(
     }
 }
 
-/// The status that ztunnel would answer.
+/// The status that ztunnel would answer; what AuthorizationPolicies deny is told apart.
 fn status(error: &InboundError) -> StatusCode {
     match error {
         InboundError::Tunnel(TunnelDenied::TrustDomain { .. })
         | InboundError::NetworkPolicy(_)
         | InboundError::Plaintext(_) => StatusCode::UNAUTHORIZED,
+        InboundError::Authorization(_) => StatusCode::FORBIDDEN,
         InboundError::Request(_)
         | InboundError::NotHttp(_)
         | InboundError::NotCaptured

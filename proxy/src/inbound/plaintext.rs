@@ -70,5 +70,5 @@ fn arrival(pod: &Arc<Pod>, accepted: &TcpStream, peer: SocketAddr) -> (Arrival, 
 /// The client learns of a refusal by a reset, as from a closed port.
 fn refuse(arrival: &Arrival, downstream: Stream, error: &InboundError) {
     downstream.reset();
-    arrival.record().fail(error.flag(), error);
+    error.record_in(arrival.record());
 }

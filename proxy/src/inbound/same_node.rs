@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use weft_model::authorization::PlaintextGrant;
 
 use super::application::{Admitted, admit};
 use super::arrival::Arrival;
-use super::authorize::Credentials;
+use super::authorize::{Credentials, Grant};
 use super::deliver::deliver_http;
 use super::http::InboundRequests;
 use crate::pod::Pod;
@@ -25,6 +24,7 @@ use crate::upstream::{
 #[derive(Debug)]
 struct Delivery {
     arrival: Arrival,
+    grant: Grant,
     connect_time: Duration,
 }
 
@@ -44,7 +44,7 @@ impl SameNodeDelivery for Delivery {
             application,
             connect_time: self.connect_time,
             admission,
-            grant: PlaintextGrant::Anything,
+            grant: self.grant,
         };
         Box::pin(deliver_http(
             self.arrival,
@@ -81,21 +81,22 @@ async fn accept_from_neighbour(
         Ok(admitted) => admitted,
         Err(error) => {
             let refusal = SameNodeRefusal::from(&error);
-            record.fail(error.flag(), &error);
+            error.record_in(record);
             return Err(refusal);
         }
     };
     let still_allowed = arrival.still_allowed(&admitted.grant);
+    record.set_authorization(admitted.grant.note.clone());
     record.connected(Some(still_allowed));
-    let receiver = arrival.carries_recorded_requests().then(|| {
+    let receiver = admitted.grant.sees_requests.then(|| {
         let requests = InboundRequests::new(&arrival);
         Arc::new(requests) as Arc<dyn RequestReceiver>
     });
     let delivery = receiver.is_some().then(|| {
-        let (arrival, connect_time) = (arrival.clone(), admitted.connect_time);
         let delivery = Delivery {
-            arrival,
-            connect_time,
+            arrival: arrival.clone(),
+            grant: admitted.grant,
+            connect_time: admitted.connect_time,
         };
         Box::new(delivery) as Box<dyn SameNodeDelivery>
     });

@@ -104,7 +104,10 @@ fn fails_requests(
         .mesh
         .route_table(&service.key, *port, namespace)
         .is_some();
-    !has_routes && matches!(error, OutboundError::Dial(_) | OutboundError::Unroutable(_))
+    let is_unreachable = matches!(error, OutboundError::Dial(_) | OutboundError::Unroutable(_));
+    // A client that is denied is answered, once it asks.
+    let is_denied = error.flag() == ResponseFlag::AuthorizationDenied;
+    !has_routes && is_unreachable && !is_denied
 }
 
 async fn decide(

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::authorization::AuthorizationNote;
 use super::info::ConnectionInfo;
 use super::outcome::{Outcome, RequestOutcome};
 use super::progress::ByteCount;
@@ -11,6 +12,7 @@ use super::progress::ByteCount;
 /// never connected.
 pub(crate) fn write_connection(
     connection: &ConnectionInfo,
+    authorization: &AuthorizationNote,
     outcome: &Outcome,
     bytes: ByteCount,
     connect_time: Option<Duration>,
@@ -41,6 +43,10 @@ pub(crate) fn write_connection(
         duration_us = micros(duration),
         connect_us = connect_time.map(micros),
         flags = outcome.flag.as_str(),
+        authorization_policy = authorization.decided().map(|decided| tracing::field::display(&decided.policy)),
+        authorization_rule = authorization.decided().and_then(|decided| decided.rule),
+        authorization_audit = authorization.audited(),
+        authorization_dry_run = authorization.dry_run(),
         error = outcome.error.as_deref(),
         "connection"
     );
@@ -48,6 +54,7 @@ pub(crate) fn write_connection(
 
 /// Writes the line of a request.
 pub(crate) fn write_request(connection: &ConnectionInfo, request: &RequestOutcome<'_>) {
+    let authorization = request.authorization;
     let ConnectionInfo {
         source,
         destination,
@@ -80,6 +87,10 @@ pub(crate) fn write_request(connection: &ConnectionInfo, request: &RequestOutcom
         bytes_received = request.received,
         duration_us = micros(request.duration),
         flags = request.flag.as_str(),
+        authorization_policy = authorization.decided().map(|decided| tracing::field::display(&decided.policy)),
+        authorization_rule = authorization.decided().and_then(|decided| decided.rule),
+        authorization_audit = authorization.audited(),
+        authorization_dry_run = authorization.dry_run(),
         "request"
     );
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access_log;
+use super::authorization::AuthorizationNote;
 use super::cut::CutSignal;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
@@ -33,6 +34,7 @@ pub(crate) struct ConnectionRecord {
     info: Arc<ConnectionInfo>,
     began: Instant,
     progress: Arc<Progress>,
+    authorization: AuthorizationNote,
     stage: Stage,
 }
 
@@ -70,8 +72,14 @@ impl ConnectionRecord {
             info,
             began,
             progress: Arc::default(),
+            authorization: AuthorizationNote::default(),
             stage: Stage::Accepted,
         }
+    }
+
+    /// AuthorizationPolicies were asked about it.
+    pub(crate) fn set_authorization(&mut self, note: AuthorizationNote) {
+        self.authorization = note;
     }
 
     /// Destination and client are connected, and from now on bytes are carried as they
@@ -223,7 +231,8 @@ impl ConnectionRecord {
                 (bytes, None)
             }
         };
-        access_log::write_connection(info, &outcome, bytes, connect_time, self.began.elapsed());
+        let (note, duration) = (&self.authorization, self.began.elapsed());
+        access_log::write_connection(info, note, &outcome, bytes, connect_time, duration);
     }
 }
 

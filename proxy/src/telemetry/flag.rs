@@ -52,6 +52,9 @@ pub enum ResponseFlag {
     /// The workload that was called doesn't allow this client: compare its mTLS mode and
     /// trust domain with what the client has.
     Deny,
+    /// AuthorizationPolicies of the workload that was called deny it: the access log of its side
+    /// names policy and rule.
+    AuthorizationDenied,
     /// The pod has all the connections that one pod may have: find out who opens that
     /// many.
     Limit,
@@ -152,6 +155,7 @@ impl ResponseFlag {
         Self::H2HandshakeFailure,
         Self::IdentityError,
         Self::Deny,
+        Self::AuthorizationDenied,
         Self::Limit,
         Self::MemoryLimit,
         Self::NotCaptured,
@@ -201,6 +205,7 @@ impl ResponseFlag {
             Self::H2HandshakeFailure => "H2_HANDSHAKE_FAILURE",
             Self::IdentityError => "IDENTITY_ERROR",
             Self::Deny => "DENY",
+            Self::AuthorizationDenied => "AUTHORIZATION_DENIED",
             Self::Limit => "LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::NotCaptured => "NOT_CAPTURED",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use weft_model::route::table::CompiledRule;
 
+use super::authorization::AuthorizationNote;
 use super::flag::ResponseFlag;
 
 /// How a connection that carried bytes ended.
@@ -118,6 +119,8 @@ pub(crate) struct RequestOutcome<'a> {
     pub(crate) grpc_status: Option<u16>,
     /// What became of it, as one word.
     pub(crate) flag: ResponseFlag,
+    /// What AuthorizationPolicies said of it.
+    pub(crate) authorization: &'a AuthorizationNote,
     /// Attempts that were made.
     pub(crate) attempts: u32,
     /// Bytes of the request's body.

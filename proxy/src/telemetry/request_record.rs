@@ -10,6 +10,7 @@ use tracing::Span;
 use weft_model::route::table::CompiledRule;
 
 use super::access_log;
+use super::authorization::AuthorizationNote;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
 use super::node_telemetry::PodTelemetry;
@@ -46,6 +47,7 @@ pub(crate) struct RequestRecord {
     status: Option<StatusCode>,
     grpc_status: Option<u16>,
     flag: ResponseFlag,
+    authorization: AuthorizationNote,
     /// How long it took, once it is over.
     duration: Option<Duration>,
     discarded: bool,
@@ -73,6 +75,7 @@ impl RequestRecord {
             grpc_status: None,
             // Stays when the client goes away before there is an answer.
             flag: ResponseFlag::DownstreamReset,
+            authorization: AuthorizationNote::default(),
             duration: None,
             discarded: false,
         }
@@ -91,6 +94,11 @@ impl RequestRecord {
     /// Where the request goes became known, before an endpoint was chosen.
     pub(crate) fn set_info(&mut self, info: Arc<ConnectionInfo>) {
         self.info = info;
+    }
+
+    /// AuthorizationPolicies were asked about it.
+    pub(crate) fn set_authorization(&mut self, note: AuthorizationNote) {
+        self.authorization = note;
     }
 
     /// The request is sent to an endpoint: for the first time, or again.
@@ -188,6 +196,7 @@ impl Drop for RequestRecord {
             status: self.status,
             grpc_status: self.grpc_status,
             flag: self.flag,
+            authorization: &self.authorization,
             attempts: self.attempts,
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received,

@@ -93,6 +93,9 @@ impl DialError {
                     ResponseFlag::IdentityError
                 }
                 TunnelError::Refused(status) if status.as_u16() == 401 => ResponseFlag::Deny,
+                TunnelError::Refused(status) if status.as_u16() == 403 => {
+                    ResponseFlag::AuthorizationDenied
+                }
                 TunnelError::Connect(_)
                 | TunnelError::NoDescriptor
                 | TunnelError::NoStreams

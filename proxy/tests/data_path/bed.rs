@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use weft_model::authorization::PlaintextOrigin;
+use weft_model::authorization_policy::{AuthorizationMembership, AuthorizationPolicy};
 use weft_model::mtls::MtlsMode;
 use weft_model::ports::OUTBOUND_PORT;
 use weft_model::workload::{Workload, WorkloadUid};
@@ -55,6 +56,8 @@ pub(crate) struct HostSockets {
     pub(crate) dials: Mutex<HashMap<u16, usize>>,
     /// Clients that the application was told of.
     pub(crate) shown: Mutex<Vec<SocketAddr>>,
+    /// The port of the pod that plaintext arrives for, as if steered.
+    pub(crate) steered_for: Mutex<Option<u16>>,
 }
 
 impl HostSockets {
@@ -65,6 +68,7 @@ impl HostSockets {
             originals: Mutex::default(),
             dials: Mutex::default(),
             shown: Mutex::default(),
+            steered_for: Mutex::default(),
         }
     }
 
@@ -114,6 +118,13 @@ impl Sockets for HostSockets {
         original
             .map(OriginalDestination::new)
             .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn inbound_destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
+        match *self.steered_for.lock().unwrap() {
+            Some(port) => Ok((self.address, port).into()),
+            None => accepted.local_addr(),
+        }
     }
 
     fn plaintext_origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
@@ -238,14 +249,32 @@ impl Bed {
         self.pod_with(node, name, certificate)
     }
 
+    /// The same for a pod of that identity.
+    pub(crate) fn pod_of(&mut self, node: &'static str, identity: SpiffeId) -> Pod {
+        let certificate = certificate(&self.authority, &identity);
+        let name = identity.service_account().to_owned();
+        self.start_pod(node, &name, identity, certificate)
+    }
+
     pub(crate) fn pod_with(
         &mut self,
         node: &'static str,
         name: &str,
         certificate: Certificate,
     ) -> Pod {
+        self.start_pod(node, name, identity(name), certificate)
+    }
+
+    fn start_pod(
+        &mut self,
+        node: &'static str,
+        name: &str,
+        identity: SpiffeId,
+        certificate: Certificate,
+    ) -> Pod {
         let address = fresh_address();
         let workload = Workload {
+            identity,
             uid: WorkloadUid::from(format!("{name}-{address}").as_str()),
             name: name.into(),
             mtls_mode: MtlsMode::Permissive,
@@ -271,6 +300,22 @@ impl Bed {
             sockets,
             proxy: proxy.unwrap(),
         }
+    }
+
+    /// These AuthorizationPolicies, and no others, select a pod.
+    pub(crate) fn authorize(&self, pod: &Pod, policies: Vec<AuthorizationPolicy>) {
+        let mut names: Vec<_> = policies.iter().map(|policy| policy.key.clone()).collect();
+        names.sort();
+        for policy in policies {
+            self.tell(&Change::AuthorizationPolicy(policy));
+        }
+        self.tell(&Change::Workload(Workload {
+            authorization: Arc::new(AuthorizationMembership {
+                policies: names,
+                ..AuthorizationMembership::default()
+            }),
+            ..Workload::clone(&pod.workload)
+        }));
     }
 
     /// Starts one more proxy for a pod whose first one ends.

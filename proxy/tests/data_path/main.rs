@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod authorization;
 mod bed;
 mod connection_routes;
 mod early;

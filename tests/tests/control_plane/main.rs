@@ -9,6 +9,7 @@
 
 mod authentication;
 mod authority;
+mod authorization_policy;
 mod bed;
 mod capture;
 mod external_service;

@@ -9,6 +9,7 @@
 )]
 
 mod agent;
+mod authorization;
 mod change;
 mod connection_routes;
 mod egress;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weft_model::NamespacedName;
-use weft_model::route::{BackendTarget, Filter, Route, RouteKind};
+use weft_model::route::{BackendTarget, Filter, Route, RouteKey, RouteKind};
 
 use super::*;
 use crate::kinds::tests::read_live;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use weft_model::address::AddressBlock;
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::mtls::MtlsMode;
 use weft_model::node_access::NodeAccessMode;
@@ -40,6 +41,7 @@ struct Rules {
     egress_mode: Option<EgressMode>,
     opt_out: Option<OptOutSpec>,
     exclusions: Option<AllowedExclusions>,
+    default_authorization: Option<DefaultAuthorization>,
 }
 
 /// Outbound traffic that pods may exclude from capture.
@@ -61,6 +63,8 @@ pub(crate) struct NamespaceFloor {
     /// Its pods can't leave the mesh.
     pub(crate) forbids_opt_out: bool,
     exclusions: Option<AllowedExclusions>,
+    /// The most open default authorization.
+    pub(crate) default_authorization: DefaultAuthorization,
 }
 
 impl Floor {
@@ -84,6 +88,7 @@ impl Floor {
             egress_mode: spec.egress_mode,
             opt_out: spec.opt_out,
             exclusions: spec.exclusions,
+            default_authorization: spec.default_authorization,
         };
         Ok(Self {
             enrolled,
@@ -100,6 +105,7 @@ impl Floor {
                 egress_mode: Some(EgressMode::RegisteredOnly),
                 opt_out: Some(OptOutSpec::Forbidden),
                 exclusions: Some(AllowedExclusions::default()),
+                default_authorization: Some(DefaultAuthorization::Deny),
             },
             ..Self::default()
         }
@@ -113,6 +119,8 @@ impl Floor {
         let own = rules.unwrap_or(&self.rules);
         let exclusions = own.exclusions.as_ref().or(self.rules.exclusions.as_ref());
         let opt_out = own.opt_out.or(self.rules.opt_out);
+        let default_authorization = own.default_authorization;
+        let default_authorization = default_authorization.or(self.rules.default_authorization);
         NamespaceFloor {
             is_enrolled: (self.enrolled.as_ref())
                 .is_some_and(|namespaces| namespaces.matches(name, labels)),
@@ -120,6 +128,7 @@ impl Floor {
             egress_mode: (own.egress_mode.or(self.rules.egress_mode)).unwrap_or_default(),
             forbids_opt_out: opt_out == Some(OptOutSpec::Forbidden),
             exclusions: exclusions.cloned(),
+            default_authorization: default_authorization.unwrap_or_default(),
         }
     }
 }
@@ -159,6 +168,7 @@ impl Rules {
             egress_mode: spec.egress_mode.map(EgressMode::from),
             opt_out: spec.opt_out,
             exclusions: exclusions.transpose()?,
+            default_authorization: spec.default_authorization.map(DefaultAuthorization::from),
         })
     }
 }
@@ -277,6 +287,11 @@ impl NamespaceFloor {
             .filter(|mode| *mode < self.egress_mode);
         if let Some(mode) = below {
             refused.push((annotations::EGRESS_MODE, self.below("egressMode", mode)));
+        }
+        let asked = namespace.default_authorization;
+        if let Some(below) = asked.filter(|asked| *asked < self.default_authorization) {
+            let message = self.below("defaultAuthorization", below);
+            refused.push((annotations::DEFAULT_AUTHORIZATION, message));
         }
         let mut errors = errors("annotations", refused);
         if self.is_enrolled && namespace.mesh == Some(false) {

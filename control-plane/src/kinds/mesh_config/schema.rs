@@ -14,7 +14,7 @@ use crate::kinds::idle::IdleSpec;
 pub(super) use floor::{
     ExclusionsSpec, FloorExceptionSpec, FloorSpec, NamespaceSelectorSpec, OptOutSpec,
 };
-pub(super) use modes::{EgressModeSpec, Mode};
+pub(super) use modes::{DefaultAuthorizationSpec, EgressModeSpec, Mode};
 
 /// What holds for the whole mesh. A cluster has one, named `default`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -86,6 +86,21 @@ pub(crate) struct MeshConfigSpec {
     /// Requests on ports that carry HTTP.
     #[serde(default)]
     pub(crate) requests: RequestsSpec,
+    /// Who may reach workloads.
+    #[serde(default)]
+    pub(crate) authorization: AuthorizationSpec,
+}
+
+/// Who may reach workloads.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AuthorizationSpec {
+    /// What may reach a workload that no ALLOW AuthorizationPolicy selects: `AllowAll` (the
+    /// default) is everything, `Authenticated` what has proven an identity of the mesh,
+    /// `SameNamespace` one of the workload's own namespace, `Deny` is nothing. A namespace
+    /// overrides it with the annotation `weft.dev/default-authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default: Option<DefaultAuthorizationSpec>,
 }
 
 /// Requests on ports that carry HTTP.

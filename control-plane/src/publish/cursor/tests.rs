@@ -59,7 +59,7 @@ fn drain(cursor: &mut Cursor, resources: &Resources) -> Vec<(usize, usize, bool)
 #[test]
 fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
     let mut bed = Bed::of(0..500);
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     let portions = [(200, 0, false), (200, 0, false), (100, 0, true)];
     assert_eq!(drain(&mut cursor, &bed.resources), portions);
     bed.set(1..501);
@@ -69,7 +69,7 @@ fn a_large_mesh_comes_in_portions_and_then_only_changes_come() {
 #[test]
 fn changes_that_happened_together_are_marked_as_belonging_together() {
     let mut bed = Bed::default();
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     drain(&mut cursor, &bed.resources);
     bed.set(0..450);
     let mut portions = Vec::new();
@@ -81,7 +81,7 @@ fn changes_that_happened_together_are_marked_as_belonging_together() {
 
 #[test]
 fn an_empty_mesh_is_soon_synchronized() {
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     assert_eq!(drain(&mut cursor, &Resources::default()), [(0, 0, true)]);
 }
 
@@ -102,14 +102,14 @@ fn a_reconnecting_agent_is_told_only_what_it_missed() {
         name: "shop/gone".into(),
         version: "1".into(),
     };
-    let mut cursor = Cursor::new(View::Agent, all(), held.chain([gone]).collect());
+    let mut cursor = Cursor::new(agent(), all(), held.chain([gone]).collect());
     assert_eq!(drain(&mut cursor, &bed.resources), [(1, 1, true)]);
 }
 
 #[test]
 fn what_changes_behind_the_walks_back_comes_after_it() {
     let mut bed = Bed::of(0..300);
-    let mut cursor = Cursor::new(View::Agent, all(), Vec::new());
+    let mut cursor = Cursor::new(agent(), all(), Vec::new());
     let Next::Response(first) = cursor.next(&bed.resources).unwrap() else {
         panic!("nothing to send");
     };
@@ -130,7 +130,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
         name: "default/p0".into(),
         version: "old".into(),
     };
-    let mut cursor = Cursor::new(View::Agent, all(), vec![back]);
+    let mut cursor = Cursor::new(agent(), all(), vec![back]);
     cursor.next(&bed.resources).unwrap();
     bed.set(0..300);
     assert_eq!(
@@ -142,11 +142,7 @@ fn what_is_held_and_came_back_during_the_walk_is_not_removed() {
 #[test]
 fn kinds_that_were_not_asked_for_are_not_sent() {
     let mut bed = Bed::of(0..3);
-    let mut cursor = Cursor::new(
-        View::Agent,
-        HashSet::from([ResourceKind::Service]),
-        Vec::new(),
-    );
+    let mut cursor = Cursor::new(agent(), HashSet::from([ResourceKind::Service]), Vec::new());
     assert_eq!(drain(&mut cursor, &bed.resources), [(0, 0, true)]);
     bed.set(0..4);
     assert_eq!(drain(&mut cursor, &bed.resources), []);
@@ -161,6 +157,9 @@ fn told(cursor: &mut Cursor, resources: &Resources) -> Vec<(ResourceKind, String
                 Some(resource::Resource::Workload(_)) => ResourceKind::Workload,
                 Some(resource::Resource::ExternalService(_)) => ResourceKind::ExternalService,
                 Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
+                Some(resource::Resource::AuthorizationPolicy(_)) => {
+                    ResourceKind::AuthorizationPolicy
+                }
                 other => panic!("{other:?}"),
             };
             told.push((kind, resource.name));
@@ -175,6 +174,11 @@ fn mixed() -> HashSet<ResourceKind> {
         ResourceKind::ExternalService,
         ResourceKind::NetworkPolicy,
     ])
+}
+
+/// The agent of the node of all pods.
+fn agent() -> View {
+    View::Agent { node: "n".into() }
 }
 
 fn sidecar_of(pod: &str, namespace: &str) -> View {
@@ -216,7 +220,7 @@ fn a_sidecar_is_told_the_policies_and_external_services_of_its_namespace_alone()
     let mut names = told(&mut cursor, &resources);
     names.sort();
     assert_eq!(names, of_shop);
-    let mut agents = Cursor::new(View::Agent, mixed(), Vec::new());
+    let mut agents = Cursor::new(agent(), mixed(), Vec::new());
     assert_eq!(told(&mut agents, &resources).len(), 4);
 }
 
@@ -269,4 +273,89 @@ fn a_sidecar_is_not_told_what_other_pods_ask_of_their_own_proxies() {
         );
         assert_eq!(workload.addresses.len(), 1);
     }
+}
+
+/// Two nodes with a pod each that a policy of its own selects, and a policy for both.
+fn policies_of_two_nodes() -> Index {
+    let of = |n: usize| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\n\
+             metadata: {{ name: p{n}, namespace: shop, labels: {{ app: p{n} }}, annotations: {{ weft.dev/mesh: enabled }} }}\n\
+             spec: {{ nodeName: n{n}, serviceAccountName: web, containers: [] }}\nstatus: {{ podIP: 10.0.0.{n} }}\n\
+             ---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: of-p{n}, namespace: shop }}\n\
+             spec: {{ selector: {{ matchLabels: {{ app: p{n} }} }} }}\n"
+        )
+    };
+    let both = "---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+                metadata: { name: of-both, namespace: shop }\nspec: {}\n";
+    let mut index = Index::default();
+    for object in parse(&(of(1) + &of(2) + both)).unwrap() {
+        index.handle_event(Event::Applied(crate::source::Origin::new(), object));
+    }
+    index
+}
+
+fn policies_and_pods() -> HashSet<ResourceKind> {
+    HashSet::from([ResourceKind::Workload, ResourceKind::AuthorizationPolicy])
+}
+
+fn agent_of(node: &str) -> View {
+    View::Agent { node: node.into() }
+}
+
+#[test]
+fn an_agent_is_told_the_authorization_policies_of_its_own_pods_alone() {
+    let mut index = policies_of_two_nodes();
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(agent_of("n1"), policies_and_pods(), Vec::new());
+    let mut policies = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        for resource in response.changed {
+            match resource.resource {
+                Some(resource::Resource::Workload(workload)) => {
+                    assert_eq!(workload.authorization.is_some(), workload.node == "n1");
+                }
+                _ => policies.push(resource.name),
+            }
+        }
+    }
+    policies.sort();
+    assert_eq!(policies, ["shop/of-both", "shop/of-p1"]);
+    let mut none = Cursor::new(agent_of("n3"), policies_and_pods(), Vec::new());
+    let told = told(&mut none, &resources);
+    assert!(told.iter().all(|(kind, _)| *kind == ResourceKind::Workload));
+}
+
+#[test]
+fn a_pod_that_comes_to_a_node_brings_its_policies_and_takes_them_along() {
+    let mut index = policies_of_two_nodes();
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(agent_of("n3"), policies_and_pods(), Vec::new());
+    told(&mut cursor, &resources);
+    let text = "apiVersion: v1\nkind: Pod\n\
+        metadata: { name: p3, namespace: shop, labels: { app: p1 }, annotations: { weft.dev/mesh: enabled } }\n\
+        spec: { nodeName: n3, serviceAccountName: web, containers: [] }\nstatus: { podIP: 10.0.0.3 }\n";
+    let pod = parse(text).unwrap().remove(0);
+    let key = pod.key();
+    index.handle_event(Event::Applied(crate::source::Origin::new(), pod));
+    resources.apply(index.changes());
+    let names = |told: Vec<(ResourceKind, String)>| {
+        let policies = told.into_iter();
+        let policies = policies.filter(|(kind, _)| *kind == ResourceKind::AuthorizationPolicy);
+        policies.map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    let brought = names(told(&mut cursor, &resources));
+    assert_eq!(brought, ["shop/of-both", "shop/of-p1"]);
+    index.handle_event(Event::Deleted(crate::source::Origin::new(), key));
+    resources.apply(index.changes());
+    let mut removed = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        removed.extend(response.removed.into_iter().map(|gone| gone.name));
+    }
+    removed.retain(|name| name.contains("of-"));
+    removed.sort();
+    assert_eq!(removed, ["shop/of-both", "shop/of-p1"]);
 }

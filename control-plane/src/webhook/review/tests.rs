@@ -32,6 +32,10 @@ fn reviewer_in_mode(text: &str, mode: ProxyMode) -> Reviewer {
 }
 
 fn review(object: Value, old: Option<Value>) -> Value {
+    review_in(&reviewer(SHOP), object, old)
+}
+
+fn review_in(reviewer: &Reviewer, object: Value, old: Option<Value>) -> Value {
     let kind = object["kind"].clone();
     let version = object["apiVersion"].as_str().unwrap();
     let (group, version) = version.split_once('/').unwrap_or(("", version));
@@ -46,8 +50,7 @@ fn review(object: Value, old: Option<Value>) -> Value {
             "namespace": object["metadata"]["namespace"],
         },
     });
-    let reviewer = reviewer(SHOP);
-    serde_json::to_value(validate(review.to_string().as_bytes(), &reviewer)).unwrap()
+    serde_json::to_value(validate(review.to_string().as_bytes(), reviewer)).unwrap()
 }
 
 fn pod(mode: &str) -> Value {
@@ -520,4 +523,41 @@ fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
         assert_eq!(init["image"], "weft/sidecar:0.1.0");
         assert_eq!(init["args"], json!(["init"]));
     }
+}
+
+#[test]
+fn a_rule_that_looks_at_requests_on_a_port_without_any_is_refused_with_the_reason() {
+    let reviewer = reviewer(
+        "{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop, labels: {app: db}}, \
+         spec: {nodeName: n, containers: []}, status: {podIP: 10.0.0.1}}\n---\n\
+         {apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, \
+         spec: {clusterIP: 10.96.0.1, selector: {app: db}, ports: [{name: tcp, port: 5432}]}}",
+    );
+    let policy = |operation: Value| {
+        json!({
+            "apiVersion": "weft.dev/v1alpha1", "kind": "AuthorizationPolicy",
+            "metadata": { "generateName": "db-", "namespace": "shop" },
+            "spec": { "rules": [{ "to": [operation] }] },
+        })
+    };
+    let refused = policy(json!({ "ports": [5432], "methods": ["GET"] }));
+    let review = review_in(&reviewer, refused.clone(), None);
+    assert_eq!(review["response"]["allowed"], false);
+    let message = review["response"]["status"]["message"].as_str().unwrap();
+    assert!(message.contains("spec.rules[0].to[0]"), "{message}");
+    assert!(message.contains("port 5432 of pod shop/db"), "{message}");
+    // One that is there can be labelled.
+    let again = review_in(&reviewer, refused.clone(), Some(refused));
+    assert_eq!(again["response"]["allowed"], true);
+    for allowed in [json!({ "ports": [5432] }), json!({ "methods": ["GET"] })] {
+        let review = review_in(&reviewer, policy(allowed), None);
+        assert_eq!(review["response"]["allowed"], true, "{review}");
+    }
+    let unreadable = policy(json!({ "paths": ["no-path"] }));
+    let review = review_in(&reviewer, unreadable, None);
+    let message = review["response"]["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec.rules[0].to[0].paths[0]"),
+        "{message}"
+    );
 }

@@ -19,6 +19,7 @@ use crate::http::pool::Lease;
 use crate::memory::{OpenStream, RevocableBody};
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
+use crate::upstream::ReceivedUpgrade;
 
 /// A response that took longer than its route allows.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,8 @@ pub(crate) struct Completion {
     pub(crate) outcome: Option<OutcomeReport>,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(crate) receiving: Option<RequestRecord>,
+    /// The request as that pod decides about it while another protocol follows.
+    pub(crate) upgrade: Option<Box<ReceivedUpgrade>>,
     /// The end of the client, where that is passed on to the server.
     pub(crate) client: Option<ClientEnd>,
     /// The end of a server of HTTP/1 while the request's body is still on its way.

@@ -1,18 +1,20 @@
-//! The walk of a request into a pod: record, forward to the application, pass the response
-//! back.
+//! The walk of a request into a pod: decide, record, forward to the application, pass the
+//! response back.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tracing::Instrument;
 
 use super::application::{ApplicationConnection, ApplicationError};
 use super::requests::InboundRequests;
 use crate::http::body::{Completion, RequestBodySource, ResponseBody};
 use crate::http::broken_response::UnreadRequest;
+use crate::http::interim::expects_continue;
 use crate::http::local_reply::LocalReply;
 use crate::http::request_info::RequestInfo;
 use crate::http::returning::to_client;
@@ -22,7 +24,7 @@ use crate::http::{
     head_bytes, keeps_connection, refusal, restore_upgrade, strip_hop_by_hop, strip_response,
 };
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::RequestReceiver;
+use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver};
 
 /// Answers a request with the application's response.
 ///
@@ -45,7 +47,8 @@ pub(super) async fn exchange(
         }
         return Ok(response);
     }
-    if info.has_url {
+    // The application may read another host than the one that counts.
+    if info.has_url || request.headers().contains_key(HOST) {
         info.set_host(request.headers_mut());
     }
     let _head = application.hold_memory(head_bytes(&request));
@@ -53,22 +56,88 @@ pub(super) async fn exchange(
         let asked = request.uri().path_and_query()?;
         Some((probes, asked.as_str().to_owned()))
     });
-    let record = requests.receive(RequestDescription {
-        method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-        authority: info.authority.clone(),
-        grpc: info.grpc,
-        rule: None,
-    });
+    let request = IncomingRequest::new(&info, request);
+    let ReceivedRequest { record, is_allowed } =
+        requests.receive(request.description(&info), &request.head(&info));
+    if !is_allowed {
+        request.discard(&info);
+        return Ok(reply_locally(
+            &info,
+            record,
+            LocalReply::AuthorizationDenied,
+        ));
+    }
+    let revoked = info.wants_protocol_change();
+    let revoked = revoked.then(|| requests.revoked(request.head(&info).into_owned()));
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
-    let forwarding = pin!(forward(application, upgrades, info, record, request));
+    let forwarding = pin!(forward(
+        application,
+        upgrades,
+        info,
+        record,
+        request,
+        revoked
+    ));
     let response = forwarding.instrument(span).await?;
     if let Some((probes, asked)) = probed {
         probes.responded(&asked, &response);
     }
     Ok(response)
 }
+
+/// A request on its way to the application.
+struct IncomingRequest {
+    /// Without what is about the client's connection alone: policies see what the application
+    /// will.
+    head: Parts,
+    body: RequestBodySource,
+    upgrade: Option<OnUpgrade>,
+}
+
+impl IncomingRequest {
+    fn new(info: &RequestInfo, mut request: Request<Incoming>) -> Self {
+        let upgrade = info.wants_protocol_change();
+        let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
+        prepare_head(info, &mut head);
+        Self {
+            head,
+            body: RequestBodySource::Unread(body),
+            upgrade,
+        }
+    }
+
+    fn head<'a>(&'a self, info: &'a RequestInfo) -> RequestHead<'a> {
+        RequestHead {
+            method: &self.head.method,
+            path: self.head.uri.path(),
+            host: info.host(),
+            headers: &self.head.headers,
+        }
+    }
+
+    fn description(&self, info: &RequestInfo) -> RequestDescription {
+        RequestDescription {
+            method: self.head.method.clone(),
+            path: self.head.uri.path().to_owned(),
+            authority: info.authority.clone(),
+            grpc: info.grpc,
+            rule: None,
+        }
+    }
+
+    /// It is answered without its body, which a client keeps that waits with it.
+    fn discard(self, info: &RequestInfo) {
+        match !info.http2 && expects_continue(&self.head.headers) {
+            true => drop(self.body),
+            false => self.body.discard(),
+        }
+    }
+}
+
+/// Resolves when policies revoke what they allowed.
+type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The client sees what it would see of the application: a broken connection. A response that
 /// is there, but can't be passed on, is said to be one.
@@ -111,24 +180,23 @@ async fn forward(
     upgrades: &UpgradeTasks,
     info: RequestInfo,
     mut record: RequestRecord,
-    mut request: Request<Incoming>,
+    request: IncomingRequest,
+    revoked: Option<Revoked>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     if application.is_short_of_memory() {
-        RequestBodySource::Unread(request.into_body()).discard();
+        request.body.discard();
         return Ok(reply_locally(&info, record, LocalReply::MemoryShort));
     }
     if info.hides_requests {
-        RequestBodySource::Unread(request.into_body()).discard();
+        request.body.discard();
         return Ok(reply_locally(&info, record, LocalReply::HidesRequests));
     }
-    let client_upgrade = info
-        .wants_protocol_change()
-        .then(|| hyper::upgrade::on(&mut request));
-    let sent = record.request_bytes();
-    let (mut request, body) = request.into_parts();
-    prepare_head(&info, &mut request);
-    let mut body = RequestBodySource::Unread(body);
-    body.prepare(false, sent);
+    let IncomingRequest {
+        head: request,
+        mut body,
+        upgrade: client_upgrade,
+    } = request;
+    body.prepare(false, record.request_bytes());
     let mut answered = match application.send(&info, request, &mut body).await {
         Ok(answered) => answered,
         Err(error) => return fail(&info, record, error),
@@ -157,8 +225,9 @@ async fn forward(
         let change = ProtocolChange {
             client,
             upstream,
-            // Its connection is one of its own, and is cut by its own record.
-            denied: std::future::pending(),
+            // Its connection is one of its own, and is cut by its own record; the request is
+            // the policies' to revoke.
+            denied: revoked.unwrap_or_else(|| Box::pin(std::future::pending())),
         };
         return Ok(pass_upgrade(
             upgrades, &info, head, change, record, completion,

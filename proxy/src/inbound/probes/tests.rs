@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use weft_model::authorization::{PlaintextDenied, PlaintextOrigin};
+use weft_model::authorization_policy::{AuthorizationMembership, DefaultAuthorization};
 use weft_model::mesh::Change;
 use weft_model::mtls::MtlsMode;
 use weft_model::node_access::{GRPC_HEALTH_CHECK, NodeAccess, Probe, ProbeKind};
@@ -67,6 +68,27 @@ impl Bed {
     fn declare(&self, kinds: &[ProbeKind]) {
         let workload = Self::strict(self.application, kinds);
         self.pod.node.store.apply([Change::Workload(workload)]);
+    }
+
+    /// Policies let nobody in to the pod, whose mode and access of the node are these.
+    fn deny_all(&self, mtls_mode: MtlsMode, node_access: NodeAccess) {
+        let workload = Workload {
+            mtls_mode,
+            node_access,
+            authorization: Arc::new(AuthorizationMembership {
+                default: DefaultAuthorization::Deny,
+                ..AuthorizationMembership::default()
+            }),
+            ..Self::strict(self.application, &[])
+        };
+        self.pod.node.store.apply([Change::Workload(workload)]);
+    }
+
+    /// What becomes of connections that are open, as is done whenever the mesh changes.
+    async fn recheck(&self) {
+        let mesh = self.pod.node.store.snapshot();
+        let connections = self.pod.telemetry.connections();
+        connections.recheck(&mesh, &self.pod.workload(&mesh)).await;
     }
 
     fn arrival(&self, origin: PlaintextOrigin, client: SocketAddr, port: u16) -> Arrival {
@@ -347,9 +369,70 @@ async fn a_probe_that_is_declared_no_more_is_cut() {
     let read = in_time(stream.read(&mut [0; 1024])).await.unwrap();
     assert!(read > 0);
     bed.declare(&[]);
-    // As is done whenever the mesh changes.
-    let mesh = bed.pod.node.store.snapshot();
-    let connections = bed.pod.telemetry.connections();
-    connections.recheck(&mesh, &bed.pod.workload(&mesh)).await;
+    bed.recheck().await;
     let _ = in_time(stream.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn declared_probes_pass_whatever_authorization_policies_say_and_nothing_else_of_the_node() {
+    for mtls_mode in [MtlsMode::Strict, MtlsMode::Permissive] {
+        let web = web().await;
+        let bed = Bed::new(web.address, &[]);
+        let port = web.address.port();
+        let probe = Probe {
+            port,
+            kind: http("/healthz"),
+        };
+        bed.deny_all(mtls_mode, NodeAccess::Probes([probe].into()));
+        let answer = bed.ask(get("/healthz").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{mtls_mode}: {answer}");
+        let answer = bed.ask(get("/admin").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{mtls_mode}: {answer}");
+        assert_eq!(web.count(), 1);
+        let client = "127.0.0.1:40000".parse().unwrap();
+        for (origin, port) in [
+            (PlaintextOrigin::Kubelet, port ^ 1),
+            (PlaintextOrigin::Node, port),
+            (PlaintextOrigin::Network, port),
+        ] {
+            let refused = admit_accepted(&bed.arrival(origin, client, port)).await;
+            assert!(refused.is_err(), "{mtls_mode} {origin:?} {port}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_probe_of_a_permissive_pod_goes_on_when_policies_come_and_no_more_than_a_probe() {
+    let web = web().await;
+    let bed = Bed::new(web.address, &[]);
+    let access = || {
+        let kind = http("/healthz");
+        let port = web.address.port();
+        NodeAccess::Probes([Probe { port, kind }].into())
+    };
+    bed.deny_all(MtlsMode::Permissive, access());
+    let request = b"GET /healthz HTTP/1.1\r\nHost: pod\r\n\r\n";
+    let mut stream = bed.kubelet().await;
+    for _ in 0..2 {
+        stream.write_all(request).await.unwrap();
+        let read = in_time(stream.read(&mut [0; 1024])).await.unwrap();
+        assert!(read > 0);
+        bed.recheck().await;
+    }
+    bed.deny_all(MtlsMode::Permissive, NodeAccess::default());
+    bed.recheck().await;
+    let _ = in_time(stream.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn kubelet_passes_policies_where_all_of_the_node_was_let_in_and_other_processes_do_not() {
+    let web = web().await;
+    let bed = Bed::new(web.address, &[]);
+    bed.deny_all(MtlsMode::Strict, NodeAccess::All);
+    let answer = bed.ask(get("/anything").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let client = "127.0.0.1:40000".parse().unwrap();
+    let arrival = bed.arrival(PlaintextOrigin::Node, client, web.address.port());
+    let refused = admit_accepted(&arrival).await;
+    assert!(matches!(refused, Err(InboundError::Authorization(_))));
 }

@@ -33,6 +33,7 @@ use crate::http::upgrade::{ProtocolChange, pass_upgrade};
 use crate::http::{filter, strip_response};
 use crate::pod::Pod;
 use crate::telemetry::ResponseFlag;
+use crate::upstream::ReceivedUpgrade;
 
 /// The server of a request broke off, whose client had ended its side before.
 #[derive(Debug, thiserror::Error)]
@@ -246,7 +247,11 @@ impl Exchange {
             let change = ProtocolChange {
                 client,
                 upstream,
-                denied: until_denied(Arc::clone(&self.connection.pod), candidate),
+                denied: until_denied(
+                    Arc::clone(&self.connection.pod),
+                    candidate,
+                    completion.upgrade.take(),
+                ),
             };
             return pass_upgrade(upgrades, &self.info, head, change, record, completion);
         }
@@ -257,9 +262,24 @@ impl Exchange {
     }
 }
 
-/// Resolves when the pod may not be connected to an endpoint any more: each request is decided
-/// about for itself, but one that has changed the protocol may last.
-async fn until_denied(pod: Arc<Pod>, candidate: Candidate) {
+/// Resolves when the pod may not be connected to an endpoint any more, or the endpoint's policies
+/// revoke the request: each is decided about for itself, but one that has changed the protocol may
+/// last.
+async fn until_denied(pod: Arc<Pod>, candidate: Candidate, received: Option<Box<ReceivedUpgrade>>) {
+    let revoked = async {
+        match received {
+            Some(received) => received.revoked().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = until_egress_denied(pod, candidate) => {}
+        () = revoked => {}
+    }
+}
+
+/// Resolves when egress rules don't admit the endpoint any more.
+async fn until_egress_denied(pod: Arc<Pod>, candidate: Candidate) {
     let mut changes = pod.node.store.subscribe();
     loop {
         let mesh = pod.node.store.snapshot();

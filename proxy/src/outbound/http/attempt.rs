@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::mesh::{Candidate, Transport};
@@ -11,11 +11,14 @@ use weft_model::mesh::{Candidate, Transport};
 use super::exchange::Exchange;
 use super::plan::PlannedRequest;
 use super::retry::AttemptError;
-use crate::http::body::{GateHolder, RequestBodySource};
+use crate::http::body::{GateHolder, RequestBody, RequestBodySource};
 use crate::http::half_close::ClientEnd;
 use crate::http::has_unknown_coding;
+use crate::http::local_reply::LocalReply;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
+use crate::http::request_info::host_without_port;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
+use crate::upstream::{ReceivedRequest, ReceivedUpgrade, RequestHead};
 
 /// A response that began.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Attempted {
     pub(super) lease: Lease,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(super) receiving: Option<RequestRecord>,
+    /// The request as that pod decides about it while another protocol follows.
+    pub(super) upgrade: Option<Box<ReceivedUpgrade>>,
     /// Keeps the request's body with the client, as long as the server hasn't asked for it.
     pub(super) gate: Option<GateHolder>,
 }
@@ -54,18 +59,20 @@ pub(super) async fn attempt(
     reuse: Reuse,
 ) -> Result<Attempted, AttemptError> {
     let mut lease = lease(exchange, request, candidate, reuse).await?;
-    let lost = || AttemptError::Reset { was_idle: false };
-    let attempt_body = body.next_attempt().ok_or_else(lost)?;
-    let http2 = request.destination.http2;
-    let message = request
-        .outgoing
-        .to_request(&exchange.info, http2, attempt_body);
-    let mut message = message.map_err(|_| lost())?;
+    let mut message = message(exchange, request, body)?;
+    // Without a name of its own, it is not kept beside its parts.
+    let (mut receiving, upgrade) = match receive(exchange, request, &lease, &message) {
+        Ok(received) => received,
+        Err(Denied) => {
+            body.put_back(message.into_body());
+            lease.give_back();
+            return Err(AttemptError::Denied);
+        }
+    };
     let mut gate = None;
-    if let Some(interim) = exchange.interim().filter(|_| !http2) {
+    if let Some(interim) = exchange.interim().filter(|_| !request.destination.http2) {
         (message, gate) = interim.pass_on(message);
     }
-    let mut receiving = receive(exchange, request, &lease);
     match lease.send(message, exchange.client_end()).await {
         Ok(response) if has_unknown_coding(&response) => {
             let flag = ResponseFlag::ResponseSyntax;
@@ -82,6 +89,7 @@ pub(super) async fn attempt(
                 response,
                 lease,
                 receiving,
+                upgrade,
                 gate,
             })
         }
@@ -105,6 +113,23 @@ pub(super) async fn attempt(
             receiving.as_mut(),
         )),
     }
+}
+
+/// The request as the endpoint's version of HTTP has it.
+///
+/// # Errors
+/// When its body is lost, or it has no host.
+fn message(
+    exchange: &Exchange,
+    request: &PlannedRequest<'_>,
+    body: &mut RequestBodySource,
+) -> Result<Request<RequestBody>, AttemptError> {
+    let lost = || AttemptError::Reset { was_idle: false };
+    let (http2, attempt_body) = (request.destination.http2, body.next_attempt());
+    let attempt_body = attempt_body.ok_or_else(lost)?;
+    let outgoing = request.outgoing;
+    let message = outgoing.to_request(&exchange.info, http2, attempt_body);
+    message.map_err(|_| lost())
 }
 
 /// The failure of an attempt whose connection broke, which the receiving pod's record says, too.
@@ -181,23 +206,59 @@ async fn lease(
     leased.await.map_err(AttemptError::Connect)
 }
 
-/// Begins the receiving pod's record of the request.
+/// The receiving pod's policies deny a request.
+struct Denied;
+
+/// The receiving pod's own record of a request where this process serves that pod, too; and who
+/// decides about it while another protocol follows.
+///
+/// # Errors
+/// When that pod's policies deny it.
 fn receive(
     exchange: &Exchange,
     request: &PlannedRequest<'_>,
     lease: &Lease,
-) -> Option<RequestRecord> {
-    let receiver = lease.receiver()?;
-    let outgoing = request.outgoing;
-    let mut record = receiver.receive(RequestDescription {
+    message: &Request<RequestBody>,
+) -> Result<(Option<RequestRecord>, Option<Box<ReceivedUpgrade>>), Denied> {
+    let Some(receiver) = lease.receiver() else {
+        return Ok((None, None));
+    };
+    let (outgoing, grpc) = (request.outgoing, exchange.info.grpc);
+    let description = RequestDescription {
         method: outgoing.method.clone(),
         path: outgoing.target.path().to_owned(),
         authority: outgoing.authority.clone(),
-        grpc: exchange.info.grpc,
+        grpc,
         rule: None,
-    });
+    };
+    let head = request_head(request, message);
+    let ReceivedRequest {
+        mut record,
+        is_allowed,
+    } = receiver.receive(description, &head);
     record.share_request_bytes(exchange.record.request_bytes());
-    Some(record)
+    if !is_allowed {
+        let reply = LocalReply::AuthorizationDenied;
+        let (flag, grpc_status) = (reply.flag(), reply.carried_grpc_status(grpc));
+        record.replied_locally(reply.response_status(grpc), grpc_status, flag);
+        return Err(Denied);
+    }
+    let upgrade = exchange.info.wants_protocol_change();
+    let upgrade = upgrade.then(|| Box::new(ReceivedUpgrade::new(receiver, head)));
+    Ok((Some(record), upgrade))
+}
+
+/// The request as the application would get it.
+fn request_head<'a>(
+    request: &'a PlannedRequest<'_>,
+    message: &'a Request<RequestBody>,
+) -> RequestHead<'a> {
+    RequestHead {
+        method: message.method(),
+        path: message.uri().path(),
+        host: host_without_port(&request.outgoing.authority),
+        headers: message.headers(),
+    }
 }
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ fn accept(
         response,
         mut lease,
         receiving,
+        upgrade,
         gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
@@ -151,6 +152,7 @@ fn accept(
         lease: Some(lease),
         outcome: Some(outcome),
         receiving,
+        upgrade,
         client: None,
         response_break: None,
         gate,

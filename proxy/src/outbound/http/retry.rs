@@ -77,6 +77,8 @@ pub(super) enum AttemptError {
     Timeout,
     /// As many requests wait for a connection as may.
     Refused(PolicyRefusal),
+    /// The receiving pod's policies deny the request; nothing was sent.
+    Denied,
     /// The connection broke after the client's side had ended.
     ClientLeft,
 }
@@ -95,6 +97,7 @@ impl AttemptError {
             | Self::Unsent
             | Self::Unprocessed
             | Self::Refused(_)
+            | Self::Denied
             | Self::ClientLeft => ErrorSource::Local,
         }
     }
@@ -153,9 +156,12 @@ impl AttemptBudget {
         match error {
             AttemptError::Connect(error) => {
                 self.connects = self.connects.saturating_sub(1);
-                match self.connects {
-                    0 => RetryDecision::IfAllowed(LocalReply::ConnectFailed(connect_flag(error))),
-                    _ => RetryDecision::AtOnce,
+                match (self.connects, connect_flag(error)) {
+                    (1.., _) => RetryDecision::AtOnce,
+                    (0, flag @ ResponseFlag::AuthorizationDenied) => {
+                        RetryDecision::Never(LocalReply::ConnectFailed(flag))
+                    }
+                    (0, flag) => RetryDecision::IfAllowed(LocalReply::ConnectFailed(flag)),
                 }
             }
             AttemptError::Unsent if self.stale > 0 => {
@@ -184,6 +190,7 @@ impl AttemptBudget {
             }
             AttemptError::Timeout => RetryDecision::IfAllowed(LocalReply::Timeout),
             AttemptError::Refused(refusal) => RetryDecision::Never((*refusal).into()),
+            AttemptError::Denied => RetryDecision::Never(LocalReply::AuthorizationDenied),
         }
     }
 }
@@ -284,6 +291,15 @@ mod tests {
         let error = AttemptError::Refused(PolicyRefusal::TooManyPending);
         let decision = AttemptBudget::new(Some(&retry(5)), 3).after(&error, &Method::GET, false);
         assert!(matches!(decision, RetryDecision::Never(_)));
+    }
+
+    #[test]
+    fn what_policies_deny_is_not_tried_again_and_no_endpoint_is_to_blame() {
+        let denied = AttemptError::Denied;
+        assert_eq!(denied.error_source(), ErrorSource::Local);
+        let decision = AttemptBudget::new(Some(&retry(5)), 3).after(&denied, &Method::GET, true);
+        let reply = LocalReply::AuthorizationDenied;
+        assert_eq!(decision, RetryDecision::Never(reply));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use weft_model::NamespacedName;
+use weft_model::authorization_policy::{AuditedRule, Decision, DryRun, Reason, Verdict};
+
+use super::super::connection_record::ConnectionRecord;
 use super::super::node_telemetry::Telemetry;
 use super::super::test_support::{access_lines, counted, field, inbound, outbound, pod};
 use super::*;
@@ -197,4 +201,52 @@ fn a_request_takes_as_long_as_until_its_end_and_not_until_it_is_dropped() {
     let lines = access_lines(|| drop(record));
     let duration: u128 = field(&lines[0], "duration_us").parse().unwrap();
     assert!(duration <= until_its_end.as_micros(), "{duration}");
+}
+
+#[test]
+fn what_policies_said_stands_in_the_access_log_of_requests_and_connections() {
+    let [deny, audit, tried] =
+        ["deny", "audit", "tried"].map(|name| NamespacedName::new("shop", name));
+    let verdict = Verdict {
+        decision: Decision::Denied,
+        reason: Reason::Rule {
+            policy: &deny,
+            rule: 2,
+        },
+        dry_run: Some(DryRun {
+            decision: Decision::Allowed,
+            reason: Reason::Rule {
+                policy: &tried,
+                rule: 0,
+            },
+        }),
+        audited: vec![AuditedRule {
+            policy: &audit,
+            rule: 1,
+        }],
+    };
+    let note = AuthorizationNote::from(&verdict);
+    let telemetry = Telemetry::default();
+    let lines = access_lines(|| {
+        for mut record in both_ends(&telemetry, false) {
+            record.set_authorization(note.clone());
+        }
+        let server = pod("server-1", "server");
+        let info = inbound(&server, &pod("client-1", "client"));
+        let of_server = telemetry.for_pod(&server);
+        let mut connection = ConnectionRecord::start(&of_server, info, Instant::now());
+        connection.set_authorization(note.clone());
+        drop(connection);
+    });
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        assert_eq!(field(line, "authorization_policy"), "shop/deny");
+        assert_eq!(field(line, "authorization_rule"), "2");
+        assert_eq!(field(line, "authorization_audit"), "shop/audit#1");
+        let tried = "allowed: rule 0 of AuthorizationPolicy shop/tried";
+        assert_eq!(field(line, "authorization_dry_run"), tried);
+    }
+    let lines = access_lines(|| drop(both_ends(&telemetry, false)));
+    assert_eq!(field(&lines[0], "authorization_policy"), "absent");
+    assert_eq!(field(&lines[0], "authorization_audit"), "absent");
 }

@@ -53,6 +53,16 @@ const RECEIVED: Split = Split {
     addresses: [20, 21, 22],
     declared: true,
 };
+/// The same, and each request is decided by [`POLICIES`] AuthorizationPolicies.
+const GUARDED: Split = Split {
+    mode: "policies",
+    service: "guarded",
+    prefix: "guarded-",
+    addresses: [40, 41, 42],
+    declared: true,
+};
+/// AuthorizationPolicies of which one lets the client in.
+const POLICIES: usize = 1000;
 /// A backend on the client's own node, and the last part of its address.
 const NEAR: &str = "near";
 const NEAR_ADDRESS: u8 = 30;
@@ -97,8 +107,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
 }
 
 fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
-    let mut pods = RECEIVED
-        .add_to(SENT.add_to(mesh_with_client()))
+    let mut pods = GUARDED
+        .add_to(RECEIVED.add_to(SENT.add_to(mesh_with_client())))
         .pod(PodSpec::new("direct-client", 1).outside());
     for (name, _) in BACKENDS {
         pods = pods.pod(PodSpec::new(&format!("{OUTSIDE}{name}"), 2).outside());
@@ -109,7 +119,7 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
-    for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix] {
+    for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix, GUARDED.prefix] {
         processes.extend(start_servers(&mesh, prefix, &folder)?);
     }
     for pod in [NEAR, &direct_near] {
@@ -118,10 +128,12 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
-    for split in [SENT, RECEIVED] {
+    for split in [SENT, RECEIVED, GUARDED] {
         mesh.manifests().write(split.service, &split.route())?;
     }
+    mesh.manifests().write("policies", &policies())?;
     modes.push(RECEIVED.mode(&mesh)?);
+    modes.push(GUARDED.mode(&mesh)?);
     let programs = baseline.map(|folder| SENT.add_to(mesh_with_client()).binaries(folder.into()));
     let baseline = programs.map(MeshBuilder::start).transpose()?;
     if let Some(baseline) = &baseline {
@@ -172,7 +184,7 @@ impl Split {
         let mut mesh = mesh.service(self.service, &[own], "nobody", &ports);
         for ((name, _), address) in BACKENDS.iter().zip(backends) {
             let name = format!("{}{name}", self.prefix);
-            mesh = mesh.pod(PodSpec::new(&name, 2));
+            mesh = mesh.pod(PodSpec::new(&name, 2).label("backend-of", self.service));
             mesh = match self.declared {
                 true => mesh.http_service(&name, &[address], &name, &ports),
                 false => mesh.service(&name, &[address], &name, &ports),
@@ -211,6 +223,34 @@ impl Split {
             proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
         })
     }
+}
+
+/// Policies as a large organisation would have them: each lets one client read one part.
+fn policies() -> Value {
+    let policies = (0..POLICIES).map(|number| {
+        let is_last = number + 1 == POLICIES;
+        let (client, paths) = match is_last {
+            true => ("client".to_owned(), json!(["/*"])),
+            false => (
+                format!("client-{number}"),
+                json!([format!("/part-{number}/*")]),
+            ),
+        };
+        json!({
+            "apiVersion": "weft.dev/v1alpha1",
+            "kind": "AuthorizationPolicy",
+            "metadata": { "name": format!("allow-{number}"), "namespace": "default" },
+            "spec": {
+                "selector": { "matchLabels": { "backend-of": GUARDED.service } },
+                "action": "ALLOW",
+                "rules": [{
+                    "from": [{ "serviceAccounts": [client] }],
+                    "to": [{ "methods": ["GET"], "paths": paths }],
+                }],
+            },
+        })
+    });
+    json!({ "apiVersion": "v1", "kind": "List", "items": policies.collect::<Vec<_>>() })
 }
 
 /// A server in each backend whose name begins so.
@@ -320,7 +360,7 @@ fn check_shares(program: &Path, mode: &Mode) -> Result<()> {
         let report: Value = serde_json::from_str(&output)
             .map_err(|_| BenchError::Unreadable("weft-test-app", output))?;
         let count = |pod: &str| report["by_name"][pod].as_u64().unwrap_or_default();
-        let prefixes = [OUTSIDE, SENT.prefix, RECEIVED.prefix];
+        let prefixes = [OUTSIDE, SENT.prefix, RECEIVED.prefix, GUARDED.prefix];
         let [first, second] = BACKENDS.map(|(name, _)| {
             let counts = prefixes.map(|prefix| count(&format!("{prefix}{name}")));
             counts.into_iter().sum::<u64>()

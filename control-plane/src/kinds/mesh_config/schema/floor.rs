@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::modes::{EgressModeSpec, Mode};
+use super::modes::{DefaultAuthorizationSpec, EgressModeSpec, Mode};
 
 /// The floor below what namespaces and pods may ask for.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -27,6 +27,10 @@ pub(crate) struct FloorSpec {
     /// mode is `AllowAny`, and none where it is `RegisteredOnly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exclusions: Option<ExclusionsSpec>,
+    /// The most open default authorization: `SameNamespace` lets no namespace choose
+    /// `Authenticated` or `AllowAll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default_authorization: Option<DefaultAuthorizationSpec>,
     /// Namespaces with a floor of their own. The first that selects a namespace counts; what it
     /// leaves out is as above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -51,6 +55,9 @@ pub(crate) struct FloorExceptionSpec {
     /// Outbound traffic that pods may exclude from capture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exclusions: Option<ExclusionsSpec>,
+    /// The most open default authorization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default_authorization: Option<DefaultAuthorizationSpec>,
 }
 
 /// Namespaces: those with one of the names, and those with the labels.

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::mtls::MtlsMode;
 
@@ -17,6 +18,26 @@ impl From<EgressModeSpec> for EgressMode {
         match mode {
             EgressModeSpec::AllowAny => Self::AllowAny,
             EgressModeSpec::RegisteredOnly => Self::RegisteredOnly,
+        }
+    }
+}
+
+/// A default authorization as it is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub(crate) enum DefaultAuthorizationSpec {
+    AllowAll,
+    Authenticated,
+    SameNamespace,
+    Deny,
+}
+
+impl From<DefaultAuthorizationSpec> for DefaultAuthorization {
+    fn from(default: DefaultAuthorizationSpec) -> Self {
+        match default {
+            DefaultAuthorizationSpec::AllowAll => Self::AllowAll,
+            DefaultAuthorizationSpec::Authenticated => Self::Authenticated,
+            DefaultAuthorizationSpec::SameNamespace => Self::SameNamespace,
+            DefaultAuthorizationSpec::Deny => Self::Deny,
         }
     }
 }

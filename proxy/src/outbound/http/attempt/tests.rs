@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::telemetry::{
     Security,
 };
 use crate::upstream::{
-    HandOver, RequestReceiver, SameNodeArrival, SameNodeInbound, SameNodeSide, UpstreamConnection,
+    HandOver, OwnedHead, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival,
+    SameNodeInbound, SameNodeSide, UpstreamConnection,
 };
 
 /// A server that answers the first `good` requests of each connection, and breaks the
@@ -124,7 +126,7 @@ struct Neighbour {
     telemetry: PodTelemetry,
 }
 
-/// Begins that pod's records of requests.
+/// Begins that pod's records of requests, and decides about them.
 #[derive(Debug)]
 struct Receiver {
     telemetry: PodTelemetry,
@@ -132,8 +134,16 @@ struct Receiver {
 }
 
 impl RequestReceiver for Receiver {
-    fn receive(&self, request: RequestDescription) -> RequestRecord {
-        RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request)
+    /// Denies what is not for that path.
+    fn receive(&self, request: RequestDescription, head: &RequestHead<'_>) -> ReceivedRequest {
+        ReceivedRequest {
+            record: RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request),
+            is_allowed: head.path == "/",
+        }
+    }
+
+    fn revoked(&self, _: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
     }
 }
 
@@ -211,6 +221,26 @@ async fn both_pods_of_a_node_record_that_the_application_broke_off() {
         let reporter = format!("reporter=\"{reporter}\"");
         let flag = "response_flags=\"UPSTREAM_RESET\"";
         bed.counts(&["istio_requests_total{", &reporter, flag, "} 1"])
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_receiving_pod_denies_is_never_sent_and_costs_no_connection() {
+    let server = web(|_, _| status(201)).await;
+    let bed = with_neighbour(server.address);
+    let mut client = bed.client("web").await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client, post("abcde")).await.status(), 201);
+        let mut denied = post("abcde");
+        *denied.uri_mut() = "/denied".parse().unwrap();
+        assert_eq!(ask(&mut client, denied).await.status(), 403);
+    }
+    assert_eq!((server.count(), server.connections()), (3, 1));
+    for reporter in ["source", "destination"] {
+        let reporter = format!("reporter=\"{reporter}\"");
+        let flag = "response_flags=\"AUTHORIZATION_DENIED\"";
+        bed.counts(&["istio_requests_total{", &reporter, flag, "} 3"])
             .await;
     }
 }

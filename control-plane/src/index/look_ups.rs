@@ -1,0 +1,28 @@
+//! What is asked of nodes and namespaces.
+
+use std::collections::BTreeSet;
+
+use weft_model::NamespacedName;
+
+use super::Index;
+use crate::kinds::{NodeObject, PodObject};
+
+impl Index {
+    /// A node's label says that its agent can capture, or can't.
+    pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
+        let name = NamespacedName::new("", node);
+        self.objects.tables.get::<NodeObject>(&name)?.can_capture
+    }
+
+    /// The namespace is known.
+    pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
+        self.objects.namespace(namespace).is_some()
+    }
+
+    /// Namespaces in which pods have a sidecar.
+    pub(crate) fn sidecar_namespaces(&self) -> BTreeSet<&str> {
+        let pods = self.objects.tables.all::<PodObject>();
+        let pods = pods.filter(|(_, pod)| pod.sidecar.is_there() && !pod.ended);
+        pods.map(|(name, _)| &*name.namespace).collect()
+    }
+}

@@ -1,0 +1,212 @@
+//! What the AuthorizationPolicies of a pod say of a connection and of its requests. The verdicts
+//! are the model's, and always of the snapshot that is given.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weft_model::authorization_policy::{
+    AuthorizationPolicies, Decision, DefaultAuthorization, RequestAttributes, Source, Verdict,
+};
+use weft_model::workload::Workload;
+use weft_model::{Mesh, SpiffeId};
+
+use crate::telemetry::AuthorizationNote;
+use crate::upstream::RequestHead;
+
+/// Denial of a connection by AuthorizationPolicies.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("denied by AuthorizationPolicies: {reason}")]
+pub(crate) struct AuthorizationDenied {
+    reason: String,
+    /// For the connection's record.
+    pub(super) note: AuthorizationNote,
+}
+
+/// A connection as policies see it: from whom, to which port of the pod.
+#[derive(Clone, Debug)]
+pub(super) struct PolicySubject {
+    identity: Option<SpiffeId>,
+    client: IpAddr,
+    port: u16,
+}
+
+/// A connection that policies let in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AdmittedConnection {
+    /// Its requests are decided one by one.
+    pub(super) depends_on_requests: bool,
+    /// For its record.
+    pub(super) note: AuthorizationNote,
+}
+
+/// A request that policies decided about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DecidedRequest {
+    pub(super) is_allowed: bool,
+    /// For its record.
+    pub(super) note: AuthorizationNote,
+}
+
+/// The policies of a pod, as far as they say anything.
+pub(super) enum PodPolicies<'a> {
+    /// Everything is allowed.
+    Open,
+    Known(&'a Arc<AuthorizationPolicies>),
+    /// The pod had some when its proxy started, and the mesh doesn't know the pod.
+    Unknown,
+}
+
+impl<'a> PodPolicies<'a> {
+    /// Those of a workload, which may be of an earlier snapshot.
+    pub(super) fn of(mesh: &'a Mesh, workload: &Workload) -> Self {
+        let membership = &workload.authorization;
+        let is_open = membership.default == DefaultAuthorization::AllowAll;
+        match mesh.authorization_policies(&workload.uid) {
+            Some(policies) if policies.is_empty() => Self::Open,
+            Some(policies) => Self::Known(policies),
+            None if is_open && membership.policies.is_empty() => Self::Open,
+            None => Self::Unknown,
+        }
+    }
+}
+
+impl PolicySubject {
+    pub(super) fn new(identity: Option<&SpiffeId>, client: IpAddr, port: u16) -> Self {
+        Self {
+            identity: identity.cloned(),
+            client,
+            port,
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            identity: self.identity.as_ref(),
+            address: self.client,
+        }
+    }
+
+    /// Whether the connection may reach the pod; `sees_requests` says that each of its requests
+    /// is decided, and that nothing else is carried.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(super) fn authorize(
+        &self,
+        mesh: &Mesh,
+        workload: &Workload,
+        sees_requests: bool,
+    ) -> Result<AdmittedConnection, AuthorizationDenied> {
+        let policies = match PodPolicies::of(mesh, workload) {
+            PodPolicies::Open => return Ok(AdmittedConnection::default()),
+            PodPolicies::Unknown => return Err(AuthorizationDenied::unknown(workload)),
+            PodPolicies::Known(policies) => policies,
+        };
+        let verdict = policies.connection(&self.source(), self.port);
+        let depends_on_requests = verdict.decision == Decision::DependsOnRequest;
+        let verdict = match sees_requests {
+            true => verdict,
+            false => verdict.without_requests(),
+        };
+        let note = AuthorizationNote::from(&verdict);
+        match verdict.decision {
+            Decision::Denied => {
+                let of_requests = match depends_on_requests {
+                    true => ", which is about requests, and nobody sees those of this connection",
+                    false => "",
+                };
+                let reason = format!("{}{of_requests}", verdict.reason);
+                Err(AuthorizationDenied { reason, note })
+            }
+            Decision::Allowed | Decision::DependsOnRequest => Ok(AdmittedConnection {
+                depends_on_requests,
+                note,
+            }),
+        }
+    }
+
+    /// Whether policies end the connection, which was let in before.
+    pub(super) fn is_revoked(&self, policies: &AuthorizationPolicies, sees_requests: bool) -> bool {
+        let verdict = policies.connection(&self.source(), self.port);
+        match sees_requests {
+            true => verdict.ends_connections(),
+            false => verdict.without_requests().ends_connections(),
+        }
+    }
+
+    /// Whether a request of the connection may reach the pod; `None` where everything may.
+    pub(super) fn decide(
+        &self,
+        mesh: &Mesh,
+        workload: &Workload,
+        request: &RequestHead<'_>,
+    ) -> Option<DecidedRequest> {
+        let policies = match PodPolicies::of(mesh, workload) {
+            PodPolicies::Open => return None,
+            PodPolicies::Unknown => return Some(DecidedRequest::default()),
+            PodPolicies::Known(policies) => policies,
+        };
+        let verdict = self.request_verdict(policies, request);
+        Some(DecidedRequest {
+            is_allowed: verdict.is_allowed(),
+            note: AuthorizationNote::from(&verdict),
+        })
+    }
+
+    /// The verdict on a request of the connection.
+    pub(super) fn request_verdict<'a>(
+        &self,
+        policies: &'a AuthorizationPolicies,
+        request: &RequestHead<'_>,
+    ) -> Verdict<'a> {
+        let host = comparable_host(request.host);
+        let attributes = RequestAttributes {
+            method: request.method.as_str(),
+            path: request.path,
+            host: Some(&*host).filter(|host| !host.is_empty()),
+            headers: request.headers,
+        };
+        policies.request(&self.source(), self.port, &attributes)
+    }
+}
+
+impl AuthorizationDenied {
+    fn unknown(workload: &Workload) -> Self {
+        let name = &workload.name;
+        Self {
+            reason: format!("they select {name}, and the control plane has not told of it yet"),
+            note: AuthorizationNote::default(),
+        }
+    }
+}
+
+/// A host as policies compare it: in lower case, without what a server may leave out of it, a
+/// user's name ahead of it and dots at its end.
+fn comparable_host(host: &str) -> Cow<'_, str> {
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let host = host.trim_end_matches('.');
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_however_it_is_written() {
+        for host in [
+            "admin.example",
+            "ADMIN.example",
+            "admin.example.",
+            "u:p@Admin.Example.",
+        ] {
+            assert_eq!(comparable_host(host), "admin.example", "{host}");
+        }
+        assert_eq!(comparable_host(""), "");
+        assert_eq!(comparable_host("[fd00::1]"), "[fd00::1]");
+    }
+}
