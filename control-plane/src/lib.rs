@@ -41,6 +41,7 @@ mod status;
 mod webhook;
 mod yaml;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -58,22 +59,23 @@ const LOG_FILTER: &str = "info,kube_client=error";
 
 /// The program `weft-control-plane`.
 pub async fn main() -> ExitCode {
-    let result = match Command::parse().action {
-        Action::Serve(args) => serve(*args).await,
+    let output = match Command::parse().action {
+        Action::Serve(args) => serve(*args).await.map(|()| None),
         Action::Token(args) => run::token(&args)
-            .map(print)
+            .map(Some)
             .map_err(|error| error.to_string()),
         Action::RotateRoot(args) => run::rotate_root(&args)
             .await
-            .map(print)
+            .map(Some)
             .map_err(|error| error.to_string()),
         Action::Inject(args) => run::inject(&args)
-            .map(print)
+            .map(Some)
             .map_err(|error| error.to_string()),
         Action::Crds => kinds::definitions()
-            .map(print)
+            .map(Some)
             .map_err(|error| error.to_string()),
     };
+    let result = output.and_then(|text| text.map_or(Ok(()), |text| print(&text)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -88,12 +90,16 @@ async fn serve(args: Serve) -> Result<(), String> {
     run::serve(args).await.map_err(|error| error.to_string())
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "what was asked for is the command's output"
-)]
-fn print(text: String) {
-    println!("{}", text.trim_end());
+/// Writes what was asked for. Whoever reads no more of it, as `head`, has what they wanted.
+fn print(text: &str) -> Result<(), String> {
+    let mut output = io::stdout().lock();
+    let written = writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("can't write to the standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[allow(
