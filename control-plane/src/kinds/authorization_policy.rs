@@ -101,6 +101,12 @@ impl KindObject for AuthorizationPolicyObject {
         }
     }
 
+    /// The same policy, as an API server's would be read: what can't be followed denies.
+    fn substitute(document: &Value) -> Option<Self> {
+        let policy: DynamicObject = document::typed(document.clone()).ok()?;
+        Self::parse(&policy).ok()
+    }
+
     fn definition() -> Option<CustomResourceDefinition> {
         Some(schema::AuthorizationPolicy::crd())
     }

@@ -228,6 +228,7 @@ fn read(path: &Path, length: u64) -> Result<(Vec<Object>, String), FileError> {
 
 #[cfg(test)]
 mod tests {
+    use weft_model::authorization_policy::Action;
     use weft_model::mtls::MtlsMode;
 
     use super::*;
@@ -315,6 +316,25 @@ mod tests {
                 "{update:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_authorization_policy_that_was_never_good_denies_what_it_selects() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: { name: web, namespace: shop }
+spec: { selector: { matchLabels: { app: web } }, rules: [{ from: [{ claims: [a] }] }] }
+";
+        fs::write(folder.path().join("policy.yaml"), text).unwrap();
+        let events = Directory::new(folder.path()).scan().unwrap().events;
+        let [Event::Unreadable(_, what)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        let Some(Object::AuthorizationPolicy(policy)) = &what.substitute else {
+            panic!("{what:?}");
+        };
+        assert_eq!(policy.policy().action, Action::Deny);
     }
 
     const POLICY: &str = "apiVersion: networking.k8s.io/v1

@@ -18,6 +18,8 @@ const STEP: usize = 128 * 1024;
 const MOST_CUT: usize = 64;
 /// The part that windows are of what they would be, once memory is short.
 const SHRUNK: u32 = 8;
+/// Windows that nobody reads of which there is room for: two connections with all their streams.
+const MOST_FULL_WINDOWS: usize = 256;
 /// Windows don't get smaller: the default of the protocol (RFC 9113 section 6.5.2).
 const SMALLEST_WINDOW: u32 = 64 * 1024 - 1;
 
@@ -167,12 +169,16 @@ impl PodMemory {
         matches!(self.pressure(), Pressure::High | Pressure::Exceeded)
     }
 
-    /// The windows of a connection that begins now.
+    /// The windows of a connection that begins now: as far as there is room for many of them, and
+    /// smaller where less is left.
     pub(crate) fn windows(&self, windows: Windows) -> Windows {
+        let part = u32::try_from(self.account.limit / MOST_FULL_WINDOWS).unwrap_or(u32::MAX);
+        let stream = windows.stream.min(part);
         let stream = match self.pressure() {
-            Pressure::Low => windows.stream,
-            _ => (windows.stream / SHRUNK).max(SMALLEST_WINDOW.min(windows.stream)),
+            Pressure::Low => stream,
+            _ => stream / SHRUNK,
         };
+        let stream = stream.max(SMALLEST_WINDOW.min(windows.stream));
         Windows { stream, ..windows }
     }
 
@@ -447,14 +453,14 @@ mod tests {
 
     #[test]
     fn windows_shrink_before_anything_is_refused() {
-        let pods = pods(100 * MIB, 1);
+        let pods = pods(256 * MIB, 1);
         let windows = Windows {
             stream: 1 << 20,
             most_streams: 100,
         };
         assert_eq!(pods[0].windows(windows).stream, 1 << 20);
         let connection = pods[0].connection();
-        connection.set_held(35 * MIB);
+        connection.set_held(90 * MIB);
         assert_eq!(pods[0].windows(windows).stream, 1 << 17);
         assert!(!pods[0].is_short());
         let small = Windows {
@@ -464,6 +470,22 @@ mod tests {
         assert_eq!(pods[0].windows(small).stream, 16 * 1024);
         drop(connection);
         assert_eq!(pods[0].windows(windows).stream, 1 << 20);
+    }
+
+    #[test]
+    fn windows_are_as_large_as_many_of_them_find_room() {
+        let windows = Windows {
+            stream: 2 << 20,
+            most_streams: 100,
+        };
+        for (limit, expected) in [
+            (1024 * MIB, 2 << 20),
+            (512 * MIB, 2 << 20),
+            (256 * MIB, 1 << 20),
+            (MIB, SMALLEST_WINDOW),
+        ] {
+            assert_eq!(pods(limit, 1)[0].windows(windows).stream, expected);
+        }
     }
 
     proptest! {

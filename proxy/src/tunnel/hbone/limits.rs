@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::windows::Windows;
 
 /// What streams may have buffered here, on their way to somebody who doesn't read (ztunnel: 4 MiB).
-/// With a quarter of it one stream waits a third of the time for its window on a busy machine.
+/// A smaller window makes a stream wait for it on a busy machine.
 pub(crate) const WINDOWS: Windows = Windows {
-    stream: 4 * 1024 * 1024,
+    stream: 2 * 1024 * 1024,
     most_streams: MAX_STREAMS,
 };
 /// Largest frame in bytes. Frames of one TLS record's size lose to larger ones, and
