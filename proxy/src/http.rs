@@ -15,7 +15,7 @@
 //! * [`broken_response`]: a server's end in the middle of a response, passed on to its client
 //! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
 //! * [`early_response`]: a response that comes sooner than its request
-//! * [`upgrade`]: connections that change their protocol
+//! * [`upgrade`], [`unchanged_protocol`]: connections that change their protocol, or were asked to
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
@@ -40,6 +40,7 @@ pub(crate) mod request_info;
 pub(crate) mod response_error;
 pub(crate) mod returning;
 pub(crate) mod server;
+mod unchanged_protocol;
 mod unprocessed;
 pub(crate) mod upgrade;
 pub(crate) mod version;

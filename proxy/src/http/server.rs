@@ -21,6 +21,7 @@ use super::half_close::ClientEnd;
 use super::headers::FieldNames;
 use super::interim::InterimResponses;
 use super::original_target::OriginalTarget;
+use super::unchanged_protocol::UnchangedProtocol;
 use crate::memory::{MeteredBody, MeteredStream, PodMemory};
 use crate::settings::{HeadLimits, Settings};
 use crate::stream::BreakOff;
@@ -170,11 +171,13 @@ where
     let memory = memory.connection();
     let stream = MeteredStream::of_requests(stream, Arc::clone(&memory), guard.clone());
     let requests = RequestNumbers::default();
+    let unchanged = UnchangedProtocol::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         OriginalTarget::keep(&mut request, guard.original_target(requests.next()));
         let (handle, guard) = (&handle, guard.clone());
-        let response_break = &options.response_break;
+        let (response_break, unchanged) = (&options.response_break, &unchanged);
         async move {
+            unchanged.requested(&request);
             // Called in here: a future that is moved in would be here twice, and is large.
             let response = match handle(request).await {
                 Ok(response) => response,
@@ -186,6 +189,7 @@ where
                 }
             };
             guard.response_decided(response.status());
+            unchanged.responded(response.status());
             Ok::<_, ResetRequest>(response)
         }
     });
@@ -224,7 +228,11 @@ where
     match guard.refusal() {
         Some(refusal) => Err(ServeError::Refused(refusal)),
         None if memory.is_cut() => Err(ServeError::MemoryExceeded),
-        None => Ok(result?),
+        None => {
+            result?;
+            unchanged.end().await;
+            Ok(())
+        }
     }
 }
 

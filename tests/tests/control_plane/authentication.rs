@@ -29,8 +29,17 @@ async fn the_token_of_a_running_agent_speaks_for_its_node_and_no_other_token_doe
     // own pod, which has no sidecar.
     bed.pod("weft-system", "stranger", "node-1", "default");
     let stranger = bed.token("default", Some("stranger"), "weft-control-plane");
-    let refused = agent("node-1", &stranger).await.refusal().await;
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let known = async {
+        loop {
+            let refused = agent("node-1", &stranger).await.refusal().await;
+            // So it is until the control plane has heard of the pod.
+            if refused.code() != Code::Unavailable {
+                return refused;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(LIMIT, known).await.unwrap();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     assert!(
         refused.message().contains("weft-system/stranger"),
         "{refused}"

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use weft_testing::wait::in_time;
 
 use super::raw_server::{NODES, read_until};
 use super::*;
@@ -10,6 +11,7 @@ use super::*;
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n";
 const OPEN_ENDED: &str = "HTTP/1.0 200 OK\r\n\r\npart";
 const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart";
+const COMPLETE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\ncomplete";
 const UPGRADED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\npart";
 const NOTHING: &str = "";
@@ -122,10 +124,33 @@ async fn a_part_of_a_response_never_looks_whole_to_a_client_of_http10() {
         ] {
             let mut bed = Bed::new();
             let (client, _server, to, go) = breaking(&mut bed, node, (answer, End::InOrder)).await;
-            for to in to {
-                let end = end_of(&client, to, ("HTTP/1.0", false), "part", &go).await;
-                assert_eq!(end, expected, "{node}, {to}: {answer}");
+            for (to, is_upgrade) in to.into_iter().flat_map(|to| [(to, false), (to, true)]) {
+                let end = end_of(&client, to, ("HTTP/1.0", is_upgrade), "part", &go).await;
+                assert_eq!(
+                    end, expected,
+                    "{node}, {to}, upgrade {is_upgrade}: {answer}"
+                );
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_another_protocol_that_is_the_last_one_is_answered_and_ends_in_order() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let answer = (COMPLETE, End::InOrder);
+        let (client, _server, to, go) = breaking(&mut bed, node, answer).await;
+        for to in to {
+            let mut stream = client.connect(to).await.unwrap();
+            let request =
+                "GET / HTTP/1.1\r\nHost: web\r\nConnection: close, upgrade\r\nUpgrade: own\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answered = read_until(&mut stream, "complete").await;
+            assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
+            go.notify_one();
+            let end = in_time(stream.read(&mut [0; 1])).await;
+            assert_eq!(end.unwrap(), 0, "{node}, {to}");
         }
     }
 }
