@@ -182,9 +182,7 @@ where
             let response = match handle(request).await {
                 Ok(response) => response,
                 Err(error) => {
-                    // Responses to earlier requests may wait still.
-                    let end = ServerEnd::of(&error);
-                    poll_fn(|_| response_break.poll_passed_on(end)).await;
+                    wait_for_earlier_responses(response_break, &error).await;
                     return Err(error);
                 }
             };
@@ -193,17 +191,7 @@ where
             Ok::<_, ResetRequest>(response)
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Counts from the end of the last response.
-        .header_read_timeout(options.idle)
-        .max_headers(options.heads.fields)
-        .max_header_size(options.heads.bytes)
-        .max_buf_size(options.heads.http1_buffer())
-        .half_close(true)
-        .preserve_header_case(options.names == FieldNames::AsSent)
-        // The application says when it answered.
-        .auto_date_header(false)
+    let connection = http1_builder(&options)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
@@ -234,6 +222,28 @@ where
             Ok(())
         }
     }
+}
+
+fn http1_builder(options: &Http1Options) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // Counts from the end of the last response.
+        .header_read_timeout(options.idle)
+        .max_headers(options.heads.fields)
+        .max_header_size(options.heads.bytes)
+        .max_buf_size(options.heads.http1_buffer())
+        .half_close(true)
+        .preserve_header_case(options.names == FieldNames::AsSent)
+        // The application says when it answered.
+        .auto_date_header(false);
+    builder
+}
+
+/// Responses to earlier requests of a connection may wait still when it is to be broken.
+async fn wait_for_earlier_responses(response_break: &ResponseBreak, error: &ResetRequest) {
+    let end = ServerEnd::of(error);
+    poll_fn(|_| response_break.poll_passed_on(end)).await;
 }
 
 /// Serves HTTP/2 with prior knowledge, `most_streams` requests at the same time; once `draining`
