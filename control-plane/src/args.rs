@@ -16,7 +16,7 @@ use crate::kinds::ProxyMode;
 
 /// Weft's control plane.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, args_override_self = true)]
 pub(crate) struct Command {
     #[command(subcommand)]
     pub(crate) action: Action,
@@ -268,6 +268,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Command::command().debug_assert();
+    }
+
+    /// Overlays add flags behind those that the manifests have.
+    #[test]
+    fn the_last_of_several_counts() {
+        let line = "weft-control-plane serve --source=kubernetes --mode=auto --mode=node";
+        let Action::Serve(serve) = Command::try_parse_from(line.split(' ')).unwrap().action else {
+            panic!("it serves");
+        };
+        assert_eq!(serve.mode, ProxyMode::Node);
     }
 
     #[test]

@@ -10,7 +10,12 @@ use weft_admin::{TimeLimit, duration, time_limit};
 
 /// Weft's node agent: takes the opted-in pods of this node into the mesh.
 #[derive(Debug, Parser)]
-#[command(name = "weft-node-agent", version, about)]
+#[command(
+    name = "weft-node-agent",
+    version,
+    about,
+    args_override_self = true
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -187,6 +192,19 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{}", argument.get_id());
             }
         }
+    }
+
+    /// Overlays add flags behind those that the manifests have.
+    #[test]
+    fn the_last_of_several_counts() {
+        let line = "weft-node-agent run --node node-1 --control-plane https://10.99.0.1:15010 \
+                    --root-certificates root.pem --token-file token --drain-deadline=5s \
+                    --drain-deadline=6s";
+        let words = line.split_whitespace();
+        let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else {
+            panic!("it runs");
+        };
+        assert_eq!(run.drain_deadline, Duration::from_secs(6));
     }
 
     #[test]

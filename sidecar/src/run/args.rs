@@ -14,7 +14,7 @@ const PROXY_UID: u32 = 1337;
 
 /// Weft's sidecar: the proxy of one pod, in that pod.
 #[derive(Debug, Parser)]
-#[command(name = "weft-sidecar", version, about)]
+#[command(name = "weft-sidecar", version, about, args_override_self = true)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
