@@ -149,9 +149,10 @@ impl Settings {
             idle_limits,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
             default_authorization: asked.default_authorization(&floor),
-            mode: pod
-                .mode
-                .or_else(|| namespace.and_then(|namespace| namespace.mode)),
+            mode: floor.allowed_mode(
+                pod.mode
+                    .or_else(|| namespace.and_then(|namespace| namespace.mode)),
+            ),
             sidecar: floor.allowed_of_sidecar(&pod.sidecar),
             is_sidecar,
             forbids_opt_out: floor.forbids_opt_out,

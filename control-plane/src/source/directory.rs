@@ -1,6 +1,7 @@
 //! A directory of manifests, followed as it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
@@ -145,7 +146,10 @@ impl Seen {
         if let Some(Ok(objects)) = kept.map(|text| manifest::parse(&text)) {
             return self.replace(file, objects);
         }
-        let text = fs::read(path).unwrap_or_default();
+        let mut text = Vec::new();
+        let opened = fs::File::open(path).map(|opened| opened.take(LARGEST_FILE));
+        // As much of it as can be read.
+        let _ = opened.and_then(|mut opened| opened.read_to_end(&mut text));
         let substitutes = manifest::substitutes(&String::from_utf8_lossy(&text)).into_iter();
         let events = substitutes.map(|substitute| {
             let key = substitute.key();

@@ -2,6 +2,7 @@
 //! one of them isn't any more.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -47,10 +48,11 @@ impl LastGood {
         if self.text(file).is_some_and(|kept| kept == text) {
             return Ok(());
         }
-        // Never half written: it may be all that there is after a crash.
+        // Never half written: it may be all that there is after a crash. An older one would bring
+        // back what was taken out of the file.
         let unfinished = path.with_extension("unfinished");
-        fs::write(&unfinished, text)?;
-        fs::rename(&unfinished, &path)
+        let kept = write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &path));
+        kept.inspect_err(|_| self.forget(file))
     }
 
     /// A file is gone.
@@ -63,6 +65,12 @@ impl LastGood {
     fn path(&self, file: &str) -> Option<PathBuf> {
         self.0.as_ref().map(|folder| folder.join(copy_name(file)))
     }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// The name of a file below the directory, as one in a single folder.

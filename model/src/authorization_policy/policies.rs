@@ -140,7 +140,8 @@ impl AuthorizationPolicies {
 
     /// The verdict on a request. It stands for itself: what holds for its connection is part of
     /// it. A path that servers read in several ways is decided by all of them, and the worst
-    /// counts.
+    /// counts. What follows a CONNECT nobody looks at: it is let in where its connection would be
+    /// without a look at requests, too.
     pub fn request(
         &self,
         source: &Source<'_>,
@@ -159,7 +160,11 @@ impl AuthorizationPolicies {
             })
         };
         let others = readings.others.iter().map(|path| of_path(path));
-        others.fold(of_path(&readings.first), Verdict::worse)
+        let verdict = others.fold(of_path(&readings.first), Verdict::worse);
+        match request.method == "CONNECT" && request.path.is_empty() {
+            true => verdict.worse(self.connection(source, port).without_requests()),
+            false => verdict,
+        }
     }
 
     fn facts<'a>(&'a self, source: &'a Source<'a>, port: u16) -> Facts<'a> {

@@ -337,6 +337,39 @@ fn a_path_that_is_encoded_otherwise_is_the_same() {
 }
 
 #[test]
+fn what_follows_a_connect_is_not_decided_by_its_head() {
+    let path = || "/admin*".parse().unwrap();
+    let operation = |operation| one(Action::Deny, to(operation));
+    let deny = operation(OperationMatch {
+        paths: Values::any_of([path()]),
+        ..OperationMatch::default()
+    });
+    assert_eq!(get(&deny, "/"), Allowed);
+    assert_eq!(request(&deny, "CONNECT", "", Some("web.shop"), &[]), Denied);
+    let allow = one(
+        Action::Allow,
+        to(OperationMatch {
+            paths: Values::none_of([path()]),
+            ..OperationMatch::default()
+        }),
+    );
+    assert_eq!(get(&allow, "/"), Allowed);
+    assert_eq!(
+        request(&allow, "CONNECT", "", Some("web.shop"), &[]),
+        Denied
+    );
+    // Where nothing asks for requests, nothing is hidden.
+    let ports = operation(OperationMatch {
+        ports: Values::any_of([81]),
+        ..OperationMatch::default()
+    });
+    assert_eq!(
+        request(&ports, "CONNECT", "", Some("web.shop"), &[]),
+        Allowed
+    );
+}
+
+#[test]
 fn a_method_in_another_case_is_taken_against_the_client() {
     let methods = |values| {
         to(OperationMatch {

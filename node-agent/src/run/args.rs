@@ -10,12 +10,7 @@ use weft_admin::{TimeLimit, duration, time_limit};
 
 /// Weft's node agent: takes the opted-in pods of this node into the mesh.
 #[derive(Debug, Parser)]
-#[command(
-    name = "weft-node-agent",
-    version,
-    about,
-    args_override_self = true
-)]
+#[command(name = "weft-node-agent", version, about, args_override_self = true)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

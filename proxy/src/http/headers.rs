@@ -59,6 +59,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<_> = connection_options(headers)
             .filter_map(|option| HeaderName::from_bytes(option).ok())
+            // By it the request was decided about (RFC 9110 section 7.6.1 names no end-to-end field).
+            .filter(|name| *name != HOST)
             .collect();
         for name in named {
             headers.remove(name);
@@ -220,6 +222,9 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut all);
         assert_eq!(all, headers(&[("x-other", "2")]));
+        let mut host = headers(&[("host", "web"), ("connection", "Host, close")]);
+        strip_hop_by_hop(&mut host);
+        assert_eq!(host, headers(&[("host", "web")]));
         for (connection, te) in [("x", "trailers"), ("TE", "gzip, Trailers")] {
             let mut kept = headers(&[("te", te), ("connection", connection)]);
             strip_hop_by_hop(&mut kept);

@@ -37,9 +37,11 @@ impl OriginalTarget {
         let whole = encode_target(target);
         // A scheme and a host have none of these bytes.
         let start = whole.strip_suffix(encoded.as_str().as_bytes())?.len();
-        Some(Self {
+        let bytes = target.get(start..)?;
+        // What is sent is what was looked at, whatever stands before it.
+        (encode_target(bytes) == encoded.as_str().as_bytes()).then(|| Self {
             encoded: encoded.clone(),
-            bytes: Bytes::copy_from_slice(target.get(start..)?),
+            bytes: Bytes::copy_from_slice(bytes),
         })
     }
 

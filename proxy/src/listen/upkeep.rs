@@ -15,6 +15,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// allowed any more are cut, and pooled connections to gone peers dropped.
 pub(super) async fn follow_changes(pod: Arc<Pod>) {
     let mut changes = pod.node.store.subscribe();
+    // It may have changed since the first connection was decided about.
+    changes.mark_changed();
     // Also of a mesh that changes all the time something is to be forgotten.
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

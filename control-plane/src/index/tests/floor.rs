@@ -88,6 +88,15 @@ fn no_annotation_opens_a_pod_to_its_node_where_the_floor_is_strict() {
 }
 
 #[test]
+fn no_pod_keeps_to_agents_where_none_may_leave_the_mesh() {
+    let node = "weft.dev/mode: node";
+    let (_, conflicts) = workload("{ floor: { optOut: Forbidden } }", "", node);
+    assert!(conflicts[0].contains("weft.dev/mode"), "{conflicts:?}");
+    let (_, conflicts) = workload("{ floor: { mtlsMode: permissive } }", "", node);
+    assert_eq!(conflicts, Vec::<String>::new());
+}
+
+#[test]
 fn who_excludes_too_much_is_told_what_forbids_it() {
     let asked = "weft.dev/exclude-outbound-ports: '3306,5432'";
     let why = |spec: &str| workload(spec, "", asked).1;

@@ -17,7 +17,7 @@ use super::schema::{
 use crate::kinds::annotations::{self, Texts};
 use crate::kinds::field_error::FieldError;
 use crate::kinds::label_selector::LabelSelector;
-use crate::kinds::{NamespaceObject, PodWishes, SidecarWishes};
+use crate::kinds::{NamespaceObject, PodWishes, ProxyMode, SidecarWishes};
 
 /// The floor of all namespaces.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -247,6 +247,7 @@ impl NamespaceFloor {
         }
         refused.extend(self.refused_node_access(wishes.node_access));
         refused.extend(self.refused_of_sidecar(&wishes.sidecar));
+        refused.extend(self.refused_mode(wishes.mode));
         let allowed = self.allowed_exclusions(&wishes.exclusions, egress_mode);
         let CaptureExclusions { ports, blocks } = &wishes.exclusions;
         let ports = ports.iter().filter(|port| !allowed.ports.contains(port));
@@ -294,6 +295,12 @@ impl NamespaceFloor {
             refused.push((annotations::DEFAULT_AUTHORIZATION, message));
         }
         let mut errors = errors("annotations", refused);
+        let refused = self.refused_mode(namespace.mode);
+        errors.extend(
+            refused.map(|(name, message)| {
+                FieldError::new(annotations::field("labels", name), message)
+            }),
+        );
         if self.is_enrolled && namespace.mesh == Some(false) {
             let message = "the MeshConfig's spec.floor.enrolledNamespaces has it: no effect";
             let field = annotations::field("labels", annotations::MESH);
@@ -327,6 +334,20 @@ impl NamespaceFloor {
             allowed.excluded_inbound_ports.clear();
         }
         allowed
+    }
+
+    /// The mode that counts of the one that is asked for. Who may not leave the mesh may not keep
+    /// to agents either, where one can't capture.
+    pub(crate) fn allowed_mode(&self, asked: Option<ProxyMode>) -> Option<ProxyMode> {
+        asked.filter(|mode| !self.forbids_opt_out || *mode != ProxyMode::Node)
+    }
+
+    fn refused_mode(&self, asked: Option<ProxyMode>) -> Option<(&'static str, String)> {
+        (self.allowed_mode(asked) != asked).then(|| {
+            let message = "the MeshConfig's spec.floor.optOut lets no pod go without a proxy on \
+                           nodes that can't capture: no effect";
+            (annotations::MODE, message.to_owned())
+        })
     }
 
     fn refused_of_sidecar(&self, wishes: &SidecarWishes) -> Vec<(&'static str, String)> {

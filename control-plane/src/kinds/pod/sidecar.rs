@@ -13,7 +13,9 @@ pub(crate) const INIT_CONTAINER: &str = "weft-init";
 /// The user that the proxy runs as, whose connections are not redirected.
 pub(crate) const PROXY_USER: i64 = 1337;
 
-/// Capabilities with which a container could undo the redirection.
+/// Below it are the only volumes of both containers: nothing is put over their program.
+const SECRETS: &str = "/var/run/secrets/";
+/// Capabilities with which a container could undo the redirection, as every runtime reads them.
 const ADMIN_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SYS_ADMIN", "ALL"];
 /// The only environment that the proxy has.
 const ENVIRONMENT: [&str; 12] = [
@@ -80,15 +82,22 @@ impl PodSidecar {
 impl InjectedSidecar {
     fn of(spec: &PodSpec) -> Option<Self> {
         let init_containers = spec.init_containers.as_deref().unwrap_or_default();
-        let init = init_containers
-            .iter()
-            .find(|container| container.name == INIT_CONTAINER)?;
+        // Whatever ran before it would have connections that nobody redirects.
+        let init = init_containers.first()?;
+        if init.name != INIT_CONTAINER {
+            return None;
+        }
         let all = || spec.containers.iter().chain(init_containers);
         let proxy = all().find(|container| container.name == PROXY_CONTAINER)?;
         let others =
             all().filter(|other| other.name != INIT_CONTAINER && other.name != PROXY_CONTAINER);
-        let leads_around = others.into_iter().any(|other| leads_around(spec, other));
-        let has_names = spec.host_aliases.iter().flatten().next().is_some();
+        let mut others = others.map(|other| other.security_context.as_ref());
+        let added = spec.ephemeral_containers.iter().flatten();
+        let mut added = added.map(|other| other.security_context.as_ref());
+        let leads_around = others.any(|other| leads_around(spec, other))
+            || added.any(|other| leads_around(spec, other));
+        let has_names = spec.host_aliases.iter().flatten().next().is_some()
+            || spec.dns_policy.as_deref() == Some("None");
         if leads_around || has_names || !is_proxy(proxy) || !is_init(init) {
             return None;
         }
@@ -120,12 +129,17 @@ pub(crate) fn repository(image: &str) -> &str {
 }
 
 fn is_proxy(container: &Container) -> bool {
-    let mut names = container.env.iter().flatten().map(|one| one.name.as_str());
+    let environment = container.env.iter().flatten();
+    let names: Vec<_> = environment.map(|one| one.name.as_str()).collect();
+    // Of two that are called alike the last counts.
+    let is_own = |(index, name): (usize, &&str)| {
+        ENVIRONMENT.contains(name) && !names.iter().take(index).any(|other| other == name)
+    };
     let security = container.security_context.as_ref();
     let user = security.and_then(|security| security.run_as_user);
     let arguments = container.args.as_deref().unwrap_or_default();
     has_own_command(container)
-        && names.all(|name| ENVIRONMENT.contains(&name))
+        && names.iter().enumerate().all(is_own)
         && container.env_from.iter().flatten().next().is_none()
         && arguments.first().is_some_and(|first| first == "run")
         && arguments.len() == 1
@@ -138,9 +152,15 @@ fn is_init(container: &Container) -> bool {
     has_own_command(container) && !has_environment
 }
 
-/// The image's own program is what runs.
+/// The image's own program is what runs, and nothing else does.
 fn has_own_command(container: &Container) -> bool {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let probes = [&container.liveness_probe, &container.startup_probe];
+    let mut probes = probes.into_iter().flatten();
     container.command.iter().flatten().next().is_none()
+        && mounts
+            .all(|mount| mount.mount_path.starts_with(SECRETS) && !mount.mount_path.contains(".."))
+        && probes.all(|probe| probe.exec.is_none())
 }
 
 /// What the arguments of `weft-init` leave alone; none when they say anything else.
@@ -169,13 +189,16 @@ fn parsed<'a, T: std::str::FromStr>(list: impl Iterator<Item = &'a str>) -> Opti
 }
 
 /// A container that the redirection leaves alone, or that could undo it.
-fn leads_around(spec: &PodSpec, container: &Container) -> bool {
-    let security = container.security_context.as_ref();
+fn leads_around(spec: &PodSpec, security: Option<&SecurityContext>) -> bool {
     let is_privileged = security.and_then(|security| security.privileged) == Some(true);
     let capabilities = security.and_then(|security| security.capabilities.as_ref());
     let added = capabilities.and_then(|capabilities| capabilities.add.as_ref());
     let mut added = added.into_iter().flatten();
-    let is_admin = added.any(|name| ADMIN_CAPABILITIES.contains(&name.as_str()));
+    let is_admin = added.any(|name| {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        ADMIN_CAPABILITIES.contains(&name)
+    });
     is_privileged || is_admin || user(spec, security) == Some(PROXY_USER)
 }
 
@@ -289,6 +312,51 @@ mod tests {
             ),
             ("/securityContext", json!({ "runAsUser": 1337 })),
         ];
+        assert_is_none_of_ours(changes);
+    }
+
+    #[test]
+    fn what_leads_around_a_sidecar_in_its_pod_makes_it_another() {
+        let changes = [
+            (
+                "/containers/0/securityContext",
+                json!({ "capabilities": { "add": ["cap_net_admin"] } }),
+            ),
+            (
+                "/ephemeralContainers",
+                json!([{ "name": "debug", "securityContext": { "runAsUser": 1337 } }]),
+            ),
+            ("/dnsPolicy", json!("None")),
+            (
+                "/initContainers/0/volumeMounts",
+                json!([{ "name": "own", "mountPath": "/usr/local/bin" }]),
+            ),
+            (
+                "/initContainers/1/startupProbe",
+                json!({ "exec": { "command": ["weft-sidecar", "cleanup"] } }),
+            ),
+            (
+                "/initContainers/1/env",
+                json!([
+                    { "name": "WEFT_CONTROL_PLANE", "value": "https://weft:15010" },
+                    { "name": "WEFT_CONTROL_PLANE", "value": "https://other:15010" },
+                ]),
+            ),
+            (
+                "/initContainers",
+                json!([
+                    { "name": "first", "image": "first" },
+                    { "name": "weft-init", "image": "weft/sidecar:1", "args": ["init"] },
+                    { "name": "weft-proxy", "image": "weft/sidecar:1", "args": ["run"],
+                      "securityContext": { "runAsUser": 1337 },
+                      "env": [{ "name": "WEFT_CONTROL_PLANE", "value": "https://weft:15010" }] },
+                ]),
+            ),
+        ];
+        assert_is_none_of_ours(changes);
+    }
+
+    fn assert_is_none_of_ours(changes: impl IntoIterator<Item = (&'static str, Value)>) {
         for (path, value) in changes {
             let mut spec = injected();
             match spec.pointer_mut(path) {
