@@ -12,6 +12,7 @@
 //! * `flow`: what a connection of HTTP/2 holds of what came, as its frames show it
 //! * `head`: heads that are on their way, and how long they may be
 //! * `outgoing`: what waits to be sent
+//! * `pressure`: how short memory is for a pod
 //! * `stream`: the connection that is counted, and ended
 
 mod account;
@@ -20,6 +21,7 @@ mod exceeded;
 mod flow;
 mod head;
 mod outgoing;
+mod pressure;
 mod stream;
 
 pub(crate) use self::account::{ConnectionMemory, HeldBytes, MemoryAccount, OpenStream, PodMemory};

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::body::{Bodies, RevocableBody};
+use super::pressure::{Pressure, pressure};
 use crate::sync::lock;
 use crate::windows::Windows;
 
@@ -68,31 +69,6 @@ pub(crate) struct OpenStream(Arc<ConnectionMemory>);
 pub(crate) struct HeldBytes {
     pod: Arc<PodMemory>,
     bytes: usize,
-}
-
-/// How far a pod has used up what it may hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Pressure {
-    /// There is enough.
-    Low,
-    /// Half of what it may hold, it holds.
-    Raised,
-    /// It holds three quarters.
-    High,
-    /// It holds more than it may.
-    Exceeded,
-}
-
-/// The pressure on a pod that holds `own` where all hold `held` of `limit`: it may hold as much
-/// as is left.
-fn pressure(limit: usize, held: usize, own: usize) -> Pressure {
-    let allowed = limit.saturating_sub(held);
-    match own {
-        own if own > allowed => Pressure::Exceeded,
-        own if own > allowed / 4 * 3 => Pressure::High,
-        own if own > allowed / 2 => Pressure::Raised,
-        _ => Pressure::Low,
-    }
 }
 
 /// Whether a pod that may hold no more ends connections of its own, or of the pod that holds
