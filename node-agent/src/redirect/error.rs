@@ -153,6 +153,33 @@ fn program_hint(error: &ProgramError) -> &'static str {
     }
 }
 
+impl RedirectError {
+    /// The agent lacks rights, or there is no memory just now: that says nothing of its node's
+    /// kernel, and may be another's fault or over in a moment.
+    pub fn is_of_process(&self) -> bool {
+        match self {
+            Self::Object { error } => lacks_means(error),
+            Self::Program { error, .. } => lacks_means(error),
+            _ => false,
+        }
+    }
+}
+
+/// True when the kernel said so anywhere below an error. EACCES is the verifier's no.
+fn lacks_means(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let lacking = [libc::EPERM, libc::ENOMEM, libc::EAGAIN];
+            return io
+                .raw_os_error()
+                .is_some_and(|error| lacking.contains(&error));
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// True when the kernel's EPERM is anywhere below an error.
 fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);

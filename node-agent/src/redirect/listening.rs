@@ -39,6 +39,8 @@ struct Tables {
     pods: Hash<NamespaceCookie, ListeningPod>,
     /// What is asked for the sockets of each pod, by the cookie of its namespace.
     diags: HashMap<u64, Diag>,
+    /// Nobody is told of events any more.
+    is_stopped: bool,
 }
 
 /// The addresses at which sockets listen: whether they take no connections of IPv4.
@@ -61,6 +63,7 @@ impl ListeningSockets {
             sockets: take_map(object, map::LISTENING)?,
             pods: take_map(object, map::LISTENING_PODS)?,
             diags: HashMap::new(),
+            is_stopped: false,
         })))
     }
 
@@ -69,11 +72,21 @@ impl ListeningSockets {
     pub(super) fn follow(&self, namespace: &NetworkNamespace) {
         let cookie = namespace.cookie();
         let mut tables = self.lock();
-        if tables.diags.contains_key(&cookie) {
+        if tables.is_stopped || tables.diags.contains_key(&cookie) {
             return;
         }
         if let Err(error) = tables.follow(namespace) {
             tracing::warn!(%error, "nobody knows where a pod's applications listen; connections to its other ports are taken and then reset");
+            tables.forget(cookie);
+        }
+    }
+
+    /// Has nobody refused any more: ends of listeners are not heard of.
+    fn stop(&self) {
+        let mut tables = self.lock();
+        tables.is_stopped = true;
+        let followed: Vec<_> = tables.diags.keys().copied().collect();
+        for cookie in followed {
             tables.forget(cookie);
         }
     }
@@ -281,11 +294,17 @@ fn found(namespace: NamespaceCookie, listening: &[TcpSocket]) -> Found {
     found
 }
 
-/// Keeps the table true, for as long as it is run.
+/// Keeps the table true, for as long as it is run. When that ends, nobody is refused by it.
 pub(super) async fn follow_events(
     events: RingBuf<MapData>,
     listening: Arc<ListeningSockets>,
 ) -> io::Result<()> {
+    let result = read_events(events, &listening).await;
+    listening.stop();
+    result
+}
+
+async fn read_events(events: RingBuf<MapData>, listening: &ListeningSockets) -> io::Result<()> {
     // SAFETY: the ring owns its descriptor for as long as it lives, and is dropped together
     // with its registration.
     let registered = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };

@@ -19,12 +19,14 @@ pub(super) struct IncapableNode {
     reason: Arc<str>,
 }
 
-/// The reason is the node's, and stays as long as its kernel: somebody has to know it.
+/// The reason is the node's, and stays as long as its kernel: somebody has to know it. An agent that
+/// lacks rights or memory ends instead, so that a rollout of such agents stops at the first.
 pub(super) fn is_of_node(error: &RedirectError) -> bool {
-    matches!(
+    let is_refused = matches!(
         error,
         RedirectError::Incapable(_) | RedirectError::Object { .. } | RedirectError::Program { .. }
-    )
+    );
+    is_refused && !error.is_of_process()
 }
 
 /// What the control plane is told of a trial.
@@ -112,6 +114,9 @@ impl IncapableNode {
 mod tests {
     use std::io;
 
+    use aya::programs::ProgramError;
+    use aya::sys::SyscallError;
+
     use super::*;
 
     #[test]
@@ -124,6 +129,19 @@ mod tests {
             error: io::Error::from(io::ErrorKind::OutOfMemory),
         };
         assert!(!is_of_node(&busy));
+        let program = |number| RedirectError::Program {
+            program: "sockops",
+            error: Box::new(ProgramError::SyscallError(SyscallError {
+                call: "bpf_prog_load",
+                io_error: io::Error::from_raw_os_error(number),
+            })),
+        };
+        for number in [libc::EPERM, libc::ENOMEM, libc::EAGAIN] {
+            assert!(!is_of_node(&program(number)), "{number}");
+        }
+        for number in [libc::EACCES, libc::EINVAL] {
+            assert!(is_of_node(&program(number)), "{number}");
+        }
         assert!(!is_of_node(&RedirectError::NoObject));
     }
 }
