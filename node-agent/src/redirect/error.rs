@@ -165,29 +165,28 @@ impl RedirectError {
     }
 }
 
-/// True when the kernel said so anywhere below an error. EACCES is the verifier's no.
+/// EACCES is the verifier's no.
 fn lacks_means(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            let lacking = [libc::EPERM, libc::ENOMEM, libc::EAGAIN];
-            return io
-                .raw_os_error()
-                .is_some_and(|error| lacking.contains(&error));
-        }
-        next = error.source();
-    }
-    false
+    let lacking = [libc::EPERM, libc::ENOMEM, libc::EAGAIN];
+    kernels(error).is_some_and(|error| {
+        error
+            .raw_os_error()
+            .is_some_and(|number| lacking.contains(&number))
+    })
 }
 
-/// True when the kernel's EPERM is anywhere below an error.
 fn not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    kernels(error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The kernel's own error, anywhere below another one.
+fn kernels<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.kind() == io::ErrorKind::PermissionDenied;
+            return Some(io);
         }
         next = error.source();
     }
-    false
+    None
 }
