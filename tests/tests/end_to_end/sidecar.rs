@@ -74,6 +74,14 @@ fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
     assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
     assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
+    let blocks = mesh.pod("peer").unwrap().host.addresses();
+    let blocks = format!("--exclude-inbound-cidrs={},{}", blocks[0], blocks[1]);
+    mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+    assert!(reached(&mesh, "pod", "peer").is_empty());
+    let others = "--exclude-inbound-cidrs=192.0.2.0/24,2001:db8::/32";
+    mesh.run_sidecar("pod", &["init", others]).unwrap();
+    assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
     for _ in 0..2 {
         mesh.run_sidecar("pod", &["cleanup"]).unwrap();
         assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
