@@ -184,6 +184,21 @@ fn a_sidecar_comes_back_and_so_do_its_connections() {
     wait_until("an answer", LIMIT, is_served).unwrap();
 }
 
+/// A few huge pages that are hardly used would be half of an idle one.
+#[test]
+fn a_sidecar_takes_no_huge_pages() {
+    let mesh = served();
+    let pid = mesh.sidecar_pid("web").unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("THP_enabled:"));
+    assert_eq!(line, Some("THP_enabled:\t0"), "{status}");
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"));
+    assert_eq!(line.unwrap().trim(), "0 kB", "{memory}");
+}
+
 /// Its own address, and the Service that it is behind itself.
 #[test]
 fn a_pod_reaches_itself() {
