@@ -19,12 +19,11 @@ use super::envoy::{self, Hop, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
-use super::requests::{
-    fixed_rate, http2_saturation, saturation, start_nginx, two_part, two_part_same_node,
-};
+use super::requests::{fixed_rate, http2_saturation, saturation, two_part};
+use super::servers::{start_nginx, start_reader};
 use super::split::{
-    BACKENDS, GUARDED, HTTP1, HTTP2, NEAR, OUTSIDE, PORTS, RECEIVED, SENT, SIDECARS, Split,
-    mesh_with_client, policies,
+    BACKENDS, GUARDED, HTTP1, HTTP2, NEAR, OUTSIDE, PORTS, READS_BODIES, RECEIVED, SENT, SIDECARS,
+    Split, TWO_PART, TWO_PART_SAME_NODE, mesh_with_client, policies,
 };
 use xtask::options::{Bench, BenchMode};
 use xtask::workspace::Workspace;
@@ -37,13 +36,7 @@ const SERVER_OFFSET: u16 = 20_000;
 const SHARE_REQUESTS: u64 = 1000;
 const SHARE_TOLERANCE: u64 = 63;
 
-const MEASUREMENTS: [Measurement; 5] = [
-    saturation,
-    fixed_rate,
-    http2_saturation,
-    two_part,
-    two_part_same_node,
-];
+const MEASUREMENTS: [Measurement; 4] = [saturation, fixed_rate, http2_saturation, two_part];
 
 /// Takes all samples.
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
@@ -73,12 +66,18 @@ fn start(workspace: &Workspace, envoy: &Path, options: &Bench) -> Result<Bed> {
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
+    let test_app = workspace.release_programs().join("weft-test-app");
     let prefixes = splits.iter().map(|split| split.prefix);
     for prefix in prefixes.chain([OUTSIDE]) {
-        processes.extend(start_servers(&mesh, prefix, &folder)?);
+        processes.extend(start_servers(&mesh, prefix, &folder, &test_app)?);
     }
     for pod in [NEAR, &direct_near] {
-        processes.push(start_nginx(&mesh, pod, &folder, &[(HTTP1, false)])?);
+        processes.push(start_reader(
+            &mesh,
+            pod,
+            &folder,
+            (&test_app, READS_BODIES),
+        )?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
@@ -93,8 +92,9 @@ fn start(workspace: &Workspace, envoy: &Path, options: &Bench) -> Result<Bed> {
     if let Some(baseline) = &baseline {
         let folder = baseline.directory().join("bench");
         write_directory(&folder)?;
-        processes.extend(start_servers(baseline, SENT.prefix, &folder)?);
-        processes.push(start_nginx(baseline, NEAR, &folder, &[(HTTP1, false)])?);
+        processes.extend(start_servers(baseline, SENT.prefix, &folder, &test_app)?);
+        let reader = (test_app.as_path(), READS_BODIES);
+        processes.push(start_reader(baseline, NEAR, &folder, reader)?);
         baseline.manifests().write(SENT.service, &SENT.route())?;
         modes.push(SENT.called(BASELINE).mode(baseline)?);
     }
@@ -107,7 +107,7 @@ fn start(workspace: &Workspace, envoy: &Path, options: &Bench) -> Result<Bed> {
         baseline,
         modes,
         folder,
-        test_app: workspace.release_programs().join("weft-test-app"),
+        test_app,
     })
 }
 
@@ -119,11 +119,21 @@ fn splits(mode: BenchMode) -> Vec<Split> {
     }
 }
 
-/// A server in each backend whose name begins so.
-fn start_servers(mesh: &Mesh, prefix: &str, folder: &Path) -> Result<Vec<Process>> {
-    let ports = [(HTTP1, false), (HTTP2, true)];
-    let start = |(name, _)| start_nginx(mesh, &format!("{prefix}{name}"), folder, &ports);
-    BACKENDS.into_iter().map(start).collect()
+/// Those of each backend whose name begins so.
+fn start_servers(
+    mesh: &Mesh,
+    prefix: &str,
+    folder: &Path,
+    test_app: &Path,
+) -> Result<Vec<Process>> {
+    let mut servers = Vec::new();
+    for (name, _) in BACKENDS {
+        let pod = format!("{prefix}{name}");
+        let ports = [(HTTP1, false), (HTTP2, true)];
+        servers.push(start_nginx(mesh, &pod, folder, &ports)?);
+        servers.push(start_reader(mesh, &pod, folder, (test_app, READS_BODIES))?);
+    }
+    Ok(servers)
 }
 
 /// The first backend directly, and both through Envoys.
@@ -140,7 +150,10 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: (first, HTTP1).into(),
         other: (first, HTTP2).into(),
-        same_node: Some((near, HTTP1).into()),
+        two_part: vec![
+            (TWO_PART, (first, READS_BODIES).into()),
+            (TWO_PART_SAME_NODE, (near, READS_BODIES).into()),
+        ],
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -148,7 +161,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP1),
         other: beside(HTTP2),
-        same_node: None,
+        two_part: vec![(TWO_PART, beside(READS_BODIES))],
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

@@ -19,7 +19,8 @@ use super::error::{BenchError, Result};
 use super::load::parse_iperf3;
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
-use super::requests::{fixed_rate, saturation, start_nginx, wrk};
+use super::requests::{fixed_rate, saturation, wrk};
+use super::servers::start_nginx;
 use xtask::options::{Bench, BenchMode};
 use xtask::workspace::Workspace;
 
@@ -109,7 +110,7 @@ fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
         place: mesh.pod("client")?.host.place().clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
     })
 }
@@ -122,7 +123,7 @@ fn sidecar_mode(mesh: &Mesh) -> Result<Mode> {
         place: mesh.pod(client)?.host.place().clone(),
         http: (address, HTTP).into(),
         other: (address, IPERF).into(),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: SIDECARS
             .iter()
             .filter_map(|pod| mesh.sidecar_pid(pod))
@@ -140,7 +141,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -148,7 +149,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP),
         other: beside(IPERF),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

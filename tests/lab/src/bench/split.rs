@@ -14,10 +14,19 @@ use super::error::Result;
 /// Ports of the servers.
 pub(crate) const HTTP1: u16 = 8080;
 pub(crate) const HTTP2: u16 = 8081;
-pub(crate) const PORTS: [(u16, Protocol); 2] = [(HTTP1, Protocol::Http1), (HTTP2, Protocol::Http2)];
+/// Where servers read requests whole before they answer.
+pub(crate) const READS_BODIES: u16 = 8082;
+pub(crate) const PORTS: [(u16, Protocol); 3] = [
+    (HTTP1, Protocol::Http1),
+    (HTTP2, Protocol::Http2),
+    (READS_BODIES, Protocol::Http1),
+];
 /// A backend on the client's own node, and the last part of its address.
 pub(crate) const NEAR: &str = "near";
 const NEAR_ADDRESS: u8 = 30;
+/// Names of the measures of requests in two parts, to another node and on the client's own.
+pub(crate) const TWO_PART: &str = "two_part_p50";
+pub(crate) const TWO_PART_SAME_NODE: &str = "two_part_same_node_p50";
 /// Names of the backends and what each gets of 100 requests.
 pub(crate) const BACKENDS: [(&str, u32); 2] = [("v1", 80), ("v2", 20)];
 /// What the names of backends outside the mesh begin with.
@@ -92,7 +101,7 @@ pub(crate) fn mesh_with_client() -> MeshBuilder {
         .strict()
         .pod(PodSpec::new(CLIENT, 1))
         .pod(PodSpec::new(NEAR, 1))
-        .http_service(NEAR, &[&address], NEAR, &[(HTTP1, HTTP1)])
+        .http_service(NEAR, &[&address], NEAR, &[(READS_BODIES, READS_BODIES)])
 }
 
 fn near_address() -> Ipv4Addr {
@@ -160,22 +169,23 @@ impl Split {
 
     pub(crate) fn mode(self, mesh: &Mesh) -> Result<Mode> {
         let address = Ipv4Addr::new(10, 96, 0, self.addresses[0]);
+        let mut two_part = vec![(TWO_PART, (address, READS_BODIES).into())];
+        // An agent serves the other one.
+        if self.shape == Shape::Node {
+            two_part.push((TWO_PART_SAME_NODE, (near_address(), READS_BODIES).into()));
+        }
         Ok(Mode {
             name: self.mode,
             place: mesh.pod(self.client)?.host.place().clone(),
             http: (address, HTTP1).into(),
             other: (address, HTTP2).into(),
-            // That one is served by an agent.
-            same_node: match self.shape {
-                Shape::Node => Some((near_address(), HTTP1).into()),
-                Shape::Sidecar => None,
-            },
+            two_part,
             proxies: self.proxies(mesh)?,
         })
     }
 }
 
-/// Policies as a large organisation would have them: each lets one client read one part.
+/// Policies as a large organisation would have them: each lets one client use one part.
 pub(crate) fn policies() -> Value {
     let policies = (0..POLICIES).map(|number| {
         let is_last = number + 1 == POLICIES;
@@ -195,7 +205,7 @@ pub(crate) fn policies() -> Value {
                 "action": "ALLOW",
                 "rules": [{
                     "from": [{ "serviceAccounts": [client] }],
-                    "to": [{ "methods": ["GET"], "paths": paths }],
+                    "to": [{ "methods": ["GET", "POST"], "paths": paths }],
                 }],
             },
         })
