@@ -16,15 +16,20 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("depmod", "kmod"),
 ];
 /// Folders of modules that a machine may need.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 9] = [
     "kernel/net",
     "kernel/lib",
     "kernel/crypto",
     "kernel/fs/9p",
+    "kernel/fs/fscache",
+    // netfs, where there is one.
+    "kernel/fs/n",
     "kernel/fs/overlayfs",
     "kernel/drivers/virtio",
     "kernel/drivers/net/veth.ko",
 ];
+/// What depmod writes at last.
+const INDEX: &str = "modules.symbols.bin";
 /// Who signs Debian's releases.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The package that depends on a release's kernel.
@@ -44,7 +49,11 @@ impl Kernel {
         let cache = folders::cache().ok_or("set HOME or XDG_CACHE_HOME")?;
         let folder = cache.join("old-kernels").join(suite);
         let unpacked = folder.join("unpacked");
-        if let Some(version) = version_in(&unpacked) {
+        let version = version_in(&unpacked).filter(|version| {
+            let modules = unpacked.join("lib/modules").join(version);
+            modules.join(INDEX).is_file()
+        });
+        if let Some(version) = version {
             return Ok(Self {
                 folder: unpacked,
                 version,
@@ -80,10 +89,7 @@ impl Kernel {
 fn version_in(unpacked: &Path) -> Option<String> {
     let modules = fs::read_dir(unpacked.join("lib/modules")).ok()?;
     let folder = modules.flatten().map(|entry| entry.path()).next()?;
-    let is_complete =
-        folder.join("modules.dep").is_file() || !folder.join("modules.order").exists();
-    let name = folder.file_name()?.to_str()?.to_owned();
-    is_complete.then_some(name)
+    Some(folder.file_name()?.to_str()?.to_owned())
 }
 
 /// The package's file. Its lists are this folder's own: the machine's stay as they are.
