@@ -1,7 +1,9 @@
 //! One pod of this node: does step after step until what is wanted is the case. `report` says
-//! what is; `earlier` ends its connections from before.
+//! what is; `earlier` ends its connections from before; `known` tells of it where unknown ones are
+//! refused.
 
 mod earlier;
+mod known;
 mod report;
 
 use std::mem;
@@ -49,6 +51,7 @@ pub(crate) struct PodTask {
     unprotected: usize,
     /// Time for which it was open and may not have been, before it was first refused.
     open_for: Option<Duration>,
+    known: Option<known::KnownPod>,
 }
 
 impl PodTask {
@@ -71,6 +74,7 @@ impl PodTask {
             is_expected: false,
             unprotected: 0,
             open_for: None,
+            known: None,
         };
         let desired = task.desired.borrow().clone();
         task.publish_status(&desired);
@@ -92,6 +96,7 @@ impl PodTask {
             self.namespaces.mark_unchanged();
             let location = NamespaceLocation::for_workload(&self.workload);
             let found = self.node.namespaces.find(&location);
+            self.settle_known(&desired, &location, found);
             let kind = Some(mem::discriminant(&desired));
             if mem::replace(&mut previous, kind) != kind
                 || (found.is_some() && self.attempt == CaptureAttempt::AwaitsNamespace)

@@ -19,13 +19,13 @@ use super::kubelets::Kubelets;
 use super::listening::{self, ListeningSockets};
 use super::load::{self, Constants};
 use super::object::take_map;
-use super::options::RedirectOptions;
+use super::options::{RedirectOptions, UnknownPods};
 use super::pins::{self, Pins};
 use super::pod::{PodRedirect, PodRedirectConfig};
 use super::socket_maps::SocketMaps;
 use super::table_sizes::{RecordCounts, TableSizes};
 use super::tables::Tables;
-use super::{links, probe};
+use super::{ingress, links, probe};
 use crate::namespaces::NetworkNamespace;
 
 /// The programs of a node.
@@ -36,6 +36,7 @@ pub struct Redirect {
     held: Arc<HeldConnections>,
     counters: Counters,
     capabilities: Capabilities,
+    pub(super) refuses_unknown: bool,
 }
 
 impl Redirect {
@@ -83,7 +84,10 @@ impl Redirect {
         let kubelets = Kubelets::start(&mut object, cgroups.root, kubelet)?;
         tables.set_namespace(host.cookie(), NamespaceEntry::new(NamespaceRole::Host))?;
         let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
-        let links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
+        let mut links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
+        let unknown_pods = options.unknown_pods;
+        let ingress = ingress::attach(&mut object, &cgroups, unknown_pods, pins.as_ref())?;
+        links.extend(ingress);
         if let Some(pins) = &pins {
             pins.remove_older_cgroup_links()?;
         }
@@ -107,6 +111,7 @@ impl Redirect {
             held,
             counters,
             capabilities,
+            refuses_unknown: unknown_pods == UnknownPods::Refuse,
         })
     }
 
