@@ -70,13 +70,7 @@ impl Redirect {
             cgroups.pods.is_some(),
         )?);
         let held = Arc::new(HeldConnections::from_object(&mut object)?);
-        let can_hold = match held.try_answering() {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "connect() of applications succeeds before anybody has answered at their destinations: the agent needs CAP_NET_RAW to make it wait");
-                false
-            }
-        };
+        let can_hold = can_hold(&held);
         let counters = Counters::from_object(&mut object)?;
         let mut tables = Tables::from_object(&mut object)?;
         let inherited = tables.entries_of_predecessor();
@@ -86,8 +80,12 @@ impl Redirect {
         let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
         let mut links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
         let unknown_pods = options.unknown_pods;
-        let ingress = ingress::attach(&mut object, &cgroups, unknown_pods, pins.as_ref())?;
-        links.extend(ingress);
+        links.extend(ingress::attach(
+            &mut object,
+            &cgroups,
+            unknown_pods,
+            pins.as_ref(),
+        )?);
         if let Some(pins) = &pins {
             pins.remove_older_cgroup_links()?;
         }
@@ -335,5 +333,16 @@ impl Redirect {
     /// The programs that this node's kernel runs.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+}
+
+/// Whether this process may answer applications that wait in `connect()`.
+fn can_hold(held: &HeldConnections) -> bool {
+    match held.try_answering() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "connect() of applications succeeds before anybody has answered at their destinations: the agent needs CAP_NET_RAW to make it wait");
+            false
+        }
     }
 }

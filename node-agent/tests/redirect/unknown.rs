@@ -297,7 +297,7 @@ fn a_pod_that_begins_while_no_agent_runs_is_refused_both_ways() {
         assert_eq!(outbound.kind(), ErrorKind::ConnectionRefused);
         // Whoever was known goes on, and so do probes and the node.
         let [known, _] = applications(lab, &peer, 8080);
-        redirect_free_reach(&peer, &known, to);
+        assert_known(&peer, &known, to);
         let [probed, _] = applications(lab, &pod, 8081);
         assert!(lab.probe(&probed).status.success());
         // A successor knows of it in turn.
@@ -312,7 +312,7 @@ fn a_pod_that_begins_while_no_agent_runs_is_refused_both_ways() {
 }
 
 /// A pod that is known is reached by the node, and reaches it.
-fn redirect_free_reach(pod: &Pod, application: &TcpListener, server: SocketAddr) {
+fn assert_known(pod: &Pod, application: &TcpListener, server: SocketAddr) {
     let _client = dial(application.local_addr().unwrap()).unwrap();
     accept(application);
     pod.run(|| dial(server)).unwrap();
