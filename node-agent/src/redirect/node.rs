@@ -80,9 +80,10 @@ impl Redirect {
         let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
         let mut links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
         let unknown_pods = options.unknown_pods;
+        let of_pods = cgroups.pods.as_ref().unwrap_or(&cgroups.attached);
         links.extend(ingress::attach(
             &mut object,
-            &cgroups,
+            of_pods,
             unknown_pods,
             pins.as_ref(),
         )?);

@@ -106,7 +106,6 @@ fn what_does_not_come_from_elsewhere_reaches_an_unknown_pod() {
         let local = lab.as_pod(|| pod.run(|| TcpListener::bind("127.0.0.1:8081").unwrap()));
         assert_reached(&pod, &local);
         for application in &applications(lab, &pod, 8080) {
-            assert_reached(&pod, application);
             let to = application.local_addr().unwrap();
             for cgroup in ["agent", "kubelet"] {
                 std::thread::scope(|scope| {
@@ -306,6 +305,7 @@ fn a_pod_that_begins_while_no_agent_runs_is_refused_both_ways() {
         redirect.mark_outside(&pod.namespace).unwrap();
         assert_reached(&peer, &probed);
         pod.run(|| dial(to)).unwrap();
+        redirect.mark_outside(&peer.namespace).unwrap();
         redirect.remove_leftovers().unwrap();
         assert_reached(&peer, &probed);
     });
