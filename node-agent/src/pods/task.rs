@@ -20,6 +20,7 @@ use super::captured_pod::{CapturedPod, await_certificate};
 use super::claimed_pod::ClaimedPod;
 use super::context::NodeContext;
 use super::error::CaptureError;
+use super::known_pod::KnownPod;
 use super::outside_pod::OutsidePod;
 use super::phase::CaptureAttempt;
 use super::state::{Desired, INBOUND_GRACE, PodState, Step};
@@ -51,7 +52,7 @@ pub(crate) struct PodTask {
     unprotected: usize,
     /// Time for which it was open and may not have been, before it was first refused.
     open_for: Option<Duration>,
-    known: Option<known::KnownPod>,
+    known: Option<KnownPod>,
 }
 
 impl PodTask {
@@ -96,7 +97,7 @@ impl PodTask {
             self.namespaces.mark_unchanged();
             let location = NamespaceLocation::for_workload(&self.workload);
             let found = self.node.namespaces.find(&location);
-            self.settle_known(&desired, &location, found);
+            self.settle_known(&desired, found);
             let kind = Some(mem::discriminant(&desired));
             if mem::replace(&mut previous, kind) != kind
                 || (found.is_some() && self.attempt == CaptureAttempt::AwaitsNamespace)

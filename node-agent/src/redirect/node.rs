@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use aya::Ebpf;
 use aya_log::EbpfLogger;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,6 +17,7 @@ use super::error::RedirectError;
 use super::held::{HeldAttempts, HeldConnections};
 use super::kernel::{Kernel, KernelState};
 use super::kubelets::Kubelets;
+use super::links::{self, ProgramLink};
 use super::listening::{self, ListeningSockets};
 use super::load::{self, Constants};
 use super::object::take_map;
@@ -25,7 +27,7 @@ use super::pod::{PodRedirect, PodRedirectConfig};
 use super::socket_maps::SocketMaps;
 use super::table_sizes::{RecordCounts, TableSizes};
 use super::tables::Tables;
-use super::{ingress, links, probe};
+use super::{ingress, probe};
 use crate::namespaces::NetworkNamespace;
 
 /// The programs of a node.
@@ -78,18 +80,9 @@ impl Redirect {
         let kubelets = Kubelets::start(&mut object, cgroups.root, kubelet)?;
         tables.set_namespace(host.cookie(), NamespaceEntry::new(NamespaceRole::Host))?;
         let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
-        let mut links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
         let unknown_pods = options.unknown_pods;
-        let of_pods = cgroups.pods.as_ref().unwrap_or(&cgroups.attached);
-        links.extend(ingress::attach(
-            &mut object,
-            of_pods,
-            unknown_pods,
-            pins.as_ref(),
-        )?);
-        if let Some(pins) = &pins {
-            pins.remove_older_cgroup_links()?;
-        }
+        let at = (&cgroups.attached, cgroups.pods.as_ref());
+        let links = attach(&mut object, at, unknown_pods, pins.as_ref())?;
         let kernel = Kernel::new(KernelState {
             object,
             tables,
@@ -335,6 +328,23 @@ impl Redirect {
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+}
+
+/// Attaches the programs that all pods share, to the cgroup of everybody and to that of pods where
+/// there is one. Those of an earlier agent are taken off once these run.
+fn attach(
+    object: &mut Ebpf,
+    (everybody, pods): (&Cgroup, Option<&Cgroup>),
+    unknown_pods: UnknownPods,
+    pins: Option<&Pins>,
+) -> Result<Vec<ProgramLink>, RedirectError> {
+    let mut links = links::attach_cgroup(object, everybody, pins)?;
+    let pods = pods.unwrap_or(everybody);
+    links.extend(ingress::attach(object, pods, unknown_pods, pins)?);
+    if let Some(pins) = pins {
+        pins.remove_older_cgroup_links()?;
+    }
+    Ok(links)
 }
 
 /// Whether this process may answer applications that wait in `connect()`.
