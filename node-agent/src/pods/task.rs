@@ -1,6 +1,5 @@
-//! One pod of this node: does step after step until what is wanted is the case. `report` says
-//! what is; `earlier` ends its connections from before; `known` tells of it where unknown ones are
-//! refused.
+//! One pod of this node: does step after step until what is wanted is the case. `report` says what
+//! is; `earlier` ends its connections from before; `known` has it pass where unknown ones are refused.
 
 mod earlier;
 mod known;
