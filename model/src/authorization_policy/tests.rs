@@ -27,6 +27,7 @@ fn policies(
     let membership = AuthorizationMembership {
         policies: names,
         default,
+        is_observed_only: false,
     };
     AuthorizationPolicies::new(&id(SHOP), &membership, |name| {
         let policy = policies.iter().find(|policy| policy.key == *name);
