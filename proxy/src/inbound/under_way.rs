@@ -7,6 +7,7 @@ use weft_model::authorization_policy::AuthorizationPolicies;
 
 use super::authorization_policies::{PodPolicies, PolicySubject};
 use crate::sync::lock;
+use crate::telemetry::AuthorizationNote;
 use crate::upstream::RequestUnderWay;
 
 /// The requests of one connection that are under way.
@@ -57,12 +58,13 @@ impl RequestsUnderWay {
             return;
         };
         for request in requests {
-            let is_denied = request.head().restore().is_none_or(|head| {
-                let verdict = subject.request_verdict(&policies, &head.as_head());
-                verdict.ends_connections()
-            });
-            if is_denied {
-                request.revoke();
+            let Some(head) = request.head().restore() else {
+                request.revoke(AuthorizationNote::default());
+                continue;
+            };
+            let verdict = subject.request_verdict(&policies, &head.as_head());
+            if verdict.ends_connections() {
+                request.revoke(AuthorizationNote::from(&verdict));
             }
         }
     }

@@ -1,8 +1,7 @@
 //! A request that a pod of this process has let in and that is under way.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -10,13 +9,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::request_head::RequestHead;
 use crate::memory::{HeldBytes, PodMemory};
 use crate::sync::lock;
+use crate::telemetry::{AuthorizationNote, RequestRecord};
 
 /// A request that a pod of this process has let in and that is under way: its policies may revoke
 /// it for as long as it lasts.
 #[derive(Debug)]
 pub(crate) struct RequestUnderWay {
     head: KeptHead,
-    is_revoked: AtomicBool,
+    /// What policies said when they revoked it.
+    revoked: OnceLock<AuthorizationNote>,
     /// Whoever carries it: one at a time.
     waker: Mutex<Option<Waker>>,
     #[allow(dead_code, reason = "held for its drop")]
@@ -54,7 +55,7 @@ impl RequestUnderWay {
         Self {
             memory: pod.hold(head.bytes.len()),
             head,
-            is_revoked: AtomicBool::new(false),
+            revoked: OnceLock::new(),
             waker: Mutex::default(),
         }
     }
@@ -64,9 +65,9 @@ impl RequestUnderWay {
         &self.head
     }
 
-    /// Policies don't allow it any more.
-    pub(crate) fn revoke(&self) {
-        self.is_revoked.store(true, Ordering::Release);
+    /// Policies don't allow it any more; the first time counts.
+    pub(crate) fn revoke(&self, said: AuthorizationNote) {
+        let _ = self.revoked.set(said);
         if let Some(waker) = lock(&self.waker).take() {
             waker.wake();
         }
@@ -74,7 +75,14 @@ impl RequestUnderWay {
 
     /// Whether policies have revoked it.
     pub(crate) fn is_revoked(&self) -> bool {
-        self.is_revoked.load(Ordering::Acquire)
+        self.revoked.get().is_some()
+    }
+
+    /// Writes down in its record what policies said when they revoked it.
+    pub(crate) fn note_revocation(&self, record: &mut RequestRecord) {
+        if let Some(said) = self.revoked.get() {
+            record.set_authorization(said.clone());
+        }
     }
 
     /// Ready when policies revoke it. The last that asks is woken.

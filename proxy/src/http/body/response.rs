@@ -246,6 +246,10 @@ impl UpstreamBody {
 
     /// The client gets no more, also not what it would have to read first.
     fn revoke(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(request) = self.completion.under_way.clone() {
+            let receiving = self.completion.receiving.as_mut();
+            request.note_revocation(receiving.unwrap_or(&mut self.record));
+        }
         self.fail(ResponseFlag::PolicyChanged);
         Poll::Ready(Some(Err(RequestRevoked.into())))
     }

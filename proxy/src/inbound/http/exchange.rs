@@ -223,7 +223,12 @@ async fn forward(
     let mut answered = match sent {
         Some(Ok(answered)) => answered,
         Some(Err(error)) => return fail(&info, record, error),
-        None => return Ok(deny_under_way(&info, record, body)),
+        None => {
+            if let Some(request) = revocable {
+                request.note_revocation(&mut record);
+            }
+            return Ok(deny_under_way(&info, record, body));
+        }
     };
     body.keep_no_longer();
     let response = &mut answered.response;

@@ -98,7 +98,8 @@ pub(super) async fn attempt(
         RequestUnderWay::unless_revoked(under_way.as_ref(), sending).await
     };
     let Some(sent) = sent else {
-        if let Some(record) = &mut receiving {
+        if let (Some(record), Some(request)) = (&mut receiving, under_way) {
+            request.note_revocation(record);
             deny(record, exchange.info.grpc, ResponseFlag::PolicyChanged);
         }
         return Err(AttemptError::Denied);

@@ -147,9 +147,14 @@ async fn responses_that_new_policies_deny_are_broken_off_and_others_go_on() {
             goes_on(kept).await;
         }
         let revoked = ["istio_requests_total{", "\"destination\"", "POLICY_CHANGED"];
-        let mut bed = served.bed;
-        bed.node(node);
-        bed.counts(node, &revoked).await;
+        served.bed.counts(node, &revoked).await;
+        let by_policy = [
+            "weft_policy_verdicts_total{",
+            "policy_name=\"deny\"",
+            "verdict=\"denied\"",
+            "subject=\"request\"} 4",
+        ];
+        served.bed.counts(node, &by_policy).await;
     }
 }
 
