@@ -168,8 +168,12 @@ fn deny_under_way(
     info: &RequestInfo,
     mut record: RequestRecord,
     body: RequestBodySource,
+    request: Option<&Arc<RequestUnderWay>>,
 ) -> Response<ResponseBody> {
     body.discard();
+    if let Some(request) = request {
+        request.note_revocation(&mut record);
+    }
     let reply = LocalReply::AuthorizationDenied;
     let grpc_status = reply.carried_grpc_status(info.grpc);
     let mut response = reply.into_response(info.grpc);
@@ -223,12 +227,7 @@ async fn forward(
     let mut answered = match sent {
         Some(Ok(answered)) => answered,
         Some(Err(error)) => return fail(&info, record, error),
-        None => {
-            if let Some(request) = revocable {
-                request.note_revocation(&mut record);
-            }
-            return Ok(deny_under_way(&info, record, body));
-        }
+        None => return Ok(deny_under_way(&info, record, body, revocable)),
     };
     body.keep_no_longer();
     let response = &mut answered.response;
