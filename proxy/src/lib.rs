@@ -30,6 +30,7 @@ mod fixtures;
 mod http;
 pub mod identity;
 mod inbound;
+mod last_known;
 pub mod listen;
 mod memory;
 pub mod node;
