@@ -72,7 +72,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) webhook: Option<SocketAddr>,
     /// Mode of pods that say none, nor their namespaces: `sidecar`, `node`, or `auto`, which is a
-    /// sidecar where a pod may land on a node that can't capture.
+    /// sidecar where nodes can't capture.
     #[arg(long, default_value = "auto")]
     pub(crate) mode: ProxyMode,
     #[command(flatten)]

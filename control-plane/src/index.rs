@@ -77,6 +77,7 @@ use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
 use nodes::Nodes;
 use objects::Objects;
+pub(crate) use placement::Placement;
 use policies::Policies;
 pub(crate) use policies::{PolicyStatus, PolicyStatuses};
 use routes::Routes;

@@ -3,11 +3,13 @@
 //! * [`options`]: what all sidecars of a mesh have in common
 //! * [`injection`]: from a pod, and what holds for it, to what is added; pure
 //! * [`containers`]: the containers of a sidecar, and their volume
+//! * [`affinity`]: what keeps a pod off nodes that can't capture
 //! * [`addition`]: one of the additions, as a JSON patch says it
 //! * [`files`]: the same on manifests
 //! * [`roots`]: the roots that sidecars trust, in the namespaces of their pods
 
 mod addition;
+mod affinity;
 mod containers;
 mod files;
 mod injection;

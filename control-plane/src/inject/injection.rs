@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::addition::Addition;
-use super::containers;
 use super::options::InjectionOptions;
-use crate::index::AdmittedPod;
+use super::{affinity, containers};
+use crate::index::{AdmittedPod, Placement};
 use crate::kinds::{self, FieldError, PROXY_USER, ProxyMode};
 
 /// The namespace of Kubernetes itself: a mesh has to be able to start after it.
@@ -14,7 +14,19 @@ const SYSTEM_NAMESPACE: &str = "kube-system";
 /// The annotation by which kubectl chooses a container.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The additions to a pod that is to be in the mesh; none when it gets no sidecar, as it has one.
+/// What becomes of a pod that is to be in the mesh.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    /// It stays as it is.
+    Unchanged,
+    /// It lands on no node that can't capture.
+    CapableNodes,
+    /// It gets a sidecar.
+    Sidecar,
+}
+
+/// The additions to a pod that is to be in the mesh; none when its proxy is an agent wherever it may
+/// land, or it has a sidecar.
 ///
 /// # Errors
 /// When containers of its own would pass the sidecar.
@@ -24,9 +36,18 @@ pub(crate) fn injection(
     admitted: &AdmittedPod,
     options: &InjectionOptions,
 ) -> Result<Vec<Addition>, FieldError> {
-    if !is_wanted(namespace, pod, admitted, options) {
-        return Ok(Vec::new());
+    match outcome(namespace, pod, admitted, options) {
+        Outcome::Unchanged => Ok(Vec::new()),
+        Outcome::CapableNodes => Ok(affinity::capable_nodes(pod)),
+        Outcome::Sidecar => sidecar(pod, admitted, options),
     }
+}
+
+fn sidecar(
+    pod: &Value,
+    admitted: &AdmittedPod,
+    options: &InjectionOptions,
+) -> Result<Vec<Addition>, FieldError> {
     if let Some(path) = admitted.of_proxy_user.first() {
         let message = format!(
             "runs as user {PROXY_USER}, which is the sidecar's: its connections would pass the \
@@ -66,23 +87,25 @@ pub(crate) fn readiness_gate(pod: &Value) -> Addition {
     Addition::item(pod, "/spec/readinessGates", None, kinds::readiness_gate())
 }
 
-fn is_wanted(
+fn outcome(
     namespace: &str,
     pod: &Value,
     admitted: &AdmittedPod,
     options: &InjectionOptions,
-) -> bool {
+) -> Outcome {
     let system = pod.pointer("/spec/os/name").and_then(Value::as_str);
     let is_excluded = namespace == SYSTEM_NAMESPACE
         || namespace == options.mesh_namespace
         || system.is_some_and(|system| system != "linux")
         || admitted.sidecar.is_there();
-    let is_sidecar = match admitted.mode.unwrap_or(options.mode) {
-        ProxyMode::Sidecar => true,
-        ProxyMode::Auto => admitted.may_need_sidecar,
-        ProxyMode::Node => false,
-    };
-    is_sidecar && !is_excluded
+    if is_excluded {
+        return Outcome::Unchanged;
+    }
+    match (admitted.mode.unwrap_or(options.mode), admitted.placement) {
+        (ProxyMode::Sidecar, _) | (ProxyMode::Auto, Placement::NeedsSidecar) => Outcome::Sidecar,
+        (ProxyMode::Auto, Placement::CapableNodes) => Outcome::CapableNodes,
+        (ProxyMode::Auto, Placement::Anywhere) | (ProxyMode::Node, _) => Outcome::Unchanged,
+    }
 }
 
 fn has_init_containers(pod: &Value) -> bool {

@@ -133,3 +133,43 @@ async fn a_node_is_labelled_as_its_agent_found_it_and_auto_follows() {
     label("true");
     make_pod(&bed, "shop", "new", &[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_agents_can_capture_is_kept_off_a_node_that_can_not() {
+    let bed = Bed::new();
+    for (name, can_capture) in [("new", "true"), ("old", "false")] {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": name, "labels": { "weft.dev/ebpf": can_capture } },
+        });
+        bed.kubectl().apply(&node.to_string()).unwrap();
+    }
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let ours = json!([{ "key": "weft.dev/ebpf", "operator": "NotIn", "values": ["false"] }]);
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    wait_for("a pod that is kept off", LIMIT, || {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "web", "namespace": "shop" },
+            "spec": {
+                "serviceAccountName": "default",
+                "containers": [{ "name": "app", "image": "app" }],
+            },
+        });
+        let made = bed.kubectl().apply(&pod.to_string());
+        made.map_err(|error| error.to_string())?;
+        let pod = bed.kubectl().json(&["get", "pod", "web", "-n", "shop"]);
+        let pod = pod.unwrap();
+        let terms = pod.pointer(&format!("{required}/nodeSelectorTerms"));
+        if terms == Some(&json!([{ "matchExpressions": ours }])) {
+            return Ok(());
+        }
+        let delete = ["delete", "pod", "web", "-n", "shop", "--force"];
+        bed.kubectl().run(&delete).unwrap();
+        Err(format!("{terms:?}; {}", control_plane.log()))
+    })
+    .unwrap();
+    assert!(init_containers(&bed, "shop", "web").is_empty());
+}

@@ -239,15 +239,47 @@ fn the_mode_is_the_pods_then_its_namespaces_then_the_meshs() {
     );
 }
 
+fn node(name: &str, can_capture: bool) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Node\n\
+         metadata: {{ name: {name}, labels: {{ weft.dev/ebpf: '{can_capture}' }} }}\n"
+    )
+}
+
 #[test]
-fn auto_is_a_sidecar_where_the_pod_may_land_on_a_node_that_can_not_capture() {
-    let node = "---\napiVersion: v1\nkind: Node\nmetadata: { name: old, labels: { weft.dev/ebpf: 'false' } }\n";
-    let known = format!("{SHOP}{node}");
+fn auto_is_a_sidecar_where_the_pod_lands_on_nodes_that_can_not_capture() {
+    let known = format!("{SHOP}{}", node("old", false));
     let options = InjectionOptions::with_mode(ProxyMode::Auto);
     let injected = |more: Value| injected_with(&pod(json!({}), more), "shop", &known, &options);
     assert_eq!(names(&injected(json!({})), "initContainers").len(), 2);
     let capable = json!({ "nodeSelector": { "weft.dev/ebpf": "true" } });
     assert!(names(&injected(capable), "initContainers").is_empty());
+}
+
+#[test]
+fn auto_keeps_a_pod_off_a_node_that_can_not_capture_where_another_one_can() {
+    let known = format!("{SHOP}{}{}", node("old", false), node("new", true));
+    let options = InjectionOptions::with_mode(ProxyMode::Auto);
+    let injected = |pod: &Value| injected_with(pod, "shop", &known, &options);
+    let given = pod(json!({}), json!({}));
+    let result = injected(&given);
+    assert!(names(&result, "initContainers").is_empty());
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = &result.pointer(required).unwrap()["nodeSelectorTerms"];
+    let ours = json!({ "key": "weft.dev/ebpf", "operator": "NotIn", "values": ["false"] });
+    assert_eq!(*terms, json!([{ "matchExpressions": [ours] }]));
+    assert_eq!(injected(&result), result, "once is enough");
+    // Who chose a proxy, or brings one along, lands anywhere.
+    for chosen in [
+        pod(json!({ "weft.dev/mode": "node" }), json!({})),
+        pod(json!({ "weft.dev/mode": "sidecar" }), json!({})),
+        pod(
+            json!({}),
+            json!({ "containers": [{ "name": "weft-proxy" }] }),
+        ),
+    ] {
+        assert!(injected(&chosen).pointer(required).is_none(), "{chosen}");
+    }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
