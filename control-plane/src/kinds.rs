@@ -54,8 +54,9 @@ pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
 pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
 pub(crate) use node::{EBPF, NodeObject};
 pub(crate) use pod::{
-    CAPTURED_CONDITION, INIT_CONTAINER, InjectedSidecar, NOT_IN_MESH, PROXY_CONTAINER, PROXY_USER,
-    PodObject, PodSidecar, PodWishes, containers_of_proxy_user, repository,
+    CAPTURED_CONDITION, CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, NOT_IN_MESH, PROGRAM,
+    PROXY_CONTAINER, PROXY_USER, PodObject, PodSidecar, PodWishes, SidecarSource,
+    containers_of_proxy_user, repository,
 };
 pub(crate) use proxy_mode::ProxyMode;
 pub(crate) use readiness::Readiness;

@@ -5,13 +5,11 @@ use serde_json::{Value, json};
 
 use super::options::InjectionOptions;
 use crate::index::AdmittedPod;
-use crate::kinds::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, SidecarWishes};
+use crate::kinds::{
+    CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, PROGRAM, PROXY_CONTAINER, PROXY_USER,
+    SidecarWishes,
+};
 
-/// The program in its image.
-const PROGRAM: &str = "/usr/local/bin/weft-sidecar";
-/// The volume with token and roots, and where the proxy has it.
-const VOLUME: &str = "weft-credentials";
-const CREDENTIALS: &str = "/var/run/secrets/weft";
 /// The port of health and readiness.
 const PROBES_PORT: u16 = 15021;
 /// Seconds of a pod's grace period that are left when the proxy has to be gone.
@@ -89,7 +87,7 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
             "runAsNonRoot": true,
             "seccompProfile": { "type": "RuntimeDefault" },
         },
-        "volumeMounts": [{ "name": VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
+        "volumeMounts": [{ "name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
     });
     match options.is_native {
         true => {
@@ -113,7 +111,7 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
 /// The volume with the pod's token for the control plane, and the roots that it trusts.
 pub(super) fn volume(options: &InjectionOptions) -> Value {
     json!({
-        "name": VOLUME,
+        "name": CREDENTIALS_VOLUME,
         "projected": {
             // 0444, in decimal: not every reader of YAML knows octal numbers. The proxy is neither
             // root nor, for certain, of the pod's group; only it has the volume.

@@ -1,7 +1,7 @@
 //! What all sidecars of a mesh have in common.
 
 use crate::index::MeshSidecars;
-use crate::kinds::{ProxyMode, repository};
+use crate::kinds::{ProxyMode, SidecarSource, repository};
 
 /// What all sidecars of a mesh have in common.
 #[derive(Clone, Debug)]
@@ -27,11 +27,17 @@ pub(crate) struct InjectionOptions {
 
 impl InjectionOptions {
     /// How these sidecars are known again.
-    pub(crate) fn sidecars(&self) -> MeshSidecars {
-        MeshSidecars {
+    pub(crate) fn source(&self) -> SidecarSource {
+        SidecarSource {
             repository: repository(&self.image).to_owned(),
             control_plane: self.control_plane.clone(),
+            root_config_map: self.root_config_map.clone(),
         }
+    }
+
+    /// These sidecars, and no others.
+    pub(crate) fn sidecars(&self) -> MeshSidecars {
+        MeshSidecars(vec![self.source()])
     }
 
     /// Those of a mesh as it is installed, native, with that mode.

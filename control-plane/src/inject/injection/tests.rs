@@ -176,8 +176,7 @@ fn what_is_injected_is_known_as_such_again() {
         let PodSidecar::Injected(known) = PodSidecar::of(&spec) else {
             panic!("not known: {pod}");
         };
-        assert_eq!(known.repository, "weft/sidecar");
-        assert_eq!(known.control_plane, options.control_plane);
+        assert_eq!(known.source, options.source());
         assert_eq!(known.exclusions.ports, [3306]);
     }
 }
