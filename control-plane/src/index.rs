@@ -138,11 +138,6 @@ impl Index {
         }
     }
 
-    /// The sidecars that this mesh injects.
-    pub(crate) fn set_sidecars(&mut self, sidecars: MeshSidecars) {
-        self.objects.sidecars = sidecars;
-    }
-
     /// Applies what became of an object, or of all of a kind.
     pub(crate) fn handle_event(&mut self, event: Event) {
         match event {

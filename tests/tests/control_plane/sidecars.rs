@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weft_proto::v1::CaptureState;
 use weft_tests::wait_for;
 
-use crate::bed::{Bed, LIMIT};
+use crate::bed::{Bed, ControlPlane, LIMIT};
 use crate::capture::wait_for_condition;
 use crate::webhook::register;
 
@@ -27,7 +27,14 @@ fn make_pod(bed: &Bed, namespace: &str, name: &str, init: &[&str]) {
             "metadata": { "name": name, "namespace": namespace },
             "spec": {
                 "nodeName": "node-1", "serviceAccountName": "default",
-                "containers": [{ "name": "app", "image": "app" }],
+                "containers": [{
+                    "name": "app", "image": "app",
+                    // It can't become the sidecar's user.
+                    "securityContext": {
+                        "runAsUser": 1000, "allowPrivilegeEscalation": false,
+                        "capabilities": { "drop": ["ALL"] },
+                    },
+                }],
             },
         });
         let made = bed.kubectl().apply(&pod.to_string());
@@ -86,6 +93,11 @@ async fn an_injected_pod_is_taken_and_its_namespace_gets_the_roots() {
     wait_for_condition(&bed, "web", "False", "AwaitingCapture");
 
     // The sidecar has, by its pod's own token.
+    capture_by_sidecar(&bed, &control_plane, &uid).await;
+}
+
+/// The sidecar of the pod `web` is known as one, and says that it has captured its pod.
+async fn capture_by_sidecar(bed: &Bed, control_plane: &ControlPlane, uid: &str) {
     let token = [
         "create",
         "token",
@@ -97,11 +109,52 @@ async fn an_injected_pod_is_taken_and_its_namespace_gets_the_roots() {
         "--bound-object-name=web",
     ];
     let token = bed.kubectl().run(&token).unwrap();
-    let sidecar = bed.agent(&control_plane, "node-1", token.trim()).await;
-    let mut stream = sidecar.as_sidecar(&uid).subscribe().await.unwrap();
+    let sidecar = bed.agent(control_plane, "node-1", token.trim()).await;
+    let mut stream = sidecar.as_sidecar(uid).subscribe().await.unwrap();
     stream.synchronize().await;
-    stream.report(&uid, CaptureState::Captured, "").await;
-    wait_for_condition(&bed, "web", "True", "Sidecar");
+    stream.report(uid, CaptureState::Captured, "").await;
+    wait_for_condition(bed, "web", "True", "Sidecar");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_of_a_registry_before_counts_where_nobody_may_leave() {
+    let bed = Bed::new();
+    let floor = json!({ "optOut": "Forbidden", "enrolledNamespaces": { "names": ["shop"] } });
+    let config = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+        "metadata": { "name": "default" }, "spec": { "floor": floor },
+    });
+    bed.kubectl().apply(&config.to_string()).unwrap();
+    let labels = json!({ "weft.dev/mesh": "enabled", "weft.dev/mode": "sidecar" });
+    bed.namespace("shop", &labels);
+    let before = bed.start("a");
+    register(&bed, &before);
+    make_pod(&bed, "shop", "web", &SIDECAR);
+    let uid = bed.uid("shop", "web");
+    before.wait_for_workload(&uid, "enrolment", "Pending");
+    before.stop();
+    let moved = [
+        "--sidecar-image=registry.example.com/weft/sidecar:2",
+        "--sidecar-control-plane=https://mesh.example.com:15010",
+    ];
+    let after = bed.start_with("b", &moved);
+    after.wait_for_workload(&uid, "enrolment", "Pending");
+    capture_by_sidecar(&bed, &after, &uid).await;
+    let path = [
+        "get",
+        "configmap",
+        "weft-known-sidecars",
+        "-n",
+        "weft-system",
+    ];
+    let known = bed.kubectl().json(&path).unwrap()["data"]["sidecars.json"].clone();
+    let known: Value = serde_json::from_str(known.as_str().unwrap()).unwrap();
+    let repositories = known.as_array().unwrap().iter();
+    let repositories: Vec<_> = repositories.map(|one| &one["repository"]).collect();
+    assert_eq!(
+        repositories,
+        ["weft/sidecar", "registry.example.com/weft/sidecar"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
