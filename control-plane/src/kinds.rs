@@ -49,7 +49,7 @@ pub(crate) use external_service::ExternalServiceObject;
 pub(crate) use field_error::FieldError;
 pub(crate) use kind::{ACCEPTED, Kind, ObjectKey, Provider};
 pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
-pub(crate) use mesh_config::{MeshConfigObject, NamespaceFloor};
+pub(crate) use mesh_config::{EnrolledNamespaces, MeshConfigObject, NamespaceFloor};
 pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
 pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
 pub(crate) use node::{EBPF, NodeObject};

@@ -6,7 +6,7 @@ use kube::api::DynamicObject;
 
 use super::Cluster;
 use crate::index::AdmittedPod;
-use crate::kinds::{FieldError, Kind};
+use crate::kinds::{EnrolledNamespaces, FieldError, Kind};
 
 impl Cluster {
     /// Whether the pods of a namespace are in the mesh unless they say otherwise.
@@ -62,6 +62,11 @@ impl Cluster {
     /// The namespace is known.
     pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
         self.lock().index.knows_namespace(namespace)
+    }
+
+    /// Namespaces that the floor enrols.
+    pub(crate) fn enrolled_by_floor(&self) -> Vec<EnrolledNamespaces> {
+        self.lock().index.enrolled_by_floor()
     }
 
     /// Namespaces in which pods have a sidecar.

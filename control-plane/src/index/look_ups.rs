@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use weft_model::NamespacedName;
 
 use super::Index;
-use crate::kinds::{NodeObject, PodObject};
+use crate::kinds::{EnrolledNamespaces, NodeObject, PodObject};
 
 impl Index {
     /// A node's label says that its agent can capture, or can't.
@@ -17,6 +17,14 @@ impl Index {
     /// The namespace is known.
     pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
         self.objects.namespace(namespace).is_some()
+    }
+
+    /// Namespaces that the floor enrols.
+    pub(crate) fn enrolled_by_floor(&self) -> Vec<EnrolledNamespaces> {
+        let config = self.objects.mesh_config();
+        config
+            .map(|config| config.floor.enrolled())
+            .unwrap_or_default()
     }
 
     /// Namespaces in which pods have a sidecar.

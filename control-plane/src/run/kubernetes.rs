@@ -116,7 +116,8 @@ impl Writer {
             authority,
         } = self;
         let name = args.webhook_configuration.clone();
-        let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
+        let registration =
+            Registration::new(&client, name, Arc::clone(&authority), Arc::clone(&cluster));
         let webhook_held = held.subscribe();
         tokio::spawn(async move { while_held(webhook_held, || registration.keep()).await });
         let roots = SidecarRoots {

@@ -226,3 +226,50 @@ async fn a_pod_that_agents_can_capture_is_kept_off_a_node_that_can_not() {
     .unwrap();
     assert!(init_containers(&bed, "shop", "web").is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_only_the_floor_enrols_get_gates_and_sidecars() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let selector = json!({ "matchLabels": { "team": "payments" } });
+    let enrolled = json!({ "names": ["shop"], "selector": selector });
+    let config = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+        "metadata": { "name": "default" },
+        "spec": { "floor": { "enrolledNamespaces": enrolled } },
+    });
+    wait_for("a webhook that answers", LIMIT, || {
+        let applied = bed.kubectl().apply(&config.to_string());
+        applied.map(drop).map_err(|error| error.to_string())
+    })
+    .unwrap();
+    let mode = json!({ "weft.dev/mode": "sidecar" });
+    bed.namespace("shop", &mode);
+    let mut labels = mode.clone();
+    labels["team"] = json!("payments");
+    bed.namespace("bank", &labels);
+    bed.namespace("outside", &mode);
+    for namespace in ["shop", "bank"] {
+        make_pod(&bed, namespace, "web", &SIDECAR);
+        let pod = ["get", "pod", "web", "-n", namespace];
+        let gates = bed.kubectl().json(&pod).unwrap()["spec"]["readinessGates"].clone();
+        assert_eq!(gates, json!([{ "conditionType": "weft.dev/Captured" }]));
+    }
+    make_pod(&bed, "outside", "web", &[]);
+    // They go with the floor.
+    bed.kubectl()
+        .run(&["delete", "meshconfig", "default"])
+        .unwrap();
+    wait_for("the webhooks of the floor to go", LIMIT, || {
+        let path = ["get", "mutatingwebhookconfiguration", "weft"];
+        let configuration = bed.kubectl().json(&path).unwrap();
+        let webhooks = configuration["webhooks"].as_array().unwrap().iter();
+        let mut names = webhooks.map(|webhook| webhook["name"].as_str().unwrap());
+        match names.any(|name| name.starts_with("floor-")) {
+            false => Ok(()),
+            true => Err(configuration.to_string()),
+        }
+    })
+    .unwrap();
+}
