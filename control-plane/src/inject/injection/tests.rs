@@ -171,7 +171,13 @@ fn what_is_injected_is_known_as_such_again() {
             ..options()
         };
         let annotations = json!({ "weft.dev/exclude-outbound-ports": "3306" });
-        let pod = injected_with(&pod(annotations, json!({})), "shop", SHOP, &options);
+        let bound = json!({
+            "runAsUser": 1000, "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+        });
+        let containers = json!([{ "name": "web", "securityContext": bound }]);
+        let given = pod(annotations, json!({ "containers": containers }));
+        let pod = injected_with(&given, "shop", SHOP, &options);
         let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
         let PodSidecar::Injected(known) = PodSidecar::of(&spec) else {
             panic!("not known: {pod}");

@@ -483,9 +483,17 @@ fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
         let message = &answer["response"]["status"]["message"];
         message.as_str().map(str::to_owned)
     };
-    let spec = json!({ "containers": [{ "name": "web" }], "serviceAccountName": "web" });
+    let bound = json!({
+        "runAsUser": 1000, "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+    });
+    let web = json!({ "name": "web", "securityContext": bound });
+    let spec = json!({ "containers": [web], "serviceAccountName": "web" });
     let genuine = injected(&pod_with(&json!({}), &spec), &reviewer, inject_in_mesh);
     assert_eq!(refused(&genuine), None);
+    let mut root = genuine.clone();
+    root["spec"]["containers"][0]["securityContext"] = json!({ "runAsUser": 0 });
+    let said = refused(&root).unwrap();
+    assert!(said.contains("allowPrivilegeEscalation"), "{said}");
     let by_hand = json!({
         "containers": [{ "name": "weft-proxy", "image": "weft/sidecar:0.1.0" }],
         "serviceAccountName": "web",

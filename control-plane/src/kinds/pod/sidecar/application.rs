@@ -63,7 +63,32 @@ fn check_container(
         let message = format!("user {PROXY_USER} is the sidecar's, whose connections pass it");
         return problem("runAsUser", message);
     }
+    if may_become_proxy_user(spec, security) {
+        let message = format!(
+            "it may become user {PROXY_USER}, whose connections pass the sidecar: set \
+             allowPrivilegeEscalation: false, drop the capability ALL or SETUID, and say as which \
+             other user it runs (runAsUser, here or of the pod)"
+        );
+        return Err(FieldError::new(format!("{path}.securityContext"), message));
+    }
     Ok(())
+}
+
+/// By its image's user, by the capability, or by a program with the set-user-ID bit.
+fn may_become_proxy_user(spec: &PodSpec, security: Option<&SecurityContext>) -> bool {
+    let escalates = security.and_then(|security| security.allow_privilege_escalation);
+    let capabilities = security.and_then(|security| security.capabilities.as_ref());
+    let has = |list: Option<&Vec<String>>, names: &[&str]| {
+        let mut list = list.into_iter().flatten();
+        list.any(|name| names.contains(&&*capability(name)))
+    };
+    let added = capabilities.and_then(|capabilities| capabilities.add.as_ref());
+    let dropped = capabilities.and_then(|capabilities| capabilities.drop.as_ref());
+    let is_bound = escalates == Some(false)
+        && has(dropped, &["ALL", "SETUID"])
+        && !has(added, &["SETUID"])
+        && user(spec, security).is_some();
+    !is_bound
 }
 
 /// The name of a capability as the kernel's headers have it, without `CAP_`.

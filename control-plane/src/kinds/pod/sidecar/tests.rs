@@ -31,13 +31,20 @@ fn injected() -> Value {
               "env": environment("https://weft:15010"),
               "volumeMounts": [{ "name": "weft-credentials", "mountPath": CREDENTIALS }] },
         ],
-        "containers": [{ "name": "web", "image": "web" }],
+        "containers": [{ "name": "web", "image": "web", "securityContext": bound() }],
         "volumes": [{ "name": "weft-credentials", "projected": { "sources": [
             { "serviceAccountToken": { "path": "token" } },
             { "configMap": {
                 "name": "roots", "items": [{ "key": "ca.crt", "path": "ca.crt" }],
             } },
         ] } }],
+    })
+}
+
+/// A security context with which a container stays the user that it says.
+fn bound() -> Value {
+    json!({
+        "runAsUser": 0, "allowPrivilegeEscalation": false, "capabilities": { "drop": ["SETUID"] },
     })
 }
 
@@ -86,15 +93,12 @@ fn what_is_called_like_a_sidecar_and_is_another_is_not_taken_for_one() {
         ("/initContainers/1/command", json!(["sleep", "inf"])),
         ("/initContainers/1/env/0/name", json!("LD_PRELOAD")),
         ("/initContainers/1/securityContext/runAsUser", json!(0)),
+        ("/containers/0/securityContext/privileged", json!(true)),
         (
-            "/containers/0/securityContext",
-            json!({ "privileged": true }),
+            "/containers/0/securityContext/capabilities/add",
+            json!(["NET_ADMIN"]),
         ),
-        (
-            "/containers/0/securityContext",
-            json!({ "capabilities": { "add": ["NET_ADMIN"] } }),
-        ),
-        ("/securityContext", json!({ "runAsUser": 1337 })),
+        ("/containers/0/securityContext/runAsUser", json!(1337)),
     ];
     assert_is_none_of_ours(changes);
 }
@@ -103,13 +107,10 @@ fn what_is_called_like_a_sidecar_and_is_another_is_not_taken_for_one() {
 fn what_leads_around_a_sidecar_in_its_pod_makes_it_another() {
     let changes = [
         (
-            "/containers/0/securityContext",
-            json!({ "capabilities": { "add": ["cap_net_admin"] } }),
+            "/containers/0/securityContext/capabilities/add",
+            json!(["cap_net_admin"]),
         ),
-        (
-            "/ephemeralContainers",
-            json!([{ "name": "debug", "securityContext": { "runAsUser": 1337 } }]),
-        ),
+        ("/ephemeralContainers", json!([{ "name": "debug" }])),
         ("/dnsPolicy", json!("None")),
         (
             "/initContainers/0/volumeMounts",
@@ -156,6 +157,48 @@ fn assert_is_none_of_ours(changes: impl IntoIterator<Item = (&'static str, Value
             "{path}: {sidecar:?}"
         );
     }
+}
+
+#[test]
+fn a_container_that_may_become_the_proxys_user_leads_around_it() {
+    let path = "/containers/0/securityContext";
+    let field = |name: &str| format!("{path}/{name}");
+    for (name, value) in [
+        ("allowPrivilegeEscalation", json!(true)),
+        ("allowPrivilegeEscalation", Value::Null),
+        ("capabilities", Value::Null),
+        ("capabilities", json!({ "drop": ["NET_RAW"] })),
+        (
+            "capabilities",
+            json!({ "drop": ["ALL"], "add": ["cap_setuid"] }),
+        ),
+        ("runAsUser", Value::Null),
+        ("runAsUser", json!(1337)),
+    ] {
+        let mut spec = injected();
+        *spec.pointer_mut(&field(name)).unwrap() = value.clone();
+        let PodSidecar::ByHand(problem) = sidecar(spec) else {
+            panic!("{name}: {value}");
+        };
+        let expected = "spec.containers[0].securityContext";
+        assert!(problem.field.starts_with(expected), "{problem}");
+    }
+    // The pod may say the user, and more may be dropped.
+    let mut spec = injected();
+    spec["securityContext"] = json!({ "runAsUser": 1000 });
+    spec["containers"][0]["securityContext"] =
+        json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["all"] } });
+    let found = sidecar(spec);
+    assert!(matches!(found, PodSidecar::Injected(_)), "{found:?}");
+    // Those of others' init containers count, too.
+    let mut spec = injected();
+    append(
+        &mut spec,
+        "",
+        "initContainers",
+        json!({ "name": "migrate" }),
+    );
+    assert!(matches!(sidecar(spec), PodSidecar::ByHand(_)));
 }
 
 /// Puts an item behind the last of a list, which may not be there yet.
