@@ -22,5 +22,5 @@ pub(crate) use addition::{Addition, apply_patch};
 pub(crate) use files::{FileError, inject_text};
 pub(crate) use injection::{injection, readiness_gate};
 pub(crate) use known::{KnownSidecars, KnownSidecarsError};
-pub(crate) use options::InjectionOptions;
+pub(crate) use options::{InjectedShape, InjectionOptions};
 pub(crate) use roots::SidecarRoots;

@@ -52,7 +52,7 @@ pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
 pub(crate) use mesh_config::{EnrolledNamespaces, MeshConfigObject, NamespaceFloor};
 pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
 pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
-pub(crate) use node::{EBPF, NodeObject};
+pub(crate) use node::{EBPF, NATIVE_SIDECARS, NodeObject};
 pub(crate) use pod::{
     CAPTURED_CONDITION, CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, NOT_IN_MESH, PROGRAM,
     PROXY_CONTAINER, PROXY_USER, PodObject, PodSidecar, PodWishes, SidecarSource,

@@ -8,7 +8,7 @@ use weft_model::workload::CaptureExclusions;
 
 use super::http_rules;
 use super::objects::Objects;
-use super::placement::{Placement, placement};
+use super::placement::{Placement, may_meet_old_kubelet, placement};
 use super::settings::{Asked, Settings, floor};
 use crate::kinds::{
     AuthorizationPolicyObject, CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject,
@@ -84,6 +84,8 @@ pub(crate) struct AdmittedPod {
     pub(crate) mode: Option<ProxyMode>,
     /// The proxy that it gets where nobody asks for one.
     pub(crate) placement: Placement,
+    /// It may land on a node whose kubelet doesn't know native sidecars.
+    pub(crate) may_meet_old_kubelet: bool,
     /// It brings a proxy along already.
     pub(crate) sidecar: PodSidecar,
     /// What it asks of its sidecar.
@@ -113,6 +115,7 @@ pub(super) fn admitted_pod(
     Some(AdmittedPod {
         mode: settings.mode,
         placement: placement(objects, objects.namespace(namespace), &spec),
+        may_meet_old_kubelet: may_meet_old_kubelet(objects, &spec),
         sidecar: PodSidecar::of(&spec),
         wishes: settings.sidecar,
         exclusions: settings.exclusions,

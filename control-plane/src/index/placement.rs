@@ -77,6 +77,13 @@ pub(super) fn placement(
     }
 }
 
+/// It may land on a node whose kubelet would wait for a native sidecar to end.
+pub(super) fn may_meet_old_kubelet(objects: &Objects, spec: &PodSpec) -> bool {
+    let nodes = objects.tables.all::<NodeObject>().map(|(_, node)| node);
+    let mut old = nodes.filter(|node| node.has_old_kubelet);
+    old.any(|node| may_land(spec, node))
+}
+
 fn has_own_kernel(spec: &PodSpec) -> bool {
     let runtime = spec.runtime_class_name.as_deref().unwrap_or_default();
     let runtime = runtime.to_ascii_lowercase();

@@ -56,6 +56,7 @@ pub(super) fn init(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
 
 /// The container of the proxy.
 pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
+    let is_native = options.shape.is_native(pod);
     let drain = drain_seconds(pod);
     let timeout = format!("--timeout={drain}s");
     let get = |path: &str| json!({ "path": path, "port": PROBES_PORT });
@@ -89,7 +90,7 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
         },
         "volumeMounts": [{ "name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
     });
-    match options.is_native {
+    match is_native {
         true => {
             container["restartPolicy"] = json!("Always");
             // What comes after it waits for its start, which is over when it is ready.
@@ -138,7 +139,7 @@ fn environment(pod: &AdmittedPod, options: &InjectionOptions, drain: i64) -> Val
     };
     let value = |name: &str, value: &str| json!({ "name": name, "value": value });
     // All of them can be asked for as long as native sidecars can.
-    let host = match options.is_native {
+    let host = match options.shape.is_native(pod) {
         true => "status.hostIPs",
         false => "status.hostIP",
     };

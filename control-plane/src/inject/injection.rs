@@ -61,7 +61,7 @@ fn sidecar(
     let mut additions = Vec::new();
     let volume = containers::volume(options);
     additions.push(Addition::item(pod, "/spec/volumes", None, volume));
-    match options.is_native {
+    match options.shape.is_native(admitted) {
         // First, in this order: the second finds the list that the first has made.
         true => {
             additions.push(Addition::item(pod, "/spec/initContainers", Some(0), init));

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::inject::InjectedShape;
 use crate::kinds::PodSidecar;
 use crate::source::manifest::parse;
 use crate::source::{Event, Origin};
@@ -50,7 +51,7 @@ fn injected(pod: &Value) -> Value {
 
 fn classic(pod: &Value, known: &str) -> Value {
     let options = InjectionOptions {
-        is_native: false,
+        shape: InjectedShape::Classic,
         ..options()
     };
     injected_with(pod, "shop", known, &options)
@@ -102,6 +103,28 @@ fn a_classic_sidecar_holds_the_application_and_leaves_init_containers_alone() {
     );
     let result = classic(&given, &confined);
     assert_eq!(names(&result, "initContainers"), ["weft-init", "migrate"]);
+}
+
+#[test]
+fn a_pod_that_may_land_on_an_older_kubelet_gets_a_classic_sidecar() {
+    let node = "---\napiVersion: v1\nkind: Node\nmetadata: { name: old, labels: { zone: a } }\n\
+                status: { nodeInfo: { kubeletVersion: v1.28.15 } }\n";
+    let known = format!("{SHOP}{node}");
+    let is_native = |shape, zone: &str| {
+        let options = InjectionOptions { shape, ..options() };
+        let given = pod(json!({}), json!({ "nodeSelector": { "zone": zone } }));
+        names(
+            &injected_with(&given, "shop", &known, &options),
+            "containers",
+        ) == ["web"]
+    };
+    assert!(!is_native(InjectedShape::OfKubelets, "a"));
+    assert!(is_native(InjectedShape::OfKubelets, "b"));
+    assert!(
+        is_native(InjectedShape::Native, "a"),
+        "nobody's word is taken"
+    );
+    assert!(!is_native(InjectedShape::Classic, "b"));
 }
 
 #[test]
@@ -165,11 +188,8 @@ fn annotations_say_image_log_resources_and_what_is_left_alone() {
 
 #[test]
 fn what_is_injected_is_known_as_such_again() {
-    for is_native in [true, false] {
-        let options = InjectionOptions {
-            is_native,
-            ..options()
-        };
+    for shape in [InjectedShape::Native, InjectedShape::Classic] {
+        let options = InjectionOptions { shape, ..options() };
         let annotations = json!({ "weft.dev/exclude-outbound-ports": "3306" });
         let bound = json!({
             "runAsUser": 1000, "allowPrivilegeEscalation": false,
@@ -313,14 +333,14 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn whatever_a_pod_says_is_kept_and_nothing_is_injected_twice(unknown in any_json()) {
-        for is_native in [true, false] {
-            let options = InjectionOptions { is_native, ..options() };
+        for shape in [InjectedShape::Native, InjectedShape::Classic] {
+            let options = InjectionOptions { shape, ..options() };
             let mut given = pod(json!({}), json!({}));
             given["spec"]["somethingNew"] = unknown.clone();
             given["spec"]["containers"][0]["somethingNew"] = unknown.clone();
             let once = injected_with(&given, "shop", SHOP, &options);
             prop_assert_eq!(&once["spec"]["somethingNew"], &unknown);
-            let at = usize::from(!is_native);
+            let at = usize::from(shape == InjectedShape::Classic);
             prop_assert_eq!(&once["spec"]["containers"][at]["somethingNew"], &unknown);
             let twice = injected_with(&once, "shop", SHOP, &options);
             prop_assert_eq!(once, twice);
