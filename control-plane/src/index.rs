@@ -357,8 +357,8 @@ impl Index {
                 self.namespaces.mark_all_dirty(objects);
                 self.workloads.mark_pods_dirty(objects, |_| true);
             }
-            // Asked for when a certificate is.
-            Some(Object::ServiceAccount(_)) => {}
+            // Asked for when a certificate is, or a pod is made.
+            Some(Object::ServiceAccount(_) | Object::RuntimeClass(_)) => {}
             Some(Object::Service(object)) => {
                 let name = &object.service.key;
                 self.services.mark_dirty(name);

@@ -32,6 +32,7 @@ mod proxy_mode;
 mod readiness;
 mod reference_grant;
 mod route;
+mod runtime_class;
 mod service;
 mod service_account;
 mod sidecar_wishes;
@@ -64,6 +65,7 @@ pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
+pub(crate) use runtime_class::RuntimeClassObject;
 pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
 pub(crate) use sidecar_wishes::SidecarWishes;
@@ -161,6 +163,7 @@ macro_rules! kinds {
 kinds! {
     Namespace(NamespaceObject),
     Node(NodeObject),
+    RuntimeClass(RuntimeClassObject),
     ServiceAccount(ServiceAccountObject),
     Pod(PodObject),
     Service(ServiceObject),

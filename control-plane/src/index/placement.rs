@@ -5,11 +5,12 @@
 use k8s_openapi::api::core::v1::{
     NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
 };
+use weft_model::NamespacedName;
 
 use super::objects::Objects;
-use crate::kinds::{NamespaceObject, NodeObject};
+use crate::kinds::{NamespaceObject, NodeObject, RuntimeClassObject};
 
-/// Parts of the names of runtime classes whose pods have a kernel of their own, where no node's
+/// Parts of the names of runtime classes, and of their handlers, whose pods have a kernel of their own, where no node's
 /// programs see their connections.
 const SANDBOXES: [&str; 3] = ["gvisor", "runsc", "kata"];
 /// The beginning of the names of taints that come and go with the state of a node.
@@ -51,7 +52,7 @@ pub(super) fn placement(
     namespace: Option<&NamespaceObject>,
     spec: &PodSpec,
 ) -> Placement {
-    if has_own_kernel(spec) {
+    if has_own_kernel(objects, spec) {
         return Placement::NeedsSidecar;
     }
     let (mut capable, mut incapable) = (Nodes::default(), Nodes::default());
@@ -84,10 +85,19 @@ pub(super) fn may_meet_old_kubelet(objects: &Objects, spec: &PodSpec) -> bool {
     old.any(|node| may_land(spec, node))
 }
 
-fn has_own_kernel(spec: &PodSpec) -> bool {
-    let runtime = spec.runtime_class_name.as_deref().unwrap_or_default();
-    let runtime = runtime.to_ascii_lowercase();
-    SANDBOXES.iter().any(|name| runtime.contains(name))
+/// By the name of its runtime class, or what containers' runtimes call that.
+fn has_own_kernel(objects: &Objects, spec: &PodSpec) -> bool {
+    let Some(name) = spec.runtime_class_name.as_deref() else {
+        return false;
+    };
+    let class = NamespacedName::new("", name);
+    let class = objects.tables.get::<RuntimeClassObject>(&class);
+    let handler = class.map(|class| class.handler.as_str());
+    let mut names = [Some(name), handler].into_iter().flatten();
+    names.any(|name| {
+        let name = name.to_ascii_lowercase();
+        SANDBOXES.iter().any(|sandbox| name.contains(sandbox))
+    })
 }
 
 /// Its storage may be on a node that can't capture, and nobody could start it elsewhere.

@@ -1,7 +1,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kinds::KindObject;
 use crate::kinds::Object;
 use crate::source::Origin;
 use crate::source::manifest::parse;
@@ -36,10 +35,6 @@ fn namespace(level: &str) -> NamespaceObject {
 fn placed(nodes: &str, namespace: Option<&NamespaceObject>, spec: &Value) -> Placement {
     let mut objects = Objects::default();
     for object in parse(nodes).unwrap() {
-        let Object::Node(node) = &object else {
-            panic!("no node");
-        };
-        assert_eq!(node.kind(), NodeObject::KIND);
         let key = object.key();
         objects.change(&key, |tables| tables.insert(&key, Origin::new(), object));
     }
@@ -120,9 +115,18 @@ fn a_runtime_with_a_kernel_of_its_own_needs_a_sidecar_on_any_node() {
         ("gvisor", Placement::NeedsSidecar),
         ("kata-qemu", Placement::NeedsSidecar),
         ("crun", Placement::Anywhere),
+        ("isolated", Placement::NeedsSidecar),
+        ("fast", Placement::Anywhere),
     ] {
         let spec = json!({ "containers": [], "nodeName": "new", "runtimeClassName": class });
-        assert_eq!(placed(NODES, None, &spec), expected, "{class}");
+        let classes = [("isolated", "runsc"), ("fast", "crun")].map(|(name, handler)| {
+            format!(
+                "---\napiVersion: node.k8s.io/v1\nkind: RuntimeClass\n\
+                 metadata: {{ name: {name} }}\nhandler: {handler}\n"
+            )
+        });
+        let known = format!("{NODES}{}", classes.concat());
+        assert_eq!(placed(&known, None, &spec), expected, "{class}");
     }
 }
 
