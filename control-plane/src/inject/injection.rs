@@ -7,7 +7,7 @@ use super::addition::Addition;
 use super::options::InjectionOptions;
 use super::{affinity, containers};
 use crate::index::{AdmittedPod, Placement};
-use crate::kinds::{self, FieldError, PROXY_USER, ProxyMode};
+use crate::kinds::{self, CREDENTIALS_VOLUME, FieldError, INIT_CONTAINER, PROXY_USER, ProxyMode};
 
 /// The namespace of Kubernetes itself: a mesh has to be able to start after it.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -29,7 +29,7 @@ enum Outcome {
 /// land, or it has a sidecar.
 ///
 /// # Errors
-/// When containers of its own would pass the sidecar.
+/// When containers of its own would pass the sidecar, or something of it is called as the sidecar's is.
 pub(crate) fn injection(
     namespace: &str,
     pod: &Value,
@@ -55,6 +55,9 @@ fn sidecar(
         );
         let field = format!("{path}.securityContext.runAsUser");
         return Err(FieldError::new(field, message));
+    }
+    if let Some(taken) = taken_name(pod) {
+        return Err(taken);
     }
     let init = containers::init(admitted, options);
     let proxy = containers::proxy(admitted, options);
@@ -106,6 +109,25 @@ fn outcome(
         (ProxyMode::Auto, Placement::CapableNodes) => Outcome::CapableNodes,
         (ProxyMode::Auto, Placement::Anywhere) | (ProxyMode::Node, _) => Outcome::Unchanged,
     }
+}
+
+/// Something of a pod without sidecar that is called as a part of a sidecar. The API server would call
+/// it a duplicate, of which its author has written one.
+fn taken_name(pod: &Value) -> Option<FieldError> {
+    let names = [
+        ("volumes", CREDENTIALS_VOLUME),
+        ("initContainers", INIT_CONTAINER),
+        ("containers", INIT_CONTAINER),
+    ];
+    names.into_iter().find_map(|(list, name)| {
+        let items = pod.pointer(&format!("/spec/{list}"))?.as_array()?;
+        let index = items.iter().position(|item| item["name"] == name)?;
+        let message = format!(
+            "`{name}` is a part of the sidecar that this pod gets: choose another name, or leave it \
+             out where it is what is left of a sidecar"
+        );
+        Some(FieldError::new(format!("spec.{list}[{index}].name"), message))
+    })
 }
 
 fn has_init_containers(pod: &Value) -> bool {

@@ -208,6 +208,31 @@ fn what_is_injected_is_known_as_such_again() {
 }
 
 #[test]
+fn a_pod_with_a_part_of_a_sidecar_is_refused_by_the_name_of_that() {
+    let refused = |more: Value| {
+        let pod = pod(json!({}), more);
+        let object: DynamicObject = serde_json::from_value(pod.clone()).unwrap();
+        let admitted = cluster(SHOP).admitted_pod("shop", &object, false).unwrap();
+        let error = injection("shop", &pod, &admitted, &options()).unwrap_err();
+        error.field
+    };
+    let volume = json!({ "name": "weft-credentials", "emptyDir": {} });
+    assert_eq!(
+        refused(json!({ "volumes": [{ "name": "data" }, volume] })),
+        "spec.volumes[1].name"
+    );
+    let init = json!([{ "name": "weft-init" }]);
+    assert_eq!(
+        refused(json!({ "initContainers": init })),
+        "spec.initContainers[0].name"
+    );
+    assert_eq!(
+        refused(json!({ "containers": init })),
+        "spec.containers[0].name"
+    );
+}
+
+#[test]
 fn nothing_is_injected_where_it_must_not_be() {
     let enabled = json!({ "weft.dev/mesh": "enabled", "weft.dev/mode": "sidecar" });
     let plain = pod(enabled.clone(), json!({}));
