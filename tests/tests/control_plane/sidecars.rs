@@ -132,6 +132,18 @@ async fn a_sidecar_of_a_registry_before_counts_where_nobody_may_leave() {
     make_pod(&bed, "shop", "web", &SIDECAR);
     let uid = bed.uid("shop", "web");
     before.wait_for_workload(&uid, "enrolment", "Pending");
+    // Nobody is let in who would lead around it.
+    let debug = [
+        "debug",
+        "web",
+        "-n",
+        "shop",
+        "--image=app",
+        "--profile=sysadmin",
+        "--attach=false",
+    ];
+    let refused = bed.kubectl().run(&debug).unwrap_err().to_string();
+    assert!(refused.contains("spec.ephemeralContainers[0]"), "{refused}");
     before.stop();
     let moved = [
         "--sidecar-image=registry.example.com/weft/sidecar:2",
