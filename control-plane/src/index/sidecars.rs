@@ -6,26 +6,12 @@
 
 use weft_model::egress::EgressMode;
 
-use super::Index;
-use crate::kinds::{
-    FieldError, NamespaceFloor, PROXY_CONTAINER, PodObject, PodSidecar, SidecarSource,
-};
+use crate::kinds::{FieldError, NamespaceFloor, PROXY_CONTAINER, PodSidecar, SidecarSource};
 
 /// The sidecars that a mesh injects, and those that it injected before; any when empty, as in a
 /// directory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct MeshSidecars(pub(crate) Vec<SidecarSource>);
-
-impl Index {
-    /// The sidecars that this mesh injects, and has injected.
-    pub(crate) fn set_sidecars(&mut self, sidecars: MeshSidecars) {
-        if self.objects.sidecars != sidecars {
-            self.objects.sidecars = sidecars;
-            let has_sidecar = |pod: &PodObject| pod.sidecar.is_there();
-            self.workloads.mark_pods_dirty(&self.objects, has_sidecar);
-        }
-    }
-}
 
 /// The pod's proxy is the sidecar that it brings along.
 pub(super) fn counts(

@@ -2,27 +2,24 @@
 //! redirects connections to it. Anybody may write both into a pod; what is known here is whether
 //! they are as Weft's webhook writes them, and what other webhooks do to every container.
 //!
+//! * [`names`]: how they are called
 //! * [`own`]: the two containers, and their volume
 //! * [`application`]: the pod's other containers, which may lead around them
 
 mod application;
+mod names;
 mod own;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 use serde::{Deserialize, Serialize};
 use weft_model::address::AddressBlock;
 use weft_model::workload::CaptureExclusions;
 
 use crate::kinds::field_error::FieldError;
 pub(crate) use application::containers_of_proxy_user;
+use names::containers;
+pub(crate) use names::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER};
 pub(crate) use own::{CREDENTIALS, CREDENTIALS_VOLUME, PROGRAM};
-
-/// The container of the proxy.
-pub(crate) const PROXY_CONTAINER: &str = "weft-proxy";
-/// The init container that redirects connections to it.
-pub(crate) const INIT_CONTAINER: &str = "weft-init";
-/// The user that the proxy runs as, whose connections are not redirected.
-pub(crate) const PROXY_USER: i64 = 1337;
 
 /// The proxy that a pod brings along.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,16 +115,6 @@ impl InjectedSidecar {
             excluded_inbound_ports,
         })
     }
-}
-
-/// All containers of a pod but ephemeral ones, with their paths.
-fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
-    let paths = |list: &'static str| move |index: usize| format!("spec.{list}[{index}]");
-    let init = spec.init_containers.iter().flatten().enumerate();
-    let init = init.map(move |(index, container)| (paths("initContainers")(index), container));
-    let others = spec.containers.iter().enumerate();
-    let others = others.map(move |(index, container)| (paths("containers")(index), container));
-    others.chain(init)
 }
 
 /// An image's name without tag and digest.

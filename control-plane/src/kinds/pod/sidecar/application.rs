@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 
-use super::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, containers};
+use super::names::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, containers};
 use crate::kinds::field_error::FieldError;
 
 /// Capabilities with which a container could undo the redirection, as every runtime reads them.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, LifecycleHandler, PodSpec, ProjectedVolumeSource, VolumeMount,
 };
 
-use super::PROXY_USER;
+use super::names::PROXY_USER;
 use crate::kinds::field_error::FieldError;
 
 /// The volume with the proxy's token and roots, and where the proxy has it.
