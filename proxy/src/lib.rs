@@ -29,6 +29,7 @@ mod fixtures;
 mod http;
 pub mod identity;
 mod inbound;
+mod last_known;
 pub mod listen;
 mod memory;
 pub mod node;

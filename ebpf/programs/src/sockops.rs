@@ -13,12 +13,11 @@ use weft_ebpf_common::{
     is_proxy_address,
 };
 
-use crate::context::{self, ops};
-use crate::{held, listening, maps, opening};
+use crate::context::{self, TCP_LISTEN, ops};
+use crate::{held, listening, maps, opening, unknown};
 
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
-const TCP_LISTEN: u32 = 10;
 /// What a sockops program returns in every case.
 const DONE: u32 = 1;
 
@@ -29,6 +28,7 @@ pub fn sockops(context: &SockOpsContext) -> u32 {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connected(context),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(context),
         BPF_SOCK_OPS_TCP_LISTEN_CB => {
+            unknown::mark_listener(context);
             if listening::begin(context) {
                 watch_close(context);
             }

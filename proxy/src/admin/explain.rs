@@ -108,7 +108,9 @@ fn answer(
     };
     let request = question.request.as_ref().filter(|_| is_http);
     let request = request.map(|request| request.verdict(policies, &source, question.port));
-    let AuthorizationMembership { policies, default } = &*workload.authorization;
+    let AuthorizationMembership {
+        policies, default, ..
+    } = &*workload.authorization;
     Ok(json!({
         "destination": {
             "uid": workload.uid.as_str(),
