@@ -28,6 +28,9 @@ pub struct Bench {
     /// Which benchmark.
     #[arg(value_enum, default_value = "l4")]
     pub name: Benchmark,
+    /// Whose proxies carry the load: of `l4` and `http`.
+    #[arg(long, value_enum, default_value_t = BenchMode::Node)]
+    pub mode: BenchMode,
     /// One JSON array of rows `measure`, `mode`, `median`, `spread`, `unit` on standard
     /// output instead of the table.
     #[arg(long)]
@@ -58,6 +61,15 @@ pub enum Benchmark {
     /// The admission webhooks at 50 new pods a second: what a pod waits for its three reviews, beside
     /// reviews that ask nothing of the mesh.
     Webhook,
+}
+
+/// The shapes of Weft that benchmarks of the data path compare.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum BenchMode {
+    /// The agents of the nodes.
+    Node,
+    /// The agents, and beside them, as the mode `sidecar`, sidecars in the pods.
+    Sidecar,
 }
 
 /// What `images` can be told.

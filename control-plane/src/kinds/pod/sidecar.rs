@@ -42,6 +42,15 @@ pub(crate) struct InjectedSidecar {
     pub(crate) exclusions: CaptureExclusions,
     /// Ports that are reached past it.
     pub(crate) excluded_inbound_ports: Vec<u16>,
+    /// Addresses of clients that reach the pod past it.
+    pub(crate) excluded_inbound_blocks: Vec<AddressBlock>,
+}
+
+/// What the arguments of `weft-init` leave alone.
+#[derive(Debug, Default)]
+struct LeftAlone {
+    outbound: CaptureExclusions,
+    inbound: CaptureExclusions,
 }
 
 /// What is the same of all sidecars that a control plane injects.
@@ -101,7 +110,7 @@ impl InjectedSidecar {
             return Err(FieldError::new(format!("{init_path}.image"), message));
         }
         let arguments = init.args.as_deref().unwrap_or_default();
-        let (exclusions, excluded_inbound_ports) = exclusions(arguments).ok_or_else(|| {
+        let left_alone = left_alone(arguments).ok_or_else(|| {
             let message = "others than `init` and what it excludes";
             FieldError::new(format!("{init_path}.args"), message)
         })?;
@@ -111,8 +120,9 @@ impl InjectedSidecar {
                 control_plane: own::control_plane(&proxy_path, proxy)?,
                 root_config_map: own::root_config_map(spec)?,
             },
-            exclusions,
-            excluded_inbound_ports,
+            exclusions: left_alone.outbound,
+            excluded_inbound_ports: left_alone.inbound.ports,
+            excluded_inbound_blocks: left_alone.inbound.blocks,
         })
     }
 }
@@ -129,24 +139,24 @@ pub(crate) fn repository(image: &str) -> &str {
 }
 
 /// What the arguments of `weft-init` leave alone; none when they say anything else.
-fn exclusions(arguments: &[String]) -> Option<(CaptureExclusions, Vec<u16>)> {
+fn left_alone(arguments: &[String]) -> Option<LeftAlone> {
     let (first, rest) = arguments.split_first()?;
     if first != "init" {
         return None;
     }
-    let mut exclusions = CaptureExclusions::default();
-    let mut inbound = Vec::new();
+    let (mut outbound, mut inbound) = (CaptureExclusions::default(), CaptureExclusions::default());
     for argument in rest {
         let (flag, list) = argument.split_once('=')?;
         let list = list.split(',');
         match flag {
-            "--exclude-outbound-ports" => exclusions.ports.extend(parsed::<u16>(list)?),
-            "--exclude-outbound-cidrs" => exclusions.blocks.extend(parsed::<AddressBlock>(list)?),
-            "--exclude-inbound-ports" => inbound.extend(parsed::<u16>(list)?),
+            "--exclude-outbound-ports" => outbound.ports.extend(parsed::<u16>(list)?),
+            "--exclude-outbound-cidrs" => outbound.blocks.extend(parsed::<AddressBlock>(list)?),
+            "--exclude-inbound-ports" => inbound.ports.extend(parsed::<u16>(list)?),
+            "--exclude-inbound-cidrs" => inbound.blocks.extend(parsed::<AddressBlock>(list)?),
             _ => return None,
         }
     }
-    Some((exclusions, inbound))
+    Some(LeftAlone { outbound, inbound })
 }
 
 fn parsed<'a, T: std::str::FromStr>(list: impl Iterator<Item = &'a str>) -> Option<Vec<T>> {

@@ -218,7 +218,7 @@ async fn forward(
         mut body,
         upgrade: client_upgrade,
     } = request;
-    body.prepare(false, record.request_bytes());
+    body.prepare(info.http2, false, record.request_bytes());
     let revocable = under_way.as_ref();
     let sent = {
         let sending = pin!(application.send(&info, request, &mut body, revocable));
@@ -263,7 +263,7 @@ async fn forward(
         ));
     }
     let is_last = completion.has_unread_body() || !(info.http2 || kept_by_application);
-    let body = ResponseBody::upstream(source, None, record, completion);
+    let body = ResponseBody::upstream(&info, (source, head.version), None, record, completion);
     Ok(to_client(&info, head, body, is_last))
 }
 

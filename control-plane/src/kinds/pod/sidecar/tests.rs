@@ -25,6 +25,7 @@ fn injected() -> Value {
         "initContainers": [
             { "name": "weft-init", "image": "weft/sidecar:1", "args": [
                 "init", "--exclude-outbound-ports=3306", "--exclude-inbound-ports=9100,9101",
+                "--exclude-inbound-cidrs=192.0.2.0/24",
             ] },
             { "name": "weft-proxy", "image": "weft/sidecar:1", "args": ["run"],
               "restartPolicy": "Always", "securityContext": { "runAsUser": 1337 },
@@ -70,6 +71,8 @@ fn what_the_webhook_writes_is_known_with_what_it_leaves_alone() {
     assert_eq!(injected.source.root_config_map, "roots");
     assert_eq!(injected.exclusions.ports, [3306]);
     assert_eq!(injected.excluded_inbound_ports, [9100, 9101]);
+    let block = "192.0.2.0/24".parse().unwrap();
+    assert_eq!(injected.excluded_inbound_blocks, [block]);
     let none = json!({ "containers": [{ "name": "web" }] });
     assert_eq!(sidecar(none), PodSidecar::None);
 }
