@@ -1,5 +1,7 @@
 //! The cluster as it is known now, and what follows for agents: events in, revisions out.
 
+mod key_sets;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -14,7 +16,7 @@ use crate::index::{
     MeshSidecars, PolicyStatus, PolicyStatuses, RouteStatus,
 };
 use crate::kinds::{
-    AuthorizationPolicyObject, FieldError, Kind, KindObject, ObjectKey, PodObject,
+    FieldError, Kind, KindObject, ObjectKey, PodObject, RequestAuthenticationObject,
     TrafficPolicyObject,
 };
 use crate::notices::{Notice, Notices};
@@ -360,10 +362,9 @@ impl Known {
             let kind = Kind::from(kind);
             changed.insert(ObjectKey { kind, name });
         }
-        for name in self.index.changed_authorization_statuses() {
-            let kind = AuthorizationPolicyObject::KIND;
-            changed.insert(ObjectKey { kind, name });
-        }
+        let policies = self.index.changed_authorization_statuses();
+        let policies = policies.iter();
+        changed.extend(policies.map(RequestAuthenticationObject::object_of_told));
         let statuses = self.index.policy_statuses();
         if !Arc::ptr_eq(statuses, &self.policy_statuses) {
             let before = std::mem::replace(&mut self.policy_statuses, Arc::clone(statuses));

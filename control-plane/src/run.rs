@@ -32,6 +32,7 @@ use crate::args::{Inject, RateLimitArgs, Serve, SourceKind, Token};
 use crate::ca::join_token::{Bearer, JoinKey};
 use crate::ca::{Authority, AuthorityError};
 use crate::inject::inject_text;
+use crate::key_sets::{Fetcher, FetcherOptions, KeySets};
 use crate::rate_limit;
 use crate::serve::ServerCertificate;
 use crate::serve::certificates::CertificatesService;
@@ -50,6 +51,11 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let lifetime =
         time::Duration::try_from(args.leaf_lifetime).map_err(|_| RunError::LeafLifetime)?;
     let rate_limits = rate_limit_options(&args.rate_limits)?;
+    let fetcher = Fetcher::new(FetcherOptions {
+        allow_http: args.key_sets.jwks_allow_http,
+        allow_local: args.key_sets.jwks_allow_local,
+        roots: args.key_sets.jwks_roots.clone(),
+    })?;
     if let Err(error) = weft_admin::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -81,6 +87,9 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
 
     // Agents take "everything" at its word, so nobody is served before it is here.
     if is_loaded(parts.loaded, stopping.clone()).await {
+        KeySets::new(Arc::clone(&parts.cluster), fetcher)
+            .fetch_first()
+            .await;
         let listener = listen(args.listen).await?;
         let services = Services {
             discovery: DiscoveryService {

@@ -13,6 +13,7 @@ use crate::admission::{
     Admission, AdmissionLimit, Direction, Handshake, Handshakes, PodDescriptors,
 };
 use crate::http::pool::{HttpPool, LongestIdle};
+use crate::jwt::TokenVerifier;
 use crate::memory::PodMemory;
 use crate::node::Node;
 use crate::probe_redirects::ProbeRedirects;
@@ -51,6 +52,8 @@ pub(crate) struct Pod {
     pub(crate) telemetry: PodTelemetry,
     /// What its application has redirected kubelet's probes to.
     pub(crate) probe_redirects: ProbeRedirects,
+    /// The tokens of the requests that it gets.
+    pub(crate) tokens: Arc<TokenVerifier>,
     /// What its connections hold of memory.
     pub(crate) memory: Arc<PodMemory>,
     candidates: CandidateCache,
@@ -105,6 +108,7 @@ impl Pod {
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),
             telemetry,
             probe_redirects: ProbeRedirects::default(),
+            tokens: Arc::default(),
             candidates: CandidateCache::default(),
             started_as: workload,
             node,

@@ -16,7 +16,8 @@ pub(crate) use self::dial::Dialer;
 pub(crate) use self::error::{DialError, ErrorSource, SameNodeRefusal};
 pub(crate) use self::names::Names;
 pub(crate) use self::receiver::{
-    OwnedHead, ReceivedRequest, ReceivedUpgrade, RequestHead, RequestReceiver,
+    OwnedHead, Passage, ReceivedRequest, ReceivedUpgrade, RequestHead, RequestReceiver,
+    RewrittenHead,
 };
 pub(crate) use self::same_node::{HandOver, Neighbours, SameNodeArrival, SameNodeInbound};
 pub(crate) use self::tls::Originations;

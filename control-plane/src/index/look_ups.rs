@@ -1,17 +1,48 @@
-//! What is asked of nodes and namespaces.
+//! What is asked of objects one at a time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use kube::api::DynamicObject;
 use weft_model::NamespacedName;
+use weft_model::workload::{Workload, WorkloadUid};
 
-use super::Index;
-use crate::kinds::{NodeObject, PodObject};
+use super::key_sets::{self, FetchedKeys, KeyAddresses};
+use super::objects::Objects;
+use super::{Index, admission};
+use crate::kinds::{FieldError, Kind, NodeObject, PodObject};
 
 impl Index {
     /// A node's label says that its agent can capture, or can't.
     pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
         let name = NamespacedName::new("", node);
         self.objects.tables.get::<NodeObject>(&name)?.can_capture
+    }
+
+    /// The pod of that UID, as agents are told of it.
+    pub(crate) fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
+        self.workloads.get(uid)
+    }
+
+    /// The rules of an AuthorizationPolicy that isn't there yet, or the ports of a
+    /// RequestAuthentication, that carry no HTTP.
+    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
+        admission::refused_http_rules(&self.objects, kind, object)
+    }
+
+    /// The addresses of all key sets that somebody asks for.
+    pub(crate) fn key_addresses(&self) -> KeyAddresses {
+        key_sets::addresses(&self.objects.tables)
+    }
+
+    /// Takes in what became of fetching a key set.
+    pub(crate) fn set_keys(&mut self, address: &Arc<str>, fetched: FetchedKeys) {
+        let Objects {
+            tables, key_sets, ..
+        } = &mut self.objects;
+        for policy in key_sets.set(address, fetched, tables) {
+            self.authorization_policies.mark_dirty(&policy);
+        }
     }
 
     /// The namespace is known.

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use weft_model::authorization_policy::{
     AuthorizationPolicies, Decision, DefaultAuthorization, RequestAttributes, Source, Verdict,
 };
+use weft_model::request_authentication::Claims;
 use weft_model::workload::Workload;
 use weft_model::{Mesh, SpiffeId};
 
+use crate::jwt::TokenVerifier;
 use crate::telemetry::AuthorizationNote;
-use crate::upstream::RequestHead;
+use crate::upstream::{Passage, RequestHead, RewrittenHead};
 
 /// Denial of a connection by AuthorizationPolicies.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,9 +43,9 @@ pub(super) struct AdmittedConnection {
 }
 
 /// A request that policies decided about.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DecidedRequest {
-    pub(super) is_allowed: bool,
+    pub(super) passage: Passage,
     /// For its record.
     pub(super) note: AuthorizationNote,
 }
@@ -140,25 +142,63 @@ impl PolicySubject {
         &self,
         mesh: &Mesh,
         workload: &Workload,
+        tokens: &TokenVerifier,
         request: &RequestHead<'_>,
+        now: u64,
     ) -> Option<DecidedRequest> {
         let policies = match PodPolicies::of(mesh, workload) {
             PodPolicies::Open => return None,
-            PodPolicies::Unknown => return Some(DecidedRequest::default()),
+            PodPolicies::Unknown => return Some(DecidedRequest::denied()),
             PodPolicies::Known(policies) => policies,
         };
-        let verdict = self.request_verdict(policies, request);
-        Some(DecidedRequest {
-            is_allowed: verdict.is_allowed(),
-            note: AuthorizationNote::from(&verdict),
-        })
+        let authenticated = match tokens.authenticate(policies, self.port, request, now) {
+            Ok(authenticated) => authenticated,
+            Err(refusal) => {
+                return Some(DecidedRequest {
+                    passage: Passage::InvalidToken(refusal),
+                    note: AuthorizationNote::of_refused_token(refusal),
+                });
+            }
+        };
+        let (claims, rewritten) = match authenticated {
+            Some(authenticated) => (authenticated.claims, Some(authenticated.head)),
+            None => (None, None),
+        };
+        let seen = as_application(request, rewritten.as_deref());
+        let verdict = self.request_verdict(policies, &seen, claims.as_deref());
+        let principal = claims.as_deref().and_then(Claims::principal);
+        let note = AuthorizationNote::from(&verdict).with_principal(principal);
+        let passage = match verdict.is_allowed() {
+            true => Passage::Allowed(rewritten),
+            false => Passage::Denied,
+        };
+        Some(DecidedRequest { passage, note })
     }
 
-    /// The verdict on a request of the connection.
-    pub(super) fn request_verdict<'a>(
+    /// Whether policies end what a request of the connection, which came at a time, has become.
+    pub(super) fn revokes_request(
+        &self,
+        policies: &AuthorizationPolicies,
+        tokens: &TokenVerifier,
+        request: &RequestHead<'_>,
+        came: u64,
+    ) -> bool {
+        let Ok(authenticated) = tokens.authenticate(policies, self.port, request, came) else {
+            return true;
+        };
+        let authenticated = authenticated.as_ref();
+        let rewritten = authenticated.map(|authenticated| &*authenticated.head);
+        let claims = authenticated.and_then(|authenticated| authenticated.claims.as_deref());
+        let seen = as_application(request, rewritten);
+        let verdict = self.request_verdict(policies, &seen, claims);
+        verdict.ends_connections()
+    }
+
+    fn request_verdict<'a>(
         &self,
         policies: &'a AuthorizationPolicies,
         request: &RequestHead<'_>,
+        claims: Option<&Claims>,
     ) -> Verdict<'a> {
         let host = comparable_host(request.host);
         let attributes = RequestAttributes {
@@ -166,8 +206,29 @@ impl PolicySubject {
             path: request.path,
             host: Some(&*host).filter(|host| !host.is_empty()),
             headers: request.headers,
+            claims,
         };
         policies.request(&self.source(), self.port, &attributes)
+    }
+}
+
+impl DecidedRequest {
+    fn denied() -> Self {
+        Self {
+            passage: Passage::Denied,
+            note: AuthorizationNote::default(),
+        }
+    }
+}
+
+/// A request with the headers that the application gets.
+fn as_application<'a>(
+    request: &RequestHead<'a>,
+    rewritten: Option<&'a RewrittenHead>,
+) -> RequestHead<'a> {
+    RequestHead {
+        headers: rewritten.map_or(request.headers, |rewritten| &rewritten.headers),
+        ..*request
     }
 }
 

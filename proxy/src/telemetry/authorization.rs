@@ -4,17 +4,21 @@ use std::fmt;
 
 use weft_model::NamespacedName;
 use weft_model::authorization_policy::{Decision, DryRun, Verdict};
+use weft_model::request_authentication::TokenRefusal;
 
 /// What AuthorizationPolicies said of a connection or request; nothing where none selects the
 /// pod.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct AuthorizationNote(Option<Box<Said>>);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Said {
     decided: Option<PolicyRule>,
     audited: Vec<PolicyRule>,
     dry_run: Option<String>,
+    /// `issuer/subject` of a request's token.
+    principal: Option<String>,
+    refused_token: Option<TokenRefusal>,
 }
 
 /// A rule of a policy, or all of it.
@@ -39,6 +43,7 @@ impl From<&Verdict<'_>> for AuthorizationNote {
             decided,
             audited: audited.collect(),
             dry_run: verdict.dry_run.as_ref().map(describe),
+            ..Said::default()
         };
         let is_something =
             said.decided.is_some() || !said.audited.is_empty() || said.dry_run.is_some();
@@ -47,6 +52,33 @@ impl From<&Verdict<'_>> for AuthorizationNote {
 }
 
 impl AuthorizationNote {
+    /// Of a request whose token is refused.
+    pub(crate) fn of_refused_token(refusal: TokenRefusal) -> Self {
+        Self(Some(Box::new(Said {
+            refused_token: Some(refusal),
+            ..Said::default()
+        })))
+    }
+
+    /// The same, of a request whose token proves a principal.
+    pub(crate) fn with_principal(mut self, principal: Option<&str>) -> Self {
+        if let Some(principal) = principal {
+            let said = self.0.get_or_insert_default();
+            said.principal = Some(principal.to_owned());
+        }
+        self
+    }
+
+    /// `issuer/subject` of a request's token.
+    pub(super) fn principal(&self) -> Option<&str> {
+        self.0.as_ref()?.principal.as_deref()
+    }
+
+    /// Why a request's token is refused.
+    pub(super) fn refused_token(&self) -> Option<TokenRefusal> {
+        self.0.as_ref()?.refused_token
+    }
+
     /// The policy that decided, and its rule.
     pub(super) fn decided(&self) -> Option<&PolicyRule> {
         self.0.as_ref()?.decided.as_ref()

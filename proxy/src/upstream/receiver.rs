@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
+use weft_model::request_authentication::TokenRefusal;
 
 use crate::telemetry::{RequestDescription, RequestRecord};
 
@@ -26,6 +28,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) method: &'a Method,
     /// Its path without query; empty for CONNECT.
     pub(crate) path: &'a str,
+    /// Its query.
+    pub(crate) query: Option<&'a str>,
     /// Its host without port; empty where it names none.
     pub(crate) host: &'a str,
     /// Its headers, but those of one connection.
@@ -37,6 +41,7 @@ pub(crate) struct RequestHead<'a> {
 pub(crate) struct OwnedHead {
     method: Method,
     path: Box<str>,
+    query: Option<Box<str>>,
     host: Box<str>,
     headers: HeaderMap,
 }
@@ -46,8 +51,42 @@ pub(crate) struct OwnedHead {
 pub(crate) struct ReceivedRequest {
     /// The receiving pod's record.
     pub(crate) record: RequestRecord,
-    /// Policies let it through. One that they don't goes nowhere.
-    pub(crate) is_allowed: bool,
+    /// Whether it goes on.
+    pub(crate) passage: Passage,
+}
+
+/// Whether a request goes on to the application.
+#[derive(Debug)]
+pub(crate) enum Passage {
+    /// Policies let it through: as it is, or with another head.
+    Allowed(Option<Box<RewrittenHead>>),
+    /// They don't. It goes nowhere.
+    Denied,
+    /// Its token is refused. It goes nowhere.
+    InvalidToken(TokenRefusal),
+}
+
+/// What is different in a request's head on its way to the application.
+#[derive(Debug)]
+pub(crate) struct RewrittenHead {
+    /// All of its headers.
+    pub(crate) headers: HeaderMap,
+    /// Path and query, where they are others.
+    pub(crate) target: Option<PathAndQuery>,
+}
+
+impl RewrittenHead {
+    /// Makes a request the one that the application gets.
+    pub(crate) fn apply(self, headers: &mut HeaderMap, uri: &mut Uri) {
+        *headers = self.headers;
+        let Some(target) = self.target else {
+            return;
+        };
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(target);
+        // Its other parts were those of a URI before.
+        *uri = Uri::from_parts(parts).unwrap_or_default();
+    }
 }
 
 /// A request that has changed the protocol, and who decides about it.
@@ -63,6 +102,7 @@ impl RequestHead<'_> {
         OwnedHead {
             method: self.method.clone(),
             path: self.path.into(),
+            query: self.query.map(Into::into),
             host: self.host.into(),
             headers: self.headers.clone(),
         }
@@ -75,6 +115,7 @@ impl OwnedHead {
         RequestHead {
             method: &self.method,
             path: &self.path,
+            query: self.query.as_deref(),
             host: &self.host,
             headers: &self.headers,
         }

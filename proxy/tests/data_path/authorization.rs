@@ -2,6 +2,7 @@
 //! kind, and what becomes of both when policies change.
 
 mod requests;
+mod tokens;
 mod tricks;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
         action,
         is_dry_run: false,
         rules,
+        authentication: None,
     }
 }
 

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use weft_model::authorization_policy::{Action, GrpcMethod, ServiceAccount, TextPattern};
 
 use super::*;
+use crate::kinds::label_selector::LabelSelector;
 use crate::kinds::tests::read_live;
 
 fn document(spec: Value, annotations: Value) -> Value {
@@ -48,13 +49,20 @@ fn all_parts_of_a_rule_are_understood() {
                         "notNamespaces": ["test-*"],
                         "notIpBlocks": ["10.0.0.0/8"],
                     },
-                    { "serviceAccounts": ["web", "bank/teller"] },
+                    {
+                        "serviceAccounts": ["web", "bank/teller"],
+                        "requestPrincipals": ["https://issuer.example/*"],
+                        "notRequestPrincipals": ["*/bob"],
+                    },
                 ],
                 "to": [
                     { "ports": [8080], "methods": ["GET"], "paths": ["/a/{*}"], "notHosts": ["*.test"] },
                     { "grpc": [{ "service": "shop.v1.Cart" }, { "method": "Get" }] },
                 ],
-                "when": [{ "header": "X-Role", "values": ["*"], "notValues": ["admin"] }],
+                "when": [
+                    { "header": "X-Role", "values": ["*"], "notValues": ["admin"] },
+                    { "claim": ["realm", "roles"], "notValues": ["guest"] },
+                ],
             },
         ],
     }));
@@ -78,6 +86,12 @@ fn all_parts_of_a_rule_are_understood() {
     };
     let accounts = [account("shop", "web"), account("bank", "teller")];
     assert_eq!(second.service_accounts.any_of, accounts);
+    let issuer = TextPattern::Prefix("https://issuer.example/".into());
+    assert_eq!(second.request_principals.any_of, [issuer]);
+    assert_eq!(second.request_principals.none_of.len(), 1);
+    assert_eq!(rule.claims[0].claim.to_string(), "[realm][roles]");
+    let guest = TextPattern::Exact("guest".into());
+    assert_eq!(rule.claims[0].values.none_of, [guest]);
     let [http, grpc] = rule.to.as_slice() else {
         panic!("{rule:?}")
     };
@@ -164,7 +178,19 @@ fn a_mistake_in_an_operation_or_a_header_is_told_with_its_field() {
         ),
         (
             json!({ "when": [{ "header": "x-role" }] }),
-            "field spec.rules[0].when[0]: missing; a header has",
+            "field spec.rules[0].when[0]: missing; a header or claim has",
+        ),
+        (
+            json!({ "when": [{ "values": ["a"] }] }),
+            "field spec.rules[0].when[0]: a condition is about",
+        ),
+        (
+            json!({ "when": [{ "header": "x-a", "claim": ["a"], "values": ["a"] }] }),
+            "field spec.rules[0].when[0]: a condition is about",
+        ),
+        (
+            json!({ "when": [{ "claim": [""], "values": ["a"] }] }),
+            "field spec.rules[0].when[0].claim: a claim has",
         ),
         (
             json!({ "when": [{ "header": "Host", "values": ["a"] }] }),

@@ -24,7 +24,7 @@ use crate::http::{
     head_bytes, keeps_connection, refusal, restore_upgrade, strip_hop_by_hop, strip_response,
 };
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver};
+use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestReceiver};
 
 /// Answers a request with the application's response.
 ///
@@ -56,19 +56,25 @@ pub(super) async fn exchange(
         let asked = request.uri().path_and_query()?;
         Some((probes, asked.as_str().to_owned()))
     });
-    let request = IncomingRequest::new(&info, request);
-    let ReceivedRequest { record, is_allowed } =
+    let mut request = IncomingRequest::new(&info, request);
+    let ReceivedRequest { record, passage } =
         requests.receive(request.description(&info), &request.head(&info));
-    if !is_allowed {
-        request.discard(&info);
-        return Ok(reply_locally(
-            &info,
-            record,
-            LocalReply::AuthorizationDenied,
-        ));
-    }
+    let rewritten = match passage {
+        Passage::Allowed(rewritten) => rewritten,
+        Passage::Denied => {
+            let reply = LocalReply::AuthorizationDenied;
+            return Ok(refuse(&info, record, request, reply));
+        }
+        Passage::InvalidToken(refusal) => {
+            let reply = LocalReply::InvalidToken(refusal);
+            return Ok(refuse(&info, record, request, reply));
+        }
+    };
     let revoked = info.wants_protocol_change();
     let revoked = revoked.then(|| requests.revoked(request.head(&info).into_owned()));
+    if let Some(rewritten) = rewritten {
+        rewritten.apply(&mut request.head.headers, &mut request.head.uri);
+    }
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
     let forwarding = pin!(forward(
@@ -112,6 +118,7 @@ impl IncomingRequest {
         RequestHead {
             method: &self.head.method,
             path: self.head.uri.path(),
+            query: self.head.uri.query(),
             host: info.host(),
             headers: &self.head.headers,
         }
@@ -173,6 +180,16 @@ fn reply_locally(
     let response = reply.into_response(info.grpc);
     record.replied_locally(response.status(), grpc_status, flag);
     response
+}
+
+fn refuse(
+    info: &RequestInfo,
+    record: RequestRecord,
+    request: IncomingRequest,
+    reply: LocalReply,
+) -> Response<ResponseBody> {
+    request.discard(info);
+    reply_locally(info, record, reply)
 }
 
 async fn forward(

@@ -11,10 +11,11 @@ use weft_model::workload::Workload;
 use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::authorization_policies::{DecidedRequest, PodPolicies, PolicySubject};
+use crate::jwt::{TokenVerifier, now};
 use crate::node::Node;
 use crate::policy_verdict::AuthorizationVerdict;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
-use crate::upstream::{OwnedHead, ReceivedRequest, RequestHead, RequestReceiver};
+use crate::upstream::{OwnedHead, Passage, ReceivedRequest, RequestHead, RequestReceiver};
 
 /// Requests of one connection, as the receiving pod decides about them and records them.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(in crate::inbound) struct InboundRequests {
 struct RequestAuthorization {
     node: Arc<Node>,
     pod: Arc<Workload>,
+    tokens: Arc<TokenVerifier>,
     subject: PolicySubject,
 }
 
@@ -39,19 +41,21 @@ impl RequestAuthorization {
     /// The decision by the newest policies; `None` where everything is allowed.
     fn decide(&self, head: &RequestHead<'_>) -> Option<DecidedRequest> {
         let mesh = self.node.store.snapshot();
-        self.subject.decide(&mesh, &self.pod, head)
+        self.subject
+            .decide(&mesh, &self.pod, &self.tokens, head, now())
     }
 
-    /// Resolves when the policies don't allow what they allowed before.
+    /// Resolves when the policies don't allow what they allowed before. A token is as it was when
+    /// the request came: that its time is over since ends nothing.
     async fn revoked(&self, head: &RequestHead<'_>) {
+        let came = now();
         let mut changes = self.node.store.subscribe();
         let last = AuthorizationVerdict::default();
         loop {
             let mesh = self.node.store.snapshot();
             if let PodPolicies::Known(policies) = PodPolicies::of(&mesh, &self.pod) {
                 let is_revoked = last.ends(policies, |now| {
-                    let verdict = self.subject.request_verdict(now, head);
-                    verdict.ends_connections()
+                    self.subject.revokes_request(now, &self.tokens, head, came)
                 });
                 if is_revoked {
                     return;
@@ -80,6 +84,7 @@ impl InboundRequests {
             authorization: RequestAuthorization {
                 node: Arc::clone(&arrival.pod.node),
                 pod: Arc::clone(&arrival.workload),
+                tokens: Arc::clone(&arrival.pod.tokens),
                 subject: arrival.policy_subject(),
             },
             probes: None,
@@ -108,15 +113,17 @@ impl RequestReceiver for InboundRequests {
             // Those are declared by the pod, whatever policies say.
             return ReceivedRequest {
                 record: record.unrecorded(),
-                is_allowed: true,
+                passage: Passage::Allowed(None),
             };
         }
-        let decided = self.authorization.decide(head);
-        let is_allowed = decided.as_ref().is_none_or(|decided| decided.is_allowed);
-        if let Some(decided) = decided {
-            record.set_authorization(decided.note);
-        }
-        ReceivedRequest { record, is_allowed }
+        let passage = match self.authorization.decide(head) {
+            None => Passage::Allowed(None),
+            Some(DecidedRequest { passage, note }) => {
+                record.set_authorization(note);
+                passage
+            }
+        };
+        ReceivedRequest { record, passage }
     }
 
     fn revoked(&self, head: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -18,7 +18,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::http::request_info::host_without_port;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, ReceivedUpgrade, RequestHead};
+use crate::upstream::{Passage, ReceivedRequest, ReceivedUpgrade, RequestHead};
 
 /// A response that began.
 #[derive(Debug)]
@@ -61,12 +61,12 @@ pub(super) async fn attempt(
     let mut lease = lease(exchange, request, candidate, reuse).await?;
     let mut message = message(exchange, request, body)?;
     // Without a name of its own, it is not kept beside its parts.
-    let (mut receiving, upgrade) = match receive(exchange, request, &lease, &message) {
+    let (mut receiving, upgrade) = match receive(exchange, request, &lease, &mut message) {
         Ok(received) => received,
-        Err(Denied) => {
+        Err(refused) => {
             body.put_back(message.into_body());
             lease.give_back();
-            return Err(AttemptError::Denied);
+            return Err(refused);
         }
     };
     let mut gate = None;
@@ -206,20 +206,18 @@ async fn lease(
     leased.await.map_err(AttemptError::Connect)
 }
 
-/// The receiving pod's policies deny a request.
-struct Denied;
-
 /// The receiving pod's own record of a request where this process serves that pod, too; and who
-/// decides about it while another protocol follows.
+/// decides about it while another protocol follows. The request becomes the one that the
+/// application gets.
 ///
 /// # Errors
-/// When that pod's policies deny it.
+/// When that pod's policies deny it, or it refuses its token.
 fn receive(
     exchange: &Exchange,
     request: &PlannedRequest<'_>,
     lease: &Lease,
-    message: &Request<RequestBody>,
-) -> Result<(Option<RequestRecord>, Option<Box<ReceivedUpgrade>>), Denied> {
+    message: &mut Request<RequestBody>,
+) -> Result<(Option<RequestRecord>, Option<Box<ReceivedUpgrade>>), AttemptError> {
     let Some(receiver) = lease.receiver() else {
         return Ok((None, None));
     };
@@ -234,18 +232,29 @@ fn receive(
     let head = request_head(request, message);
     let ReceivedRequest {
         mut record,
-        is_allowed,
+        passage,
     } = receiver.receive(description, &head);
     record.share_request_bytes(exchange.record.request_bytes());
-    if !is_allowed {
-        let reply = LocalReply::AuthorizationDenied;
-        let (flag, grpc_status) = (reply.flag(), reply.carried_grpc_status(grpc));
-        record.replied_locally(reply.response_status(grpc), grpc_status, flag);
-        return Err(Denied);
-    }
-    let upgrade = exchange.info.wants_protocol_change();
-    let upgrade = upgrade.then(|| Box::new(ReceivedUpgrade::new(receiver, head)));
-    Ok((Some(record), upgrade))
+    let (reply, refused) = match passage {
+        Passage::Allowed(rewritten) => {
+            let upgrade = exchange.info.wants_protocol_change();
+            let upgrade = upgrade.then(|| Box::new(ReceivedUpgrade::new(receiver, head)));
+            if let Some(rewritten) = rewritten {
+                let mut uri = std::mem::take(message.uri_mut());
+                rewritten.apply(message.headers_mut(), &mut uri);
+                *message.uri_mut() = uri;
+            }
+            return Ok((Some(record), upgrade));
+        }
+        Passage::Denied => (LocalReply::AuthorizationDenied, AttemptError::Denied),
+        Passage::InvalidToken(refusal) => (
+            LocalReply::InvalidToken(refusal),
+            AttemptError::InvalidToken(refusal),
+        ),
+    };
+    let (flag, grpc_status) = (reply.flag(), reply.carried_grpc_status(grpc));
+    record.replied_locally(reply.response_status(grpc), grpc_status, flag);
+    Err(refused)
 }
 
 /// The request as the application would get it.
@@ -256,6 +265,7 @@ fn request_head<'a>(
     RequestHead {
         method: message.method(),
         path: message.uri().path(),
+        query: message.uri().query(),
         host: host_without_port(&request.outgoing.authority),
         headers: message.headers(),
     }
