@@ -29,7 +29,7 @@ const REFRESH: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// The most fetches under way.
-const MOST_FETCHES: usize = 16;
+const MOST_FETCHES: usize = 64;
 /// The most addresses; what is beyond is not fetched.
 const MOST_ADDRESSES: usize = 1024;
 /// Time that agents wait at most for the first keys of a control plane that starts.

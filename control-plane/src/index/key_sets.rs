@@ -34,16 +34,11 @@ impl KeySets {
         set.map(|set| &*set.keys).unwrap_or_default()
     }
 
-    /// What an issuer without keys waits for.
-    fn problem(&self, address: &str) -> Option<String> {
-        let set = self.0.get(address);
-        match set {
-            Some(KeySet { keys, .. }) if !keys.is_empty() => None,
-            Some(KeySet {
-                error: Some(error), ..
-            }) => Some(error.clone()),
-            _ => Some("they have not been fetched yet".to_owned()),
-        }
+    /// Why there are no keys; `None` also before anybody has asked for them.
+    fn problem(&self, address: &str) -> Option<&str> {
+        let set = self.0.get(address)?;
+        let error = set.error.as_deref();
+        error.filter(|_| set.keys.is_empty())
     }
 
     /// Takes in what became of fetching a key set. Gives the policies, by the names that agents know,
@@ -52,9 +47,9 @@ impl KeySets {
         &mut self,
         address: &Arc<str>,
         fetched: FetchedKeys,
+        wanted: &KeyAddresses,
         tables: &Tables,
     ) -> BTreeSet<NamespacedName> {
-        let wanted = addresses(tables);
         self.0.retain(|address, _| wanted.contains(address));
         match wanted.contains(address) && self.update(address, fetched) {
             true => waiting(address, tables),
@@ -89,11 +84,15 @@ impl KeySets {
     }
 }
 
-/// The addresses of all key sets that somebody asks for.
-pub(super) fn addresses(tables: &Tables) -> KeyAddresses {
+/// The addresses of all key sets that somebody asks for of whom agents are told.
+pub(super) fn addresses(
+    tables: &Tables,
+    is_told: impl Fn(&NamespacedName) -> bool,
+) -> KeyAddresses {
     let all = tables.all::<RequestAuthenticationObject>();
-    let all = all.flat_map(|(_, object)| object.key_addresses.iter().flatten());
-    all.cloned().collect()
+    let told = all.filter(|(_, object)| is_told(&object.policy.key));
+    let addresses = told.flat_map(|(_, object)| object.key_addresses.iter().flatten());
+    addresses.cloned().collect()
 }
 
 /// The policies, by the names that agents know, that have their keys from an address.

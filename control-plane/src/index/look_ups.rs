@@ -32,15 +32,17 @@ impl Index {
 
     /// The addresses of all key sets that somebody asks for.
     pub(crate) fn key_addresses(&self) -> KeyAddresses {
-        key_sets::addresses(&self.objects.tables)
+        let budget = &self.objects.authorization_budget;
+        key_sets::addresses(&self.objects.tables, |policy| !budget.is_beyond(policy))
     }
 
     /// Takes in what became of fetching a key set.
     pub(crate) fn set_keys(&mut self, address: &Arc<str>, fetched: FetchedKeys) {
+        let wanted = self.key_addresses();
         let Objects {
             tables, key_sets, ..
         } = &mut self.objects;
-        for policy in key_sets.set(address, fetched, tables) {
+        for policy in key_sets.set(address, fetched, &wanted, tables) {
             self.authorization_policies.mark_dirty(&policy);
         }
     }

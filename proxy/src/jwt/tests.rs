@@ -568,14 +568,13 @@ fn of_several_issuers_each_has_its_own_keys_and_places() {
     assert_eq!(wrong_key, Err(TokenRefusal::Signature));
 }
 
-#[test]
-fn the_application_gets_claims_that_nobody_else_sets_and_not_the_token() {
-    let signer = Signer::new();
+/// An issuer some of whose claims the application gets.
+fn telling(signer: &Signer) -> JwtProvider {
     let header = |name, claim: &[&str]| ClaimHeader {
         name: HeaderName::from_static(name),
         claim: ClaimPath::new(claim.iter().copied()).unwrap(),
     };
-    let own = JwtProvider {
+    JwtProvider {
         claim_headers: vec![
             header("x-jwt-sub", &["sub"]),
             header("x-jwt-groups", &["groups"]),
@@ -587,33 +586,59 @@ fn the_application_gets_claims_that_nobody_else_sets_and_not_the_token() {
         ],
         payload_header: Some(HeaderName::from_static("x-jwt-payload")),
         ..provider(vec![signer.key()])
-    };
-    let forwarding = policies(vec![JwtProvider {
-        forwards_token: true,
-        ..own.clone()
-    }]);
-    let policies = policies(vec![own]);
+    }
+}
+
+/// A token with such claims.
+fn token_that_tells(signer: &Signer) -> String {
     let mut claims = claims();
     claims["groups"] = json!(["a", "b"]);
     claims["address"] = json!({ "city": "Ulm" });
     claims["level"] = json!(3);
     claims["comma"] = json!(["a,admin"]);
     claims["line"] = json!("a\r\nx-admin: yes");
-    let token = signer.token(&claims);
-    let spoofed = [
-        ("x-jwt-sub", "admin"),
-        ("x-jwt-sub", "admin"),
-        ("X_JWT_Sub", "admin"),
-        ("x-jwt_absent", "admin"),
-        ("x-jwt-comma", "admin"),
-        ("x-jwt-line", "admin"),
-        ("x-jwt-payload", "admin"),
-        ("x-other", "kept"),
-    ];
-    let verifier = TokenVerifier::default();
-    let without = ask(&verifier, &policies, "/", &spoofed, NOW).unwrap();
-    assert!(without.claims.is_none());
-    assert_eq!(without.head.headers, headers(&[("x-other", "kept")]));
+    signer.token(&claims)
+}
+
+const SPOOFED: [(&str, &str); 8] = [
+    ("x-jwt-sub", "admin"),
+    ("x-jwt-sub", "admin"),
+    ("X_JWT_Sub", "admin"),
+    ("x-jwt_absent", "admin"),
+    ("x-jwt-comma", "admin"),
+    ("x-jwt-line", "admin"),
+    ("x-jwt-payload", "admin"),
+    ("x-other", "kept"),
+];
+
+/// Headers and target that the application gets.
+fn got(
+    policies: &AuthorizationPolicies,
+    target: &str,
+    lines: &[(&str, &str)],
+) -> (HeaderMap, String) {
+    let asked = ask(&TokenVerifier::default(), policies, target, lines, NOW).unwrap();
+    let (mut headers, mut uri) = (HeaderMap::new(), target.parse::<Uri>().unwrap());
+    asked.head.apply(&mut headers, &mut uri);
+    (headers, uri.to_string())
+}
+
+#[test]
+fn headers_of_claims_are_nobody_elses() {
+    let policies = policies(vec![telling(&Signer::new())]);
+    let (kept, _) = got(&policies, "/", &SPOOFED);
+    assert_eq!(kept, headers(&[("x-other", "kept")]));
+}
+
+#[test]
+fn the_application_gets_the_claims_and_not_the_token_unless_it_should() {
+    let signer = Signer::new();
+    let forwarding = policies(vec![JwtProvider {
+        forwards_token: true,
+        ..telling(&signer)
+    }]);
+    let policies = policies(vec![telling(&signer)]);
+    let token = token_that_tells(&signer);
     let payload = token.split('.').nth(1).unwrap();
     let of_token = [
         ("x-other", "kept"),
@@ -635,30 +660,19 @@ fn the_application_gets_claims_that_nobody_else_sets_and_not_the_token() {
         ),
         (&*query, None, None),
     ] {
-        let lines: Vec<_> = spoofed.into_iter().chain(line).collect();
-        let asked = ask(&verifier, &policies, target, &lines, NOW).unwrap();
-        let mut got = HeaderMap::new();
-        let mut uri: Uri = target.parse().unwrap();
-        asked.head.apply(&mut got, &mut uri);
+        let lines: Vec<_> = SPOOFED.into_iter().chain(line).collect();
+        let (without, uri) = got(&policies, target, &lines);
         let expected: Vec<_> = of_token.into_iter().chain(rest).collect();
-        assert_eq!(got, headers(&expected), "{target}");
+        assert_eq!(without, headers(&expected), "{target}");
         let expected = if target == "/" { "/" } else { "/p?a=b&c=%20" };
-        assert_eq!(uri.to_string(), expected);
-        let asked = ask(&verifier, &forwarding, target, &lines, NOW).unwrap();
-        let mut uri: Uri = target.parse().unwrap();
-        asked.head.apply(&mut got, &mut uri);
+        assert_eq!(uri, expected);
+        let (with, uri) = got(&forwarding, target, &lines);
         let expected: Vec<_> = of_token.into_iter().chain(line).collect();
-        assert_eq!(got, headers(&expected), "{target}");
-        assert_eq!(uri.to_string(), target);
+        assert_eq!(with, headers(&expected), "{target}");
+        assert_eq!(uri, target);
     }
     let only = format!("/p?access_token={token}");
-    let asked = ask(&verifier, &policies, &only, &[], NOW).unwrap();
-    let (mut got, mut uri) = (
-        HeaderMap::new(),
-        format!("http://web:80{only}").parse().unwrap(),
-    );
-    asked.head.apply(&mut got, &mut uri);
-    assert_eq!(uri.to_string(), "http://web:80/p");
+    assert_eq!(got(&policies, &only, &[]).1, "/p");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn authentication(name: &str, spec: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_of_a_pod_is_told_whose_tokens_it_takes_and_the_author_of_missing_keys() {
+async fn an_object_about_tokens_is_told_to_the_agent_and_missing_keys_to_its_author() {
     let bed = Bed::new();
     let control_plane = bed.start("a");
     bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
@@ -64,7 +64,7 @@ async fn the_agent_of_a_pod_is_told_whose_tokens_it_takes_and_the_author_of_miss
 }
 
 #[test]
-fn a_request_authentication_that_can_not_be_meant_is_refused_with_its_field() {
+fn an_object_about_tokens_that_can_not_be_meant_is_refused_with_its_field() {
     let bed = Bed::new();
     bed.namespace("shop", &json!({}));
     let provider = || json!({ "issuer": "https://one.example", "jwks": KEYS });

@@ -49,20 +49,13 @@ fn all_parts_of_a_rule_are_understood() {
                         "notNamespaces": ["test-*"],
                         "notIpBlocks": ["10.0.0.0/8"],
                     },
-                    {
-                        "serviceAccounts": ["web", "bank/teller"],
-                        "requestPrincipals": ["https://issuer.example/*"],
-                        "notRequestPrincipals": ["*/bob"],
-                    },
+                    { "serviceAccounts": ["web", "bank/teller"] },
                 ],
                 "to": [
                     { "ports": [8080], "methods": ["GET"], "paths": ["/a/{*}"], "notHosts": ["*.test"] },
                     { "grpc": [{ "service": "shop.v1.Cart" }, { "method": "Get" }] },
                 ],
-                "when": [
-                    { "header": "X-Role", "values": ["*"], "notValues": ["admin"] },
-                    { "claim": ["realm", "roles"], "notValues": ["guest"] },
-                ],
+                "when": [{ "header": "X-Role", "values": ["*"], "notValues": ["admin"] }],
             },
         ],
     }));
@@ -86,12 +79,6 @@ fn all_parts_of_a_rule_are_understood() {
     };
     let accounts = [account("shop", "web"), account("bank", "teller")];
     assert_eq!(second.service_accounts.any_of, accounts);
-    let issuer = TextPattern::Prefix("https://issuer.example/".into());
-    assert_eq!(second.request_principals.any_of, [issuer]);
-    assert_eq!(second.request_principals.none_of.len(), 1);
-    assert_eq!(rule.claims[0].claim.to_string(), "[realm][roles]");
-    let guest = TextPattern::Exact("guest".into());
-    assert_eq!(rule.claims[0].values.none_of, [guest]);
     let [http, grpc] = rule.to.as_slice() else {
         panic!("{rule:?}")
     };
@@ -113,6 +100,24 @@ fn assert_mistakes(rules: &[(Value, &str)]) {
         let found = mistake(rule.clone());
         assert!(found.starts_with(expected), "{rule}: {found}");
     }
+}
+
+#[test]
+fn principals_and_claims_of_tokens_are_understood() {
+    let policy = object(json!({ "rules": [{
+        "from": [{
+            "requestPrincipals": ["https://issuer.example/*"], "notRequestPrincipals": ["*/bob"],
+        }],
+        "when": [{ "claim": ["realm", "roles"], "notValues": ["guest"] }],
+    }] }));
+    let rule = &policy.content.unwrap().rules[0];
+    let principals = &rule.from[0].request_principals;
+    let issuer = TextPattern::Prefix("https://issuer.example/".into());
+    assert_eq!(principals.any_of, [issuer]);
+    assert_eq!(principals.none_of, [TextPattern::Suffix("/bob".into())]);
+    assert_eq!(rule.claims[0].claim.to_string(), "[realm][roles]");
+    let guest = TextPattern::Exact("guest".into());
+    assert_eq!(rule.claims[0].values.none_of, [guest]);
 }
 
 #[test]

@@ -105,97 +105,114 @@ fn all_parts_are_understood() {
     assert!(provider.forwards_token);
 }
 
+fn assert_mistakes(mistakes: &[(Value, &str)]) {
+    for (others, expected) in mistakes {
+        let content = of_provider(&with(others.clone())).policy.content;
+        let found = content.unwrap_err().to_string();
+        let expected = format!("field spec.providers[0].{expected}");
+        assert!(found.starts_with(&expected), "{others}: {found}");
+    }
+}
+
 #[test]
-fn a_mistake_is_told_with_its_field() {
+fn a_mistake_in_an_issuer_is_told_with_its_field() {
     let many: Vec<_> = (0..17).map(|n| n.to_string()).collect();
-    for (others, expected) in [
+    assert_mistakes(&[
         (json!({ "issuer": "" }), "issuer: missing"),
         (
             json!({ "algorithms": ["HS256"] }),
-            "algorithms[0]: `HS256` is no algorithm",
+            "algorithms[0]: `HS256` is no",
         ),
         (
             json!({ "algorithms": ["none"] }),
-            "algorithms[0]: `none` is no algorithm",
+            "algorithms[0]: `none` is no",
         ),
         (json!({ "audiences": [] }), "audiences: the list is empty"),
         (json!({ "audiences": many }), "audiences: 17 of them"),
+        (json!({ "timeout": "1s" }), "timeout: unknown field"),
+    ]);
+    for (spec, expected) in [
+        (json!({ "providers": [] }), "providers: missing"),
         (
-            json!({ "fromHeaders": [{ "name": "a b" }] }),
-            "fromHeaders[0].name: `a b` is no name",
+            json!({ "ports": [0], "providers": [with(json!({}))] }),
+            "ports[0]: 0 is not",
         ),
+        (
+            json!({ "ports": [], "providers": [with(json!({}))] }),
+            "ports: the list",
+        ),
+    ] {
+        let found = object(spec).policy.content.unwrap_err().to_string();
+        assert!(
+            found.starts_with(&format!("field spec.{expected}")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn a_mistake_in_keys_is_told_with_its_field() {
+    let secret = jwks(&json!([{ "kty": "oct", "k": "c2VjcmV0" }]));
+    let private = jwks(&json!([rsa(), { "kty": "EC", "crv": "P-256", "d": "AQ" }]));
+    let at = |address: &str| json!({ "jwks": null, "jwksUri": address });
+    assert_mistakes(&[
         (
             json!({ "jwks": "nonsense" }),
             "jwks: it is no JSON Web Key Set",
         ),
         (json!({ "jwks": "{\"keys\":[]}" }), "jwks: none of its keys"),
-        (
-            json!({ "jwks": jwks(&json!([{ "kty": "oct", "k": "c2VjcmV0" }])) }),
-            "jwks: key 0 (from 0) is secret",
-        ),
-        (
-            json!({ "jwks": jwks(&json!([rsa(), { "kty": "EC", "crv": "P-256", "d": "AQ" }])) }),
-            "jwks: key 1 (from 0) is secret",
-        ),
+        (json!({ "jwks": secret }), "jwks: key 0 (from 0) is secret"),
+        (json!({ "jwks": private }), "jwks: key 1 (from 0) is secret"),
         (
             json!({ "jwksUri": "https://a.example" }),
-            "jwksUri: an issuer has its keys",
+            "jwksUri: an issuer has its",
         ),
         (json!({ "jwks": null }), "jwks: missing"),
         (
-            json!({ "jwks": null, "jwksUri": "ftp://a.example" }),
+            at("ftp://a.example"),
             "jwksUri: `ftp://a.example` is no https URL",
         ),
+        (at("/keys"), "jwksUri: `/keys` is no https URL"),
         (
-            json!({ "jwks": null, "jwksUri": "https://user@a.example" }),
-            "jwksUri: `https://user@a.example` is no https URL",
+            at("https://user@a.example"),
+            "jwksUri: `https://user@a.example` is no",
+        ),
+    ]);
+}
+
+#[test]
+fn a_header_that_means_something_else_is_told_with_its_field() {
+    let claims = |headers: &[&str]| {
+        let headers = headers.iter();
+        let headers = headers.map(|header| json!({ "header": header, "claim": ["sub"] }));
+        json!({ "outputClaimToHeaders": headers.collect::<Vec<_>>() })
+    };
+    let mut token = claims(&["x_token"]);
+    token["fromHeaders"] = json!([{ "name": "x-token" }]);
+    let claim = "outputClaimToHeaders";
+    assert_mistakes(&[
+        (
+            json!({ "fromHeaders": [{ "name": "a b" }] }),
+            "fromHeaders[0].name: `a b` is no name",
         ),
         (
-            json!({ "outputClaimToHeaders": [{ "header": "host", "claim": ["sub"] }] }),
-            "outputClaimToHeaders[0].header: `host` means something else",
+            claims(&["host"]),
+            &format!("{claim}[0].header: `host` means"),
         ),
         (
             json!({ "outputPayloadToHeader": "X-Forwarded-Client-Cert" }),
             "outputPayloadToHeader: `x-forwarded-client-cert` means something else",
         ),
         (
-            json!({ "outputClaimToHeaders": [{ "header": "x-a", "claim": [] }] }),
-            "outputClaimToHeaders[0].claim: a claim has",
+            json!({ claim: [{ "header": "x-a", "claim": [] }] }),
+            &format!("{claim}[0].claim: a claim has"),
         ),
+        (token, &format!("{claim}: header `x_token` has a token")),
         (
-            json!({
-                "fromHeaders": [{ "name": "x-token" }],
-                "outputClaimToHeaders": [{ "header": "x_token", "claim": ["sub"] }],
-            }),
-            "outputClaimToHeaders: header `x_token` has a token",
+            claims(&["x-a", "x-a"]),
+            &format!("{claim}: header `x-a` has a token"),
         ),
-        (
-            json!({ "outputClaimToHeaders": [
-                { "header": "x-a", "claim": ["sub"] }, { "header": "x-a", "claim": ["iss"] },
-            ] }),
-            "outputClaimToHeaders: header `x-a` has a token",
-        ),
-        (json!({ "timeout": "1s" }), "timeout: unknown field"),
-    ] {
-        let content = of_provider(&with(others.clone())).policy.content;
-        let found = content.unwrap_err().to_string();
-        let expected = format!("field spec.providers[0].{expected}");
-        assert!(found.starts_with(&expected), "{others}: {found}");
-    }
-    for (spec, expected) in [
-        (json!({ "providers": [] }), "field spec.providers: missing"),
-        (
-            json!({ "ports": [0], "providers": [with(json!({}))] }),
-            "field spec.ports[0]: 0 is not",
-        ),
-        (
-            json!({ "ports": [], "providers": [with(json!({}))] }),
-            "field spec.ports: the list",
-        ),
-    ] {
-        let found = object(spec).policy.content.unwrap_err().to_string();
-        assert!(found.starts_with(expected), "{found}");
-    }
+    ]);
 }
 
 #[test]

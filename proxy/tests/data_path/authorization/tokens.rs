@@ -141,6 +141,15 @@ async fn ask(connection: &mut Client, token: Option<&str>, path: &str) -> Answer
     connection.ask(request.body(Full::default()).unwrap()).await
 }
 
+/// The statuses of requests with these tokens.
+async fn statuses<const N: usize>(connection: &mut Client, tokens: [Option<&str>; N]) -> [u16; N] {
+    let mut statuses = [0; N];
+    for (status, token) in statuses.iter_mut().zip(tokens) {
+        *status = ask(connection, token, "/headers").await.status;
+    }
+    statuses
+}
+
 /// Istio's task "JWT Token": what is valid passes, what isn't gets 401, what has none passes until
 /// a policy asks for it; then for the group of the second rule.
 #[tokio::test]
@@ -149,78 +158,57 @@ async fn istios_task_of_tokens_goes_the_same_way() {
         let mut bed = Bed::new();
         let served = served(&mut bed, node).await;
         let issuer = Issuer::new();
-        let tokens = issuer.authentication();
-        bed.authorize(&served.server, vec![tokens.clone()]);
         let valid = issuer.token(&claims());
+        let member = issuer.token(&with("groups", json!(["group1", "group2"])));
+        let tokens = [None, Some(&*valid), Some(&*member), Some("invalidToken")];
+        let principal = format!("{ISSUER}/{ISSUER}");
+        let of_issuer = from_principal(Values::any_of([principal.as_str()]));
+        let of_group = Rule {
+            claims: vec![ClaimMatch {
+                claim: ClaimPath::new(["groups"]).unwrap(),
+                values: Values::any_of(["group1".parse().unwrap()]),
+            }],
+            ..of_issuer.clone()
+        };
+        // "Require valid tokens", as it is written with DENY.
+        let without = from_principal(Values::none_of(["*"]));
         for to in served.addresses {
-            bed.authorize(&served.server, vec![tokens.clone()]);
             let mut connection = Client::connect(&served.client, to).await;
-            let invalid = ask(&mut connection, Some("invalidToken"), "/headers").await;
-            assert_eq!(invalid.status, 401, "{node} {to}");
-            assert_eq!(invalid.headers["x-weft-reason"], "INVALID_TOKEN");
-            let challenge =
-                "Bearer error=\"invalid_token\", error_description=\"the token is malformed\"";
-            assert_eq!(invalid.headers["www-authenticate"], challenge);
-            assert_eq!(ask(&mut connection, None, "/headers").await.status, 200);
-            assert_eq!(
-                ask(&mut connection, Some(&valid), "/headers").await.status,
-                200
-            );
-
-            let principal = format!("{ISSUER}/{ISSUER}");
-            let require = |rule| policy("require-jwt", Action::Allow, vec![rule]);
-            let of_issuer = from_principal(Values::any_of([principal.as_str()]));
-            bed.authorize(
-                &served.server,
-                vec![tokens.clone(), require(of_issuer.clone())],
-            );
-            assert_eq!(ask(&mut connection, None, "/headers").await.status, 403);
-            assert_eq!(
-                ask(&mut connection, Some(&valid), "/headers").await.status,
-                200
-            );
-            assert_eq!(
-                ask(&mut connection, Some("x"), "/headers").await.status,
-                401
-            );
-
-            let of_group = Rule {
-                claims: vec![ClaimMatch {
-                    claim: ClaimPath::new(["groups"]).unwrap(),
-                    values: Values::any_of(["group1".parse().unwrap()]),
-                }],
-                ..of_issuer
-            };
-            bed.authorize(&served.server, vec![tokens.clone(), require(of_group)]);
-            let member = issuer.token(&with("groups", json!(["group1", "group2"])));
-            assert_eq!(
-                ask(&mut connection, Some(&valid), "/headers").await.status,
-                403
-            );
-            assert_eq!(
-                ask(&mut connection, Some(&member), "/headers").await.status,
-                200
-            );
-
-            // "Require valid tokens", as it is written with DENY.
-            let deny = from_principal(Values::none_of(["*"]));
-            let deny = policy("deny", Action::Deny, vec![deny]);
-            bed.authorize(&served.server, vec![tokens.clone(), deny]);
-            assert_eq!(ask(&mut connection, None, "/headers").await.status, 403);
-            assert_eq!(
-                ask(&mut connection, Some(&valid), "/headers").await.status,
-                200
-            );
+            for (policies, expected) in [
+                (None, [200, 200, 200, 401]),
+                (Some((Action::Allow, &of_issuer)), [403, 200, 200, 401]),
+                (Some((Action::Allow, &of_group)), [403, 403, 200, 401]),
+                (Some((Action::Deny, &without)), [403, 200, 200, 401]),
+            ] {
+                let policies = policies.into_iter();
+                let policies =
+                    policies.map(|(action, rule)| policy("jwt", action, vec![rule.clone()]));
+                let all = policies.chain([issuer.authentication()]);
+                bed.authorize(&served.server, all.collect());
+                let got = statuses(&mut connection, tokens).await;
+                assert_eq!(got, expected, "{node} {to}");
+            }
         }
         let flag = "response_flags=\"INVALID_TOKEN\"";
-        let line = [
-            "istio_requests_total{",
-            "\"destination\"",
-            flag,
-            "\"401\"",
-            "} 4",
-        ];
+        let requests = "istio_requests_total{";
+        let line = [requests, "\"destination\"", flag, "\"401\"", "} 8"];
         bed.counts(node, &line).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_is_wrong_with_its_token() {
+    let mut bed = Bed::new();
+    let served = served(&mut bed, "node-2").await;
+    bed.authorize(&served.server, vec![Issuer::new().authentication()]);
+    for to in served.addresses {
+        let mut connection = Client::connect(&served.client, to).await;
+        let invalid = ask(&mut connection, Some("invalidToken"), "/").await;
+        assert_eq!(invalid.status, 401, "{to}");
+        assert_eq!(invalid.headers["x-weft-reason"], "INVALID_TOKEN");
+        let challenge =
+            "Bearer error=\"invalid_token\", error_description=\"the token is malformed\"";
+        assert_eq!(invalid.headers["www-authenticate"], challenge);
     }
 }
 
