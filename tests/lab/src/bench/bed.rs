@@ -36,8 +36,8 @@ pub(crate) struct Mode {
     pub(crate) http: SocketAddr,
     /// What else is measured: a stream of bytes, or HTTP/2.
     pub(crate) other: SocketAddr,
-    /// HTTP/1.1 on the client's own node, where that is measured.
-    pub(crate) same_node: Option<SocketAddr>,
+    /// Servers of HTTP/1.1 that get requests in two parts, by the measure's name.
+    pub(crate) two_part: Vec<(&'static str, SocketAddr)>,
     /// Its proxies.
     pub(crate) proxies: Vec<u32>,
 }
@@ -95,8 +95,7 @@ impl Bed {
         let mut samples = Samples::new(self.modes.iter().map(|mode| mode.name).collect());
         for repetition in 1..=repetitions {
             eprintln!("repetition {repetition} of {repetitions}");
-            for offset in 0..self.modes.len() {
-                let index = (repetition + offset * (1 + repetition % 2)) % self.modes.len();
+            for index in order(self.modes.len(), repetition) {
                 for measurement in measurements {
                     self.sample(
                         &self.modes[index],
@@ -199,6 +198,17 @@ impl Bed {
     }
 }
 
+/// Every mode once: from another one on each time, and every other time backwards.
+fn order(modes: usize, repetition: usize) -> impl Iterator<Item = usize> {
+    (0..modes).map(move |offset| {
+        let offset = match repetition.is_multiple_of(2) {
+            true => offset,
+            false => modes - 1 - offset,
+        };
+        (repetition / 2 + offset) % modes
+    })
+}
+
 fn collect_processes(cgroup: &Path, pids: &mut Vec<u32>) {
     let members = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     pids.extend(members.lines().filter_map(|line| line.parse::<u32>().ok()));
@@ -217,4 +227,20 @@ pub(crate) fn write_directory(path: &Path) -> Result<()> {
 /// Writes a file.
 pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|error| BenchError::File(path.to_path_buf(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mode_is_sampled_once_in_each_repetition() {
+        for modes in 1..8 {
+            for repetition in 1..6 {
+                let mut order: Vec<_> = order(modes, repetition).collect();
+                order.sort_unstable();
+                assert_eq!(order, (0..modes).collect::<Vec<_>>());
+            }
+        }
+    }
 }

@@ -19,19 +19,24 @@ use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
-use super::requests::{
-    fixed_rate, http2_saturation, saturation, start_nginx, two_part, two_part_same_node,
-};
+use super::requests::{fixed_rate, http2_saturation, saturation, two_part};
+use super::servers::{start_nginx, start_reader};
 use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
 const HTTP1: u16 = 8080;
 const HTTP2: u16 = 8081;
-const PORTS: [(u16, Protocol); 2] = [(HTTP1, Protocol::Http1), (HTTP2, Protocol::Http2)];
+/// Where servers read requests whole before they answer.
+const READS_BODIES: u16 = 8082;
+const PORTS: [(u16, Protocol); 3] = [
+    (HTTP1, Protocol::Http1),
+    (HTTP2, Protocol::Http2),
+    (READS_BODIES, Protocol::Http1),
+];
 const CLIENT_OFFSET: u16 = 10_000;
 const SERVER_OFFSET: u16 = 20_000;
-/// Names of the backends and what each gets of 100 requests.
+/// Names of backends and what each gets of 100 requests.
 const BACKENDS: [(&str, u32); 2] = [("v1", 80), ("v2", 20)];
 /// What the names of backends outside the mesh begin with.
 const OUTSIDE: &str = "direct-";
@@ -66,6 +71,9 @@ const POLICIES: usize = 1000;
 /// A backend on the client's own node, and the last part of its address.
 const NEAR: &str = "near";
 const NEAR_ADDRESS: u8 = 30;
+/// Names of the measures of requests in two parts, to another node and on the client's own.
+const TWO_PART: &str = "two_part_p50";
+const TWO_PART_SAME_NODE: &str = "two_part_same_node_p50";
 /// Requests that show how they are split, and how far the first's count may be off: five
 /// standard deviations of a fair draw.
 const SHARE_REQUESTS: u64 = 1000;
@@ -85,13 +93,7 @@ struct Split {
     declared: bool,
 }
 
-const MEASUREMENTS: [Measurement; 5] = [
-    saturation,
-    fixed_rate,
-    http2_saturation,
-    two_part,
-    two_part_same_node,
-];
+const MEASUREMENTS: [Measurement; 4] = [saturation, fixed_rate, http2_saturation, two_part];
 
 /// Takes all samples.
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
@@ -119,11 +121,17 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
+    let test_app = workspace.release_programs().join("weft-test-app");
     for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix, GUARDED.prefix] {
-        processes.extend(start_servers(&mesh, prefix, &folder)?);
+        processes.extend(start_servers(&mesh, prefix, &folder, &test_app)?);
     }
     for pod in [NEAR, &direct_near] {
-        processes.push(start_nginx(&mesh, pod, &folder, &[(HTTP1, false)])?);
+        processes.push(start_reader(
+            &mesh,
+            pod,
+            &folder,
+            (&test_app, READS_BODIES),
+        )?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
@@ -139,8 +147,9 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     if let Some(baseline) = &baseline {
         let folder = baseline.directory().join("bench");
         write_directory(&folder)?;
-        processes.extend(start_servers(baseline, SENT.prefix, &folder)?);
-        processes.push(start_nginx(baseline, NEAR, &folder, &[(HTTP1, false)])?);
+        processes.extend(start_servers(baseline, SENT.prefix, &folder, &test_app)?);
+        let reader = (test_app.as_path(), READS_BODIES);
+        processes.push(start_reader(baseline, NEAR, &folder, reader)?);
         baseline.manifests().write(SENT.service, &SENT.route())?;
         let split = Split {
             mode: BASELINE,
@@ -155,7 +164,7 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         baseline,
         modes,
         folder,
-        test_app: workspace.release_programs().join("weft-test-app"),
+        test_app,
     })
 }
 
@@ -166,7 +175,7 @@ fn mesh_with_client() -> MeshBuilder {
         .strict()
         .pod(PodSpec::new("client", 1))
         .pod(PodSpec::new(NEAR, 1))
-        .http_service(NEAR, &[&address], NEAR, &[(HTTP1, HTTP1)])
+        .http_service(NEAR, &[&address], NEAR, &[(READS_BODIES, READS_BODIES)])
 }
 
 fn near_address() -> Ipv4Addr {
@@ -219,13 +228,16 @@ impl Split {
             place: mesh.pod("client")?.host.place().clone(),
             http: (address, HTTP1).into(),
             other: (address, HTTP2).into(),
-            same_node: Some((near_address(), HTTP1).into()),
+            two_part: vec![
+                (TWO_PART, (address, READS_BODIES).into()),
+                (TWO_PART_SAME_NODE, (near_address(), READS_BODIES).into()),
+            ],
             proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
         })
     }
 }
 
-/// Policies as a large organisation would have them: each lets one client read one part.
+/// Policies as a large organisation would have them: each lets one client use one part.
 fn policies() -> Value {
     let policies = (0..POLICIES).map(|number| {
         let is_last = number + 1 == POLICIES;
@@ -245,7 +257,7 @@ fn policies() -> Value {
                 "action": "ALLOW",
                 "rules": [{
                     "from": [{ "serviceAccounts": [client] }],
-                    "to": [{ "methods": ["GET"], "paths": paths }],
+                    "to": [{ "methods": ["GET", "POST"], "paths": paths }],
                 }],
             },
         })
@@ -253,11 +265,21 @@ fn policies() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": policies.collect::<Vec<_>>() })
 }
 
-/// A server in each backend whose name begins so.
-fn start_servers(mesh: &Mesh, prefix: &str, folder: &Path) -> Result<Vec<Process>> {
-    let ports = [(HTTP1, false), (HTTP2, true)];
-    let start = |(name, _)| start_nginx(mesh, &format!("{prefix}{name}"), folder, &ports);
-    BACKENDS.into_iter().map(start).collect()
+/// Those of each backend whose name begins so.
+fn start_servers(
+    mesh: &Mesh,
+    prefix: &str,
+    folder: &Path,
+    test_app: &Path,
+) -> Result<Vec<Process>> {
+    let mut servers = Vec::new();
+    for (name, _) in BACKENDS {
+        let pod = format!("{prefix}{name}");
+        let ports = [(HTTP1, false), (HTTP2, true)];
+        servers.push(start_nginx(mesh, &pod, folder, &ports)?);
+        servers.push(start_reader(mesh, &pod, folder, (test_app, READS_BODIES))?);
+    }
+    Ok(servers)
 }
 
 /// The first backend directly, and both through Envoys.
@@ -274,7 +296,10 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: (first, HTTP1).into(),
         other: (first, HTTP2).into(),
-        same_node: Some((near, HTTP1).into()),
+        two_part: vec![
+            (TWO_PART, (first, READS_BODIES).into()),
+            (TWO_PART_SAME_NODE, (near, READS_BODIES).into()),
+        ],
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -282,7 +307,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP1),
         other: beside(HTTP2),
-        same_node: None,
+        two_part: vec![(TWO_PART, beside(READS_BODIES))],
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

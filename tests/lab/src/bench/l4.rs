@@ -19,7 +19,8 @@ use super::error::{BenchError, Result};
 use super::load::parse_iperf3;
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
-use super::requests::{fixed_rate, saturation, start_nginx, wrk};
+use super::requests::{fixed_rate, saturation, wrk};
+use super::servers::start_nginx;
 use xtask::options::Bench;
 use xtask::workspace::Workspace;
 
@@ -95,7 +96,7 @@ fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
         place: mesh.pod("client")?.host.place().clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
     })
 }
@@ -110,7 +111,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: (server, HTTP).into(),
         other: (server, IPERF).into(),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: Vec::new(),
     };
     let envoy = Mode {
@@ -118,7 +119,7 @@ fn outside_modes(mesh: &Mesh, envoys: &[Process]) -> Result<Vec<Mode>> {
         place: place.clone(),
         http: beside(HTTP),
         other: beside(IPERF),
-        same_node: None,
+        two_part: Vec::new(),
         proxies: envoys.iter().map(Process::pid).collect(),
     };
     Ok(vec![direct, envoy])

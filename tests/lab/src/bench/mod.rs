@@ -12,6 +12,7 @@ mod peer;
 mod processes;
 mod report;
 mod requests;
+mod servers;
 mod statistics;
 
 use xtask::options::{self, Benchmark};

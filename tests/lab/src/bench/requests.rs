@@ -2,13 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use serde_json::Value;
-use weft_tests::mesh::Mesh;
-use weft_tests::process::Process;
 
-use super::bed::{Bed, Measured, Mode, measure, write_file};
+use super::bed::{Bed, Measured, Mode, measure};
 use super::error::{BenchError, Result};
 use super::load::{HttpLoad, parse_h2load, parse_h2load_log, parse_wrk};
 
@@ -67,19 +64,12 @@ pub(crate) fn http2_saturation(bed: &Bed, mode: &Mode, seconds: u32) -> Result<M
     })
 }
 
-/// The median time from the second part of a request to its answer.
+/// The median times from the second part of a request to its answer.
 pub(crate) fn two_part(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
-    let median = two_part_median(bed, mode, mode.http, seconds)?;
-    let values = vec![(measure("two_part_p50", "us"), median)];
-    Ok(Measured::without_work(values))
-}
-
-/// The same on the client's own node, where the mode has a server there.
-pub(crate) fn two_part_same_node(bed: &Bed, mode: &Mode, seconds: u32) -> Result<Measured> {
     let mut values = Vec::new();
-    if let Some(to) = mode.same_node {
-        let median = two_part_median(bed, mode, to, seconds)?;
-        values.push((measure("two_part_same_node_p50", "us"), median));
+    for (name, to) in &mode.two_part {
+        let median = two_part_median(bed, mode, *to, seconds)?;
+        values.push((measure(name, "us"), median));
     }
     Ok(Measured::without_work(values))
 }
@@ -102,8 +92,7 @@ fn two_part_median(bed: &Bed, mode: &Mode, to: SocketAddr, seconds: u32) -> Resu
         return Err(BenchError::Unreadable("weft-test-app", output));
     };
     let requests = number("requests").unwrap_or_default();
-    // nginx answers before it has the body: some proxies take that for a broken connection.
-    if failed * 10.0 > requests {
+    if failed > 0.0 {
         return Err(BenchError::Failed {
             mode: mode.name,
             failed,
@@ -141,34 +130,4 @@ fn without_failures(mode: &Mode, load: HttpLoad) -> Result<HttpLoad> {
         });
     }
     Ok(load)
-}
-
-/// Starts nginx in a pod, answering 1 KiB with its own name in a header; on the ports
-/// marked so over HTTP/2 alone, which nginx can't tell apart without TLS.
-pub(crate) fn start_nginx(
-    mesh: &Mesh,
-    pod: &str,
-    folder: &Path,
-    ports: &[(u16, bool)],
-) -> Result<Process> {
-    let configuration = folder.join(format!("{pod}-nginx.conf"));
-    let body = "x".repeat(1024);
-    let listen = ports.iter().map(|(port, http2)| {
-        let http2 = if *http2 { " http2" } else { "" };
-        format!("listen {port}{http2}; ")
-    });
-    let text = format!(
-        "daemon off; worker_processes 1; pid {}/{pod}-nginx.pid; error_log stderr;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{ access_log off; keepalive_requests 1000000000;\n\
-         server {{ {}add_header x-test-server {pod};\n\
-         location / {{ return 200 \"{body}\"; }} }} }}\n",
-        folder.display(),
-        listen.collect::<String>()
-    );
-    write_file(&configuration, &text)?;
-    let configuration = configuration.display().to_string();
-    let place = mesh.pod(pod)?.host.place();
-    let line = ["nginx", "-c", &configuration];
-    Ok(place.spawn(&format!("{pod}-nginx"), folder, &line)?)
 }

@@ -31,13 +31,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
     let mut stream = connect(arguments.to).await?;
     let end = Instant::now() + Duration::from_millis(arguments.milliseconds);
-    let (mut latencies, mut failed) = (Vec::new(), 0);
+    let (mut latencies, mut failed, mut why) = (Vec::new(), 0, None);
     while Instant::now() < end {
         match request(&mut stream, arguments.to).await {
             Ok(latency) => latencies.push(latency),
-            // Some proxies end a connection whose server answers before it has the whole request.
-            Err(_) => {
+            Err(error) => {
                 failed += 1;
+                why.get_or_insert_with(|| error.to_string());
                 stream = connect(arguments.to).await?;
             }
         }
@@ -48,6 +48,7 @@ pub(crate) async fn run(arguments: Arguments) -> io::Result<()> {
     report::write(&json!({
         "requests": latencies.len() + failed,
         "failed": failed,
+        "why": why,
         "p50_us": median.map(|latency| latency.as_secs_f64() * 1e6),
     }))
 }
