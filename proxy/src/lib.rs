@@ -31,6 +31,7 @@ mod http;
 pub mod identity;
 mod inbound;
 mod jwt;
+mod last_known;
 pub mod listen;
 mod memory;
 pub mod node;

@@ -222,6 +222,7 @@ impl PodTask {
             }
         };
         let Err((pod, error)) = self.serve(pod, identity).await else {
+            self.end_connections_not_refused().await;
             return Ok(());
         };
         if let Some(pod) = pod {

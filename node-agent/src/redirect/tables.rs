@@ -168,13 +168,7 @@ impl Tables {
         result
     }
 
-    /// Replaces an enrolled namespace's entry by one without exclusions and listeners, from
-    /// which every connection is refused. Asks for no room in any other table.
-    pub(super) fn refuse_outbound(&mut self, cookie: u64) -> Result<(), RedirectError> {
-        self.set_namespace(cookie, NamespaceEntry::new(NamespaceRole::Enforced))
-    }
-
-    /// The same for a captured namespace, which keeps its exclusions.
+    /// Has every connection of a captured namespace refused but its exclusions.
     pub(super) fn refuse_captured(&mut self, cookie: u64) -> Result<(), RedirectError> {
         let entry = self.namespaces.get(&NamespaceCookie::new(cookie), 0);
         let mut entry = entry.map_err(RedirectError::map(map::NAMESPACES, "read a namespace"))?;

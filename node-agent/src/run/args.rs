@@ -68,8 +68,9 @@ pub(crate) struct RunArguments {
     #[arg(long, value_enum, default_value_t = UnknownPodsArgument::Allow)]
     pub(crate) unknown_pods: UnknownPodsArgument,
     /// What happens to connections that a pod has when it is captured: `keep` lets them go on
-    /// past the proxy, `end` resets them. Those of strict pods, and those that pods with
-    /// egress mode RegisteredOnly have opened, are ended in any case.
+    /// past the proxy, `end` resets them. Those of strict pods, those that pods with egress
+    /// mode RegisteredOnly have opened, and those that pods with AuthorizationPolicies have
+    /// accepted, are ended in any case.
     #[arg(long, value_enum, default_value_t = EarlierConnectionsArgument::Keep)]
     pub(crate) earlier_connections: EarlierConnectionsArgument,
     /// Where to serve /healthz, /readyz, /metrics, /config, /connections and /explain.

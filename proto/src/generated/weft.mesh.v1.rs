@@ -589,6 +589,9 @@ pub struct AuthorizationMembership {
     pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(enumeration = "DefaultAuthorization", tag = "2")]
     pub default: i32,
+    /// None of the policies decides: all of them are of action AUDIT, or dry runs.
+    #[prost(bool, tag = "3")]
+    pub observed_only: bool,
 }
 /// Tokens (JWT) that requests may bring. What narrows it and comes later needs another action: an
 /// agent that doesn't know it must not take the rest alone.

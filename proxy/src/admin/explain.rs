@@ -116,7 +116,9 @@ fn answer(
     let request = request.map(|request| request.verdict(policies, &source, question.port));
     let issuers = policies.token_providers(question.port);
     let issuers: Vec<_> = issuers.map(|provider| describe_issuer(provider)).collect();
-    let AuthorizationMembership { policies, default } = &*workload.authorization;
+    let AuthorizationMembership {
+        policies, default, ..
+    } = &*workload.authorization;
     Ok(json!({
         "destination": {
             "uid": workload.uid.as_str(),

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_model::authorization_policy::{
-    AuthorizationPolicies, Decision, DefaultAuthorization, RequestAttributes, Source, Verdict,
+    AuthorizationPolicies, Decision, RequestAttributes, Source, Verdict,
 };
 use weft_model::request_authentication::Claims;
-use weft_model::workload::Workload;
 use weft_model::{Mesh, SpiffeId};
 
 use crate::jwt::TokenVerifier;
+use crate::last_known::LastKnown;
 use crate::telemetry::AuthorizationNote;
 use crate::upstream::{Passage, RequestHead, RewrittenHead};
 
@@ -28,6 +28,8 @@ pub(crate) struct AuthorizationDenied {
 /// A connection as policies see it: from whom, to which port of the pod.
 #[derive(Clone, Debug)]
 pub(super) struct PolicySubject {
+    pod: Arc<LastKnown>,
+    tokens: Arc<TokenVerifier>,
     identity: Option<SpiffeId>,
     client: IpAddr,
     port: u16,
@@ -46,39 +48,45 @@ pub(super) struct AdmittedConnection {
 #[derive(Debug)]
 pub(super) struct DecidedRequest {
     pub(super) passage: Passage,
+    /// One that is under way ends by it.
+    pub(super) ends_connections: bool,
     /// For its record.
     pub(super) note: AuthorizationNote,
 }
 
 /// The policies of a pod, as far as they say anything.
-pub(super) enum PodPolicies<'a> {
+pub(super) enum PodPolicies {
     /// Everything is allowed.
     Open,
-    Known(&'a Arc<AuthorizationPolicies>),
-    /// The pod had some when its proxy started, and the mesh doesn't know the pod.
+    Known(Arc<AuthorizationPolicies>),
+    /// The pod had some when its proxy started, and the mesh has never known the pod.
     Unknown,
 }
 
-impl<'a> PodPolicies<'a> {
-    /// Those of a workload, which may be of an earlier snapshot.
-    pub(super) fn of(mesh: &'a Mesh, workload: &Workload) -> Self {
-        let membership = &workload.authorization;
-        let is_open = membership.default == DefaultAuthorization::AllowAll;
-        match mesh.authorization_policies(&workload.uid) {
-            Some(policies) if policies.is_empty() => Self::Open,
-            Some(policies) => Self::Known(policies),
-            None if is_open && membership.policies.is_empty() => Self::Open,
-            None => Self::Unknown,
-        }
-    }
-}
-
 impl PolicySubject {
-    pub(super) fn new(identity: Option<&SpiffeId>, client: IpAddr, port: u16) -> Self {
+    pub(super) fn new(
+        pod: &Arc<LastKnown>,
+        tokens: &Arc<TokenVerifier>,
+        identity: Option<&SpiffeId>,
+        client: IpAddr,
+        port: u16,
+    ) -> Self {
         Self {
+            pod: Arc::clone(pod),
+            tokens: Arc::clone(tokens),
             identity: identity.cloned(),
             client,
             port,
+        }
+    }
+
+    /// The policies that decide now.
+    pub(super) fn policies(&self, mesh: &Mesh) -> PodPolicies {
+        match self.pod.policies(mesh) {
+            Some(policies) if policies.is_empty() => PodPolicies::Open,
+            Some(policies) => PodPolicies::Known(policies),
+            None if self.pod.workload(mesh).authorization.may_deny() => PodPolicies::Unknown,
+            None => PodPolicies::Open,
         }
     }
 
@@ -97,12 +105,11 @@ impl PolicySubject {
     pub(super) fn authorize(
         &self,
         mesh: &Mesh,
-        workload: &Workload,
         sees_requests: bool,
     ) -> Result<AdmittedConnection, AuthorizationDenied> {
-        let policies = match PodPolicies::of(mesh, workload) {
+        let policies = match self.policies(mesh) {
             PodPolicies::Open => return Ok(AdmittedConnection::default()),
-            PodPolicies::Unknown => return Err(AuthorizationDenied::unknown(workload)),
+            PodPolicies::Unknown => return Err(AuthorizationDenied::unknown()),
             PodPolicies::Known(policies) => policies,
         };
         let verdict = policies.connection(&self.source(), self.port);
@@ -141,57 +148,52 @@ impl PolicySubject {
     pub(super) fn decide(
         &self,
         mesh: &Mesh,
-        workload: &Workload,
-        tokens: &TokenVerifier,
         request: &RequestHead<'_>,
         now: u64,
     ) -> Option<DecidedRequest> {
-        let policies = match PodPolicies::of(mesh, workload) {
+        let policies = match self.policies(mesh) {
             PodPolicies::Open => return None,
             PodPolicies::Unknown => return Some(DecidedRequest::denied()),
             PodPolicies::Known(policies) => policies,
         };
-        let authenticated = match tokens.authenticate(policies, self.port, request, now) {
+        Some(self.decide_by(&policies, request, now))
+    }
+
+    /// The decision of some policies on a request of the connection that comes at a time.
+    pub(super) fn decide_by(
+        &self,
+        policies: &AuthorizationPolicies,
+        request: &RequestHead<'_>,
+        now: u64,
+    ) -> DecidedRequest {
+        let authenticated = self.tokens.authenticate(policies, self.port, request, now);
+        let authenticated = match authenticated {
             Ok(authenticated) => authenticated,
             Err(refusal) => {
-                return Some(DecidedRequest {
+                return DecidedRequest {
                     passage: Passage::InvalidToken(refusal),
+                    ends_connections: true,
                     note: AuthorizationNote::of_refused_token(refusal),
-                });
+                };
             }
         };
         let (claims, rewritten) = match authenticated {
             Some(authenticated) => (authenticated.claims, Some(authenticated.head)),
             None => (None, None),
         };
-        let seen = as_application(request, rewritten.as_deref());
-        let verdict = self.request_verdict(policies, &seen, claims.as_deref());
+        let verdict = {
+            let seen = as_application(request, rewritten.as_deref());
+            self.request_verdict(policies, &seen, claims.as_deref())
+        };
         let principal = claims.as_deref().and_then(Claims::principal);
-        let note = AuthorizationNote::from(&verdict).with_principal(principal);
-        let passage = match verdict.is_allowed() {
-            true => Passage::Allowed(rewritten),
-            false => Passage::Denied,
-        };
-        Some(DecidedRequest { passage, note })
-    }
-
-    /// Whether policies end what a request of the connection, which came at a time, has become.
-    pub(super) fn revokes_request(
-        &self,
-        policies: &AuthorizationPolicies,
-        tokens: &TokenVerifier,
-        request: &RequestHead<'_>,
-        came: u64,
-    ) -> bool {
-        let Ok(authenticated) = tokens.authenticate(policies, self.port, request, came) else {
-            return true;
-        };
-        let authenticated = authenticated.as_ref();
-        let rewritten = authenticated.map(|authenticated| &*authenticated.head);
-        let claims = authenticated.and_then(|authenticated| authenticated.claims.as_deref());
-        let seen = as_application(request, rewritten);
-        let verdict = self.request_verdict(policies, &seen, claims);
-        verdict.ends_connections()
+        DecidedRequest {
+            note: AuthorizationNote::of_request(&verdict, principal),
+            ends_connections: verdict.ends_connections(),
+            passage: match verdict.is_allowed() {
+                true => Passage::Allowed(rewritten),
+                false => Passage::Denied,
+            },
+        }
     }
 
     fn request_verdict<'a>(
@@ -216,6 +218,7 @@ impl DecidedRequest {
     fn denied() -> Self {
         Self {
             passage: Passage::Denied,
+            ends_connections: false,
             note: AuthorizationNote::default(),
         }
     }
@@ -233,10 +236,9 @@ fn as_application<'a>(
 }
 
 impl AuthorizationDenied {
-    fn unknown(workload: &Workload) -> Self {
-        let name = &workload.name;
+    fn unknown() -> Self {
         Self {
-            reason: format!("they select {name}, and the control plane has not told of it yet"),
+            reason: "they select the pod, and the control plane has not told of it yet".to_owned(),
             note: AuthorizationNote::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use weft_model::NamespacedName;
-use weft_model::authorization_policy::{Decision, DryRun, Verdict};
+use weft_model::authorization_policy::{Decision, DryRun, Reason, Verdict};
 use weft_model::request_authentication::TokenRefusal;
 
 /// What AuthorizationPolicies said of a connection or request; nothing where none selects the
@@ -11,14 +11,32 @@ use weft_model::request_authentication::TokenRefusal;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct AuthorizationNote(Option<Box<Said>>);
 
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Said {
+    decision: Decision,
     decided: Option<PolicyRule>,
     audited: Vec<PolicyRule>,
-    dry_run: Option<String>,
+    dry_run: Option<SaidByDryRun>,
     /// `issuer/subject` of a request's token.
     principal: Option<String>,
     refused_token: Option<TokenRefusal>,
+}
+
+/// What would have been decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct SaidByDryRun {
+    decision: Decision,
+    policy: Option<NamespacedName>,
+    text: String,
+}
+
+/// A verdict to be counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct CountedVerdict<'a> {
+    /// None where no rule gave it.
+    pub(super) policy: Option<&'a NamespacedName>,
+    pub(super) verdict: &'static str,
+    pub(super) is_dry_run: bool,
 }
 
 /// A rule of a policy, or all of it.
@@ -40,14 +58,32 @@ impl From<&Verdict<'_>> for AuthorizationNote {
             rule: Some(audited.rule),
         });
         let said = Said {
+            decision: verdict.decision,
             decided,
             audited: audited.collect(),
-            dry_run: verdict.dry_run.as_ref().map(describe),
-            ..Said::default()
+            dry_run: verdict.dry_run.as_ref().map(SaidByDryRun::from),
+            principal: None,
+            refused_token: None,
         };
-        let is_something =
-            said.decided.is_some() || !said.audited.is_empty() || said.dry_run.is_some();
+        let is_something = said.decided.is_some()
+            || said.decision == Decision::Denied
+            || !said.audited.is_empty()
+            || said.dry_run.is_some();
         Self(is_something.then(|| Box::new(said)))
+    }
+}
+
+impl Said {
+    /// That decision, and nothing else.
+    fn nothing(decision: Decision) -> Self {
+        Self {
+            decision,
+            decided: None,
+            audited: Vec::new(),
+            dry_run: None,
+            principal: None,
+            refused_token: None,
+        }
     }
 }
 
@@ -56,17 +92,23 @@ impl AuthorizationNote {
     pub(crate) fn of_refused_token(refusal: TokenRefusal) -> Self {
         Self(Some(Box::new(Said {
             refused_token: Some(refusal),
-            ..Said::default()
+            ..Said::nothing(Decision::Denied)
         })))
     }
 
-    /// The same, of a request whose token proves a principal.
-    pub(crate) fn with_principal(mut self, principal: Option<&str>) -> Self {
-        if let Some(principal) = principal {
-            let said = self.0.get_or_insert_default();
-            said.principal = Some(principal.to_owned());
-        }
-        self
+    /// What they said of a request, with the principal that its token proves.
+    pub(crate) fn of_request(verdict: &Verdict<'_>, principal: Option<&str>) -> Self {
+        let Self(said) = Self::from(verdict);
+        let said = said.or_else(|| principal.map(|_| Box::new(Said::nothing(verdict.decision))));
+        Self(said.map(|mut said| {
+            said.principal = principal.map(str::to_owned);
+            said
+        }))
+    }
+
+    /// Whether they said nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// `issuer/subject` of a request's token.
@@ -93,17 +135,58 @@ impl AuthorizationNote {
 
     /// The decision if policies of dry runs were in force.
     pub(super) fn dry_run(&self) -> Option<&str> {
-        self.0.as_ref()?.dry_run.as_deref()
+        let dry_run = self.0.as_ref()?.dry_run.as_ref()?;
+        Some(&dry_run.text)
+    }
+
+    /// What is counted of it. That a connection depends on its requests is no verdict yet.
+    pub(super) fn counted(&self) -> impl Iterator<Item = CountedVerdict<'_>> {
+        self.0.iter().flat_map(|said| {
+            let of = |decision, policy, is_dry_run| {
+                let verdict = match decision {
+                    Decision::Allowed => "allowed",
+                    Decision::Denied => "denied",
+                    Decision::DependsOnRequest => return None,
+                };
+                Some(CountedVerdict {
+                    policy,
+                    verdict,
+                    is_dry_run,
+                })
+            };
+            let decided = said.decided.as_ref().map(|decided| &decided.policy);
+            let dry_run = said.dry_run.as_ref();
+            let dry_run = dry_run.and_then(|said| of(said.decision, said.policy.as_ref(), true));
+            let audited = said.audited.iter().map(|audited| CountedVerdict {
+                policy: Some(&audited.policy),
+                verdict: "audited",
+                is_dry_run: false,
+            });
+            let decided = of(said.decision, decided, false);
+            decided.into_iter().chain(dry_run).chain(audited)
+        })
     }
 }
 
-fn describe(dry_run: &DryRun<'_>) -> String {
-    let decision = match dry_run.decision {
-        Decision::Allowed => "allowed",
-        Decision::Denied => "denied",
-        Decision::DependsOnRequest => "depends on the request",
-    };
-    format!("{decision}: {}", dry_run.reason)
+impl From<&DryRun<'_>> for SaidByDryRun {
+    fn from(dry_run: &DryRun<'_>) -> Self {
+        let decision = match dry_run.decision {
+            Decision::Allowed => "allowed",
+            Decision::Denied => "denied",
+            Decision::DependsOnRequest => "depends on the request",
+        };
+        let policy = match dry_run.reason {
+            Reason::Rule { policy, .. }
+            | Reason::NotArrived(policy)
+            | Reason::Authentication(policy) => Some(policy.clone()),
+            Reason::NoAllowRule | Reason::Default(_) => None,
+        };
+        Self {
+            decision: dry_run.decision,
+            policy,
+            text: format!("{decision}: {}", dry_run.reason),
+        }
+    }
 }
 
 /// `namespace/name`, with `#` and the place of the rule.

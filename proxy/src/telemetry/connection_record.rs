@@ -21,6 +21,7 @@ use super::cut::CutSignal;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
 use super::metrics::connections::ConnectionSeries;
+use super::metrics::verdicts::VerdictSubject;
 use super::node_telemetry::PodTelemetry;
 use super::outcome::{CloseReason, CutReason, Outcome};
 use super::progress::{ByteCount, Progress};
@@ -79,6 +80,9 @@ impl ConnectionRecord {
 
     /// AuthorizationPolicies were asked about it.
     pub(crate) fn set_authorization(&mut self, note: AuthorizationNote) {
+        self.pod
+            .metrics()
+            .count_verdicts(&note, VerdictSubject::Connection);
         self.authorization = note;
     }
 

@@ -12,6 +12,7 @@ use super::frame::BodyError;
 use super::gate::Gate;
 use super::mirror::MirrorBody;
 use super::replay::ReplayAttempt;
+use crate::upstream::{RequestRevoked, RequestUnderWay};
 
 /// The body that is sent upstream.
 #[derive(Debug)]
@@ -31,14 +32,26 @@ pub(crate) enum RequestBody {
     Mirror(MirrorBody),
     /// One that waits until the server asks for it.
     Gated(Gate, Box<Self>),
+    /// One of a request that policies may revoke.
+    Revocable(Arc<RequestUnderWay>, Box<Self>),
 }
 
 impl RequestBody {
-    /// The body itself, if it waits.
+    /// The body itself, if it waits or its request may be revoked.
     pub(crate) fn without_gate(self) -> Self {
         match self {
-            Self::Gated(_, body) => *body,
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.without_gate(),
             body => body,
+        }
+    }
+
+    /// The same, of which nothing more is sent once policies revoke its request.
+    pub(crate) fn of_request(self, request: Option<&Arc<RequestUnderWay>>) -> Self {
+        match (self, request) {
+            (body, Some(request)) if !body.is_end_stream() => {
+                Self::Revocable(Arc::clone(request), Box::new(body))
+            }
+            (body, _) => body,
         }
     }
 
@@ -76,6 +89,10 @@ impl Body for RequestBody {
                 Ok(()) => Pin::new(&mut **body).poll_frame(context),
                 Err(unwanted) => Poll::Ready(Some(Err(unwanted))),
             },
+            Self::Revocable(request, body) => match request.is_revoked() {
+                false => Pin::new(&mut **body).poll_frame(context),
+                true => Poll::Ready(Some(Err(RequestRevoked.into()))),
+            },
         }
     }
 
@@ -85,7 +102,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.is_end_stream(),
             Self::Replay(attempt) => attempt.is_end_stream(),
             Self::Mirror(_) => false,
-            Self::Gated(_, body) => body.is_end_stream(),
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.is_end_stream(),
         }
     }
 
@@ -95,7 +112,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.size_hint(),
             Self::Replay(attempt) => attempt.size_hint(),
             Self::Mirror(mirror) => mirror.size_hint(),
-            Self::Gated(_, body) => body.size_hint(),
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.size_hint(),
         }
     }
 }

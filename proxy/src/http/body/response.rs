@@ -2,6 +2,7 @@
 //! connection given back when it was read to the end.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::http::pool::Lease;
 use crate::memory::{OpenStream, RevocableBody};
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
-use crate::upstream::ReceivedUpgrade;
+use crate::upstream::{RequestRevoked, RequestUnderWay};
 
 /// A response that took longer than its route allows.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +59,8 @@ pub(crate) struct Completion {
     pub(crate) outcome: Option<OutcomeReport>,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(crate) receiving: Option<RequestRecord>,
-    /// The request as that pod decides about it while another protocol follows.
-    pub(crate) upgrade: Option<Box<ReceivedUpgrade>>,
+    /// The request, which that pod's policies may revoke.
+    pub(crate) under_way: Option<Arc<RequestUnderWay>>,
     /// The end of the client, where that is passed on to the server.
     pub(crate) client: Option<ClientEnd>,
     /// The end of a server of HTTP/1 while the request's body is still on its way.
@@ -124,6 +125,7 @@ impl Completion {
             record.finish();
         }
         self.gate = None;
+        self.under_way = None;
         if let Some(end) = self.response_end.take() {
             end.complete(self.response_break.clone());
         }
@@ -134,7 +136,10 @@ impl Completion {
 
     pub(crate) fn fail(&mut self, flag: ResponseFlag) {
         if let Some(outcome) = &mut self.outcome
-            && flag != ResponseFlag::DownstreamReset
+            && !matches!(
+                flag,
+                ResponseFlag::DownstreamReset | ResponseFlag::PolicyChanged
+            )
         {
             outcome.response_broke();
         }
@@ -230,6 +235,25 @@ impl UpstreamBody {
         frame
     }
 
+    /// Whether policies have revoked the request; if they haven't, whoever polls is woken then.
+    fn is_revoked(&self, waits: Option<&Context<'_>>) -> bool {
+        let request = self.completion.under_way.as_ref();
+        request.is_some_and(|request| match waits {
+            Some(context) => request.poll_revoked(context).is_ready(),
+            None => request.is_revoked(),
+        })
+    }
+
+    /// The client gets no more, also not what it would have to read first.
+    fn revoke(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(request) = self.completion.under_way.clone() {
+            let receiving = self.completion.receiving.as_mut();
+            request.note_revocation(receiving.unwrap_or(&mut self.record));
+        }
+        self.fail(ResponseFlag::PolicyChanged);
+        Poll::Ready(Some(Err(RequestRevoked.into())))
+    }
+
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
@@ -237,7 +261,13 @@ impl UpstreamBody {
         if self.failure.is_some() {
             return self.poll_failure();
         }
+        if self.is_revoked(None) {
+            return self.revoke();
+        }
         let Poll::Ready(frame) = self.poll_source(context) else {
+            if self.is_revoked(Some(context)) {
+                return self.revoke();
+            }
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
                 self.fail(ResponseFlag::Timeout);

@@ -1,21 +1,19 @@
 //! What all requests of one inbound connection share.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use weft_model::node_access::ProbePort;
-use weft_model::workload::Workload;
 
 use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
-use crate::inbound::authorization_policies::{DecidedRequest, PodPolicies, PolicySubject};
-use crate::jwt::{TokenVerifier, now};
+use crate::inbound::authorization_policies::{DecidedRequest, PolicySubject};
+use crate::inbound::under_way::RequestsUnderWay;
+use crate::jwt::now;
+use crate::memory::PodMemory;
 use crate::node::Node;
-use crate::policy_verdict::AuthorizationVerdict;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
-use crate::upstream::{OwnedHead, Passage, ReceivedRequest, RequestHead, RequestReceiver};
+use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Requests of one connection, as the receiving pod decides about them and records them.
 #[derive(Debug)]
@@ -29,43 +27,23 @@ pub(in crate::inbound) struct InboundRequests {
 
 /// Who decides about the requests of one connection. The whole pod isn't kept: its neighbours
 /// keep this with their idle connections.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct RequestAuthorization {
     node: Arc<Node>,
-    pod: Arc<Workload>,
-    tokens: Arc<TokenVerifier>,
     subject: PolicySubject,
+    memory: Arc<PodMemory>,
+    under_way: Arc<RequestsUnderWay>,
 }
 
 impl RequestAuthorization {
-    /// The decision by the newest policies; `None` where everything is allowed.
-    fn decide(&self, head: &RequestHead<'_>) -> Option<DecidedRequest> {
-        let mesh = self.node.store.snapshot();
-        self.subject
-            .decide(&mesh, &self.pod, &self.tokens, head, now())
-    }
-
-    /// Resolves when the policies don't allow what they allowed before. A token is as it was when
-    /// the request came: that its time is over since ends nothing.
-    async fn revoked(&self, head: &RequestHead<'_>) {
+    /// The request from now on, and the decision by the newest policies; `None` where everything
+    /// is allowed.
+    fn decide(&self, head: &RequestHead<'_>) -> (Arc<RequestUnderWay>, Option<DecidedRequest>) {
         let came = now();
-        let mut changes = self.node.store.subscribe();
-        let last = AuthorizationVerdict::default();
-        loop {
-            let mesh = self.node.store.snapshot();
-            if let PodPolicies::Known(policies) = PodPolicies::of(&mesh, &self.pod) {
-                let is_revoked = last.ends(policies, |now| {
-                    self.subject.revokes_request(now, &self.tokens, head, came)
-                });
-                if is_revoked {
-                    return;
-                }
-            }
-            drop(mesh);
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
+        let request = Arc::new(RequestUnderWay::new(head, came, &self.memory));
+        self.under_way.enter(&request);
+        let mesh = self.node.store.snapshot();
+        (request, self.subject.decide(&mesh, head, came))
     }
 }
 
@@ -83,9 +61,9 @@ impl InboundRequests {
             info: Arc::new(info),
             authorization: RequestAuthorization {
                 node: Arc::clone(&arrival.pod.node),
-                pod: Arc::clone(&arrival.workload),
-                tokens: Arc::clone(&arrival.pod.tokens),
                 subject: arrival.policy_subject(),
+                memory: Arc::clone(&arrival.pod.memory),
+                under_way: Arc::clone(&arrival.under_way),
             },
             probes: None,
         }
@@ -114,23 +92,21 @@ impl RequestReceiver for InboundRequests {
             return ReceivedRequest {
                 record: record.unrecorded(),
                 passage: Passage::Allowed(None),
+                under_way: None,
             };
         }
-        let passage = match self.authorization.decide(head) {
+        let (under_way, decided) = self.authorization.decide(head);
+        let passage = match decided {
             None => Passage::Allowed(None),
-            Some(DecidedRequest { passage, note }) => {
+            Some(DecidedRequest { passage, note, .. }) => {
                 record.set_authorization(note);
                 passage
             }
         };
-        ReceivedRequest { record, passage }
-    }
-
-    fn revoked(&self, head: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if self.probes.is_some() {
-            return Box::pin(std::future::pending());
+        ReceivedRequest {
+            record,
+            passage,
+            under_way: Some(under_way),
         }
-        let authorization = self.authorization.clone();
-        Box::pin(async move { authorization.revoked(&head.as_head()).await })
     }
 }

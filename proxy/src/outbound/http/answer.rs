@@ -33,7 +33,7 @@ use crate::http::upgrade::{ProtocolChange, pass_upgrade};
 use crate::http::{filter, strip_response};
 use crate::pod::Pod;
 use crate::telemetry::ResponseFlag;
-use crate::upstream::ReceivedUpgrade;
+use crate::upstream::RequestUnderWay;
 
 /// The server of a request broke off, whose client had ended its side before.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +250,7 @@ impl Exchange {
                 denied: until_denied(
                     Arc::clone(&self.connection.pod),
                     candidate,
-                    completion.upgrade.take(),
+                    completion.under_way.clone(),
                 ),
             };
             return pass_upgrade(upgrades, &self.info, head, change, record, completion);
@@ -265,16 +265,10 @@ impl Exchange {
 /// Resolves when the pod may not be connected to an endpoint any more, or the endpoint's policies
 /// revoke the request: each is decided about for itself, but one that has changed the protocol may
 /// last.
-async fn until_denied(pod: Arc<Pod>, candidate: Candidate, received: Option<Box<ReceivedUpgrade>>) {
-    let revoked = async {
-        match received {
-            Some(received) => received.revoked().await,
-            None => std::future::pending().await,
-        }
-    };
+async fn until_denied(pod: Arc<Pod>, candidate: Candidate, request: Option<Arc<RequestUnderWay>>) {
     tokio::select! {
         () = until_egress_denied(pod, candidate) => {}
-        () = revoked => {}
+        () = RequestUnderWay::revoked(request.as_ref()) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use super::labels::PodLabels;
 use super::policies::PolicyMetrics;
 use super::requests::{self, AllRequestSeries};
 use super::shared_series::SharedSeries;
+use super::verdicts::VerdictMetrics;
 
 /// All families of the data path.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub(super) struct Families {
     pub(super) connections: ConnectionMetrics,
     pub(super) requests: AllRequestSeries,
     pub(super) policies: PolicyMetrics,
+    pub(super) verdicts: VerdictMetrics,
     pub(super) tunnels: SharedSeries<PodLabels, Gauge>,
     /// Bytes that the connections of each pod hold.
     pub(super) held_memory: SharedSeries<PodLabels, Gauge>,
@@ -43,5 +45,6 @@ impl Families {
             self.overflowed.view(|overflowed| overflowed),
         );
         self.policies.register(registry);
+        self.verdicts.register(registry);
     }
 }

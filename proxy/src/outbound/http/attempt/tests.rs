@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use crate::telemetry::{
     Security,
 };
 use crate::upstream::{
-    HandOver, OwnedHead, Passage, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival,
+    HandOver, Passage, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival,
     SameNodeInbound, SameNodeSide, UpstreamConnection,
 };
 
@@ -144,11 +143,8 @@ impl RequestReceiver for Receiver {
                 "/token" => Passage::InvalidToken(TokenRefusal::Expired),
                 _ => Passage::Denied,
             },
+            under_way: None,
         }
-    }
-
-    fn revoked(&self, _: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::pending())
     }
 }
 
