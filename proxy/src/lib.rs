@@ -22,6 +22,7 @@
 
 pub mod admin;
 mod admission;
+mod component;
 pub mod control_plane;
 mod detect;
 pub mod discovery;
@@ -54,6 +55,7 @@ pub mod tunnel;
 mod upstream;
 mod windows;
 
+pub use self::component::Component;
 /// For its fuzz target.
 pub use self::http::cookie_value;
 /// For its fuzz target.

@@ -74,6 +74,7 @@ impl Pod {
             workload.identity.clone(),
             Arc::clone(&node.certificates),
             node.settings.tunnel_idle,
+            node.settings.heads.time,
             Arc::clone(&memory),
             Arc::clone(&descriptors),
         );

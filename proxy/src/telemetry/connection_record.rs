@@ -236,7 +236,16 @@ impl ConnectionRecord {
             }
         };
         let (note, duration) = (&self.authorization, self.began.elapsed());
-        access_log::write_connection(info, note, &outcome, bytes, connect_time, duration);
+        let component = self.pod.component();
+        access_log::write_connection(
+            component,
+            info,
+            note,
+            &outcome,
+            bytes,
+            connect_time,
+            duration,
+        );
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::frame::BodyError;
 use super::gate::Gate;
+use super::incoming::IncomingBody;
 use super::mirror::MirrorBody;
 use super::replay::ReplayAttempt;
 use crate::upstream::{RequestRevoked, RequestUnderWay};
@@ -22,7 +23,7 @@ pub(crate) enum RequestBody {
     /// As it comes from the client.
     Stream {
         /// The client's body.
-        source: Incoming,
+        source: Box<IncomingBody>,
         /// Bytes that went through.
         sent: Arc<AtomicU64>,
     },
@@ -56,10 +57,13 @@ impl RequestBody {
     }
 
     /// The body of a request that is sent once.
-    pub(crate) fn stream(source: Incoming, sent: Arc<AtomicU64>) -> Self {
+    pub(super) fn stream(source: IncomingBody, sent: Arc<AtomicU64>) -> Self {
         match source.is_end_stream() {
             true => Self::Empty,
-            false => Self::Stream { source, sent },
+            false => Self::Stream {
+                source: Box::new(source),
+                sent,
+            },
         }
     }
 }
@@ -81,7 +85,7 @@ impl Body for RequestBody {
                 {
                     sent.fetch_add(data.len() as u64, Ordering::Relaxed);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+                Poll::Ready(frame)
             }
             Self::Replay(attempt) => attempt.poll_frame(context),
             Self::Mirror(mirror) => mirror.poll_frame(context),

@@ -7,16 +7,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::frame::BodyError;
 use super::gate::GateHolder;
+use crate::http::broken_call::trailers_of_break;
 use crate::http::broken_response::{ResponseBreak, ServerEnd};
 use crate::http::half_close::{ClientEnd, ResponseEnd};
 use crate::http::pool::Lease;
+use crate::http::request_info::RequestInfo;
+use crate::http::unprocessed::reset_without_error;
 use crate::memory::{OpenStream, RevocableBody};
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
@@ -40,6 +43,10 @@ pub(crate) enum ResponseBody {
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     source: RevocableBody<Incoming>,
+    /// It came by HTTP/2.
+    http2: bool,
+    /// Its client takes a status of gRPC behind it.
+    takes_status: bool,
     /// Ends at the moment when all of it has to be there.
     deadline: Option<Pin<Box<Sleep>>>,
     record: RequestRecord,
@@ -157,13 +164,16 @@ impl ResponseBody {
 
     /// A body from upstream, which may be over already. `record` is finished with it.
     pub(crate) fn upstream(
-        source: Incoming,
+        info: &RequestInfo,
+        (source, version): (Incoming, Version),
         deadline: Option<Instant>,
         record: RequestRecord,
         completion: Completion,
     ) -> Self {
         let mut body = Box::new(UpstreamBody {
             source: completion.body(source),
+            http2: version == Version::HTTP_2,
+            takes_status: info.grpc && info.http2,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
             record,
             completion,
@@ -220,8 +230,12 @@ impl UpstreamBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let frame @ Poll::Ready(_) = Pin::new(&mut self.source).poll_frame(context) {
-            return frame;
+        match Pin::new(&mut self.source).poll_frame(context) {
+            Poll::Ready(None) if self.http2 && !self.source.is_end_stream() => {
+                return Poll::Ready(Some(Err(reset_without_error())));
+            }
+            frame @ Poll::Ready(_) => return frame,
+            Poll::Pending => {}
         }
         let Some(end) = &self.completion.response_end else {
             return Poll::Pending;
@@ -270,8 +284,7 @@ impl UpstreamBody {
             }
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
-                self.fail(ResponseFlag::Timeout);
-                return Poll::Ready(Some(Err(ResponseTimeout.into())));
+                return self.break_off(ResponseTimeout.into(), ResponseFlag::Timeout);
             }
             return Poll::Pending;
         };
@@ -280,20 +293,38 @@ impl UpstreamBody {
                 self.arrived(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                self.fail(self.completion.broken_off_flag());
-                let end = match self.is_open_ended {
-                    true => ServerEnd::Reset,
-                    false => ServerEnd::of(error.as_ref()),
-                };
-                self.failure = Some((end, error));
-                self.poll_failure()
-            }
+            Some(Err(error)) => self.break_off(error, self.completion.broken_off_flag()),
             None => {
                 self.complete();
                 Poll::Ready(None)
             }
         }
+    }
+
+    /// The response ends here, with a status where its client takes one.
+    fn break_off(
+        &mut self,
+        error: BodyError,
+        flag: ResponseFlag,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let trailers = trailers_of_break(error.as_ref(), flag).filter(|_| self.takes_status);
+        if let Some(trailers) = &trailers {
+            self.record.trailers(trailers);
+            self.completion.trailers(trailers);
+        }
+        self.fail(flag);
+        if let Some(trailers) = trailers {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if flag == ResponseFlag::Timeout {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let end = match self.is_open_ended {
+            true => ServerEnd::Reset,
+            false => ServerEnd::of(error.as_ref()),
+        };
+        self.failure = Some((end, error));
+        self.poll_failure()
     }
 
     /// The failure, once the client has all that came before it.

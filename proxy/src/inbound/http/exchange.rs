@@ -175,8 +175,12 @@ fn deny_under_way(
     info: &RequestInfo,
     mut record: RequestRecord,
     body: RequestBodySource,
+    request: Option<&Arc<RequestUnderWay>>,
 ) -> Response<ResponseBody> {
     body.discard();
+    if let Some(request) = request {
+        request.note_revocation(&mut record);
+    }
     let reply = LocalReply::AuthorizationDenied;
     let grpc_status = reply.carried_grpc_status(info.grpc);
     let mut response = reply.into_response(info.grpc);
@@ -231,7 +235,7 @@ async fn forward(
         mut body,
         upgrade: client_upgrade,
     } = request;
-    body.prepare(false, record.request_bytes());
+    body.prepare(info.http2, false, record.request_bytes());
     let revocable = under_way.as_ref();
     let sent = {
         let sending = pin!(application.send(&info, request, &mut body, revocable));
@@ -240,12 +244,7 @@ async fn forward(
     let mut answered = match sent {
         Some(Ok(answered)) => answered,
         Some(Err(error)) => return fail(&info, record, error),
-        None => {
-            if let Some(request) = revocable {
-                request.note_revocation(&mut record);
-            }
-            return Ok(deny_under_way(&info, record, body));
-        }
+        None => return Ok(deny_under_way(&info, record, body, revocable)),
     };
     body.keep_no_longer();
     let response = &mut answered.response;
@@ -281,7 +280,7 @@ async fn forward(
         ));
     }
     let is_last = completion.has_unread_body() || !(info.http2 || kept_by_application);
-    let body = ResponseBody::upstream(source, None, record, completion);
+    let body = ResponseBody::upstream(&info, (source, head.version), None, record, completion);
     Ok(to_client(&info, head, body, is_last))
 }
 

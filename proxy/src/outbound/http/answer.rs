@@ -175,7 +175,7 @@ impl Exchange {
             .flat_map(filter::mirrors)
             .next()
             .is_some();
-        body.prepare(mirrored, self.record.request_bytes());
+        body.prepare(self.info.http2, mirrored, self.record.request_bytes());
     }
 
     fn send_mirrors(
@@ -257,7 +257,8 @@ impl Exchange {
         }
         let is_last = completion.has_unread_body();
         let Self { info, record, .. } = self;
-        let body = ResponseBody::upstream(source, deadline, record, completion);
+        let body =
+            ResponseBody::upstream(&info, (source, head.version), deadline, record, completion);
         to_client(&info, head, body, is_last)
     }
 }
