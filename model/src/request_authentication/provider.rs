@@ -161,9 +161,12 @@ fn audience(value: &ClaimValue) -> Result<&str, TokenRefusal> {
     }
 }
 
-/// Whether servers may take one header for the other: many read `_` for `-`.
+/// Whether servers may take one header for the other: to many, all that is no letter or digit is
+/// the same (CGI, RFC 3875 section 4.1.18, and what follows it).
 pub fn is_same_header(one: &HeaderName, other: &HeaderName) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let (one, other) = (one.as_str(), other.as_str());
-    one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    let is_same = |(one, other): (&u8, &u8)| {
+        one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
+    };
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
 }

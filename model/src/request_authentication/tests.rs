@@ -221,5 +221,7 @@ fn no_secret_and_no_signature_is_an_algorithm() {
 fn servers_take_an_underscore_for_a_dash() {
     let name = HeaderName::from_static;
     assert!(is_same_header(&name("x-jwt-sub"), &name("x_jwt_sub")));
+    assert!(is_same_header(&name("x-jwt-sub"), &name("x.jwt-sub")));
+    assert!(!is_same_header(&name("x-jwt-sub"), &name("xajwt-sub")));
     assert!(!is_same_header(&name("x-jwt-sub"), &name("x-jwt-sub2")));
 }

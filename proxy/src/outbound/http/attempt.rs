@@ -100,13 +100,7 @@ pub(super) async fn attempt(
     let Some(sent) = sent else {
         if let (Some(record), Some(request)) = (&mut receiving, under_way) {
             request.note_revocation(record);
-            let reply = LocalReply::AuthorizationDenied;
-            deny(
-                record,
-                exchange.info.grpc,
-                &reply,
-                ResponseFlag::PolicyChanged,
-            );
+            deny_under_way(record, exchange.info.grpc);
         }
         return Err(AttemptError::Denied);
     };
@@ -238,6 +232,12 @@ async fn lease(
 fn deny(record: &mut RequestRecord, grpc: bool, reply: &LocalReply, flag: ResponseFlag) {
     let grpc_status = reply.carried_grpc_status(grpc);
     record.replied_locally(reply.response_status(grpc), grpc_status, flag);
+}
+
+/// Records that the receiving pod's policies have revoked a request.
+fn deny_under_way(record: &mut RequestRecord, grpc: bool) {
+    let reply = LocalReply::AuthorizationDenied;
+    deny(record, grpc, &reply, ResponseFlag::PolicyChanged);
 }
 
 /// The receiving pod's own record of a request where this process serves that pod, too; and the
