@@ -79,6 +79,8 @@ pub(crate) struct Serve {
     pub(crate) sidecars: SidecarArgs,
     #[command(flatten)]
     pub(crate) rate_limits: RateLimitArgs,
+    #[command(flatten)]
+    pub(crate) key_sets: KeySetArgs,
     /// How log lines look.
     #[arg(long, default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -114,6 +116,21 @@ pub(crate) struct RateLimitArgs {
     /// redis://:PASSWORD@HOST:6379/0. Each counts for itself when left out or empty.
     #[arg(long, value_name = "URL", env = "WEFT_REDIS", hide_env_values = true)]
     pub(crate) redis: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Keys of RequestAuthentications (jwksUri)")]
+pub(crate) struct KeySetArgs {
+    /// Fetch keys over http, too. Whoever is on the way may then issue tokens.
+    #[arg(long)]
+    pub(crate) jwks_allow_http: bool,
+    /// Fetch keys from loopback, link-local and multicast addresses, too, where whoever writes a
+    /// RequestAuthentication names one.
+    #[arg(long)]
+    pub(crate) jwks_allow_local: bool,
+    /// File with certificates (PEM) of authorities to trust for keys, beside the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwks_roots: Option<PathBuf>,
 }
 
 /// Where objects come from.

@@ -3,6 +3,7 @@
 //! * [`admission`]: what is asked of objects that aren't there yet, and of nodes and namespaces
 
 mod admission;
+mod key_sets;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -17,7 +18,7 @@ use crate::index::{
     PolicyStatus, PolicyStatuses, RouteStatus,
 };
 use crate::kinds::{
-    AuthorizationPolicyObject, Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject,
+    Kind, KindObject, ObjectKey, PodObject, RequestAuthenticationObject, TrafficPolicyObject,
 };
 use crate::notices::{Notice, Notices};
 use crate::publish::Resources;
@@ -307,10 +308,9 @@ impl Known {
             let kind = Kind::from(kind);
             changed.insert(ObjectKey { kind, name });
         }
-        for name in self.index.changed_authorization_statuses() {
-            let kind = AuthorizationPolicyObject::KIND;
-            changed.insert(ObjectKey { kind, name });
-        }
+        let policies = self.index.changed_authorization_statuses();
+        let policies = policies.iter();
+        changed.extend(policies.map(RequestAuthenticationObject::object_of_told));
         let statuses = self.index.policy_statuses();
         if !Arc::ptr_eq(statuses, &self.policy_statuses) {
             let before = std::mem::replace(&mut self.policy_statuses, Arc::clone(statuses));

@@ -17,7 +17,8 @@
 //! * [`network_policies`]: the rules of NetworkPolicies; [`peer_selectors`]: the pods that
 //!   they name as peers
 //! * [`authorization_policies`]: the rules of AuthorizationPolicies; [`http_rules`]: those on ports
-//!   that carry no HTTP; [`authorization_budget`]: those that are too many
+//!   that carry no HTTP; [`authorization_budget`]: those that are too many; [`key_sets`]: keys that
+//!   were fetched for RequestAuthentications
 //! * [`routes`]: what a route means among other objects, for agents and for its author
 //! * [`statuses`]: what objects are told; [`look_ups`]: what is asked of nodes and namespaces
 //! * [`published`], [`changes`]: what agents have, and have to be told
@@ -35,6 +36,7 @@ mod externals;
 mod gated_pods;
 mod http_rules;
 mod identities;
+mod key_sets;
 mod look_ups;
 mod namespaces;
 mod network_policies;
@@ -59,10 +61,11 @@ use std::collections::BTreeSet;
 
 use kube::api::DynamicObject;
 use weft_model::mesh::Change;
-use weft_model::workload::{Workload, WorkloadUid};
+use weft_model::workload::WorkloadUid;
 
 use crate::kinds::{
-    FieldError, Kind, KindObject, Object, ObjectKey, PodObject, ServiceAccountObject,
+    FieldError, Kind, KindObject, Object, ObjectKey, PodObject, RequestAuthenticationObject,
+    ServiceAccountObject,
 };
 use crate::source::{Event, Origin, Unreadable};
 pub(crate) use admission::AdmittedPod;
@@ -73,6 +76,7 @@ pub(crate) use conflict::Conflict;
 use externals::Externals;
 pub(crate) use gated_pods::{GatedPod, Place};
 pub(crate) use identities::CertificateDenied;
+pub(crate) use key_sets::{FetchedKeys, KeyAddresses};
 use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
 use nodes::Nodes;
@@ -154,11 +158,6 @@ impl Index {
         self.workloads.set_captured(captured);
     }
 
-    /// The pod of that UID, as agents are told of it.
-    pub(crate) fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
-        self.workloads.get(uid)
-    }
-
     /// The pod of that UID, as it says itself.
     pub(crate) fn pod(&self, uid: &WorkloadUid) -> Option<&PodObject> {
         self.objects.tables.get(self.workloads.pod(uid)?)
@@ -193,11 +192,6 @@ impl Index {
         is_namespace_in: bool,
     ) -> bool {
         admission::needs_gate(&self.objects, namespace, pod, is_namespace_in)
-    }
-
-    /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
-    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
-        admission::refused_http_rules(&self.objects, kind, object)
     }
 
     /// A pod that isn't there yet and is to be in the mesh.
@@ -242,7 +236,7 @@ impl Index {
         workloads.mark_peers_dirty(&peers, objects);
         for name in objects.count_authorization_policies() {
             self.authorization_policies.mark_dirty(&name);
-            if let Some(policy) = objects.tables.get(&name) {
+            if let Some(policy) = objects.authorization_policy(&name) {
                 workloads.mark_authorization_policy_dirty(policy, objects);
             }
         }
@@ -382,7 +376,10 @@ impl Index {
                 self.network_policies.mark_dirty(&policy.policy.key);
                 self.workloads.mark_network_policy_dirty(policy, objects);
             }
-            Some(Object::AuthorizationPolicy(policy)) => {
+            Some(
+                Object::AuthorizationPolicy(policy)
+                | Object::RequestAuthentication(RequestAuthenticationObject { policy, .. }),
+            ) => {
                 self.authorization_policies.mark_dirty(&policy.key);
                 let pods = &mut self.workloads;
                 pods.mark_authorization_policy_dirty(policy, objects);

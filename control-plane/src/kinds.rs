@@ -31,6 +31,7 @@ mod pod;
 mod proxy_mode;
 mod readiness;
 mod reference_grant;
+mod request_authentication;
 mod route;
 mod runtime_class;
 mod service;
@@ -62,6 +63,7 @@ pub(crate) use pod::{
 pub(crate) use proxy_mode::ProxyMode;
 pub(crate) use readiness::Readiness;
 pub(crate) use reference_grant::ReferenceGrantObject;
+pub(crate) use request_authentication::{InvalidKeys, RequestAuthenticationObject, parse_keys};
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
@@ -175,6 +177,18 @@ kinds! {
     ReferenceGrant(ReferenceGrantObject),
     NetworkPolicy(NetworkPolicyObject),
     AuthorizationPolicy(AuthorizationPolicyObject),
+    RequestAuthentication(RequestAuthenticationObject),
+}
+
+impl Object {
+    /// It as agents are told of it, where it is a policy about who may reach a workload.
+    pub(crate) fn authorization_policy(&self) -> Option<&AuthorizationPolicyObject> {
+        match self {
+            Self::AuthorizationPolicy(policy) => Some(policy),
+            Self::RequestAuthentication(object) => Some(&object.policy),
+            _ => None,
+        }
+    }
 }
 
 /// The kind of that name, in whatever version.

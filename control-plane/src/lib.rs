@@ -15,6 +15,7 @@
 //!
 //! Beside both:
 //! * `ca`: certificates and join tokens
+//! * `key_sets`: keys of issuers of tokens, fetched
 //! * `rate_limit`: what agents ask before they let a request pass
 //! * `admin`: what an operator asks
 //! * `args`, `run`: the process
@@ -30,6 +31,7 @@ mod field_manager;
 mod file_changes;
 mod index;
 mod inject;
+mod key_sets;
 mod kinds;
 mod notices;
 mod publish;

@@ -28,10 +28,12 @@ use tokio::time::timeout;
 use self::error::{InjectError, RunError};
 use crate::admin::{self, Endpoint, Limits, Pages, Readiness, Shown};
 use crate::agents::Agents;
-use crate::args::{Inject, RateLimitArgs, Serve, SourceKind, Token};
+use crate::args::{Inject, KeySetArgs, RateLimitArgs, Serve, SourceKind, Token};
 use crate::ca::join_token::{Bearer, JoinKey};
 use crate::ca::{Authority, AuthorityError};
-use crate::inject::inject_text;
+use crate::cluster::Cluster;
+use crate::inject::{InjectionOptions, inject_text};
+use crate::key_sets::{Fetcher, FetcherOptions, KeySets};
 use crate::rate_limit;
 use crate::serve::ServerCertificate;
 use crate::serve::certificates::CertificatesService;
@@ -50,6 +52,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let lifetime =
         time::Duration::try_from(args.leaf_lifetime).map_err(|_| RunError::LeafLifetime)?;
     let rate_limits = rate_limit_options(&args.rate_limits)?;
+    let fetcher = Fetcher::new(fetcher_options(&args.key_sets))?;
     if let Err(error) = weft_admin::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -73,14 +76,14 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     let certificate = start_certificate(&args, &parts.authority)?;
     let tls = certificate.config()?;
     if let Some(address) = args.webhook {
-        let tls = certificate.config()?;
-        let cluster = Arc::clone(&parts.cluster);
-        let listener = listen(address).await?;
-        tokio::spawn(webhook::serve(listener, tls, cluster, parts.injection));
+        serve_webhook(address, &certificate, &parts.cluster, parts.injection).await?;
     }
 
     // Agents take "everything" at its word, so nobody is served before it is here.
     if is_loaded(parts.loaded, stopping.clone()).await {
+        KeySets::new(Arc::clone(&parts.cluster), fetcher)
+            .fetch_first()
+            .await;
         let listener = listen(args.listen).await?;
         let services = Services {
             discovery: DiscoveryService {
@@ -104,6 +107,14 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
     }
     resign(parts.resigned).await;
     Ok(())
+}
+
+fn fetcher_options(args: &KeySetArgs) -> FetcherOptions {
+    FetcherOptions {
+        allow_http: args.jwks_allow_http,
+        allow_local: args.jwks_allow_local,
+        roots: args.jwks_roots.clone(),
+    }
 }
 
 fn rate_limit_options(args: &RateLimitArgs) -> Result<rate_limit::Options, RunError> {
@@ -156,6 +167,19 @@ fn start_certificate(
     let (renewed, lifetime) = (Arc::clone(&certificate), args.leaf_lifetime);
     tokio::spawn(async move { renewed.keep_renewed(lifetime).await });
     Ok(certificate)
+}
+
+async fn serve_webhook(
+    address: SocketAddr,
+    certificate: &Arc<ServerCertificate>,
+    cluster: &Arc<Cluster>,
+    injection: InjectionOptions,
+) -> Result<(), RunError> {
+    let tls = certificate.config()?;
+    let listener = listen(address).await?;
+    let cluster = Arc::clone(cluster);
+    tokio::spawn(webhook::serve(listener, tls, cluster, injection));
+    Ok(())
 }
 
 /// Waits until all objects are known; false when the process is to end before.

@@ -16,7 +16,8 @@
 //! proven none, an HTTP part on a connection whose requests nobody sees, a header that came
 //! several times with values that disagree, a method in another case, and what a newer control
 //! plane asks for and this version doesn't know. A path that servers read in several ways is
-//! decided in all of them, and the worst counts.
+//! decided in all of them, and the worst counts. Claims are undecidable where nobody verifies
+//! tokens; that a request has no token is known.
 
 pub mod attributes;
 mod matching;
@@ -38,7 +39,7 @@ pub use pattern::{PrincipalPattern, TextPattern};
 pub use policies::AuthorizationPolicies;
 pub use policy::{Action, AuthorizationPolicy};
 pub use rule::{
-    GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
+    ClaimMatch, GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
 };
 pub use verdict::{AuditedRule, Decision, DryRun, Reason, Verdict};
 

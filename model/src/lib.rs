@@ -49,6 +49,7 @@ pub mod network_policy;
 pub mod node;
 pub mod node_access;
 pub mod ports;
+pub mod request_authentication;
 pub mod route;
 pub mod service;
 pub mod traffic;

@@ -11,10 +11,11 @@ use http::HeaderName;
 use http::header::HOST;
 use weft_model::address::AddressBlock;
 use weft_model::authorization_policy::{
-    Action, AuthorizationMembership, AuthorizationPolicy, DefaultAuthorization, GrpcMethod,
-    HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
+    Action, AuthorizationMembership, AuthorizationPolicy, ClaimMatch, DefaultAuthorization,
+    GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
 };
 use weft_model::name::NamespacedName;
+use weft_model::request_authentication::ClaimPath;
 
 use crate::address::parse_port;
 use crate::network_policy::block;
@@ -40,46 +41,66 @@ impl TryFrom<v1::AuthorizationPolicy> for AuthorizationPolicy {
                 return Err(InvalidAuthorizationPolicy::Missing(field));
             }
         }
+        let authentication = message.authentication.clone();
+        let authentication = authentication.and_then(|message| message.try_into().ok());
         let action = match message.action() {
             v1::AuthorizationAction::Allow => Some(Action::Allow),
             v1::AuthorizationAction::Deny => Some(Action::Deny),
             v1::AuthorizationAction::Audit => Some(Action::Audit),
+            v1::AuthorizationAction::Authenticate => {
+                authentication.is_some().then_some(Action::Authenticate)
+            }
             v1::AuthorizationAction::Unspecified => None,
         };
         Ok(Self {
             key: NamespacedName::new(&message.namespace, &message.name),
             action: action.unwrap_or(Action::Deny),
-            is_dry_run: message.dry_run,
+            is_dry_run: is_dry_run(&message),
             rules: match action {
+                Some(Action::Authenticate) => Vec::new(),
                 Some(_) => message.rules.into_iter().map(rule).collect(),
                 None => vec![Rule::default()],
             },
+            authentication: authentication.filter(|_| action == Some(Action::Authenticate)),
         })
     }
+}
+
+/// Where an authentication isn't understood, it denies in earnest.
+fn is_dry_run(message: &v1::AuthorizationPolicy) -> bool {
+    message.dry_run && message.action() != v1::AuthorizationAction::Authenticate
 }
 
 /// A part that isn't known, or can't be read.
 struct Unknown;
 
 fn rule(message: v1::AuthorizationRule) -> Rule {
-    let mut when = Vec::new();
-    let mut has_unknown_part = false;
-    for condition in message.when {
-        match condition.condition.ok_or(Unknown).and_then(header) {
-            Ok(header) => when.push(header),
-            Err(Unknown) => has_unknown_part = true,
-        }
-    }
-    Rule {
+    let mut rule = Rule {
         from: message.from.into_iter().map(source).collect(),
         to: message.to.into_iter().map(operation).collect(),
-        when,
-        has_unknown_part,
+        ..Rule::default()
+    };
+    for condition in message.when {
+        let known = match condition.condition {
+            Some(Condition::Header(message)) => {
+                header(message).map(|header| rule.when.push(header))
+            }
+            Some(Condition::Claim(message)) => claim(message).map(|claim| rule.claims.push(claim)),
+            None => Err(Unknown),
+        };
+        rule.has_unknown_part |= known.is_err();
     }
+    rule
 }
 
-fn header(condition: Condition) -> Result<HeaderMatch, Unknown> {
-    let Condition::Header(message) = condition;
+fn claim(message: v1::ClaimCondition) -> Result<ClaimMatch, Unknown> {
+    let claim = ClaimPath::new(message.claim).map_err(|_| Unknown)?;
+    let mut values = Values::default();
+    set(&mut values, texts(message.values.unwrap_or_default()))?;
+    Ok(ClaimMatch { claim, values })
+}
+
+fn header(message: v1::HeaderCondition) -> Result<HeaderMatch, Unknown> {
     let name = HeaderName::from_bytes(message.name.as_bytes()).map_err(|_| Unknown)?;
     let mut values = Values::default();
     set(&mut values, texts(message.values.unwrap_or_default()))?;
@@ -106,6 +127,9 @@ fn source(message: v1::AuthorizationSource) -> SourceMatch {
                     block(message).map_err(|_| Unknown)
                 });
                 set(&mut source.addresses, values)
+            }
+            Some(SourceAttribute::RequestPrincipals(values)) => {
+                set(&mut source.request_principals, texts(values))
             }
         };
         source.has_unknown_attribute |= result.is_err();
@@ -191,10 +215,12 @@ impl From<&AuthorizationPolicy> for v1::AuthorizationPolicy {
                 Action::Allow => v1::AuthorizationAction::Allow,
                 Action::Deny => v1::AuthorizationAction::Deny,
                 Action::Audit => v1::AuthorizationAction::Audit,
+                Action::Authenticate => v1::AuthorizationAction::Authenticate,
             }
             .into(),
             dry_run: policy.is_dry_run,
             rules: policy.rules.iter().map(Into::into).collect(),
+            authentication: policy.authentication.as_ref().map(Into::into),
         }
     }
 }
@@ -207,8 +233,19 @@ impl From<&Rule> for v1::AuthorizationRule {
                 values: text_message(&header.values),
             }))
         });
+        let claims = rule.claims.iter().map(|claim| {
+            Some(Condition::Claim(v1::ClaimCondition {
+                claim: claim
+                    .claim
+                    .names()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                values: text_message(&claim.values),
+            }))
+        });
         let unknown = rule.has_unknown_part.then_some(None);
-        let conditions = when.chain(unknown);
+        let conditions = when.chain(claims).chain(unknown);
         Self {
             from: rule.from.iter().map(Into::into).collect(),
             to: rule.to.iter().map(Into::into).collect(),
@@ -234,6 +271,7 @@ impl From<&SourceMatch> for v1::AuthorizationSource {
             addresses
                 .map(|(any_of, none_of)| v1::AddressValues { any_of, none_of })
                 .map(SourceAttribute::Addresses),
+            text_message(&source.request_principals).map(SourceAttribute::RequestPrincipals),
         ];
         let known = known.into_iter().flatten().map(Some);
         let attributes = known.chain(source.has_unknown_attribute.then_some(None));

@@ -7,7 +7,8 @@
 //!
 //! * `resource`: resources of any kind, as discovery carries them
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
-//!   `network_policy`, `authorization`, `node`: one kind each
+//!   `network_policy`, `authorization`, `node`: one kind each; `request_authentication`: a part of
+//!   the policies of `authorization`
 //! * `idle`: idle limits, in two of these; `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
@@ -22,6 +23,7 @@ mod network_policy;
 mod node;
 mod node_access;
 pub mod rate_limit;
+mod request_authentication;
 mod resource;
 mod route;
 mod service;
@@ -35,6 +37,7 @@ pub use endpoint::InvalidEndpoint;
 pub use external_service::InvalidExternalService;
 pub use network_policy::InvalidNetworkPolicy;
 pub use node::InvalidNode;
+pub use request_authentication::InvalidAuthentication;
 pub use resource::{InvalidResource, kind_and_name, removal};
 pub use route::InvalidRoute;
 pub use service::InvalidService;

@@ -5,6 +5,7 @@
 //! * [`version`], [`server`]: a client's connection, served behind the guard against request smuggling
 //! * [`request_info`], [`headers`], [`outgoing`]: a request's head, and how it is sent on
 //! * [`original_target`]: targets that are no URI, as they came
+//! * [`percent`]: how parts of a URL are written
 //! * [`returning`], [`response_error`]: a response's head, and how it is sent back; why there is none
 //! * [`filter`], [`local_reply`]: what routes do to messages; pure
 //! * [`body`]: bodies on their way
@@ -37,6 +38,7 @@ pub(crate) mod observed_stream;
 pub(crate) mod opening;
 pub(crate) mod original_target;
 pub(crate) mod outgoing;
+pub(crate) mod percent;
 pub(crate) mod pool;
 pub(crate) mod recorded_stream;
 pub(crate) mod request_info;

@@ -12,6 +12,7 @@
 //! * `windows`, `memory`: what connections of HTTP/2, of both kinds, may have buffered, and what
 //!   all connections hold together
 //! * `http`: HTTP as a mechanism; `relay`, `stream`, `detect`: bytes as a mechanism
+//! * `jwt`: tokens of requests
 //! * `policy_verdict`: what NetworkPolicies say of a connection that is open
 //! * `traffic`, `rate_limit`: what TrafficPolicies and rate limit services let through
 //! * [`telemetry`]: what is known of connections and requests, while they last and afterwards
@@ -30,6 +31,7 @@ mod fixtures;
 mod http;
 pub mod identity;
 mod inbound;
+mod jwt;
 mod last_known;
 pub mod listen;
 mod memory;
@@ -56,6 +58,8 @@ mod windows;
 pub use self::component::Component;
 /// For its fuzz target.
 pub use self::http::cookie_value;
+/// For its fuzz target.
+pub use self::jwt::read_token;
 pub use self::listen::PodProxy;
 pub use self::node::Node;
 pub use self::settings::{HeadLimits, Settings};

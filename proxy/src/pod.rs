@@ -13,6 +13,7 @@ use crate::admission::{
     Admission, AdmissionLimit, Direction, Handshake, Handshakes, PodDescriptors,
 };
 use crate::http::pool::{HttpPool, LongestIdle};
+use crate::jwt::TokenVerifier;
 use crate::last_known::LastKnown;
 use crate::memory::PodMemory;
 use crate::node::Node;
@@ -53,6 +54,8 @@ pub(crate) struct Pod {
     pub(crate) telemetry: PodTelemetry,
     /// What its application has redirected kubelet's probes to.
     pub(crate) probe_redirects: ProbeRedirects,
+    /// The tokens of the requests that it gets.
+    pub(crate) tokens: Arc<TokenVerifier>,
     /// What its connections hold of memory.
     pub(crate) memory: Arc<PodMemory>,
     candidates: CandidateCache,
@@ -108,6 +111,7 @@ impl Pod {
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),
             telemetry,
             probe_redirects: ProbeRedirects::default(),
+            tokens: Arc::default(),
             candidates: CandidateCache::default(),
             last_known: Arc::new(LastKnown::new(
                 Arc::clone(&workload),

@@ -17,7 +17,7 @@ pub(crate) use self::delivery::{DeliveredConnection, SameNodeDelivery};
 pub(crate) use self::dial::Dialer;
 pub(crate) use self::error::{DialError, ErrorSource, SameNodeRefusal};
 pub(crate) use self::names::Names;
-pub(crate) use self::receiver::{ReceivedRequest, RequestReceiver};
+pub(crate) use self::receiver::{Passage, ReceivedRequest, RequestReceiver, RewrittenHead};
 pub(crate) use self::request_head::RequestHead;
 pub(crate) use self::same_node::{HandOver, Neighbours, SameNodeArrival, SameNodeInbound};
 pub(crate) use self::tls::Originations;

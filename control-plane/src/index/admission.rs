@@ -12,8 +12,8 @@ use super::placement::{Placement, may_meet_old_kubelet, placement};
 use super::settings::{Asked, Settings, floor};
 use crate::kinds::{
     AuthorizationPolicyObject, CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject,
-    Object, PodObject, PodSidecar, PodWishes, ProxyMode, SidecarWishes, containers_of_proxy_user,
-    read_for_admission,
+    Object, PodObject, PodSidecar, PodWishes, ProxyMode, RequestAuthenticationObject,
+    SidecarWishes, containers_of_proxy_user, read_for_admission,
 };
 
 /// Seconds that a pod may take to end which says nothing of it.
@@ -39,19 +39,23 @@ pub(super) fn refused_by_floor(
     floor.refused_of_namespace(&namespace)
 }
 
-/// The rules of an AuthorizationPolicy on ports that carry no HTTP.
+/// The rules of an AuthorizationPolicy, and the ports of a RequestAuthentication, that carry no HTTP.
 pub(super) fn refused_http_rules(
     objects: &Objects,
     kind: Kind,
     object: &DynamicObject,
 ) -> Vec<FieldError> {
-    if kind != AuthorizationPolicyObject::KIND {
-        return Vec::new();
-    }
-    let Some(Object::AuthorizationPolicy(policy)) = read_for_admission(kind, object) else {
-        return Vec::new();
-    };
-    http_rules::problem(&policy, objects).into_iter().collect()
+    let kinds = [
+        AuthorizationPolicyObject::KIND,
+        RequestAuthenticationObject::KIND,
+    ];
+    let object = kinds
+        .contains(&kind)
+        .then(|| read_for_admission(kind, object));
+    let object = object.flatten();
+    let policy = object.as_ref().and_then(Object::authorization_policy);
+    let problem = policy.and_then(|policy| http_rules::problem(policy, objects));
+    problem.into_iter().collect()
 }
 
 /// The pods of a namespace are in the mesh unless they say otherwise.

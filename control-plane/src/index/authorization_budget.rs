@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weft_model::NamespacedName;
 
 use super::tables::Tables;
-use crate::kinds::{AuthorizationPolicyObject, Object};
+use crate::kinds::Object;
 
 /// The most memory that an agent needs for all AuthorizationPolicies of one namespace together, in
 /// bytes, about.
@@ -27,7 +27,7 @@ pub(super) struct AuthorizationBudget {
 impl AuthorizationBudget {
     /// An object is about to be or was just changed.
     pub(super) fn mark_dirty(&mut self, object: &Object) {
-        if let Object::AuthorizationPolicy(policy) = object {
+        if let Some(policy) = object.authorization_policy() {
             self.dirty.insert(Arc::clone(&policy.key.namespace));
         }
     }
@@ -57,8 +57,7 @@ impl AuthorizationBudget {
 }
 
 fn beyond(namespace: &str, tables: &Tables) -> Names {
-    let policies = tables.in_namespace::<AuthorizationPolicyObject>(namespace);
-    let mut policies: Vec<_> = policies.map(|(_, policy)| policy).collect();
+    let mut policies: Vec<_> = tables.authorization_policies(namespace).collect();
     policies.sort_by_key(|policy| (policy.created, &policy.key));
     let mut bytes = 0_usize;
     let beyond = policies.into_iter().filter(|policy| {

@@ -16,10 +16,9 @@ pub(super) fn policies_for<'a>(
     objects: &'a Objects,
 ) -> impl Iterator<Item = &'a AuthorizationPolicyObject> {
     let mesh = &*objects.mesh_namespace;
-    let own = objects.tables.in_namespace(namespace);
-    let of_mesh = (namespace != mesh).then(|| objects.tables.in_namespace(mesh));
-    let all = own.chain(of_mesh.into_iter().flatten());
-    all.map(|(_, policy)| policy)
+    let own = objects.tables.authorization_policies(namespace);
+    let of_mesh = (namespace != mesh).then(|| objects.tables.authorization_policies(mesh));
+    own.chain(of_mesh.into_iter().flatten())
 }
 
 /// A pod's part in AuthorizationPolicies. Of one that is not enrolled nobody asks for it.

@@ -13,7 +13,9 @@ use super::conflict::Conflict;
 use super::http_rules;
 use super::objects::{Names, Objects};
 use super::published::{Published, Resource, STAYS_IN_FORCE};
-use crate::kinds::{AuthorizationPolicyObject, KindObject, PolicyTarget, ServiceObject};
+use crate::kinds::{
+    AuthorizationPolicyObject, PolicyTarget, RequestAuthenticationObject, ServiceObject,
+};
 
 /// The condition `Accepted` of an AuthorizationPolicy, what it selects, and the state of it that
 /// both are about.
@@ -102,10 +104,9 @@ impl AuthorizationPolicies {
     ) {
         self.dirty.extend(selected.take_changed());
         for name in std::mem::take(&mut self.dirty) {
-            let object = objects.tables.get::<AuthorizationPolicyObject>(&name);
+            let object = objects.authorization_policy(&name);
             let is_told = !objects.authorization_budget.is_beyond(&name);
-            let policy = object.filter(|_| is_told);
-            let policy = policy.map(AuthorizationPolicyObject::policy);
+            let policy = is_told.then(|| objects.told_policy(&name)).flatten();
             self.published.set(&name, policy, changes);
             let status = object.map(|object| status(object, objects, selected.of(&name)));
             self.set_conflict(&name, status.as_ref(), objects);
@@ -127,16 +128,15 @@ impl AuthorizationPolicies {
         objects: &Objects,
     ) {
         let message = status.and_then(|status| status.complaint.clone());
-        let entry = objects.tables.entry(AuthorizationPolicyObject::KIND, name);
-        let origin = entry.map(|(origin, _): (_, &AuthorizationPolicyObject)| origin.clone());
+        let object = RequestAuthenticationObject::object_of_told(name);
+        let origin = objects.tables.origin(&object).cloned();
         match message.zip(origin) {
             None => {
                 self.conflicts.remove(name);
             }
             Some((message, origin)) => {
-                let policy = name.clone();
                 let conflict = Conflict::Authorization {
-                    policy,
+                    object,
                     origin,
                     message,
                 };
@@ -180,10 +180,13 @@ fn status(
     if let Some(missing) = missing_targets(policy, objects) {
         return refused("TargetNotFound", missing);
     }
-    match http_rules::problem(policy, objects) {
+    let problem = http_rules::problem(policy, objects);
+    let missing_keys = || objects.key_sets.missing(&policy.key, &objects.tables);
+    let problem = problem.map(|problem| format!("{}: {}", problem.field, problem.message));
+    match problem.or_else(missing_keys) {
         None => of(true, "Accepted", "in force".to_owned(), None),
         Some(problem) => {
-            let message = format!("in force, but {}: {}", problem.field, problem.message);
+            let message = format!("in force, but {problem}");
             of(true, "Accepted", message.clone(), Some(message))
         }
     }

@@ -108,10 +108,10 @@ pub(crate) enum Conflict {
         message: String,
     },
     /// An AuthorizationPolicy that isn't followed as its author means it.
-    #[error("{}AuthorizationPolicy {policy}: {message}", prefix(origin))]
+    #[error("{}{object}: {message}", prefix(origin))]
     Authorization {
-        /// The policy.
-        policy: NamespacedName,
+        /// The policy, or the RequestAuthentication.
+        object: ObjectKey,
         /// Its file.
         origin: String,
         /// The reason.

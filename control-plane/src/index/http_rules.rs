@@ -1,4 +1,5 @@
-//! Rules of AuthorizationPolicies that look at requests, on ports that carry none.
+//! Rules of AuthorizationPolicies that look at requests, and RequestAuthentications, on ports that
+//! carry none.
 
 use weft_model::authorization_policy::{Action, AuthorizationPolicy, OperationMatch, Rule};
 use weft_model::detect::protocol::DeclaredProtocol;
@@ -9,8 +10,9 @@ use crate::kinds::{AuthorizationPolicyObject, FieldError, PodObject, PolicyTarge
 
 /// A policy has a rule that looks at requests.
 pub(super) fn looks_at_requests(policy: &AuthorizationPolicyObject) -> bool {
-    let rules = policy.content.as_ref().map(|policy| &policy.rules);
-    rules.is_ok_and(|rules| rules.iter().any(Rule::has_http_parts))
+    policy.content.as_ref().is_ok_and(|policy| {
+        policy.authentication.is_some() || policy.rules.iter().any(Rule::has_http_parts)
+    })
 }
 
 /// A port of a pod of which a Service says that it doesn't carry HTTP.
@@ -28,6 +30,15 @@ pub(super) fn problem(policy: &AuthorizationPolicyObject, objects: &Objects) -> 
         return None;
     }
     let others = other_ports(policy, objects);
+    if let Some(authentication) = &content.authentication {
+        let found = others
+            .iter()
+            .find(|other| authentication.is_for(other.port))?;
+        return Some(FieldError::new(
+            "spec.ports",
+            found.describe(content.action),
+        ));
+    }
     let rules = content.rules.iter().enumerate();
     rules
         .flat_map(|(index, rule)| of_rule(index, rule))
@@ -48,7 +59,7 @@ fn of_rule(index: usize, rule: &Rule) -> Vec<(String, Option<&OperationMatch>)> 
         };
     }
     let parts = rule.to.iter().enumerate();
-    let parts = parts.filter(|(_, part)| !rule.when.is_empty() || part.has_http_parts());
+    let parts = parts.filter(|(_, part)| rule.is_about_requests() || part.has_http_parts());
     let parts = parts.map(|(at, part)| (format!("{path}.to[{at}]"), Some(part)));
     parts.collect()
 }
@@ -104,6 +115,10 @@ impl OtherPort<'_> {
         let Self { port, pod, service } = self;
         let consequence = match action {
             Action::Allow => "it would match nothing there, so that all is denied",
+            Action::Authenticate => {
+                "nobody would see their tokens, so that every connection there is denied; give \
+                 `ports` that carry HTTP"
+            }
             Action::Deny => "it would deny every connection there; give `ports` that carry HTTP",
             Action::Audit => "it would match nothing there",
         };

@@ -1,12 +1,17 @@
-//! What is asked of nodes and namespaces, and told of sidecars.
+//! What is asked of objects one at a time, and told of sidecars.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use kube::api::DynamicObject;
 use weft_model::NamespacedName;
+use weft_model::workload::{Workload, WorkloadUid};
 
-use super::Index;
+use super::key_sets::{self, FetchedKeys, KeyAddresses};
+use super::objects::Objects;
 use super::sidecars::MeshSidecars;
-use crate::kinds::{EnrolledNamespaces, NodeObject, PodObject};
+use super::{Index, admission};
+use crate::kinds::{EnrolledNamespaces, FieldError, Kind, NodeObject, PodObject};
 
 impl Index {
     /// The sidecars that this mesh injects, and has injected.
@@ -22,6 +27,34 @@ impl Index {
     pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
         let name = NamespacedName::new("", node);
         self.objects.tables.get::<NodeObject>(&name)?.can_capture
+    }
+
+    /// The pod of that UID, as agents are told of it.
+    pub(crate) fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
+        self.workloads.get(uid)
+    }
+
+    /// The rules of an AuthorizationPolicy that isn't there yet, or the ports of a
+    /// RequestAuthentication, that carry no HTTP.
+    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
+        admission::refused_http_rules(&self.objects, kind, object)
+    }
+
+    /// The addresses of all key sets that somebody asks for.
+    pub(crate) fn key_addresses(&self) -> KeyAddresses {
+        let budget = &self.objects.authorization_budget;
+        key_sets::addresses(&self.objects.tables, |policy| !budget.is_beyond(policy))
+    }
+
+    /// Takes in what became of fetching a key set.
+    pub(crate) fn set_keys(&mut self, address: &Arc<str>, fetched: FetchedKeys) {
+        let wanted = self.key_addresses();
+        let Objects {
+            tables, key_sets, ..
+        } = &mut self.objects;
+        for policy in key_sets.set(address, fetched, &wanted, tables) {
+            self.authorization_policies.mark_dirty(&policy);
+        }
     }
 
     /// The namespace is known.

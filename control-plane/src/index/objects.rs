@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_model::NamespacedName;
+use weft_model::authorization_policy::AuthorizationPolicy;
 use weft_model::route::RouteKey;
 
 use super::authorization_budget::AuthorizationBudget;
+use super::key_sets::KeySets;
 use super::peer_selectors::{PeerSelectors, Selectors};
 use super::references::References;
 use super::sidecars::MeshSidecars;
 use super::tables::Tables;
-use crate::kinds::{Kind, MeshConfigObject, NamespaceObject, ObjectKey, RouteObject};
+use crate::kinds::{
+    AuthorizationPolicyObject, Kind, MeshConfigObject, NamespaceObject, Object, ObjectKey,
+    RequestAuthenticationObject, RouteObject,
+};
 use crate::source::Origin;
 
 /// Names of objects.
@@ -27,6 +32,7 @@ pub(super) struct Objects {
     pub(super) peer_selectors: PeerSelectors,
     pub(super) authorization_budget: AuthorizationBudget,
     pub(super) sidecars: MeshSidecars,
+    pub(super) key_sets: KeySets,
 }
 
 impl Objects {
@@ -48,6 +54,28 @@ impl Objects {
     /// The route that counts, with its origin.
     pub(super) fn route_entry(&self, key: &RouteKey) -> Option<(&Origin, &RouteObject)> {
         self.tables.entry(Kind::from(key.kind), &key.name)
+    }
+
+    /// The AuthorizationPolicy, or the RequestAuthentication, that agents know by a name.
+    pub(super) fn authorization_policy(
+        &self,
+        name: &NamespacedName,
+    ) -> Option<&AuthorizationPolicyObject> {
+        let key = RequestAuthenticationObject::object_of_told(name);
+        self.tables.object(&key)?.authorization_policy()
+    }
+
+    /// The same as agents are told of it, with the keys that were fetched for it.
+    pub(super) fn told_policy(&self, name: &NamespacedName) -> Option<AuthorizationPolicy> {
+        let key = RequestAuthenticationObject::object_of_told(name);
+        match self.tables.object(&key)? {
+            Object::RequestAuthentication(object) => {
+                Some(object.with_keys(|address| self.key_sets.keys(address).to_vec()))
+            }
+            object => object
+                .authorization_policy()
+                .map(AuthorizationPolicyObject::policy),
+        }
     }
 
     /// Counts the selectors of peers of NetworkPolicies. Gives those that have come to count, or

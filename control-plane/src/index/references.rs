@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use weft_model::NamespacedName;
 use weft_model::route::RouteKey;
 
-use crate::kinds::{Object, PolicyTarget};
+use crate::kinds::{Object, PolicyTarget, RequestAuthenticationObject};
 
 /// References between the objects that count.
 #[derive(Debug, Default)]
@@ -73,7 +73,8 @@ impl References {
                     }
                 }
             }
-            Object::AuthorizationPolicy(policy) => {
+            Object::AuthorizationPolicy(policy)
+            | Object::RequestAuthentication(RequestAuthenticationObject { policy, .. }) => {
                 if let PolicyTarget::Services(services) = &policy.target {
                     for service in services {
                         let links = &mut self.authorization_policies_of_service;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use weft_model::NamespacedName;
 
 use super::conflict::Conflict;
-use crate::kinds::{Kind, ListedKind, Object, ObjectKey};
+use crate::kinds::{
+    AuthorizationPolicyObject, Kind, ListedKind, Object, ObjectKey, RequestAuthenticationObject,
+};
 use crate::source::Origin;
 
 /// Objects of all kinds. Of several with one name, the one of the first origin counts.
@@ -41,6 +43,12 @@ impl Tables {
         Some(object)
     }
 
+    /// The origin of the object that counts.
+    pub(super) fn origin(&self, key: &ObjectKey) -> Option<&Origin> {
+        let (origin, _) = self.by_kind.get(&key.kind)?.get(&key.name)?.first()?;
+        Some(origin)
+    }
+
     /// All of a type that count, by name.
     pub(super) fn all<T: ListedKind>(&self) -> impl Iterator<Item = (&NamespacedName, &T)> {
         let table = self.by_kind.get(&T::KIND).into_iter().flatten();
@@ -59,6 +67,17 @@ impl Tables {
             .flat_map(move |table| table.range(first.clone()..))
             .take_while(move |(name, _)| name.namespace == namespace)
             .filter_map(|(name, objects)| Some((name, T::of(&objects.first()?.1)?)))
+    }
+
+    /// AuthorizationPolicies and RequestAuthentications of a namespace.
+    pub(super) fn authorization_policies(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = &AuthorizationPolicyObject> {
+        let policies = self.in_namespace::<AuthorizationPolicyObject>(namespace);
+        let tokens = self.in_namespace::<RequestAuthenticationObject>(namespace);
+        let policies = policies.map(|(_, policy)| policy);
+        policies.chain(tokens.map(|(_, object)| &object.policy))
     }
 
     /// The object that an origin has, whether it counts or not.

@@ -3,6 +3,7 @@ mod floor;
 mod last_good;
 mod network_policies;
 mod policies;
+mod request_authentications;
 mod routes;
 
 use std::collections::BTreeMap;

@@ -92,6 +92,12 @@ pub(super) const OF_AUTHORIZATION_POLICIES: KnownKeys = KnownKeys {
     annotations: &[DRY_RUN],
 };
 
+pub(super) const OF_REQUEST_AUTHENTICATIONS: KnownKeys = KnownKeys {
+    kind: "RequestAuthentication",
+    labels: &[],
+    annotations: &[],
+};
+
 impl KnownKeys {
     /// The labels and annotations of Weft's that have no effect where they are: misspelt ones, and
     /// those that belong elsewhere. Somebody means to have said something by them.

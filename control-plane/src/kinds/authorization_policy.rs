@@ -2,12 +2,12 @@
 //! those who read files.
 
 mod parse;
-mod schema;
+pub(super) mod schema;
+mod target;
 #[cfg(test)]
 mod tests;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as KubernetesSelector;
 use kube::CustomResourceExt;
 use kube::api::DynamicObject;
 use prost::Message;
@@ -21,11 +21,15 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
-use super::label_selector::LabelSelector;
-use schema::{AuthorizationPolicySpec, TargetRefSpec};
+use schema::AuthorizationPolicySpec;
+pub(crate) use target::PolicyTarget;
 
 /// Memory of a rule or a value beside its text.
 const BYTES_OF_A_PART: usize = 64;
+
+/// Memory of the keys of one issuer that have to be fetched, at most: nobody knows before how many
+/// there are.
+const BYTES_OF_FETCHED_KEYS: usize = 32 * 1024;
 
 /// An AuthorizationPolicy.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,16 +48,7 @@ pub(crate) struct AuthorizationPolicyObject {
     /// Of one that can't be followed: the rules that could be, before.
     pub(crate) last_good: Option<Box<AuthorizationPolicy>>,
     /// Of one that can't be followed and never could: it would have denied or allowed something.
-    decides: bool,
-}
-
-/// The workloads that a policy selects.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum PolicyTarget {
-    /// Pods by their labels: of its namespace, or of all where it is in the control plane's.
-    Pods(LabelSelector),
-    /// The pods of some Services of its namespace.
-    Services(Vec<NamespacedName>),
+    pub(super) decides: bool,
 }
 
 impl KindObject for AuthorizationPolicyObject {
@@ -127,6 +122,7 @@ impl AuthorizationPolicyObject {
                 },
                 is_dry_run: false,
                 rules: vec![Rule::default()],
+                authentication: None,
             },
         }
     }
@@ -136,7 +132,11 @@ impl AuthorizationPolicyObject {
         let size = |policy: &AuthorizationPolicy| {
             let rules = policy.rules.iter();
             let parts = rules.fold(1, |count, rule| count + 1 + rule.value_count());
-            parts * BYTES_OF_A_PART + v1::AuthorizationPolicy::from(policy).encoded_len()
+            let authentication = policy.authentication.iter();
+            let issuers = authentication.flat_map(|authentication| &authentication.providers);
+            let fetched = issuers.filter(|issuer| issuer.keys.is_empty()).count();
+            let keys = fetched * BYTES_OF_FETCHED_KEYS;
+            parts * BYTES_OF_A_PART + keys + v1::AuthorizationPolicy::from(policy).encoded_len()
         };
         match (&self.content, &self.last_good) {
             (Ok(policy), _) => size(policy),
@@ -166,13 +166,17 @@ impl AuthorizationPolicyObject {
         let is_dry_run = dry_run.as_ref().is_ok_and(|dry_run| *dry_run);
         let spec = document::required_spec::<AuthorizationPolicySpec>(policy);
         let read = spec.and_then(|spec| {
-            let target = target(&key, &spec)?;
+            let references = spec.target_refs.as_deref();
+            let target = PolicyTarget::read(&key, spec.selector.as_ref(), references)?;
             let content = parse::policy(&key, dry_run?, &spec)?;
             Ok((target, content))
         });
         let (target, content) = match read {
             Ok((target, content)) => (target, Ok(content)),
-            Err(error) => (readable_target(&key, policy), Err(error)),
+            Err(error) => (
+                PolicyTarget::read_what_is_readable(&key, policy),
+                Err(error),
+            ),
         };
         Ok(Self {
             created: document::created(metadata),
@@ -185,58 +189,4 @@ impl AuthorizationPolicyObject {
             key,
         })
     }
-}
-
-fn target(
-    key: &NamespacedName,
-    spec: &AuthorizationPolicySpec,
-) -> Result<PolicyTarget, FieldError> {
-    if spec.selector.is_some() && spec.target_refs.is_some() {
-        let message = "a policy selects pods by spec.selector or by spec.targetRefs, not by both";
-        return Err(FieldError::new("spec.targetRefs", message));
-    }
-    match (&spec.selector, &spec.target_refs) {
-        (Some(selector), _) => {
-            let (selector, problems) = LabelSelector::read("spec.selector", selector);
-            match problems.into_iter().next() {
-                Some(problem) => Err(problem),
-                None => Ok(PolicyTarget::Pods(selector)),
-            }
-        }
-        (None, Some(references)) => services(key, references),
-        (None, None) => Ok(PolicyTarget::Pods(LabelSelector::default())),
-    }
-}
-
-fn services(
-    key: &NamespacedName,
-    references: &[TargetRefSpec],
-) -> Result<PolicyTarget, FieldError> {
-    if references.is_empty() {
-        let why = "a policy has a Service there, or leaves it out to select all pods";
-        return Err(FieldError::missing("spec.targetRefs", why));
-    }
-    let names = references.iter();
-    let names = names.map(|reference| NamespacedName::new(&key.namespace, &reference.name));
-    Ok(PolicyTarget::Services(names.collect()))
-}
-
-/// What a policy with a mistake selects: all of its namespace where that can't be read.
-fn readable_target(key: &NamespacedName, policy: &DynamicObject) -> PolicyTarget {
-    let part = |name: &str| policy.data.pointer(&format!("/spec/{name}")).cloned();
-    let selector = part("selector").map(serde_json::from_value::<KubernetesSelector>);
-    let references = part("targetRefs").map(serde_json::from_value::<Vec<TargetRefSpec>>);
-    let spec = match (selector, references) {
-        (Some(Ok(selector)), None) => AuthorizationPolicySpec {
-            selector: Some(selector),
-            ..AuthorizationPolicySpec::default()
-        },
-        (None, Some(Ok(references))) => AuthorizationPolicySpec {
-            target_refs: Some(references),
-            ..AuthorizationPolicySpec::default()
-        },
-        _ => AuthorizationPolicySpec::default(),
-    };
-    let read = target(key, &spec);
-    read.unwrap_or_else(|_| PolicyTarget::Pods(LabelSelector::default()))
 }

@@ -33,6 +33,9 @@ fn smallest(kind: Kind) -> Value {
     let reference = json!({ "group": "", "kind": "Service", "name": "web" });
     let spec = match kind.name {
         "Namespace" | "Node" | "ServiceAccount" | "MeshConfig" | "AuthorizationPolicy" => json!({}),
+        "RequestAuthentication" => json!({ "providers": [{
+            "issuer": "https://issuer.example", "jwksUri": "https://issuer.example/keys",
+        }] }),
         "Pod" => {
             return json!({
                 "spec": { "nodeName": "node-1", "containers": [] },

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::ca::AuthorityError;
 use crate::captures::CaptureFileError;
 use crate::inject::{FileError, KnownSidecarsError};
+use crate::key_sets::InvalidRoots;
 use crate::rate_limit;
 use crate::serve::ServerCertificateError;
 
@@ -63,6 +64,9 @@ pub(crate) enum RunError {
     /// The place where it counts.
     #[error("--redis (or WEFT_REDIS): {0}")]
     Redis(#[from] rate_limit::InvalidRedis),
+    /// Certificates to trust for keys.
+    #[error(transparent)]
+    KeyRoots(#[from] InvalidRoots),
     /// A lifetime that no certificate can have.
     #[error("--leaf-lifetime is too long")]
     LeafLifetime,

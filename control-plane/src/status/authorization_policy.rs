@@ -1,4 +1,4 @@
-//! An AuthorizationPolicy, the workloads that it selects, and whether it is followed.
+//! An AuthorizationPolicy or a RequestAuthentication, the workloads that it selects, and whether it is followed.
 
 use std::sync::Arc;
 
@@ -11,22 +11,28 @@ use super::condition::{NewCondition, with_condition};
 use super::kind_status::KindStatus;
 use crate::cluster::Cluster;
 use crate::index::AuthorizationStatus;
-use crate::kinds::{ACCEPTED, AuthorizationPolicyObject, Kind, KindObject};
+use crate::kinds::{ACCEPTED, Kind, KindObject, RequestAuthenticationObject};
 
 /// The status of AuthorizationPolicies: the index decides.
 #[derive(Clone, Debug)]
 pub(super) struct AuthorizationPolicyStatuses {
+    /// Which of both.
+    pub(super) kind: Kind,
     pub(super) cluster: Arc<Cluster>,
 }
 
 impl KindStatus for AuthorizationPolicyStatuses {
     fn kind(&self) -> Kind {
-        AuthorizationPolicyObject::KIND
+        self.kind
     }
 
     fn due(&self, policy: &DynamicObject) -> Option<Value> {
         let namespace = policy.namespace().unwrap_or_default();
         let name = NamespacedName::new(&namespace, &policy.name_any());
+        let name = match self.kind == RequestAuthenticationObject::KIND {
+            true => RequestAuthenticationObject::told_name(&name),
+            false => name,
+        };
         due(policy, &self.cluster.authorization_status(&name)?)
     }
 }

@@ -29,7 +29,7 @@ use super::route::RouteStatuses;
 use super::traffic_policy::TrafficPolicyStatuses;
 use super::writer::{Outcome, write_queued};
 use crate::cluster::{Cluster, ObjectStatuses};
-use crate::kinds::ObjectKey;
+use crate::kinds::{AuthorizationPolicyObject, KindObject, ObjectKey, RequestAuthenticationObject};
 use crate::source::kubernetes::is_missing;
 
 /// Time between two looks for a kind that the cluster doesn't know.
@@ -71,6 +71,11 @@ impl StatusController {
                 cluster: of_cluster(),
             }),
             Box::new(AuthorizationPolicyStatuses {
+                kind: AuthorizationPolicyObject::KIND,
+                cluster: of_cluster(),
+            }),
+            Box::new(AuthorizationPolicyStatuses {
+                kind: RequestAuthenticationObject::KIND,
                 cluster: of_cluster(),
             }),
         ];

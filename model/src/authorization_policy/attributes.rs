@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use crate::identity::SpiffeId;
+use crate::request_authentication::Claims;
 
 /// The client of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -29,4 +30,6 @@ pub struct RequestAttributes<'a> {
     pub host: Option<&'a str>,
     /// All headers.
     pub headers: &'a HeaderMap,
+    /// What its token says, which was verified; `None` where it has none.
+    pub claims: Option<&'a Claims>,
 }

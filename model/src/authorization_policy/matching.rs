@@ -9,9 +9,11 @@ use super::outcome::Outcome;
 use super::path_pattern::PathPattern;
 use super::pattern::TextPattern;
 use super::rule::{
-    GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
+    ClaimMatch, GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount, SourceMatch, Values,
 };
 use crate::identity::{SpiffeId, TrustDomain};
+use crate::request_authentication::Claims;
+use crate::request_authentication::claims::ClaimPart;
 
 /// A namespace of a trust domain: the workload's own.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -26,6 +28,8 @@ pub(super) struct Facts<'a> {
     pub(super) own: &'a OwnNamespace,
     pub(super) source: &'a Source<'a>,
     pub(super) port: u16,
+    /// The tokens of requests to that port are verified: what they say is known.
+    pub(super) verifies_tokens: bool,
     /// None while no request is known.
     pub(super) request: Option<RequestFacts<'a>>,
 }
@@ -59,7 +63,9 @@ impl Facts<'_> {
         let to = || one_of(&rule.to, |operation| self.operation(operation, assumed));
         let headers = rule.when.iter();
         let when = || Outcome::all(headers.map(|header| self.header(header, assumed)));
-        unknown.and(from).and(to).and(when)
+        let claims = rule.claims.iter();
+        let claims = || Outcome::all(claims.map(|claim| self.claim(claim, assumed)));
+        unknown.and(from).and(to).and(when).and(claims)
     }
 
     fn source(&self, source: &SourceMatch, assumed: Outcome) -> Outcome {
@@ -87,7 +93,45 @@ impl Facts<'_> {
         };
         let addresses = outcome(&source.addresses, |block| block.contains(address).into());
         let of_identity = addresses.and(principals).and(accounts).and(namespaces);
-        of_identity.or_else(assumed)
+        let of_request = || self.request_principal(&source.request_principals, assumed);
+        of_identity.or_else(assumed).and(of_request)
+    }
+
+    fn request_principal(&self, principals: &Values<TextPattern>, assumed: Outcome) -> Outcome {
+        if principals.is_empty() {
+            return Outcome::Yes;
+        }
+        self.of_token(assumed, |claims| {
+            let principal = claims.and_then(Claims::principal);
+            outcome(principals, |pattern| {
+                let is_it = |principal: &str| pattern.matches(principal.as_bytes());
+                principal.is_some_and(is_it).into()
+            })
+        })
+    }
+
+    fn claim(&self, claim: &ClaimMatch, assumed: Outcome) -> Outcome {
+        self.of_token(assumed, |claims| {
+            let parts = claims.map(|claims| claims.parts(&claim.claim));
+            let parts = parts.unwrap_or_default();
+            outcome(&claim.values, |pattern| {
+                Outcome::any(parts.iter().map(|part| claim_part(pattern, part)))
+            })
+        })
+    }
+
+    /// The outcome of something that is about a request's token: not known before there is a
+    /// request, and undecidable where nobody verifies tokens.
+    fn of_token(
+        &self,
+        assumed: Outcome,
+        evaluate: impl FnOnce(Option<&Claims>) -> Outcome,
+    ) -> Outcome {
+        match &self.request {
+            None => Outcome::Unknown,
+            Some(_) if !self.verifies_tokens => assumed,
+            Some(request) => evaluate(request.attributes.claims).or_else(assumed),
+        }
     }
 
     fn is_account(&self, id: &SpiffeId, account: &ServiceAccount) -> bool {
@@ -191,6 +235,16 @@ fn header_value(pattern: &TextPattern, value: &HeaderValue) -> Outcome {
     match value.contains(&b',') && parts.any(|part| pattern.matches(part.trim_ascii())) {
         true => Outcome::Unknown,
         false => Outcome::No,
+    }
+}
+
+/// Whether a part of a claim's value matches. One that is no text is there, and nobody knows as
+/// what a server reads it.
+fn claim_part(pattern: &TextPattern, part: &ClaimPart<'_>) -> Outcome {
+    match part {
+        ClaimPart::Text(text) => pattern.matches(text.as_bytes()).into(),
+        ClaimPart::Other if *pattern == TextPattern::Any => Outcome::Yes,
+        ClaimPart::Other | ClaimPart::Null => Outcome::Unknown,
     }
 }
 

@@ -12,6 +12,7 @@ use super::rule_index::{Found, RuleIndex};
 use super::verdict::{AuditedRule, Decision, DryRun, Reason, Verdict};
 use crate::identity::SpiffeId;
 use crate::name::NamespacedName;
+use crate::request_authentication::{JwtProvider, RequestAuthentication};
 
 /// The AuthorizationPolicies of one workload. Compiled once for each change of them: as long as
 /// the `Arc` of one is the same, so are its verdicts.
@@ -37,6 +38,7 @@ use crate::name::NamespacedName;
 ///         }],
 ///         ..Rule::default()
 ///     }],
+///     authentication: None,
 /// });
 /// let web = "spiffe://cluster.local/ns/shop/sa/web".parse()?;
 /// let selected = AuthorizationMembership {
@@ -61,6 +63,8 @@ pub struct AuthorizationPolicies {
     audit: RuleIndex,
     /// Policies that only say what they would decide; none where there are none.
     dry_run: Option<RulesByAction>,
+    /// The tokens that requests may bring.
+    authentications: Vec<Arc<AuthorizationPolicy>>,
     has_http_parts: bool,
 }
 
@@ -87,6 +91,7 @@ impl AuthorizationPolicies {
             in_force: RulesByAction::default(),
             audit: RuleIndex::default(),
             dry_run: None,
+            authentications: Vec::new(),
             has_http_parts: false,
         };
         for name in &membership.policies {
@@ -103,12 +108,13 @@ impl AuthorizationPolicies {
         let rules = match (policy.action, policy.is_dry_run) {
             // What decides nothing has nothing to try.
             (Action::Audit, _) => return self.audit.push(policy),
+            (Action::Authenticate, _) => return self.authentications.push(Arc::clone(policy)),
             (_, false) => &mut self.in_force,
             (_, true) => self.dry_run.get_or_insert_default(),
         };
         match policy.action {
             Action::Deny => rules.deny.push(policy),
-            Action::Allow | Action::Audit => {
+            Action::Allow | Action::Audit | Action::Authenticate => {
                 rules.allow.push(policy);
                 rules.has_allow = true;
             }
@@ -124,7 +130,28 @@ impl AuthorizationPolicies {
             has_allow,
         } = &self.in_force;
         let is_audited = !self.audit.is_empty() || self.dry_run.is_some();
-        is_open && deny.is_empty() && !has_allow && !is_audited
+        let has_tokens = !self.authentications.is_empty();
+        is_open && deny.is_empty() && !has_allow && !is_audited && !has_tokens
+    }
+
+    /// The issuers whose tokens requests to a port may bring.
+    pub fn token_providers(&self, port: u16) -> impl Iterator<Item = &Arc<JwtProvider>> {
+        let authentications = self.authentications(port);
+        authentications.flat_map(|(_, authentication)| &authentication.providers)
+    }
+
+    /// Whether requests to a port have their tokens verified.
+    pub fn verifies_tokens(&self, port: u16) -> bool {
+        self.authentications(port).next().is_some()
+    }
+
+    fn authentications(
+        &self,
+        port: u16,
+    ) -> impl Iterator<Item = (&NamespacedName, &RequestAuthentication)> {
+        let all = self.authentications.iter();
+        let all = all.filter_map(|policy| Some((&policy.key, policy.authentication.as_ref()?)));
+        all.filter(move |(_, authentication)| authentication.is_for(port))
     }
 
     /// Whether some rule looks at requests.
@@ -172,6 +199,7 @@ impl AuthorizationPolicies {
             own: &self.own,
             source,
             port,
+            verifies_tokens: self.verifies_tokens(port),
             request: None,
         }
     }
@@ -221,7 +249,11 @@ impl AuthorizationPolicies {
             },
         };
         let may_deny = rules().find_map(|(rules, found)| reason(&rules.deny, found.deny.unknown));
-        match (allowed.0, may_deny) {
+        // A token may be invalid.
+        let token = self.authentications(facts.port).next();
+        let token = token.filter(|_| facts.request.is_none());
+        let may_refuse = may_deny.or(token.map(|(policy, _)| Reason::Authentication(policy)));
+        match (allowed.0, may_refuse) {
             (Decision::Allowed, Some(reason)) => (Decision::DependsOnRequest, reason),
             _ => allowed,
         }

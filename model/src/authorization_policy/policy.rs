@@ -2,6 +2,7 @@
 
 use super::rule::Rule;
 use crate::name::NamespacedName;
+use crate::request_authentication::RequestAuthentication;
 
 /// One AuthorizationPolicy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +15,8 @@ pub struct AuthorizationPolicy {
     pub is_dry_run: bool,
     /// The rules, of which one has to match. Without any it matches nothing.
     pub rules: Vec<Rule>,
+    /// Tokens that requests may bring: of [`Action::Authenticate`] alone, which has no rules.
+    pub authentication: Option<RequestAuthentication>,
 }
 
 impl AuthorizationPolicy {
@@ -35,4 +38,6 @@ pub enum Action {
     Deny,
     /// Named in the verdict, which it doesn't change.
     Audit,
+    /// It decides nothing: it says which tokens of requests are verified, and how.
+    Authenticate,
 }

@@ -7,6 +7,7 @@ use http::HeaderName;
 use super::path_pattern::PathPattern;
 use super::pattern::{PrincipalPattern, TextPattern};
 use crate::address::AddressBlock;
+use crate::request_authentication::ClaimPath;
 
 /// One rule: it matches when all of its parts do. One without parts matches everything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,6 +18,8 @@ pub struct Rule {
     pub to: Vec<OperationMatch>,
     /// Headers, all of which have to match.
     pub when: Vec<HeaderMatch>,
+    /// Claims of the request's token, all of which have to match.
+    pub claims: Vec<ClaimMatch>,
     /// It has a part that this version doesn't know, which is taken against the client.
     pub has_unknown_part: bool,
 }
@@ -78,6 +81,8 @@ pub struct SourceMatch {
     pub namespaces: Values<TextPattern>,
     /// Addresses from which the connection comes.
     pub addresses: Values<AddressBlock>,
+    /// `issuer/subject` of the request's token.
+    pub request_principals: Values<TextPattern>,
     /// It has an attribute that this version doesn't know.
     pub has_unknown_attribute: bool,
 }
@@ -126,10 +131,30 @@ pub struct HeaderMatch {
     pub values: Values<TextPattern>,
 }
 
+/// The values of one claim of a request's token. [`TextPattern::Any`] is its presence.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClaimMatch {
+    /// The claim.
+    pub claim: ClaimPath,
+    /// Its values. Of one that is a list, each.
+    pub values: Values<TextPattern>,
+}
+
 impl Rule {
     /// Whether it looks at requests, so that connections alone don't decide it.
     pub fn has_http_parts(&self) -> bool {
-        !self.when.is_empty() || self.to.iter().any(OperationMatch::has_http_parts)
+        self.is_about_requests() || self.to.iter().any(OperationMatch::has_http_parts)
+    }
+
+    /// Whether it looks at requests on whatever port.
+    pub fn is_about_requests(&self) -> bool {
+        self.looks_at_tokens() || !self.when.is_empty()
+    }
+
+    /// Whether it looks at the tokens of requests.
+    pub fn looks_at_tokens(&self) -> bool {
+        let of_source = |source: &SourceMatch| !source.request_principals.is_empty();
+        !self.claims.is_empty() || self.from.iter().any(of_source)
     }
 
     /// Number of its values.
@@ -137,12 +162,15 @@ impl Rule {
         let from = self.from.iter().map(SourceMatch::value_count);
         let to = self.to.iter().map(OperationMatch::value_count);
         let when = self.when.iter().map(|header| 1 + header.values.len());
-        from.chain(to).chain(when).sum()
+        let claims = self.claims.iter();
+        let claims = claims.map(|claim| claim.claim.names().len() + claim.values.len());
+        from.chain(to).chain(when).chain(claims).sum()
     }
 
     /// Whether it matches everything.
     pub fn is_empty(&self) -> bool {
-        self.from.is_empty() && self.to.is_empty() && self.when.is_empty()
+        let is_of_client = self.from.is_empty() && self.claims.is_empty();
+        is_of_client && self.to.is_empty() && self.when.is_empty()
     }
 }
 
@@ -150,7 +178,8 @@ impl SourceMatch {
     /// Number of its values.
     fn value_count(&self) -> usize {
         let of_identity = self.principals.len() + self.service_accounts.len();
-        of_identity + self.namespaces.len() + self.addresses.len()
+        let of_address = self.namespaces.len() + self.addresses.len();
+        of_identity + of_address + self.request_principals.len()
     }
 }
 

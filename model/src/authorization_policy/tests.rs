@@ -41,6 +41,7 @@ fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
         action,
         is_dry_run: false,
         rules,
+        authentication: None,
     }
 }
 
@@ -115,6 +116,7 @@ fn request(
         path,
         host,
         headers: &map,
+        claims: None,
     };
     policies.request(&source, 80, &attributes).decision
 }
@@ -662,6 +664,7 @@ fn an_index_of_many_rules_finds_the_first_that_matches() {
                 path,
                 host: None,
                 headers: &headers,
+                claims: None,
             };
             let verdict = policies.request(&source, 80, &attributes);
             let policy = verdict.policy().map(|policy| policy.name.to_string());

@@ -33,6 +33,8 @@ pub enum Reason<'a> {
     Default(DefaultAuthorization),
     /// A policy selects it whose rules have not arrived, or are not understood.
     NotArrived(&'a NamespacedName),
+    /// A RequestAuthentication has to look at the requests of a connection first.
+    Authentication(&'a NamespacedName),
 }
 
 /// A rule of an AUDIT policy that matches.
@@ -80,7 +82,9 @@ impl<'a> Verdict<'a> {
     /// The policy that gave the decision; `None` where it is from the default or from no rule.
     pub fn policy(&self) -> Option<&'a NamespacedName> {
         match self.reason {
-            Reason::Rule { policy, .. } | Reason::NotArrived(policy) => Some(policy),
+            Reason::Rule { policy, .. }
+            | Reason::NotArrived(policy)
+            | Reason::Authentication(policy) => Some(policy),
             Reason::NoAllowRule | Reason::Default(_) => None,
         }
     }
@@ -148,6 +152,9 @@ impl fmt::Display for Reason<'_> {
                 "AuthorizationPolicy {policy} selects the workload, and its rules have not \
                  arrived: until then it admits nothing"
             ),
+            Self::Authentication(policy) => {
+                write!(f, "{policy} verifies the tokens of requests")
+            }
         }
     }
 }

@@ -196,6 +196,7 @@ mod tests {
             action,
             is_dry_run: false,
             rules: vec![Rule::default()],
+            authentication: None,
         }
     }
 

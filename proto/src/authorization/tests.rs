@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
+use weft_model::request_authentication::{
+    ClaimHeader, JsonWebKey, JwtProvider, PublicKey, RequestAuthentication, SignatureAlgorithm,
+    TokenLocation,
+};
 
 use super::*;
 
@@ -35,15 +39,19 @@ fn any_source() -> impl Strategy<Value = SourceMatch> {
         values(account),
         values(parsed(TEXTS)),
         values(parsed(BLOCKS)),
+        values(parsed(TEXTS)),
         any::<bool>(),
     )
         .prop_map(
-            |(principals, service_accounts, namespaces, addresses, unknown)| SourceMatch {
-                principals,
-                service_accounts,
-                namespaces,
-                addresses,
-                has_unknown_attribute: unknown,
+            |(principals, service_accounts, namespaces, addresses, request_principals, unknown)| {
+                SourceMatch {
+                    principals,
+                    service_accounts,
+                    namespaces,
+                    addresses,
+                    request_principals,
+                    has_unknown_attribute: unknown,
+                }
             },
         )
 }
@@ -81,16 +89,22 @@ fn any_policy() -> impl Strategy<Value = AuthorizationPolicy> {
         let name = HeaderName::from_static(name);
         (!values.is_empty()).then_some(HeaderMatch { name, values })
     });
+    let claim = (any_claim(), values(parsed(TEXTS)));
+    let claim = claim.prop_filter_map("no values", |(claim, values)| {
+        (!values.is_empty()).then_some(ClaimMatch { claim, values })
+    });
     let rule = (
         prop::collection::vec(any_source(), 0..3),
         prop::collection::vec(any_operation(), 0..3),
         prop::collection::vec(header, 0..3),
+        prop::collection::vec(claim, 0..3),
         any::<bool>(),
     );
-    let rule = rule.prop_map(|(from, to, when, has_unknown_part)| Rule {
+    let rule = rule.prop_map(|(from, to, when, claims, has_unknown_part)| Rule {
         from,
         to,
         when,
+        claims,
         has_unknown_part,
     });
     (
@@ -104,12 +118,85 @@ fn any_policy() -> impl Strategy<Value = AuthorizationPolicy> {
             action,
             is_dry_run,
             rules,
+            authentication: None,
         })
+}
+
+fn any_claim() -> impl Strategy<Value = ClaimPath> {
+    let names = prop::collection::vec("[a-z:/.]{1,5}", 1..4);
+    names.prop_map(|names| ClaimPath::new(names).unwrap())
+}
+
+fn any_key() -> impl Strategy<Value = JsonWebKey> {
+    let bytes = |length: usize| prop::collection::vec(any::<u8>(), length);
+    let point = |bytes: Vec<u8>| [&[4][..], &bytes].concat().into();
+    let key = prop_oneof![
+        (bytes(255), 1u8..).prop_map(|(modulus, first)| PublicKey::Rsa {
+            modulus: [&[first][..], &modulus].concat().into(),
+            exponent: vec![1, 0, 1].into(),
+        }),
+        bytes(64).prop_map(move |bytes| PublicKey::P256(point(bytes))),
+        bytes(96).prop_map(move |bytes| PublicKey::P384(point(bytes))),
+        bytes(32).prop_map(|bytes| PublicKey::Ed25519(bytes.into())),
+    ];
+    let algorithm = prop::option::of(select(&SignatureAlgorithm::ALL[..]));
+    (prop::option::of("[a-z]{1,4}"), algorithm, key).prop_map(|(id, algorithm, key)| JsonWebKey {
+        id: id.map(Into::into),
+        algorithm,
+        key,
+    })
+}
+
+fn any_authentication() -> impl Strategy<Value = AuthorizationPolicy> {
+    let name = || select(&["x-jwt-a", "x_jwt_b"][..]).prop_map(HeaderName::from_static);
+    let location = prop_oneof![
+        (name(), "[A-Za-z ]{0,6}").prop_map(|(name, prefix)| TokenLocation::Header {
+            name,
+            prefix: prefix.into(),
+        }),
+        "[a-z]{1,4}".prop_map(|name| TokenLocation::Cookie(name.into())),
+        "[a-z]{1,4}".prop_map(|name| TokenLocation::Query(name.into())),
+    ];
+    let header = (name(), any_claim()).prop_map(|(name, claim)| ClaimHeader { name, claim });
+    let provider = (
+        "[a-z:/]{1,8}",
+        prop::collection::vec("[a-z]{1,4}", 0..3),
+        prop::sample::subsequence(SignatureAlgorithm::ALL.to_vec(), 0..=3),
+        prop::collection::vec(any_key(), 0..3),
+        prop::collection::vec(location, 0..3),
+        any::<bool>(),
+        prop::collection::vec(header, 0..3),
+        prop::option::of(name()),
+    );
+    let provider = provider.prop_map(
+        |(issuer, audiences, algorithms, keys, locations, forwards, claim_headers, payload)| {
+            Arc::new(JwtProvider {
+                issuer: issuer.into(),
+                audiences: audiences.into_iter().map(Into::into).collect(),
+                algorithms,
+                keys,
+                locations,
+                forwards_token: forwards,
+                claim_headers,
+                payload_header: payload,
+            })
+        },
+    );
+    let ports = prop::collection::vec(1u16.., 0..3);
+    (ports, prop::collection::vec(provider, 0..3)).prop_map(|(ports, providers)| {
+        AuthorizationPolicy {
+            key: NamespacedName::new("shop", "RequestAuthentication:jwt"),
+            action: Action::Authenticate,
+            is_dry_run: false,
+            rules: vec![],
+            authentication: Some(RequestAuthentication { ports, providers }),
+        }
+    })
 }
 
 proptest! {
     #[test]
-    fn a_policy_survives_the_wire(policy in any_policy()) {
+    fn a_policy_survives_the_wire(policy in prop_oneof![any_policy(), any_authentication()]) {
         let bytes = v1::AuthorizationPolicy::from(&policy).encode_to_vec();
         let message = v1::AuthorizationPolicy::decode(bytes.as_slice()).unwrap();
         prop_assert_eq!(AuthorizationPolicy::try_from(message), Ok(policy));
@@ -135,6 +222,7 @@ fn policy(action: i32, rules: Vec<v1::AuthorizationRule>) -> AuthorizationPolicy
         action,
         dry_run: false,
         rules,
+        authentication: None,
     };
     message.try_into().unwrap()
 }
@@ -146,6 +234,87 @@ fn an_action_that_is_not_known_denies_everything() {
         assert_eq!(policy.action, Action::Deny);
         assert_eq!(policy.rules, [Rule::default()]);
     }
+}
+
+#[test]
+fn a_claim_that_can_not_be_read_is_kept_as_unknown() {
+    let text = |text: &str| {
+        Some(v1::TextValues {
+            any_of: vec![text.to_owned()],
+            none_of: vec![],
+        })
+    };
+    for (claim, values, is_known) in [
+        (vec!["groups"], text("a"), true),
+        (vec![], text("a"), false),
+        (vec![""], text("a"), false),
+        (vec!["groups"], text("a*b"), false),
+        (vec!["groups"], None, false),
+    ] {
+        let claim = claim.into_iter().map(str::to_owned).collect();
+        let condition = Some(Condition::Claim(v1::ClaimCondition { claim, values }));
+        let rule = v1::AuthorizationRule {
+            when: vec![v1::AuthorizationCondition { condition }],
+            ..v1::AuthorizationRule::default()
+        };
+        let policy = policy(1, vec![rule]);
+        assert_eq!(policy.rules[0].has_unknown_part, !is_known);
+        assert_eq!(policy.rules[0].claims.len(), usize::from(is_known));
+    }
+}
+
+/// What an agent that doesn't know RequestAuthentications does with one, and this one with what
+/// it can't read of them.
+#[test]
+fn an_authentication_that_can_not_be_read_denies_everything() {
+    let provider = || v1::JwtProvider {
+        issuer: "https://issuer.example".into(),
+        ..v1::JwtProvider::default()
+    };
+    let with = |change: &dyn Fn(&mut v1::JwtProvider)| {
+        let mut provider = provider();
+        change(&mut provider);
+        Some(v1::RequestAuthentication {
+            ports: vec![],
+            providers: vec![provider],
+        })
+    };
+    let denying = [
+        None,
+        with(&|provider| provider.issuer.clear()),
+        with(&|provider| provider.algorithms = vec!["HS256".into()]),
+        with(&|provider| provider.locations = vec![v1::TokenLocation::default()]),
+        with(&|provider| provider.payload_header = "no name".into()),
+        with(&|provider| provider.claim_headers = vec![v1::ClaimHeader::default()]),
+        Some(v1::RequestAuthentication {
+            ports: vec![70_000],
+            providers: vec![],
+        }),
+    ];
+    let read = |authentication| {
+        let message = v1::AuthorizationPolicy {
+            namespace: "shop".into(),
+            name: "jwt".into(),
+            action: v1::AuthorizationAction::Authenticate.into(),
+            dry_run: true,
+            rules: vec![],
+            authentication,
+        };
+        AuthorizationPolicy::try_from(message).unwrap()
+    };
+    for authentication in denying {
+        let policy = read(authentication);
+        assert_eq!(policy.action, Action::Deny);
+        assert_eq!(policy.rules, [Rule::default()]);
+    }
+    let ignored = read(with(&|provider| {
+        provider.algorithms = vec!["RS256".into(), "HS256".into()];
+        provider.keys = vec![v1::JsonWebKey::default()];
+    }));
+    let authentication = ignored.authentication.unwrap();
+    let provider = &authentication.providers[0];
+    assert_eq!(provider.algorithms, [SignatureAlgorithm::Rs256]);
+    assert!(provider.keys.is_empty());
 }
 
 #[test]

@@ -430,6 +430,9 @@ pub struct AuthorizationPolicy {
     /// Of which one has to match; none does where there are none.
     #[prost(message, repeated, tag = "5")]
     pub rules: ::prost::alloc::vec::Vec<AuthorizationRule>,
+    /// Of action AUTHENTICATE alone, and never left out there.
+    #[prost(message, optional, tag = "6")]
+    pub authentication: ::core::option::Option<RequestAuthentication>,
 }
 /// It matches when all of its parts do.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -453,7 +456,7 @@ pub struct AuthorizationSource {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SourceAttribute {
     /// Each at most once in a source.
-    #[prost(oneof = "source_attribute::Attribute", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "source_attribute::Attribute", tags = "1, 2, 3, 4, 5")]
     pub attribute: ::core::option::Option<source_attribute::Attribute>,
 }
 /// Nested message and enum types in `SourceAttribute`.
@@ -472,6 +475,9 @@ pub mod source_attribute {
         Namespaces(super::TextValues),
         #[prost(message, tag = "4")]
         Addresses(super::AddressValues),
+        /// `issuer/subject` of the request's token, with a `*` at one end.
+        #[prost(message, tag = "5")]
+        RequestPrincipals(super::TextValues),
     }
 }
 /// Ports and requests: all attributes have to match.
@@ -507,7 +513,7 @@ pub mod operation_attribute {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthorizationCondition {
-    #[prost(oneof = "authorization_condition::Condition", tags = "1")]
+    #[prost(oneof = "authorization_condition::Condition", tags = "1, 2")]
     pub condition: ::core::option::Option<authorization_condition::Condition>,
 }
 /// Nested message and enum types in `AuthorizationCondition`.
@@ -516,7 +522,18 @@ pub mod authorization_condition {
     pub enum Condition {
         #[prost(message, tag = "1")]
         Header(super::HeaderCondition),
+        #[prost(message, tag = "2")]
+        Claim(super::ClaimCondition),
     }
+}
+/// A claim of the request's token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimCondition {
+    /// Names, from the outside in.
+    #[prost(string, repeated, tag = "1")]
+    pub claim: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "2")]
+    pub values: ::core::option::Option<TextValues>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderCondition {
@@ -576,6 +593,110 @@ pub struct AuthorizationMembership {
     #[prost(bool, tag = "3")]
     pub observed_only: bool,
 }
+/// Tokens (JWT) that requests may bring. What narrows it and comes later needs another action: an
+/// agent that doesn't know it must not take the rest alone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RequestAuthentication {
+    /// Of the workload; all when empty.
+    #[prost(uint32, repeated, tag = "1")]
+    pub ports: ::prost::alloc::vec::Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    pub providers: ::prost::alloc::vec::Vec<JwtProvider>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JwtProvider {
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Of which a token has to be for one; any where there are none.
+    #[prost(string, repeated, tag = "2")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By which a token may be signed (`RS256`); all that an agent knows where there are none.
+    #[prost(string, repeated, tag = "3")]
+    pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its tokens are invalid while there are none.
+    #[prost(message, repeated, tag = "4")]
+    pub keys: ::prost::alloc::vec::Vec<JsonWebKey>,
+    #[prost(message, repeated, tag = "5")]
+    pub locations: ::prost::alloc::vec::Vec<TokenLocation>,
+    /// The workload gets the token, too.
+    #[prost(bool, tag = "6")]
+    pub forward_token: bool,
+    #[prost(message, repeated, tag = "7")]
+    pub claim_headers: ::prost::alloc::vec::Vec<ClaimHeader>,
+    /// Header for the payload, in base64url; none when empty.
+    #[prost(string, tag = "8")]
+    pub payload_header: ::prost::alloc::string::String,
+}
+/// A public key. One that an agent doesn't know verifies nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JsonWebKey {
+    /// `kid`; none when empty.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The one that it is for; any that fits it when empty.
+    #[prost(string, tag = "2")]
+    pub algorithm: ::prost::alloc::string::String,
+    #[prost(oneof = "json_web_key::Key", tags = "3, 4, 5, 6")]
+    pub key: ::core::option::Option<json_web_key::Key>,
+}
+/// Nested message and enum types in `JsonWebKey`.
+pub mod json_web_key {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Key {
+        #[prost(message, tag = "3")]
+        Rsa(super::RsaPublicKey),
+        /// Uncompressed points.
+        #[prost(bytes, tag = "4")]
+        P256(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "5")]
+        P384(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "6")]
+        Ed25519(::prost::alloc::vec::Vec<u8>),
+    }
+}
+/// Big-endian, without leading zeros.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RsaPublicKey {
+    #[prost(bytes = "vec", tag = "1")]
+    pub modulus: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub exponent: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenLocation {
+    #[prost(oneof = "token_location::Location", tags = "1, 2, 3")]
+    pub location: ::core::option::Option<token_location::Location>,
+}
+/// Nested message and enum types in `TokenLocation`.
+pub mod token_location {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Location {
+        #[prost(message, tag = "1")]
+        Header(super::HeaderLocation),
+        /// Its name.
+        #[prost(string, tag = "2")]
+        Cookie(::prost::alloc::string::String),
+        /// The name of a parameter.
+        #[prost(string, tag = "3")]
+        Query(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderLocation {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
+}
+/// A header in which the workload gets a claim.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimHeader {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Names, from the outside in.
+    #[prost(string, repeated, tag = "2")]
+    pub claim: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AuthorizationAction {
@@ -583,6 +704,8 @@ pub enum AuthorizationAction {
     Allow = 1,
     Deny = 2,
     Audit = 3,
+    /// Tokens of requests are verified; the policy decides nothing else.
+    Authenticate = 4,
 }
 impl AuthorizationAction {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -595,6 +718,7 @@ impl AuthorizationAction {
             Self::Allow => "AUTHORIZATION_ACTION_ALLOW",
             Self::Deny => "AUTHORIZATION_ACTION_DENY",
             Self::Audit => "AUTHORIZATION_ACTION_AUDIT",
+            Self::Authenticate => "AUTHORIZATION_ACTION_AUTHENTICATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -604,6 +728,7 @@ impl AuthorizationAction {
             "AUTHORIZATION_ACTION_ALLOW" => Some(Self::Allow),
             "AUTHORIZATION_ACTION_DENY" => Some(Self::Deny),
             "AUTHORIZATION_ACTION_AUDIT" => Some(Self::Audit),
+            "AUTHORIZATION_ACTION_AUTHENTICATE" => Some(Self::Authenticate),
             _ => None,
         }
     }

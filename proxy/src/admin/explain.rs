@@ -13,16 +13,20 @@ use weft_model::authorization_policy::{
     Verdict,
 };
 use weft_model::detect::protocol::DeclaredProtocol;
+use weft_model::request_authentication::{Claims, JwtProvider};
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_model::{Mesh, SpiffeId};
 
+use crate::http::percent::decoded;
+use crate::jwt::read_claims;
 use crate::node::Node;
 
 /// How to ask.
 const USAGE: &str = "\
 ask with ?destination=NAMESPACE/POD&port=PORT, where the destination may be a pod's UID or address, \
 too, and add what you know of the client (source=SPIFFE_ID, address=IP) and of its request \
-(method=GET, path=/, host=NAME, header=NAME:VALUE, as many as there are)
+(method=GET, path=/, host=NAME, header=NAME:VALUE, as many as there are; claims=JSON, the payload of \
+its token)
 ";
 
 /// A question that can't be answered.
@@ -56,6 +60,7 @@ struct AskedRequest {
     path: String,
     host: String,
     headers: HeaderMap,
+    claims: Option<Claims>,
 }
 
 impl Default for AskedRequest {
@@ -65,6 +70,7 @@ impl Default for AskedRequest {
             path: "/".to_owned(),
             host: String::new(),
             headers: HeaderMap::new(),
+            claims: None,
         }
     }
 }
@@ -108,6 +114,8 @@ fn answer(
     };
     let request = question.request.as_ref().filter(|_| is_http);
     let request = request.map(|request| request.verdict(policies, &source, question.port));
+    let issuers = policies.token_providers(question.port);
+    let issuers: Vec<_> = issuers.map(|provider| describe_issuer(provider)).collect();
     let AuthorizationMembership {
         policies, default, ..
     } = &*workload.authorization;
@@ -121,6 +129,7 @@ fn answer(
         },
         "policies": policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "default": default.as_str(),
+        "issuers": issuers,
         "connection": describe(&connection),
         "request": request.as_ref().map(describe),
     }))
@@ -153,9 +162,18 @@ impl AskedRequest {
             path: path.unwrap_or_default(),
             host: Some(&*self.host).filter(|host| !host.is_empty()),
             headers: &self.headers,
+            claims: self.claims.as_ref(),
         };
         policies.request(source, port, &attributes)
     }
+}
+
+fn describe_issuer(provider: &JwtProvider) -> Value {
+    json!({
+        "issuer": &*provider.issuer,
+        "audiences": provider.audiences.iter().map(|audience| &**audience).collect::<Vec<_>>(),
+        "keys": provider.keys.len(),
+    })
 }
 
 fn describe(verdict: &Verdict<'_>) -> Value {
@@ -180,7 +198,9 @@ fn decided(decision: Decision, reason: &Reason<'_>) -> Value {
     };
     let (policy, rule) = match reason {
         Reason::Rule { policy, rule } => (Some(policy.to_string()), Some(*rule)),
-        Reason::NotArrived(policy) => (Some(policy.to_string()), None),
+        Reason::NotArrived(policy) | Reason::Authentication(policy) => {
+            (Some(policy.to_string()), None)
+        }
         Reason::NoAllowRule | Reason::Default(_) => (None, None),
     };
     json!({
@@ -219,6 +239,12 @@ impl Question {
                 let content = parsed::<HeaderValue>("header", content.trim().to_owned())?;
                 self.request().headers.append(name, content);
             }
+            "claims" => {
+                let claims = read_claims(&value);
+                let key = "claims";
+                let claims = claims.ok_or(InvalidQuestion::Value { key, value })?;
+                self.request().claims = Some(claims);
+            }
             unknown => return Err(InvalidQuestion::Unknown(unknown.to_owned())),
         }
         Ok(())
@@ -234,39 +260,13 @@ fn parsed<T: FromStr>(key: &'static str, value: String) -> Result<T, InvalidQues
     parsed.map_err(|_| InvalidQuestion::Value { key, value })
 }
 
-/// A part of a query without its percent-encoding (RFC 3986 section 2.1); what encodes nothing
-/// stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, others)) = rest.split_first() {
-        let digits = others.get(..2).filter(|_| *first == b'%');
-        match digits.and_then(escaped) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = others.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = others;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn escaped(digits: &[u8]) -> Option<u8> {
-    let digits = std::str::from_utf8(digits).ok()?;
-    let is_escape = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_escape.then(|| u8::from_str_radix(digits, 16).ok())?
-}
-
 #[cfg(test)]
 mod tests {
     use weft_model::authorization_policy::{
-        Action, AuthorizationPolicy, OperationMatch, Rule, Values,
+        Action, AuthorizationPolicy, ClaimMatch, OperationMatch, Rule, Values,
     };
     use weft_model::mesh::Change;
+    use weft_model::request_authentication::{ClaimPath, RequestAuthentication};
     use weft_testing::fixtures::{self, named};
 
     use super::*;
@@ -309,6 +309,7 @@ mod tests {
                 action: Action::Deny,
                 is_dry_run: false,
                 rules: vec![rule],
+                authentication: None,
             }),
         ]);
         node
@@ -336,6 +337,66 @@ mod tests {
     }
 
     #[test]
+    fn claims_count_and_the_issuers_are_told() {
+        let node = node();
+        let key = named("no-admin");
+        let rule = Rule {
+            claims: vec![ClaimMatch {
+                claim: ClaimPath::new(["groups"]).unwrap(),
+                values: Values::any_of(["admin".parse().unwrap()]),
+            }],
+            ..Rule::default()
+        };
+        let allow = AuthorizationPolicy {
+            key: key.clone(),
+            action: Action::Allow,
+            is_dry_run: false,
+            rules: vec![rule],
+            authentication: None,
+        };
+        let tokens = AuthorizationPolicy {
+            key: named("tokens"),
+            action: Action::Authenticate,
+            rules: vec![],
+            authentication: Some(RequestAuthentication {
+                ports: vec![],
+                providers: vec![Arc::new(JwtProvider {
+                    issuer: "https://issuer.example".into(),
+                    audiences: vec![],
+                    algorithms: vec![],
+                    keys: vec![],
+                    locations: vec![],
+                    forwards_token: false,
+                    claim_headers: vec![],
+                    payload_header: None,
+                })],
+            }),
+            ..allow.clone()
+        };
+        let membership = AuthorizationMembership {
+            policies: vec![key, tokens.key.clone()],
+            ..AuthorizationMembership::default()
+        };
+        let server = Workload {
+            authorization: Arc::new(membership),
+            ..fixtures::workload("server", [10, 0, 0, 1], "node-1")
+        };
+        let policies = [allow, tokens].map(Change::AuthorizationPolicy);
+        node.store.apply(policies);
+        node.store.apply([Change::Workload(server)]);
+        let told = |claims: &str| {
+            let query = format!("destination=server&port=8080&claims={claims}");
+            let question = Question::parse(&query).unwrap();
+            answer(&node, &node.store.snapshot(), None, &question).unwrap()
+        };
+        let allowed = told(r#"{"groups":["user","admin"]}"#);
+        assert_eq!(allowed["request"]["decision"], "allowed");
+        assert_eq!(allowed["issuers"][0]["issuer"], "https://issuer.example");
+        assert_eq!(allowed["issuers"][0]["keys"], 0);
+        assert_eq!(told("{}")["request"]["decision"], "denied");
+    }
+
+    #[test]
     fn on_a_port_that_is_not_http_nothing_is_told_of_requests() {
         let told = asked("destination=server&port=5432&path=/").unwrap();
         assert_eq!(told["connection"]["decision"], "denied");
@@ -350,6 +411,7 @@ mod tests {
             ("destination=server&port=x", "`x` is no port"),
             ("destination=server&port=80&source=me", "`me` is no source"),
             ("destination=server&port=80&who=me", "`who` is nothing"),
+            ("destination=server&port=80&claims={", "`{` is no claims"),
             ("destination=nobody&port=80", "there is no pod `nobody`"),
             (
                 "destination=other&port=80",
@@ -371,18 +433,5 @@ mod tests {
         let question = Question::parse("destination=server&port=8080").unwrap();
         let told = answer(&node, &node.store.snapshot(), Some(&other), &question);
         assert!(matches!(told, Err(InvalidQuestion::Elsewhere { .. })));
-    }
-
-    #[test]
-    fn what_encodes_nothing_stays() {
-        for (text, expected) in [
-            ("%2Fa%20b", "/a b"),
-            ("100%", "100%"),
-            ("%zz%", "%zz%"),
-            ("a+b", "a+b"),
-            ("%+1", "%+1"),
-        ] {
-            assert_eq!(decoded(text), expected, "{text}");
-        }
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use weft_model::mesh::Unroutable;
 use weft_model::node_access::NotAProbe;
+use weft_model::request_authentication::TokenRefusal;
 use weft_model::route::path::UnnormalizablePath;
 use weft_model::route::table::AmbiguousPath;
 use weft_model::traffic::InjectedAbort;
@@ -69,6 +70,8 @@ pub(crate) enum LocalReply {
     InjectedAbort(InjectedAbort),
     /// AuthorizationPolicies of the pod deny it. Which they are is for its operators to know.
     AuthorizationDenied,
+    /// The request's token is refused.
+    InvalidToken(TokenRefusal),
     /// Kubelet asks a strict pod something that its probes don't declare.
     NotAProbe(NotAProbe),
 }
@@ -104,6 +107,7 @@ impl LocalReply {
             Self::InjectedAbort(_) => ResponseFlag::Fault,
             Self::NotAProbe(_) => ResponseFlag::Deny,
             Self::AuthorizationDenied => ResponseFlag::AuthorizationDenied,
+            Self::InvalidToken(_) => ResponseFlag::InvalidToken,
         }
     }
 
@@ -125,6 +129,7 @@ impl LocalReply {
             Self::NotAProbe(_)
             | Self::AuthorizationDenied
             | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => StatusCode::FORBIDDEN,
+            Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
@@ -151,6 +156,7 @@ impl LocalReply {
             Self::NoRoute | Self::HidesRequests => 12,
             Self::Timeout => 4,
             Self::RateLimited(_) => 8,
+            Self::InvalidToken(_) => 16,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => 13,
             Self::NotAProbe(_)
             | Self::AuthorizationDenied
@@ -186,6 +192,7 @@ impl LocalReply {
             Self::AuthorizationDenied | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => {
                 "access denied by authorization policy".into()
             }
+            Self::InvalidToken(refusal) => refusal.to_string(),
             Self::ConnectFailed(_) => "no endpoint took a connection".into(),
             Self::UpstreamReset => {
                 "the endpoint broke the connection off before it answered".into()
@@ -248,6 +255,14 @@ impl LocalReply {
                 body = reply.body;
             }
             Self::PolicyRefused(refusal) => set_retry_after(headers, refusal.retry_after()),
+            // RFC 6750 section 3.
+            Self::InvalidToken(refusal) => {
+                let challenge =
+                    format!("Bearer error=\"invalid_token\", error_description=\"{refusal}\"");
+                if let Ok(challenge) = HeaderValue::try_from(challenge) {
+                    headers.insert(WWW_AUTHENTICATE, challenge);
+                }
+            }
             _ => {}
         }
         if !as_grpc {
@@ -295,6 +310,7 @@ mod tests {
             (LocalReply::Timeout, 504, 4),
             (LocalReply::NotAProbe(NotAProbe::Port(80)), 403, 7),
             (LocalReply::AuthorizationDenied, 403, 7),
+            (LocalReply::InvalidToken(TokenRefusal::Expired), 401, 16),
             (
                 LocalReply::ConnectFailed(ResponseFlag::AuthorizationDenied),
                 403,
@@ -319,6 +335,17 @@ mod tests {
             let response = reply.into_response(true);
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()[GRPC_STATUS], grpc.to_string());
+        }
+    }
+
+    #[test]
+    fn a_client_is_told_why_its_token_is_refused() {
+        for grpc in [false, true] {
+            let reply = LocalReply::InvalidToken(TokenRefusal::Expired);
+            let response = reply.into_response(grpc);
+            let challenge = "Bearer error=\"invalid_token\", \
+                             error_description=\"the token has expired\"";
+            assert_eq!(response.headers()[WWW_AUTHENTICATE], challenge);
         }
     }
 

@@ -104,7 +104,13 @@ impl Arrival {
     pub(super) fn policy_subject(&self) -> PolicySubject {
         let (client, port) = (self.client.ip(), self.destination.port());
         let identity = self.credentials.identity();
-        PolicySubject::new(self.pod.last_known(), identity, client, port)
+        PolicySubject::new(
+            self.pod.last_known(),
+            &self.pod.tokens,
+            identity,
+            client,
+            port,
+        )
     }
 
     /// The same question, to be asked again whenever the mesh changes: whether it may still

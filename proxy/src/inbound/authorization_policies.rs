@@ -8,11 +8,13 @@ use std::sync::Arc;
 use weft_model::authorization_policy::{
     AuthorizationPolicies, Decision, RequestAttributes, Source, Verdict,
 };
+use weft_model::request_authentication::Claims;
 use weft_model::{Mesh, SpiffeId};
 
+use crate::jwt::TokenVerifier;
 use crate::last_known::LastKnown;
 use crate::telemetry::AuthorizationNote;
-use crate::upstream::RequestHead;
+use crate::upstream::{Passage, RequestHead, RewrittenHead};
 
 /// Denial of a connection by AuthorizationPolicies.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,6 +29,7 @@ pub(crate) struct AuthorizationDenied {
 #[derive(Clone, Debug)]
 pub(super) struct PolicySubject {
     pod: Arc<LastKnown>,
+    tokens: Arc<TokenVerifier>,
     identity: Option<SpiffeId>,
     client: IpAddr,
     port: u16,
@@ -42,9 +45,11 @@ pub(super) struct AdmittedConnection {
 }
 
 /// A request that policies decided about.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DecidedRequest {
-    pub(super) is_allowed: bool,
+    pub(super) passage: Passage,
+    /// One that is under way ends by it.
+    pub(super) ends_connections: bool,
     /// For its record.
     pub(super) note: AuthorizationNote,
 }
@@ -61,12 +66,14 @@ pub(super) enum PodPolicies {
 impl PolicySubject {
     pub(super) fn new(
         pod: &Arc<LastKnown>,
+        tokens: &Arc<TokenVerifier>,
         identity: Option<&SpiffeId>,
         client: IpAddr,
         port: u16,
     ) -> Self {
         Self {
             pod: Arc::clone(pod),
+            tokens: Arc::clone(tokens),
             identity: identity.cloned(),
             client,
             port,
@@ -138,24 +145,62 @@ impl PolicySubject {
     }
 
     /// Whether a request of the connection may reach the pod; `None` where everything may.
-    pub(super) fn decide(&self, mesh: &Mesh, request: &RequestHead<'_>) -> Option<DecidedRequest> {
+    pub(super) fn decide(
+        &self,
+        mesh: &Mesh,
+        request: &RequestHead<'_>,
+        now: u64,
+    ) -> Option<DecidedRequest> {
         let policies = match self.policies(mesh) {
             PodPolicies::Open => return None,
-            PodPolicies::Unknown => return Some(DecidedRequest::default()),
+            PodPolicies::Unknown => return Some(DecidedRequest::denied()),
             PodPolicies::Known(policies) => policies,
         };
-        let verdict = self.request_verdict(&policies, request);
-        Some(DecidedRequest {
-            is_allowed: verdict.is_allowed(),
-            note: AuthorizationNote::from(&verdict),
-        })
+        Some(self.decide_by(&policies, request, now))
     }
 
-    /// The verdict on a request of the connection.
-    pub(super) fn request_verdict<'a>(
+    /// The decision of some policies on a request of the connection that comes at a time.
+    pub(super) fn decide_by(
+        &self,
+        policies: &AuthorizationPolicies,
+        request: &RequestHead<'_>,
+        now: u64,
+    ) -> DecidedRequest {
+        let authenticated = self.tokens.authenticate(policies, self.port, request, now);
+        let authenticated = match authenticated {
+            Ok(authenticated) => authenticated,
+            Err(refusal) => {
+                return DecidedRequest {
+                    passage: Passage::InvalidToken(refusal),
+                    ends_connections: true,
+                    note: AuthorizationNote::of_refused_token(refusal),
+                };
+            }
+        };
+        let (claims, rewritten) = match authenticated {
+            Some(authenticated) => (authenticated.claims, Some(authenticated.head)),
+            None => (None, None),
+        };
+        let verdict = {
+            let seen = as_application(request, rewritten.as_deref());
+            self.request_verdict(policies, &seen, claims.as_deref())
+        };
+        let principal = claims.as_deref().and_then(Claims::principal);
+        DecidedRequest {
+            note: AuthorizationNote::of_request(&verdict, principal),
+            ends_connections: verdict.ends_connections(),
+            passage: match verdict.is_allowed() {
+                true => Passage::Allowed(rewritten),
+                false => Passage::Denied,
+            },
+        }
+    }
+
+    fn request_verdict<'a>(
         &self,
         policies: &'a AuthorizationPolicies,
         request: &RequestHead<'_>,
+        claims: Option<&Claims>,
     ) -> Verdict<'a> {
         let host = comparable_host(request.host);
         let attributes = RequestAttributes {
@@ -163,8 +208,30 @@ impl PolicySubject {
             path: request.path,
             host: Some(&*host).filter(|host| !host.is_empty()),
             headers: request.headers,
+            claims,
         };
         policies.request(&self.source(), self.port, &attributes)
+    }
+}
+
+impl DecidedRequest {
+    fn denied() -> Self {
+        Self {
+            passage: Passage::Denied,
+            ends_connections: false,
+            note: AuthorizationNote::default(),
+        }
+    }
+}
+
+/// A request with the headers that the application gets.
+fn as_application<'a>(
+    request: &RequestHead<'a>,
+    rewritten: Option<&'a RewrittenHead>,
+) -> RequestHead<'a> {
+    RequestHead {
+        headers: rewritten.map_or(request.headers, |rewritten| &rewritten.headers),
+        ..*request
     }
 }
 

@@ -62,9 +62,9 @@ impl RequestsUnderWay {
                 request.revoke(AuthorizationNote::default());
                 continue;
             };
-            let verdict = subject.request_verdict(&policies, &head.as_head());
-            if verdict.ends_connections() {
-                request.revoke(AuthorizationNote::from(&verdict));
+            let decided = subject.decide_by(&policies, &head.as_head(), request.came());
+            if decided.ends_connections {
+                request.revoke(decided.note);
             }
         }
     }

@@ -99,6 +99,8 @@ pub(crate) fn write_request(
         authorization_rule = authorization.decided().and_then(|decided| decided.rule),
         authorization_audit = authorization.audited(),
         authorization_dry_run = authorization.dry_run(),
+        request.principal = authorization.principal(),
+        request.refused_token = authorization.refused_token().map(tracing::field::display),
         "request"
     );
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use weft_model::NamespacedName;
 use weft_model::authorization_policy::{Decision, DryRun, Reason, Verdict};
+use weft_model::request_authentication::TokenRefusal;
 
 /// What AuthorizationPolicies said of a connection or request; nothing where none selects the
 /// pod.
@@ -16,6 +17,9 @@ struct Said {
     decided: Option<PolicyRule>,
     audited: Vec<PolicyRule>,
     dry_run: Option<SaidByDryRun>,
+    /// `issuer/subject` of a request's token.
+    principal: Option<String>,
+    refused_token: Option<TokenRefusal>,
 }
 
 /// What would have been decided.
@@ -58,6 +62,8 @@ impl From<&Verdict<'_>> for AuthorizationNote {
             decided,
             audited: audited.collect(),
             dry_run: verdict.dry_run.as_ref().map(SaidByDryRun::from),
+            principal: None,
+            refused_token: None,
         };
         let is_something = said.decided.is_some()
             || said.decision == Decision::Denied
@@ -67,10 +73,52 @@ impl From<&Verdict<'_>> for AuthorizationNote {
     }
 }
 
+impl Said {
+    /// That decision, and nothing else.
+    fn nothing(decision: Decision) -> Self {
+        Self {
+            decision,
+            decided: None,
+            audited: Vec::new(),
+            dry_run: None,
+            principal: None,
+            refused_token: None,
+        }
+    }
+}
+
 impl AuthorizationNote {
+    /// Of a request whose token is refused.
+    pub(crate) fn of_refused_token(refusal: TokenRefusal) -> Self {
+        Self(Some(Box::new(Said {
+            refused_token: Some(refusal),
+            ..Said::nothing(Decision::Denied)
+        })))
+    }
+
+    /// What they said of a request, with the principal that its token proves.
+    pub(crate) fn of_request(verdict: &Verdict<'_>, principal: Option<&str>) -> Self {
+        let Self(said) = Self::from(verdict);
+        let said = said.or_else(|| principal.map(|_| Box::new(Said::nothing(verdict.decision))));
+        Self(said.map(|mut said| {
+            said.principal = principal.map(str::to_owned);
+            said
+        }))
+    }
+
     /// Whether they said nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// `issuer/subject` of a request's token.
+    pub(super) fn principal(&self) -> Option<&str> {
+        self.0.as_ref()?.principal.as_deref()
+    }
+
+    /// Why a request's token is refused.
+    pub(super) fn refused_token(&self) -> Option<TokenRefusal> {
+        self.0.as_ref()?.refused_token
     }
 
     /// The policy that decided, and its rule.
@@ -128,7 +176,9 @@ impl From<&DryRun<'_>> for SaidByDryRun {
             Decision::DependsOnRequest => "depends on the request",
         };
         let policy = match dry_run.reason {
-            Reason::Rule { policy, .. } | Reason::NotArrived(policy) => Some(policy.clone()),
+            Reason::Rule { policy, .. }
+            | Reason::NotArrived(policy)
+            | Reason::Authentication(policy) => Some(policy.clone()),
             Reason::NoAllowRule | Reason::Default(_) => None,
         };
         Self {

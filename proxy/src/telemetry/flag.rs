@@ -55,6 +55,9 @@ pub enum ResponseFlag {
     /// AuthorizationPolicies of the workload that was called deny it: the access log of its side
     /// names policy and rule.
     AuthorizationDenied,
+    /// The workload that was called verifies tokens, and the request's is refused: its answer and
+    /// the access log of its side say why.
+    InvalidToken,
     /// The pod has all the connections that one pod may have: find out who opens that
     /// many.
     Limit,
@@ -156,6 +159,7 @@ impl ResponseFlag {
         Self::IdentityError,
         Self::Deny,
         Self::AuthorizationDenied,
+        Self::InvalidToken,
         Self::Limit,
         Self::MemoryLimit,
         Self::NotCaptured,
@@ -206,6 +210,7 @@ impl ResponseFlag {
             Self::IdentityError => "IDENTITY_ERROR",
             Self::Deny => "DENY",
             Self::AuthorizationDenied => "AUTHORIZATION_DENIED",
+            Self::InvalidToken => "INVALID_TOKEN",
             Self::Limit => "LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::NotCaptured => "NOT_CAPTURED",

@@ -9,6 +9,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) method: &'a Method,
     /// Its path without query; empty for CONNECT.
     pub(crate) path: &'a str,
+    /// Its query.
+    pub(crate) query: Option<&'a str>,
     /// Its host without port; empty where it names none.
     pub(crate) host: &'a str,
     /// Its headers, but those of one connection.

@@ -16,6 +16,8 @@ use crate::telemetry::{AuthorizationNote, RequestRecord};
 #[derive(Debug)]
 pub(crate) struct RequestUnderWay {
     head: KeptHead,
+    /// When it came, in seconds since 1970: its token is as it was then.
+    came: u64,
     /// What policies said when they revoked it.
     revoked: OnceLock<AuthorizationNote>,
     /// Whoever carries it: one at a time.
@@ -33,7 +35,7 @@ pub(crate) struct RequestRevoked;
 #[derive(Debug)]
 pub(crate) struct KeptHead {
     method: Method,
-    /// Path, host, and name and value of each header.
+    /// Path, query, host, and name and value of each header.
     bytes: Box<[u8]>,
     /// Their lengths.
     lengths: Box<[u32]>,
@@ -44,17 +46,19 @@ pub(crate) struct KeptHead {
 pub(crate) struct RestoredHead {
     method: Method,
     path: String,
+    query: String,
     host: String,
     headers: HeaderMap,
 }
 
 impl RequestUnderWay {
-    /// A request of which nothing was sent yet, to a pod that holds its head.
-    pub(crate) fn new(head: &RequestHead<'_>, pod: &Arc<PodMemory>) -> Self {
+    /// A request that comes at a time, of which nothing was sent yet, to a pod that holds its head.
+    pub(crate) fn new(head: &RequestHead<'_>, came: u64, pod: &Arc<PodMemory>) -> Self {
         let head = KeptHead::from(head);
         Self {
             memory: pod.hold(head.bytes.len()),
             head,
+            came,
             revoked: OnceLock::new(),
             waker: Mutex::default(),
         }
@@ -63,6 +67,11 @@ impl RequestUnderWay {
     /// Its head, as policies see it.
     pub(crate) fn head(&self) -> &KeptHead {
         &self.head
+    }
+
+    /// When it came, in seconds since 1970.
+    pub(crate) fn came(&self) -> u64 {
+        self.came
     }
 
     /// Policies don't allow it any more; the first time counts.
@@ -126,12 +135,13 @@ impl From<&RequestHead<'_>> for KeptHead {
         let texts = || {
             let headers = head.headers.iter();
             let headers = headers.flat_map(|(name, value)| [name.as_ref(), value.as_bytes()]);
-            [head.path.as_bytes(), head.host.as_bytes()]
+            [head.path, head.query.unwrap_or_default(), head.host]
                 .into_iter()
+                .map(str::as_bytes)
                 .chain(headers)
         };
         let mut bytes = Vec::with_capacity(texts().map(<[u8]>::len).sum());
-        let mut lengths = Vec::with_capacity(2 + 2 * head.headers.len());
+        let mut lengths = Vec::with_capacity(3 + 2 * head.headers.len());
         for text in texts() {
             bytes.extend_from_slice(text);
             lengths.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -153,8 +163,8 @@ impl KeptHead {
             rest = after;
             Some(text)
         });
-        let path = String::from_utf8(texts.next()?.to_vec()).ok()?;
-        let host = String::from_utf8(texts.next()?.to_vec()).ok()?;
+        let mut text = || String::from_utf8(texts.next()?.to_vec()).ok();
+        let (path, query, host) = (text()?, text()?, text()?);
         let mut headers = HeaderMap::with_capacity(self.lengths.len() / 2);
         while let Some(name) = texts.next() {
             let name = HeaderName::from_bytes(name).ok()?;
@@ -163,6 +173,7 @@ impl KeptHead {
         Some(RestoredHead {
             method: self.method.clone(),
             path,
+            query,
             host,
             headers,
         })
@@ -175,6 +186,7 @@ impl RestoredHead {
         RequestHead {
             method: &self.method,
             path: &self.path,
+            query: Some(&*self.query).filter(|query| !query.is_empty()),
             host: &self.host,
             headers: &self.headers,
         }
@@ -191,6 +203,7 @@ mod tests {
         #[test]
         fn a_head_is_kept_as_it_is(
             path in ".{0,20}",
+            query in "[ -~]{1,20}",
             host in "[a-z.]{0,20}",
             fields in prop::collection::vec(("[a-z][a-z-]{0,9}", "[ -~]{0,20}"), 0..9),
         ) {
@@ -202,6 +215,7 @@ mod tests {
             let head = RequestHead {
                 method: &Method::PATCH,
                 path: &path,
+                query: Some(&query),
                 host: &host,
                 headers: &headers,
             };
@@ -209,6 +223,7 @@ mod tests {
             let expected = RestoredHead {
                 method: Method::PATCH,
                 path: path.clone(),
+                query: query.clone(),
                 host: host.clone(),
                 headers: headers.clone(),
             };

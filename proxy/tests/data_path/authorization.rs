@@ -2,6 +2,7 @@
 //! kind, and what becomes of both when policies change.
 
 mod requests;
+mod tokens;
 mod tricks;
 mod under_way;
 
@@ -29,6 +30,7 @@ fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
         action,
         is_dry_run: false,
         rules,
+        authentication: None,
     }
 }
 

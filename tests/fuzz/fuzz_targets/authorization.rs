@@ -27,6 +27,7 @@ fuzz_target!(|input: (&str, &str)| {
             action,
             is_dry_run: false,
             rules: vec![Rule { to: vec![operation], ..Rule::default() }],
+            authentication: None,
         });
         let selected = AuthorizationMembership {
             policies: vec![key],
@@ -36,7 +37,13 @@ fuzz_target!(|input: (&str, &str)| {
         let policies = AuthorizationPolicies::new(&web, &selected, |_| Some(Arc::clone(&policy)));
         let source = Source { identity: None, address: [10, 0, 0, 1].into() };
         let headers = HeaderMap::new();
-        let request = RequestAttributes { method: "GET", path, host: None, headers: &headers };
+        let request = RequestAttributes {
+            method: "GET",
+            path,
+            host: None,
+            headers: &headers,
+            claims: None,
+        };
         policies.request(&source, 80, &request).is_allowed()
     };
     assert!(!(is_allowed(Action::Allow, path) && is_allowed(Action::Deny, path)));

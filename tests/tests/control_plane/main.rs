@@ -14,6 +14,7 @@ mod bed;
 mod capture;
 mod external_service;
 mod forwarder;
+mod request_authentication;
 mod rotation;
 mod routes;
 mod sidecars;

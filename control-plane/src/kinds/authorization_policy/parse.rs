@@ -6,12 +6,13 @@ use std::sync::Arc;
 use http::HeaderName;
 use weft_model::NamespacedName;
 use weft_model::authorization_policy::{
-    AuthorizationPolicy, GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount,
+    AuthorizationPolicy, ClaimMatch, GrpcMethod, HeaderMatch, OperationMatch, Rule, ServiceAccount,
     SourceMatch, TextPattern, Values,
 };
+use weft_model::request_authentication::ClaimPath;
 
 use super::schema::{
-    AuthorizationPolicySpec, GrpcSpec, HeaderSpec, OperationSpec, RuleSpec, SourceSpec, Texts,
+    AuthorizationPolicySpec, ConditionSpec, GrpcSpec, OperationSpec, RuleSpec, SourceSpec, Texts,
 };
 use crate::kinds::field_error::FieldError;
 
@@ -32,6 +33,7 @@ pub(super) fn policy(
         action: spec.action.into(),
         is_dry_run,
         rules: rules.collect::<Result<_, _>>()?,
+        authentication: None,
     };
     at_most(policy.rules.len(), AuthorizationPolicy::MOST_RULES, "rules")?;
     let values = policy.rules.iter().map(Rule::value_count).sum();
@@ -57,12 +59,23 @@ fn rule(path: &str, namespace: &str, spec: &RuleSpec) -> Result<Rule, FieldError
     let from = each(&format!("{path}.from"), spec.from.as_ref(), |path, spec| {
         source(path, namespace, spec)
     });
-    Ok(Rule {
+    let mut rule = Rule {
         from: from?,
         to: each(&format!("{path}.to"), spec.to.as_ref(), operation)?,
-        when: each(&format!("{path}.when"), spec.when.as_ref(), header)?,
-        has_unknown_part: false,
-    })
+        ..Rule::default()
+    };
+    for condition in each(&format!("{path}.when"), spec.when.as_ref(), condition)? {
+        match condition {
+            Condition::Header(header) => rule.when.push(header),
+            Condition::Claim(claim) => rule.claims.push(claim),
+        }
+    }
+    Ok(rule)
+}
+
+enum Condition {
+    Header(HeaderMatch),
+    Claim(ClaimMatch),
 }
 
 fn source(path: &str, namespace: &str, spec: &SourceSpec) -> Result<SourceMatch, FieldError> {
@@ -91,6 +104,10 @@ fn source(path: &str, namespace: &str, spec: &SourceSpec) -> Result<SourceMatch,
         addresses: Values {
             any_of: texts(&field("ipBlocks"), &spec.ip_blocks)?,
             none_of: texts(&field("notIpBlocks"), &spec.not_ip_blocks)?,
+        },
+        request_principals: Values {
+            any_of: texts(&field("requestPrincipals"), &spec.request_principals)?,
+            none_of: texts(&field("notRequestPrincipals"), &spec.not_request_principals)?,
         },
         has_unknown_attribute: false,
     })
@@ -187,28 +204,43 @@ fn grpc(path: &str, spec: &GrpcSpec) -> Result<GrpcMethod, FieldError> {
     })
 }
 
-fn header(path: &str, spec: &HeaderSpec) -> Result<HeaderMatch, FieldError> {
-    let field = format!("{path}.header");
-    let name = HeaderName::from_bytes(spec.header.as_bytes());
-    let name = name.map_err(|_| {
-        let message = format!("`{}` is no name of a header", spec.header);
-        FieldError::new(&*field, message)
-    })?;
-    if name == http::header::HOST {
-        let message = "requests of HTTP/2 have no such header; use `to.hosts`";
-        return Err(FieldError::new(field, message));
-    }
+fn condition(path: &str, spec: &ConditionSpec) -> Result<Condition, FieldError> {
     let values = Values {
         any_of: texts(&format!("{path}.values"), &spec.values)?,
         none_of: texts(&format!("{path}.notValues"), &spec.not_values)?,
     };
-    match values.is_empty() {
-        true => Err(FieldError::missing(
-            path,
-            "a header has `values` or `notValues`; `*` is any",
-        )),
-        false => Ok(HeaderMatch { name, values }),
+    if values.is_empty() {
+        let why = "a header or claim has `values` or `notValues`; `*` is any";
+        return Err(FieldError::missing(path, why));
     }
+    match (&spec.header, &spec.claim) {
+        (Some(name), None) => {
+            let name = header(&format!("{path}.header"), name)?;
+            Ok(Condition::Header(HeaderMatch { name, values }))
+        }
+        (None, Some(names)) => {
+            let claim = ClaimPath::new(names.iter().map(|name| &**name));
+            let claim = claim.map_err(|error| FieldError::new(format!("{path}.claim"), error))?;
+            Ok(Condition::Claim(ClaimMatch { claim, values }))
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            let message = "a condition is about a `header` or about a `claim`";
+            Err(FieldError::new(path, message))
+        }
+    }
+}
+
+fn header(field: &str, name: &str) -> Result<HeaderName, FieldError> {
+    let parsed = HeaderName::from_bytes(name.as_bytes());
+    let parsed = parsed.map_err(|_| {
+        let message = format!("`{name}` is no name of a header");
+        FieldError::new(field, message)
+    })?;
+    if parsed == http::header::HOST {
+        let message = "requests of HTTP/2 have no such header; use `to.hosts`";
+        return Err(FieldError::new(field, message));
+    }
+    Ok(parsed)
 }
 
 fn says_nothing(path: &str) -> FieldError {

@@ -130,10 +130,10 @@ pub(crate) struct RuleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub(crate) to: Option<Vec<OperationSpec>>,
-    /// Headers, all of which have to match.
+    /// Headers and claims, all of which have to match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
-    pub(crate) when: Option<Vec<HeaderSpec>>,
+    pub(crate) when: Option<Vec<ConditionSpec>>,
 }
 
 /// A list of texts; left out, it says nothing.
@@ -176,6 +176,16 @@ pub(crate) struct SourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 64)))]
     pub(crate) not_ip_blocks: Texts,
+    /// `ISSUER/SUBJECT` of the request's token, which a RequestAuthentication verifies; with a `*`
+    /// at the beginning or the end. `*` alone is every request with a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 1024)))]
+    pub(crate) request_principals: Texts,
+    /// Tokens' `ISSUER/SUBJECT` that it is not for; `*` alone is every token: it is for requests
+    /// without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 1024)))]
+    pub(crate) not_request_principals: Texts,
 }
 
 /// Ports and requests: all that is said has to match. All but ports are about requests of HTTP;
@@ -241,13 +251,19 @@ pub(crate) struct GrpcSpec {
     pub(crate) method: Option<String>,
 }
 
-/// A header of a request.
+/// A header of a request, or a claim of its token.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct HeaderSpec {
-    /// Its name.
+pub(crate) struct ConditionSpec {
+    /// Name of the header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
-    pub(crate) header: String,
+    pub(crate) header: Option<String>,
+    /// Name of the claim; of one within others, the names from the outside in. Of a claim that is a
+    /// list, one value has to match. A RequestAuthentication verifies the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 256)))]
+    pub(crate) claim: Texts,
     /// Its values, with a `*` at the beginning or the end; `*` alone is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 1024)))]

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use weft_model::authorization_policy::{Action, GrpcMethod, ServiceAccount, TextPattern};
 
 use super::*;
+use crate::kinds::label_selector::LabelSelector;
 use crate::kinds::tests::read_live;
 
 fn document(spec: Value, annotations: Value) -> Value {
@@ -102,6 +103,24 @@ fn assert_mistakes(rules: &[(Value, &str)]) {
 }
 
 #[test]
+fn principals_and_claims_of_tokens_are_understood() {
+    let policy = object(json!({ "rules": [{
+        "from": [{
+            "requestPrincipals": ["https://issuer.example/*"], "notRequestPrincipals": ["*/bob"],
+        }],
+        "when": [{ "claim": ["realm", "roles"], "notValues": ["guest"] }],
+    }] }));
+    let rule = &policy.content.unwrap().rules[0];
+    let principals = &rule.from[0].request_principals;
+    let issuer = TextPattern::Prefix("https://issuer.example/".into());
+    assert_eq!(principals.any_of, [issuer]);
+    assert_eq!(principals.none_of, [TextPattern::Suffix("/bob".into())]);
+    assert_eq!(rule.claims[0].claim.to_string(), "[realm][roles]");
+    let guest = TextPattern::Exact("guest".into());
+    assert_eq!(rule.claims[0].values.none_of, [guest]);
+}
+
+#[test]
 fn a_mistake_in_a_source_is_told_with_its_field() {
     assert_mistakes(&[
         (
@@ -164,7 +183,19 @@ fn a_mistake_in_an_operation_or_a_header_is_told_with_its_field() {
         ),
         (
             json!({ "when": [{ "header": "x-role" }] }),
-            "field spec.rules[0].when[0]: missing; a header has",
+            "field spec.rules[0].when[0]: missing; a header or claim has",
+        ),
+        (
+            json!({ "when": [{ "values": ["a"] }] }),
+            "field spec.rules[0].when[0]: a condition is about",
+        ),
+        (
+            json!({ "when": [{ "header": "x-a", "claim": ["a"], "values": ["a"] }] }),
+            "field spec.rules[0].when[0]: a condition is about",
+        ),
+        (
+            json!({ "when": [{ "claim": [""], "values": ["a"] }] }),
+            "field spec.rules[0].when[0].claim: a claim has",
         ),
         (
             json!({ "when": [{ "header": "Host", "values": ["a"] }] }),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::request_authentication::{ClaimPath, ClaimValue, Claims, RequestAuthentication};
 
 /// A client as texts: trust domain, namespace, ServiceAccount.
 type Client = Option<(&'static str, &'static str, &'static str)>;
@@ -25,7 +26,23 @@ struct Request {
     path: (&'static str, &'static [&'static str]),
     host: Option<&'static str>,
     headers: Vec<(&'static str, &'static str)>,
+    /// Its place in [`TOKENS`].
+    token: Option<usize>,
 }
+
+/// A claim's value, written down: parts of a list.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Text(&'static str),
+    Object,
+    Null,
+}
+
+/// A token: its principal, and its claims by their paths, written with dots.
+type Token = (
+    Option<&'static str>,
+    &'static [(&'static str, &'static [Part])],
+);
 
 const OWN_DOMAIN: &str = "cluster.local";
 const OWN_NAMESPACE: &str = "shop";
@@ -61,6 +78,31 @@ const BLOCKS: &[&str] = &["10.0.0.0/8", "10.0.0.1/32", "192.0.2.0/24"];
 const GRPC: &[(Option<&str>, Option<&str>)] =
     &[(Some("a"), None), (Some("a"), Some("b")), (None, Some("b"))];
 
+const TOKENS: &[Token] = &[
+    (
+        Some("a.example/alice"),
+        &[
+            ("groups", &[Part::Text("admin"), Part::Text("user")]),
+            ("realm.roles", &[Part::Text("admin")]),
+        ],
+    ),
+    (
+        Some("a.example/bob"),
+        &[
+            ("groups", &[Part::Text("user")]),
+            ("scope", &[Part::Text("read"), Part::Text("write")]),
+        ],
+    ),
+    (None, &[("groups", &[Part::Null]), ("scope", &[])]),
+    (
+        Some("b.example/alice"),
+        &[("groups", &[Part::Object, Part::Text("guest")])],
+    ),
+];
+const REQUEST_PRINCIPALS: &[&str] = &["*", "a.example/*", "*/alice", "a.example/bob"];
+const CLAIMS: &[&str] = &["groups", "realm.roles", "scope"];
+const CLAIM_PATTERNS: &[&str] = &["*", "admin", "user", "re*", "*st"];
+
 /// The plain evaluation: one connection or request, in one reading of its path.
 struct Plain<'a> {
     arrival: &'a Arrival,
@@ -69,6 +111,8 @@ struct Plain<'a> {
     /// request is there.
     undecidable: bool,
     before_request: bool,
+    /// Tokens are verified.
+    verifies: bool,
 }
 
 fn text_matches(pattern: &str, text: &str) -> bool {
@@ -142,7 +186,52 @@ impl Plain<'_> {
         });
         let address = self.arrival.address;
         let addresses = self.values(&source.addresses, |block| Some(block.contains(address)));
-        principals && namespaces && accounts && addresses
+        let of_token = self.of_token(&source.request_principals, |token, pattern| {
+            Some(
+                token?
+                    .0
+                    .is_some_and(|principal| text_matches(pattern, principal)),
+            )
+        });
+        let of_client = principals && namespaces && accounts && addresses;
+        of_client && (source.request_principals.is_empty() || of_token)
+    }
+
+    fn of_token(
+        &self,
+        values: &Values<TextPattern>,
+        says: impl Fn(Option<&Token>, &str) -> Option<bool>,
+    ) -> bool {
+        let Some((request, _)) = self.request else {
+            return self.before_request;
+        };
+        let token = request.token.map(|token| &TOKENS[token]);
+        match self.verifies {
+            false => self.undecidable,
+            true => self.values(values, |pattern| match token {
+                None => Some(false),
+                token => says(token, &pattern.to_string()),
+            }),
+        }
+    }
+
+    fn claim(&self, claim: &ClaimMatch) -> bool {
+        let path = claim.claim.names().join(".");
+        self.of_token(&claim.values, |token, pattern| {
+            let parts = token?.1.iter().find(|(name, _)| *name == path);
+            let parts = parts.map(|(_, parts)| *parts).unwrap_or_default();
+            let says = parts.iter().map(|part| match part {
+                Part::Text(text) => Some(text_matches(pattern, text)),
+                Part::Object => (pattern == "*").then_some(true),
+                Part::Null => None,
+            });
+            let says: Vec<_> = says.collect();
+            match says.contains(&Some(true)) {
+                true => Some(true),
+                false if says.contains(&None) => None,
+                false => Some(false),
+            }
+        })
     }
 
     fn operation(&self, operation: &OperationMatch) -> bool {
@@ -216,7 +305,8 @@ impl Plain<'_> {
         let known = !rule.has_unknown_part || self.undecidable;
         let from = rule.from.is_empty() || rule.from.iter().any(|from| self.source(from));
         let to = rule.to.is_empty() || rule.to.iter().any(|to| self.operation(to));
-        known && from && to && rule.when.iter().all(|header| self.header(header))
+        let claims = rule.claims.iter().all(|claim| self.claim(claim));
+        known && from && to && claims && rule.when.iter().all(|header| self.header(header))
     }
 
     fn matches(&self, policies: &[&AuthorizationPolicy]) -> bool {
@@ -252,6 +342,11 @@ fn decide(
         }
         DefaultAuthorization::Deny => false,
     };
+    let verifies = policies.iter().any(|policy| {
+        let authentication = policy.authentication.as_ref();
+        let ports = authentication.map(|authentication| &authentication.ports);
+        ports.is_some_and(|ports| ports.is_empty() || ports.contains(&arrival.port))
+    });
     // The request at its worst and at its best: before there is one, both may be.
     let with = |worst: bool| {
         let plain = |undecidable, before_request| Plain {
@@ -259,13 +354,16 @@ fn decide(
             request,
             undecidable,
             before_request,
+            verifies,
         };
         let denied = plain(true, worst).matches(&deny);
         let allowed = match allow.is_empty() {
             true => by_default,
             false => plain(false, !worst).matches(&allow),
         };
-        allowed && !denied
+        // Its token may be invalid.
+        let is_refused = verifies && worst && request.is_none();
+        allowed && !denied && !is_refused
     };
     match (with(true), with(false)) {
         (true, true) => Allowed,
@@ -303,14 +401,18 @@ fn any_source() -> impl Strategy<Value = SourceMatch> {
         values(accounts.collect()),
         values(parsed(NAMESPACES)),
         values(parsed(BLOCKS)),
+        values(parsed(REQUEST_PRINCIPALS)),
     )
         .prop_map(
-            |(principals, service_accounts, namespaces, addresses)| SourceMatch {
-                principals,
-                service_accounts,
-                namespaces,
-                addresses,
-                has_unknown_attribute: false,
+            |(principals, service_accounts, namespaces, addresses, request_principals)| {
+                SourceMatch {
+                    principals,
+                    service_accounts,
+                    namespaces,
+                    addresses,
+                    request_principals,
+                    has_unknown_attribute: false,
+                }
             },
         )
 }
@@ -347,29 +449,82 @@ fn any_policies() -> impl Strategy<Value = Vec<AuthorizationPolicy>> {
         name: HeaderName::from_static(name),
         values,
     });
+    let claim = (select(CLAIMS), values(parsed(CLAIM_PATTERNS)));
+    let claim = claim.prop_map(|(path, values)| ClaimMatch {
+        claim: ClaimPath::new(path.split('.')).unwrap(),
+        values,
+    });
     let rule = (
         prop::collection::vec(any_source(), few(2)),
         prop::collection::vec(any_operation(), few(2)),
         prop::collection::vec(header, few(1)),
+        prop::collection::vec(claim, few(1)),
         prop::bool::weighted(0.05),
     );
-    let rule = rule.prop_map(|(from, to, when, has_unknown_part)| Rule {
+    let rule = rule.prop_map(|(from, to, when, claims, has_unknown_part)| Rule {
         from,
         to,
         when,
+        claims,
         has_unknown_part,
     });
     let rules = prop::collection::vec(rule, few(3));
     let action = select(&[Action::Allow, Action::Deny, Action::Audit][..]);
     let one = (action, prop::bool::weighted(0.2), rules);
-    prop::collection::vec(one, few(4)).prop_map(|all| {
+    let ports = select(vec![vec![], vec![80], vec![443]]);
+    let authentication = prop::option::weighted(0.7, ports);
+    (prop::collection::vec(one, few(4)), authentication).prop_map(|(all, authentication)| {
         let all = all.into_iter().enumerate();
         let all = all.map(|(n, (action, is_dry_run, rules))| AuthorizationPolicy {
             is_dry_run,
             ..policy(&format!("p-{n}"), action, rules)
         });
-        all.collect()
+        let authentication = authentication.map(|ports| AuthorizationPolicy {
+            authentication: Some(RequestAuthentication {
+                ports,
+                providers: vec![],
+            }),
+            ..policy("tokens", Action::Authenticate, vec![])
+        });
+        all.chain(authentication).collect()
     })
+}
+
+fn claims(token: &Token) -> Claims {
+    let (principal, claims) = token;
+    let text = |text: &str| ClaimValue::Text(text.into());
+    let value = |name: &str, parts: &[Part]| {
+        let mut values = parts.iter().map(|part| match part {
+            Part::Text(value) => text(value),
+            Part::Object => ClaimValue::Object(vec![]),
+            Part::Null => ClaimValue::Null,
+        });
+        match (name, parts) {
+            ("scope", _) => {
+                let parts = parts.iter().map(|part| match part {
+                    Part::Text(text) => *text,
+                    _ => unreachable!(),
+                });
+                text(&parts.collect::<Vec<_>>().join(" "))
+            }
+            (_, [_]) => values.next().unwrap(),
+            _ => ClaimValue::List(values.collect()),
+        }
+    };
+    let of_claims = claims
+        .iter()
+        .map(|(name, parts)| match name.split_once('.') {
+            None => ((*name).into(), value(name, parts)),
+            Some((outer, inner)) => {
+                let members = vec![(inner.into(), value(inner, parts))];
+                (outer.into(), ClaimValue::Object(members))
+            }
+        });
+    let of_principal = principal.iter().flat_map(|principal| {
+        let (issuer, subject) = principal.split_once('/').unwrap();
+        [("iss".into(), text(issuer)), ("sub".into(), text(subject))]
+    });
+    Claims::new(of_claims.chain(of_principal).collect())
 }
 
 fn any_arrival() -> impl Strategy<Value = Arrival> {
@@ -394,12 +549,14 @@ fn any_request() -> impl Strategy<Value = Request> {
         select(PATHS),
         prop::option::weighted(0.9, select(HOSTS)),
         prop::collection::vec(header, 0..3),
+        prop::option::weighted(0.8, 0..TOKENS.len()),
     )
-        .prop_map(|(method, path, host, headers)| Request {
+        .prop_map(|(method, path, host, headers, token)| Request {
             method,
             path,
             host,
             headers,
+            token,
         })
 }
 
@@ -427,6 +584,10 @@ fn audited(
     let audit = policies
         .iter()
         .filter(|policy| policy.action == Action::Audit);
+    let verifies = policies.iter().any(|policy| {
+        let authentication = policy.authentication.as_ref();
+        authentication.is_some_and(|authentication| authentication.is_for(arrival.port))
+    });
     let matches = |policy: &&AuthorizationPolicy| {
         let mut readings = request.path.1.iter();
         readings.any(|path| {
@@ -435,6 +596,7 @@ fn audited(
                 request: Some((request, path)),
                 undecidable: false,
                 before_request: false,
+                verifies,
             };
             plain.matches(&[policy])
         })
@@ -470,11 +632,13 @@ proptest! {
             for (name, value) in &request.headers {
                 headers.append(*name, HeaderValue::from_static(value));
             }
+            let claims = request.token.map(|token| claims(&TOKENS[token]));
             let attributes = RequestAttributes {
                 method: request.method,
                 path: request.path.0,
                 host: request.host,
                 headers: &headers,
+                claims: claims.as_ref(),
             };
             let of_readings = |dry_run| {
                 let readings = request.path.1.iter();

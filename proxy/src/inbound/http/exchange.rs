@@ -25,7 +25,7 @@ use crate::http::{
     head_bytes, keeps_connection, refusal, restore_upgrade, strip_hop_by_hop, strip_response,
 };
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
+use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Answers a request with the application's response.
 ///
@@ -57,19 +57,25 @@ pub(super) async fn exchange(
         let asked = request.uri().path_and_query()?;
         Some((probes, asked.as_str().to_owned()))
     });
-    let request = IncomingRequest::new(&info, request);
+    let mut request = IncomingRequest::new(&info, request);
     let ReceivedRequest {
         record,
-        is_allowed,
+        passage,
         under_way,
     } = requests.receive(request.description(&info), &request.head(&info));
-    if !is_allowed {
-        request.discard(&info);
-        return Ok(reply_locally(
-            &info,
-            record,
-            LocalReply::AuthorizationDenied,
-        ));
+    let rewritten = match passage {
+        Passage::Allowed(rewritten) => rewritten,
+        Passage::Denied => {
+            let reply = LocalReply::AuthorizationDenied;
+            return Ok(refuse(&info, record, request, reply));
+        }
+        Passage::InvalidToken(refusal) => {
+            let reply = LocalReply::InvalidToken(refusal);
+            return Ok(refuse(&info, record, request, reply));
+        }
+    };
+    if let Some(rewritten) = rewritten {
+        rewritten.apply(&mut request.head.headers, &mut request.head.uri);
     }
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
@@ -114,6 +120,7 @@ impl IncomingRequest {
         RequestHead {
             method: &self.head.method,
             path: self.head.uri.path(),
+            query: self.head.uri.query(),
             host: info.host(),
             headers: &self.head.headers,
         }
@@ -195,6 +202,16 @@ fn reply_locally(
     let response = reply.into_response(info.grpc);
     record.replied_locally(response.status(), grpc_status, flag);
     response
+}
+
+fn refuse(
+    info: &RequestInfo,
+    record: RequestRecord,
+    request: IncomingRequest,
+    reply: LocalReply,
+) -> Response<ResponseBody> {
+    request.discard(info);
+    reply_locally(info, record, reply)
 }
 
 async fn forward(

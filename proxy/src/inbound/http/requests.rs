@@ -9,10 +9,11 @@ use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
 use crate::inbound::authorization_policies::{DecidedRequest, PolicySubject};
 use crate::inbound::under_way::RequestsUnderWay;
+use crate::jwt::now;
 use crate::memory::PodMemory;
 use crate::node::Node;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
-use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
+use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Requests of one connection, as the receiving pod decides about them and records them.
 #[derive(Debug)]
@@ -38,10 +39,11 @@ impl RequestAuthorization {
     /// The request from now on, and the decision by the newest policies; `None` where everything
     /// is allowed.
     fn decide(&self, head: &RequestHead<'_>) -> (Arc<RequestUnderWay>, Option<DecidedRequest>) {
-        let request = Arc::new(RequestUnderWay::new(head, &self.memory));
+        let came = now();
+        let request = Arc::new(RequestUnderWay::new(head, came, &self.memory));
         self.under_way.enter(&request);
         let mesh = self.node.store.snapshot();
-        (request, self.subject.decide(&mesh, head))
+        (request, self.subject.decide(&mesh, head, came))
     }
 }
 
@@ -89,18 +91,21 @@ impl RequestReceiver for InboundRequests {
             // Those are declared by the pod, whatever policies say.
             return ReceivedRequest {
                 record: record.unrecorded(),
-                is_allowed: true,
+                passage: Passage::Allowed(None),
                 under_way: None,
             };
         }
         let (under_way, decided) = self.authorization.decide(head);
-        let is_allowed = decided.as_ref().is_none_or(|decided| decided.is_allowed);
-        if let Some(decided) = decided {
-            record.set_authorization(decided.note);
-        }
+        let passage = match decided {
+            None => Passage::Allowed(None),
+            Some(DecidedRequest { passage, note, .. }) => {
+                record.set_authorization(note);
+                passage
+            }
+        };
         ReceivedRequest {
             record,
-            is_allowed,
+            passage,
             under_way: Some(under_way),
         }
     }

@@ -19,7 +19,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::http::request_info::host_without_port;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, RequestHead, RequestUnderWay};
+use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestUnderWay};
 
 /// A response that began.
 #[derive(Debug)]
@@ -80,12 +80,12 @@ pub(super) async fn attempt(
     let mut lease = lease(exchange, request, candidate, reuse).await?;
     let mut message = message(exchange, request, body)?;
     // Without a name of its own, it is not kept beside its parts.
-    let (mut receiving, under_way) = match receive(exchange, request, &lease, &message) {
+    let (mut receiving, under_way) = match receive(exchange, request, &lease, &mut message) {
         Ok(received) => received,
-        Err(Denied) => {
+        Err(refused) => {
             body.put_back(message.into_body());
             lease.give_back();
-            return Err(AttemptError::Denied);
+            return Err(refused);
         }
     };
     let mut gate = None;
@@ -100,7 +100,7 @@ pub(super) async fn attempt(
     let Some(sent) = sent else {
         if let (Some(record), Some(request)) = (&mut receiving, under_way) {
             request.note_revocation(record);
-            deny(record, exchange.info.grpc, ResponseFlag::PolicyChanged);
+            deny_under_way(record, exchange.info.grpc);
         }
         return Err(AttemptError::Denied);
     };
@@ -228,27 +228,29 @@ async fn lease(
     leased.await.map_err(AttemptError::Connect)
 }
 
-/// The receiving pod's policies deny a request.
-struct Denied;
-
-/// Records that the receiving pod's policies deny a request.
-fn deny(record: &mut RequestRecord, grpc: bool, flag: ResponseFlag) {
-    let reply = LocalReply::AuthorizationDenied;
+/// Records that the receiving pod's policies deny a request, or that it refuses its token.
+fn deny(record: &mut RequestRecord, grpc: bool, reply: &LocalReply, flag: ResponseFlag) {
     let grpc_status = reply.carried_grpc_status(grpc);
     record.replied_locally(reply.response_status(grpc), grpc_status, flag);
 }
 
+/// Records that the receiving pod's policies have revoked a request.
+fn deny_under_way(record: &mut RequestRecord, grpc: bool) {
+    let reply = LocalReply::AuthorizationDenied;
+    deny(record, grpc, &reply, ResponseFlag::PolicyChanged);
+}
+
 /// The receiving pod's own record of a request where this process serves that pod, too; and the
-/// request, for as long as it is under way.
+/// request, for as long as it is under way. It becomes the one that the application gets.
 ///
 /// # Errors
-/// When that pod's policies deny it.
+/// When that pod's policies deny it, or it refuses its token.
 fn receive(
     exchange: &Exchange,
     request: &PlannedRequest<'_>,
     lease: &Lease,
-    message: &Request<RequestBody>,
-) -> Result<(Option<RequestRecord>, Option<Arc<RequestUnderWay>>), Denied> {
+    message: &mut Request<RequestBody>,
+) -> Result<(Option<RequestRecord>, Option<Arc<RequestUnderWay>>), AttemptError> {
     let Some(receiver) = lease.receiver() else {
         return Ok((None, None));
     };
@@ -263,15 +265,27 @@ fn receive(
     let head = request_head(request, message);
     let ReceivedRequest {
         mut record,
-        is_allowed,
+        passage,
         under_way,
     } = receiver.receive(description, &head);
     record.share_request_bytes(exchange.record.request_bytes());
-    if !is_allowed {
-        deny(&mut record, grpc, LocalReply::AuthorizationDenied.flag());
-        return Err(Denied);
-    }
-    Ok((Some(record), under_way))
+    let (reply, refused) = match passage {
+        Passage::Allowed(rewritten) => {
+            if let Some(rewritten) = rewritten {
+                let mut uri = std::mem::take(message.uri_mut());
+                rewritten.apply(message.headers_mut(), &mut uri);
+                *message.uri_mut() = uri;
+            }
+            return Ok((Some(record), under_way));
+        }
+        Passage::Denied => (LocalReply::AuthorizationDenied, AttemptError::Denied),
+        Passage::InvalidToken(refusal) => (
+            LocalReply::InvalidToken(refusal),
+            AttemptError::InvalidToken(refusal),
+        ),
+    };
+    deny(&mut record, grpc, &reply, reply.flag());
+    Err(refused)
 }
 
 /// The request as the application would get it.
@@ -282,6 +296,7 @@ fn request_head<'a>(
     RequestHead {
         method: message.method(),
         path: message.uri().path(),
+        query: message.uri().query(),
         host: host_without_port(&request.outgoing.authority),
         headers: message.headers(),
     }

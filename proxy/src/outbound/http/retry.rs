@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
+use weft_model::request_authentication::TokenRefusal;
 use weft_model::route::{Retry, Rule, Timeouts};
 
 use super::policy::RequestPolicies;
@@ -79,6 +80,8 @@ pub(super) enum AttemptError {
     Refused(PolicyRefusal),
     /// The receiving pod's policies deny the request; nothing was sent.
     Denied,
+    /// The receiving pod refuses the request's token; nothing was sent.
+    InvalidToken(TokenRefusal),
     /// The connection broke after the client's side had ended.
     ClientLeft,
 }
@@ -98,6 +101,7 @@ impl AttemptError {
             | Self::Unprocessed
             | Self::Refused(_)
             | Self::Denied
+            | Self::InvalidToken(_)
             | Self::ClientLeft => ErrorSource::Local,
         }
     }
@@ -191,6 +195,9 @@ impl AttemptBudget {
             AttemptError::Timeout => RetryDecision::IfAllowed(LocalReply::Timeout),
             AttemptError::Refused(refusal) => RetryDecision::Never((*refusal).into()),
             AttemptError::Denied => RetryDecision::Never(LocalReply::AuthorizationDenied),
+            AttemptError::InvalidToken(refusal) => {
+                RetryDecision::Never(LocalReply::InvalidToken(*refusal))
+            }
         }
     }
 }
@@ -295,11 +302,19 @@ mod tests {
 
     #[test]
     fn what_policies_deny_is_not_tried_again_and_no_endpoint_is_to_blame() {
-        let denied = AttemptError::Denied;
-        assert_eq!(denied.error_source(), ErrorSource::Local);
-        let decision = AttemptBudget::new(Some(&retry(5)), 3).after(&denied, &Method::GET, true);
-        let reply = LocalReply::AuthorizationDenied;
-        assert_eq!(decision, RetryDecision::Never(reply));
+        let refusal = TokenRefusal::Expired;
+        for (denied, reply) in [
+            (AttemptError::Denied, LocalReply::AuthorizationDenied),
+            (
+                AttemptError::InvalidToken(refusal),
+                LocalReply::InvalidToken(refusal),
+            ),
+        ] {
+            assert_eq!(denied.error_source(), ErrorSource::Local);
+            let mut budget = AttemptBudget::new(Some(&retry(5)), 3);
+            let decision = budget.after(&denied, &Method::GET, true);
+            assert_eq!(decision, RetryDecision::Never(reply));
+        }
     }
 
     #[test]

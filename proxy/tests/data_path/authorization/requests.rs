@@ -144,7 +144,7 @@ async fn a_connection_that_carries_requests_is_cut_when_none_of_them_could_pass(
 }
 
 /// A client's connection of HTTP/2.
-async fn connect_http2(client: &Pod, to: SocketAddr) -> SendRequest<Full<Bytes>> {
+pub(super) async fn connect_http2(client: &Pod, to: SocketAddr) -> SendRequest<Full<Bytes>> {
     let stream = client.connect(to).await.unwrap();
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = handshake.unwrap();
@@ -258,7 +258,7 @@ async fn a_call_of_grpc_is_denied_in_its_own_form() {
 }
 
 /// Changes to an echo, whatever the request is.
-async fn switches(mut stream: TcpStream) {
+pub(super) async fn switches(mut stream: TcpStream) {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::mesh::Change;
+use weft_model::request_authentication::TokenRefusal;
 use weft_model::route::{Retry, Rule};
 use weft_model::workload::Workload;
 use weft_testing::tcp::{closed_port, listen, serve};
@@ -19,8 +20,8 @@ use crate::telemetry::{
     Security,
 };
 use crate::upstream::{
-    HandOver, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival, SameNodeInbound,
-    SameNodeSide, UpstreamConnection,
+    HandOver, Passage, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival,
+    SameNodeInbound, SameNodeSide, UpstreamConnection,
 };
 
 /// A server that answers the first `good` requests of each connection, and breaks the
@@ -133,11 +134,15 @@ struct Receiver {
 }
 
 impl RequestReceiver for Receiver {
-    /// Denies what is not for that path.
+    /// Denies what is for no path that it knows.
     fn receive(&self, request: RequestDescription, head: &RequestHead<'_>) -> ReceivedRequest {
         ReceivedRequest {
             record: RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request),
-            is_allowed: head.path == "/",
+            passage: match head.path {
+                "/" => Passage::Allowed(None),
+                "/token" => Passage::InvalidToken(TokenRefusal::Expired),
+                _ => Passage::Denied,
+            },
             under_way: None,
         }
     }
@@ -231,6 +236,12 @@ async fn what_the_receiving_pod_denies_is_never_sent_and_costs_no_connection() {
         let mut denied = post("abcde");
         *denied.uri_mut() = "/denied".parse().unwrap();
         assert_eq!(ask(&mut client, denied).await.status(), 403);
+        let mut invalid = post("abcde");
+        *invalid.uri_mut() = "/token".parse().unwrap();
+        let response = ask(&mut client, invalid).await;
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["x-weft-reason"], "INVALID_TOKEN");
+        assert!(response.headers().contains_key("www-authenticate"));
     }
     assert_eq!((server.count(), server.connections()), (3, 1));
     for reporter in ["source", "destination"] {
