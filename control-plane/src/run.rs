@@ -64,6 +64,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         cluster: Arc::clone(&parts.cluster),
         agents: Arc::clone(&agents),
         source_errors: parts.source_errors,
+        certificates: Arc::default(),
         rate_limits: Arc::default(),
     };
     let authenticator = parts.authenticator;
@@ -95,6 +96,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
                 cluster: parts.cluster,
                 authenticator,
                 authority: parts.authority,
+                counts: shown.certificates,
             },
             rate_limits,
         };
