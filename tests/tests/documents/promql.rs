@@ -17,6 +17,9 @@ const GROUPINGS: [&str; 6] = [
     "group_right",
 ];
 
+/// Aggregations, which a grouping may follow before what they are of.
+const AGGREGATIONS: [&str; 6] = ["sum", "min", "max", "avg", "count", "group"];
+
 /// What a query asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -42,7 +45,10 @@ impl Names {
                     let is_call = follows(&mut rest, '(');
                     if GROUPINGS.contains(&word.as_str()) {
                         names.labels.extend(labels(&until(&mut rest, ')')));
-                    } else if !is_call && !OPERATORS.contains(&word.as_str()) {
+                    } else if !is_call
+                        && !OPERATORS.contains(&word.as_str())
+                        && !AGGREGATIONS.contains(&word.as_str())
+                    {
                         names.series.insert(word);
                     }
                 }
