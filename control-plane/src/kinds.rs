@@ -65,7 +65,7 @@ pub(crate) use route::{
 };
 pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
-pub(crate) use sidecar_wishes::SidecarWishes;
+pub(crate) use sidecar_wishes::{SidecarCapture, SidecarWishes};
 pub(crate) use traffic_policy::TrafficPolicyObject;
 
 /// A type of objects that is listed.

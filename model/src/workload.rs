@@ -78,10 +78,34 @@ impl CaptureExclusions {
 /// The connections of a pod that are refused while its proxy doesn't carry them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RefusedConnections {
+    /// Those that arrive, but the node's own.
+    Inbound,
     /// Those that it opens, but its exclusions.
     Outbound,
-    /// These, and those that arrive, but the node's own.
+    /// Both of these.
     Both,
+}
+
+impl RefusedConnections {
+    /// Those of these directions; none where neither is.
+    pub fn of(inbound: bool, outbound: bool) -> Option<Self> {
+        match (inbound, outbound) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::Inbound),
+            (false, true) => Some(Self::Outbound),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether connections that arrive are among them.
+    pub fn includes_inbound(self) -> bool {
+        self != Self::Outbound
+    }
+
+    /// Whether connections that the pod opens are among them.
+    pub fn includes_outbound(self) -> bool {
+        self != Self::Inbound
+    }
 }
 
 /// One pod.
@@ -199,20 +223,62 @@ impl Workload {
     }
 
     /// The connections that are refused while it isn't captured. A strict one accepts and
-    /// sends nothing in the clear; where one goes that may reach registered destinations
-    /// only, nobody asks before it has a proxy.
+    /// sends nothing in the clear; what policies say of those that arrive at one, and where one
+    /// goes that may reach registered destinations only, nobody asks before it has a proxy.
     pub fn refused_uncaptured(&self) -> Option<RefusedConnections> {
-        match (self.mtls_mode, self.egress_mode) {
-            (MtlsMode::Strict, _) => Some(RefusedConnections::Both),
-            (MtlsMode::Permissive, EgressMode::RegisteredOnly) => {
-                Some(RefusedConnections::Outbound)
-            }
-            (MtlsMode::Permissive, EgressMode::AllowAny) => None,
-        }
+        let is_strict = self.mtls_mode == MtlsMode::Strict;
+        RefusedConnections::of(
+            is_strict || self.authorization.may_deny(),
+            is_strict || self.egress_mode == EgressMode::RegisteredOnly,
+        )
     }
 
     /// Whether the address is one of this pod's.
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.addresses.contains(&canonical_ip(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorization_policy::DefaultAuthorization;
+
+    #[test]
+    fn policies_that_may_deny_refuse_what_arrives_and_nothing_else() {
+        let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let pod = Workload::new(WorkloadUid::from("web"), identity, "node-1");
+        let policies = vec![NamespacedName::new("shop", "web")];
+        let none = AuthorizationMembership::default();
+        let decided = AuthorizationMembership {
+            policies: policies.clone(),
+            ..none.clone()
+        };
+        let observed = AuthorizationMembership {
+            policies,
+            is_observed_only: true,
+            ..none.clone()
+        };
+        let closed = AuthorizationMembership {
+            default: DefaultAuthorization::Authenticated,
+            ..observed.clone()
+        };
+        use RefusedConnections::{Both, Inbound, Outbound};
+        for (membership, [by_default, registered_only]) in [
+            (none, [None, Some(Outbound)]),
+            (observed, [None, Some(Outbound)]),
+            (decided, [Some(Inbound), Some(Both)]),
+            (closed, [Some(Inbound), Some(Both)]),
+        ] {
+            let mut pod = Workload {
+                authorization: Arc::new(membership),
+                ..pod.clone()
+            };
+            assert_eq!(pod.refused_uncaptured(), by_default, "{pod:?}");
+            pod.egress_mode = EgressMode::RegisteredOnly;
+            assert_eq!(pod.refused_uncaptured(), registered_only, "{pod:?}");
+            pod.mtls_mode = MtlsMode::Strict;
+            assert_eq!(pod.refused_uncaptured(), Some(Both));
+        }
     }
 }

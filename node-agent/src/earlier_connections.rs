@@ -142,8 +142,12 @@ fn runs_past(
         socket.inode == 0 && !matches!(socket.state, TcpState::ESTABLISHED | TcpState::SYN_RECV);
     let is_within_pod = local == peer || is_loopback(local) || is_loopback(peer);
     let is_wanted = match direction {
-        Direction::Inbound => directions == RefusedConnections::Both,
-        Direction::Outbound => !is_link_local(peer) && !is_excluded(socket.peer, exclusions),
+        Direction::Inbound => directions.includes_inbound(),
+        Direction::Outbound => {
+            directions.includes_outbound()
+                && !is_link_local(peer)
+                && !is_excluded(socket.peer, exclusions)
+        }
     };
     is_connection && !is_closed && !is_within_pod && is_wanted
 }
@@ -226,9 +230,13 @@ mod tests {
         let outbound = socket("10.0.0.1:40000", "10.0.0.2:80");
         assert!(is_ended(&inbound, &[8080], BOTH));
         assert!(is_ended(&outbound, &[8080], BOTH));
-        let directions = RefusedConnections::Outbound;
-        assert!(!is_ended(&inbound, &[8080], directions));
-        assert!(is_ended(&outbound, &[8080], directions));
+        for (directions, ends) in [
+            (RefusedConnections::Outbound, [false, true]),
+            (RefusedConnections::Inbound, [true, false]),
+        ] {
+            let found = [&inbound, &outbound].map(|socket| is_ended(socket, &[8080], directions));
+            assert_eq!(found, ends, "{directions:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //!   which step comes next (pure)
 //! * `captured_pod`, `outside_pod`: what the steps do, and undo; `addressed_workload`: by which
 //!   addresses
+//! * `unknown` refuses those that nobody has told of, where that is wanted; `known_pod` lets the others
+//!   pass then
 //! * `held`: their applications that wait in `connect()`
 //! * [`PodStatuses`] (`status`): every pod's phase, to be looked at
 //! * [`NodeContext`] (`context`): what all of them share
@@ -19,6 +21,7 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 mod held;
+mod known_pod;
 mod leftovers;
 mod outside_pod;
 mod phase;

@@ -9,7 +9,8 @@
 //!   open for a moment, and then redirected
 //! * `listening` keeps where applications listen, so that connections to where none does are
 //!   refused before the proxy takes them
-//! * `unknown` refuses what arrives at pods that nobody has told of
+//! * `ingress` has the kernel refuse what arrives at pods that nobody has told of; `unknown` refuses
+//!   it at those that were found, and lets pass those that are known
 //! * [`SocketMaps`] is asked by the proxy about single sockets
 //! * `kubelets` finds the process that strict pods take their probes from; `node_ports` keeps these
 //!   ports open to it while no proxy runs
@@ -30,6 +31,7 @@ mod counters;
 mod entries;
 mod error;
 mod held;
+mod ingress;
 mod kernel;
 mod kubelets;
 mod links;

@@ -307,7 +307,11 @@ pub(crate) fn membership(message: Option<v1::AuthorizationMembership>) -> Author
     };
     let mut policies: Vec<_> = message.policies.iter().map(name).collect();
     policies.sort_unstable();
-    AuthorizationMembership { policies, default }
+    AuthorizationMembership {
+        policies,
+        default,
+        is_observed_only: message.observed_only,
+    }
 }
 
 /// That part on the wire; nothing where there is none.
@@ -330,6 +334,7 @@ pub(crate) fn membership_message(
             DefaultAuthorization::Deny => v1::DefaultAuthorization::Deny,
         }
         .into(),
+        observed_only: membership.is_observed_only,
     })
 }
 

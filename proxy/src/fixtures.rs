@@ -167,6 +167,7 @@ impl TunnelFixture {
                 identity("client"),
                 Arc::clone(&certificates),
                 idle,
+                None,
                 Arc::default(),
                 Arc::default(),
             ),
@@ -215,7 +216,7 @@ async fn serve(
     let Ok(tls) = tls::handshake::accept(tcp, config).await else {
         return;
     };
-    let Ok(mut server) = HboneServer::handshake(tls, &Arc::default()).await else {
+    let Ok(mut server) = HboneServer::handshake(tls, &Arc::default(), None).await else {
         return;
     };
     loop {

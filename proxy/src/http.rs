@@ -11,18 +11,21 @@
 //! * [`pool`], [`handshake`], [`http1_sender`], [`http2_sender`]: connections to endpoints, as a client
 //! * [`login`]: connections that belong to one client because it has logged in on them
 //! * [`interim`]: responses ahead of the final one
-//! * [`half_close`]: a client's end, passed on to the server of its request
+//! * [`half_close`], [`half_closing_stream`]: a client's end, passed on to the server of its request
 //! * [`broken_response`]: a server's end in the middle of a response, passed on to its client
+//! * [`broken_call`]: the same of a response of gRPC
 //! * [`unprocessed`], [`observed_stream`]: requests that a server did nothing with
 //! * [`early_response`]: a response that comes sooner than its request
 //! * [`upgrade`], [`unchanged_protocol`]: connections that change their protocol, or were asked to
 //! * [`recorded_stream`], [`watched_stream`]: a connection's bytes counted for its record, its end noticed
 
 pub(crate) mod body;
+mod broken_call;
 pub(crate) mod broken_response;
 mod early_response;
 pub(crate) mod filter;
 pub(crate) mod half_close;
+mod half_closing_stream;
 pub(crate) mod handshake;
 mod headers;
 pub(crate) mod http1_sender;

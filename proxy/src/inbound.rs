@@ -6,6 +6,7 @@
 //! * [`arrival`]: what every phase needs to know of a connection
 //! * [`authorize`]: whether it may reach the pod
 //! * [`authorization_policies`]: what AuthorizationPolicies say of it and of its requests
+//! * [`under_way`]: its requests, which policies that change may revoke
 //! * [`application`]: the pod's own application
 //! * [`deliver`], [`carry`]: carrying it there
 //! * [`probes`]: what kubelet sends to a strict pod, and nothing else
@@ -24,3 +25,4 @@ mod http;
 pub(crate) mod plaintext;
 mod probes;
 pub(crate) mod same_node;
+mod under_way;

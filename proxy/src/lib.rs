@@ -21,6 +21,7 @@
 
 pub mod admin;
 mod admission;
+mod component;
 pub mod control_plane;
 mod detect;
 pub mod discovery;
@@ -29,6 +30,7 @@ mod fixtures;
 mod http;
 pub mod identity;
 mod inbound;
+mod last_known;
 pub mod listen;
 mod memory;
 pub mod node;
@@ -51,6 +53,7 @@ pub mod tunnel;
 mod upstream;
 mod windows;
 
+pub use self::component::Component;
 /// For its fuzz target.
 pub use self::http::cookie_value;
 pub use self::listen::PodProxy;

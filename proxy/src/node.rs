@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::admission::{DescriptorAccount, SpareDescriptor};
+use crate::component::Component;
 use crate::control_plane::ControlPlane;
 use crate::identity::CertificateStore;
 use crate::memory::MemoryAccount;
@@ -48,8 +49,9 @@ pub struct Node {
 
 impl Node {
     /// A node that serves no pod yet, and knows no control plane.
-    pub fn new(name: &str, settings: Settings) -> Self {
-        let telemetry = Telemetry::new(settings.series_per_pod, settings.series_per_node);
+    pub fn new(name: &str, component: Component, settings: Settings) -> Self {
+        let (per_pod, per_node) = (settings.series_per_pod, settings.series_per_node);
+        let telemetry = Telemetry::new(component, per_pod, per_node);
         Self {
             name: name.into(),
             settings,

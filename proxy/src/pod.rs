@@ -13,6 +13,7 @@ use crate::admission::{
     Admission, AdmissionLimit, Direction, Handshake, Handshakes, PodDescriptors,
 };
 use crate::http::pool::{HttpPool, LongestIdle};
+use crate::last_known::LastKnown;
 use crate::memory::PodMemory;
 use crate::node::Node;
 use crate::probe_redirects::ProbeRedirects;
@@ -33,6 +34,7 @@ pub(crate) struct Pod {
     pub(crate) node: Arc<Node>,
     /// The pod as it was when its proxy started; [`Pod::workload`] gives it as it is now.
     pub(crate) started_as: Arc<Workload>,
+    last_known: Arc<LastKnown>,
     /// Sockets in its network namespace.
     pub(crate) sockets: Arc<dyn Sockets>,
     /// Opens its connections.
@@ -69,6 +71,7 @@ impl Pod {
             workload.identity.clone(),
             Arc::clone(&node.certificates),
             node.settings.tunnel_idle,
+            node.settings.heads.time,
             Arc::clone(&memory),
             Arc::clone(&descriptors),
         );
@@ -106,9 +109,18 @@ impl Pod {
             telemetry,
             probe_redirects: ProbeRedirects::default(),
             candidates: CandidateCache::default(),
+            last_known: Arc::new(LastKnown::new(
+                Arc::clone(&workload),
+                &node.store.snapshot(),
+            )),
             started_as: workload,
             node,
         }
+    }
+
+    /// The pod as the mesh knows it, or last knew it.
+    pub(crate) fn last_known(&self) -> &Arc<LastKnown> {
+        &self.last_known
     }
 
     /// What names the pod for as long as it lives.
@@ -116,17 +128,17 @@ impl Pod {
         &self.started_as.uid
     }
 
-    /// The pod as a snapshot of the mesh knows it: its mode may have changed since it
-    /// started. One of whose addresses the mesh doesn't know, or no more, is reached by those
+    /// The pod as a snapshot of the mesh knows it, or as it was last known: its mode may have
+    /// changed since it started. One of whose addresses the mesh doesn't know is reached by those
     /// that it started with.
     pub(crate) fn workload(&self, mesh: &Mesh) -> Arc<Workload> {
-        match mesh.workload(self.uid()) {
-            None => Arc::clone(&self.started_as),
-            Some(known) if known.addresses.is_empty() => Arc::new(Workload {
+        let known = self.last_known.workload(mesh);
+        match known.addresses.is_empty() && !self.started_as.addresses.is_empty() {
+            true => Arc::new(Workload {
                 addresses: self.started_as.addresses.clone(),
-                ..Workload::clone(known)
+                ..Workload::clone(&known)
             }),
-            Some(known) => Arc::clone(known),
+            false => known,
         }
     }
 

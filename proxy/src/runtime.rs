@@ -9,6 +9,7 @@ use weft_model::workload::{Workload, WorkloadUid};
 use weft_proto::v1::NodeCapture;
 
 use crate::admin::{self, Pages, Readiness};
+use crate::component::Component;
 use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
 use crate::discovery::{self, CaptureReports, DiscoveryOptions, DiscoveryStatus, NodeTrial};
 use crate::identity::CertificateManager;
@@ -75,7 +76,11 @@ impl Runtime {
             std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
         });
         let workers = Workers::start(workers).map_err(RuntimeError::Threads)?;
-        let node = Node::new(&options.node, options.settings);
+        let component = match options.pod {
+            Some(_) => Component::Sidecar,
+            None => Component::NodeAgent,
+        };
+        let node = Node::new(&options.node, component, options.settings);
         let node = Arc::new(node.with_control_plane(control_plane.clone()));
         let current = tokio::runtime::Handle::current();
         let certificates = Arc::clone(&node.certificates);

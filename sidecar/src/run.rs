@@ -14,6 +14,7 @@ mod process;
 mod serve;
 
 use weft_admin::{log, memory};
+use weft_model::AddressBlock;
 use weft_model::ports::OUTBOUND_PORT;
 
 pub use self::args::Arguments;
@@ -22,7 +23,7 @@ pub use self::error::RunError;
 use self::args::{Command, InitArguments, LogFormat, RunArguments};
 use crate::ask;
 use crate::pod::{self, KnownAddresses};
-use crate::redirect::{self, RedirectOptions};
+use crate::redirect::{self, Capture, RedirectOptions};
 
 /// Does what the command line asks for.
 ///
@@ -53,19 +54,25 @@ fn init(arguments: &InitArguments) -> Result<(), RunError> {
     let mut excluded_inbound_ports = arguments.pages.to_vec();
     excluded_inbound_ports.extend(&arguments.exclude_inbound_ports);
     let options = RedirectOptions {
+        capture: arguments.capture.into(),
         proxy_uid: arguments.proxy_uid,
         excluded_inbound_ports,
+        excluded_inbound_blocks: arguments.exclude_inbound_cidrs.clone(),
         excluded_outbound_ports: arguments.exclude_outbound_ports.clone(),
         excluded_outbound_blocks: arguments.exclude_outbound_cidrs.clone(),
     };
     redirect::set_up(&options)?;
-    let blocks = options.excluded_outbound_blocks.iter();
-    let blocks: Vec<_> = blocks.map(ToString::to_string).collect();
+    let texts = |blocks: &[AddressBlock]| -> Vec<_> {
+        let blocks = blocks.iter();
+        blocks.map(ToString::to_string).collect()
+    };
     tracing::info!(
+        capture = ?options.capture,
         proxy_uid = options.proxy_uid,
         excluded_inbound_ports = ?options.excluded_inbound_ports,
+        excluded_inbound_blocks = ?texts(&options.excluded_inbound_blocks),
         excluded_outbound_ports = ?options.excluded_outbound_ports,
-        excluded_outbound_blocks = ?blocks,
+        excluded_outbound_blocks = ?texts(&options.excluded_outbound_blocks),
         outbound_port = OUTBOUND_PORT,
         "connections are redirected to the proxy",
     );
@@ -78,7 +85,11 @@ fn run_proxy(arguments: RunArguments) -> Result<(), RunError> {
     let default_buffer_bytes = memory::default_buffer_bytes();
     // Before there are other threads, which would stay where they are.
     process::enter(arguments.netns.as_deref())?;
-    process::become_user(arguments.proxy_uid)?;
+    let capture = arguments.capture.into();
+    process::become_user(arguments.proxy_uid, capture)?;
+    if capture == Capture::Tproxy {
+        pod::try_transparent().map_err(RunError::Tproxy)?;
+    }
     let of_pod = match arguments.pod_ips.is_empty() {
         false => arguments.pod_ips.clone(),
         true => pod::own_addresses().map_err(RunError::Addresses)?,

@@ -11,6 +11,9 @@ pub struct AccessRecord {
     /// When it ended.
     #[serde(with = "time::serde::rfc3339")]
     pub timestamp: OffsetDateTime,
+    /// `node-agent` or `sidecar`.
+    #[serde(default)]
+    pub component: String,
     /// `inbound` or `outbound`.
     pub direction: String,
     /// `cross-node`, `same-node` or `outside`.

@@ -39,6 +39,8 @@ pub struct PodSpec {
     pub readiness_probe: Value,
     /// Where its proxy is.
     pub shape: Shape,
+    /// Its sidecar shows the application its clients' addresses.
+    pub by_tproxy: bool,
 }
 
 impl PodSpec {
@@ -54,6 +56,7 @@ impl PodSpec {
             ports: Vec::new(),
             readiness_probe: Value::Null,
             shape: Shape::default(),
+            by_tproxy: false,
         }
     }
 
@@ -69,6 +72,15 @@ impl PodSpec {
     pub fn shape(mut self, shape: Shape) -> Self {
         self.shape = shape;
         self
+    }
+
+    /// The same with a sidecar that captures by TPROXY.
+    #[must_use]
+    pub fn tproxy(self) -> Self {
+        Self {
+            by_tproxy: true,
+            ..self.shape(Shape::Sidecar)
+        }
     }
 
     /// The same with a label.

@@ -28,6 +28,9 @@ pub struct Bench {
     /// Which benchmark.
     #[arg(value_enum, default_value = "l4")]
     pub name: Benchmark,
+    /// Whose proxies carry the load: of `l4` and `http`.
+    #[arg(long, value_enum, default_value_t = BenchMode::Node)]
+    pub mode: BenchMode,
     /// One JSON array of rows `measure`, `mode`, `median`, `spread`, `unit` on standard
     /// output instead of the table.
     #[arg(long)]
@@ -55,6 +58,15 @@ pub enum Benchmark {
     /// The control plane under simulated agents: how long a change takes to reach the
     /// last of a thousand, and how that grows with the mesh.
     ControlPlane,
+}
+
+/// The shapes of Weft that benchmarks of the data path compare.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum BenchMode {
+    /// The agents of the nodes.
+    Node,
+    /// The agents, and beside them, as the mode `sidecar`, sidecars in the pods.
+    Sidecar,
 }
 
 /// What `images` can be told.

@@ -3,9 +3,7 @@
 //! which there is no room are counted instead.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,29 +11,43 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that may wait.
 const MOST_WAITING: usize = 8 << 20;
+/// Time for which lines are collected before they are written: to wake the writer for each of
+/// them costs more than the line.
+const COLLECTED: Duration = Duration::from_millis(5);
+/// Bytes that are written at once.
+const CHUNK: usize = 64 << 10;
 /// Time for which the last lines are waited for when the program ends.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// Interval of looking whether they are written.
-const PAUSE: Duration = Duration::from_millis(1);
 
-/// Takes lines; never waits.
+/// Takes lines; never waits for their reader.
 #[derive(Clone, Debug)]
 pub(super) struct LineQueue {
-    lines: Sender<Vec<u8>>,
-    state: Arc<QueueState>,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    waiting: AtomicUsize,
-    dropped: AtomicU64,
+    shared: Arc<Shared>,
 }
 
 /// The thread that writes the lines. Dropped, it waits a moment for those that are on their way.
 #[derive(Debug)]
 pub struct LogGuard {
-    state: Arc<QueueState>,
+    shared: Arc<Shared>,
     _writer: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// There is something to write.
+    filled: Condvar,
+    /// All is written.
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    /// Bytes that the writer has taken and not written yet.
+    taken: usize,
+    /// Lines for which there was no room.
+    dropped: u64,
 }
 
 /// A queue that is written to `sink` from now on.
@@ -43,46 +55,87 @@ pub struct LogGuard {
 /// # Errors
 /// When there is no thread for it.
 pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<(LineQueue, LogGuard)> {
-    let (sender, receiver) = channel();
-    let state = Arc::<QueueState>::default();
-    let of_writer = Arc::clone(&state);
+    let shared = Arc::<Shared>::default();
+    let of_writer = Arc::clone(&shared);
     let writer = thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || write_lines(&receiver, &of_writer, sink))?;
+        .spawn(move || write_lines(&of_writer, sink))?;
     let queue = LineQueue {
-        lines: sender,
-        state: Arc::clone(&state),
+        shared: Arc::clone(&shared),
     };
     let guard = LogGuard {
-        state,
+        shared,
         _writer: writer,
     };
     Ok((queue, guard))
 }
 
-fn write_lines(lines: &Receiver<Vec<u8>>, state: &QueueState, mut sink: impl Write) {
-    for line in lines {
-        // There is nobody left to tell.
-        let _ = sink.write_all(&line);
-        let dropped = state.dropped.swap(0, Ordering::Relaxed);
+fn write_lines(shared: &Shared, mut sink: impl Write) {
+    let mut lines = Vec::new();
+    loop {
+        shared.wait_for_lines();
+        thread::sleep(COLLECTED);
+        let dropped = shared.take(&mut lines);
+        for chunk in lines.chunks(CHUNK) {
+            // There is nobody left to tell.
+            let _ = sink.write_all(chunk);
+            shared.wrote(chunk.len());
+        }
         if dropped > 0 {
             let loss = format!("{dropped} lines of the log had no room and are lost\n");
             let _ = sink.write_all(loss.as_bytes());
         }
-        state.waiting.fetch_sub(line.len(), Ordering::Release);
+        lines.clear();
+        lines.shrink_to(CHUNK);
+    }
+}
+
+impl Shared {
+    /// Whoever holds it changes a few fields: no panic leaves them half changed.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_lines(&self) {
+        let is_empty = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.dropped == 0;
+        let waited = self.filled.wait_while(self.lock(), is_empty);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes all lines into an empty buffer; returns how many others are lost.
+    fn take(&self, lines: &mut Vec<u8>) -> u64 {
+        let mut waiting = self.lock();
+        std::mem::swap(lines, &mut waiting.lines);
+        waiting.taken = lines.len();
+        std::mem::take(&mut waiting.dropped)
+    }
+
+    fn wrote(&self, bytes: usize) {
+        let mut waiting = self.lock();
+        waiting.taken = waiting.taken.saturating_sub(bytes);
+        if waiting.bytes() == 0 {
+            self.emptied.notify_all();
+        }
+    }
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.lines.len() + self.taken
     }
 }
 
 impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let waiting = self.state.waiting.fetch_add(line.len(), Ordering::Relaxed);
-        let sent = match waiting + line.len() <= MOST_WAITING {
-            true => self.lines.send(line.to_vec()).is_ok(),
-            false => false,
-        };
-        if !sent {
-            self.state.waiting.fetch_sub(line.len(), Ordering::Relaxed);
-            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.shared.lock();
+        let was_empty = waiting.lines.is_empty() && waiting.dropped == 0;
+        match waiting.bytes() + line.len() <= MOST_WAITING {
+            true => waiting.lines.extend_from_slice(line),
+            false => waiting.dropped += 1,
+        }
+        drop(waiting);
+        if was_empty {
+            self.shared.filled.notify_one();
         }
         Ok(line.len())
     }
@@ -103,15 +156,21 @@ impl<'a> MakeWriter<'a> for LineQueue {
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let deadline = Instant::now() + LAST_MOMENT;
-        while self.state.waiting.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            thread::sleep(PAUSE);
+        let mut waiting = self.shared.lock();
+        while waiting.bytes() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.shared.emptied.wait_timeout(waiting, left);
+            (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
     use super::*;
 
@@ -139,16 +198,22 @@ mod tests {
         let (taken, lines) = sync_channel(1024);
         let (mut queue, guard) = start(SlowReader { turns, taken }).unwrap();
         let line = vec![b'x'; 1 << 20];
-        for _ in 0..20 {
+        queue.write_all(&line).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while guard.shared.lock().taken == 0 {
+            assert!(Instant::now() < deadline, "nobody takes the first line");
+            thread::yield_now();
+        }
+        for _ in 1..20 {
             queue.write_all(&line).unwrap();
         }
-        assert!(guard.state.waiting.load(Ordering::Relaxed) <= MOST_WAITING);
+        assert!(guard.shared.lock().bytes() <= MOST_WAITING);
         // It reads again: what waited, and how much is lost.
         drop(turn);
         let loss = lines.iter().find(|line| line.contains("lines of the log"));
         assert!(loss.unwrap().starts_with("12 "));
         drop(guard);
-        assert_eq!(queue.state.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.shared.lock().bytes(), 0);
     }
 
     #[test]
@@ -161,6 +226,8 @@ mod tests {
             queue.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
         drop(guard);
-        assert_eq!(lines.try_iter().last().as_deref(), Some("99\n"));
+        let written: Vec<_> = lines.try_iter().collect();
+        assert!(written.concat().ends_with("98\n99\n"));
+        assert!(written.len() < 100, "each line was written alone");
     }
 }

@@ -43,9 +43,15 @@ pub(super) fn membership(
         has_beyond |= is_beyond && counts;
         counts
     });
+    let mut decides = false;
+    let policies = policies.inspect(|policy| decides |= policy.decides());
     let mut policies: Vec<_> = policies.map(|policy| policy.key.clone()).collect();
     policies.sort_unstable();
-    AuthorizationMembership { policies, default }
+    AuthorizationMembership {
+        is_observed_only: !policies.is_empty() && !decides,
+        policies,
+        default,
+    }
 }
 
 /// Whether a policy selects a pod.

@@ -33,6 +33,7 @@ pub(super) fn counts(
             of_mesh.made(injected)
                 && allowed == injected.exclusions
                 && injected.excluded_inbound_ports.is_empty()
+                && injected.excluded_inbound_blocks.is_empty()
         }
     }
 }

@@ -2,10 +2,11 @@
 //! what each is for.
 
 use serde_json::{Value, json};
+use weft_model::AddressBlock;
 
 use super::options::InjectionOptions;
 use crate::index::AdmittedPod;
-use crate::kinds::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, SidecarWishes};
+use crate::kinds::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, SidecarCapture, SidecarWishes};
 
 /// The program in its image.
 const PROGRAM: &str = "/usr/local/bin/weft-sidecar";
@@ -26,6 +27,9 @@ const MEMORY_LIMIT: &str = "256Mi";
 /// The init container that redirects the pod's connections.
 pub(super) fn init(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
     let mut arguments = vec!["init".to_owned()];
+    if pod.wishes.capture == SidecarCapture::Tproxy {
+        arguments.push("--capture=tproxy".to_owned());
+    }
     let mut exclude = |flag: &str, items: Vec<String>| {
         if !items.is_empty() {
             arguments.push(format!("--exclude-{flag}={}", items.join(",")));
@@ -33,9 +37,10 @@ pub(super) fn init(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
     };
     let texts = |items: &[u16]| items.iter().map(ToString::to_string).collect();
     exclude("inbound-ports", texts(&pod.wishes.excluded_inbound_ports));
+    let blocks = |items: &[AddressBlock]| items.iter().map(ToString::to_string).collect();
+    exclude("inbound-cidrs", blocks(&pod.wishes.excluded_inbound_blocks));
     exclude("outbound-ports", texts(&pod.exclusions.ports));
-    let blocks = pod.exclusions.blocks.iter().map(ToString::to_string);
-    exclude("outbound-cidrs", blocks.collect());
+    exclude("outbound-cidrs", blocks(&pod.exclusions.blocks));
     json!({
         "name": INIT_CONTAINER,
         "image": image(pod, options),
@@ -79,16 +84,7 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
             "httpGet": get("/healthz"),
             "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
         },
-        "securityContext": {
-            "capabilities": { "drop": ["ALL"] },
-            "privileged": false,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "runAsUser": PROXY_USER,
-            "runAsGroup": PROXY_USER,
-            "runAsNonRoot": true,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        "securityContext": proxy_rights(pod.wishes.capture),
         "volumeMounts": [{ "name": VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
     });
     match options.is_native {
@@ -108,6 +104,28 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
     }
     container["lifecycle"] = lifecycle;
     container
+}
+
+/// None but what TPROXY takes: sockets at addresses of others, for which the proxy begins as root and
+/// becomes its own user, as Kubernetes gives capabilities to root alone.
+fn proxy_rights(capture: SidecarCapture) -> Value {
+    let (user, capabilities) = match capture {
+        SidecarCapture::Redirect => (PROXY_USER, json!({ "drop": ["ALL"] })),
+        SidecarCapture::Tproxy => {
+            let added = ["NET_RAW", "SETGID", "SETUID"];
+            (0, json!({ "add": added, "drop": ["ALL"] }))
+        }
+    };
+    json!({
+        "capabilities": capabilities,
+        "privileged": false,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "runAsNonRoot": user != 0,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
 }
 
 /// The volume with the pod's token for the control plane, and the roots that it trusts.
@@ -145,7 +163,7 @@ fn environment(pod: &AdmittedPod, options: &InjectionOptions, drain: i64) -> Val
         false => "status.hostIP",
     };
     let log = pod.wishes.log_level.as_deref().unwrap_or("info");
-    json!([
+    let mut environment = json!([
         of_pod("WEFT_NODE", "spec.nodeName"),
         of_pod("POD_NAME", "metadata.name"),
         of_pod("POD_NAMESPACE", "metadata.namespace"),
@@ -158,7 +176,11 @@ fn environment(pod: &AdmittedPod, options: &InjectionOptions, drain: i64) -> Val
         value("WEFT_TOKEN_FILE", &format!("{CREDENTIALS}/token")),
         value("WEFT_DRAIN_DEADLINE", &format!("{drain}s")),
         value("WEFT_LOG", log),
-    ])
+    ]);
+    if let (SidecarCapture::Tproxy, Some(list)) = (pod.wishes.capture, environment.as_array_mut()) {
+        list.push(value("WEFT_CAPTURE", "tproxy"));
+    }
+    environment
 }
 
 fn image<'a>(pod: &'a AdmittedPod, options: &'a InjectionOptions) -> &'a str {

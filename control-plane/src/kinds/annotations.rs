@@ -28,6 +28,8 @@ pub(super) const DEFAULT_AUTHORIZATION: &str = "weft.dev/default-authorization";
 const DRY_RUN: &str = "weft.dev/dry-run";
 pub(super) const MODE: &str = "weft.dev/mode";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "weft.dev/exclude-inbound-ports";
+pub(super) const EXCLUDE_INBOUND_BLOCKS: &str = "weft.dev/exclude-inbound-cidrs";
+pub(super) const SIDECAR_CAPTURE: &str = "weft.dev/sidecar-capture";
 pub(super) const SIDECAR_IMAGE: &str = "weft.dev/sidecar-image";
 pub(super) const SIDECAR_LOG_LEVEL: &str = "weft.dev/sidecar-log-level";
 pub(super) const SIDECAR_CPU_REQUEST: &str = "weft.dev/sidecar-cpu-request";
@@ -60,6 +62,8 @@ pub(super) const OF_PODS: KnownKeys = KnownKeys {
         NETNS,
         MODE,
         EXCLUDE_INBOUND_PORTS,
+        EXCLUDE_INBOUND_BLOCKS,
+        SIDECAR_CAPTURE,
         SIDECAR_IMAGE,
         SIDECAR_LOG_LEVEL,
         SIDECAR_CPU_REQUEST,
@@ -237,13 +241,19 @@ pub(super) fn mode(place: &str, texts: &Texts) -> Result<Option<ProxyMode>, Fiel
 /// The outbound traffic that a pod wants left alone.
 pub(super) fn exclusions(annotations: &Texts) -> Result<CaptureExclusions, FieldError> {
     let ports = ports(annotations, EXCLUDE_PORTS)?;
-    let blocks = list(annotations, EXCLUDE_BLOCKS).map(|text| {
+    let blocks = blocks(annotations, EXCLUDE_BLOCKS)?;
+    Ok(CaptureExclusions { ports, blocks })
+}
+
+/// The blocks of addresses that an annotation lists.
+pub(super) fn blocks(annotations: &Texts, name: &str) -> Result<Vec<AddressBlock>, FieldError> {
+    let blocks = list(annotations, name).map(|text| {
         let block = text.parse();
-        block.map_err(|error| FieldError::new(field("annotations", EXCLUDE_BLOCKS), error))
+        block.map_err(|error| FieldError::new(field("annotations", name), error))
     });
     let blocks: Vec<AddressBlock> = blocks.collect::<Result<_, _>>()?;
-    at_most(EXCLUDE_BLOCKS, blocks.len(), CaptureExclusions::MOST_BLOCKS)?;
-    Ok(CaptureExclusions { ports, blocks })
+    at_most(name, blocks.len(), CaptureExclusions::MOST_BLOCKS)?;
+    Ok(blocks)
 }
 
 /// The ports that an annotation lists.

@@ -147,8 +147,13 @@ impl AuthorizationPolicyObject {
 
     /// Whether it says what is let in: not one of AUDIT, nor a dry run.
     pub(crate) fn decides(&self) -> bool {
-        let policy = self.policy();
-        policy.action != Action::Audit && !policy.is_dry_run
+        let decides =
+            |policy: &AuthorizationPolicy| policy.action != Action::Audit && !policy.is_dry_run;
+        match (&self.content, &self.last_good) {
+            (Ok(policy), _) => decides(policy),
+            (Err(_), Some(policy)) => decides(policy),
+            (Err(_), None) => self.decides,
+        }
     }
 
     fn parse(policy: &DynamicObject) -> Result<Self, FieldError> {

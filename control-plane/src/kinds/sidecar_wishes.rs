@@ -1,5 +1,7 @@
 //! What a pod asks of its sidecar, by annotations.
 
+use weft_model::AddressBlock;
+
 use super::annotations::{self, Texts, field, or_note};
 use super::field_error::FieldError;
 
@@ -11,6 +13,16 @@ const MEMORY_UNITS: [&str; 13] = [
 ];
 /// Ends of quantities of processors.
 const CPU_UNITS: [&str; 2] = ["m", ""];
+
+/// The way in which a sidecar captures connections that arrive.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum SidecarCapture {
+    /// Their destinations are rewritten.
+    #[default]
+    Redirect,
+    /// Nothing is rewritten, so that the application sees its client's address.
+    Tproxy,
+}
 
 /// What a pod asks of its sidecar.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +36,12 @@ pub(crate) struct SidecarWishes {
     pub(crate) cpu_limit: Option<String>,
     pub(crate) memory_request: Option<String>,
     pub(crate) memory_limit: Option<String>,
+    /// The way in which it captures connections that arrive.
+    pub(crate) capture: SidecarCapture,
     /// Ports of the pod that are reached past it.
     pub(crate) excluded_inbound_ports: Vec<u16>,
+    /// Addresses of clients that reach the pod past it.
+    pub(crate) excluded_inbound_blocks: Vec<AddressBlock>,
 }
 
 impl SidecarWishes {
@@ -59,6 +75,7 @@ impl SidecarWishes {
         let image = word(annotations::SIDECAR_IMAGE);
         let log_level = word(annotations::SIDECAR_LOG_LEVEL);
         let ports = annotations::ports(annotations, annotations::EXCLUDE_INBOUND_PORTS);
+        let blocks = annotations::blocks(annotations, annotations::EXCLUDE_INBOUND_BLOCKS);
         Self {
             image,
             log_level,
@@ -66,7 +83,22 @@ impl SidecarWishes {
             cpu_limit,
             memory_request,
             memory_limit,
+            capture: or_note(problems, SidecarCapture::default(), capture(annotations)),
             excluded_inbound_ports: or_note(problems, Vec::new(), ports),
+            excluded_inbound_blocks: or_note(problems, Vec::new(), blocks),
+        }
+    }
+}
+
+fn capture(annotations: &Texts) -> Result<SidecarCapture, FieldError> {
+    let name = annotations::SIDECAR_CAPTURE;
+    match annotations.get(name).map(|text| text.trim()) {
+        None | Some("redirect") => Ok(SidecarCapture::Redirect),
+        Some("tproxy") => Ok(SidecarCapture::Tproxy),
+        Some(other) => {
+            let shown: String = other.chars().take(LONGEST).collect();
+            let message = format!("`{shown}` is neither `redirect` nor `tproxy`");
+            Err(FieldError::new(field("annotations", name), message))
         }
     }
 }
@@ -148,12 +180,42 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_captured_by_redirection_unless_a_pod_asks_for_tproxy() {
+        for (text, expected, count) in [
+            ("tproxy", SidecarCapture::Tproxy, 0),
+            ("redirect", SidecarCapture::Redirect, 0),
+            ("TPROXY", SidecarCapture::Redirect, 1),
+            ("", SidecarCapture::Redirect, 1),
+        ] {
+            let (wishes, problems) = read("weft.dev/sidecar-capture", text);
+            assert_eq!(
+                (wishes.capture, problems.len()),
+                (expected, count),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn inbound_ports_are_listed_as_outbound_ones() {
         let (wishes, _) = read("weft.dev/exclude-inbound-ports", "9100, 9101");
         assert_eq!(wishes.excluded_inbound_ports, [9100, 9101]);
         let (wishes, problems) = read("weft.dev/exclude-inbound-ports", "http");
         assert_eq!(
             (wishes.excluded_inbound_ports.len(), problems.len()),
+            (0, 1)
+        );
+    }
+
+    #[test]
+    fn inbound_blocks_are_listed_as_outbound_ones() {
+        let (wishes, _) = read("weft.dev/exclude-inbound-cidrs", "192.0.2.0/24, fd00::/8");
+        let blocks = wishes.excluded_inbound_blocks.iter();
+        let blocks: Vec<_> = blocks.map(ToString::to_string).collect();
+        assert_eq!(blocks, ["192.0.2.0/24", "fd00::/8"]);
+        let (wishes, problems) = read("weft.dev/exclude-inbound-cidrs", "192.0.2.1/24");
+        assert_eq!(
+            (wishes.excluded_inbound_blocks.len(), problems.len()),
             (0, 1)
         );
     }

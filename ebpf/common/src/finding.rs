@@ -9,6 +9,8 @@ pub enum Program {
     SockOps,
     /// `sk_lookup`.
     Lookup,
+    /// `cgroup_skb/ingress`.
+    Ingress,
 }
 
 impl Program {
@@ -18,6 +20,7 @@ impl Program {
             Self::Connect => "connect",
             Self::SockOps => "sockops",
             Self::Lookup => "sk_lookup",
+            Self::Ingress => "ingress",
         }
     }
 }
@@ -82,6 +85,12 @@ pub enum Finding {
     NotCaptured,
     /// Lookup: from the network, to a port of a captured pod where no application listens.
     NobodyListens,
+    /// Sockops: what arrives at a listener can't be refused while nobody has told of its pod.
+    ListenerUnmarked,
+    /// Ingress: by a process of the node, to a pod that nobody has told us about.
+    NodeToUnknown,
+    /// Ingress: from the network, to a pod that nobody has told us about.
+    UnknownListener,
 }
 
 /// What happens to the connection.
@@ -130,7 +139,7 @@ pub const fn decide(finding: Finding, policy: Policy) -> Verdict {
         Finding::NotCaptured => Verdict::Refuse,
         // As the kernel would without the proxy, whose listener takes every port.
         Finding::NobodyListens => Verdict::Refuse,
-        Finding::UnknownNamespace => match policy.unknown_pods_refused {
+        Finding::UnknownNamespace | Finding::UnknownListener => match policy.unknown_pods_refused {
             true => Verdict::Refuse,
             false => Verdict::Pass,
         },
@@ -144,8 +153,11 @@ pub const fn decide(finding: Finding, policy: Policy) -> Verdict {
         // that it would restart every pod of a node whose agent restarts. Nobody compares paths
         // meanwhile.
         Finding::NodeWithoutListener => Verdict::Pass,
+        // Kubelet would otherwise restart every pod that starts while no agent runs.
+        Finding::NodeToUnknown => Verdict::Pass,
         // Sockops can't refuse: the proxy does, when it finds no destination.
-        Finding::DestinationKept
+        Finding::ListenerUnmarked
+        | Finding::DestinationKept
         | Finding::DestinationLost
         | Finding::ClientKept
         | Finding::ClientLost
@@ -172,7 +184,7 @@ impl Verdict {
 
 impl Finding {
     /// How many there are.
-    pub const COUNT: u32 = 27;
+    pub const COUNT: u32 = 30;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::Loopback,
@@ -202,6 +214,9 @@ impl Finding {
         Self::UnknownAddress,
         Self::NotCaptured,
         Self::NobodyListens,
+        Self::ListenerUnmarked,
+        Self::NodeToUnknown,
+        Self::UnknownListener,
     ];
 
     /// Which program comes to it.
@@ -225,7 +240,8 @@ impl Finding {
             | Self::ClientKept
             | Self::ClientLost
             | Self::NodeKept
-            | Self::NodeLost => Program::SockOps,
+            | Self::NodeLost
+            | Self::ListenerUnmarked => Program::SockOps,
             Self::WithinPod
             | Self::SameAddress
             | Self::OwnConnection
@@ -234,6 +250,7 @@ impl Finding {
             | Self::ListenerMissing
             | Self::UnknownAddress
             | Self::NobodyListens => Program::Lookup,
+            Self::NodeToUnknown | Self::UnknownListener => Program::Ingress,
         }
     }
 
@@ -267,6 +284,9 @@ impl Finding {
             Self::UnknownAddress => "unknown_address",
             Self::NotCaptured => "not_captured",
             Self::NobodyListens => "nobody_listens",
+            Self::ListenerUnmarked => "listener_unmarked",
+            Self::NodeToUnknown => "node_to_unknown",
+            Self::UnknownListener => "unknown_listener",
         }
     }
 }
@@ -298,7 +318,7 @@ mod tests {
         for (number, finding) in Finding::ALL.into_iter().enumerate() {
             assert_eq!(finding as usize, number, "{}", finding.name());
         }
-        assert!(counter(Finding::NobodyListens, Verdict::Refuse) < COUNTERS);
+        assert!(counter(Finding::UnknownListener, Verdict::Refuse) < COUNTERS);
     }
 
     #[test]
@@ -311,8 +331,12 @@ mod tests {
 
     #[test]
     fn unknown_pods_follow_the_operators_choice() {
-        assert_eq!(decide(Finding::UnknownNamespace, CLOSED), Verdict::Refuse);
-        assert_eq!(decide(Finding::UnknownNamespace, OPEN), Verdict::Pass);
+        for finding in [Finding::UnknownNamespace, Finding::UnknownListener] {
+            assert_eq!(decide(finding, CLOSED), Verdict::Refuse);
+            assert_eq!(decide(finding, OPEN), Verdict::Pass);
+        }
+        // Kubelet's probes.
+        assert_eq!(decide(Finding::NodeToUnknown, CLOSED), Verdict::Pass);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use outbound::{
 
 /// Raised whenever a type of this crate or the meaning of a map changes. Pinned
 /// maps and links of another version are never reused.
-pub const SCHEMA_VERSION: u32 = 7;
+pub const SCHEMA_VERSION: u32 = 8;
 
 /// Where peers reach the proxy with HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -88,6 +88,9 @@ pub mod map {
     /// Socket storage: a [`NodeProcess`](crate::NodeProcess) on both ends of a connection to a
     /// captured pod by one of the node's own processes.
     pub const NODE_SOCKETS: &str = "NODE_SOCKETS";
+    /// Socket storage of a listener: the [`NamespaceCookie`](crate::NamespaceCookie) of its
+    /// namespace, where connections to unknown pods are refused.
+    pub const LISTENER_NAMESPACES: &str = "LISTENER_NAMESPACES";
     /// Hash: [`PendingSlot`](crate::PendingSlot) to the
     /// [`PendingConnection`](crate::PendingConnection) that has it, between the client's connect
     /// and the proxy's accept.
@@ -104,8 +107,9 @@ pub mod map {
     /// Hash, of those whose slot belongs to another one:
     /// [`Connection`](crate::Connection) of the proxy to an application, to the client's [`SocketAddress`](crate::SocketAddress).
     pub const OWN_CONNECTIONS: &str = "OWN_CONNECTIONS";
-    /// Hash, of those whose slot belongs to another one:
-    /// [`Connection`](crate::Connection) of a process of the node to a captured pod, to the [`NodeProcess`](crate::NodeProcess).
+    /// Hash, of those whose slot belongs to another one, and of those to addresses of no pod that
+    /// is known, where such are refused:
+    /// [`Connection`](crate::Connection) of a process of the node, to the [`NodeProcess`](crate::NodeProcess).
     pub const NODE_CONNECTIONS: &str = "NODE_CONNECTIONS";
     /// Hash: [`KubeletCgroup`](crate::KubeletCgroup) to the process in it that is kubelet.
     pub const KUBELETS: &str = "KUBELETS";

@@ -220,10 +220,11 @@ fn reaches_loopback(context: &SockAddrContext, socket: *mut bpf_sock) -> bool {
 }
 
 /// The node's own namespace: marks the sockets whose connections the proxy of a pod
-/// may take for the node's own.
+/// may take for the node's own, and those that may lead to an unknown pod where such are refused.
 #[inline(always)]
 fn node(socket: *mut bpf_sock, dialled: &SocketAddress) -> Finding {
-    if maps::POD_ADDRESSES.get_ptr(dialled.address).is_none() {
+    let is_to_pod = maps::POD_ADDRESSES.get_ptr(dialled.address).is_some();
+    if !is_to_pod && !config::policy(false).unknown_pods_refused {
         return Finding::HostNamespace;
     }
     let process = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -232,7 +233,10 @@ fn node(socket: *mut bpf_sock, dialled: &SocketAddress) -> Finding {
         maps::forget(&maps::NODE_SOCKETS, socket);
         return Finding::HostNamespace;
     }
-    Finding::NodeProcess
+    match is_to_pod {
+        true => Finding::NodeProcess,
+        false => Finding::HostNamespace,
+    }
 }
 
 /// Whether the running process is kubelet: by its own cgroup, and by its number where that is

@@ -5,14 +5,16 @@
 //! and the verifier allows neither.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{bpf_sk_lookup, bpf_sock, bpf_sock_addr, bpf_sock_ops};
+use aya_ebpf::bindings::{__sk_buff, bpf_sk_lookup, bpf_sock, bpf_sock_addr, bpf_sock_ops};
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
-use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
+use aya_ebpf::programs::{SkBuffContext, SkLookupContext, SockAddrContext, SockOpsContext};
 use weft_ebpf_common::{Connection, NamespaceCookie, SocketAddress};
 
 pub const IPPROTO_TCP: u32 = 6;
 /// Every namespace has its loopback interface under this number.
 pub const LOOPBACK_INTERFACE: u32 = 1;
+/// State of a socket that listens.
+pub const TCP_LISTEN: u32 = 10;
 const AF_INET: u32 = 2;
 
 /// Reads one field of a context.
@@ -77,6 +79,15 @@ pub fn bound_interface(socket: *mut bpf_sock) -> u32 {
         return 0;
     }
     field!(socket, bound_dev_if)
+}
+
+/// The state of a socket, 0 without one.
+#[inline(always)]
+pub fn state(socket: *mut bpf_sock) -> u32 {
+    if socket.is_null() {
+        return 0;
+    }
+    field!(socket, state)
 }
 
 /// The address of IPv4 that a socket is bound to, none for none and without a socket. The kernel
@@ -258,5 +269,23 @@ pub mod lookup {
                 destination: SocketAddress::new(words(local6), local_port),
             }
         }
+    }
+}
+
+/// The `cgroup_skb` hook.
+pub mod packet {
+    use super::*;
+
+    #[inline(always)]
+    pub fn socket(context: &SkBuffContext) -> *mut bpf_sock {
+        // SAFETY: the context is valid for the whole run of the hook.
+        unsafe { (*context.skb.skb).__bindgen_anon_2.sk }
+    }
+
+    /// The interface that the packet came over.
+    #[inline(always)]
+    pub fn interface(context: &SkBuffContext) -> u32 {
+        let raw: *mut __sk_buff = context.skb.skb;
+        field!(raw, ifindex)
     }
 }

@@ -3,16 +3,13 @@
 //! it does, and an ICMP error when it doesn't.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
-use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
-};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
 use weft_ebpf_common::{
     Attempt, Connection, HeldConnection, HeldKey, HoldRate, NamespaceEntry, SocketAddress,
 };
 
-use crate::maps;
+use crate::{maps, packet};
 
 /// The whole packet goes on.
 const KEEP: i64 = -1;
@@ -27,11 +24,6 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const SHORTEST: u32 = 20;
 const WORD: usize = 4;
-/// Offsets of both ends in IP headers (RFC 791, RFC 8200).
-const SOURCE_V4: u32 = 12;
-const DESTINATION_V4: u32 = 16;
-const SOURCE_V6: u32 = 8;
-const DESTINATION_V6: u32 = 24;
 
 /// Cookie of a captured pod's outbound listener; zero where connections can't be held there.
 #[inline(always)]
@@ -180,36 +172,5 @@ fn tcp<T>(context: &SkBuffContext, offset: u32) -> Option<T> {
 fn connection(context: &SkBuffContext) -> Option<Connection> {
     let from = tcp::<[u8; 2]>(context, 0)?;
     let to = tcp::<[u8; 2]>(context, 2)?;
-    let [first] = network::<1>(context, 0)?;
-    let (source, destination) = match first >> 4 {
-        4 => (
-            SocketAddress::from_v4(network(context, SOURCE_V4)?, from),
-            SocketAddress::from_v4(network(context, DESTINATION_V4)?, to),
-        ),
-        _ => (
-            SocketAddress::new(network(context, SOURCE_V6)?, from),
-            SocketAddress::new(network(context, DESTINATION_V6)?, to),
-        ),
-    };
-    Some(Connection {
-        source,
-        destination,
-    })
-}
-
-/// Bytes of the IP header.
-#[inline(always)]
-fn network<const LENGTH: usize>(context: &SkBuffContext, offset: u32) -> Option<[u8; LENGTH]> {
-    let mut bytes = [0; LENGTH];
-    // SAFETY: `bytes` outlives the call and has the length given.
-    let loaded = unsafe {
-        bpf_skb_load_bytes_relative(
-            context.as_ptr(),
-            offset,
-            bytes.as_mut_ptr().cast(),
-            LENGTH as u32,
-            BPF_HDR_START_NET,
-        )
-    };
-    (loaded == 0).then_some(bytes)
+    packet::connection(context, from, to)
 }

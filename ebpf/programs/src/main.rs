@@ -13,6 +13,8 @@
 //!   with the pod's own
 //! * an application begins to listen, or ends it: [`listening`] keeps where, so that [`lookup`]
 //!   refuses connections to where nobody does
+//! * a connection arrives at a pod that nobody has told of: [`unknown`] drops it, where that is
+//!   wanted
 //! * nobody knows whether a destination answers: [`held`] lets the application wait in
 //!   `connect()` until the proxy does
 
@@ -27,11 +29,13 @@ mod listening;
 mod lookup;
 mod maps;
 mod opening;
+mod packet;
 mod peer_name;
 mod socket_name;
 mod sockops;
+mod unknown;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sk_lookup, sock_ops, socket_filter};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, sk_lookup, sock_ops, socket_filter};
 use aya_ebpf::programs::{SkBuffContext, SkLookupContext, SockAddrContext, SockOpsContext};
 
 /// An IPv4 socket connects.
@@ -86,6 +90,13 @@ pub fn lookup_permissive(context: SkLookupContext) -> u32 {
 #[sk_lookup]
 pub fn lookup_strict(context: SkLookupContext) -> u32 {
     lookup::lookup(&context, true)
+}
+
+/// A packet arrives at a socket of a pod. Attached only where connections to unknown pods are
+/// refused.
+#[cgroup_skb(ingress)]
+pub fn ingress(context: SkBuffContext) -> i32 {
+    unknown::ingress(&context)
 }
 
 /// A segment arrives at the proxy's outbound listener.

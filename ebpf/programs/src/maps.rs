@@ -49,6 +49,9 @@ pub static CLIENTS: SkStorage<SocketAddress> = SkStorage::new();
 /// The process that opened the connection.
 #[btf_map]
 pub static NODE_SOCKETS: SkStorage<NodeProcess> = SkStorage::new();
+/// Of a listener, where connections to unknown pods are refused.
+#[btf_map]
+pub static LISTENER_NAMESPACES: SkStorage<NamespaceCookie> = SkStorage::new();
 /// As many as one node runs, and one more while it restarts.
 #[map]
 pub static KUBELETS: HashMap<KubeletCgroup, [u8; 4]> =

@@ -47,9 +47,17 @@ fn own_slot(connection: &Connection) -> Option<SocketAddress> {
     (own.connection == *connection).then_some(own.client)
 }
 
-/// A process of the node connects to a captured pod.
+/// A process of the node connects, to a captured pod or to one that nobody has told of.
 #[inline(always)]
 pub fn insert_node(connection: Connection, process: NodeProcess) {
+    if maps::POD_ADDRESSES
+        .get_ptr(connection.destination.address)
+        .is_none()
+    {
+        // Slots are for the pods that are known.
+        let _ = maps::NODE_CONNECTIONS.insert(connection, process, 0);
+        return;
+    }
     let node = OpeningNode {
         connection,
         process,

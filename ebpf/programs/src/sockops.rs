@@ -13,36 +13,52 @@ use weft_ebpf_common::{
     is_proxy_address,
 };
 
-use crate::context::{self, ops};
-use crate::{held, listening, maps, opening};
+use crate::context::{self, TCP_LISTEN, ops};
+use crate::{held, listening, maps, opening, unknown};
 
 const TCP_SYN_SENT: u32 = 2;
 const TCP_CLOSE: u32 = 7;
-const TCP_LISTEN: u32 = 10;
 /// What a sockops program returns in every case.
 const DONE: u32 = 1;
 
+/// Each event is a function of its own in the kernel, too: together they would have more stack than
+/// Linux 6.1 allows a program, 512 bytes with each function's rounded up to 32.
 #[inline(always)]
 pub fn sockops(context: &SockOpsContext) -> u32 {
     match context.op() {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(context),
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connected(context),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(context),
-        BPF_SOCK_OPS_TCP_LISTEN_CB => {
-            if listening::begin(context) {
-                watch_close(context);
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            if !connecting(context) {
+                hold(context);
             }
         }
-        BPF_SOCK_OPS_STATE_CB => state_changed(context),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connected(context),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            if !accepted_within(context) {
+                accepted_from_outside(context);
+            }
+        }
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listens(context),
+        BPF_SOCK_OPS_STATE_CB => {
+            forget_pending(context);
+            state_changed(context);
+        }
         _ => {}
     }
     DONE
 }
 
+#[inline(never)]
+fn listens(context: &SockOpsContext) {
+    unknown::mark_listener(context);
+    if listening::begin(context) {
+        watch_close(context);
+    }
+}
+
 /// The source port is chosen, the SYN not yet sent: whoever receives it finds these
-/// records.
-#[inline(always)]
-fn connecting(context: &SockOpsContext) {
+/// records. False where it is an application's.
+#[inline(never)]
+fn connecting(context: &SockOpsContext) -> bool {
     let socket = ops::socket(context);
     if let Some(own) = maps::stored(&maps::OWN_SOCKETS, socket) {
         if own.purpose == Purpose::Application as u8 {
@@ -53,13 +69,14 @@ fn connecting(context: &SockOpsContext) {
         opening::insert_node(ops::connection(context), process);
         watch_close(context);
     } else {
-        hold(context);
+        return false;
     }
+    true
 }
 
 /// An application's SYN to the proxy is about to be sent: [`held`](crate::held) finds this
 /// record when it arrives.
-#[inline(always)]
+#[inline(never)]
 fn hold(context: &SockOpsContext) {
     let Some(destination) = maps::stored(&maps::DESTINATIONS, ops::socket(context)) else {
         return;
@@ -93,7 +110,7 @@ fn watch_close(context: &SockOpsContext) {
 }
 
 /// The client's end: comes before the packet that lets the proxy's end be accepted.
-#[inline(always)]
+#[inline(never)]
 fn connected(context: &SockOpsContext) {
     let Some(destination) = maps::stored(&maps::DESTINATIONS, ops::socket(context)) else {
         return;
@@ -143,18 +160,21 @@ fn take_pending(key: &NamespacedConnection) -> Option<SocketAddress> {
     Some(address)
 }
 
-#[inline(always)]
-fn accepted(context: &SockOpsContext) {
+/// A connection within the pod, by the proxy. False where it is another's.
+#[inline(never)]
+fn accepted_within(context: &SockOpsContext) -> bool {
     let connection = reversed(ops::connection(context));
     if !connection.destination.is_loopback() {
-        accepted_from_outside(context, &connection);
-    } else if !accepted_captured(context, connection) {
-        if is_of_proxy(context, &connection.destination) {
-            note(Finding::DestinationLost);
-        } else {
-            accepted_from_outside(context, &connection);
-        }
+        return false;
     }
+    if accepted_captured(context, connection) {
+        return true;
+    }
+    let is_lost = is_of_proxy(context, &connection.destination);
+    if is_lost {
+        note(Finding::DestinationLost);
+    }
+    is_lost
 }
 
 /// Whether a loopback address is that of the pod's outbound listener.
@@ -187,8 +207,9 @@ fn accepted_captured(context: &SockOpsContext, connection: Connection) -> bool {
 }
 
 /// By an application, or by one of the proxy's inbound listeners.
-#[inline(always)]
-fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
+#[inline(never)]
+fn accepted_from_outside(context: &SockOpsContext) {
+    let connection = &reversed(ops::connection(context));
     let socket = ops::socket(context);
     if let Some(client) = opening::take_own(connection) {
         let kept = maps::store(&maps::CLIENTS, socket, client);
@@ -207,7 +228,22 @@ fn accepted_from_outside(context: &SockOpsContext, connection: &Connection) {
     }
 }
 
-#[inline(always)]
+/// A captured connection within the pod has ended: where nobody accepted it, what is known of its
+/// destination goes.
+#[inline(never)]
+fn forget_pending(context: &SockOpsContext) {
+    let connection = ops::connection(context);
+    let is_end = context.arg(0) != TCP_LISTEN && context.arg(1) == TCP_CLOSE;
+    if is_end && connection.destination.is_loopback() {
+        let namespace = context::namespace(context).bytes;
+        let _ = take_pending(&NamespacedConnection {
+            namespace,
+            connection,
+        });
+    }
+}
+
+#[inline(never)]
 fn state_changed(context: &SockOpsContext) {
     let before = context.arg(0);
     if before == TCP_LISTEN {
@@ -217,13 +253,6 @@ fn state_changed(context: &SockOpsContext) {
         return;
     }
     let connection = ops::connection(context);
-    if connection.destination.is_loopback() {
-        let namespace = context::namespace(context).bytes;
-        let _ = take_pending(&NamespacedConnection {
-            namespace,
-            connection,
-        });
-    }
     if opening::take_own(&connection).is_none() {
         let _ = opening::take_node(&connection);
     } else if before == TCP_SYN_SENT {

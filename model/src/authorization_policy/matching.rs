@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::attributes::{RequestAttributes, Source};
 use super::outcome::Outcome;
@@ -148,19 +148,37 @@ impl RequestFacts<'_> {
     }
 
     fn header(&self, header: &HeaderMatch) -> Outcome {
-        let values = self.attributes.headers.get_all(&header.name);
+        let headers = self.attributes.headers;
+        let values = headers.get_all(&header.name);
+        let is_confusable = |name: &HeaderName| is_confusable(name, &header.name);
+        // Of these a server may take none, too.
+        let has_confusable = headers.keys().any(is_confusable);
         outcome(&header.values, |pattern| {
             let mut values = values.iter().map(|value| header_value(pattern, value));
-            let Some(first) = values.next() else {
-                return Outcome::No;
-            };
+            let first = values.next().unwrap_or(Outcome::No);
             // Of several that disagree, nobody knows which one the server takes.
-            match values.all(|other| other == first) {
+            let agrees = values.all(|other| other == first)
+                && (!has_confusable
+                    || headers
+                        .iter()
+                        .filter(|(name, _)| is_confusable(name))
+                        .all(|(_, value)| header_value(pattern, value) == first));
+            match agrees {
                 true => first,
                 false => Outcome::Unknown,
             }
         })
     }
+}
+
+/// Whether some servers take two different names for one: what isn't letter or digit becomes `_`
+/// in CGI and what follows it, such as WSGI and PHP, and in variables of nginx.
+fn is_confusable(name: &HeaderName, with: &HeaderName) -> bool {
+    let (name, with) = (name.as_str().as_bytes(), with.as_str().as_bytes());
+    let is_taken_for = |(one, other): (&u8, &u8)| {
+        one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
+    };
+    name.len() == with.len() && name != with && name.iter().zip(with).all(is_taken_for)
 }
 
 /// Whether a header's value matches. Of a list, the server may take one.

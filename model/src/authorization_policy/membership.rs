@@ -12,6 +12,16 @@ pub struct AuthorizationMembership {
     pub policies: Vec<NamespacedName>,
     /// What holds where no ALLOW policy selects it.
     pub default: DefaultAuthorization,
+    /// None of the policies decides: all of them are of action AUDIT, or dry runs.
+    pub is_observed_only: bool,
+}
+
+impl AuthorizationMembership {
+    /// Whether anything may be denied that is sent to the workload.
+    pub fn may_deny(&self) -> bool {
+        let is_decided = !self.policies.is_empty() && !self.is_observed_only;
+        is_decided || self.default != DefaultAuthorization::AllowAll
+    }
 }
 
 /// What may reach a workload that no ALLOW policy selects.

@@ -27,6 +27,7 @@ fn policies(
     let membership = AuthorizationMembership {
         policies: names,
         default,
+        is_observed_only: false,
     };
     AuthorizationPolicies::new(&id(SHOP), &membership, |name| {
         let policy = policies.iter().find(|policy| policy.key == *name);
@@ -449,6 +450,56 @@ fn a_header_that_came_with_several_values_is_taken_against_the_client() {
     assert_eq!(of(Action::Allow, Values::any_of(any()), &[]), Denied);
     assert_eq!(of(Action::Allow, Values::any_of(any()), twice), Allowed);
     assert_eq!(of(Action::Allow, Values::none_of(any()), twice), Denied);
+}
+
+#[test]
+fn a_header_whose_name_some_servers_take_for_another_is_taken_against_the_client() {
+    let header = |name, values| Rule {
+        when: vec![HeaderMatch {
+            name: HeaderName::from_static(name),
+            values,
+        }],
+        ..Rule::default()
+    };
+    let tenant = || ["a".parse().unwrap()];
+    let of = |action, name, values, headers: &[(&str, &str)]| {
+        request(
+            &one(action, header(name, values)),
+            "GET",
+            "/",
+            None,
+            headers,
+        )
+    };
+    for (name, other) in [
+        ("x-tenant", "x_tenant"),
+        ("x_tenant", "x-tenant"),
+        ("x-tenant", "X.Tenant"),
+    ] {
+        for headers in [
+            &[(other, "a")][..],
+            &[(name, "b"), (other, "a")],
+            &[(other, "b"), (name, "a")],
+        ] {
+            for values in [Values::any_of(tenant()), Values::none_of(tenant())] {
+                let of = |action| of(action, name, values.clone(), headers);
+                assert_eq!(of(Action::Allow), Denied, "{name} {headers:?}");
+                assert_eq!(of(Action::Deny), Denied, "{name} {headers:?}");
+            }
+        }
+        // Whichever a server takes, it is the same.
+        let of = |values, headers: &[(&str, &str)]| of(Action::Allow, name, values, headers);
+        let both = &[(name, "a"), (other, "a")];
+        assert_eq!(of(Values::any_of(tenant()), both), Allowed);
+        assert_eq!(of(Values::none_of(tenant()), &[(other, "b")]), Allowed);
+        // That it is there at all.
+        let any = [TextPattern::Any];
+        assert_eq!(of(Values::any_of(any), &[(other, "b")]), Denied);
+    }
+    let unlike = &[("xtenant", "a"), ("x-tenants", "a"), ("x0tenant", "a")];
+    let of = |action| of(action, "x-tenant", Values::any_of(tenant()), unlike);
+    assert_eq!(of(Action::Allow), Denied);
+    assert_eq!(of(Action::Deny), Allowed);
 }
 
 #[test]

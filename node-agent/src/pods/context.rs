@@ -69,8 +69,8 @@ mod tests {
             is_pinned: true,
             ends_earlier_connections,
         };
-        use RefusedConnections::{Both, Outbound};
-        for refused in [None, Some(Outbound), Some(Both)] {
+        use RefusedConnections::{Both, Inbound, Outbound};
+        for refused in [None, Some(Inbound), Some(Outbound), Some(Both)] {
             assert_eq!(settings(false).earlier_connections_to_end(refused), refused);
             assert_eq!(
                 settings(true).earlier_connections_to_end(refused),

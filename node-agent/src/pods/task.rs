@@ -1,7 +1,8 @@
-//! One pod of this node: does step after step until what is wanted is the case. `report` says
-//! what is; `earlier` ends its connections from before.
+//! One pod of this node: does step after step until what is wanted is the case. `report` says what
+//! is; `earlier` ends its connections from before; `known` has it pass where unknown ones are refused.
 
 mod earlier;
+mod known;
 mod report;
 
 use std::mem;
@@ -18,6 +19,7 @@ use super::captured_pod::{CapturedPod, await_certificate};
 use super::claimed_pod::ClaimedPod;
 use super::context::NodeContext;
 use super::error::CaptureError;
+use super::known_pod::KnownPod;
 use super::outside_pod::OutsidePod;
 use super::phase::CaptureAttempt;
 use super::state::{Desired, INBOUND_GRACE, PodState, Step};
@@ -49,6 +51,7 @@ pub(crate) struct PodTask {
     unprotected: usize,
     /// Time for which it was open and may not have been, before it was first refused.
     open_for: Option<Duration>,
+    known: Option<KnownPod>,
 }
 
 impl PodTask {
@@ -71,6 +74,7 @@ impl PodTask {
             is_expected: false,
             unprotected: 0,
             open_for: None,
+            known: None,
         };
         let desired = task.desired.borrow().clone();
         task.publish_status(&desired);
@@ -92,6 +96,7 @@ impl PodTask {
             self.namespaces.mark_unchanged();
             let location = NamespaceLocation::for_workload(&self.workload);
             let found = self.node.namespaces.find(&location);
+            self.settle_known(&desired, found);
             let kind = Some(mem::discriminant(&desired));
             if mem::replace(&mut previous, kind) != kind
                 || (found.is_some() && self.attempt == CaptureAttempt::AwaitsNamespace)
@@ -222,6 +227,7 @@ impl PodTask {
             }
         };
         let Err((pod, error)) = self.serve(pod, identity).await else {
+            self.end_connections_not_refused().await;
             return Ok(());
         };
         if let Some(pod) = pod {

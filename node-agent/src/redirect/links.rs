@@ -25,7 +25,11 @@ pub(super) enum ProgramLink {
 }
 
 impl ProgramLink {
-    fn new(link: FdLink, name: &str, pins: Option<&Pins>) -> Result<Self, RedirectError> {
+    pub(super) fn new(
+        link: FdLink,
+        name: &str,
+        pins: Option<&Pins>,
+    ) -> Result<Self, RedirectError> {
         let Some(pins) = pins else {
             return Ok(Self::Owned { _link: link });
         };

@@ -130,7 +130,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
 
 /// The maps that a successor takes over. What is held or was reached is forgotten with the
 /// agent.
-const MAPS: [&str; 18] = {
+const MAPS: [&str; 19] = {
     use weft_ebpf_common::map::*;
     [
         NAMESPACES,
@@ -142,6 +142,7 @@ const MAPS: [&str; 18] = {
         DESTINATIONS,
         CLIENTS,
         NODE_SOCKETS,
+        LISTENER_NAMESPACES,
         PENDING_SLOTS,
         PENDING,
         OWN_SLOTS,

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use aya::Ebpf;
 use aya_log::EbpfLogger;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,16 +17,17 @@ use super::error::RedirectError;
 use super::held::{HeldAttempts, HeldConnections};
 use super::kernel::{Kernel, KernelState};
 use super::kubelets::Kubelets;
+use super::links::{self, ProgramLink};
 use super::listening::{self, ListeningSockets};
 use super::load::{self, Constants};
 use super::object::take_map;
-use super::options::RedirectOptions;
+use super::options::{RedirectOptions, UnknownPods};
 use super::pins::{self, Pins};
 use super::pod::{PodRedirect, PodRedirectConfig};
 use super::socket_maps::SocketMaps;
 use super::table_sizes::{RecordCounts, TableSizes};
 use super::tables::Tables;
-use super::{links, probe};
+use super::{ingress, probe};
 use crate::namespaces::NetworkNamespace;
 
 /// The programs of a node.
@@ -36,6 +38,7 @@ pub struct Redirect {
     held: Arc<HeldConnections>,
     counters: Counters,
     capabilities: Capabilities,
+    pub(super) refuses_unknown: bool,
 }
 
 impl Redirect {
@@ -69,13 +72,7 @@ impl Redirect {
             cgroups.pods.is_some(),
         )?);
         let held = Arc::new(HeldConnections::from_object(&mut object)?);
-        let can_hold = match held.try_answering() {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "connect() of applications succeeds before anybody has answered at their destinations: the agent needs CAP_NET_RAW to make it wait");
-                false
-            }
-        };
+        let can_hold = can_hold(&held);
         let counters = Counters::from_object(&mut object)?;
         let mut tables = Tables::from_object(&mut object)?;
         let inherited = tables.entries_of_predecessor();
@@ -83,10 +80,9 @@ impl Redirect {
         let kubelets = Kubelets::start(&mut object, cgroups.root, kubelet)?;
         tables.set_namespace(host.cookie(), NamespaceEntry::new(NamespaceRole::Host))?;
         let listening = Arc::new(ListeningSockets::from_object(&mut object)?);
-        let links = links::attach_cgroup(&mut object, &cgroups.attached, pins.as_ref())?;
-        if let Some(pins) = &pins {
-            pins.remove_older_cgroup_links()?;
-        }
+        let unknown_pods = options.unknown_pods;
+        let at = (&cgroups.attached, cgroups.pods.as_ref());
+        let links = attach(&mut object, at, unknown_pods, pins.as_ref())?;
         let kernel = Kernel::new(KernelState {
             object,
             tables,
@@ -107,6 +103,7 @@ impl Redirect {
             held,
             counters,
             capabilities,
+            refuses_unknown: unknown_pods == UnknownPods::Refuse,
         })
     }
 
@@ -330,5 +327,33 @@ impl Redirect {
     /// The programs that this node's kernel runs.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+}
+
+/// Attaches the programs that all pods share, to the cgroup of everybody and to that of pods where
+/// there is one. Those of an earlier agent are taken off once these run.
+fn attach(
+    object: &mut Ebpf,
+    (everybody, pods): (&Cgroup, Option<&Cgroup>),
+    unknown_pods: UnknownPods,
+    pins: Option<&Pins>,
+) -> Result<Vec<ProgramLink>, RedirectError> {
+    let mut links = links::attach_cgroup(object, everybody, pins)?;
+    let pods = pods.unwrap_or(everybody);
+    links.extend(ingress::attach(object, pods, unknown_pods, pins)?);
+    if let Some(pins) = pins {
+        pins.remove_older_cgroup_links()?;
+    }
+    Ok(links)
+}
+
+/// Whether this process may answer applications that wait in `connect()`.
+fn can_hold(held: &HeldConnections) -> bool {
+    match held.try_answering() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "connect() of applications succeeds before anybody has answered at their destinations: the agent needs CAP_NET_RAW to make it wait");
+            false
+        }
     }
 }

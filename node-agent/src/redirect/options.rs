@@ -8,7 +8,7 @@ pub enum UnknownPods {
     /// They go on as if there were no mesh.
     #[default]
     Allow,
-    /// They are refused until the pod is known.
+    /// They are refused until the pod is known, also while no agent runs.
     Refuse,
 }
 

@@ -46,12 +46,24 @@ pub struct PodRedirectConfig<'a> {
     pub exclusions: &'a CaptureExclusions,
     /// The listeners that connections go to.
     pub listeners: PodListeners<'a>,
-    /// Strict: connections are refused while the listeners are closed; else they go on.
+    /// Strict: connections are refused while the listeners are closed; else they go on, unless
+    /// they are refused while there is no proxy.
     pub mtls_mode: MtlsMode,
     /// What stays open to the node then.
     pub node_access: &'a NodeAccess,
     /// The connections that are refused while there is no proxy.
     pub refused_uncaptured: Option<RefusedConnections>,
+}
+
+impl PodRedirectConfig<'_> {
+    /// The mode that the inbound program is for.
+    fn lookup_mode(&self) -> MtlsMode {
+        let refused = self.refused_uncaptured;
+        match refused.is_some_and(RefusedConnections::includes_inbound) {
+            true => MtlsMode::Strict,
+            false => self.mtls_mode,
+        }
+    }
 }
 
 /// The form in which a pod's connections are refused while it has no proxy.
@@ -80,8 +92,8 @@ pub struct PodRedirect {
     entries: PodEntries,
     /// The inbound program, with the mode that it is for.
     lookup: Option<(MtlsMode, ProgramLink)>,
-    /// It is refused rather than open when nobody looks after it any more.
-    fails_closed: bool,
+    /// What of it is refused, rather than open, when nobody looks after it any more.
+    fails_closed: Option<RefusedConnections>,
     /// The kernel refuses its connections, as it is to do while the pod has no proxy.
     is_refused: bool,
     /// There is something left to be removed.
@@ -116,7 +128,7 @@ impl PodRedirect {
             is_taken_over: entries.is_some(),
             entries: entries.unwrap_or_default(),
             lookup: lookup.map(|lookup| (MtlsMode::Strict, lookup)),
-            fails_closed: false,
+            fails_closed: None,
             is_refused: false,
             is_active: true,
         })
@@ -128,14 +140,12 @@ impl PodRedirect {
     /// # Errors
     /// When a part of it can't be done; every other part is. Try again then.
     pub fn enforce(&mut self, config: &EnforcementConfig<'_>) -> Result<(), RedirectError> {
-        self.fails_closed = true;
+        self.fails_closed = Some(config.refused);
         let kernel = self.kernel.clone();
         let mut state = kernel.lock();
-        let inbound = match config.refused {
-            RefusedConnections::Both => {
-                self.attach_lookup(&mut state, config.namespace, MtlsMode::Strict)
-            }
-            RefusedConnections::Outbound => {
+        let inbound = match config.refused.includes_inbound() {
+            true => self.attach_lookup(&mut state, config.namespace, MtlsMode::Strict),
+            false => {
                 self.lookup = None;
                 Ok(())
             }
@@ -147,14 +157,18 @@ impl PodRedirect {
         let (tables, cookie) = (&mut state.tables, self.cookie);
         let addresses = tables.set_addresses(cookie, &addresses, None, &mut self.entries);
         let node = tables.set_node_access(cookie, config.node_access, &mut self.entries);
-        let role = NamespaceRole::Enforced;
+        let no_exclusions = CaptureExclusions::default();
+        let (role, exclusions) = match config.refused.includes_outbound() {
+            true => (NamespaceRole::Enforced, config.exclusions),
+            // Nothing is excluded where all passes.
+            false => (NamespaceRole::Outside, &no_exclusions),
+        };
         let none = OutboundListeners::default();
-        let exclusions =
-            tables.set_exclusions(cookie, role, config.exclusions, none, &mut self.entries);
+        let exclusions = tables.set_exclusions(cookie, role, exclusions, none, &mut self.entries);
         let outbound = match exclusions {
             Ok(()) => Ok(()),
             // Where its exclusions find no room it is refused without them.
-            Err(_) => tables.refuse_outbound(cookie),
+            Err(_) => tables.set_namespace(cookie, NamespaceEntry::new(role)),
         };
         self.is_refused = inbound.is_ok() && outbound.is_ok();
         inbound
@@ -200,7 +214,7 @@ impl PodRedirect {
         if config.listeners.refuses_closed_ports {
             state.listening.follow(config.namespace);
         }
-        self.attach_lookup(&mut state, config.namespace, config.mtls_mode)?;
+        self.attach_lookup(&mut state, config.namespace, config.lookup_mode())?;
         let KernelState {
             object,
             tables,
@@ -211,7 +225,7 @@ impl PodRedirect {
         let outbound = outbound(object, *can_hold, &config.listeners)?;
         let (cookie, role) = (self.cookie, NamespaceRole::Captured);
         tables.set_exclusions(cookie, role, config.exclusions, outbound, &mut self.entries)?;
-        self.fails_closed = config.refused_uncaptured.is_some();
+        self.fails_closed = config.refused_uncaptured;
         self.is_refused = false;
         match pins {
             Some(pins) => Ok(pins.remove_older_lookups(cookie)?),
@@ -292,8 +306,15 @@ impl PodRedirect {
         if state.pins.is_none() || !std::mem::take(&mut self.is_active) {
             return;
         }
-        if let Err(error) = state.tables.refuse_captured(self.cookie) {
-            // Nobody listens on the proxy's port any more, which comes to the same.
+        let outbound = match self.fails_closed {
+            Some(RefusedConnections::Inbound) => {
+                let entry = NamespaceEntry::new(NamespaceRole::Outside);
+                state.tables.set_namespace(self.cookie, entry)
+            }
+            _ => state.tables.refuse_captured(self.cookie),
+        };
+        if let Err(error) = outbound {
+            // Nobody listens on the proxy's port any more: they are refused.
             tracing::warn!(%error, "a pod's connections still go to the proxy's port");
         }
         if let Some((_, lookup)) = self.lookup.take() {
@@ -322,7 +343,7 @@ impl PodRedirect {
 
 impl Drop for PodRedirect {
     fn drop(&mut self) {
-        if self.fails_closed {
+        if self.fails_closed.is_some() {
             self.leave();
         }
         if let Err(error) = self.remove() {

@@ -12,10 +12,12 @@ pub(super) const CGROUP_PROGRAMS: [&str; 7] = [
 ];
 /// Programs on a pod's network namespace: permissive, strict.
 pub(super) const LOOKUP_PROGRAMS: [&str; 2] = ["lookup_permissive", "lookup_strict"];
+/// The program on the cgroup of pods, where unknown ones are refused.
+pub(super) const INGRESS_PROGRAM: &str = "ingress";
 /// The program on the proxy's outbound listeners.
 pub(super) const HOLD_PROGRAM: &str = "hold";
 
-/// The names of all programs.
+/// The names of the programs without which nothing can be captured.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     let namespaced = CGROUP_PROGRAMS.into_iter().chain(LOOKUP_PROGRAMS);
     namespaced.chain([HOLD_PROGRAM])

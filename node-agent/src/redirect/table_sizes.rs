@@ -7,7 +7,8 @@ pub struct RecordCounts {
     pub pending: usize,
     /// The proxy's connections to applications.
     pub own_connections: usize,
-    /// Connections of the node's processes to captured pods.
+    /// Connections of the node's processes to captured pods; where unknown pods are refused, all that
+    /// such processes have to others.
     pub node_connections: usize,
 }
 

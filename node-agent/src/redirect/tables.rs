@@ -1,6 +1,6 @@
 //! The maps that the agent writes, with their types.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
@@ -31,6 +31,8 @@ type Hash<K, V> = maps::HashMap<MapData, K, V>;
 /// owner holds it in a mutex.
 pub(super) struct Tables {
     namespaces: Hash<NamespaceCookie, NamespaceEntry>,
+    /// Namespaces that are marked as outside while nothing else is said of them.
+    pub(super) left_alone: HashSet<u64>,
     excluded_ports: Hash<ExcludedPort, u8>,
     excluded_blocks: LpmTrie<MapData, ExcludedBlock, u8>,
     pod_addresses: Hash<[u8; 16], NamespaceCookie>,
@@ -49,6 +51,7 @@ impl Tables {
     pub(super) fn from_object(object: &mut Ebpf) -> Result<Self, RedirectError> {
         Ok(Self {
             namespaces: take_map(object, map::NAMESPACES)?,
+            left_alone: HashSet::new(),
             excluded_ports: take_map(object, map::EXCLUDED_PORTS)?,
             excluded_blocks: take_map(object, map::EXCLUDED_BLOCKS)?,
             pod_addresses: take_map(object, map::POD_ADDRESSES)?,
@@ -69,15 +72,16 @@ impl Tables {
             .map_err(RedirectError::map(map::NAMESPACES, "write a namespace"))
     }
 
-    /// True where something was said about a namespace.
-    pub(super) fn has_namespace(&self, cookie: u64) -> bool {
-        self.namespaces
-            .get(&NamespaceCookie::new(cookie), 0)
-            .is_ok()
+    /// What was said about a namespace.
+    pub(super) fn namespace(&self, cookie: u64) -> Option<NamespaceEntry> {
+        self.namespaces.get(&NamespaceCookie::new(cookie), 0).ok()
     }
 
-    /// Makes a namespace unknown again.
+    /// Makes a namespace unknown again, or leaves it alone.
     pub(super) fn remove_namespace(&mut self, cookie: u64) -> Result<(), RedirectError> {
+        if self.left_alone.contains(&cookie) {
+            return self.set_namespace(cookie, NamespaceEntry::new(NamespaceRole::Outside));
+        }
         ignore_missing(self.namespaces.remove(&NamespaceCookie::new(cookie)))
             .map_err(RedirectError::map(map::NAMESPACES, "remove a namespace"))
     }
@@ -168,13 +172,7 @@ impl Tables {
         result
     }
 
-    /// Replaces an enrolled namespace's entry by one without exclusions and listeners, from
-    /// which every connection is refused. Asks for no room in any other table.
-    pub(super) fn refuse_outbound(&mut self, cookie: u64) -> Result<(), RedirectError> {
-        self.set_namespace(cookie, NamespaceEntry::new(NamespaceRole::Enforced))
-    }
-
-    /// The same for a captured namespace, which keeps its exclusions.
+    /// Has every connection of a captured namespace refused but its exclusions.
     pub(super) fn refuse_captured(&mut self, cookie: u64) -> Result<(), RedirectError> {
         let entry = self.namespaces.get(&NamespaceCookie::new(cookie), 0);
         let mut entry = entry.map_err(RedirectError::map(map::NAMESPACES, "read a namespace"))?;

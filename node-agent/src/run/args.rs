@@ -63,13 +63,15 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) kubelet_cgroup: Option<PathBuf>,
     /// What happens to connections of pods that the agent has not been told about
-    /// yet, in either direction: `allow` lets them pass uncaptured, `refuse` gives
-    /// them "connection refused" until the pod is known.
+    /// yet: `allow` lets them pass uncaptured; with `refuse` those that the pod opens get
+    /// "connection refused", and those to it no answer, until the pod is known, also while no
+    /// agent runs.
     #[arg(long, value_enum, default_value_t = UnknownPodsArgument::Allow)]
     pub(crate) unknown_pods: UnknownPodsArgument,
     /// What happens to connections that a pod has when it is captured: `keep` lets them go on
-    /// past the proxy, `end` resets them. Those of strict pods, and those that pods with
-    /// egress mode RegisteredOnly have opened, are ended in any case.
+    /// past the proxy, `end` resets them. Those of strict pods, those that pods with egress
+    /// mode RegisteredOnly have opened, and those that pods with AuthorizationPolicies have
+    /// accepted, are ended in any case.
     #[arg(long, value_enum, default_value_t = EarlierConnectionsArgument::Keep)]
     pub(crate) earlier_connections: EarlierConnectionsArgument,
     /// Where to serve /healthz, /readyz, /metrics, /config, /connections and /explain.

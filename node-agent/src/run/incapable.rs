@@ -11,6 +11,7 @@ use weft_proxy::discovery::{NodeTrial, PodCaptureState};
 use weft_proxy::runtime::Runtime;
 
 use crate::admin::AdminPages;
+use crate::namespaces::NamespaceError;
 use crate::redirect::{Capabilities, RedirectError};
 
 /// An agent without kernel programs.
@@ -22,10 +23,16 @@ pub(super) struct IncapableNode {
 /// The reason is the node's, and stays as long as its kernel: somebody has to know it. An agent that
 /// lacks rights or memory ends instead, so that a rollout of such agents stops at the first.
 pub(super) fn is_of_node(error: &RedirectError) -> bool {
-    let is_refused = matches!(
-        error,
-        RedirectError::Incapable(_) | RedirectError::Object { .. } | RedirectError::Program { .. }
-    );
+    let is_refused = match error {
+        RedirectError::Incapable(_)
+        | RedirectError::Object { .. }
+        | RedirectError::Program { .. } => true,
+        // Linux before 5.14.
+        RedirectError::Namespace(NamespaceError::Cookie { error, .. }) => {
+            error.raw_os_error() == Some(libc::ENOPROTOOPT)
+        }
+        _ => false,
+    };
     is_refused && !error.is_of_process()
 }
 
@@ -143,5 +150,13 @@ mod tests {
             assert!(is_of_node(&program(number)), "{number}");
         }
         assert!(!is_of_node(&RedirectError::NoObject));
+        let cookie = |number| {
+            RedirectError::Namespace(NamespaceError::Cookie {
+                path: "/proc/thread-self/ns/net".into(),
+                error: io::Error::from_raw_os_error(number),
+            })
+        };
+        assert!(is_of_node(&cookie(libc::ENOPROTOOPT)), "before Linux 5.14");
+        assert!(!is_of_node(&cookie(libc::EMFILE)));
     }
 }

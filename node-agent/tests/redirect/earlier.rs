@@ -64,6 +64,11 @@ fn a_pod_of_registered_destinations_only_keeps_none_that_it_has_opened() {
 }
 
 #[test]
+fn a_permissive_pod_with_policies_keeps_none_that_it_has_accepted() {
+    end_earlier_connections(RefusedConnections::Inbound, [true, false]);
+}
+
+#[test]
 fn connections_of_the_agent_itself_go_on() {
     isolated(|lab: &Lab| {
         let pod = lab.pod(10);

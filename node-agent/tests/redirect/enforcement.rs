@@ -14,7 +14,9 @@ use weft_node_agent::redirect::{
 };
 use weft_proxy::sockets::{self, Purpose};
 
-use crate::lab::{Lab, Listeners, Pod, address, block_on, dial, eventually, exclusions, isolated};
+use crate::lab::{
+    Lab, Listeners, Pod, accept, address, block_on, dial, eventually, exclusions, isolated,
+};
 
 fn enforce(
     redirect: &mut PodRedirect,
@@ -87,6 +89,90 @@ fn a_pod_of_registered_destinations_only_is_refused_outbound_before_it_is_captur
             peer.run(|| dial(application.local_addr().unwrap()))
                 .expect("it is permissive");
         }
+    });
+}
+
+#[test]
+fn a_permissive_pod_with_policies_is_refused_inbound_alone_before_it_is_captured() {
+    isolated(|lab: &Lab| {
+        let options = RedirectOptions {
+            unknown_pods: UnknownPods::Refuse,
+            ..lab.options()
+        };
+        let redirect = Redirect::load(&options).unwrap();
+        let (pod, peer) = (lab.pod(10), lab.pod(20));
+        redirect.mark_outside(&peer.namespace).unwrap();
+        let (servers, applications) = (servers(), applications(&pod));
+        let are_refused = || {
+            let out = |server: &TcpListener| {
+                let to = server.local_addr().unwrap();
+                is_refused(pod.run(|| dial(to)))
+            };
+            let inward = |application: &TcpListener| {
+                let to = application.local_addr().unwrap();
+                is_refused(peer.run(|| dial(to)))
+            };
+            [
+                applications.each_ref().map(inward),
+                servers.each_ref().map(out),
+            ]
+        };
+        let inbound_alone = [[true; 2], [false; 2]];
+        let mut enforced = refused_pod(&redirect, &pod, RefusedConnections::Inbound);
+        assert!(enforced.is_refused());
+        assert_eq!(are_refused(), inbound_alone);
+        for application in &applications {
+            dial(application.local_addr().unwrap()).expect("a probe of the node");
+        }
+        // It may reach registered destinations only for a while.
+        let (both, inbound) = (RefusedConnections::Both, RefusedConnections::Inbound);
+        enforce(&mut enforced, &pod, both, &exclusions(&["7001"])).unwrap();
+        assert_eq!(are_refused(), [[true; 2]; 2]);
+        enforce(&mut enforced, &pod, inbound, &exclusions(&["7001"])).unwrap();
+        assert_eq!(are_refused(), inbound_alone);
+        assert_eq!(redirect.table_sizes().excluded_ports, 0);
+    });
+}
+
+#[test]
+fn a_captured_permissive_pod_with_policies_is_refused_inbound_when_its_agent_ends() {
+    isolated(|lab: &Lab| {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = folder.path().join("pins");
+        let (pod, peer) = (lab.pod(10), lab.pod(20));
+        let ([server, _], [application, _]) = (servers(), applications(&pod));
+        let reach_pod = || peer.run(|| dial(application.local_addr().unwrap()));
+        let reach_server = || pod.run(|| dial(server.local_addr().unwrap()));
+        let redirect = Redirect::load(&pinned(lab, &pins)).unwrap();
+        let net = pod.net(&redirect);
+        let listeners = Listeners::open(&net);
+        let captured = redirect.capture(&PodRedirectConfig {
+            namespace: &pod.namespace,
+            addresses: PodAddresses::Assigned(&pod.addresses()),
+            exclusions: &CaptureExclusions::default(),
+            listeners: listeners.pairs(),
+            mtls_mode: MtlsMode::Permissive,
+            node_access: &NodeAccess::All,
+            refused_uncaptured: Some(RefusedConnections::Inbound),
+        });
+        let captured = captured.unwrap();
+        // Plaintext comes to the proxy, which decides.
+        let _client = reach_pod().unwrap();
+        accept(&listeners.plaintext[0]);
+        captured.leave_enforced();
+        drop(listeners);
+        redirect.leave_enforced();
+        drop((redirect, net));
+        assert!(is_refused(reach_pod()), "no agent");
+        reach_server().expect("out as ever");
+        let redirect = Redirect::load(&pinned(lab, &pins)).unwrap();
+        assert!(is_refused(reach_pod()), "a successor that has not looked");
+        let enforced = refused_pod(&redirect, &pod, RefusedConnections::Inbound);
+        redirect.remove_leftovers().unwrap();
+        assert!(is_refused(reach_pod()), "a successor's own refusal");
+        reach_server().expect("out as ever");
+        enforced.release().unwrap();
+        eventually("the pod is reached", || reach_pod().is_ok());
     });
 }
 

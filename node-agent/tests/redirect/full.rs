@@ -550,7 +550,7 @@ fn a_pod_whose_rate_is_forgotten_is_held_all_the_same() {
 
 /// Leaves the sockets of a pod no memory for what programs keep with them. Since Linux 6.9 each
 /// network namespace has this limit for itself.
-fn leave_no_memory(pod: &Pod) {
+pub(crate) fn leave_no_memory(pod: &Pod) {
     pod.run(|| std::fs::write("/proc/sys/net/core/optmem_max", "0"))
         .expect("the limit is the namespace's own");
 }

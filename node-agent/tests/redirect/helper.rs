@@ -9,7 +9,9 @@ use std::time::Duration;
 use weft_model::mtls::MtlsMode;
 use weft_model::node_access::{NodeAccess, Probe, ProbeKind};
 use weft_node_agent::namespaces::NetworkNamespace;
-use weft_node_agent::redirect::{PodAddresses, PodRedirectConfig, Redirect, RedirectOptions};
+use weft_node_agent::redirect::{
+    PodAddresses, PodRedirectConfig, Redirect, RedirectOptions, UnknownPods,
+};
 
 use crate::lab::{Listeners, address, dial};
 
@@ -28,6 +30,7 @@ pub(crate) fn run(what: &str) {
         },
         ["hold", namespace, listen, server, excluded] => hold(namespace, listen, server, excluded),
         ["die-as-agent", cgroup, pins, namespace, ip] => die_as_agent(cgroup, pins, namespace, ip),
+        ["die-refusing", cgroup, pins, outside] => die_refusing(cgroup, pins, outside),
         _ => panic!("an unknown task: {what}"),
     }
 }
@@ -103,5 +106,23 @@ fn die_as_agent(cgroup: &str, pins: &str, namespace: &str, ip: &str) {
     };
     let _captured = redirect.capture(&pod).expect("the pod is captured");
     println!("captured");
+    std::process::exit(0);
+}
+
+/// Refuses unknown pods, with pins, knows one to be outside, and dies.
+fn die_refusing(cgroup: &str, pins: &str, outside: &str) {
+    let options = RedirectOptions {
+        cgroup: Some(cgroup.into()),
+        pods_cgroup: Some(Path::new(cgroup).join("kubepods")),
+        kubelet_cgroup: Some(Path::new(cgroup).join("kubelet")),
+        pin_directory: Some(pins.into()),
+        unknown_pods: UnknownPods::Refuse,
+        ..RedirectOptions::default()
+    };
+    let redirect = Redirect::load(&options).expect("the programs load");
+    let file = File::open(outside).expect("the pod's namespace");
+    let outside = NetworkNamespace::from_file(file, Path::new(outside)).expect("a namespace");
+    redirect.mark_outside(&outside).expect("the pod is known");
+    println!("known");
     std::process::exit(0);
 }

@@ -259,6 +259,18 @@ impl Lab {
         Pod { namespace, number }
     }
 
+    /// Does something as a process of a pod: sockets stay with the cgroup that they are made in.
+    pub(crate) fn as_pod<T>(&self, work: impl FnOnce() -> T) -> T {
+        let enter = |cgroup: &str| {
+            let processes = self.cgroup.join(cgroup).join("cgroup.procs");
+            fs::write(processes, "0").expect("the test's cgroup can be entered");
+        };
+        enter("kubepods/pod");
+        let done = work();
+        enter("agent");
+        done
+    }
+
     /// Kubelet connects to a listener, which takes it and is done with it.
     pub(crate) fn probe(&self, listener: &TcpListener) -> Output {
         let to = listener.local_addr().expect("a listener's address");

@@ -29,3 +29,4 @@ mod pins;
 mod ports;
 mod spread;
 mod start;
+mod unknown;

@@ -119,10 +119,11 @@ proptest! {
     fn a_membership_survives_the_wire(
         names in prop::collection::btree_set("[a-z]{1,5}/[a-z]{1,5}", 0..4),
         default in select(DefaultAuthorization::ALL.to_vec()),
+        is_observed_only in any::<bool>(),
     ) {
         let mut policies: Vec<NamespacedName> = names.iter().map(|name| name.parse().unwrap()).collect();
         policies.sort();
-        let own = AuthorizationMembership { policies, default };
+        let own = AuthorizationMembership { policies, default, is_observed_only };
         prop_assert_eq!(membership(membership_message(&own)), own);
     }
 }
@@ -153,6 +154,7 @@ fn a_default_that_is_not_known_denies() {
         let message = v1::AuthorizationMembership {
             policies: vec!["nonsense".into()],
             default,
+            observed_only: false,
         };
         let membership = membership(Some(message));
         assert_eq!(membership.default, DefaultAuthorization::Deny);

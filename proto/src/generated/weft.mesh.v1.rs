@@ -572,6 +572,9 @@ pub struct AuthorizationMembership {
     pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(enumeration = "DefaultAuthorization", tag = "2")]
     pub default: i32,
+    /// None of the policies decides: all of them are of action AUDIT, or dry runs.
+    #[prost(bool, tag = "3")]
+    pub observed_only: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

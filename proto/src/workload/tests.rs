@@ -67,6 +67,7 @@ prop_compose! {
             authorization: Arc::new(AuthorizationMembership {
                 policies: vec![NamespacedName::new("shop", "web")],
                 default: DefaultAuthorization::SameNamespace,
+                is_observed_only: strict,
             }),
         }
     }

@@ -108,7 +108,9 @@ fn answer(
     };
     let request = question.request.as_ref().filter(|_| is_http);
     let request = request.map(|request| request.verdict(policies, &source, question.port));
-    let AuthorizationMembership { policies, default } = &*workload.authorization;
+    let AuthorizationMembership {
+        policies, default, ..
+    } = &*workload.authorization;
     Ok(json!({
         "destination": {
             "uid": workload.uid.as_str(),
@@ -268,11 +270,12 @@ mod tests {
     use weft_testing::fixtures::{self, named};
 
     use super::*;
+    use crate::component::Component;
     use crate::settings::Settings;
 
     /// A pod whose policies deny the paths below `/admin` on a port of HTTP.
     fn node() -> Node {
-        let node = Node::new("node-1", Settings::default());
+        let node = Node::new("node-1", Component::NodeAgent, Settings::default());
         let key = named("no-admin");
         let membership = AuthorizationMembership {
             policies: vec![key.clone()],

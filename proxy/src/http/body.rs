@@ -1,6 +1,7 @@
 //! Bodies on their way: never gathered, except what a retry keeps, up to its bound.
 //!
 //! * [`source`]: a request's body before it is sent, and whether it can be sent again
+//! * [`incoming`]: a request's body as it comes
 //! * [`request`]: a request's body as one attempt sends it
 //! * [`gate`]: a request's body that waits until its server asks for it
 //! * [`replay`]: kept for further attempts
@@ -9,6 +10,7 @@
 
 mod frame;
 mod gate;
+mod incoming;
 mod mirror;
 mod replay;
 mod request;

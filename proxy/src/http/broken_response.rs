@@ -64,14 +64,15 @@ impl ServerEnd {
 #[error("the server has not read the request: {0}")]
 pub(crate) struct UnreadRequest(#[source] pub(crate) BodyError);
 
-/// Tells a client's connection that the response on it breaks off.
+/// Tells a client's connection that the response on it breaks off; and either end's, once it
+/// carries another protocol, that the other end has broken off.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResponseBreak(Arc<Mutex<Break>>);
 
 #[derive(Debug, Default)]
 struct Break {
     state: BreakState,
-    /// A response is under way that ends with the connection.
+    /// What is under way ends with the connection.
     is_open_ended: bool,
     /// Whoever drives the client's connection.
     driver: Option<Waker>,
@@ -113,8 +114,8 @@ impl ResponseBreak {
         }
     }
 
-    /// A response begins, or is passed on to its end, that ends with the connection: unless it is
-    /// complete the connection is reset.
+    /// A response or another protocol begins, or is passed on to its end, that ends with the
+    /// connection: unless it is complete the connection is reset.
     pub(crate) fn set_open_ended(&self, is_under_way: bool) {
         lock(&self.0).is_open_ended = is_under_way;
     }
@@ -134,7 +135,7 @@ impl ResponseBreak {
     }
 }
 
-/// A client's connection that ends as its server's did.
+/// A connection that ends as that of the other end did.
 #[derive(Debug)]
 pub(crate) struct BreakableStream<S: BreakOff> {
     stream: S,
@@ -145,7 +146,7 @@ pub(crate) struct BreakableStream<S: BreakOff> {
 }
 
 impl<S: BreakOff> BreakableStream<S> {
-    /// One that ends when the response on it breaks off.
+    /// One that ends when what is under way on it breaks off.
     pub(crate) fn new(stream: S, response_break: ResponseBreak) -> Self {
         Self {
             stream,

@@ -11,12 +11,8 @@
 //! the request is written, and its client is told. One that isn't complete ends with it at once.
 //! Only whoever reads the response can tell the two.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll, Waker};
 
 use super::broken_response::ResponseBreak;
 use crate::sync::lock;
@@ -64,6 +60,8 @@ struct ConnectionState {
     reader: Option<Waker>,
     /// The client of a complete response, whom the server's end is passed on to.
     client: Option<ResponseBreak>,
+    /// Breaks the connection itself off.
+    server: ResponseBreak,
 }
 
 /// Says, when it is dropped, that all of a request's body was taken for sending.
@@ -101,6 +99,11 @@ impl ClientEnd {
 }
 
 impl HalfClose {
+    /// Breaks the connection off, once it carries another protocol.
+    pub(super) fn server_break(&self) -> ResponseBreak {
+        lock(&self.0).server.clone()
+    }
+
     /// Begins a request, whose client's end the server shall see. The first that comes back is
     /// to be dropped with the request's body, the other one is for whoever reads the response.
     pub(crate) fn begin_request(&self, client: Option<&ClientEnd>) -> (BodyEnd, ResponseEnd) {
@@ -148,7 +151,7 @@ impl HalfClose {
     }
 
     /// Ready when the sending side is to end.
-    fn poll_due(&self, context: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_due(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
         if state.is_last && state.is_sent {
             return Poll::Ready(());
@@ -161,89 +164,6 @@ impl HalfClose {
 impl Drop for BodyEnd {
     fn drop(&mut self) {
         lock(&self.0.0).is_sent = true;
-    }
-}
-
-/// A connection whose sending side ends when its [`HalfClose`] says so, and that tells of the
-/// server's end when that may be told.
-#[derive(Debug)]
-pub(super) struct HalfClosingStream<S> {
-    stream: S,
-    half_close: HalfClose,
-    has_ended: bool,
-    server_has_ended: bool,
-}
-
-impl<S> HalfClosingStream<S> {
-    pub(super) fn new(stream: S) -> (Self, HalfClose) {
-        let half_close = HalfClose::default();
-        let closing = Self {
-            stream,
-            half_close: half_close.clone(),
-            has_ended: false,
-            server_has_ended: false,
-        };
-        (closing, half_close)
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HalfClosingStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.server_has_ended {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-            if buffer.filled().len() > before {
-                self.half_close.received();
-                return Poll::Ready(Ok(()));
-            }
-            self.server_has_ended = true;
-        }
-        self.half_close.poll_end(context).map(Ok)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HalfClosingStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    /// hyper flushes, whenever it looks at the connection, what it has written by then: behind
-    /// a request whose body it has taken nothing is to come.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        self.half_close.flushed();
-        if !self.has_ended && self.half_close.poll_due(context).is_ready() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            self.has_ended = true;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_ended {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -307,6 +227,11 @@ impl ResponseEnd {
         }
     }
 
+    /// Breaks the connection to the server off, once it carries another protocol.
+    pub(crate) fn server_break(&self) -> ResponseBreak {
+        self.connection.server_break()
+    }
+
     fn decide(&self, response: ResponseState) {
         let driver = {
             let mut state = lock(&self.connection.0);
@@ -332,7 +257,7 @@ impl Drop for ResponseEnd {
 
 impl HalfClose {
     /// Something of the server was read.
-    fn received(&self) {
+    pub(super) fn received(&self) {
         let mut state = lock(&self.0);
         if state.response == ResponseState::Awaited {
             state.response = ResponseState::Begun;
@@ -340,7 +265,7 @@ impl HalfClose {
     }
 
     /// Everything that was to be written by then is written.
-    fn flushed(&self) {
+    pub(super) fn flushed(&self) {
         let mut state = lock(&self.0);
         if !state.is_sent || state.is_written {
             return;
@@ -355,7 +280,7 @@ impl HalfClose {
 
     /// Ready when the server's end, which has come, may be told to whoever drives the
     /// connection.
-    fn poll_end(&self, context: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_end(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
         if state.lets_end_through() {
             return Poll::Ready(());

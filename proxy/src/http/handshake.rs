@@ -12,12 +12,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::half_close::HalfClosingStream;
+use super::half_closing_stream::HalfClosingStream;
 use super::http1_sender::Http1Sender;
 use super::http2_sender::Http2Sender;
 use super::original_target::TargetStream;
 use crate::memory::{AwaitedHead, ConnectionMemory, MeteredStream, PodMemory};
 use crate::settings::HeadLimits;
+use crate::stream::BreakOff;
 use crate::windows::Windows;
 
 /// Requests that we put on one connection of HTTP/2 at once.
@@ -53,7 +54,7 @@ pub(crate) async fn handshake_http1<S>(
     memory: &Arc<PodMemory>,
 ) -> Result<Http1Sender, hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + BreakOff + Send + Unpin + 'static,
 {
     let (stream, half_close) = HalfClosingStream::new(stream);
     let (stream, target) = TargetStream::new(stream);
@@ -171,6 +172,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll};
+
     use http::Request;
     use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -181,6 +184,20 @@ mod tests {
     use crate::http::body::RequestBody;
     use crate::http::version::HttpVersion;
     use crate::memory::MemoryAccount;
+
+    impl BreakOff for tokio::io::DuplexStream {
+        fn poll_break_off(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+
+        fn is_on_its_way(&self) -> bool {
+            false
+        }
+
+        fn break_on_close(&mut self) {}
+
+        fn announce_unanswered(&mut self) {}
+    }
 
     /// RFC 9113 section 6.7.
     const PING: u8 = 6;

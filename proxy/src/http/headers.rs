@@ -1,6 +1,6 @@
 //! Headers that concern one hop only, and what a message needs to be sent on to the next.
 
-use http::header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -82,6 +82,10 @@ pub(crate) fn strip_response(head: &mut Parts, http2: bool) {
     if head.status == StatusCode::UPGRADE_REQUIRED && !http2 {
         asked.extend(head.headers.get_all(UPGRADE).into_iter().cloned());
     }
+    if is_chunked(&head.headers) {
+        // Its chunks say where it ends, whatever its length does (RFC 9112 section 6.3).
+        head.headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(&mut head.headers);
     if !asked.is_empty() {
         let option = HeaderValue::from_static("upgrade");
@@ -95,11 +99,22 @@ pub(crate) fn strip_response(head: &mut Parts, http2: bool) {
 /// Whether a response's body is coded in a way that nobody undoes here: it would be passed on
 /// without its coding's name (RFC 9112 section 7).
 pub(crate) fn has_unknown_coding<B: Body>(response: &Response<B>) -> bool {
-    let lines = response.headers().get_all(TRANSFER_ENCODING).into_iter();
+    let mut codings = transfer_codings(response.headers());
+    !response.body().is_end_stream()
+        && codings.any(|coding| {
+            let known = [&b""[..], b"chunked", b"identity"];
+            !known.iter().any(|known| coding.eq_ignore_ascii_case(known))
+        })
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    transfer_codings(headers).any(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+}
+
+fn transfer_codings(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(TRANSFER_ENCODING).into_iter();
     let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let is = |coding: &[u8], name: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(name);
-    let mut unknown = codings.filter(|coding| !is(coding, b"chunked") && !is(coding, b"identity"));
-    !response.body().is_end_stream() && unknown.any(|coding| !coding.trim_ascii().is_empty())
+    codings.map(<[u8]>::trim_ascii)
 }
 
 /// Puts back the request for another protocol, which concerns every hop of its way.

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::early_response::EarlyResponse;
-use crate::stream::SendQueue;
+use crate::stream::{BreakOff, SendQueue};
 
 /// A stream with what was seen of it.
 #[derive(Debug)]
@@ -305,6 +305,24 @@ impl<S: AsyncWrite + SendQueue + Unpin> AsyncWrite for ObservedStream<S> {
             Err(error) if !self.is_read && is_gone_at_end(&error) => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }
+    }
+}
+
+impl<S: BreakOff> BreakOff for ObservedStream<S> {
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_break_off(context)
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.stream.is_on_its_way()
+    }
+
+    fn break_on_close(&mut self) {
+        self.stream.break_on_close();
+    }
+
+    fn announce_unanswered(&mut self) {
+        self.stream.announce_unanswered();
     }
 }
 

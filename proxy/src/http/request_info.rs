@@ -15,7 +15,7 @@ pub(crate) struct RequestInfo {
     /// Whether it is a gRPC call.
     pub(crate) grpc: bool,
     /// The protocols that an HTTP/1 client would upgrade the connection to, as far as they
-    /// are passed on.
+    /// are passed on. In HTTP/1.0 it asks for nothing (RFC 9110 section 7.8).
     pub(crate) upgrade: Option<HeaderValue>,
     /// Whether it is CONNECT: bytes follow a successful response.
     pub(crate) connect: bool,
@@ -43,18 +43,19 @@ impl RequestInfo {
             }
         };
         let http2 = request.version() == Version::HTTP_2;
+        let http10 = request.version() == Version::HTTP_10;
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         Self {
             authority,
             grpc: is_grpc(content_type.unwrap_or_default()),
-            upgrade: requested_upgrade(headers).filter(|_| !http2),
+            upgrade: requested_upgrade(headers).filter(|_| !http2 && !http10),
             connect: request.method() == Method::CONNECT,
             hides_requests: request
                 .extensions()
                 .get::<Protocol>()
                 .is_some_and(|protocol| carries_requests(protocol.as_str().as_bytes())),
             http2,
-            http10: request.version() == Version::HTTP_10,
+            http10,
             has_url: !http2 && request.uri().scheme().is_some(),
         }
     }

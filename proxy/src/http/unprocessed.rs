@@ -1,4 +1,5 @@
-//! Requests of HTTP/2 with which a server certainly did nothing.
+//! What errors of HTTP/2 say: that a server certainly did nothing with a request, or that a stream
+//! was reset.
 
 use std::error::Error;
 
@@ -18,6 +19,20 @@ pub(crate) fn was_refused(error: &(dyn Error + 'static)) -> bool {
 /// error of the connection instead (RFC 9113 sections 6.8 and 8.7).
 pub(crate) fn was_sent_away(error: &(dyn Error + 'static)) -> bool {
     http2_error(error).is_some_and(|error| error.is_remote() && error.is_go_away())
+}
+
+/// The failure of a body whose stream was reset without an error ahead of its end (RFC 9113
+/// section 7). hyper takes that for the end, and a part would look like the whole.
+pub(super) fn reset_without_error() -> BodyError {
+    h2::Error::from(Reason::NO_ERROR).into()
+}
+
+/// Whether the other end has reset the stream alone, for whatever reason.
+pub(super) fn is_stream_reset(error: &(dyn Error + 'static)) -> bool {
+    http2_error(error).is_some_and(|error| {
+        // That of a reset which hyper takes for an end is made up here.
+        error.is_reset() || (error.reason() == Some(Reason::NO_ERROR) && !error.is_go_away())
+    })
 }
 
 /// What a client of HTTP/2 is told of a request with which nothing was done: whoever has all of it

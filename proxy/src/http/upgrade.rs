@@ -1,5 +1,7 @@
 //! Connections that change their protocol: WebSocket and others by Upgrade, CONNECT.
 
+mod carried_end;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,19 +10,17 @@ use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
-use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use weft_model::idle::IdleTimeouts;
 
+use self::carried_end::CarriedEnd;
 use super::body::{Completion, ResponseBody};
-use super::broken_response::{ResponseBreak, ServerEnd};
+use super::broken_response::ResponseBreak;
 use super::headers::restore_upgrade;
 use super::request_info::RequestInfo;
-use crate::telemetry::{DirectionProgress, Progress, RequestRecord, ResponseFlag};
+use crate::telemetry::{Progress, RequestRecord, ResponseFlag};
 
 /// What became of a client's connection by changes of protocol. Whoever serves the connection
 /// owns it, waits for its end, and ends it by dropping it: what a connection holds, and
@@ -105,14 +105,15 @@ pub(crate) fn pass_upgrade(
         denied,
     } = change;
     // Both ends of the other protocol are passed on as they come.
-    completion.response_end = None;
-    let client_break = completion.response_break.clone();
+    let server_break = completion.response_end.take();
+    let server_break = server_break.map(|end| end.server_break());
+    let breaks = [completion.response_break.clone(), server_break];
     let (ended, flag) = (upgrades.ended.clone(), Arc::clone(&upgrades.flag));
     let (idle, progress) = (upgrades.idle, Progress::default());
     let (sent, received) = (record.request_bytes(), Arc::<AtomicU64>::default());
     let carried = async move {
         let result = tokio::select! {
-            result = carry((client, client_break), upstream, &sent, &received, &progress) => result,
+            result = carry([client, upstream], breaks, [&sent, &received], &progress) => result,
             () = progress.idle(idle) => Err(ResponseFlag::IdleTimeout),
             () = denied => Err(ResponseFlag::PolicyChanged),
             () = ended.cancelled() => {
@@ -138,42 +139,36 @@ pub(crate) fn pass_upgrade(
 }
 
 /// Carries bytes both ways until both ends have finished, and counts them as they come: what
-/// was carried before it broke was carried. Where it breaks, so does the client's connection.
+/// was carried before it broke was carried. Where either end breaks, so does the other, and so do
+/// both when nobody waits for this any more.
 async fn carry(
-    (client, client_break): (OnUpgrade, Option<ResponseBreak>),
-    upstream: OnUpgrade,
-    sent: &AtomicU64,
-    received: &AtomicU64,
+    [client, upstream]: [OnUpgrade; 2],
+    breaks: [Option<ResponseBreak>; 2],
+    [sent, received]: [&AtomicU64; 2],
     progress: &Progress,
 ) -> Result<(), ResponseFlag> {
     let (client, upstream) = tokio::try_join!(client, upstream).map_err(|error| {
         tracing::debug!(%error, "the protocol was not changed after all");
         ResponseFlag::UpgradeFailed
     })?;
-    let count = |counter: &AtomicU64, direction: DirectionProgress<'_>, bytes: &[u8]| {
-        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        match bytes.len() {
-            // Read at its end.
-            0 => direction.end(),
-            length => direction.add(length),
+    let set_open_ended = |is_under_way| {
+        for connection in breaks.iter().flatten() {
+            connection.set_open_ended(is_under_way);
         }
     };
-    let mut client = InspectReader::new(TokioIo::new(client), |bytes: &[u8]| {
-        count(sent, progress.sending(), bytes);
-    });
-    let mut upstream = InspectReader::new(TokioIo::new(upstream), |bytes: &[u8]| {
-        count(received, progress.receiving(), bytes);
-    });
+    set_open_ended(true);
+    let [of_client, of_upstream] = breaks.clone();
+    let mut client = CarriedEnd::new(client, of_client, sent, progress.sending());
+    let mut upstream = CarriedEnd::new(upstream, of_upstream, received, progress.receiving());
     let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
     let Err(error) = copied else {
+        set_open_ended(false);
         return Ok(());
     };
     tracing::debug!(%error, "a connection of another protocol broke");
-    if let Some(client_break) = client_break
-        && client_break.poll_passed_on(ServerEnd::Reset).is_pending()
-    {
-        // That breaks it off behind what was sent; it may be the one that broke.
-        let _ = client.flush().await;
-    }
-    Err(ResponseFlag::UpstreamReset)
+    tokio::join!(client.break_off(), upstream.break_off());
+    Err(match client.is_broken() {
+        true => ResponseFlag::DownstreamReset,
+        false => ResponseFlag::UpstreamReset,
+    })
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::stream::SendQueue;
+use crate::stream::{BreakOff, SendQueue};
 
 /// A connection; its token is cancelled when it is dropped. A connection that has changed its
 /// protocol lives on.
@@ -44,6 +44,24 @@ impl SendQueue for WatchedStream {
 
     fn ends_unanswered(&self) -> bool {
         self.stream.ends_unanswered()
+    }
+}
+
+impl BreakOff for WatchedStream {
+    fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_break_off(context)
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.stream.is_on_its_way()
+    }
+
+    fn break_on_close(&mut self) {
+        self.stream.break_on_close();
+    }
+
+    fn announce_unanswered(&mut self) {
+        self.stream.announce_unanswered();
     }
 }
 

@@ -14,6 +14,7 @@ use weft_model::workload::Workload;
 use super::authorization_policies::{PodPolicies, PolicySubject};
 use super::authorize::{Credentials, Grant};
 use super::error::InboundError;
+use super::under_way::RequestsUnderWay;
 use crate::pod::Pod;
 use crate::policy_verdict::{AuthorizationVerdict, PolicyVerdict};
 use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security, StillAllowed};
@@ -36,6 +37,8 @@ pub(super) struct Arrival {
     pub(super) destination: SocketAddr,
     /// When it came.
     pub(super) began: Instant,
+    /// Its requests, where they are looked at.
+    pub(super) under_way: Arc<RequestsUnderWay>,
 }
 
 impl Arrival {
@@ -56,6 +59,7 @@ impl Arrival {
             client,
             destination,
             began: Instant::now(),
+            under_way: Arc::default(),
         }
     }
 
@@ -81,10 +85,7 @@ impl Arrival {
         let exemption = self.credentials.exemption(&self.workload, port);
         let may_see_requests = is_http && exemption.is_none();
         let subject = self.policy_subject();
-        match (
-            subject.authorize(&self.mesh, &self.workload, may_see_requests),
-            exemption,
-        ) {
+        match (subject.authorize(&self.mesh, may_see_requests), exemption) {
             (Ok(admitted), _) => {
                 // Of the node's requests nobody has a record, unless something depends on them.
                 let is_looked_at = !self.credentials.is_of_node() || admitted.depends_on_requests;
@@ -102,7 +103,8 @@ impl Arrival {
     /// What policies see of it.
     pub(super) fn policy_subject(&self) -> PolicySubject {
         let (client, port) = (self.client.ip(), self.destination.port());
-        PolicySubject::new(self.credentials.identity(), client, port)
+        let identity = self.credentials.identity();
+        PolicySubject::new(self.pod.last_known(), identity, client, port)
     }
 
     /// The same question, to be asked again whenever the mesh changes: whether it may still
@@ -113,6 +115,7 @@ impl Arrival {
         let (credentials, destination) = (self.credentials.clone(), self.destination);
         let (client, port) = (self.client.ip(), self.destination.port());
         let by_policy = PolicyVerdict::default();
+        let (under_way, node) = (Arc::clone(&self.under_way), Arc::clone(&self.pod.node));
         Box::new(move |mesh: &Mesh, now: &Arc<Workload>| {
             let source = credentials.source(mesh, client);
             let ends = by_policy.ends(mesh, now, source, || {
@@ -122,13 +125,18 @@ impl Arrival {
             let grant = grant.ok().filter(|grant| grant.includes(&granted));
             let exemption = credentials.exemption(now, port);
             let is_exempt = exemption.is_some_and(|exempt| exempt.includes(&granted));
-            let is_revoked = match PodPolicies::of(mesh, now) {
+            let is_revoked = match subject.policies(mesh) {
                 PodPolicies::Known(policies) if !is_exempt => {
-                    by_authorization.ends(policies, |now| subject.is_revoked(now, sees_requests))
+                    by_authorization.ends(&policies, |now| subject.is_revoked(now, sees_requests))
                 }
                 _ => false,
             };
-            !ends && !is_revoked && grant.is_some()
+            let is_allowed = !ends && !is_revoked && grant.is_some();
+            if is_allowed && sees_requests {
+                // Some may have come by a newer snapshot than this.
+                under_way.revoke_denied(&subject, &node.store.snapshot());
+            }
+            is_allowed
         })
     }
 

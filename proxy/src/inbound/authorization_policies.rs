@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_model::authorization_policy::{
-    AuthorizationPolicies, Decision, DefaultAuthorization, RequestAttributes, Source, Verdict,
+    AuthorizationPolicies, Decision, RequestAttributes, Source, Verdict,
 };
-use weft_model::workload::Workload;
 use weft_model::{Mesh, SpiffeId};
 
+use crate::last_known::LastKnown;
 use crate::telemetry::AuthorizationNote;
 use crate::upstream::RequestHead;
 
@@ -26,6 +26,7 @@ pub(crate) struct AuthorizationDenied {
 /// A connection as policies see it: from whom, to which port of the pod.
 #[derive(Clone, Debug)]
 pub(super) struct PolicySubject {
+    pod: Arc<LastKnown>,
     identity: Option<SpiffeId>,
     client: IpAddr,
     port: u16,
@@ -49,34 +50,36 @@ pub(super) struct DecidedRequest {
 }
 
 /// The policies of a pod, as far as they say anything.
-pub(super) enum PodPolicies<'a> {
+pub(super) enum PodPolicies {
     /// Everything is allowed.
     Open,
-    Known(&'a Arc<AuthorizationPolicies>),
-    /// The pod had some when its proxy started, and the mesh doesn't know the pod.
+    Known(Arc<AuthorizationPolicies>),
+    /// The pod had some when its proxy started, and the mesh has never known the pod.
     Unknown,
 }
 
-impl<'a> PodPolicies<'a> {
-    /// Those of a workload, which may be of an earlier snapshot.
-    pub(super) fn of(mesh: &'a Mesh, workload: &Workload) -> Self {
-        let membership = &workload.authorization;
-        let is_open = membership.default == DefaultAuthorization::AllowAll;
-        match mesh.authorization_policies(&workload.uid) {
-            Some(policies) if policies.is_empty() => Self::Open,
-            Some(policies) => Self::Known(policies),
-            None if is_open && membership.policies.is_empty() => Self::Open,
-            None => Self::Unknown,
-        }
-    }
-}
-
 impl PolicySubject {
-    pub(super) fn new(identity: Option<&SpiffeId>, client: IpAddr, port: u16) -> Self {
+    pub(super) fn new(
+        pod: &Arc<LastKnown>,
+        identity: Option<&SpiffeId>,
+        client: IpAddr,
+        port: u16,
+    ) -> Self {
         Self {
+            pod: Arc::clone(pod),
             identity: identity.cloned(),
             client,
             port,
+        }
+    }
+
+    /// The policies that decide now.
+    pub(super) fn policies(&self, mesh: &Mesh) -> PodPolicies {
+        match self.pod.policies(mesh) {
+            Some(policies) if policies.is_empty() => PodPolicies::Open,
+            Some(policies) => PodPolicies::Known(policies),
+            None if self.pod.workload(mesh).authorization.may_deny() => PodPolicies::Unknown,
+            None => PodPolicies::Open,
         }
     }
 
@@ -95,12 +98,11 @@ impl PolicySubject {
     pub(super) fn authorize(
         &self,
         mesh: &Mesh,
-        workload: &Workload,
         sees_requests: bool,
     ) -> Result<AdmittedConnection, AuthorizationDenied> {
-        let policies = match PodPolicies::of(mesh, workload) {
+        let policies = match self.policies(mesh) {
             PodPolicies::Open => return Ok(AdmittedConnection::default()),
-            PodPolicies::Unknown => return Err(AuthorizationDenied::unknown(workload)),
+            PodPolicies::Unknown => return Err(AuthorizationDenied::unknown()),
             PodPolicies::Known(policies) => policies,
         };
         let verdict = policies.connection(&self.source(), self.port);
@@ -136,18 +138,13 @@ impl PolicySubject {
     }
 
     /// Whether a request of the connection may reach the pod; `None` where everything may.
-    pub(super) fn decide(
-        &self,
-        mesh: &Mesh,
-        workload: &Workload,
-        request: &RequestHead<'_>,
-    ) -> Option<DecidedRequest> {
-        let policies = match PodPolicies::of(mesh, workload) {
+    pub(super) fn decide(&self, mesh: &Mesh, request: &RequestHead<'_>) -> Option<DecidedRequest> {
+        let policies = match self.policies(mesh) {
             PodPolicies::Open => return None,
             PodPolicies::Unknown => return Some(DecidedRequest::default()),
             PodPolicies::Known(policies) => policies,
         };
-        let verdict = self.request_verdict(policies, request);
+        let verdict = self.request_verdict(&policies, request);
         Some(DecidedRequest {
             is_allowed: verdict.is_allowed(),
             note: AuthorizationNote::from(&verdict),
@@ -172,10 +169,9 @@ impl PolicySubject {
 }
 
 impl AuthorizationDenied {
-    fn unknown(workload: &Workload) -> Self {
-        let name = &workload.name;
+    fn unknown() -> Self {
         Self {
-            reason: format!("they select {name}, and the control plane has not told of it yet"),
+            reason: "they select the pod, and the control plane has not told of it yet".to_owned(),
             note: AuthorizationNote::default(),
         }
     }

@@ -122,7 +122,8 @@ async fn serve_tunnels(
     client: &TunnelClient,
     draining: CancellationToken,
 ) -> Result<(), TunnelError> {
-    let mut server = HboneServer::handshake(tls, &pod.memory).await?;
+    let head_time = pod.node.settings.heads.time;
+    let mut server = HboneServer::handshake(tls, &pod.memory, head_time).await?;
     let mut told = false;
     loop {
         tokio::select! {

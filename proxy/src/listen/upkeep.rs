@@ -27,6 +27,7 @@ pub(super) async fn follow_changes(pod: Arc<Pod>) {
                     return;
                 }
                 let mesh = pod.node.store.snapshot();
+                pod.last_known().update(&mesh);
                 let connections = pod.telemetry.connections();
                 connections.recheck(&mesh, &pod.workload(&mesh)).await;
                 drop_unused_http(&pod);

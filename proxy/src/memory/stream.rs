@@ -17,8 +17,6 @@ use super::head::{AwaitedHead, HeadTimeout, ResponseHeads};
 /// Bytes of HTTP/1 that wait for a socket that takes none, beside those that it is offered: of
 /// the body on its way from the other connection.
 const PER_BLOCKED_CONNECTION: usize = 64 * 1024;
-/// How long a head in a connection of tunnels may take: they come from proxies.
-const TUNNEL_HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// A connection that tells what it holds, and ends when that is too much, or when a head on it
 /// has begun that doesn't come to its end.
@@ -91,10 +89,15 @@ impl<S> MeteredStream<S> {
     }
 
     /// The same, of tunnels: what waits to be sent counts with what they carry.
-    pub(crate) fn of_tunnels(stream: S, memory: Arc<ConnectionMemory>, stream_window: u32) -> Self {
+    pub(crate) fn of_tunnels(
+        stream: S,
+        memory: Arc<ConnectionMemory>,
+        stream_window: u32,
+        head_time: Option<Duration>,
+    ) -> Self {
         let meter = FlowMeter::new(stream_window, 0);
         let meter = Meter::Frames(Box::new(meter));
-        Self::new(stream, meter, memory, Some(TUNNEL_HEAD_TIME))
+        Self::new(stream, meter, memory, head_time)
     }
 
     /// A connection of HTTP/1 to a server. The head of a response that somebody waits for counts

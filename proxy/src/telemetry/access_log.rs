@@ -7,10 +7,12 @@ use super::authorization::AuthorizationNote;
 use super::info::ConnectionInfo;
 use super::outcome::{Outcome, RequestOutcome};
 use super::progress::ByteCount;
+use crate::component::Component;
 
 /// Writes the line of a connection. `connect_time` is `None` when the destination was
 /// never connected.
 pub(crate) fn write_connection(
+    component: Component,
     connection: &ConnectionInfo,
     authorization: &AuthorizationNote,
     outcome: &Outcome,
@@ -25,6 +27,7 @@ pub(crate) fn write_connection(
     } = connection;
     tracing::info!(
         target: "access",
+        component = component.as_str(),
         direction = connection.direction.as_str(),
         path = connection.hop.as_str(),
         security = connection.security.as_str(),
@@ -53,7 +56,11 @@ pub(crate) fn write_connection(
 }
 
 /// Writes the line of a request.
-pub(crate) fn write_request(connection: &ConnectionInfo, request: &RequestOutcome<'_>) {
+pub(crate) fn write_request(
+    component: Component,
+    connection: &ConnectionInfo,
+    request: &RequestOutcome<'_>,
+) {
     let authorization = request.authorization;
     let ConnectionInfo {
         source,
@@ -62,6 +69,7 @@ pub(crate) fn write_request(connection: &ConnectionInfo, request: &RequestOutcom
     } = connection;
     tracing::info!(
         target: "access",
+        component = component.as_str(),
         direction = connection.direction.as_str(),
         path = connection.hop.as_str(),
         security = connection.security.as_str(),

@@ -21,6 +21,7 @@ use super::cut::CutSignal;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
 use super::metrics::connections::ConnectionSeries;
+use super::metrics::verdicts::VerdictSubject;
 use super::node_telemetry::PodTelemetry;
 use super::outcome::{CloseReason, CutReason, Outcome};
 use super::progress::{ByteCount, Progress};
@@ -79,6 +80,9 @@ impl ConnectionRecord {
 
     /// AuthorizationPolicies were asked about it.
     pub(crate) fn set_authorization(&mut self, note: AuthorizationNote) {
+        self.pod
+            .metrics()
+            .count_verdicts(&note, VerdictSubject::Connection);
         self.authorization = note;
     }
 
@@ -232,7 +236,16 @@ impl ConnectionRecord {
             }
         };
         let (note, duration) = (&self.authorization, self.began.elapsed());
-        access_log::write_connection(info, note, &outcome, bytes, connect_time, duration);
+        let component = self.pod.component();
+        access_log::write_connection(
+            component,
+            info,
+            note,
+            &outcome,
+            bytes,
+            connect_time,
+            duration,
+        );
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! * [`registry`]: all metrics of the process, and their text
 //! * [`pod`]: the part that one pod counts in
-//! * [`families`]: all of them; [`connections`], [`requests`], [`policies`] by theme
+//! * [`families`]: all of them; [`connections`], [`requests`], [`policies`],
+//!   [`verdicts`] by theme
 //! * [`labels`], [`key`]: the labels of a series, and what tells two of them apart
 //! * [`values`]: values of labels that come from the wire
 //! * [`shared_series`]: series live as long as a pod uses them
@@ -20,6 +21,7 @@ mod registry;
 mod requests;
 mod shared_series;
 mod values;
+pub(crate) mod verdicts;
 
 pub use registry::{Metrics, SERIES_PER_NODE, SERIES_PER_POD};
 

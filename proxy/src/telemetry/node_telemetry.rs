@@ -10,10 +10,12 @@ use weft_model::workload::{Workload, WorkloadUid};
 use super::metrics::Metrics;
 use super::metrics::pod::PodMetrics;
 use super::table::{ConnectionTables, PodConnections};
+use crate::component::Component;
 
 /// What the records of all pods of a node count in.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
+    component: Component,
     metrics: Arc<Metrics>,
     connections: Arc<ConnectionTables>,
     /// Runs of each pod's proxy: an earlier one may still end when a later has begun.
@@ -33,9 +35,11 @@ impl Telemetry {
 
     /// Nothing yet. A pod may have so many series for what it connects to, and as many for
     /// who connects to it; all pods so many together.
-    pub fn new(series_per_pod: usize, series_per_node: usize) -> Self {
+    pub fn new(component: Component, series_per_pod: usize, series_per_node: usize) -> Self {
+        let metrics = Metrics::new(component, series_per_pod, series_per_node);
         Self {
-            metrics: Arc::new(Metrics::new(series_per_pod, series_per_node)),
+            component,
+            metrics: Arc::new(metrics),
             ..Self::default()
         }
     }
@@ -87,6 +91,11 @@ struct Run {
 }
 
 impl PodTelemetry {
+    /// The program that serves it.
+    pub(crate) fn component(&self) -> Component {
+        self.0.node.component
+    }
+
     /// The pod's part of the metrics.
     pub(crate) fn metrics(&self) -> &PodMetrics {
         &self.0.metrics

@@ -13,6 +13,7 @@ use super::access_log;
 use super::authorization::AuthorizationNote;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
+use super::metrics::verdicts::VerdictSubject;
 use super::node_telemetry::PodTelemetry;
 use super::outcome::RequestOutcome;
 
@@ -98,6 +99,9 @@ impl RequestRecord {
 
     /// AuthorizationPolicies were asked about it.
     pub(crate) fn set_authorization(&mut self, note: AuthorizationNote) {
+        self.pod
+            .metrics()
+            .count_verdicts(&note, VerdictSubject::Request);
         self.authorization = note;
     }
 
@@ -203,7 +207,7 @@ impl Drop for RequestRecord {
             duration: self.duration.unwrap_or_else(|| self.began.elapsed()),
         };
         self.pod.metrics().count_request(&self.info, &outcome);
-        access_log::write_request(&self.info, &outcome);
+        access_log::write_request(self.pod.component(), &self.info, &outcome);
     }
 }
 

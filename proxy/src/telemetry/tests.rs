@@ -13,9 +13,10 @@ use weft_testing::fixtures;
 use super::connection_record::ConnectionRecord;
 use super::flag::ResponseFlag;
 use super::info::ConnectionInfo;
-use super::node_telemetry::PodTelemetry;
+use super::node_telemetry::{PodTelemetry, Telemetry};
 use super::outcome::CloseReason;
-use super::test_support::{Bed, inbound, outbound, pod};
+use super::test_support::{Bed, access_lines, field, inbound, outbound, pod};
+use crate::component::Component;
 
 const OPENED: &str = "istio_tcp_connections_opened_total";
 const CLOSED: &str = "istio_tcp_connections_closed_total";
@@ -29,6 +30,43 @@ fn open(pod: &PodTelemetry, info: Arc<ConnectionInfo>) -> ConnectionRecord {
 
 fn error() -> io::Error {
     io::Error::other("nobody listens")
+}
+
+#[test]
+fn by_one_label_alone_an_agents_telemetry_differs_from_a_sidecars() {
+    let said = |component: Component| {
+        let bed = Bed::with(Telemetry::new(component, 100, 100));
+        let lines = access_lines(|| {
+            bed.open().close(CloseReason::Finished);
+            bed.start().fail(ResponseFlag::Connect, &error());
+        });
+        assert_eq!(lines.len(), 2);
+        for line in &lines {
+            assert_eq!(field(line, "component"), component.as_str());
+        }
+        let names = lines.iter().flatten().map(|(name, _)| *name);
+        (bed.telemetry.encode().unwrap(), names.collect::<Vec<_>>())
+    };
+    let (of_agent, fields) = said(Component::NodeAgent);
+    let (of_sidecar, same_fields) = said(Component::Sidecar);
+    let build = |component: &str| {
+        let version = env!("CARGO_PKG_VERSION");
+        format!("istio_build{{component=\"{component}\",tag=\"{version}\"}} 1\n")
+    };
+    assert!(of_agent.contains(&build("node-agent")), "{of_agent}");
+    assert!(of_sidecar.contains(&build("sidecar")), "{of_sidecar}");
+    assert!(of_agent.contains("istio_tcp_connections_opened_total{component=\"node-agent\","));
+    assert_ne!(of_agent, of_sidecar);
+    let renamed = of_sidecar.replace("component=\"sidecar\"", "component=\"node-agent\"");
+    assert_eq!(lines_of(&of_agent), lines_of(&renamed));
+    assert_eq!(fields, same_fields);
+}
+
+/// The lines of metrics, in one order.
+fn lines_of(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }
 
 #[test]

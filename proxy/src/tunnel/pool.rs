@@ -44,6 +44,7 @@ pub(crate) struct TunnelPool {
     identity: SpiffeId,
     certificates: Arc<CertificateStore>,
     idle: Duration,
+    head_time: Option<Duration>,
     memory: Arc<PodMemory>,
     descriptors: Arc<PodDescriptors>,
     peers: Mutex<HashMap<TunnelPeer, Arc<PeerConnections>>>,
@@ -69,11 +70,13 @@ struct LiveConnection {
 
 impl TunnelPool {
     /// A pool without connections. They speak as `identity`, and each lives for `idle`
-    /// without a stream. What they hold, and their descriptors, count as the pod's.
+    /// without a stream; a head on one may take `head_time`. What they hold, and their
+    /// descriptors, count as the pod's.
     pub(crate) fn new(
         identity: SpiffeId,
         certificates: Arc<CertificateStore>,
         idle: Duration,
+        head_time: Option<Duration>,
         memory: Arc<PodMemory>,
         descriptors: Arc<PodDescriptors>,
     ) -> Self {
@@ -81,6 +84,7 @@ impl TunnelPool {
             identity,
             certificates,
             idle,
+            head_time,
             memory,
             descriptors,
             peers: Mutex::default(),
@@ -171,7 +175,8 @@ impl TunnelPool {
         let descriptor = self.descriptors.take().ok_or(TunnelError::NoDescriptor)?;
         let tcp = sockets::connect(sockets, peer.gateway, Purpose::Upstream, OPEN_TIMEOUT).await;
         let tcp = tcp.map_err(TunnelError::Connect)?;
-        HboneClient::handshake(tcp, config, self.idle, &self.memory, descriptor).await
+        let (idle, head_time) = (self.idle, self.head_time);
+        HboneClient::handshake(tcp, config, idle, head_time, &self.memory, descriptor).await
     }
 
     fn connections(&self, peer: &TunnelPeer) -> Arc<PeerConnections> {

@@ -1,11 +1,10 @@
 //! Requests that a neighbour sends straight to a pod's application.
 
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
-
+use super::request_head::RequestHead;
+use super::under_way::RequestUnderWay;
 use crate::telemetry::{RequestDescription, RequestRecord};
 
 /// The inbound side of a pod, as far as requests go that a neighbour sends straight to its
@@ -14,31 +13,6 @@ pub(crate) trait RequestReceiver: Debug + Send + Sync {
     /// Decides about a request by the newest policies, and begins the receiving pod's own record
     /// of it.
     fn receive(&self, description: RequestDescription, head: &RequestHead<'_>) -> ReceivedRequest;
-
-    /// Resolves when policies don't allow a request any more that has changed the protocol.
-    fn revoked(&self, head: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
-
-/// The head of a request, as the application gets it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestHead<'a> {
-    /// Its method.
-    pub(crate) method: &'a Method,
-    /// Its path without query; empty for CONNECT.
-    pub(crate) path: &'a str,
-    /// Its host without port; empty where it names none.
-    pub(crate) host: &'a str,
-    /// Its headers, but those of one connection.
-    pub(crate) headers: &'a HeaderMap,
-}
-
-/// The same, for as long as its connection carries another protocol.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedHead {
-    method: Method,
-    path: Box<str>,
-    host: Box<str>,
-    headers: HeaderMap,
 }
 
 /// A request that was decided about.
@@ -48,50 +22,6 @@ pub(crate) struct ReceivedRequest {
     pub(crate) record: RequestRecord,
     /// Policies let it through. One that they don't goes nowhere.
     pub(crate) is_allowed: bool,
-}
-
-/// A request that has changed the protocol, and who decides about it.
-#[derive(Debug)]
-pub(crate) struct ReceivedUpgrade {
-    receiver: Arc<dyn RequestReceiver>,
-    head: OwnedHead,
-}
-
-impl RequestHead<'_> {
-    /// The same, for longer.
-    pub(crate) fn into_owned(self) -> OwnedHead {
-        OwnedHead {
-            method: self.method.clone(),
-            path: self.path.into(),
-            host: self.host.into(),
-            headers: self.headers.clone(),
-        }
-    }
-}
-
-impl OwnedHead {
-    /// The same, to be looked at.
-    pub(crate) fn as_head(&self) -> RequestHead<'_> {
-        RequestHead {
-            method: &self.method,
-            path: &self.path,
-            host: &self.host,
-            headers: &self.headers,
-        }
-    }
-}
-
-impl ReceivedUpgrade {
-    /// A request that changes the protocol, if its server agrees.
-    pub(crate) fn new(receiver: &Arc<dyn RequestReceiver>, head: RequestHead<'_>) -> Self {
-        Self {
-            receiver: Arc::clone(receiver),
-            head: head.into_owned(),
-        }
-    }
-
-    /// Resolves when the receiving pod's policies don't allow it any more.
-    pub(crate) async fn revoked(self) {
-        self.receiver.revoked(self.head).await;
-    }
+    /// To be kept as long as anything of it is under way; none of what no policy can revoke.
+    pub(crate) under_way: Option<Arc<RequestUnderWay>>,
 }

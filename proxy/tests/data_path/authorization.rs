@@ -3,6 +3,7 @@
 
 mod requests;
 mod tricks;
+mod under_way;
 
 use std::net::SocketAddr;
 
@@ -302,6 +303,22 @@ async fn a_policy_whose_rules_have_not_arrived_admits_nothing_new_and_cuts_nothi
         bed.authorize(&server, vec![allowed]);
         assert!(is_let_in(&client, to).await, "{node}");
     }
+}
+
+#[tokio::test]
+async fn a_pod_that_the_mesh_forgets_decides_by_the_last_policies_that_it_had() {
+    let mut bed = Bed::new();
+    let server = bed.pod("node-1", "server");
+    let to = application(&server, echo).await;
+    *server.sockets.steered_for.lock().unwrap() = Some(to.port());
+    let plaintext = || TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT));
+    let open = answered(plaintext().await).await.expect("no policy yet");
+    let elsewhere = policy("allow", Action::Allow, vec![from_addresses("10.0.0.0/8")]);
+    bed.authorize(&server, vec![elsewhere]);
+    ends(open).await;
+    let forgotten = server.workload.uid.clone();
+    bed.tell(&weft_model::Change::WorkloadRemoved(forgotten));
+    assert!(answered(plaintext().await).await.is_none());
 }
 
 #[tokio::test]

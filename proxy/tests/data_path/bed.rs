@@ -20,7 +20,7 @@ use weft_model::{Change, OriginalDestination, SpiffeId};
 use weft_proxy::identity::Certificate;
 use weft_proxy::listen::workers::Workers;
 use weft_proxy::sockets::{Purpose, Sockets};
-use weft_proxy::{Node, PodProxy, Settings};
+use weft_proxy::{Component, Node, PodProxy, Settings};
 use weft_testing::authority::{Authority, Leaf};
 use weft_testing::fixtures::{self, PORT, identity};
 use weft_testing::tcp::{self, fresh_address};
@@ -219,7 +219,7 @@ impl Bed {
     pub(crate) fn node(&mut self, name: &'static str) -> &TestNode {
         let settings = self.settings;
         self.nodes.entry(name).or_insert_with(|| TestNode {
-            node: Arc::new(Node::new(name, settings)),
+            node: Arc::new(Node::new(name, Component::NodeAgent, settings)),
             workers: Workers::start(1).unwrap(),
         })
     }

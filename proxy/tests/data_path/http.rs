@@ -8,7 +8,9 @@ mod raw_server;
 mod resets;
 mod responses;
 mod smuggling;
+mod stream_resets;
 mod uploads;
+mod versions;
 mod wire;
 
 use std::collections::BTreeMap;

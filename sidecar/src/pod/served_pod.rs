@@ -12,6 +12,7 @@ use weft_proxy::runtime::Runtime;
 
 use super::node::gateways;
 use super::sockets::PodSockets;
+use crate::redirect::Capture;
 
 /// The condition of the sidecar's readiness that the pod is served.
 pub(crate) const POD: &str = "pod";
@@ -44,13 +45,14 @@ impl ServedPod {
         runtime: &Runtime,
         uid: &WorkloadUid,
         known: &KnownAddresses,
+        capture: Capture,
     ) -> Self {
         let workload = enrolled(runtime, uid).await;
         let workload = with_addresses(workload, &known.pod);
         let identity = runtime.certificates.use_identity(&workload.identity);
         await_certificate(runtime, &workload, &identity).await;
         let of_node = known.node.iter().copied().chain(gateways()).collect();
-        let sockets = PodSockets::new(Arc::clone(&runtime.node), uid.clone(), of_node);
+        let sockets = PodSockets::new(Arc::clone(&runtime.node), uid.clone(), of_node, capture);
         let sockets = Arc::new(sockets);
         let proxy = loop {
             let sockets = Arc::<PodSockets>::clone(&sockets);

@@ -15,6 +15,9 @@ use weft_model::workload::WorkloadUid;
 use weft_proxy::node::Node;
 use weft_proxy::sockets::{Purpose, Sockets};
 
+use super::transparent::{bind_as, can_be_shown, make_transparent};
+use crate::redirect::Capture;
+
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -26,17 +29,62 @@ pub(crate) struct PodSockets {
     pod: WorkloadUid,
     /// Addresses from which the pod's node connects, beside those that the mesh knows.
     of_node: Vec<IpAddr>,
+    capture: Capture,
 }
 
 impl PodSockets {
     /// The sockets of that pod, whose node connects from those addresses, too.
-    pub(crate) fn new(node: Arc<Node>, pod: WorkloadUid, of_node: Vec<IpAddr>) -> Self {
-        Self { node, pod, of_node }
+    pub(crate) fn new(
+        node: Arc<Node>,
+        pod: WorkloadUid,
+        of_node: Vec<IpAddr>,
+        capture: Capture,
+    ) -> Self {
+        Self {
+            node,
+            pod,
+            of_node,
+            capture,
+        }
     }
 
     fn create(address: SocketAddr) -> io::Result<Socket> {
         let kind = Type::STREAM.nonblocking().cloexec();
         Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+    }
+
+    fn listen(address: SocketAddr, is_transparent: bool) -> io::Result<TcpListener> {
+        // Redirection leads to one port, and not to one that the kernel chooses.
+        if address.port() == 0 {
+            let reason = "a port of the proxy's is taken in the pod: 15001, 15006 or 15008";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
+        }
+        let socket = Self::create(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if is_transparent {
+            make_transparent(&socket, address.is_ipv4())?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// The client whose address the application shall see, where it can.
+    fn shown_client(&self, purpose: Purpose, to: SocketAddr) -> Option<SocketAddr> {
+        let Purpose::Application { client } = purpose else {
+            return None;
+        };
+        if self.capture == Capture::Redirect {
+            return None;
+        }
+        let mesh = self.node.store.snapshot();
+        let pod = mesh.workload(&self.pod);
+        let own = pod.map_or(&[][..], |pod| &pod.addresses);
+        let (client, to) = (canonical(client), canonical_ip(to.ip()));
+        can_be_shown(client.ip(), to, own).then_some(client)
     }
 
     /// The destination that a connection had before it was redirected.
@@ -56,19 +104,7 @@ impl PodSockets {
 
 impl Sockets for PodSockets {
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        // Redirection leads to one port, and not to one that the kernel chooses.
-        if address.port() == 0 {
-            let reason = "a port of the proxy's is taken in the pod: 15001, 15006 or 15008";
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, reason));
-        }
-        let socket = Self::create(address)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
+        Self::listen(address, false)
     }
 
     fn bind_inbound(&self, loopback: SocketAddr) -> io::Result<TcpListener> {
@@ -76,11 +112,16 @@ impl Sockets for PodSockets {
             true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             false => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        self.bind(SocketAddr::new(any, loopback.port()))
+        let address = SocketAddr::new(any, loopback.port());
+        Self::listen(address, self.capture == Capture::Tproxy)
     }
 
-    fn socket(&self, to: SocketAddr, _purpose: Purpose) -> io::Result<TcpSocket> {
+    fn socket(&self, to: SocketAddr, purpose: Purpose) -> io::Result<TcpSocket> {
         let socket = Self::create(to)?;
+        if let Some(client) = self.shown_client(purpose, to) {
+            bind_as(&socket, client)?;
+            return Ok(TcpSocket::from_std_stream(socket.into()));
+        }
         // The kernel chooses a source port that the application may want to listen on. With
         // this option here and there, as servers have it, both can use it.
         socket.set_reuse_address(true)?;
@@ -92,7 +133,11 @@ impl Sockets for PodSockets {
     }
 
     fn inbound_destination(&self, accepted: &TcpStream) -> io::Result<SocketAddr> {
-        let destination = Self::destination(accepted)?;
+        let destination = match self.capture {
+            Capture::Redirect => Self::destination(accepted)?,
+            // Nothing was rewritten.
+            Capture::Tproxy => canonical(accepted.local_addr()?),
+        };
         match is_mesh_port(destination.port()) {
             true => Err(not_redirected()),
             false => Ok(destination),

@@ -35,6 +35,11 @@ impl Attributes {
         self.bytes(kind, &number.to_be_bytes())
     }
 
+    /// Routing has them in the processor's own order.
+    pub(super) fn native_number(self, kind: u16, number: u32) -> Self {
+        self.bytes(kind, &number.to_ne_bytes())
+    }
+
     pub(super) fn nested(self, kind: u16, attributes: Self) -> Self {
         self.bytes(kind | NLA_F_NESTED, &attributes.0)
     }

@@ -16,20 +16,41 @@ pub enum Feature {
     Redirect,
     /// The expression `fib`.
     RouteType,
+    /// Chains that route packets again, or see each of them.
+    PacketChain,
+    /// The expression `tproxy`.
+    Tproxy,
+    /// The expression `ct`, and marks of connections.
+    ConnectionMark,
+    /// Routing tables that are chosen by a packet's mark.
+    PolicyRouting,
     /// The expressions that every kernel with nf_tables has.
     BuiltIn,
 }
 
 impl Feature {
     /// Build option (Kconfig) and module.
-    fn names(self) -> (&'static str, &'static str) {
+    fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Netlink => ("CONFIG_NETFILTER_NETLINK", "nfnetlink"),
-            Self::NfTables => ("CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET", "nf_tables"),
-            Self::NatChain => ("CONFIG_NFT_NAT and CONFIG_NF_CONNTRACK", "nft_chain_nat"),
-            Self::Redirect => ("CONFIG_NFT_REDIR", "nft_redir"),
-            Self::RouteType => ("CONFIG_NFT_FIB_INET", "nft_fib_inet"),
-            Self::BuiltIn => ("CONFIG_NF_TABLES", "nf_tables"),
+            Self::Netlink => ("CONFIG_NETFILTER_NETLINK", Some("nfnetlink")),
+            Self::NfTables => (
+                "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET",
+                Some("nf_tables"),
+            ),
+            Self::NatChain => (
+                "CONFIG_NFT_NAT and CONFIG_NF_CONNTRACK",
+                Some("nft_chain_nat"),
+            ),
+            Self::Redirect => ("CONFIG_NFT_REDIR", Some("nft_redir")),
+            Self::RouteType => ("CONFIG_NFT_FIB_INET", Some("nft_fib_inet")),
+            Self::PacketChain => ("CONFIG_NF_TABLES_INET", Some("nf_tables")),
+            Self::Tproxy => ("CONFIG_NFT_TPROXY", Some("nft_tproxy")),
+            Self::ConnectionMark => ("CONFIG_NFT_CT and CONFIG_NF_CONNTRACK_MARK", Some("nft_ct")),
+            Self::PolicyRouting => (
+                "CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES",
+                None,
+            ),
+            Self::BuiltIn => ("CONFIG_NF_TABLES", Some("nf_tables")),
         }
     }
 }
@@ -37,7 +58,10 @@ impl Feature {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (option, module) = self.names();
-        write!(f, "{option} (`modprobe {module}` on the node)")
+        match module {
+            Some(module) => write!(f, "{option} (`modprobe {module}` on the node)"),
+            None => write!(f, "{option}"),
+        }
     }
 }
 
@@ -65,6 +89,6 @@ pub enum RedirectError {
         error: io::Error,
     },
     /// The kernel doesn't answer.
-    #[error("netfilter doesn't answer: {0}")]
+    #[error("the kernel doesn't answer: {0}")]
     Io(#[from] io::Error),
 }

@@ -16,6 +16,10 @@ pub(super) enum Expression {
     },
     /// Loads the type of the route to the packet's destination.
     DestinationType,
+    /// Loads the type of the route to the packet's source.
+    SourceType,
+    /// Loads a property of the packet's connection.
+    Connection(ConnectionKey),
     /// Clears bits of what was loaded.
     Mask(Vec<u8>),
     /// Ends the rule unless what was loaded compares with this.
@@ -26,15 +30,32 @@ pub(super) enum Expression {
     Port(u16),
     /// Sends the connection to the port that was loaded, on an address of this host.
     Redirect,
+    /// Gives the packet to the socket that has its connection, else to the listener on the port
+    /// that was loaded; leaves the rule where neither is transparent.
+    Tproxy,
+    /// Loads a mark.
+    Mark(u32),
+    /// Marks the packet by what was loaded.
+    MarkPacket,
+    /// Marks the packet's connection by what was loaded.
+    MarkConnection,
 }
 
 /// `enum nft_meta_keys`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MetaKey {
+    Mark = 3,
     InputInterface = 6,
     SocketUser = 10,
     NetworkProtocol = 15,
     TransportProtocol = 16,
+}
+
+/// `enum nft_ct_keys`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ConnectionKey {
+    Direction = 1,
+    Mark = 3,
 }
 
 /// `enum nft_payload_bases`.
@@ -61,29 +82,34 @@ const RETURN: i32 = -5;
 const VALUE: u16 = 1;
 const OF_VERDICT: u16 = 2;
 const CODE: u16 = 1;
-/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`.
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_SADDR`, `NFTA_FIB_F_DADDR`.
 const ADDRESS_TYPE: u32 = 3;
+const OF_SOURCE: u32 = 1;
 const OF_DESTINATION: u32 = 2;
 
 impl Expression {
     /// The kernel's name for it.
     fn name(&self) -> &'static str {
         match self {
-            Self::Meta(_) => "meta",
+            Self::Meta(_) | Self::MarkPacket => "meta",
+            Self::Connection(_) | Self::MarkConnection => "ct",
             Self::Payload { .. } => "payload",
-            Self::DestinationType => "fib",
+            Self::DestinationType | Self::SourceType => "fib",
             Self::Mask(_) => "bitwise",
             Self::Compare(..) => "cmp",
-            Self::Return | Self::Port(_) => "immediate",
+            Self::Return | Self::Port(_) | Self::Mark(_) => "immediate",
             Self::Redirect => "redir",
+            Self::Tproxy => "tproxy",
         }
     }
 
     /// What a kernel needs for it.
     pub(super) fn feature(&self) -> Feature {
         match self {
-            Self::DestinationType => Feature::RouteType,
+            Self::DestinationType | Self::SourceType => Feature::RouteType,
             Self::Redirect => Feature::Redirect,
+            Self::Tproxy => Feature::Tproxy,
+            Self::Connection(_) | Self::MarkConnection => Feature::ConnectionMark,
             _ => Feature::BuiltIn,
         }
     }
@@ -109,10 +135,9 @@ impl Expression {
                 .number(2, *base as u32)
                 .number(3, *offset)
                 .number(4, *length),
-            Self::DestinationType => attributes
-                .number(1, REGISTER)
-                .number(2, ADDRESS_TYPE)
-                .number(3, OF_DESTINATION),
+            Self::DestinationType => route_type(OF_DESTINATION),
+            Self::SourceType => route_type(OF_SOURCE),
+            Self::Connection(key) => attributes.number(1, REGISTER).number(2, *key as u32),
             Self::Mask(mask) => attributes
                 .number(1, REGISTER)
                 .number(2, REGISTER)
@@ -131,7 +156,25 @@ impl Expression {
             Self::Port(port) => attributes
                 .number(1, REGISTER)
                 .nested(2, value(&port.to_be_bytes())),
+            Self::Mark(mark) => attributes
+                .number(1, REGISTER)
+                .nested(2, value(&mark.to_ne_bytes())),
             Self::Redirect => attributes.number(1, REGISTER),
+            // Of both families, on whatever address the packet is for.
+            Self::Tproxy => attributes.number(1, 0).number(3, REGISTER),
+            Self::MarkPacket => attributes
+                .number(2, MetaKey::Mark as u32)
+                .number(3, REGISTER),
+            Self::MarkConnection => attributes
+                .number(2, ConnectionKey::Mark as u32)
+                .number(4, REGISTER),
         }
     }
+}
+
+fn route_type(of: u32) -> Attributes {
+    Attributes::new()
+        .number(1, REGISTER)
+        .number(2, ADDRESS_TYPE)
+        .number(3, of)
 }

@@ -1,5 +1,5 @@
-//! Messages of netlink to nf_tables (RFC 3549; `linux/netlink.h`, `linux/netfilter/nfnetlink.h`,
-//! `linux/netfilter/nf_tables.h`). Pure.
+//! Messages of netlink to nf_tables and routing (RFC 3549; `linux/netlink.h`,
+//! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`). Pure.
 
 use super::attributes::Attributes;
 use super::expression::Expression;
@@ -9,8 +9,6 @@ use super::rules::Chain;
 const TABLE: &str = "weft";
 /// Rules for IPv4 and IPv6 alike (NFPROTO_INET).
 const FAMILY: u8 = libc::NFPROTO_INET as u8;
-/// The priority of translating destinations (NF_IP_PRI_NAT_DST).
-const PRIORITY: i32 = -100;
 
 /// `enum nf_tables_msg_types`.
 const NEW_TABLE: u16 = 0;
@@ -24,7 +22,9 @@ const BATCH_END: u16 = 0x11;
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
-const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 /// Bytes of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -34,8 +34,8 @@ pub(super) const HEADER: usize = 16;
 pub(super) struct Message {
     kind: u16,
     flags: u16,
-    /// `struct nfgenmsg`.
-    general: [u8; 4],
+    /// What comes before its attributes, such as a `struct nfgenmsg`.
+    general: Vec<u8>,
     attributes: Attributes,
 }
 
@@ -44,7 +44,22 @@ impl Message {
         Self {
             kind: NF_TABLES << 8 | kind,
             flags: NLM_F_REQUEST | NLM_F_ACK | flags,
-            general: [FAMILY, 0, 0, 0],
+            general: vec![FAMILY, 0, 0, 0],
+            attributes,
+        }
+    }
+
+    /// One to routing, with the structure that its kind begins with.
+    pub(super) fn of_routing(
+        kind: u16,
+        flags: u16,
+        general: &[u8],
+        attributes: Attributes,
+    ) -> Self {
+        Self {
+            kind,
+            flags: NLM_F_REQUEST | NLM_F_ACK | flags,
+            general: general.to_vec(),
             attributes,
         }
     }
@@ -54,7 +69,7 @@ impl Message {
         Self {
             kind,
             flags: NLM_F_REQUEST,
-            general: [0, 0, high, low],
+            general: vec![0, 0, high, low],
             attributes: Attributes::new(),
         }
     }
@@ -68,7 +83,7 @@ impl Message {
         buffer.extend(sequence.to_ne_bytes());
         // The kernel knows whom to answer.
         buffer.extend([0; 4]);
-        buffer.extend(self.general);
+        buffer.extend(&self.general);
         buffer.extend(self.attributes.bytes_of());
     }
 }
@@ -94,16 +109,16 @@ pub(super) fn delete_table() -> Message {
     Message::of_table(DELETE_TABLE, 0, Attributes::new().text(1, TABLE))
 }
 
-/// Makes a chain of address translation.
+/// Makes a chain.
 pub(super) fn create_chain(chain: &Chain) -> Message {
     let hook = Attributes::new()
         .number(1, chain.hook as u32)
-        .bytes(2, &PRIORITY.to_be_bytes());
+        .bytes(2, &chain.kind.priority().to_be_bytes());
     let attributes = Attributes::new()
         .text(1, TABLE)
         .text(3, chain.name)
         .nested(4, hook)
-        .text(7, "nat");
+        .text(7, chain.kind.name());
     Message::of_table(NEW_CHAIN, NLM_F_CREATE, attributes)
 }
 

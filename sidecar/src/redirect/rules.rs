@@ -4,21 +4,44 @@
 //! what never leaves: loopback, and link-local addresses of IPv6. Into the pod, all TCP to an
 //! address of the pod's own, but for the ports that the proxy listens on itself. Both in the
 //! hooks of address translation, which see the first packet of each connection.
+//!
+//! By TPROXY nothing of what arrives is rewritten (`Documentation/networking/tproxy.rst`): packets
+//! are given to the proxy's socket as they are. The proxy connects to the application by the
+//! client's address, so that the application's answers have to be led back: they get a mark, by
+//! which [`super::routing`] takes them for the pod's own.
 
 use std::net::IpAddr;
 
 use weft_model::AddressBlock;
 use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 
-use super::expression::{Base, Expression, MetaKey, Operator};
+use super::expression::{Base, ConnectionKey, Expression, MetaKey, Operator};
+
+/// The mark of packets that are led back to the proxy, and of their connections. In the pod's own
+/// namespace nobody else has it.
+pub(super) const MARK: u32 = 1337;
+
+/// The way in which connections that arrive are captured.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Capture {
+    /// Destinations are rewritten, and the application sees the pod itself as its client.
+    #[default]
+    Redirect,
+    /// Packets are given to the proxy as they are, and the application sees its client's address.
+    Tproxy,
+}
 
 /// Choices of an operator.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RedirectOptions {
+    /// The way in which connections that arrive are captured.
+    pub capture: Capture,
     /// The user whose connections are left alone: the proxy's.
     pub proxy_uid: u32,
     /// Ports of the pod that are reached past the proxy, those of its own pages among them.
     pub excluded_inbound_ports: Vec<u16>,
+    /// Addresses of clients that reach the pod past the proxy.
+    pub excluded_inbound_blocks: Vec<AddressBlock>,
     /// Ports of destinations that are connected to past the proxy.
     pub excluded_outbound_ports: Vec<u16>,
     /// Addresses of destinations that are connected to past the proxy.
@@ -32,10 +55,42 @@ pub(super) enum Hook {
     Output = 3,
 }
 
+/// The kind of a chain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ChainKind {
+    /// Sees the first packet of a connection, and may translate its addresses.
+    Translation,
+    /// Sees every packet.
+    Filter,
+    /// Sees every packet, which is routed again where its mark has changed.
+    Route,
+}
+
+impl ChainKind {
+    /// The kernel's name for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Translation => "nat",
+            Self::Filter => "filter",
+            Self::Route => "route",
+        }
+    }
+
+    /// Its place in the hook: that of translating destinations (NF_IP_PRI_NAT_DST), or of changing
+    /// packets, which is before it and after connection tracking (NF_IP_PRI_MANGLE).
+    pub(super) fn priority(self) -> i32 {
+        match self {
+            Self::Translation => -100,
+            Self::Filter | Self::Route => -150,
+        }
+    }
+}
+
 /// A chain of the table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Chain {
     pub(super) name: &'static str,
+    pub(super) kind: ChainKind,
     pub(super) hook: Hook,
     pub(super) rules: Vec<Rule>,
 }
@@ -43,13 +98,18 @@ pub(super) struct Chain {
 /// What a rule does, one after the other, as long as all comparisons hold.
 pub(super) type Rule = Vec<Expression>;
 
-/// Byte offset of the destination address in a header of IPv4, and of IPv6.
+/// Byte offsets of the addresses in a header of IPv4, and of IPv6.
+const SOURCE_V4: u32 = 12;
+const SOURCE_V6: u32 = 8;
 const DESTINATION_V4: u32 = 16;
 const DESTINATION_V6: u32 = 24;
 /// Byte offset of the destination port in a header of TCP.
 const DESTINATION_PORT: u32 = 2;
 /// The type of a route to an address of one's own (`linux/rtnetlink.h`, RTN_LOCAL).
 const LOCAL: u32 = 2;
+/// The direction of packets that answer a connection's first (`linux/netfilter/
+/// nf_conntrack_tuple_common.h`, IP_CT_DIR_REPLY).
+const REPLY: u8 = 1;
 /// Bytes of an interface's name (IFNAMSIZ).
 const INTERFACE_NAME: usize = 16;
 
@@ -57,8 +117,12 @@ const INTERFACE_NAME: usize = 16;
 const LOOPBACK_AND_LINK_LOCAL: [&str; 3] = ["127.0.0.0/8", "::1", "fe80::/10"];
 
 /// The chains of the table.
-pub(super) fn chains(options: &RedirectOptions) -> [Chain; 2] {
-    [outbound(options), inbound(options)]
+pub(super) fn chains(options: &RedirectOptions) -> Vec<Chain> {
+    let mut chains = vec![outbound(options), inbound(options)];
+    if options.capture == Capture::Tproxy {
+        chains.push(answers(options));
+    }
+    chains
 }
 
 fn outbound(options: &RedirectOptions) -> Chain {
@@ -75,7 +139,7 @@ fn outbound(options: &RedirectOptions) -> Chain {
         .iter()
         .filter_map(|block| block.parse().ok());
     let excluded = options.excluded_outbound_blocks.iter().copied();
-    rules.extend(fixed.chain(excluded).map(leave_block));
+    rules.extend(fixed.chain(excluded).map(leave_destinations));
     rules.extend(
         options
             .excluded_outbound_ports
@@ -83,9 +147,10 @@ fn outbound(options: &RedirectOptions) -> Chain {
             .copied()
             .map(leave_port),
     );
-    rules.push(redirect(OUTBOUND_PORT));
+    rules.push(vec![Expression::Port(OUTBOUND_PORT), Expression::Redirect]);
     Chain {
         name: "outbound",
+        kind: ChainKind::Translation,
         hook: Hook::Output,
         rules,
     }
@@ -116,10 +181,48 @@ fn inbound(options: &RedirectOptions) -> Chain {
             .copied()
             .map(leave_port),
     );
-    rules.push(redirect(INBOUND_PLAINTEXT_PORT));
+    let clients = options.excluded_inbound_blocks.iter().copied();
+    rules.extend(clients.map(leave_sources));
+    let (kind, last) = match options.capture {
+        Capture::Redirect => (ChainKind::Translation, Expression::Redirect),
+        Capture::Tproxy => (ChainKind::Filter, Expression::Tproxy),
+    };
+    rules.push(vec![Expression::Port(INBOUND_PLAINTEXT_PORT), last]);
     Chain {
         name: "inbound",
+        kind,
         hook: Hook::Prerouting,
+        rules,
+    }
+}
+
+/// The application's answers to connections that the proxy has made by an address that isn't the
+/// pod's own.
+fn answers(options: &RedirectOptions) -> Chain {
+    let mark = MARK.to_ne_bytes().to_vec();
+    let rules = vec![
+        leave_what_is_no_tcp(),
+        vec![
+            Expression::Meta(MetaKey::SocketUser),
+            Expression::Compare(Operator::Equal, options.proxy_uid.to_ne_bytes().to_vec()),
+            Expression::SourceType,
+            Expression::Compare(Operator::NotEqual, LOCAL.to_ne_bytes().to_vec()),
+            Expression::Mark(MARK),
+            Expression::MarkConnection,
+        ],
+        vec![
+            Expression::Connection(ConnectionKey::Direction),
+            Expression::Compare(Operator::Equal, vec![REPLY]),
+            Expression::Connection(ConnectionKey::Mark),
+            Expression::Compare(Operator::Equal, mark),
+            Expression::Mark(MARK),
+            Expression::MarkPacket,
+        ],
+    ];
+    Chain {
+        name: "answers",
+        kind: ChainKind::Route,
+        hook: Hook::Output,
         rules,
     }
 }
@@ -144,10 +247,19 @@ fn leave_port(port: u16) -> Rule {
     ]
 }
 
-fn leave_block(block: AddressBlock) -> Rule {
+fn leave_destinations(block: AddressBlock) -> Rule {
+    leave_block(block, DESTINATION_V4, DESTINATION_V6)
+}
+
+fn leave_sources(block: AddressBlock) -> Rule {
+    leave_block(block, SOURCE_V4, SOURCE_V6)
+}
+
+/// What has an address of the block at that offset of its header.
+fn leave_block(block: AddressBlock, offset_v4: u32, offset_v6: u32) -> Rule {
     let (family, offset, network) = match block.network() {
-        IpAddr::V4(v4) => (libc::NFPROTO_IPV4, DESTINATION_V4, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::NFPROTO_IPV6, DESTINATION_V6, v6.octets().to_vec()),
+        IpAddr::V4(v4) => (libc::NFPROTO_IPV4, offset_v4, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::NFPROTO_IPV6, offset_v6, v6.octets().to_vec()),
     };
     let length = u32::try_from(network.len()).unwrap_or_default();
     vec![
@@ -162,10 +274,6 @@ fn leave_block(block: AddressBlock) -> Rule {
         Expression::Compare(Operator::Equal, network),
         Expression::Return,
     ]
-}
-
-fn redirect(port: u16) -> Rule {
-    vec![Expression::Port(port), Expression::Redirect]
 }
 
 /// The mask of a prefix, in that many bytes.
@@ -184,8 +292,10 @@ mod tests {
 
     fn options() -> RedirectOptions {
         RedirectOptions {
+            capture: Capture::Redirect,
             proxy_uid: 1337,
             excluded_inbound_ports: vec![9100],
+            excluded_inbound_blocks: vec!["192.0.2.0/24".parse().unwrap()],
             excluded_outbound_ports: vec![5432],
             excluded_outbound_blocks: vec!["10.96.0.0/12".parse().unwrap()],
         }
@@ -201,9 +311,18 @@ mod tests {
 
     #[test]
     fn every_exception_comes_before_the_redirection_and_nothing_after_it() {
-        for chain in chains(&options()) {
+        let by_tproxy = RedirectOptions {
+            capture: Capture::Tproxy,
+            ..options()
+        };
+        let all = chains(&options()).into_iter().chain(chains(&by_tproxy));
+        for chain in all.filter(|chain| chain.kind != ChainKind::Route) {
             let (last, others) = chain.rules.split_last().unwrap();
-            assert_eq!(last.last(), Some(&Expression::Redirect), "{}", chain.name);
+            let expected = match chain.kind {
+                ChainKind::Filter => Expression::Tproxy,
+                _ => Expression::Redirect,
+            };
+            assert_eq!(last.last(), Some(&expected), "{}", chain.name);
             for rule in others {
                 assert_eq!(rule.last(), Some(&Expression::Return), "{rule:?}");
                 let compares = |one: &Expression| matches!(one, Expression::Compare(..));
@@ -216,15 +335,40 @@ mod tests {
     }
 
     #[test]
+    fn by_tproxy_the_same_is_left_alone_and_answers_alone_are_led_back() {
+        let by = |capture| {
+            chains(&RedirectOptions {
+                capture,
+                ..options()
+            })
+        };
+        let (redirected, given) = (by(Capture::Redirect), by(Capture::Tproxy));
+        assert_eq!((redirected.len(), given.len()), (2, 3));
+        assert_eq!(redirected[0], given[0], "outbound nothing changes");
+        let exceptions = |chain: &Chain| chain.rules[..chain.rules.len() - 1].to_vec();
+        assert_eq!(exceptions(&redirected[1]), exceptions(&given[1]));
+        let marks = |rule: &&Rule| rule.last() == Some(&Expression::MarkPacket);
+        let answers = &given[2];
+        assert_eq!(
+            (answers.kind, answers.hook),
+            (ChainKind::Route, Hook::Output)
+        );
+        let marking: Vec<_> = answers.rules.iter().filter(marks).collect();
+        assert_eq!(marking.len(), 1);
+        let direction = Expression::Connection(ConnectionKey::Direction);
+        assert_eq!(marking[0].first(), Some(&direction));
+    }
+
+    #[test]
     fn exclusions_are_rules_of_their_own_direction() {
-        let [outbound, inbound] = chains(&options());
+        let [outbound, inbound] = <[Chain; 2]>::try_from(chains(&options())).unwrap();
         assert!(outbound.rules.contains(&leave_port(5432)));
         assert!(!outbound.rules.contains(&leave_port(9100)));
-        assert!(
-            outbound
-                .rules
-                .contains(&leave_block("10.96.0.0/12".parse().unwrap()))
-        );
+        let destinations = leave_destinations("10.96.0.0/12".parse().unwrap());
+        assert!(outbound.rules.contains(&destinations));
+        let clients = leave_sources("192.0.2.0/24".parse().unwrap());
+        assert!(inbound.rules.contains(&clients));
+        assert!(!outbound.rules.contains(&clients));
         assert!(inbound.rules.contains(&leave_port(9100)));
         assert!(!inbound.rules.contains(&leave_port(5432)));
         assert!(inbound.rules.contains(&leave_port(HBONE_PORT)));
@@ -232,9 +376,9 @@ mod tests {
 
     #[test]
     fn loopback_and_link_local_addresses_are_left_alone_in_both_families() {
-        let [outbound, _] = chains(&RedirectOptions::default());
+        let outbound = chains(&RedirectOptions::default()).swap_remove(0);
         for block in LOOPBACK_AND_LINK_LOCAL {
-            let rule = leave_block(block.parse().unwrap());
+            let rule = leave_destinations(block.parse().unwrap());
             assert!(outbound.rules.contains(&rule), "{block}");
         }
     }

@@ -93,7 +93,7 @@ fn missing_expression(chain: &Chain, rule: &[Expression]) -> Result<Feature, Red
     Ok(Feature::BuiltIn)
 }
 
-fn explain(feature: Feature, error: io::Error) -> RedirectError {
+pub(super) fn explain(feature: Feature, error: io::Error) -> RedirectError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => RedirectError::Permission,
         Some(
@@ -118,7 +118,7 @@ fn send(messages: &[Message], is_ended: bool) -> Result<Option<Refused>, Redirec
     if is_ended {
         end().append_to(&mut bytes, u32::MAX);
     }
-    let socket = open().map_err(|error| explain(Feature::Netlink, error))?;
+    let socket = open(libc::NETLINK_NETFILTER).map_err(|error| explain(Feature::Netlink, error))?;
     (&socket).write_all(&bytes)?;
     let mut buffer = vec![0; BUFFER];
     let mut accepted = 0;
@@ -138,9 +138,10 @@ fn send(messages: &[Message], is_ended: bool) -> Result<Option<Refused>, Redirec
     Ok(None)
 }
 
-fn open() -> io::Result<Socket> {
+/// A socket to that part of the kernel.
+pub(super) fn open(family: libc::c_int) -> io::Result<Socket> {
     let kind = Type::RAW.cloexec();
-    let protocol = Some(Protocol::from(libc::NETLINK_NETFILTER));
+    let protocol = Some(Protocol::from(family));
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), kind, protocol)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_recv_buffer_size(BUFFER)?;

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use weft_admin::{TimeLimit, duration, time_limit};
 use weft_model::AddressBlock;
 
+use crate::redirect::Capture;
+
 /// The user that the proxy runs as, and nobody else in the pod.
 const PROXY_UID: u32 = 1337;
 
@@ -52,6 +54,14 @@ pub(crate) struct InitArguments {
         value_delimiter = ','
     )]
     pub(crate) exclude_inbound_ports: Vec<u16>,
+    /// Addresses of clients that reach the pod past the proxy, such as 10.0.0.0/8,fd00::/8.
+    #[arg(
+        long,
+        env = "WEFT_EXCLUDE_INBOUND_CIDRS",
+        value_name = "BLOCKS",
+        value_delimiter = ','
+    )]
+    pub(crate) exclude_inbound_cidrs: Vec<AddressBlock>,
     /// Ports of destinations that the pod connects to past the proxy, separated by commas.
     #[arg(
         long,
@@ -77,7 +87,7 @@ pub(crate) struct InitArguments {
         default_value = "15020,15021"
     )]
     pub(crate) pages: Vec<u16>,
-    /// The way in which connections are captured.
+    /// The way in which connections that arrive are captured; the same as that of `run`.
     #[arg(long, env = "WEFT_CAPTURE", value_enum, default_value_t = CaptureArgument::Redirect)]
     pub(crate) capture: CaptureArgument,
     /// The network namespace to do it in, such as /run/netns/web; its own when left out.
@@ -85,11 +95,23 @@ pub(crate) struct InitArguments {
     pub(crate) netns: Option<PathBuf>,
 }
 
-/// The way in which connections are captured.
+/// The way in which connections that arrive are captured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum CaptureArgument {
     /// Destinations are rewritten; the application sees the pod itself as its client.
     Redirect,
+    /// Nothing is rewritten; the application sees its client's address. The proxy needs the
+    /// capability NET_RAW.
+    Tproxy,
+}
+
+impl From<CaptureArgument> for Capture {
+    fn from(capture: CaptureArgument) -> Self {
+        match capture {
+            CaptureArgument::Redirect => Self::Redirect,
+            CaptureArgument::Tproxy => Self::Tproxy,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +168,9 @@ pub(crate) struct RunArguments {
     /// User of the proxy: who else starts it as root, it becomes that one.
     #[arg(long, env = "WEFT_PROXY_UID", value_name = "UID", default_value_t = PROXY_UID)]
     pub(crate) proxy_uid: u32,
+    /// The way in which connections that arrive are captured; the same as that of `init`.
+    #[arg(long, env = "WEFT_CAPTURE", value_enum, default_value_t = CaptureArgument::Redirect)]
+    pub(crate) capture: CaptureArgument,
     /// The network namespace of the pod, such as /run/netns/web; its own when left out.
     #[arg(long, value_name = "FILE")]
     pub(crate) netns: Option<PathBuf>,
@@ -287,6 +312,7 @@ mod tests {
         for wrong in [
             "--exclude-inbound-ports 0x1",
             "--exclude-outbound-cidrs 10.0.0.1/8",
+            "--exclude-inbound-cidrs 10.0.0.1/8",
         ] {
             let line = format!("weft-sidecar init {wrong}");
             assert!(

@@ -46,13 +46,19 @@ pub enum RunError {
         proxy_uid: u32,
     },
     /// Root can't become the proxy's user.
-    #[error("can't become user {proxy_uid}: {error}")]
+    #[error(
+        "can't become user {proxy_uid}: {error}; give root the capabilities SETUID and SETGID, and \
+         NET_RAW for TPROXY"
+    )]
     BecomeUser {
         /// The user.
         proxy_uid: u32,
         /// The kernel's reason.
         error: io::Error,
     },
+    /// It may not have sockets at others' addresses, or can't.
+    #[error("can't show the application its clients' addresses: {0}")]
+    Tproxy(io::Error),
     /// The kernel doesn't tell the pod's addresses.
     #[error("can't read the pod's addresses: {0}; give them with --pod-ips")]
     Addresses(io::Error),

@@ -33,7 +33,7 @@ pub(super) async fn serve(
         .map_err(RunError::Threads)?;
     runtime.follow_control_plane();
     let pod = tokio::select! {
-        pod = ServedPod::start(&runtime, &uid, &addresses) => pod,
+        pod = ServedPod::start(&runtime, &uid, &addresses, arguments.capture.into()) => pod,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let exits = tokio::select! {

@@ -12,7 +12,7 @@ use super::logs::tail;
 use super::parts::{PATIENCE, loopback};
 use crate::error::{Error, Result};
 use crate::http::{self, Answer};
-use crate::manifest::PodSpec;
+use crate::manifest::{PodSpec, Shape};
 use crate::process::{Place, Process};
 use crate::topology::{Node, Topology};
 
@@ -150,6 +150,17 @@ impl Agent {
         }
         let config = get("/config")?.body;
         let config: Value = serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        // On a kernel that refuses its programs it serves nobody, and knows that of itself alone.
+        if let Some(reason) = config["incapable"].as_str() {
+            let is_served = |pod: &PodSpec| {
+                let is_here = format!("node-{}", pod.node) == self.name();
+                is_here && pod.enrolled && pod.shape == Shape::Node
+            };
+            return match pods.iter().any(is_served) {
+                true => Err(reason.to_owned()),
+                false => Ok(()),
+            };
+        }
         let known = enrolments(&config);
         let wanted = pods.iter().map(|pod| {
             let enrolment = if pod.enrolled { "captured" } else { "outside" };

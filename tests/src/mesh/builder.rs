@@ -156,7 +156,7 @@ impl MeshBuilder {
         let start = |node| Agent::start(&binaries, &topology, node, &control_plane, &self.agents);
         let agents: Result<_> = topology.nodes().iter().map(start).collect();
         let with_sidecar = self.pods.iter().filter(|pod| pod.shape == Shape::Sidecar);
-        let start = |pod: &PodSpec| Sidecar::start(&binaries, &topology, &control_plane, &pod.name);
+        let start = |pod: &PodSpec| Sidecar::start(&binaries, &topology, &control_plane, pod);
         let sidecars: Result<_> = with_sidecar.map(start).collect();
         let mut mesh = Mesh {
             apps: Vec::new(),

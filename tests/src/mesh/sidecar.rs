@@ -11,6 +11,7 @@ use super::logs::tail;
 use super::parts::{PATIENCE, loopback};
 use crate::error::{Error, Result};
 use crate::http::{self, Answer};
+use crate::manifest::PodSpec;
 use crate::process::{Place, Process};
 use crate::topology::Topology;
 
@@ -36,16 +37,22 @@ impl Sidecar {
         binaries: &Binaries,
         topology: &Topology,
         control_plane: &ControlPlane,
-        pod: &str,
+        spec: &PodSpec,
     ) -> Result<Self> {
+        let pod = spec.name.as_str();
+        let capture = match spec.by_tproxy {
+            true => "--capture=tproxy",
+            false => "--capture=redirect",
+        };
         let host = topology.pod(pod)?;
         let place = host.host.place().clone();
         let files = readable_files(topology, control_plane, pod)?;
-        let init = [binaries.sidecar(), "init"];
+        let init = [binaries.sidecar(), "init", capture];
         place.output(&init, PATIENCE)?;
         let command_line = vec![
             binaries.sidecar().to_owned(),
             "run".to_owned(),
+            capture.to_owned(),
             format!("--node={}", host.node),
             format!("--pod-name={pod}"),
             "--pod-namespace=default".to_owned(),

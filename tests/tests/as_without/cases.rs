@@ -349,6 +349,22 @@ pub(crate) const CASES: &[Case] = &[
     ),
     requests("heads_between_bodies", 1, "HEAD between other requests"),
     requests("identity_coding", 0, "a response coded as `identity`"),
+    requests(
+        "identity_coding_of_requests",
+        0,
+        "a request coded as `identity`",
+    ),
+    requests(
+        "length_beside_chunks",
+        1,
+        "a response with a length beside its chunks",
+    ),
+    requests(
+        "client_resets_another_protocol",
+        1,
+        "a client resets its connection after an upgrade",
+    ),
+    requests("server_resets_another_protocol", 0, "the server does so"),
 ];
 
 /// Port of a case: the same for the Services and their pods.

@@ -206,6 +206,16 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         setting: "declare the port as `tcp`",
     },
     Difference {
+        case: "identity_coding_of_requests",
+        property: "client.start",
+        ways: Where::AmongRequests,
+        behaviour: "the request is answered with 400",
+        reason: "HTTP/1.1 has no such coding any more, and where such a request ends has two \
+                 readings (RFC 9112 section 6.3): Apache, Node and HAProxy answer 400, nginx and \
+                 Go 501",
+        setting: "declare the port as `tcp`",
+    },
+    Difference {
         case: "curl",
         property: "client.output",
         ways: Where::AmongRequests,

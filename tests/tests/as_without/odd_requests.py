@@ -3,7 +3,7 @@
 import time
 
 from __main__ import OK, Reader, client, connect, exchange, read_all, reset, server
-from more_requests import NO_BODY, in_turn, request, response, statuses
+from more_requests import NO_BODY, in_turn, request, response, statuses, upgrade
 
 
 @server
@@ -177,3 +177,81 @@ def identity_coding(to):
     connection.sendall(request(b"GET", fields=b"Connection: close\r\n").replace(b"$HOST", b"a"))
     answer = Reader(connection).message(is_response=True)
     return {"start": answer["start"], "body": answer["body"]}
+
+
+@server
+def identity_coding_of_requests(connection, _peer):
+    reader = Reader(connection)
+    try:
+        reader.head()
+    except EOFError:
+        return
+    reader.exactly(2)
+    connection.sendall(OK)
+
+
+@client
+def identity_coding_of_requests(to):
+    connection = connect(to)
+    fields = b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n"
+    connection.sendall(request(b"POST", fields=fields, body=b"ok").replace(b"$HOST", b"a"))
+    return {"start": Reader(connection).message(is_response=True)["start"]}
+
+
+in_turn(
+    "length_beside_chunks",
+    [
+        (
+            request(b"GET"),
+            response(fields=b"Content-Length: 99\r\nTransfer-Encoding: chunked\r\n",
+                     body=b"2\r\nok\r\n0\r\n\r\n"),
+        ),
+        (request(b"GET"), OK),
+    ],
+    compared=("start", "body"),
+)
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nWELCOME"
+
+
+@server
+def client_resets_another_protocol(connection, _peer):
+    reader = Reader(connection)
+    reader.head()
+    connection.sendall(SWITCHING)
+    data, end = reader.to_end()
+    return {"data": data, "end": end}
+
+
+@client
+def client_resets_another_protocol(to):
+    connection = connect(to)
+    connection.sendall(upgrade(b"Upgrade", b"x"))
+    reader = Reader(connection)
+    reader.head()
+    welcome = reader.exactly(7)
+    connection.sendall(b"hello")
+    time.sleep(0.3)
+    reset(connection)
+    return {"welcome": welcome}
+
+
+@server
+def server_resets_another_protocol(connection, _peer):
+    reader = Reader(connection)
+    reader.head()
+    connection.sendall(SWITCHING)
+    reader.exactly(5)
+    time.sleep(0.3)
+    reset(connection)
+
+
+@client
+def server_resets_another_protocol(to):
+    connection = connect(to)
+    connection.sendall(upgrade(b"Upgrade", b"x"))
+    reader = Reader(connection)
+    reader.head()
+    connection.sendall(b"hello")
+    data, end = reader.to_end()
+    return {"data": data, "end": end}

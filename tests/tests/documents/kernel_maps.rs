@@ -8,9 +8,10 @@ use crate::blocks::{document, root};
 const PAGE: &str = "docs/kernel-maps.md";
 const MAPS: &str = "ebpf/programs/src/maps.rs";
 /// Where the tests are that the page names.
-const TESTS: [&str; 3] = [
+const TESTS: [&str; 4] = [
     "node-agent/tests/redirect/full.rs",
     "node-agent/tests/redirect/held.rs",
+    "node-agent/tests/redirect/unknown.rs",
     "ebpf/common/src/finding.rs",
 ];
 

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use serde_json::json;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{AgentOptions, Mesh, MeshBuilder};
 use weft_tests::wait_until;
@@ -130,6 +131,97 @@ fn a_pod_that_turns_strict_keeps_no_connection_from_before() {
         echoes(&mut dialled[1]).is_err()
     })
     .unwrap();
+}
+
+/// Nobody reaches the pods of that name who proves no identity.
+fn deny_plaintext(mesh: &Mesh, app: &str) {
+    let spec = json!({
+        "selector": { "matchLabels": { "app": app } },
+        "action": "DENY",
+        "rules": [{ "from": [{ "notPrincipals": ["*"] }] }],
+    });
+    let manifests = mesh.manifests();
+    manifests.write_authorization_policy(app, &spec).unwrap();
+}
+
+#[test]
+fn a_permissive_pod_that_gets_policies_keeps_no_connection_that_came_past_them() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("late", 2).outside())
+        .pod(PodSpec::new("kept", 2).outside())
+        .pod(PodSpec::new("outside", 1).outside())
+        .start()
+        .unwrap();
+    for pod in ["late", "kept", "outside"] {
+        mesh.serve(pod, &["echo", "--listen", "[::]:8080"]).unwrap();
+    }
+    let mut dialled = ["late", "kept"].map(|pod| {
+        let mut stream = dial(&mesh, "outside", address(&mesh, pod, 8080));
+        echoes(&mut stream).unwrap();
+        stream
+    });
+    let mut own = dial(&mesh, "late", address(&mesh, "outside", 8080));
+    echoes(&mut own).unwrap();
+    deny_plaintext(&mesh, "late");
+    mesh.apply_pod(PodSpec::new("late", 2)).unwrap();
+    mesh.apply_pod(PodSpec::new("kept", 2)).unwrap();
+    mesh.wait_ready().unwrap();
+    let error = echoes(&mut dialled[0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    echoes(&mut own).expect("policies are about what arrives");
+    echoes(&mut dialled[1]).expect("no policy is about this pod");
+    deny_plaintext(&mesh, "kept");
+    wait_until("the connection to be ended", LIMIT, || {
+        echoes(&mut dialled[1]).is_err()
+    })
+    .unwrap();
+    echoes(&mut own).expect("policies are about what arrives");
+}
+
+#[test]
+fn a_permissive_pod_with_policies_is_closed_inbound_while_its_agent_is_away() {
+    let mut mesh = MeshBuilder::new(2)
+        .pod(PodSpec::new("client", 1))
+        .pod(PodSpec::new("web-2", 2))
+        .pod(PodSpec::new("outside", 1).outside())
+        .agents(AgentOptions {
+            pinned: true,
+            ..AgentOptions::default()
+        })
+        .start()
+        .unwrap();
+    serve_web(&mut mesh, &["web-2", "outside"]);
+    let web = address(&mesh, "web-2", 8080);
+    let elsewhere = address(&mesh, "outside", 8080);
+    curl(&mesh, "outside", web).expect("no policy yet");
+    deny_plaintext(&mesh, "web-2");
+    wait_until("the policy to hold", LIMIT, || {
+        curl(&mesh, "outside", web).is_err()
+    })
+    .unwrap();
+    let is_refused = |mesh: &Mesh| {
+        let namespace = mesh.pod("outside").unwrap().host.namespace();
+        let connect = move || TcpStream::connect_timeout(&web, Duration::from_secs(10));
+        let dialled = namespace.run(connect).unwrap();
+        dialled.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    let comes_back = |mesh: &mut Mesh| {
+        mesh.restart_agent(2).unwrap();
+        mesh.wait_ready().unwrap();
+        wait_until("the mesh to serve again", LIMIT, || {
+            let past = curl(mesh, "outside", web);
+            assert!(past.is_err(), "reached past its policy: {past:?}");
+            curl(mesh, "client", web).is_ok()
+        })
+        .unwrap();
+    };
+    mesh.stop_agent(2).unwrap();
+    assert!(is_refused(&mesh), "the agent was told to stop");
+    curl(&mesh, "web-2", elsewhere).expect("its own go out as without a mesh");
+    comes_back(&mut mesh);
+    mesh.kill_agent(2).unwrap();
+    assert!(is_refused(&mesh), "the agent was killed");
+    comes_back(&mut mesh);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod services;
 mod shapes;
 mod sidecar;
 mod streams;
+mod tproxy;
 mod traffic;
 mod wire;
 

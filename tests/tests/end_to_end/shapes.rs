@@ -1,6 +1,8 @@
 //! The same whichever shape the proxies of client and server have: in the agents of their nodes, or
 //! in the pods themselves.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use weft_tests::access_log::AccessRecord;
 use weft_tests::manifest::{PodSpec, Shape};
@@ -32,9 +34,9 @@ fn from_a_sidecar_to_an_agents_pod() {
 
 fn check(client: Shape, server: Shape) {
     let mut mesh = bed(client, server);
-    connections_carry_identities_both_ways(&mesh);
+    connections_carry_identities_both_ways(&mesh, [client, server]);
     requests_follow_their_routes_and_are_tried_again(&mesh);
-    requests_are_counted_and_recorded(&mesh);
+    requests_are_counted_alike(&mesh, [client, server]);
     requests_over_their_limit_are_refused(&mesh);
     network_policies_refuse_the_others(&mesh);
     strict_pods_refuse_plaintext(&mut mesh);
@@ -83,7 +85,7 @@ fn record(mesh: &Mesh, pod: &str, fits: impl Fn(&AccessRecord) -> bool) -> Acces
 }
 
 /// By address, in either family, on a port that no Service declares.
-fn connections_carry_identities_both_ways(mesh: &Mesh) {
+fn connections_carry_identities_both_ways(mesh: &Mesh, shapes: [Shape; 2]) {
     for to in addresses(mesh, "v1", 9090) {
         let answer = curl(mesh, "client", to).unwrap();
         assert_eq!(answer.name, "v1");
@@ -106,6 +108,8 @@ fn connections_carry_identities_both_ways(mesh: &Mesh) {
             assert_eq!(record.destination_identity, identity("v1"), "{record}");
             assert_eq!(record.source_identity, identity("client"), "{record}");
         }
+        let components = [out.component.as_str(), &into.component];
+        assert_eq!(components, shapes.map(component));
         assert_eq!(out.original_destination, Some(to));
         assert_eq!(out.bytes_received, into.bytes_received);
     }
@@ -135,40 +139,78 @@ fn requests_follow_their_routes_and_are_tried_again(mesh: &Mesh) {
     }
 }
 
-/// Both sides count a request by the same labels.
-fn requests_are_counted_and_recorded(mesh: &Mesh) {
-    for (pod, reporter) in [("client", "source"), ("v2", "destination")] {
-        let labels = [
+/// The one label by which the two shapes differ.
+fn component(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Node => "node-agent",
+        Shape::Sidecar => "sidecar",
+    }
+}
+
+/// Both sides count a request by the same labels, all of which are these whatever the shape.
+fn requests_are_counted_alike(mesh: &Mesh, shapes: [Shape; 2]) {
+    // Who receives doesn't know by which Service it was chosen.
+    let service = ["v2.default.svc.cluster.local", "v2", "default"];
+    let sides = [
+        ("client", "source", service),
+        ("v2", "destination", ["unknown"; 3]),
+    ];
+    for ((pod, reporter, service), shape) in sides.into_iter().zip(shapes) {
+        let expected = BTreeMap::from([
+            ("component", component(shape)),
             ("reporter", reporter),
             ("source_workload", "client"),
+            ("source_workload_namespace", "default"),
             (
                 "source_principal",
                 "spiffe://cluster.local/ns/default/sa/client",
             ),
+            ("source_app", "client"),
+            ("source_version", "unknown"),
+            ("source_canonical_service", "client"),
+            ("source_canonical_revision", "latest"),
+            ("source_cluster", "Kubernetes"),
             ("destination_workload", "v2"),
+            ("destination_workload_namespace", "default"),
             (
                 "destination_principal",
                 "spiffe://cluster.local/ns/default/sa/v2",
             ),
-            ("response_code", "200"),
+            ("destination_app", "web"),
+            ("destination_version", "v2"),
+            ("destination_canonical_service", "web"),
+            ("destination_canonical_revision", "v2"),
+            ("destination_cluster", "Kubernetes"),
+            ("destination_service", service[0]),
+            ("destination_service_name", service[1]),
+            ("destination_service_namespace", service[2]),
+            ("request_protocol", "http"),
+            ("response_flags", "-"),
             ("connection_security_policy", "mutual_tls"),
-        ];
-        let labels = labels.map(|(name, value)| format!("{name}=\"{value}\""));
+            ("response_code", "200"),
+            ("grpc_response_status", ""),
+        ]);
         wait_for("the request to be counted", LIMIT, || {
             let metrics = mesh.proxy_get(pod, "/metrics").unwrap();
-            let series = metrics
-                .lines()
-                .filter(|line| line.starts_with("istio_requests_total{"));
-            let mut fitting = series
-                .clone()
-                .filter(|line| labels.iter().all(|label| line.contains(label.as_str())));
-            match fitting.next() {
-                Some(_) => Ok(()),
-                None => Err(series.collect::<Vec<_>>().join("\n")),
+            let build = format!("istio_build{{component=\"{}\",", component(shape));
+            assert!(metrics.contains(&build), "{metrics}");
+            let lines = metrics.lines();
+            let series: Vec<_> = lines.filter_map(labels_of_requests).collect();
+            match series.contains(&expected) {
+                true => Ok(()),
+                false => Err(format!("{series:#?}")),
             }
         })
         .unwrap();
     }
+}
+
+/// The labels of a series of requests.
+fn labels_of_requests(line: &str) -> Option<BTreeMap<&str, &str>> {
+    let rest = line.strip_prefix("istio_requests_total{")?;
+    let (labels, _) = rest.split_once("} ")?;
+    let labels = labels.strip_suffix('"')?.split("\",");
+    Some(labels.filter_map(|label| label.split_once("=\"")).collect())
 }
 
 fn requests_over_their_limit_are_refused(mesh: &Mesh) {

@@ -74,6 +74,14 @@ fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
     assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
     assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
+    let blocks = mesh.pod("peer").unwrap().host.addresses();
+    let blocks = format!("--exclude-inbound-cidrs={},{}", blocks[0], blocks[1]);
+    mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+    assert!(reached(&mesh, "pod", "peer").is_empty());
+    let others = "--exclude-inbound-cidrs=192.0.2.0/24,2001:db8::/32";
+    mesh.run_sidecar("pod", &["init", others]).unwrap();
+    assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
     for _ in 0..2 {
         mesh.run_sidecar("pod", &["cleanup"]).unwrap();
         assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
@@ -174,6 +182,21 @@ fn a_sidecar_comes_back_and_so_do_its_connections() {
     mesh.restart_sidecar("web").unwrap();
     let is_served = || mesh.run("client", &line).is_ok();
     wait_until("an answer", LIMIT, is_served).unwrap();
+}
+
+/// A few huge pages that are hardly used would be half of an idle one.
+#[test]
+fn a_sidecar_takes_no_huge_pages() {
+    let mesh = served();
+    let pid = mesh.sidecar_pid("web").unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("THP_enabled:"));
+    assert_eq!(line, Some("THP_enabled:\t0"), "{status}");
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"));
+    assert_eq!(line.unwrap().trim(), "0 kB", "{memory}");
 }
 
 /// Its own address, and the Service that it is behind itself.

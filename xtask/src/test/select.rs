@@ -58,6 +58,9 @@ impl Selection {
         tests.retain(|test| {
             (packages.is_empty() || packages.contains(&test.package))
                 && (suites.is_empty() || suites.contains(&test.suite))
+                && (!test.suite.is_on_request()
+                    || suites.contains(&test.suite)
+                    || !filters.is_empty())
                 && !(options.fast && test.suite.is_slow())
                 && (filters.is_empty() || test.has_one_of(&filters))
         });
@@ -177,6 +180,15 @@ mod tests {
         ] {
             assert!(line.contains(feature), "{line}");
         }
+        assert!(!line.contains("old-kernels"), "{line}");
+        let asked = arguments(&Options {
+            filters: vec!["old-kernels".to_owned()],
+            ..Options::default()
+        });
+        assert!(
+            asked.ends_with("--features=weft-tests/old-kernels --test=old_kernels"),
+            "{asked}"
+        );
         let fast = arguments(&Options {
             fast: true,
             ..Options::default()

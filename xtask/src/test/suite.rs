@@ -28,6 +28,8 @@ pub(crate) enum Suite {
     Deploy,
     /// The whole mesh on a real Kubernetes. Root.
     Kubernetes,
+    /// Agents and sidecars on earlier kernels, in virtual machines. Root; only when asked for.
+    OldKernels,
 }
 
 /// Something that tests need beside what Cargo builds for them.
@@ -51,7 +53,7 @@ pub(crate) enum Need {
 
 /// Integration tests, by package and target, that need something. All others are
 /// [`Suite::Unit`].
-const TARGETS: [(&str, &str, Suite); 10] = [
+const TARGETS: [(&str, &str, Suite); 11] = [
     ("weft-node-agent", "redirect", Suite::Kernel),
     ("weft-tests", "end_to_end", Suite::EndToEnd),
     ("weft-tests", "test_bed", Suite::EndToEnd),
@@ -62,6 +64,7 @@ const TARGETS: [(&str, &str, Suite); 10] = [
     ("weft-tests", "deploy", Suite::Deploy),
     ("weft-tests", "cluster", Suite::Kubernetes),
     ("weft-tests", "kubernetes", Suite::Kubernetes),
+    ("weft-tests", "old_kernels", Suite::OldKernels),
 ];
 
 /// Sources with tests that need more than others of their target.
@@ -106,6 +109,7 @@ impl Suite {
             Self::ApiServer => &["weft-tests/api-server"],
             Self::Deploy => &["weft-tests/deploy"],
             Self::Kubernetes => &["weft-tests/cluster"],
+            Self::OldKernels => &["weft-tests/old-kernels"],
         }
     }
 
@@ -115,6 +119,7 @@ impl Suite {
         match self {
             Self::Unit => &[],
             Self::Redis => &[Redis],
+            Self::OldKernels => &[Kernel, Programs],
             Self::Kernel => &[Kernel],
             Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcInterop)],
             Self::Monitoring => &[Kernel, Programs, Prometheus],
@@ -147,11 +152,21 @@ impl Suite {
         }
     }
 
+    /// Whether it is left out unless somebody asks for it: it takes many minutes and fetches
+    /// hundreds of megabytes.
+    pub(crate) fn is_on_request(self) -> bool {
+        self == Self::OldKernels
+    }
+
     /// Whether `--fast` leaves it out: building its programs, or running them, takes minutes.
     pub(crate) fn is_slow(self) -> bool {
         matches!(
             self,
-            Self::SlowPrograms | Self::ApiServer | Self::Deploy | Self::Kubernetes
+            Self::SlowPrograms
+                | Self::ApiServer
+                | Self::Deploy
+                | Self::Kubernetes
+                | Self::OldKernels
         )
     }
 }

@@ -93,6 +93,34 @@ fn a_policy_selects_pods_of_its_namespace_or_of_all_from_the_control_planes() {
 }
 
 #[test]
+fn a_workload_that_policies_only_watch_is_told_so() {
+    let audit = policy("shop", "audit", "action: AUDIT");
+    let dry_run = |is_one: bool| {
+        let annotations = format!("annotations: {{ weft.dev/dry-run: \"{is_one}\" }}");
+        let policy = policy("shop", "deny", "action: DENY, rules: [{}]");
+        policy.replace(
+            "namespace: shop",
+            &format!("namespace: shop, {annotations}"),
+        )
+    };
+    let mut bed = bed(&[("a.yaml", &labelled("web", "shop", "web"))]);
+    let told = |bed: &Bed| {
+        let membership = membership(bed, "web");
+        (membership.is_observed_only, membership.may_deny())
+    };
+    assert_eq!(told(&bed), (false, false), "none at all");
+    bed.apply("p.yaml", &audit);
+    bed.apply("q.yaml", &dry_run(true));
+    assert_eq!(told(&bed), (true, false));
+    bed.apply("q.yaml", &dry_run(false));
+    assert_eq!(told(&bed), (false, true));
+    bed.apply("q.yaml", &dry_run(true));
+    assert_eq!(told(&bed), (true, false));
+    bed.apply("p.yaml", &policy("shop", "audit", ""));
+    assert_eq!(told(&bed), (false, true));
+}
+
+#[test]
 fn a_policy_of_a_service_selects_its_pods_as_long_as_there_is_one() {
     let mut bed = bed(&[
         ("a.yaml", &labelled("web", "shop", "web")),

@@ -129,6 +129,29 @@ fn the_init_container_may_change_the_network_and_nothing_else_and_the_proxy_noth
 }
 
 #[test]
+fn by_tproxy_the_proxy_has_one_capability_more_once_it_is_its_own_user() {
+    let pod = injected(&pod(
+        json!({ "weft.dev/sidecar-capture": "tproxy" }),
+        json!({}),
+    ));
+    let [init, proxy] = [0, 1].map(|at| &pod["spec"]["initContainers"][at]);
+    assert_eq!(init["args"], json!(["init", "--capture=tproxy"]));
+    let capabilities = json!({ "add": ["NET_RAW", "SETGID", "SETUID"], "drop": ["ALL"] });
+    let rights = &proxy["securityContext"];
+    assert_eq!(rights["capabilities"], capabilities);
+    assert_eq!(
+        (&rights["runAsUser"], &rights["runAsNonRoot"]),
+        (&json!(0), &json!(false))
+    );
+    assert_eq!(rights["allowPrivilegeEscalation"], false);
+    let environment = proxy["env"].as_array().unwrap();
+    assert!(environment.contains(&json!({ "name": "WEFT_CAPTURE", "value": "tproxy" })));
+    // Where nobody may leave the mesh it is taken for anybody's.
+    let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
+    assert_eq!(PodSidecar::of(&spec), PodSidecar::ByHand);
+}
+
+#[test]
 fn annotations_say_image_log_resources_and_what_is_left_alone() {
     let annotations = json!({
         "weft.dev/sidecar-image": "r.example/sidecar:2",
@@ -136,6 +159,7 @@ fn annotations_say_image_log_resources_and_what_is_left_alone() {
         "weft.dev/sidecar-cpu-limit": "5m",
         "weft.dev/sidecar-memory-request": "64Mi",
         "weft.dev/exclude-inbound-ports": "9100, 9101",
+        "weft.dev/exclude-inbound-cidrs": "192.0.2.0/24, fd00::/8",
         "weft.dev/exclude-outbound-ports": "3306",
         "weft.dev/exclude-outbound-cidrs": "10.0.0.0/8,fd00::/8",
     });
@@ -148,6 +172,7 @@ fn annotations_say_image_log_resources_and_what_is_left_alone() {
     let arguments = json!([
         "init",
         "--exclude-inbound-ports=9100,9101",
+        "--exclude-inbound-cidrs=192.0.2.0/24,fd00::/8",
         "--exclude-outbound-ports=3306",
         "--exclude-outbound-cidrs=10.0.0.0/8,fd00::/8",
     ]);

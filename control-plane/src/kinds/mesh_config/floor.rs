@@ -17,7 +17,7 @@ use super::schema::{
 use crate::kinds::annotations::{self, Texts};
 use crate::kinds::field_error::FieldError;
 use crate::kinds::label_selector::LabelSelector;
-use crate::kinds::{NamespaceObject, PodWishes, ProxyMode, SidecarWishes};
+use crate::kinds::{NamespaceObject, PodWishes, ProxyMode, SidecarCapture, SidecarWishes};
 
 /// The floor of all namespaces.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -329,9 +329,11 @@ impl NamespaceFloor {
         let mut allowed = wishes.clone();
         if self.forbids_opt_out {
             allowed.image = None;
+            allowed.capture = SidecarCapture::default();
         }
         if self.forbids_opt_out || self.mtls_mode == MtlsMode::Strict {
             allowed.excluded_inbound_ports.clear();
+            allowed.excluded_inbound_blocks.clear();
         }
         allowed
     }
@@ -358,10 +360,20 @@ impl NamespaceFloor {
                            program: no effect";
             refused.push((annotations::SIDECAR_IMAGE, message.to_owned()));
         }
+        if allowed.capture != wishes.capture {
+            let message = "the MeshConfig's spec.floor.optOut lets no pod's proxy have more rights \
+                           than it needs: no effect";
+            refused.push((annotations::SIDECAR_CAPTURE, message.to_owned()));
+        }
         if allowed.excluded_inbound_ports != wishes.excluded_inbound_ports {
             let message = "the MeshConfig's spec.floor (mtlsMode or optOut) lets no port of a pod \
                            be reached past its proxy: no effect";
             refused.push((annotations::EXCLUDE_INBOUND_PORTS, message.to_owned()));
+        }
+        if allowed.excluded_inbound_blocks != wishes.excluded_inbound_blocks {
+            let message = "the MeshConfig's spec.floor (mtlsMode or optOut) lets nobody reach a \
+                           pod past its proxy: no effect";
+            refused.push((annotations::EXCLUDE_INBOUND_BLOCKS, message.to_owned()));
         }
         refused
     }

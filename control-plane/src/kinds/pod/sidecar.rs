@@ -57,6 +57,15 @@ pub(crate) struct InjectedSidecar {
     pub(crate) exclusions: CaptureExclusions,
     /// Ports that are reached past it.
     pub(crate) excluded_inbound_ports: Vec<u16>,
+    /// Addresses of clients that reach the pod past it.
+    pub(crate) excluded_inbound_blocks: Vec<AddressBlock>,
+}
+
+/// What the arguments of `weft-init` leave alone.
+#[derive(Debug, Default)]
+struct LeftAlone {
+    outbound: CaptureExclusions,
+    inbound: CaptureExclusions,
 }
 
 impl PodSidecar {
@@ -105,14 +114,15 @@ impl InjectedSidecar {
         if init.image.as_deref() != Some(image) {
             return None;
         }
-        let (exclusions, excluded_inbound_ports) = exclusions(init.args.as_deref()?)?;
+        let left_alone = left_alone(init.args.as_deref()?)?;
         let mut environment = proxy.env.iter().flatten();
         let control_plane = environment.find(|one| one.name == CONTROL_PLANE)?;
         Some(Self {
             repository: repository(image).to_owned(),
             control_plane: control_plane.value.clone()?,
-            exclusions,
-            excluded_inbound_ports,
+            exclusions: left_alone.outbound,
+            excluded_inbound_ports: left_alone.inbound.ports,
+            excluded_inbound_blocks: left_alone.inbound.blocks,
         })
     }
 }
@@ -164,24 +174,24 @@ fn has_own_command(container: &Container) -> bool {
 }
 
 /// What the arguments of `weft-init` leave alone; none when they say anything else.
-fn exclusions(arguments: &[String]) -> Option<(CaptureExclusions, Vec<u16>)> {
+fn left_alone(arguments: &[String]) -> Option<LeftAlone> {
     let (first, rest) = arguments.split_first()?;
     if first != "init" {
         return None;
     }
-    let mut exclusions = CaptureExclusions::default();
-    let mut inbound = Vec::new();
+    let (mut outbound, mut inbound) = (CaptureExclusions::default(), CaptureExclusions::default());
     for argument in rest {
         let (flag, list) = argument.split_once('=')?;
         let list = list.split(',');
         match flag {
-            "--exclude-outbound-ports" => exclusions.ports.extend(parsed::<u16>(list)?),
-            "--exclude-outbound-cidrs" => exclusions.blocks.extend(parsed::<AddressBlock>(list)?),
-            "--exclude-inbound-ports" => inbound.extend(parsed::<u16>(list)?),
+            "--exclude-outbound-ports" => outbound.ports.extend(parsed::<u16>(list)?),
+            "--exclude-outbound-cidrs" => outbound.blocks.extend(parsed::<AddressBlock>(list)?),
+            "--exclude-inbound-ports" => inbound.ports.extend(parsed::<u16>(list)?),
+            "--exclude-inbound-cidrs" => inbound.blocks.extend(parsed::<AddressBlock>(list)?),
             _ => return None,
         }
     }
-    Some((exclusions, inbound))
+    Some(LeftAlone { outbound, inbound })
 }
 
 fn parsed<'a, T: std::str::FromStr>(list: impl Iterator<Item = &'a str>) -> Option<Vec<T>> {
@@ -257,6 +267,7 @@ mod tests {
             "initContainers": [
                 { "name": "weft-init", "image": "weft/sidecar:1", "args": [
                     "init", "--exclude-outbound-ports=3306", "--exclude-inbound-ports=9100,9101",
+                    "--exclude-inbound-cidrs=192.0.2.0/24",
                 ] },
                 { "name": "weft-proxy", "image": "weft/sidecar:1", "args": ["run"],
                   "restartPolicy": "Always", "securityContext": { "runAsUser": 1337 },
@@ -279,6 +290,8 @@ mod tests {
         assert_eq!(injected.control_plane, "https://weft:15010");
         assert_eq!(injected.exclusions.ports, [3306]);
         assert_eq!(injected.excluded_inbound_ports, [9100, 9101]);
+        let block = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(injected.excluded_inbound_blocks, [block]);
         let none = json!({ "containers": [{ "name": "web" }] });
         assert_eq!(sidecar(none), PodSidecar::None);
     }

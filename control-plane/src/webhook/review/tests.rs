@@ -505,6 +505,10 @@ fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
             "/spec/initContainers/0/args",
             json!(["init", "--exclude-inbound-ports=80"]),
         ),
+        (
+            "/spec/initContainers/0/args",
+            json!(["init", "--exclude-inbound-cidrs=0.0.0.0/0"]),
+        ),
     ] {
         let mut forged = genuine.clone();
         *forged.pointer_mut(path).unwrap() = value.clone();
@@ -513,8 +517,13 @@ fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
         }
         assert!(refused(&forged).is_some(), "{path}");
     }
-    for annotation in ["weft.dev/sidecar-image", "weft.dev/exclude-inbound-ports"] {
-        let pod = pod_with(&json!({ annotation: "8080" }), &spec);
+    for (annotation, value) in [
+        ("weft.dev/sidecar-image", "8080"),
+        ("weft.dev/sidecar-capture", "tproxy"),
+        ("weft.dev/exclude-inbound-ports", "8080"),
+        ("weft.dev/exclude-inbound-cidrs", "192.0.2.0/24"),
+    ] {
+        let pod = pod_with(&json!({ annotation: value }), &spec);
         let said = refused(&pod).unwrap();
         assert!(said.contains(annotation), "{said}");
         // Nor is it followed where nobody refuses it.

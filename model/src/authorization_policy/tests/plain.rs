@@ -186,8 +186,13 @@ impl Plain<'_> {
         let Some((request, _)) = self.request else {
             return self.before_request;
         };
-        let of_name = |(name, _): &&(&str, &str)| *name == header.name.as_str();
-        let values: Vec<_> = request.headers.iter().filter(of_name).collect();
+        let named = |text: &str| {
+            let named = request.headers.iter().filter(|(name, _)| *name == text);
+            named.collect::<Vec<_>>()
+        };
+        let values = named(header.name.as_str());
+        // Some servers take it for the other.
+        let confused = named(&header.name.as_str().replace('-', "_"));
         self.values(&header.values, |pattern| {
             let pattern = pattern.to_string();
             let says = |value: &str| match text_matches(&pattern, value) {
@@ -195,11 +200,14 @@ impl Plain<'_> {
                 false if value.split(", ").any(|part| text_matches(&pattern, part)) => None,
                 false => Some(false),
             };
-            let says: Vec<_> = values.iter().map(|(_, value)| says(value)).collect();
-            match says.first() {
-                None => Some(false),
-                Some(first) if says.iter().all(|other| other == first) => *first,
-                Some(_) => None,
+            let mut says_all: Vec<_> = values.iter().map(|(_, value)| says(value)).collect();
+            if says_all.is_empty() {
+                says_all.push(Some(false));
+            }
+            says_all.extend(confused.iter().map(|(_, value)| says(value)));
+            match says_all.first() {
+                Some(first) if says_all.iter().all(|other| other == first) => *first,
+                _ => None,
             }
         })
     }
@@ -380,7 +388,7 @@ fn any_arrival() -> impl Strategy<Value = Arrival> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let header = (select(&["x-role", "x-other"][..]), select(ROLES));
+    let header = (select(&["x-role", "x-other", "x_role"][..]), select(ROLES));
     (
         select(METHODS),
         select(PATHS),

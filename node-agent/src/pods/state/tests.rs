@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use weft_model::NamespacedName;
+use weft_model::authorization_policy::AuthorizationMembership;
 use weft_model::egress::EgressMode;
 use weft_model::mtls::MtlsMode;
 use weft_model::node_access::NodeAccess;
@@ -205,13 +207,27 @@ fn another_mode_is_applied_live_and_another_identity_from_scratch() {
     );
 }
 
+/// A permissive pod about which policies decide, or are only watched.
+fn authorized(is_observed_only: bool) -> Arc<Workload> {
+    let membership = AuthorizationMembership {
+        policies: vec![NamespacedName::new("default", "web")],
+        is_observed_only,
+        ..AuthorizationMembership::default()
+    };
+    Arc::new(Workload {
+        authorization: Arc::new(membership),
+        ..Workload::clone(&web())
+    })
+}
+
 /// Pods that may not be open, by why.
-fn fail_closed() -> [Arc<Workload>; 2] {
+fn fail_closed() -> [Arc<Workload>; 3] {
     let registered_only = Workload {
         egress_mode: EgressMode::RegisteredOnly,
         ..Workload::clone(&web())
     };
-    [workload("web", MtlsMode::Strict), registered_only.into()]
+    let strict = workload("web", MtlsMode::Strict);
+    [strict, registered_only.into(), authorized(false)]
 }
 
 #[test]
@@ -241,7 +257,7 @@ fn a_pod_that_may_not_be_open_stays_refused_while_its_capture_fails() {
 #[test]
 fn a_pod_that_may_not_be_open_gets_another_identity_without_a_gap() {
     let mut world = World::new();
-    let [strict, _] = fail_closed();
+    let [strict, ..] = fail_closed();
     world.run_to_rest(&Desired::Enrolled(strict), Some(FIRST));
     let other = Desired::Enrolled(workload("other", MtlsMode::Strict));
     assert_eq!(
@@ -252,7 +268,7 @@ fn a_pod_that_may_not_be_open_gets_another_identity_without_a_gap() {
 
 #[test]
 fn a_pod_that_leaves_the_mesh_or_may_be_open_is_refused_no_more() {
-    let [strict, _] = fail_closed();
+    let [strict, ..] = fail_closed();
     let refused = State::Enforced(Pod(strict, FIRST));
     for desired in [
         Desired::Outside(web()),
@@ -262,6 +278,30 @@ fn a_pod_that_leaves_the_mesh_or_may_be_open_is_refused_no_more() {
         let step = refused.next_step(&desired, Some(FIRST), Instant::now());
         assert_eq!(step, Step::LiftEnforcement, "{desired:?}");
     }
+}
+
+#[test]
+fn policies_that_come_and_go_change_what_is_refused_live() {
+    let [with, without] = [authorized(false), web()];
+    let observed = authorized(true);
+    let step = |state: &State, wanted: &Arc<Workload>| {
+        let wanted = Desired::Enrolled(Arc::clone(wanted));
+        state.next_step(&wanted, Some(FIRST), Instant::now())
+    };
+    let captured = |pod: &Arc<Workload>| State::Captured(Pod(Arc::clone(pod), FIRST));
+    assert_eq!(step(&captured(&without), &with), Step::Update);
+    assert_eq!(step(&captured(&with), &without), Step::Update);
+    assert_eq!(step(&captured(&without), &observed), Step::Idle);
+    // As long as its capture fails.
+    let refused = State::Enforced(Pod(Arc::clone(&with), FIRST));
+    assert_eq!(step(&refused, &with), Step::Capture, "again");
+    for open in [&without, &observed] {
+        assert_eq!(step(&refused, open), Step::LiftEnforcement);
+        assert_eq!(step(&State::Untouched, open), Step::Capture);
+    }
+    assert_eq!(step(&State::Untouched, &with), Step::Enforce);
+    let strict = workload("web", MtlsMode::Strict);
+    assert_eq!(step(&refused, &strict), Step::Enforce);
 }
 
 #[test]
@@ -275,7 +315,7 @@ fn a_deleted_pod_that_may_not_be_open_is_refused_for_as_long_as_it_runs() {
         assert_eq!(steps, [Step::LiftEnforcement, Step::Finish]);
     }
     // Whose manifest is taken away leaves the mesh.
-    let [strict, _] = fail_closed();
+    let [strict, ..] = fail_closed();
     let named = Workload {
         network_namespace: "web".into(),
         ..Workload::clone(&strict)
@@ -310,10 +350,12 @@ fn a_pod_that_comes_back_while_leaving_is_captured_again_at_once() {
 
 #[test]
 fn a_pod_that_may_not_be_open_stays_enforced_without_the_agent_where_that_is_possible() {
-    let [strict, registered_only] = fail_closed();
+    let [strict, registered_only, authorized] = fail_closed();
     for (pod, is_pinned, first) in [
         (&strict, true, Step::LeaveEnforced),
         (&registered_only, true, Step::LeaveEnforced),
+        (&authorized, true, Step::LeaveEnforced),
+        (&authorized, false, Step::StopOutbound),
         (&strict, false, Step::StopOutbound),
         (&web(), true, Step::StopOutbound),
     ] {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::frame::{BodyError, ReplayFrame};
+use super::incoming::IncomingBody;
 use super::mirror::{MirrorBody, MirrorSender, mirror};
 use crate::sync::lock;
 
@@ -24,7 +25,7 @@ pub(crate) struct ReplayBody(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    source: Incoming,
+    source: IncomingBody,
     size: SizeHint,
     /// What came so far, as long as it is within the bound.
     frames: Vec<ReplayFrame>,
@@ -41,7 +42,7 @@ struct State {
 
 impl ReplayBody {
     /// Keeps up to `bound` bytes of a body; `sent` counts the bytes that went through.
-    pub(super) fn new(source: Incoming, bound: usize, sent: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(source: IncomingBody, bound: usize, sent: Arc<AtomicU64>) -> Self {
         let size = source.size_hint();
         let complete = source.is_end_stream();
         // What is announced to be too long isn't begun to be kept.
@@ -154,7 +155,7 @@ impl State {
                 // What the client broke off can't be sent again.
                 self.lost = true;
                 self.mirrors.clear();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 self.complete = true;

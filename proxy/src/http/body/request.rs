@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::frame::BodyError;
 use super::gate::Gate;
+use super::incoming::IncomingBody;
 use super::mirror::MirrorBody;
 use super::replay::ReplayAttempt;
+use crate::upstream::{RequestRevoked, RequestUnderWay};
 
 /// The body that is sent upstream.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(crate) enum RequestBody {
     /// As it comes from the client.
     Stream {
         /// The client's body.
-        source: Incoming,
+        source: Box<IncomingBody>,
         /// Bytes that went through.
         sent: Arc<AtomicU64>,
     },
@@ -31,22 +33,37 @@ pub(crate) enum RequestBody {
     Mirror(MirrorBody),
     /// One that waits until the server asks for it.
     Gated(Gate, Box<Self>),
+    /// One of a request that policies may revoke.
+    Revocable(Arc<RequestUnderWay>, Box<Self>),
 }
 
 impl RequestBody {
-    /// The body itself, if it waits.
+    /// The body itself, if it waits or its request may be revoked.
     pub(crate) fn without_gate(self) -> Self {
         match self {
-            Self::Gated(_, body) => *body,
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.without_gate(),
             body => body,
         }
     }
 
+    /// The same, of which nothing more is sent once policies revoke its request.
+    pub(crate) fn of_request(self, request: Option<&Arc<RequestUnderWay>>) -> Self {
+        match (self, request) {
+            (body, Some(request)) if !body.is_end_stream() => {
+                Self::Revocable(Arc::clone(request), Box::new(body))
+            }
+            (body, _) => body,
+        }
+    }
+
     /// The body of a request that is sent once.
-    pub(crate) fn stream(source: Incoming, sent: Arc<AtomicU64>) -> Self {
+    pub(super) fn stream(source: IncomingBody, sent: Arc<AtomicU64>) -> Self {
         match source.is_end_stream() {
             true => Self::Empty,
-            false => Self::Stream { source, sent },
+            false => Self::Stream {
+                source: Box::new(source),
+                sent,
+            },
         }
     }
 }
@@ -68,13 +85,17 @@ impl Body for RequestBody {
                 {
                     sent.fetch_add(data.len() as u64, Ordering::Relaxed);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+                Poll::Ready(frame)
             }
             Self::Replay(attempt) => attempt.poll_frame(context),
             Self::Mirror(mirror) => mirror.poll_frame(context),
             Self::Gated(gate, body) => match ready!(gate.poll_open(context)) {
                 Ok(()) => Pin::new(&mut **body).poll_frame(context),
                 Err(unwanted) => Poll::Ready(Some(Err(unwanted))),
+            },
+            Self::Revocable(request, body) => match request.is_revoked() {
+                false => Pin::new(&mut **body).poll_frame(context),
+                true => Poll::Ready(Some(Err(RequestRevoked.into()))),
             },
         }
     }
@@ -85,7 +106,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.is_end_stream(),
             Self::Replay(attempt) => attempt.is_end_stream(),
             Self::Mirror(_) => false,
-            Self::Gated(_, body) => body.is_end_stream(),
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.is_end_stream(),
         }
     }
 
@@ -95,7 +116,7 @@ impl Body for RequestBody {
             Self::Stream { source, .. } => source.size_hint(),
             Self::Replay(attempt) => attempt.size_hint(),
             Self::Mirror(mirror) => mirror.size_hint(),
-            Self::Gated(_, body) => body.size_hint(),
+            Self::Gated(_, body) | Self::Revocable(_, body) => body.size_hint(),
         }
     }
 }

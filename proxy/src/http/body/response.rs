@@ -2,24 +2,28 @@
 //! connection given back when it was read to the end.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::frame::BodyError;
 use super::gate::GateHolder;
+use crate::http::broken_call::trailers_of_break;
 use crate::http::broken_response::{ResponseBreak, ServerEnd};
 use crate::http::half_close::{ClientEnd, ResponseEnd};
 use crate::http::pool::Lease;
+use crate::http::request_info::RequestInfo;
+use crate::http::unprocessed::reset_without_error;
 use crate::memory::{OpenStream, RevocableBody};
 use crate::telemetry::{RequestRecord, ResponseFlag};
 use crate::traffic::OutcomeReport;
-use crate::upstream::ReceivedUpgrade;
+use crate::upstream::{RequestRevoked, RequestUnderWay};
 
 /// A response that took longer than its route allows.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,10 @@ pub(crate) enum ResponseBody {
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     source: RevocableBody<Incoming>,
+    /// It came by HTTP/2.
+    http2: bool,
+    /// Its client takes a status of gRPC behind it.
+    takes_status: bool,
     /// Ends at the moment when all of it has to be there.
     deadline: Option<Pin<Box<Sleep>>>,
     record: RequestRecord,
@@ -58,8 +66,8 @@ pub(crate) struct Completion {
     pub(crate) outcome: Option<OutcomeReport>,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(crate) receiving: Option<RequestRecord>,
-    /// The request as that pod decides about it while another protocol follows.
-    pub(crate) upgrade: Option<Box<ReceivedUpgrade>>,
+    /// The request, which that pod's policies may revoke.
+    pub(crate) under_way: Option<Arc<RequestUnderWay>>,
     /// The end of the client, where that is passed on to the server.
     pub(crate) client: Option<ClientEnd>,
     /// The end of a server of HTTP/1 while the request's body is still on its way.
@@ -124,6 +132,7 @@ impl Completion {
             record.finish();
         }
         self.gate = None;
+        self.under_way = None;
         if let Some(end) = self.response_end.take() {
             end.complete(self.response_break.clone());
         }
@@ -134,7 +143,10 @@ impl Completion {
 
     pub(crate) fn fail(&mut self, flag: ResponseFlag) {
         if let Some(outcome) = &mut self.outcome
-            && flag != ResponseFlag::DownstreamReset
+            && !matches!(
+                flag,
+                ResponseFlag::DownstreamReset | ResponseFlag::PolicyChanged
+            )
         {
             outcome.response_broke();
         }
@@ -152,13 +164,16 @@ impl ResponseBody {
 
     /// A body from upstream, which may be over already. `record` is finished with it.
     pub(crate) fn upstream(
-        source: Incoming,
+        info: &RequestInfo,
+        (source, version): (Incoming, Version),
         deadline: Option<Instant>,
         record: RequestRecord,
         completion: Completion,
     ) -> Self {
         let mut body = Box::new(UpstreamBody {
             source: completion.body(source),
+            http2: version == Version::HTTP_2,
+            takes_status: info.grpc && info.http2,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
             record,
             completion,
@@ -215,8 +230,12 @@ impl UpstreamBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let frame @ Poll::Ready(_) = Pin::new(&mut self.source).poll_frame(context) {
-            return frame;
+        match Pin::new(&mut self.source).poll_frame(context) {
+            Poll::Ready(None) if self.http2 && !self.source.is_end_stream() => {
+                return Poll::Ready(Some(Err(reset_without_error())));
+            }
+            frame @ Poll::Ready(_) => return frame,
+            Poll::Pending => {}
         }
         let Some(end) = &self.completion.response_end else {
             return Poll::Pending;
@@ -230,6 +249,25 @@ impl UpstreamBody {
         frame
     }
 
+    /// Whether policies have revoked the request; if they haven't, whoever polls is woken then.
+    fn is_revoked(&self, waits: Option<&Context<'_>>) -> bool {
+        let request = self.completion.under_way.as_ref();
+        request.is_some_and(|request| match waits {
+            Some(context) => request.poll_revoked(context).is_ready(),
+            None => request.is_revoked(),
+        })
+    }
+
+    /// The client gets no more, also not what it would have to read first.
+    fn revoke(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(request) = self.completion.under_way.clone() {
+            let receiving = self.completion.receiving.as_mut();
+            request.note_revocation(receiving.unwrap_or(&mut self.record));
+        }
+        self.fail(ResponseFlag::PolicyChanged);
+        Poll::Ready(Some(Err(RequestRevoked.into())))
+    }
+
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
@@ -237,11 +275,16 @@ impl UpstreamBody {
         if self.failure.is_some() {
             return self.poll_failure();
         }
+        if self.is_revoked(None) {
+            return self.revoke();
+        }
         let Poll::Ready(frame) = self.poll_source(context) else {
+            if self.is_revoked(Some(context)) {
+                return self.revoke();
+            }
             if let Some(deadline) = &mut self.deadline {
                 ready!(deadline.as_mut().poll(context));
-                self.fail(ResponseFlag::Timeout);
-                return Poll::Ready(Some(Err(ResponseTimeout.into())));
+                return self.break_off(ResponseTimeout.into(), ResponseFlag::Timeout);
             }
             return Poll::Pending;
         };
@@ -250,20 +293,38 @@ impl UpstreamBody {
                 self.arrived(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                self.fail(self.completion.broken_off_flag());
-                let end = match self.is_open_ended {
-                    true => ServerEnd::Reset,
-                    false => ServerEnd::of(error.as_ref()),
-                };
-                self.failure = Some((end, error));
-                self.poll_failure()
-            }
+            Some(Err(error)) => self.break_off(error, self.completion.broken_off_flag()),
             None => {
                 self.complete();
                 Poll::Ready(None)
             }
         }
+    }
+
+    /// The response ends here, with a status where its client takes one.
+    fn break_off(
+        &mut self,
+        error: BodyError,
+        flag: ResponseFlag,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let trailers = trailers_of_break(error.as_ref(), flag).filter(|_| self.takes_status);
+        if let Some(trailers) = &trailers {
+            self.record.trailers(trailers);
+            self.completion.trailers(trailers);
+        }
+        self.fail(flag);
+        if let Some(trailers) = trailers {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if flag == ResponseFlag::Timeout {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let end = match self.is_open_ended {
+            true => ServerEnd::Reset,
+            false => ServerEnd::of(error.as_ref()),
+        };
+        self.failure = Some((end, error));
+        self.poll_failure()
     }
 
     /// The failure, once the client has all that came before it.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+use super::incoming::IncomingBody;
 use super::replay::ReplayBody;
 use super::request::RequestBody;
 
@@ -33,17 +34,19 @@ pub(crate) enum RequestBodySource {
 
 impl RequestBodySource {
     /// Begins to keep what is read of a body that was unread, within a bound: another attempt
-    /// may follow where a connection has ended just then. `sent` counts its bytes.
-    pub(crate) fn prepare(&mut self, mirrored: bool, sent: Arc<AtomicU64>) {
+    /// may follow where a connection has ended just then. `sent` counts its bytes, which come by
+    /// HTTP/2 or by HTTP/1.
+    pub(crate) fn prepare(&mut self, http2: bool, mirrored: bool, sent: Arc<AtomicU64>) {
         let Self::Unread(source) = std::mem::take(self) else {
             return;
         };
         if source.is_end_stream() {
             return;
         }
+        let source = IncomingBody::new(source, http2);
         let is_too_long = source.size_hint().lower() > REPLAY_BYTES as u64;
         *self = match is_too_long && !mirrored {
-            true => Self::Once(Some(RequestBody::Stream { source, sent })),
+            true => Self::Once(Some(RequestBody::stream(source, sent))),
             false => Self::Replay(ReplayBody::new(source, REPLAY_BYTES, sent)),
         };
     }
@@ -104,7 +107,11 @@ impl RequestBodySource {
     /// section 8.1), one of HTTP/1 would lose its connection.
     pub(crate) fn discard(mut self) {
         let unread = match self {
-            Self::Unread(source) => Some(RequestBody::stream(source, Arc::default())),
+            // It need not be whole.
+            Self::Unread(source) => {
+                let source = IncomingBody::new(source, false);
+                Some(RequestBody::stream(source, Arc::default()))
+            }
             _ => self.next_attempt(),
         };
         let Some(mut unread) = unread.filter(|unread| !unread.is_end_stream()) else {

@@ -34,6 +34,7 @@ use crate::pod::Pod;
 use crate::settings::Settings;
 use crate::sync::lock;
 use crate::telemetry::ResponseFlag;
+use crate::upstream::RequestUnderWay;
 use crate::windows::Windows;
 
 /// Attempts to send a request that was not read yet: the application may close a connection at
@@ -251,12 +252,14 @@ impl ApplicationConnection {
         info: &RequestInfo,
         head: Parts,
         body: &mut RequestBodySource,
+        under_way: Option<&Arc<RequestUnderWay>>,
     ) -> Result<ApplicationResponse, ApplicationError> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             let mut sender = self.ready_sender().await?;
             let attempt = body.next_attempt().unwrap_or(RequestBody::Empty);
+            let attempt = attempt.of_request(under_way);
             let request = Request::from_parts(head.clone(), attempt);
             let (request, gate) = self.pass_interim_on(info, request);
             let sent = match &mut sender {

@@ -1,7 +1,8 @@
 //! The walk of a request into a pod: decide, record, forward to the application, pass the
 //! response back.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::sync::Arc;
 
 use http::header::{CONNECTION, HOST};
 use http::request::Parts;
@@ -24,7 +25,7 @@ use crate::http::{
     head_bytes, keeps_connection, refusal, restore_upgrade, strip_hop_by_hop, strip_response,
 };
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver};
+use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Answers a request with the application's response.
 ///
@@ -57,8 +58,11 @@ pub(super) async fn exchange(
         Some((probes, asked.as_str().to_owned()))
     });
     let request = IncomingRequest::new(&info, request);
-    let ReceivedRequest { record, is_allowed } =
-        requests.receive(request.description(&info), &request.head(&info));
+    let ReceivedRequest {
+        record,
+        is_allowed,
+        under_way,
+    } = requests.receive(request.description(&info), &request.head(&info));
     if !is_allowed {
         request.discard(&info);
         return Ok(reply_locally(
@@ -67,8 +71,6 @@ pub(super) async fn exchange(
             LocalReply::AuthorizationDenied,
         ));
     }
-    let revoked = info.wants_protocol_change();
-    let revoked = revoked.then(|| requests.revoked(request.head(&info).into_owned()));
     let span = record.span().clone();
     // Pinned where it is made: it is large, and would be copied.
     let forwarding = pin!(forward(
@@ -77,7 +79,7 @@ pub(super) async fn exchange(
         info,
         record,
         request,
-        revoked
+        under_way
     ));
     let response = forwarding.instrument(span).await?;
     if let Some((probes, asked)) = probed {
@@ -136,9 +138,6 @@ impl IncomingRequest {
     }
 }
 
-/// Resolves when policies revoke what they allowed.
-type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// The client sees what it would see of the application: a broken connection. A response that
 /// is there, but can't be passed on, is said to be one.
 fn fail(
@@ -163,6 +162,29 @@ fn fail(
     Ok(reply_locally(info, record, LocalReply::BadResponse(flag)))
 }
 
+/// Policies have revoked a request that the application has not answered: its connection to the
+/// application can't be used again, so that of a client of HTTP/1 ends.
+fn deny_under_way(
+    info: &RequestInfo,
+    mut record: RequestRecord,
+    body: RequestBodySource,
+    request: Option<&Arc<RequestUnderWay>>,
+) -> Response<ResponseBody> {
+    body.discard();
+    if let Some(request) = request {
+        request.note_revocation(&mut record);
+    }
+    let reply = LocalReply::AuthorizationDenied;
+    let grpc_status = reply.carried_grpc_status(info.grpc);
+    let mut response = reply.into_response(info.grpc);
+    if !info.http2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    record.replied_locally(response.status(), grpc_status, ResponseFlag::PolicyChanged);
+    response
+}
+
 fn reply_locally(
     info: &RequestInfo,
     mut record: RequestRecord,
@@ -181,7 +203,7 @@ async fn forward(
     info: RequestInfo,
     mut record: RequestRecord,
     request: IncomingRequest,
-    revoked: Option<Revoked>,
+    under_way: Option<Arc<RequestUnderWay>>,
 ) -> Result<Response<ResponseBody>, ResetRequest> {
     if application.is_short_of_memory() {
         request.body.discard();
@@ -196,10 +218,16 @@ async fn forward(
         mut body,
         upgrade: client_upgrade,
     } = request;
-    body.prepare(false, record.request_bytes());
-    let mut answered = match application.send(&info, request, &mut body).await {
-        Ok(answered) => answered,
-        Err(error) => return fail(&info, record, error),
+    body.prepare(info.http2, false, record.request_bytes());
+    let revocable = under_way.as_ref();
+    let sent = {
+        let sending = pin!(application.send(&info, request, &mut body, revocable));
+        RequestUnderWay::unless_revoked(revocable, sending).await
+    };
+    let mut answered = match sent {
+        Some(Ok(answered)) => answered,
+        Some(Err(error)) => return fail(&info, record, error),
+        None => return Ok(deny_under_way(&info, record, body, revocable)),
     };
     body.keep_no_longer();
     let response = &mut answered.response;
@@ -219,6 +247,7 @@ async fn forward(
         response_break: application.response_break(),
         gate: answered.gate,
         memory: answered.memory,
+        under_way: under_way.clone(),
         ..Completion::default()
     };
     if let (Some(client), Some(upstream)) = (client_upgrade, upstream_upgrade) {
@@ -227,14 +256,14 @@ async fn forward(
             upstream,
             // Its connection is one of its own, and is cut by its own record; the request is
             // the policies' to revoke.
-            denied: revoked.unwrap_or_else(|| Box::pin(std::future::pending())),
+            denied: async move { RequestUnderWay::revoked(under_way.as_ref()).await },
         };
         return Ok(pass_upgrade(
             upgrades, &info, head, change, record, completion,
         ));
     }
     let is_last = completion.has_unread_body() || !(info.http2 || kept_by_application);
-    let body = ResponseBody::upstream(source, None, record, completion);
+    let body = ResponseBody::upstream(&info, (source, head.version), None, record, completion);
     Ok(to_client(&info, head, body, is_last))
 }
 

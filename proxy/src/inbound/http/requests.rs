@@ -1,20 +1,18 @@
 //! What all requests of one inbound connection share.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use weft_model::node_access::ProbePort;
-use weft_model::workload::Workload;
 
 use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
-use crate::inbound::authorization_policies::{DecidedRequest, PodPolicies, PolicySubject};
+use crate::inbound::authorization_policies::{DecidedRequest, PolicySubject};
+use crate::inbound::under_way::RequestsUnderWay;
+use crate::memory::PodMemory;
 use crate::node::Node;
-use crate::policy_verdict::AuthorizationVerdict;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
-use crate::upstream::{OwnedHead, ReceivedRequest, RequestHead, RequestReceiver};
+use crate::upstream::{ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Requests of one connection, as the receiving pod decides about them and records them.
 #[derive(Debug)]
@@ -28,40 +26,22 @@ pub(in crate::inbound) struct InboundRequests {
 
 /// Who decides about the requests of one connection. The whole pod isn't kept: its neighbours
 /// keep this with their idle connections.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct RequestAuthorization {
     node: Arc<Node>,
-    pod: Arc<Workload>,
     subject: PolicySubject,
+    memory: Arc<PodMemory>,
+    under_way: Arc<RequestsUnderWay>,
 }
 
 impl RequestAuthorization {
-    /// The decision by the newest policies; `None` where everything is allowed.
-    fn decide(&self, head: &RequestHead<'_>) -> Option<DecidedRequest> {
+    /// The request from now on, and the decision by the newest policies; `None` where everything
+    /// is allowed.
+    fn decide(&self, head: &RequestHead<'_>) -> (Arc<RequestUnderWay>, Option<DecidedRequest>) {
+        let request = Arc::new(RequestUnderWay::new(head, &self.memory));
+        self.under_way.enter(&request);
         let mesh = self.node.store.snapshot();
-        self.subject.decide(&mesh, &self.pod, head)
-    }
-
-    /// Resolves when the policies don't allow what they allowed before.
-    async fn revoked(&self, head: &RequestHead<'_>) {
-        let mut changes = self.node.store.subscribe();
-        let last = AuthorizationVerdict::default();
-        loop {
-            let mesh = self.node.store.snapshot();
-            if let PodPolicies::Known(policies) = PodPolicies::of(&mesh, &self.pod) {
-                let is_revoked = last.ends(policies, |now| {
-                    let verdict = self.subject.request_verdict(now, head);
-                    verdict.ends_connections()
-                });
-                if is_revoked {
-                    return;
-                }
-            }
-            drop(mesh);
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
+        (request, self.subject.decide(&mesh, head))
     }
 }
 
@@ -79,8 +59,9 @@ impl InboundRequests {
             info: Arc::new(info),
             authorization: RequestAuthorization {
                 node: Arc::clone(&arrival.pod.node),
-                pod: Arc::clone(&arrival.workload),
                 subject: arrival.policy_subject(),
+                memory: Arc::clone(&arrival.pod.memory),
+                under_way: Arc::clone(&arrival.under_way),
             },
             probes: None,
         }
@@ -109,21 +90,18 @@ impl RequestReceiver for InboundRequests {
             return ReceivedRequest {
                 record: record.unrecorded(),
                 is_allowed: true,
+                under_way: None,
             };
         }
-        let decided = self.authorization.decide(head);
+        let (under_way, decided) = self.authorization.decide(head);
         let is_allowed = decided.as_ref().is_none_or(|decided| decided.is_allowed);
         if let Some(decided) = decided {
             record.set_authorization(decided.note);
         }
-        ReceivedRequest { record, is_allowed }
-    }
-
-    fn revoked(&self, head: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if self.probes.is_some() {
-            return Box::pin(std::future::pending());
+        ReceivedRequest {
+            record,
+            is_allowed,
+            under_way: Some(under_way),
         }
-        let authorization = self.authorization.clone();
-        Box::pin(async move { authorization.revoked(&head.as_head()).await })
     }
 }

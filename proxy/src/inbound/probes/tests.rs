@@ -20,6 +20,7 @@ use weft_testing::tcp::{self, listen};
 use weft_testing::wait::{in_time, wait_until};
 use weft_testing::web::{WebServer, text};
 
+use crate::component::Component;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::inbound::application::admit_accepted;
 use crate::inbound::arrival::Arrival;
@@ -39,7 +40,11 @@ struct Bed {
 
 impl Bed {
     fn new(application: SocketAddr, kinds: &[ProbeKind]) -> Self {
-        let node = Arc::new(Node::new("node-1", Settings::default()));
+        let node = Arc::new(Node::new(
+            "node-1",
+            Component::NodeAgent,
+            Settings::default(),
+        ));
         let bed = Self {
             pod: Arc::new(Pod::new(
                 Arc::clone(&node),

@@ -33,7 +33,7 @@ use crate::http::upgrade::{ProtocolChange, pass_upgrade};
 use crate::http::{filter, strip_response};
 use crate::pod::Pod;
 use crate::telemetry::ResponseFlag;
-use crate::upstream::ReceivedUpgrade;
+use crate::upstream::RequestUnderWay;
 
 /// The server of a request broke off, whose client had ended its side before.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,7 @@ impl Exchange {
             .flat_map(filter::mirrors)
             .next()
             .is_some();
-        body.prepare(mirrored, self.record.request_bytes());
+        body.prepare(self.info.http2, mirrored, self.record.request_bytes());
     }
 
     fn send_mirrors(
@@ -250,14 +250,15 @@ impl Exchange {
                 denied: until_denied(
                     Arc::clone(&self.connection.pod),
                     candidate,
-                    completion.upgrade.take(),
+                    completion.under_way.clone(),
                 ),
             };
             return pass_upgrade(upgrades, &self.info, head, change, record, completion);
         }
         let is_last = completion.has_unread_body();
         let Self { info, record, .. } = self;
-        let body = ResponseBody::upstream(source, deadline, record, completion);
+        let body =
+            ResponseBody::upstream(&info, (source, head.version), deadline, record, completion);
         to_client(&info, head, body, is_last)
     }
 }
@@ -265,16 +266,10 @@ impl Exchange {
 /// Resolves when the pod may not be connected to an endpoint any more, or the endpoint's policies
 /// revoke the request: each is decided about for itself, but one that has changed the protocol may
 /// last.
-async fn until_denied(pod: Arc<Pod>, candidate: Candidate, received: Option<Box<ReceivedUpgrade>>) {
-    let revoked = async {
-        match received {
-            Some(received) => received.revoked().await,
-            None => std::future::pending().await,
-        }
-    };
+async fn until_denied(pod: Arc<Pod>, candidate: Candidate, request: Option<Arc<RequestUnderWay>>) {
     tokio::select! {
         () = until_egress_denied(pod, candidate) => {}
-        () = revoked => {}
+        () = RequestUnderWay::revoked(request.as_ref()) => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt of a request: a connection to the endpoint, the request on it, and the head
 //! of the response.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -18,7 +19,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::pool::{BrokenConnection, Lease, PoolTarget, Reuse, SendError};
 use crate::http::request_info::host_without_port;
 use crate::telemetry::{RequestDescription, RequestRecord, ResponseFlag};
-use crate::upstream::{ReceivedRequest, ReceivedUpgrade, RequestHead};
+use crate::upstream::{ReceivedRequest, RequestHead, RequestUnderWay};
 
 /// A response that began.
 #[derive(Debug)]
@@ -27,13 +28,31 @@ pub(super) struct Attempted {
     pub(super) lease: Lease,
     /// The receiving pod's record, where this process serves that pod, too.
     pub(super) receiving: Option<RequestRecord>,
-    /// The request as that pod decides about it while another protocol follows.
-    pub(super) upgrade: Option<Box<ReceivedUpgrade>>,
+    /// The request, which that pod's policies may revoke.
+    pub(super) under_way: Option<Arc<RequestUnderWay>>,
     /// Keeps the request's body with the client, as long as the server hasn't asked for it.
     pub(super) gate: Option<GateHolder>,
 }
 
 impl Attempted {
+    /// The response, once its head can be passed on.
+    ///
+    /// # Errors
+    /// When it can't.
+    fn begin(mut self) -> Result<Self, AttemptError> {
+        if has_unknown_coding(&self.response) {
+            let flag = ResponseFlag::ResponseSyntax;
+            if let Some(record) = &mut self.receiving {
+                record.fail(flag);
+            }
+            return Err(AttemptError::BadResponse(flag));
+        }
+        if let Some(record) = &mut self.receiving {
+            record.response_started(self.response.status(), self.response.headers());
+        }
+        Ok(self)
+    }
+
     /// Lets the response go, as another attempt follows. A connection that is done with it
     /// is kept for another request.
     pub(super) fn discard(self) {
@@ -61,7 +80,7 @@ pub(super) async fn attempt(
     let mut lease = lease(exchange, request, candidate, reuse).await?;
     let mut message = message(exchange, request, body)?;
     // Without a name of its own, it is not kept beside its parts.
-    let (mut receiving, upgrade) = match receive(exchange, request, &lease, &message) {
+    let (mut receiving, under_way) = match receive(exchange, request, &lease, &message) {
         Ok(received) => received,
         Err(Denied) => {
             body.put_back(message.into_body());
@@ -73,25 +92,28 @@ pub(super) async fn attempt(
     if let Some(interim) = exchange.interim().filter(|_| !request.destination.http2) {
         (message, gate) = interim.pass_on(message);
     }
-    match lease.send(message, exchange.client_end()).await {
-        Ok(response) if has_unknown_coding(&response) => {
-            let flag = ResponseFlag::ResponseSyntax;
-            if let Some(record) = &mut receiving {
-                record.fail(flag);
-            }
-            Err(AttemptError::BadResponse(flag))
+    let message = message.map(|body| body.of_request(under_way.as_ref()));
+    let sent = {
+        let sending = pin!(lease.send(message, exchange.client_end()));
+        RequestUnderWay::unless_revoked(under_way.as_ref(), sending).await
+    };
+    let Some(sent) = sent else {
+        if let (Some(record), Some(request)) = (&mut receiving, under_way) {
+            request.note_revocation(record);
+            deny(record, exchange.info.grpc, ResponseFlag::PolicyChanged);
         }
+        return Err(AttemptError::Denied);
+    };
+    match sent {
         Ok(response) => {
-            if let Some(record) = &mut receiving {
-                record.response_started(response.status(), response.headers());
-            }
-            Ok(Attempted {
+            let attempted = Attempted {
                 response,
                 lease,
                 receiving,
-                upgrade,
+                under_way,
                 gate,
-            })
+            };
+            attempted.begin()
         }
         Err(SendError::Unsent(unsent)) => {
             if let Some(record) = receiving {
@@ -209,8 +231,15 @@ async fn lease(
 /// The receiving pod's policies deny a request.
 struct Denied;
 
-/// The receiving pod's own record of a request where this process serves that pod, too; and who
-/// decides about it while another protocol follows.
+/// Records that the receiving pod's policies deny a request.
+fn deny(record: &mut RequestRecord, grpc: bool, flag: ResponseFlag) {
+    let reply = LocalReply::AuthorizationDenied;
+    let grpc_status = reply.carried_grpc_status(grpc);
+    record.replied_locally(reply.response_status(grpc), grpc_status, flag);
+}
+
+/// The receiving pod's own record of a request where this process serves that pod, too; and the
+/// request, for as long as it is under way.
 ///
 /// # Errors
 /// When that pod's policies deny it.
@@ -219,7 +248,7 @@ fn receive(
     request: &PlannedRequest<'_>,
     lease: &Lease,
     message: &Request<RequestBody>,
-) -> Result<(Option<RequestRecord>, Option<Box<ReceivedUpgrade>>), Denied> {
+) -> Result<(Option<RequestRecord>, Option<Arc<RequestUnderWay>>), Denied> {
     let Some(receiver) = lease.receiver() else {
         return Ok((None, None));
     };
@@ -235,17 +264,14 @@ fn receive(
     let ReceivedRequest {
         mut record,
         is_allowed,
+        under_way,
     } = receiver.receive(description, &head);
     record.share_request_bytes(exchange.record.request_bytes());
     if !is_allowed {
-        let reply = LocalReply::AuthorizationDenied;
-        let (flag, grpc_status) = (reply.flag(), reply.carried_grpc_status(grpc));
-        record.replied_locally(reply.response_status(grpc), grpc_status, flag);
+        deny(&mut record, grpc, LocalReply::AuthorizationDenied.flag());
         return Err(Denied);
     }
-    let upgrade = exchange.info.wants_protocol_change();
-    let upgrade = upgrade.then(|| Box::new(ReceivedUpgrade::new(receiver, head)));
-    Ok((Some(record), upgrade))
+    Ok((Some(record), under_way))
 }
 
 /// The request as the application would get it.

@@ -142,7 +142,7 @@ fn accept(
         response,
         mut lease,
         receiving,
-        upgrade,
+        under_way,
         gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
@@ -152,7 +152,7 @@ fn accept(
         lease: Some(lease),
         outcome: Some(outcome),
         receiving,
-        upgrade,
+        under_way,
         client: None,
         response_break: None,
         gate,

@@ -28,6 +28,7 @@ use weft_testing::web::WebServer;
 
 use super::answer::answer;
 use super::connection::ClientConnection;
+use crate::component::Component;
 use crate::fixtures::{LoopbackSockets, tcp_pair};
 use crate::http::FieldNames;
 use crate::http::server::{Buffers, Http1Options, MOST_STREAMS, serve_http1, serve_http2};
@@ -64,7 +65,7 @@ impl TestBed {
             ..Settings::default()
         };
         change(&mut settings);
-        let node = Arc::new(Node::new("node-1", settings));
+        let node = Arc::new(Node::new("node-1", Component::NodeAgent, settings));
         let client = workload("client", Ipv4Addr::LOCALHOST);
         node.store.apply([Change::Workload(client.clone())]);
         let sockets = Arc::<LoopbackSockets>::default();

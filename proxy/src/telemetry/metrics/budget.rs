@@ -10,6 +10,9 @@ use prometheus_client::metrics::counter::Counter;
 /// Share of a pod's series for connections to it that one other namespace may have: its
 /// pods choose their labels, and what they choose must leave room for others.
 const NAMESPACE_SHARE: usize = 4;
+/// Series that the verdicts of one pod's policies may have: who may make policies chooses how many
+/// there are.
+const POLICY_SERIES: usize = 256;
 /// Time after which a series that nothing was counted in makes room for another.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -20,6 +23,8 @@ pub(super) enum Account {
     Outbound,
     /// The pods of this namespace, by connecting to the pod. `None` where it isn't known.
     Inbound(Option<Arc<str>>),
+    /// Whoever may make policies that select the pod.
+    Policies,
 }
 
 /// The series of all pods of the node.
@@ -62,6 +67,7 @@ pub(super) struct SeriesBudget {
     most: usize,
     outbound: usize,
     inbound: usize,
+    policies: usize,
     by_namespace: HashMap<Option<Arc<str>>, usize>,
     /// Records that a full account sent to the overflow.
     overflowed: Counter,
@@ -84,6 +90,7 @@ impl SeriesBudget {
             most,
             outbound: 0,
             inbound: 0,
+            policies: 0,
             by_namespace: HashMap::new(),
             overflowed,
             has_overflowed: false,
@@ -91,10 +98,16 @@ impl SeriesBudget {
         }
     }
 
+    /// The series that the pod has.
+    fn used(&self) -> usize {
+        self.outbound + self.inbound + self.policies
+    }
+
     /// Takes a place for one more series; false where there is none on that account.
     pub(super) fn charge(&mut self, account: Account) -> bool {
         let has_room = match &account {
             Account::Outbound => self.outbound < self.most,
+            Account::Policies => self.policies < POLICY_SERIES.min(self.most),
             Account::Inbound(namespace) => {
                 let of_namespace = self.by_namespace.get(namespace).copied();
                 let is_own = namespace.as_ref() == Some(&self.namespace);
@@ -106,13 +119,14 @@ impl SeriesBudget {
                 self.inbound < self.most && of_namespace.unwrap_or_default() < share
             }
         };
-        if !has_room || !self.node.take(self.outbound + self.inbound) {
+        if !has_room || !self.node.take(self.used()) {
             self.overflowed.inc();
             self.has_overflowed = true;
             return false;
         }
         match account {
             Account::Outbound => self.outbound += 1,
+            Account::Policies => self.policies += 1,
             Account::Inbound(namespace) => {
                 self.inbound += 1;
                 *self.by_namespace.entry(namespace).or_default() += 1;
@@ -126,6 +140,7 @@ impl SeriesBudget {
         self.node.give_back(1);
         match account {
             Account::Outbound => self.outbound -= 1,
+            Account::Policies => self.policies -= 1,
             Account::Inbound(namespace) => {
                 self.inbound -= 1;
                 if let Some(count) = self.by_namespace.get_mut(namespace) {
@@ -153,7 +168,7 @@ impl SeriesBudget {
 
 impl Drop for SeriesBudget {
     fn drop(&mut self) {
-        self.node.give_back(self.outbound + self.inbound);
+        self.node.give_back(self.used());
     }
 }
 

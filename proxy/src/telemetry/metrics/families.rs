@@ -1,7 +1,9 @@
 //! All families of the data path.
 
+use std::borrow::Cow;
+
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::connections::ConnectionMetrics;
@@ -9,6 +11,8 @@ use super::labels::PodLabels;
 use super::policies::PolicyMetrics;
 use super::requests::{self, AllRequestSeries};
 use super::shared_series::SharedSeries;
+use super::verdicts::VerdictMetrics;
+use crate::component::Component;
 
 /// All families of the data path.
 #[derive(Debug, Default)]
@@ -16,6 +20,7 @@ pub(super) struct Families {
     pub(super) connections: ConnectionMetrics,
     pub(super) requests: AllRequestSeries,
     pub(super) policies: PolicyMetrics,
+    pub(super) verdicts: VerdictMetrics,
     pub(super) tunnels: SharedSeries<PodLabels, Gauge>,
     /// Bytes that the connections of each pod hold.
     pub(super) held_memory: SharedSeries<PodLabels, Gauge>,
@@ -24,9 +29,20 @@ pub(super) struct Families {
 }
 
 impl Families {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        self.connections.register(registry);
-        requests::register(&self.requests, registry);
+    /// Connections and requests have the component as a label of their own, so that one query
+    /// tells both shapes apart or sums over them.
+    pub(super) fn register(&self, component: Component, registry: &mut Registry) {
+        let component = label("component", component.as_str());
+        let version = label("tag", env!("CARGO_PKG_VERSION"));
+        let labels = [component.clone(), version].into_iter();
+        registry.sub_registry_with_labels(labels).register(
+            "istio_build",
+            "The program and its version",
+            ConstGauge::new(1),
+        );
+        let traffic = registry.sub_registry_with_label(component);
+        self.connections.register(traffic);
+        requests::register(&self.requests, traffic);
         registry.register(
             "weft_tunnel_connections",
             "HBONE connections that a pod has open to its peers",
@@ -43,5 +59,12 @@ impl Families {
             self.overflowed.view(|overflowed| overflowed),
         );
         self.policies.register(registry);
+        self.verdicts.register(registry);
     }
+}
+
+type Label = (Cow<'static, str>, Cow<'static, str>);
+
+fn label(name: &'static str, value: &'static str) -> Label {
+    (Cow::Borrowed(name), Cow::Borrowed(value))
 }

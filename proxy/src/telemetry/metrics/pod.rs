@@ -16,6 +16,8 @@ use super::families::Families;
 use super::labels::{HttpConnectionLabels, PodLabels};
 use super::policies::{ClientLabels, PodPolicySeries};
 use super::requests::PodRequestSeries;
+use super::verdicts::{PodVerdictSeries, VerdictSubject};
+use crate::telemetry::authorization::AuthorizationNote;
 use crate::telemetry::flag::ResponseFlag;
 use crate::telemetry::info::{ConnectionInfo, Direction};
 use crate::telemetry::outcome::RequestOutcome;
@@ -35,6 +37,7 @@ struct PodSeries {
     connections: PodConnectionSeries,
     requests: PodRequestSeries,
     policies: PodPolicySeries,
+    verdicts: PodVerdictSeries,
     /// `None` until they were counted.
     tunnels: Option<Gauge>,
     held_memory: Gauge,
@@ -50,6 +53,7 @@ impl PodSeries {
         self.connections.sweep(&families.connections, budget);
         self.requests.sweep(&families.requests, budget);
         self.policies.sweep(&families.policies, budget);
+        self.verdicts.sweep(&families.verdicts, budget);
         budget.note_sweep(Instant::now());
     }
 }
@@ -78,6 +82,7 @@ impl PodMetrics {
             connections: PodConnectionSeries::default(),
             requests: PodRequestSeries::default(),
             policies: PodPolicySeries::default(),
+            verdicts: PodVerdictSeries::default(),
             tunnels: None,
             held_memory: families.held_memory.acquire(labels.clone()),
         };
@@ -95,6 +100,7 @@ impl PodMetrics {
             series.connections.release(&self.families.connections);
             series.requests.release(&self.families.requests);
             series.policies.release(&self.families.policies);
+            series.verdicts.release(&self.families.verdicts);
             self.families.overflowed.release(&self.labels);
             self.families.held_memory.release(&self.labels);
             if series.tunnels.is_some() {
@@ -160,6 +166,18 @@ impl PodMetrics {
         if let Some(series) = series {
             series.record(request);
         }
+    }
+
+    /// Counts what AuthorizationPolicies said of a connection or request.
+    pub(crate) fn count_verdicts(&self, note: &AuthorizationNote, subject: VerdictSubject) {
+        if note.is_empty() {
+            return;
+        }
+        let (all, labels) = (&self.families.verdicts, &self.labels);
+        self.count(|pod| {
+            pod.verdicts
+                .count(all, &mut pod.budget, labels, note, subject);
+        });
     }
 
     /// Counts what the policy of a Service refused.

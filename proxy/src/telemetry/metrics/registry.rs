@@ -12,6 +12,7 @@ use weft_model::workload::{Workload, WorkloadUid};
 use super::budget::NodeSeries;
 use super::families::Families;
 use super::pod::PodMetrics;
+use crate::component::Component;
 
 /// Series that a pod may have for each direction where nobody says otherwise.
 pub const SERIES_PER_POD: usize = 1000;
@@ -41,16 +42,16 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new(SERIES_PER_POD, SERIES_PER_NODE)
+        Self::new(Component::default(), SERIES_PER_POD, SERIES_PER_NODE)
     }
 }
 
 impl Metrics {
     /// All metrics of the data path, without a series. A pod may have so many for what it
     /// connects to, and as many for who connects to it; all pods so many together.
-    pub fn new(series_per_pod: usize, series_per_node: usize) -> Self {
+    pub fn new(component: Component, series_per_pod: usize, series_per_node: usize) -> Self {
         let (mut registry, families) = (Registry::default(), Families::default());
-        families.register(&mut registry);
+        families.register(component, &mut registry);
         Self {
             registry: RwLock::new(registry),
             families: Arc::new(families),

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use weft_model::NamespacedName;
 use weft_model::workload::{Workload, WorkloadLabels};
 
+use crate::component::Component;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::connection_record::ConnectionRecord;
 use crate::telemetry::info::ConnectionInfo;
@@ -90,7 +91,11 @@ fn whatever_a_client_asks_for_is_one_series() {
 
 #[test]
 fn a_pod_with_too_many_destinations_counts_the_rest_together_and_takes_no_others_series() {
-    let bed = Bed::with(Telemetry::new(SERIES_PER_POD, SERIES_PER_NODE));
+    let bed = Bed::with(Telemetry::new(
+        Component::NodeAgent,
+        SERIES_PER_POD,
+        SERIES_PER_NODE,
+    ));
     let victim = pod("victim-1", "victim");
     let of_victim = bed.telemetry.for_pod(&victim);
     let to_web = outbound(&victim, &bed.server);
@@ -135,7 +140,7 @@ fn a_pod_with_too_many_destinations_counts_the_rest_together_and_takes_no_others
 #[test]
 fn pods_that_fill_the_nodes_series_bound_its_text_and_leave_room_for_others() {
     const NODE: usize = 64;
-    let bed = Bed::with(Telemetry::new(SERIES_PER_POD, NODE));
+    let bed = Bed::with(Telemetry::new(Component::NodeAgent, SERIES_PER_POD, NODE));
     // Each has an account of its own that is larger.
     let pods = ["greedy-1", "greedy-2", "late-1"].map(|name| pod(name, name));
     let runs = pods.each_ref().map(|pod| bed.telemetry.for_pod(pod));
@@ -174,7 +179,11 @@ fn pods_that_fill_the_nodes_series_bound_its_text_and_leave_room_for_others() {
 
 #[test]
 fn clients_that_change_their_labels_leave_room_for_those_of_other_namespaces() {
-    let bed = Bed::with(Telemetry::new(SERIES_PER_POD, SERIES_PER_NODE));
+    let bed = Bed::with(Telemetry::new(
+        Component::NodeAgent,
+        SERIES_PER_POD,
+        SERIES_PER_NODE,
+    ));
     let server = bed.telemetry.for_pod(&bed.server);
     for number in 0..5000 {
         let flood = Workload {

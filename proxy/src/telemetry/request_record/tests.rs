@@ -203,6 +203,92 @@ fn a_request_takes_as_long_as_until_its_end_and_not_until_it_is_dropped() {
     assert!(duration <= until_its_end.as_micros(), "{duration}");
 }
 
+/// Counts a verdict on a request that arrives.
+fn count_verdict(telemetry: &Telemetry, verdict: &Verdict<'_>) {
+    let server = pod("server-1", "server");
+    let info = inbound(&server, &pod("client-1", "client"));
+    let of_server = telemetry.for_pod(&server);
+    let mut record = RequestRecord::start(&of_server, info, description(false));
+    record.set_authorization(AuthorizationNote::from(verdict));
+    record.discard();
+}
+
+#[test]
+fn what_policies_said_is_counted_by_policy_and_dry_runs_apart() {
+    let telemetry = Telemetry::default();
+    let _kept = telemetry.for_pod(&pod("server-1", "server"));
+    let [deny, audit, tried] =
+        ["deny", "audit", "tried"].map(|name| NamespacedName::new("shop", name));
+    let of = |decision, reason| Verdict {
+        decision,
+        reason,
+        dry_run: None,
+        audited: vec![AuditedRule {
+            policy: &audit,
+            rule: 1,
+        }],
+    };
+    let rule = |policy, rule| Reason::Rule { policy, rule };
+    let dry_run = Some(DryRun {
+        decision: Decision::Denied,
+        reason: rule(&tried, 0),
+    });
+    for verdict in [
+        of(Decision::Denied, rule(&deny, 2)),
+        of(Decision::Denied, rule(&deny, 3)),
+        of(Decision::Denied, Reason::NoAllowRule),
+        Verdict {
+            dry_run,
+            ..of(Decision::DependsOnRequest, rule(&deny, 0))
+        },
+        // No policy had a part in it.
+        Verdict {
+            audited: vec![],
+            ..of(Decision::Allowed, Reason::NoAllowRule)
+        },
+    ] {
+        count_verdict(&telemetry, &verdict);
+    }
+    let denied = "verdict=\"denied\",dry_run=\"false\",subject=\"request\"";
+    let tried = "verdict=\"denied\",dry_run=\"true\"";
+    for (labels, expected) in [
+        (&["policy_name=\"deny\"", denied][..], 2),
+        (&["policy_name=\"\"", denied], 1),
+        (&["policy_name=\"audit\"", "verdict=\"audited\""], 4),
+        (&["policy_name=\"tried\"", tried], 1),
+        (&[], 8),
+    ] {
+        let counted = counted(&telemetry, "weft_policy_verdicts_total", labels);
+        assert_eq!(counted, Some(expected), "{labels:?}");
+    }
+}
+
+#[test]
+fn however_many_policies_there_are_a_pods_metrics_stay_small() {
+    let telemetry = Telemetry::default();
+    let _kept = telemetry.for_pod(&pod("server-1", "server"));
+    for number in 0..1000 {
+        let policy = NamespacedName::new("shop", &format!("p-{number}"));
+        let verdict = Verdict {
+            decision: Decision::Denied,
+            reason: Reason::Rule {
+                policy: &policy,
+                rule: 0,
+            },
+            dry_run: None,
+            audited: vec![],
+        };
+        count_verdict(&telemetry, &verdict);
+    }
+    let text = telemetry.encode().unwrap();
+    let name = "weft_policy_verdicts_total{";
+    let series = text.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(series, 257);
+    let overflow = ["policy_namespace=\"overflow\",policy_name=\"overflow\""];
+    let overflown = counted(&telemetry, "weft_policy_verdicts_total", &overflow);
+    assert_eq!(overflown, Some(1000 - 256));
+}
+
 #[test]
 fn what_policies_said_stands_in_the_access_log_of_requests_and_connections() {
     let [deny, audit, tried] =

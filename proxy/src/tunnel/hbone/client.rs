@@ -37,7 +37,8 @@ pub(crate) struct ReservedStream {
 
 impl HboneClient {
     /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
-    /// lives without a stream; what it holds counts in `memory`.
+    /// lives without a stream, `head_time` how long a head on it may take; what it holds counts
+    /// in `memory`.
     ///
     /// # Errors
     /// When the peer is not who it should be, or breaks the protocol.
@@ -45,13 +46,15 @@ impl HboneClient {
         tcp: TcpStream,
         config: Arc<rustls::ClientConfig>,
         idle: Duration,
+        head_time: Option<Duration>,
         memory: &Arc<PodMemory>,
         descriptor: DescriptorShare,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
         let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
         let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
-        let metered = MeteredStream::of_tunnels(tls.clone(), Arc::clone(&memory), windows.stream);
+        let counted = Arc::clone(&memory);
+        let metered = MeteredStream::of_tunnels(tls.clone(), counted, windows.stream, head_time);
         let handshake = h2::client::Builder::new()
             .initial_window_size(windows.stream)
             .initial_connection_window_size(windows.connection())

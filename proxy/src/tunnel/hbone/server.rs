@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
@@ -45,17 +46,20 @@ pub(crate) struct TunnelRequest {
 }
 
 impl HboneServer {
-    /// Begins HTTP/2 on a connection whose TLS is there. What it holds counts in `memory`.
+    /// Begins HTTP/2 on a connection whose TLS is there. What it holds counts in `memory`; a head
+    /// on it may take `head_time`.
     ///
     /// # Errors
     /// When the client doesn't speak HTTP/2.
     pub(crate) async fn handshake(
         tls: ServerTls,
         memory: &Arc<PodMemory>,
+        head_time: Option<Duration>,
     ) -> Result<Self, TunnelError> {
         let tls = BatchedTls::new(tls.into());
         let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
-        let metered = MeteredStream::of_tunnels(tls.clone(), Arc::clone(&memory), windows.stream);
+        let counted = Arc::clone(&memory);
+        let metered = MeteredStream::of_tunnels(tls.clone(), counted, windows.stream, head_time);
         let mut handshake = Builder::new();
         let handshake = handshake
             .initial_window_size(windows.stream)

@@ -1,6 +1,7 @@
-//! Servers that reset their connections in the middle of a response, near and far.
+//! Servers that reset their connections in the middle of a response, and clients that do so in the
+//! middle of another protocol, near and far.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use weft_testing::wait::in_time;
@@ -14,6 +15,7 @@ const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart";
 const COMPLETE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\ncomplete";
 const UPGRADED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\npart";
+const GRANTED: &str = "HTTP/1.1 200 Granted\r\n\r\npart";
 const NOTHING: &str = "";
 
 /// How a server ends its connection.
@@ -151,6 +153,81 @@ async fn a_request_for_another_protocol_that_is_the_last_one_is_answered_and_end
             go.notify_one();
             let end = in_time(stream.read(&mut [0; 1])).await;
             assert_eq!(end.unwrap(), 0, "{node}, {to}");
+        }
+    }
+}
+
+/// How a server of another protocol, which is asked for so, sees its client's connection end.
+async fn seen_by_server(
+    node: &'static str,
+    is_service: bool,
+    (request, answer): (&str, &'static str),
+    end: End,
+) -> End {
+    let seen = Arc::<Mutex<Option<End>>>::default();
+    let of_server = Arc::clone(&seen);
+    let mut bed = Bed::new();
+    bed.node(node);
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod(node, "server"));
+    let application = super::super::application(&server, move |mut stream: TcpStream| {
+        let seen = Arc::clone(&of_server);
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let read = read_until_end(&mut stream).await;
+            *seen.lock().unwrap() = Some(read);
+        }
+    })
+    .await;
+    let endpoints = [(application.ip(), Some(&server))];
+    let service = bed.service_that_declares("http", "web", application.port(), &endpoints);
+    let to = if is_service { service } else { application };
+    let mut stream = client.connect(to).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_until(&mut stream, "part").await.ends_with("part"));
+    stream.write_all(b"more").await.unwrap();
+    if end == End::Reset {
+        stream.set_zero_linger().unwrap();
+    }
+    drop(stream);
+    wait_until("the server to see it", || seen.lock().unwrap().is_some()).await;
+    let seen = seen.lock().unwrap().take();
+    for (reporting, reporter) in [("node-1", "source"), (node, "destination")] {
+        let reporter = format!("reporter=\"{reporter}\"");
+        let flag = match end {
+            End::InOrder => "response_flags=\"-\"",
+            End::Reset => "response_flags=\"DOWNSTREAM_RESET\"",
+        };
+        if is_service || reporting != "node-1" {
+            let parts = ["istio_requests_total{", &reporter, flag, "} 1"];
+            bed.counts(reporting, &parts).await;
+        }
+    }
+    seen.unwrap()
+}
+
+async fn read_until_end(stream: &mut TcpStream) -> End {
+    loop {
+        match stream.read(&mut [0; 64]).await {
+            Ok(0) => return End::InOrder,
+            Ok(_) => {}
+            Err(_) => return End::Reset,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_sees_how_its_client_ended() {
+    let upgrade = "GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n";
+    let connect = "CONNECT web:1 HTTP/1.1\r\nHost: web:1\r\n\r\n";
+    for node in NODES {
+        for is_service in [true, false] {
+            for asked in [(upgrade, UPGRADED), (connect, GRANTED)] {
+                for end in [End::Reset, End::InOrder] {
+                    let seen = seen_by_server(node, is_service, asked, end).await;
+                    assert_eq!(seen, end, "{node}, service {is_service}: {}", asked.0);
+                }
+            }
         }
     }
 }

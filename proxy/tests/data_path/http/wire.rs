@@ -371,3 +371,44 @@ async fn a_path_that_a_rule_changes_is_sent_encoded() {
         "{arrived}"
     );
 }
+
+#[tokio::test]
+async fn chunks_say_where_a_response_ends_whatever_its_length_does() {
+    for node in NODES {
+        for length in [1, 2, 99] {
+            let mut bed = Bed::new();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nok\r\n0\r\n\r\n"
+            );
+            let (client, _server, raw, service) = raw(&mut bed, node, answer).await;
+            for to in [service, raw.address] {
+                let (answer, mut stream) = talk(&client, to, REQUEST, "0\r\n\r\n").await;
+                assert!(answer.ends_with("\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "{answer}");
+                assert!(!answer.contains("Content-Length"), "{answer}");
+                // The next request gets its own response.
+                stream.write_all(REQUEST.as_bytes()).await.unwrap();
+                let answer = read_until(&mut stream, "0\r\n\r\n").await;
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn http10_asks_for_no_other_protocol() {
+    for node in NODES {
+        let mut bed = Bed::new();
+        let (client, _server, raw, service) = raw(&mut bed, node, OK).await;
+        for to in [service, raw.address] {
+            let request =
+                "GET / HTTP/1.0\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            let (answer, _stream) = talk(&client, to, request, "never").await;
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        }
+        for connection in raw.connections() {
+            let text = connection.text.to_ascii_lowercase();
+            assert!(!text.contains("upgrade"), "{text}");
+        }
+    }
+}

@@ -12,11 +12,12 @@ use weft_tests::process::{Place, Process};
 use xtask::options::Bench;
 
 use super::error::{BenchError, Result};
-use super::processes::CpuTimes;
+use super::processes::{CpuTimes, resident_memory};
 use super::report::{Measure, Samples};
 
 /// Names of the modes in which this build's programs and another one's carry the load.
 pub(crate) const WEFT: &str = "weft";
+pub(crate) const SIDECAR: &str = "sidecar";
 pub(crate) const BASELINE: &str = "baseline";
 
 /// Cores that processes outside the benchmark may use during a sample.
@@ -50,7 +51,7 @@ pub(crate) struct Bed {
     pub(crate) mesh: Mesh,
     /// Another one like it, of the programs that this build is compared with.
     pub(crate) baseline: Option<Mesh>,
-    /// Weft last.
+    /// Weft last, in the shape that is compared with the others.
     pub(crate) modes: Vec<Mode>,
     /// For files.
     pub(crate) folder: PathBuf,
@@ -93,6 +94,7 @@ impl Bed {
     pub(crate) fn take(&self, measurements: &[Measurement], options: &Bench) -> Result<Samples> {
         let repetitions = options.repetitions;
         let mut samples = Samples::new(self.modes.iter().map(|mode| mode.name).collect());
+        self.sample_idle_memory(&mut samples);
         for repetition in 1..=repetitions {
             eprintln!("repetition {repetition} of {repetitions}");
             for index in order(self.modes.len(), repetition) {
@@ -107,6 +109,18 @@ impl Bed {
             }
         }
         Ok(samples)
+    }
+
+    /// What one proxy of each mode takes before there is load: it has served a few connections.
+    fn sample_idle_memory(&self, samples: &mut Samples) {
+        for mode in &self.modes {
+            let of_all: Option<Vec<f64>> =
+                mode.proxies.iter().copied().map(resident_memory).collect();
+            if let Some(of_all) = of_all.filter(|of_all| !of_all.is_empty()) {
+                let mean = of_all.iter().sum::<f64>() / of_all.len() as f64;
+                samples.add(measure("idle_memory", "MiB"), mode.name, mean);
+            }
+        }
     }
 
     fn sample(

@@ -3,102 +3,45 @@
 //!
 //! Outside the mesh a client calls the first backend directly, or through an Envoy
 //! beside itself, which splits, and one beside each backend; in the mesh an HTTPRoute
-//! splits, on ports that are declared as HTTP and on others. Client, proxies and servers share
-//! the machine.
+//! splits, on ports that are declared as HTTP and on others, for sidecars too where those are
+//! measured. Client, proxies and servers share the machine.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::{Mesh, MeshBuilder, PATIENCE};
 use weft_tests::process::Process;
 
-use super::bed::{BASELINE, Bed, GRACE, Measurement, Mode, WEFT, write_directory};
-use super::envoy::{self, Hop, Protocol, Side};
+use super::bed::{BASELINE, Bed, GRACE, Measurement, Mode, write_directory};
+use super::envoy::{self, Hop, Side};
 use super::error::{BenchError, Result};
 use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, http2_saturation, saturation, two_part};
 use super::servers::{start_nginx, start_reader};
-use xtask::options::Bench;
+use super::split::{
+    BACKENDS, GUARDED, HTTP1, HTTP2, NEAR, OUTSIDE, PORTS, READS_BODIES, RECEIVED, SENT, SIDECARS,
+    Split, TWO_PART, TWO_PART_SAME_NODE, mesh_with_client, policies,
+};
+use xtask::options::{Bench, BenchMode};
 use xtask::workspace::Workspace;
 
-/// Ports of the servers, and of either Envoy in front of them.
-const HTTP1: u16 = 8080;
-const HTTP2: u16 = 8081;
-/// Where servers read requests whole before they answer.
-const READS_BODIES: u16 = 8082;
-const PORTS: [(u16, Protocol); 3] = [
-    (HTTP1, Protocol::Http1),
-    (HTTP2, Protocol::Http2),
-    (READS_BODIES, Protocol::Http1),
-];
+/// What is added to the servers' ports for either Envoy in front of them.
 const CLIENT_OFFSET: u16 = 10_000;
 const SERVER_OFFSET: u16 = 20_000;
-/// Names of backends and what each gets of 100 requests.
-const BACKENDS: [(&str, u32); 2] = [("v1", 80), ("v2", 20)];
-/// What the names of backends outside the mesh begin with.
-const OUTSIDE: &str = "direct-";
-/// The backends whose ports no Service declares as HTTP: requests are looked at where they
-/// are sent from.
-const SENT: Split = Split {
-    mode: WEFT,
-    service: "shop",
-    prefix: "",
-    addresses: [10, 11, 12],
-    declared: false,
-};
-/// Those whose ports are declared: requests are looked at where they arrive, too, as by a
-/// pair of Envoys.
-const RECEIVED: Split = Split {
-    mode: "both-ends",
-    service: "recorded",
-    prefix: "recorded-",
-    addresses: [20, 21, 22],
-    declared: true,
-};
-/// The same, and each request is decided by [`POLICIES`] AuthorizationPolicies.
-const GUARDED: Split = Split {
-    mode: "policies",
-    service: "guarded",
-    prefix: "guarded-",
-    addresses: [40, 41, 42],
-    declared: true,
-};
-/// AuthorizationPolicies of which one lets the client in.
-const POLICIES: usize = 1000;
-/// A backend on the client's own node, and the last part of its address.
-const NEAR: &str = "near";
-const NEAR_ADDRESS: u8 = 30;
-/// Names of the measures of requests in two parts, to another node and on the client's own.
-const TWO_PART: &str = "two_part_p50";
-const TWO_PART_SAME_NODE: &str = "two_part_same_node_p50";
 /// Requests that show how they are split, and how far the first's count may be off: five
 /// standard deviations of a fair draw.
 const SHARE_REQUESTS: u64 = 1000;
 const SHARE_TOLERANCE: u64 = 63;
-
-/// A service whose route splits requests between two backends of a mesh.
-#[derive(Clone, Copy)]
-struct Split {
-    mode: &'static str,
-    /// The service; its own pods get nothing.
-    service: &'static str,
-    /// What the names of its backends begin with.
-    prefix: &'static str,
-    /// Last parts of the addresses of the service and of the backends.
-    addresses: [u8; 3],
-    /// Whether the backends' ports are declared as HTTP.
-    declared: bool,
-}
 
 const MEASUREMENTS: [Measurement; 4] = [saturation, fixed_rate, http2_saturation, two_part];
 
 /// Takes all samples.
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     let envoy = fetch_envoy(workspace)?;
-    let bed = start(workspace, &envoy, options.baseline.as_deref())?;
+    let bed = start(workspace, &envoy, options)?;
     wait_until_answered(&bed).inspect_err(|_| bed.show_logs())?;
     bed.check_wire()?;
     let program = workspace.release_programs().join("weft-test-app");
@@ -108,10 +51,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     bed.take(&MEASUREMENTS, options)
 }
 
-fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
-    let mut pods = GUARDED
-        .add_to(RECEIVED.add_to(SENT.add_to(mesh_with_client())))
-        .pod(PodSpec::new("direct-client", 1).outside());
+fn start(workspace: &Workspace, envoy: &Path, options: &Bench) -> Result<Bed> {
+    let splits = splits(options.mode);
+    let pods = splits
+        .iter()
+        .fold(mesh_with_client(), |mesh, split| split.add_to(mesh));
+    let mut pods = pods.pod(PodSpec::new("direct-client", 1).outside());
     for (name, _) in BACKENDS {
         pods = pods.pod(PodSpec::new(&format!("{OUTSIDE}{name}"), 2).outside());
     }
@@ -122,7 +67,8 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     write_directory(&folder)?;
     let mut processes = Vec::new();
     let test_app = workspace.release_programs().join("weft-test-app");
-    for prefix in [OUTSIDE, SENT.prefix, RECEIVED.prefix, GUARDED.prefix] {
+    let prefixes = splits.iter().map(|split| split.prefix);
+    for prefix in prefixes.chain([OUTSIDE]) {
         processes.extend(start_servers(&mesh, prefix, &folder, &test_app)?);
     }
     for pod in [NEAR, &direct_near] {
@@ -136,13 +82,12 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
-    for split in [SENT, RECEIVED, GUARDED] {
+    for split in &splits {
         mesh.manifests().write(split.service, &split.route())?;
     }
     mesh.manifests().write("policies", &policies())?;
-    modes.push(RECEIVED.mode(&mesh)?);
-    modes.push(GUARDED.mode(&mesh)?);
-    let programs = baseline.map(|folder| SENT.add_to(mesh_with_client()).binaries(folder.into()));
+    let programs = options.baseline.as_deref();
+    let programs = programs.map(|folder| SENT.add_to(mesh_with_client()).binaries(folder.into()));
     let baseline = programs.map(MeshBuilder::start).transpose()?;
     if let Some(baseline) = &baseline {
         let folder = baseline.directory().join("bench");
@@ -151,13 +96,11 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         let reader = (test_app.as_path(), READS_BODIES);
         processes.push(start_reader(baseline, NEAR, &folder, reader)?);
         baseline.manifests().write(SENT.service, &SENT.route())?;
-        let split = Split {
-            mode: BASELINE,
-            ..SENT
-        };
-        modes.push(split.mode(baseline)?);
+        modes.push(SENT.called(BASELINE).mode(baseline)?);
     }
-    modes.push(SENT.mode(&mesh)?);
+    for split in &splits {
+        modes.push(split.mode(&mesh)?);
+    }
     Ok(Bed {
         processes,
         mesh,
@@ -168,101 +111,12 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
     })
 }
 
-/// A mesh with the client, and a server on its node.
-fn mesh_with_client() -> MeshBuilder {
-    let address = near_address().to_string();
-    MeshBuilder::new(2)
-        .strict()
-        .pod(PodSpec::new("client", 1))
-        .pod(PodSpec::new(NEAR, 1))
-        .http_service(NEAR, &[&address], NEAR, &[(READS_BODIES, READS_BODIES)])
-}
-
-fn near_address() -> Ipv4Addr {
-    Ipv4Addr::new(10, 96, 0, NEAR_ADDRESS)
-}
-
-impl Split {
-    /// Adds the service, the backends and their pods to a mesh.
-    fn add_to(self, mesh: MeshBuilder) -> MeshBuilder {
-        let ports = PORTS.map(|(port, _)| (port, port));
-        let addresses = self
-            .addresses
-            .map(|last| Ipv4Addr::new(10, 96, 0, last).to_string());
-        let [own, backends @ ..] = addresses.each_ref();
-        let mut mesh = mesh.service(self.service, &[own], "nobody", &ports);
-        for ((name, _), address) in BACKENDS.iter().zip(backends) {
-            let name = format!("{}{name}", self.prefix);
-            mesh = mesh.pod(PodSpec::new(&name, 2).label("backend-of", self.service));
-            mesh = match self.declared {
-                true => mesh.http_service(&name, &[address], &name, &ports),
-                false => mesh.service(&name, &[address], &name, &ports),
-            };
-        }
-        mesh
+/// What is measured of the mesh, in the order of the table.
+fn splits(mode: BenchMode) -> Vec<Split> {
+    match mode {
+        BenchMode::Node => vec![RECEIVED, GUARDED, SENT],
+        BenchMode::Sidecar => vec![RECEIVED, GUARDED, SENT, SIDECARS],
     }
-
-    /// Both backends by their weights, on every port of the service.
-    fn route(self) -> Value {
-        let documents = PORTS.map(|(port, _)| {
-            let backends = BACKENDS.map(|(name, weight)| {
-                let name = format!("{}{name}", self.prefix);
-                json!({ "name": name, "port": port, "weight": weight })
-            });
-            let parent =
-                json!({ "group": "", "kind": "Service", "name": self.service, "port": port });
-            json!({
-                "apiVersion": "gateway.networking.k8s.io/v1",
-                "kind": "HTTPRoute",
-                "metadata": { "name": format!("{}-{port}", self.service), "namespace": "default" },
-                "spec": { "parentRefs": [parent], "rules": [{ "backendRefs": backends }] },
-            })
-        });
-        json!({ "apiVersion": "v1", "kind": "List", "items": documents })
-    }
-
-    fn mode(self, mesh: &Mesh) -> Result<Mode> {
-        let address = Ipv4Addr::new(10, 96, 0, self.addresses[0]);
-        Ok(Mode {
-            name: self.mode,
-            place: mesh.pod("client")?.host.place().clone(),
-            http: (address, HTTP1).into(),
-            other: (address, HTTP2).into(),
-            two_part: vec![
-                (TWO_PART, (address, READS_BODIES).into()),
-                (TWO_PART_SAME_NODE, (near_address(), READS_BODIES).into()),
-            ],
-            proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
-        })
-    }
-}
-
-/// Policies as a large organisation would have them: each lets one client use one part.
-fn policies() -> Value {
-    let policies = (0..POLICIES).map(|number| {
-        let is_last = number + 1 == POLICIES;
-        let (client, paths) = match is_last {
-            true => ("client".to_owned(), json!(["/*"])),
-            false => (
-                format!("client-{number}"),
-                json!([format!("/part-{number}/*")]),
-            ),
-        };
-        json!({
-            "apiVersion": "weft.dev/v1alpha1",
-            "kind": "AuthorizationPolicy",
-            "metadata": { "name": format!("allow-{number}"), "namespace": "default" },
-            "spec": {
-                "selector": { "matchLabels": { "backend-of": GUARDED.service } },
-                "action": "ALLOW",
-                "rules": [{
-                    "from": [{ "serviceAccounts": [client] }],
-                    "to": [{ "methods": ["GET", "POST"], "paths": paths }],
-                }],
-            },
-        })
-    });
-    json!({ "apiVersion": "v1", "kind": "List", "items": policies.collect::<Vec<_>>() })
 }
 
 /// Those of each backend whose name begins so.
@@ -385,10 +239,15 @@ fn check_shares(program: &Path, mode: &Mode) -> Result<()> {
         let report: Value = serde_json::from_str(&output)
             .map_err(|_| BenchError::Unreadable("weft-test-app", output))?;
         let count = |pod: &str| report["by_name"][pod].as_u64().unwrap_or_default();
-        let prefixes = [OUTSIDE, SENT.prefix, RECEIVED.prefix, GUARDED.prefix];
+        let prefixes = splits(BenchMode::Sidecar)
+            .into_iter()
+            .map(|split| split.prefix);
+        let prefixes: Vec<_> = prefixes.chain([OUTSIDE]).collect();
         let [first, second] = BACKENDS.map(|(name, _)| {
-            let counts = prefixes.map(|prefix| count(&format!("{prefix}{name}")));
-            counts.into_iter().sum::<u64>()
+            let counts = prefixes
+                .iter()
+                .map(|prefix| count(&format!("{prefix}{name}")));
+            counts.sum::<u64>()
         });
         let expected = match mode.name {
             "direct" => SHARE_REQUESTS,

@@ -1,18 +1,18 @@
 //! TCP between two nodes: what protection costs.
 //!
 //! One pair of pods is outside the mesh and talks directly, or through an Envoy beside
-//! each; another pair is in the mesh, and one in the mesh of the build that this one is
-//! compared with. Client, proxies and server share the machine.
+//! each; another pair is in the mesh, one in the mesh of the build that this one is
+//! compared with, and where sidecars are measured, one that has them. Client, proxies and server share the machine.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-use weft_tests::manifest::PodSpec;
+use weft_tests::manifest::{PodSpec, Shape};
 use weft_tests::mesh::{Mesh, MeshBuilder};
 use weft_tests::process::Process;
 
 use super::bed::{
-    BASELINE, Bed, GRACE, Measured, Measurement, Mode, WEFT, measure, write_directory,
+    BASELINE, Bed, GRACE, Measured, Measurement, Mode, SIDECAR, WEFT, measure, write_directory,
 };
 use super::envoy::{self, Hop, Protocol, Side};
 use super::error::{BenchError, Result};
@@ -21,7 +21,7 @@ use super::peer::{fetch_envoy, start_envoy};
 use super::report::Samples;
 use super::requests::{fixed_rate, saturation, wrk};
 use super::servers::start_nginx;
-use xtask::options::Bench;
+use xtask::options::{Bench, BenchMode};
 use xtask::workspace::Workspace;
 
 /// Ports of the servers, and of either Envoy in front of them.
@@ -29,6 +29,8 @@ const HTTP: u16 = 8080;
 const IPERF: u16 = 5201;
 const CLIENT_OFFSET: u16 = 10_000;
 const SERVER_OFFSET: u16 = 20_000;
+/// A client and a server that have sidecars.
+const SIDECARS: [&str; 2] = ["sidecar-client", "sidecar-server"];
 const MEASUREMENTS: [Measurement; 6] = [
     saturation,
     fixed_rate,
@@ -41,26 +43,35 @@ const MEASUREMENTS: [Measurement; 6] = [
 /// Takes all samples.
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<Samples> {
     let envoy = fetch_envoy(workspace)?;
-    let bed = start(workspace, &envoy, options.baseline.as_deref())?;
+    let bed = start(workspace, &envoy, options)?;
     bed.check_wire()?;
     bed.take(&MEASUREMENTS, options)
 }
 
-fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result<Bed> {
-    let outside = compared_mesh()
+fn start(workspace: &Workspace, envoy: &Path, options: &Bench) -> Result<Bed> {
+    let mut pods = compared_mesh()
         .pod(PodSpec::new("direct-client", 1).outside())
         .pod(PodSpec::new("direct-server", 2).outside());
-    let mesh = outside.binaries(workspace.release_programs()).start()?;
+    let mut servers = vec!["direct-server", "server"];
+    if options.mode == BenchMode::Sidecar {
+        let [client, server] = SIDECARS;
+        pods = pods
+            .pod(PodSpec::new(client, 1).shape(Shape::Sidecar))
+            .pod(PodSpec::new(server, 2).shape(Shape::Sidecar));
+        servers.push(server);
+    }
+    let mesh = pods.binaries(workspace.release_programs()).start()?;
     let folder = mesh.directory().join("bench");
     write_directory(&folder)?;
     let mut processes = Vec::new();
-    for pod in ["direct-server", "server"] {
+    for pod in servers {
         processes.extend(start_servers(&mesh, pod, &folder)?);
     }
     let envoys = start_envoys(&mesh, envoy, &folder)?;
     let mut modes = outside_modes(&mesh, &envoys)?;
     processes.extend(envoys);
-    let baseline = baseline.map(|programs| compared_mesh().binaries(programs.into()).start());
+    let programs = options.baseline.as_deref();
+    let baseline = programs.map(|programs| compared_mesh().binaries(programs.into()).start());
     let baseline = baseline.transpose()?;
     if let Some(baseline) = &baseline {
         let folder = baseline.directory().join("bench");
@@ -69,6 +80,9 @@ fn start(workspace: &Workspace, envoy: &Path, baseline: Option<&Path>) -> Result
         modes.push(mesh_mode(BASELINE, baseline)?);
     }
     modes.push(mesh_mode(WEFT, &mesh)?);
+    if options.mode == BenchMode::Sidecar {
+        modes.push(sidecar_mode(&mesh)?);
+    }
     let bed = Bed {
         processes,
         mesh,
@@ -98,6 +112,22 @@ fn mesh_mode(name: &'static str, mesh: &Mesh) -> Result<Mode> {
         other: (server, IPERF).into(),
         two_part: Vec::new(),
         proxies: vec![mesh.agent_pid(1)?, mesh.agent_pid(2)?],
+    })
+}
+
+fn sidecar_mode(mesh: &Mesh) -> Result<Mode> {
+    let [client, server] = SIDECARS;
+    let address = mesh.pod(server)?.host.ipv4();
+    Ok(Mode {
+        name: SIDECAR,
+        place: mesh.pod(client)?.host.place().clone(),
+        http: (address, HTTP).into(),
+        other: (address, IPERF).into(),
+        two_part: Vec::new(),
+        proxies: SIDECARS
+            .iter()
+            .filter_map(|pod| mesh.sidecar_pid(pod))
+            .collect(),
     })
 }
 

@@ -13,6 +13,7 @@ mod processes;
 mod report;
 mod requests;
 mod servers;
+mod split;
 mod statistics;
 
 use xtask::options::{self, Benchmark};

@@ -1,4 +1,5 @@
-//! CPU time of processes, from their own counters (proc(5), `/proc/PID/stat`).
+//! CPU time and memory of processes, from their own counters (proc(5), `/proc/PID/stat` and
+//! `/proc/PID/status`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -41,6 +42,19 @@ impl CpuTimes {
     }
 }
 
+/// Resident memory of a process in MiB: its own, and what of its program and libraries is there.
+pub(crate) fn resident_memory(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    resident(&status)
+}
+
+fn resident(status: &str) -> Option<f64> {
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
 fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks = ticks(&stat)?;
@@ -67,6 +81,14 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 5";
         assert_eq!(ticks(stat), Some(42));
         assert_eq!(ticks("garbage"), None);
+    }
+
+    #[test]
+    fn memory_is_what_is_resident_in_mebibytes() {
+        let status = "Name:\tenvoy\nVmPeak:\t 9000 kB\nVmRSS:\t    3072 kB\nThreads:\t4\n";
+        assert_eq!(resident(status), Some(3.0));
+        assert_eq!(resident("Name:\tkthreadd\n"), None);
+        assert!(resident_memory(std::process::id()).is_some_and(|own| own > 1.0));
     }
 
     #[test]

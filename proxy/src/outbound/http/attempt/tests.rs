@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +19,8 @@ use crate::telemetry::{
     Security,
 };
 use crate::upstream::{
-    HandOver, OwnedHead, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival,
-    SameNodeInbound, SameNodeSide, UpstreamConnection,
+    HandOver, ReceivedRequest, RequestHead, RequestReceiver, SameNodeArrival, SameNodeInbound,
+    SameNodeSide, UpstreamConnection,
 };
 
 /// A server that answers the first `good` requests of each connection, and breaks the
@@ -139,11 +138,8 @@ impl RequestReceiver for Receiver {
         ReceivedRequest {
             record: RequestRecord::start(&self.telemetry, Arc::clone(&self.info), request),
             is_allowed: head.path == "/",
+            under_way: None,
         }
-    }
-
-    fn revoked(&self, _: OwnedHead) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::pending())
     }
 }
 

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Method;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
@@ -10,6 +10,7 @@ use weft_testing::wait::in_time;
 
 use crate::fixtures::{CLIENT, DESTINATION, Order, TunnelFixture};
 use crate::tls;
+use crate::tls::handshake::ClientTls;
 use crate::tunnel::hbone::request::connect_request;
 
 /// A client that sends whatever requests it likes.
@@ -76,8 +77,8 @@ async fn a_draining_connection_ends_after_its_last_stream() {
     in_time(ended).await;
 }
 
-/// Both ends of a connection.
-async fn ends(mesh: &TunnelFixture) -> (SendRequest<Bytes>, HboneServer) {
+/// Both ends of a connection whose TLS is there.
+async fn tls_ends(mesh: &TunnelFixture) -> (ClientTls, ServerTls) {
     let certificate = mesh.certificates.current(&identity("client")).unwrap();
     let server = mesh.certificates.current(&identity("server")).unwrap();
     let (near, far) = crate::fixtures::tcp_pair().await;
@@ -87,9 +88,15 @@ async fn ends(mesh: &TunnelFixture) -> (SendRequest<Bytes>, HboneServer) {
     );
     let far = tls::handshake::accept(far, Arc::new(tls::server_config(&server).unwrap()));
     let (near, far) = tokio::join!(near, far);
-    let client = h2::client::handshake(near.unwrap());
+    (near.unwrap(), far.unwrap())
+}
+
+/// Both ends of a connection.
+async fn ends(mesh: &TunnelFixture) -> (SendRequest<Bytes>, HboneServer) {
+    let (near, far) = tls_ends(mesh).await;
     let memory = Arc::default();
-    let (client, server) = tokio::join!(client, HboneServer::handshake(far.unwrap(), &memory));
+    let server = HboneServer::handshake(far, &memory, None);
+    let (client, server) = tokio::join!(h2::client::handshake(near), server);
     let (requests, connection) = client.unwrap();
     tokio::spawn(connection);
     (requests, server.unwrap())
@@ -135,4 +142,22 @@ async fn nothing_is_accepted_after_the_end() {
         assert!(accepted.is_err(), "a request of nobody");
     }
     assert!(in_time(server.accept()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_head_of_a_tunnel_that_never_ends_has_the_time_of_every_other_head() {
+    let mesh = TunnelFixture::new().await;
+    let (mut client, server) = tls_ends(&mesh).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // Without END_HEADERS.
+    let head = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
+    client
+        .write_all(&[&preface[..], &settings, &head].concat())
+        .await
+        .unwrap();
+    let time = Some(std::time::Duration::from_millis(50));
+    let server = HboneServer::handshake(server, &Arc::default(), time).await;
+    let accepted = in_time(server.unwrap().accept()).await;
+    assert!(matches!(accepted, Some(Err(_))), "{accepted:?}");
 }
