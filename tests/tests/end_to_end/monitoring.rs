@@ -19,6 +19,7 @@ const LISTEN: &str = "127.0.0.1:9090";
 const AGENT_PORT: u16 = 15020;
 const CONTROL_PLANE_PORT: u16 = 15014;
 const SERVICE: &str = "10.96.0.10:80";
+const NOBODY: &str = "10.96.0.12:80";
 const ECHO: &str = "10.96.0.11:7";
 
 /// Parts of queries that have no data in this mesh, and why. The same queries are told apart
@@ -163,6 +164,7 @@ fn mesh() -> Mesh {
         .pod(PodSpec::new("strict", 2).strict())
         .pod(PodSpec::new("outside", 1).outside())
         .http_service("web", &["10.96.0.10"], "web", &[(80, 8080)])
+        .http_service("nobody", &["10.96.0.12"], "nobody", &[(80, 8080)])
         .service("echo", &["10.96.0.11"], "echo", &[(7, 9000)])
         .start()
         .unwrap();
@@ -171,11 +173,12 @@ fn mesh() -> Mesh {
     mesh
 }
 
-/// Requests and connections, and a refusal.
+/// Requests and connections, a request that fails, and a refusal.
 fn make_traffic(mesh: &mut Mesh) {
     for _ in 0..4 {
         curl(mesh, "client", SERVICE.parse().unwrap()).unwrap();
     }
+    curl(mesh, "client", NOBODY.parse().unwrap()).unwrap_err();
     let (ip, port) = ECHO.split_once(':').unwrap();
     let line = format!("exec 3<>/dev/tcp/{ip}/{port}; echo hello >&3; head -n1 <&3");
     mesh.run("client", &["bash", "-c", &line]).unwrap();
