@@ -178,6 +178,12 @@ impl ConnectionInfo {
         let workload = candidate.and_then(Candidate::workload);
         let (hop, security) = match candidate.map(|candidate| &candidate.transport) {
             Some(Transport::Tunnel { .. }) => (Hop::CrossNode, Security::MutualTls),
+            // A sidecar is another process than whatever else serves pods of its node.
+            Some(Transport::SameNode { workload, .. })
+                if source.is_sidecar || workload.is_sidecar =>
+            {
+                (Hop::SameNode, Security::MutualTls)
+            }
             Some(Transport::SameNode { .. }) => (Hop::SameNode, Security::SameNode),
             Some(Transport::Tls { .. }) => (Hop::Outside, Security::Tls),
             Some(Transport::Plaintext { .. }) | None => (Hop::Outside, Security::Plaintext),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use weft_model::mesh::{Candidate, Transport};
 use weft_model::network_policy::NetworkPolicy;
 use weft_model::workload::Workload;
 use weft_model::{Change, Mesh};
@@ -60,6 +61,36 @@ fn by_one_label_alone_an_agents_telemetry_differs_from_a_sidecars() {
     let renamed = of_sidecar.replace("component=\"sidecar\"", "component=\"node-agent\"");
     assert_eq!(lines_of(&of_agent), lines_of(&renamed));
     assert_eq!(fields, same_fields);
+}
+
+#[test]
+fn between_a_sidecar_and_another_pod_of_its_node_it_is_mutual_tls_that_protects() {
+    let of = |name: &str, is_sidecar| {
+        Arc::new(Workload {
+            is_sidecar,
+            ..Workload::clone(&pod(name, name))
+        })
+    };
+    for (source, destination, expected) in [
+        (false, false, "same_node"),
+        (true, false, "mutual_tls"),
+        (false, true, "mutual_tls"),
+        (true, true, "mutual_tls"),
+    ] {
+        let to = of("server", destination);
+        let candidate = Candidate {
+            address: ([10, 244, 1, 3], 8080).into(),
+            transport: Transport::SameNode {
+                workload: to,
+                gateway: ([10, 244, 1, 3], 15008).into(),
+            },
+        };
+        let client = ([10, 244, 1, 2], 40_000).into();
+        let from = of("client", source);
+        let info = ConnectionInfo::outbound(&from, client, None, Some(&candidate), None);
+        assert_eq!(info.hop.as_str(), "same-node");
+        assert_eq!(info.security.as_str(), expected);
+    }
 }
 
 /// The lines of metrics, in one order.

@@ -48,12 +48,18 @@ fn services_are_captured_where_kube_proxy_uses_nftables() {
 }
 
 #[test]
-fn pods_with_injected_sidecars_speak_mutual_tls_and_their_jobs_complete() {
+fn pods_with_injected_sidecars_live_as_others_do() {
     let bed = Bed::up();
     shop::open(&bed);
     bed.install();
     sidecars::a_deployment_gets_sidecars_and_answers_strict_by_mutual_tls(&bed);
     sidecars::a_job_with_a_sidecar_completes(&bed);
+    sidecars::probes_of_every_kind_pass_a_strict_pods_sidecar(&bed);
+    sidecars::the_pods_of_a_stateful_set_are_reached_one_by_one(&bed);
+    a_rolling_restart_under_load_fails_no_request(&bed);
+    sidecars::a_namespace_changes_its_mode_under_load_and_no_request_fails(&bed);
+    sidecars::the_classic_shape_serves_and_its_job_completes(&bed);
+    sidecars::while_the_webhook_is_away_pods_are_made_and_their_nodes_capture_them(&bed);
 }
 
 fn pods_from_before_are_enrolled_live(bed: &Bed) {

@@ -7,6 +7,8 @@ pub(crate) mod server;
 
 /// Where its methods are.
 const SERVICE: &str = "/grpc.testing.TestService/";
+/// What health checkers ask (grpc.health.v1), kubelet among them: this server is always well.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// The service sends this back as a header, and the other one as a trailer.
 const ECHO_INITIAL: &str = "x-grpc-test-echo-initial";
 const ECHO_TRAILING: &str = "x-grpc-test-echo-trailing-bin";

@@ -6,6 +6,14 @@ use prost::Message;
 #[derive(Clone, Copy, Eq, Message, PartialEq)]
 pub(super) struct Empty {}
 
+/// Of `Health.Check`, whose request says nothing that matters here.
+#[derive(Clone, Copy, Eq, Message, PartialEq)]
+pub(super) struct HealthCheckResponse {
+    /// 1 is `SERVING`.
+    #[prost(int32, tag = "1")]
+    pub(super) status: i32,
+}
+
 /// Bytes to carry.
 #[derive(Clone, Eq, Message, PartialEq)]
 pub(super) struct Payload {

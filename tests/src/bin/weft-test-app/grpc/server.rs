@@ -18,10 +18,11 @@ use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::messages::{
-    EchoStatus, Empty, SimpleRequest, SimpleResponse, StreamingInputCallRequest,
-    StreamingInputCallResponse, StreamingOutputCallRequest, StreamingOutputCallResponse, payload,
+    EchoStatus, Empty, HealthCheckResponse, SimpleRequest, SimpleResponse,
+    StreamingInputCallRequest, StreamingInputCallResponse, StreamingOutputCallRequest,
+    StreamingOutputCallResponse, payload,
 };
-use super::{ECHO_INITIAL, ECHO_TRAILING, SERVICE};
+use super::{ECHO_INITIAL, ECHO_TRAILING, HEALTH, SERVICE};
 use crate::web::Body;
 
 type Answer<T> = Result<tonic::Response<T>, Status>;
@@ -67,6 +68,11 @@ async fn call(name: &str, request: Request<Incoming>) -> Response<tonic::body::B
     let echo = Echo {
         name: name.to_owned(),
     };
+    if request.uri().path() == HEALTH {
+        return Grpc::new(ProstCodec::default())
+            .unary(Healthy, request)
+            .await;
+    }
     match request.uri().path().strip_prefix(SERVICE) {
         Some("EmptyCall") => {
             Grpc::new(ProstCodec::<Empty, Empty>::default())
@@ -90,6 +96,17 @@ async fn call(name: &str, request: Request<Incoming>) -> Response<tonic::body::B
                 .await
         }
         _ => Status::unimplemented("this server has grpc.testing.TestService").into_http(),
+    }
+}
+
+struct Healthy;
+
+impl UnaryService<Empty> for Healthy {
+    type Response = HealthCheckResponse;
+    type Future = Ready<Answer<HealthCheckResponse>>;
+
+    fn call(&mut self, _: tonic::Request<Empty>) -> Self::Future {
+        ready(Ok(tonic::Response::new(HealthCheckResponse { status: 1 })))
     }
 }
 
