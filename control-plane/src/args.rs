@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::sidecars::Inject;
 use self::sidecars::{SidecarArgs, SidecarMesh};
 use crate::ca::join_token::PodName;
-use crate::inject::InjectionOptions;
+use crate::inject::{InjectedShape, InjectionOptions};
 use crate::kinds::ProxyMode;
 
 /// Weft's control plane.
@@ -72,7 +72,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) webhook: Option<SocketAddr>,
     /// Mode of pods that say none, nor their namespaces: `sidecar`, `node`, or `auto`, which is a
-    /// sidecar where a pod may land on a node that can't capture.
+    /// sidecar where nodes can't capture.
     #[arg(long, default_value = "auto")]
     pub(crate) mode: ProxyMode,
     #[command(flatten)]
@@ -85,9 +85,8 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// All that is to know about sidecars; native ones where nobody says otherwise and that is what
-    /// the API server can do.
-    pub(crate) fn injection(&self, knows_native: bool) -> InjectionOptions {
+    /// All that is to know about sidecars, in that shape where nobody says another.
+    pub(crate) fn injection(&self, shape: InjectedShape) -> InjectionOptions {
         let PlaceArgs {
             namespace,
             root_config_map,
@@ -100,7 +99,7 @@ impl Serve {
             token_audience: &self.cluster.token_audience,
             root_config_map,
         };
-        self.sidecars.options(mesh, self.mode, knows_native)
+        self.sidecars.options(mesh, self.mode, shape)
     }
 }
 

@@ -1,21 +1,23 @@
 //! The cluster as it is known now, and what follows for agents: events in, revisions out.
+//!
+//! * [`admission`]: what is asked of objects that aren't there yet, and of nodes and namespaces
+
+mod admission;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use kube::api::DynamicObject;
 use tokio::sync::watch;
 use weft_model::route::RouteKey;
 use weft_model::workload::WorkloadUid;
 use weft_model::{NamespacedName, SpiffeId};
 
 use crate::index::{
-    AdmittedPod, AuthorizationStatus, CapturedPods, CertificateDenied, GatedPod, Index,
-    MeshSidecars, PolicyStatus, PolicyStatuses, RouteStatus,
+    AuthorizationStatus, CapturedPods, CertificateDenied, GatedPod, Index, MeshSidecars,
+    PolicyStatus, PolicyStatuses, RouteStatus,
 };
 use crate::kinds::{
-    AuthorizationPolicyObject, FieldError, Kind, KindObject, ObjectKey, PodObject,
-    TrafficPolicyObject,
+    AuthorizationPolicyObject, Kind, KindObject, ObjectKey, PodObject, TrafficPolicyObject,
 };
 use crate::notices::{Notice, Notices};
 use crate::publish::Resources;
@@ -89,8 +91,15 @@ impl Cluster {
 
     /// Injects these sidecars, and knows them again.
     pub(crate) fn with_sidecars(self, sidecars: MeshSidecars) -> Self {
-        self.lock().index.set_sidecars(sidecars);
+        self.set_sidecars(sidecars);
         self
+    }
+
+    /// Knows these sidecars again, and no others.
+    pub(crate) fn set_sidecars(&self, sidecars: MeshSidecars) {
+        let mut known = self.lock();
+        known.index.set_sidecars(sidecars);
+        self.publish(&mut known);
     }
 
     fn new(index: Index, statuses: Option<Arc<ObjectStatuses>>) -> Self {
@@ -183,11 +192,6 @@ impl Cluster {
         self.lock().is_sidecar(pod)
     }
 
-    /// Whether the pods of a namespace are in the mesh unless they say otherwise.
-    pub(crate) fn is_enrolled(&self, namespace: &str) -> bool {
-        self.lock().index.is_enrolled(namespace)
-    }
-
     /// The node of a pod that agents know.
     pub(crate) fn node_of(&self, pod: &WorkloadUid) -> Option<Arc<str>> {
         let known = self.lock();
@@ -213,63 +217,6 @@ impl Cluster {
         let is_sidecar = |pod: &PodObject| known.is_sidecar(&pod.uid);
         let pods = pods.filter(|pod| pod.node == node && pod.captured && !is_sidecar(pod));
         pods.map(PodStatus::of).collect()
-    }
-
-    /// The wishes of an object that isn't there yet that would have no effect.
-    pub(crate) fn refused_by_floor(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        object: &DynamicObject,
-    ) -> Vec<FieldError> {
-        let known = self.lock();
-        known.index.refused_by_floor(kind, namespace, object)
-    }
-
-    /// The rules of an AuthorizationPolicy that isn't there yet on ports that carry no HTTP.
-    pub(crate) fn refused_http_rules(&self, kind: Kind, object: &DynamicObject) -> Vec<FieldError> {
-        self.lock().index.refused_http_rules(kind, object)
-    }
-
-    /// A pod that isn't there yet is to be in the mesh, and to be ready no sooner. The API server
-    /// may have seen that its namespace is in.
-    pub(crate) fn needs_gate(
-        &self,
-        namespace: &str,
-        pod: &DynamicObject,
-        is_namespace_in: bool,
-    ) -> bool {
-        let known = self.lock();
-        known.index.needs_gate(namespace, pod, is_namespace_in)
-    }
-
-    /// A pod that isn't there yet, where it is to be in the mesh. The API server may have seen that
-    /// its namespace is in.
-    pub(crate) fn admitted_pod(
-        &self,
-        namespace: &str,
-        pod: &DynamicObject,
-        is_namespace_in: bool,
-    ) -> Option<AdmittedPod> {
-        let known = self.lock();
-        known.index.admitted_pod(namespace, pod, is_namespace_in)
-    }
-
-    /// A node's label says that its agent can capture, or can't; none where it has none.
-    pub(crate) fn can_capture(&self, node: &str) -> Option<bool> {
-        self.lock().index.can_capture(node)
-    }
-
-    /// The namespace is known.
-    pub(crate) fn knows_namespace(&self, namespace: &str) -> bool {
-        self.lock().index.knows_namespace(namespace)
-    }
-
-    /// Namespaces in which pods have a sidecar.
-    pub(crate) fn sidecar_namespaces(&self) -> BTreeSet<String> {
-        let known = self.lock();
-        let names = known.index.sidecar_namespaces().into_iter();
-        names.map(str::to_owned).collect()
     }
 
     /// Pods whose readiness waits for the mesh.

@@ -77,6 +77,7 @@ use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
 use nodes::Nodes;
 use objects::Objects;
+pub(crate) use placement::Placement;
 use policies::Policies;
 pub(crate) use policies::{PolicyStatus, PolicyStatuses};
 use routes::Routes;
@@ -135,11 +136,6 @@ impl Index {
             network_policies: NetworkPolicies::default(),
             authorization_policies: AuthorizationPolicies::default(),
         }
-    }
-
-    /// The sidecars that this mesh injects.
-    pub(crate) fn set_sidecars(&mut self, sidecars: MeshSidecars) {
-        self.objects.sidecars = sidecars;
     }
 
     /// Applies what became of an object, or of all of a kind.
@@ -361,8 +357,8 @@ impl Index {
                 self.namespaces.mark_all_dirty(objects);
                 self.workloads.mark_pods_dirty(objects, |_| true);
             }
-            // Asked for when a certificate is.
-            Some(Object::ServiceAccount(_)) => {}
+            // Asked for when a certificate is, or a pod is made.
+            Some(Object::ServiceAccount(_) | Object::RuntimeClass(_)) => {}
             Some(Object::Service(object)) => {
                 let name = &object.service.key;
                 self.services.mark_dirty(name);

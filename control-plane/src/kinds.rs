@@ -32,6 +32,7 @@ mod proxy_mode;
 mod readiness;
 mod reference_grant;
 mod route;
+mod runtime_class;
 mod service;
 mod service_account;
 mod sidecar_wishes;
@@ -49,13 +50,14 @@ pub(crate) use external_service::ExternalServiceObject;
 pub(crate) use field_error::FieldError;
 pub(crate) use kind::{ACCEPTED, Kind, ObjectKey, Provider};
 pub(crate) use kind_object::{ApiType, Form, KindObject, Read};
-pub(crate) use mesh_config::{MeshConfigObject, NamespaceFloor};
+pub(crate) use mesh_config::{EnrolledNamespaces, MeshConfigObject, NamespaceFloor};
 pub(crate) use namespace::{NAMESPACE_NAME, NamespaceObject};
 pub(crate) use network_policy::{NetworkPolicyObject, PeerSelector};
-pub(crate) use node::{EBPF, NodeObject};
+pub(crate) use node::{EBPF, NATIVE_SIDECARS, NodeObject};
 pub(crate) use pod::{
-    CAPTURED_CONDITION, INIT_CONTAINER, InjectedSidecar, NOT_IN_MESH, PROXY_CONTAINER, PROXY_USER,
-    PodObject, PodSidecar, PodWishes, containers_of_proxy_user, repository,
+    CAPTURED_CONDITION, CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, NOT_IN_MESH, PROGRAM,
+    PROXY_CONTAINER, PROXY_USER, PodObject, PodSidecar, PodWishes, SidecarSource,
+    containers_of_proxy_user, repository,
 };
 pub(crate) use proxy_mode::ProxyMode;
 pub(crate) use readiness::Readiness;
@@ -63,6 +65,7 @@ pub(crate) use reference_grant::ReferenceGrantObject;
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };
+pub(crate) use runtime_class::RuntimeClassObject;
 pub(crate) use service::ServiceObject;
 pub(crate) use service_account::ServiceAccountObject;
 pub(crate) use sidecar_wishes::{SidecarCapture, SidecarWishes};
@@ -160,6 +163,7 @@ macro_rules! kinds {
 kinds! {
     Namespace(NamespaceObject),
     Node(NodeObject),
+    RuntimeClass(RuntimeClassObject),
     ServiceAccount(ServiceAccountObject),
     Pod(PodObject),
     Service(ServiceObject),

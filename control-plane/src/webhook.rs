@@ -5,10 +5,12 @@
 //! * `body`: reading reviews, the large ones one after another
 //! * `review`: the decisions
 //! * `server`: HTTPS, for the API server only
+//! * `enrolment`: the webhooks of namespaces that the floor enrols
 //! * `registration`: whom the API server trusts to be this webhook
 //! * `trial`: what holds for any review, for the fuzzer
 
 mod body;
+mod enrolment;
 mod registration;
 mod review;
 mod server;

@@ -26,16 +26,22 @@ const PROGRAMS: [(&str, &str); 5] = [
 pub(crate) fn run(workspace: &Workspace, options: &Bench) -> Result<(), CommandError> {
     match options.name {
         Benchmark::L4 | Benchmark::Http => measure_data_path(workspace),
-        Benchmark::ControlPlane => measure_control_plane(workspace, options),
+        Benchmark::ControlPlane => measure_control_plane(workspace, options, &[]),
+        Benchmark::Webhook => measure_control_plane(workspace, options, &["--webhook"]),
     }
 }
 
 /// Runs where the control plane's own types are.
-fn measure_control_plane(workspace: &Workspace, options: &Bench) -> Result<(), CommandError> {
+fn measure_control_plane(
+    workspace: &Workspace,
+    options: &Bench,
+    what: &[&str],
+) -> Result<(), CommandError> {
     let line = ["bench", "-p", "weft-control-plane", "--bench", "agents"];
     workspace.run_cargo(&line, |cargo| {
+        cargo.arg("--").args(what);
         if options.json {
-            cargo.args(["--", "--json"]);
+            cargo.arg("--json");
         }
     })?;
     Ok(())

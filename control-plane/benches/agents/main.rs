@@ -1,6 +1,7 @@
 //! Simulated agents on real gRPC streams against the control plane, which has cores of
 //! its own: how long a change takes to reach the last of them, and what it costs. A
-//! small mesh is measured in the same run, so that a ratio says how cost grows.
+//! small mesh is measured in the same run, so that a ratio says how cost grows. With `--webhook`, what
+//! new pods wait for the admission webhooks instead.
 
 #![allow(
     clippy::print_stdout,
@@ -11,6 +12,7 @@
 mod agent;
 mod mesh;
 mod server;
+mod webhook;
 
 use std::error::Error;
 use std::fs;
@@ -46,6 +48,12 @@ struct Options {
     /// Changes of an endpoint that are timed.
     #[arg(long, default_value_t = 20)]
     changes: usize,
+    /// Measure the admission webhooks.
+    #[arg(long)]
+    webhook: bool,
+    /// Seconds for which pods are made.
+    #[arg(long, default_value_t = 20)]
+    seconds: u32,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -82,6 +90,9 @@ fn main() -> Result<(), Failure> {
         .worker_threads(agent_cores.len())
         .enable_all()
         .build()?;
+    if options.webhook {
+        return runtime.block_on(webhook::run(&options, &server_cores));
+    }
     let mut measured = Vec::new();
     for pods in [options.pods / 100, options.pods] {
         let size = Size {

@@ -17,6 +17,8 @@ const START: Duration = Duration::from_secs(120);
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    /// Where the admission webhooks are.
+    pub(crate) webhook: u16,
 }
 
 /// What a process has used.
@@ -32,7 +34,7 @@ impl Server {
     /// Starts it on some cores and waits until it is ready. Also says how long that
     /// took.
     pub(crate) fn start(directory: &Path, cores: &[usize]) -> io::Result<(Self, Duration)> {
-        let (port, admin) = (free_port()?, free_port()?);
+        let (port, admin, webhook) = (free_port()?, free_port()?, free_port()?);
         let start = Instant::now();
         let child = Command::new(PROGRAM)
             .arg("serve")
@@ -42,10 +44,15 @@ impl Server {
             .arg(directory.join("state"))
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--admin=127.0.0.1:{admin}"))
+            .arg(format!("--webhook=127.0.0.1:{webhook}"))
             .env("WEFT_LOG", "error")
             .stdin(Stdio::null())
             .spawn()?;
-        let server = Self { child, port };
+        let server = Self {
+            child,
+            port,
+            webhook,
+        };
         server.pin(cores)?;
         while !is_ready(admin) {
             if start.elapsed() > START {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::inject::InjectionOptions;
+use crate::inject::{InjectedShape, InjectionOptions};
 use crate::kinds::ProxyMode;
 
 /// The image of this version.
@@ -30,8 +30,8 @@ pub(crate) struct SidecarArgs {
 /// Shape of a sidecar in its pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum SidecarShape {
-    /// Native where the API server is of version 1.29 or newer, which it is asked for once, at the
-    /// start. Native without an API server.
+    /// Native where the API server, which is asked once, at the start, and the kubelets of the nodes
+    /// that a pod may land on are of version 1.29 or newer.
     Auto,
     /// An init container that goes on running: it starts before the application and ends after it.
     Native,
@@ -86,13 +86,12 @@ pub(crate) struct SidecarMesh<'a> {
 }
 
 impl SidecarArgs {
-    /// All that is to know about sidecars of that mesh; native ones where nobody says otherwise and
-    /// that is what the API server can do.
+    /// All that is to know about sidecars of that mesh, in that shape where nobody says another.
     pub(crate) fn options(
         &self,
         mesh: SidecarMesh<'_>,
         mode: ProxyMode,
-        knows_native: bool,
+        shape: InjectedShape,
     ) -> InjectionOptions {
         let address = self.sidecar_control_plane.clone();
         InjectionOptions {
@@ -106,10 +105,10 @@ impl SidecarArgs {
             root_config_map: mesh.root_config_map.to_owned(),
             mesh_namespace: mesh.namespace.to_owned(),
             mode,
-            is_native: match self.sidecar_shape {
-                SidecarShape::Auto => knows_native,
-                SidecarShape::Native => true,
-                SidecarShape::Classic => false,
+            shape: match self.sidecar_shape {
+                SidecarShape::Auto => shape,
+                SidecarShape::Native => InjectedShape::Native,
+                SidecarShape::Classic => InjectedShape::Classic,
             },
         }
     }
@@ -124,6 +123,7 @@ impl Inject {
             token_audience: &self.token_audience,
             root_config_map: &self.root_config_map,
         };
-        self.sidecars.options(mesh, self.mode, true)
+        self.sidecars
+            .options(mesh, self.mode, InjectedShape::OfKubelets)
     }
 }

@@ -8,7 +8,7 @@ use weft_model::workload::CaptureExclusions;
 
 use super::http_rules;
 use super::objects::Objects;
-use super::placement::may_need_sidecar;
+use super::placement::{Placement, may_meet_old_kubelet, placement};
 use super::settings::{Asked, Settings, floor};
 use crate::kinds::{
     AuthorizationPolicyObject, CAPTURED_CONDITION, FieldError, Kind, KindObject, NamespaceObject,
@@ -82,8 +82,10 @@ pub(super) fn needs_gate(
 pub(crate) struct AdmittedPod {
     /// The proxy that it or its namespace asks for.
     pub(crate) mode: Option<ProxyMode>,
-    /// It may land on a node that can't capture.
-    pub(crate) may_need_sidecar: bool,
+    /// The proxy that it gets where nobody asks for one.
+    pub(crate) placement: Placement,
+    /// It may land on a node whose kubelet doesn't know native sidecars.
+    pub(crate) may_meet_old_kubelet: bool,
     /// It brings a proxy along already.
     pub(crate) sidecar: PodSidecar,
     /// What it asks of its sidecar.
@@ -112,7 +114,8 @@ pub(super) fn admitted_pod(
         settings.forbids_opt_out || settings.egress_mode == EgressMode::RegisteredOnly;
     Some(AdmittedPod {
         mode: settings.mode,
-        may_need_sidecar: may_need_sidecar(objects, &spec),
+        placement: placement(objects, objects.namespace(namespace), &spec),
+        may_meet_old_kubelet: may_meet_old_kubelet(objects, &spec),
         sidecar: PodSidecar::of(&spec),
         wishes: settings.sidecar,
         exclusions: settings.exclusions,

@@ -1,14 +1,16 @@
-//! Nodes that a pod may land on which can't capture. Only what surely keeps it from a node counts:
-//! a pod with a sidecar that it didn't need is in the mesh, one without that it did is not.
+//! Nodes that a pod may land on, and the proxy that follows from them. Only what surely keeps it from
+//! a node counts: a pod with a sidecar that it didn't need is in the mesh, one without that it did is
+//! not.
 
 use k8s_openapi::api::core::v1::{
     NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
 };
+use weft_model::NamespacedName;
 
 use super::objects::Objects;
-use crate::kinds::NodeObject;
+use crate::kinds::{NamespaceObject, NodeObject, RuntimeClassObject};
 
-/// Parts of the names of runtime classes whose pods have a kernel of their own, where no node's
+/// Parts of the names of runtime classes, and of their handlers, whose pods have a kernel of their own, where no node's
 /// programs see their connections.
 const SANDBOXES: [&str; 3] = ["gvisor", "runsc", "kata"];
 /// The beginning of the names of taints that come and go with the state of a node.
@@ -16,16 +18,92 @@ const PASSING: &str = "node.kubernetes.io/";
 /// The field of a node that terms may name.
 const NAME: &str = "metadata.name";
 
-/// The pod may land where no agent can capture it.
-pub(super) fn may_need_sidecar(objects: &Objects, spec: &PodSpec) -> bool {
-    let runtime = spec.runtime_class_name.as_deref().unwrap_or_default();
-    let runtime = runtime.to_ascii_lowercase();
-    if SANDBOXES.iter().any(|name| runtime.contains(name)) {
-        return true;
+/// The proxy of a pod that leaves the choice to the mesh, as the nodes are now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Placement {
+    /// Its node's agent: it lands on no node that is known not to capture.
+    Anywhere,
+    /// Its node's agent, as long as the pod is kept off nodes that can't capture.
+    CapableNodes,
+    /// A sidecar.
+    NeedsSidecar,
+}
+
+/// Nodes of one kind that a pod may land on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Nodes {
+    all: usize,
+    /// Those of which it isn't kept at the moment, either.
+    now: usize,
+}
+
+impl Nodes {
+    fn count(&mut self, spec: &PodSpec, node: &NodeObject) {
+        self.all += 1;
+        self.now += usize::from(is_tolerated(spec, node, |_| true));
     }
+}
+
+/// The proxy of a pod. Where it may land both on nodes that can capture and on others, those of
+/// which there are more decide: no single node, whatever it says of itself, has all pods get sidecars,
+/// nor draws them all.
+pub(super) fn placement(
+    objects: &Objects,
+    namespace: Option<&NamespaceObject>,
+    spec: &PodSpec,
+) -> Placement {
+    if has_own_kernel(objects, spec) {
+        return Placement::NeedsSidecar;
+    }
+    let (mut capable, mut incapable) = (Nodes::default(), Nodes::default());
     let nodes = objects.tables.all::<NodeObject>().map(|(_, node)| node);
-    let mut incapable = nodes.filter(|node| node.can_capture == Some(false));
-    incapable.any(|node| may_land(spec, node))
+    for node in nodes.filter(|node| may_land(spec, node)) {
+        match node.can_capture {
+            Some(true) => capable.count(spec, node),
+            Some(false) => incapable.count(spec, node),
+            None => {}
+        }
+    }
+    if incapable.all == 0 {
+        return Placement::Anywhere;
+    }
+    if capable.all == 0 {
+        return Placement::NeedsSidecar;
+    }
+    // A sidecar that isn't admitted is no pod.
+    let takes_sidecars = namespace.is_none_or(NamespaceObject::takes_sidecars);
+    match takes_sidecars && (capable.now < incapable.now || has_volume_claim(spec)) {
+        true => Placement::NeedsSidecar,
+        false => Placement::CapableNodes,
+    }
+}
+
+/// It may land on a node whose kubelet would wait for a native sidecar to end.
+pub(super) fn may_meet_old_kubelet(objects: &Objects, spec: &PodSpec) -> bool {
+    let nodes = objects.tables.all::<NodeObject>().map(|(_, node)| node);
+    let mut old = nodes.filter(|node| node.has_old_kubelet);
+    old.any(|node| may_land(spec, node))
+}
+
+/// By the name of its runtime class, or what containers' runtimes call that.
+fn has_own_kernel(objects: &Objects, spec: &PodSpec) -> bool {
+    let Some(name) = spec.runtime_class_name.as_deref() else {
+        return false;
+    };
+    let class = NamespacedName::new("", name);
+    let class = objects.tables.get::<RuntimeClassObject>(&class);
+    let handler = class.map(|class| class.handler.as_str());
+    let mut names = [Some(name), handler].into_iter().flatten();
+    names.any(|name| {
+        let name = name.to_ascii_lowercase();
+        SANDBOXES.iter().any(|sandbox| name.contains(sandbox))
+    })
+}
+
+/// Its storage may be on a node that can't capture, and nobody could start it elsewhere.
+fn has_volume_claim(spec: &PodSpec) -> bool {
+    let mut volumes = spec.volumes.iter().flatten();
+    volumes.any(|volume| volume.persistent_volume_claim.is_some())
 }
 
 fn may_land(spec: &PodSpec, node: &NodeObject) -> bool {
@@ -35,14 +113,18 @@ fn may_land(spec: &PodSpec, node: &NodeObject) -> bool {
     }
     let mut selector = spec.node_selector.iter().flatten();
     let is_selected = selector.all(|(name, value)| node.labels.get(name) == Some(value));
-    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    let mut taints = node.taints.iter().filter(|taint| keeps_away(taint));
-    let is_tolerated = taints.all(|taint| tolerations.iter().any(|one| tolerates(one, taint)));
-    is_selected && is_tolerated && has_affinity(spec, node)
+    let lasting = |taint: &Taint| !taint.key.starts_with(PASSING);
+    is_selected && is_tolerated(spec, node, lasting) && has_affinity(spec, node)
 }
 
-fn keeps_away(taint: &Taint) -> bool {
-    matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !taint.key.starts_with(PASSING)
+/// The pod tolerates those of a node's taints that count and keep pods away.
+fn is_tolerated(spec: &PodSpec, node: &NodeObject, counts: impl Fn(&Taint) -> bool) -> bool {
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    let keeps_away = |taint: &&Taint| {
+        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && counts(taint)
+    };
+    let mut taints = node.taints.iter().filter(keeps_away);
+    taints.all(|taint| tolerations.iter().any(|one| tolerates(one, taint)))
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
@@ -82,7 +164,14 @@ fn matches(term: &NodeSelectorTerm, node: &NodeObject) -> bool {
     let of_field = |requirement: &NodeSelectorRequirement| {
         requirement.key != NAME || meets(requirement, Some(&node.node.name))
     };
-    expressions.all(of_label) && fields.all(of_field)
+    // An empty one matches nothing.
+    !is_empty(term) && expressions.all(of_label) && fields.all(of_field)
+}
+
+fn is_empty(term: &NodeSelectorTerm) -> bool {
+    let expressions = term.match_expressions.iter().flatten();
+    let fields = term.match_fields.iter().flatten();
+    expressions.chain(fields).next().is_none()
 }
 
 fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -107,111 +196,4 @@ fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::kinds::KindObject;
-    use crate::kinds::Object;
-    use crate::source::Origin;
-    use crate::source::manifest::parse;
-
-    /// `old` can't capture, is tainted and in zone `a`; `new` can; of `unknown` nobody has said.
-    const NODES: &str = "
-apiVersion: v1
-kind: Node
-metadata: { name: old, labels: { weft.dev/ebpf: 'false', zone: a, cores: '8' } }
-spec: { taints: [{ key: legacy, value: 'yes', effect: NoSchedule }, { key: node.kubernetes.io/unschedulable, effect: NoSchedule }] }
----
-apiVersion: v1
-kind: Node
-metadata: { name: new, labels: { weft.dev/ebpf: 'true', zone: b } }
----
-apiVersion: v1
-kind: Node
-metadata: { name: unknown, labels: { zone: c } }
-";
-
-    fn may_need(spec: Value) -> bool {
-        let mut objects = Objects::default();
-        for object in parse(NODES).unwrap() {
-            let Object::Node(node) = &object else {
-                panic!("no node");
-            };
-            assert_eq!(node.kind(), NodeObject::KIND);
-            let key = object.key();
-            objects.change(&key, |tables| tables.insert(&key, Origin::new(), object));
-        }
-        may_need_sidecar(&objects, &serde_json::from_value(spec).unwrap())
-    }
-
-    /// A pod that tolerates the taint.
-    fn tolerant(more: Value) -> Value {
-        let mut spec = json!({
-            "containers": [], "tolerations": [{ "key": "legacy", "operator": "Exists" }],
-        });
-        let fields = spec.as_object_mut().unwrap();
-        fields.extend(more.as_object().unwrap().clone());
-        spec
-    }
-
-    fn affinity(terms: Value) -> Value {
-        let required = json!({ "nodeSelectorTerms": terms });
-        let node = json!({ "requiredDuringSchedulingIgnoredDuringExecution": required });
-        tolerant(json!({ "affinity": { "nodeAffinity": node } }))
-    }
-
-    #[test]
-    fn a_pod_needs_a_sidecar_where_nothing_keeps_it_from_a_node_that_can_not_capture() {
-        assert!(may_need(tolerant(json!({}))));
-        assert!(may_need(tolerant(
-            json!({ "nodeSelector": { "zone": "a" } })
-        )));
-        assert!(may_need(json!({ "containers": [], "nodeName": "old" })));
-        let equal =
-            json!({ "containers": [], "tolerations": [{ "key": "legacy", "value": "yes" }] });
-        assert!(may_need(equal));
-    }
-
-    #[test]
-    fn a_pod_that_can_not_land_there_needs_none() {
-        for spec in [
-            json!({ "containers": [] }),
-            json!({ "containers": [], "tolerations": [{ "key": "legacy", "value": "no" }] }),
-            json!({ "containers": [], "nodeName": "new" }),
-            tolerant(json!({ "nodeSelector": { "zone": "b" } })),
-            tolerant(json!({ "nodeSelector": { "weft.dev/ebpf": "true" } })),
-        ] {
-            assert!(!may_need(spec.clone()), "{spec}");
-        }
-    }
-
-    #[test]
-    fn required_affinity_keeps_it_away_and_what_is_not_known_does_not() {
-        let expression = |key: &str, operator: &str, values: Value| json!([{ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] }]);
-        for (terms, expected) in [
-            (expression("zone", "In", json!(["a", "b"])), true),
-            (expression("zone", "In", json!(["b"])), false),
-            (expression("zone", "NotIn", json!(["a"])), false),
-            (expression("zone", "Exists", json!([])), true),
-            (expression("zone", "DoesNotExist", json!([])), false),
-            (expression("cores", "Gt", json!(["4"])), true),
-            (expression("cores", "Lt", json!(["4"])), false),
-            (expression("zone", "Like", json!(["b"])), true),
-            (
-                json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["new"] }] }]),
-                false,
-            ),
-        ] {
-            assert_eq!(may_need(affinity(terms.clone())), expected, "{terms}");
-        }
-    }
-
-    #[test]
-    fn a_runtime_with_a_kernel_of_its_own_needs_one_on_any_node() {
-        for (class, expected) in [("gvisor", true), ("kata-qemu", true), ("crun", false)] {
-            let spec = json!({ "containers": [], "nodeName": "new", "runtimeClassName": class });
-            assert_eq!(may_need(spec), expected, "{class}");
-        }
-    }
-}
+mod tests;

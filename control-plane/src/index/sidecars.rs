@@ -6,16 +6,12 @@
 
 use weft_model::egress::EgressMode;
 
-use crate::kinds::{FieldError, InjectedSidecar, NamespaceFloor, PROXY_CONTAINER, PodSidecar};
+use crate::kinds::{FieldError, NamespaceFloor, PROXY_CONTAINER, PodSidecar, SidecarSource};
 
-/// The sidecars that a mesh injects.
+/// The sidecars that a mesh injects, and those that it injected before; any when empty, as in a
+/// directory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct MeshSidecars {
-    /// Their image without tag and digest; any when empty, as in a directory.
-    pub(crate) repository: String,
-    /// The address of their control plane.
-    pub(crate) control_plane: String,
-}
+pub(crate) struct MeshSidecars(pub(crate) Vec<SidecarSource>);
 
 /// The pod's proxy is the sidecar that it brings along.
 pub(super) fn counts(
@@ -26,11 +22,11 @@ pub(super) fn counts(
 ) -> bool {
     match sidecar {
         PodSidecar::None => false,
-        PodSidecar::ByHand => !floor.forbids_opt_out,
+        PodSidecar::ByHand(_) => !floor.forbids_opt_out,
         PodSidecar::Injected(_) if !floor.forbids_opt_out => true,
         PodSidecar::Injected(injected) => {
             let allowed = floor.allowed_exclusions(&injected.exclusions, egress_mode);
-            of_mesh.made(injected)
+            of_mesh.made(&injected.source)
                 && allowed == injected.exclusions
                 && injected.excluded_inbound_ports.is_empty()
                 && injected.excluded_inbound_blocks.is_empty()
@@ -44,13 +40,26 @@ pub(super) fn refusal(sidecar: &PodSidecar) -> Option<FieldError> {
                    the place of the node's agent, without exclusions that the floor doesn't allow: \
                    no effect";
     let field = format!("spec.containers[{PROXY_CONTAINER}]");
-    sidecar.is_there().then(|| FieldError::new(field, message))
+    match sidecar {
+        PodSidecar::None => None,
+        PodSidecar::ByHand(problem) => {
+            let message = format!("{message} ({}: {})", problem.field, problem.message);
+            Some(FieldError::new(field, message))
+        }
+        PodSidecar::Injected(injected) => {
+            let SidecarSource {
+                repository,
+                control_plane,
+                ..
+            } = &injected.source;
+            let message = format!("{message} (image {repository}, control plane {control_plane})");
+            Some(FieldError::new(field, message))
+        }
+    }
 }
 
 impl MeshSidecars {
-    fn made(&self, injected: &InjectedSidecar) -> bool {
-        self.repository.is_empty()
-            || self.repository == injected.repository
-                && self.control_plane == injected.control_plane
+    fn made(&self, source: &SidecarSource) -> bool {
+        self.0.is_empty() || self.0.contains(source)
     }
 }

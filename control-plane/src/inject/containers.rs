@@ -6,13 +6,11 @@ use weft_model::AddressBlock;
 
 use super::options::InjectionOptions;
 use crate::index::AdmittedPod;
-use crate::kinds::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, SidecarCapture, SidecarWishes};
+use crate::kinds::{
+    CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, PROGRAM, PROXY_CONTAINER, PROXY_USER,
+    SidecarCapture, SidecarWishes,
+};
 
-/// The program in its image.
-const PROGRAM: &str = "/usr/local/bin/weft-sidecar";
-/// The volume with token and roots, and where the proxy has it.
-const VOLUME: &str = "weft-credentials";
-const CREDENTIALS: &str = "/var/run/secrets/weft";
 /// The port of health and readiness.
 const PROBES_PORT: u16 = 15021;
 /// Seconds of a pod's grace period that are left when the proxy has to be gone.
@@ -63,6 +61,7 @@ pub(super) fn init(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
 
 /// The container of the proxy.
 pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
+    let is_native = options.shape.is_native(pod);
     let drain = drain_seconds(pod);
     let timeout = format!("--timeout={drain}s");
     let get = |path: &str| json!({ "path": path, "port": PROBES_PORT });
@@ -85,9 +84,9 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
             "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
         },
         "securityContext": proxy_rights(pod.wishes.capture),
-        "volumeMounts": [{ "name": VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
+        "volumeMounts": [{ "name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
     });
-    match options.is_native {
+    match is_native {
         true => {
             container["restartPolicy"] = json!("Always");
             // What comes after it waits for its start, which is over when it is ready.
@@ -131,7 +130,7 @@ fn proxy_rights(capture: SidecarCapture) -> Value {
 /// The volume with the pod's token for the control plane, and the roots that it trusts.
 pub(super) fn volume(options: &InjectionOptions) -> Value {
     json!({
-        "name": VOLUME,
+        "name": CREDENTIALS_VOLUME,
         "projected": {
             // 0444, in decimal: not every reader of YAML knows octal numbers. The proxy is neither
             // root nor, for certain, of the pod's group; only it has the volume.
@@ -158,7 +157,7 @@ fn environment(pod: &AdmittedPod, options: &InjectionOptions, drain: i64) -> Val
     };
     let value = |name: &str, value: &str| json!({ "name": name, "value": value });
     // All of them can be asked for as long as native sidecars can.
-    let host = match options.is_native {
+    let host = match options.shape.is_native(pod) {
         true => "status.hostIPs",
         false => "status.hostIP",
     };

@@ -9,7 +9,7 @@ use super::options::InjectionOptions;
 use crate::cluster::Cluster;
 use crate::kinds::{
     self, FieldError, Form, Kind, KindObject, MeshConfigObject, NamespaceObject, NodeObject,
-    PodObject,
+    PodObject, RuntimeClassObject,
 };
 use crate::source::{Event, Origin};
 use crate::yaml;
@@ -36,14 +36,15 @@ pub(crate) enum FileError {
 }
 
 /// The kinds that say what holds for pods.
-const SETTINGS: [Kind; 3] = [
+const SETTINGS: [Kind; 4] = [
     NamespaceObject::KIND,
     MeshConfigObject::KIND,
     NodeObject::KIND,
+    RuntimeClassObject::KIND,
 ];
 
-/// Injects sidecars into all that makes pods in a file. Its Namespaces, MeshConfig and Nodes hold for
-/// them; a namespace that isn't in it counts as in the mesh.
+/// Injects sidecars into all that makes pods in a file. Its Namespaces, MeshConfig, Nodes and
+/// RuntimeClasses hold for them; a namespace that isn't in it counts as in the mesh.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
@@ -138,7 +139,9 @@ impl File<'_> {
     /// What the validating webhook would refuse.
     fn check(&self, namespace: &str, pod: &DynamicObject) -> Result<(), FieldError> {
         let kind = PodObject::KIND;
+        let is_in = !self.cluster.knows_namespace(namespace) || self.cluster.is_enrolled(namespace);
         let mut problems = kinds::problems(kind, pod, Form::Admission);
+        problems.extend(kinds::foreign_probes(kind, pod, is_in));
         problems.extend(self.cluster.refused_by_floor(kind, namespace, pod));
         problems.into_iter().next().map_or(Ok(()), Err)
     }

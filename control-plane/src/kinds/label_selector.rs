@@ -51,6 +51,24 @@ impl LabelSelector {
         (Self(requirements), problems)
     }
 
+    /// Its requirements, as Kubernetes has them.
+    pub(super) fn expressions(&self) -> Vec<LabelSelectorRequirement> {
+        let expressions = self.0.iter().map(|requirement| {
+            let (operator, key, values) = match requirement {
+                Requirement::In(key, values) => ("In", key, Some(values)),
+                Requirement::NotIn(key, values) => ("NotIn", key, Some(values)),
+                Requirement::Exists(key) => ("Exists", key, None),
+                Requirement::DoesNotExist(key) => ("DoesNotExist", key, None),
+            };
+            LabelSelectorRequirement {
+                key: key.clone(),
+                operator: operator.to_owned(),
+                values: values.map(|values| values.iter().cloned().collect()),
+            }
+        });
+        expressions.collect()
+    }
+
     /// Whether an object with these labels is selected.
     pub(crate) fn matches(&self, labels: &Texts) -> bool {
         self.0.iter().all(|requirement| match requirement {

@@ -1,6 +1,7 @@
 //! MeshConfig: what holds for the whole mesh.
 
 mod floor;
+mod namespace_selector;
 mod schema;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -22,6 +23,7 @@ use super::kind::{Kind, KindInfo, Provider};
 use super::kind_object::{Form, KindObject, Read};
 use floor::Floor;
 pub(crate) use floor::NamespaceFloor;
+pub(crate) use namespace_selector::EnrolledNamespaces;
 use schema::{MeshConfig, MeshConfigSpec, MtlsSpec};
 
 /// Settings of the whole mesh.

@@ -18,6 +18,10 @@ use super::proxy_mode::ProxyMode;
 /// The label that every namespace has: its name.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
+/// The label of the Pod Security level that is enforced
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-admission/>).
+const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
+
 /// A namespace, as far as the mesh cares.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NamespaceObject {
@@ -67,6 +71,12 @@ impl KindObject for NamespaceObject {
 }
 
 impl NamespaceObject {
+    /// The capability that redirects connections isn't refused to all of its pods.
+    pub(crate) fn takes_sidecars(&self) -> bool {
+        let level = self.labels.get(POD_SECURITY).map(String::as_str);
+        !matches!(level, Some("baseline" | "restricted"))
+    }
+
     fn with_problems(namespace: &Namespace) -> Result<Read<Self>, FieldError> {
         let metadata = &namespace.metadata;
         let mut problems = annotations::OF_NAMESPACES.without_effect(metadata);

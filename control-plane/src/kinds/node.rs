@@ -27,10 +27,16 @@ pub(crate) struct NodeObject {
     pub(crate) taints: Vec<Taint>,
     /// Its agent can capture connections, or can't; none while no agent has said.
     pub(crate) can_capture: Option<bool>,
+    /// Its kubelet says that it is older than native sidecars.
+    pub(crate) has_old_kubelet: bool,
 }
 
 /// The label that says whether a node's agent can capture.
 pub(crate) const EBPF: &str = "weft.dev/ebpf";
+
+/// The first minor version of Kubernetes 1 with init containers that go on running (KEP-753) without
+/// being asked for them.
+pub(crate) const NATIVE_SIDECARS: u32 = 29;
 
 impl KindObject for NodeObject {
     const KINDS: &'static [Kind] = &[Kind::new(&KindInfo {
@@ -69,6 +75,8 @@ impl NodeObject {
             can_capture: labels.and_then(|labels| labels.get(EBPF)?.parse().ok()),
             labels: labels.cloned().unwrap_or_default(),
             taints: taints.unwrap_or_default(),
+            has_old_kubelet: kubelet_version(node)
+                .is_some_and(|version| version < (1, NATIVE_SIDECARS)),
             node: Node {
                 addresses: addresses(node),
                 name: document::name(&node.metadata)?.into(),
@@ -79,6 +87,13 @@ impl NodeObject {
             },
         })
     }
+}
+
+/// Major and minor version of the node's kubelet, such as of `v1.29.3+k3s1`.
+fn kubelet_version(node: &KubernetesNode) -> Option<(u32, u32)> {
+    let info = node.status.as_ref()?.node_info.as_ref()?;
+    let mut parts = info.kubelet_version.trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// The node's addresses; names of hosts and what is wrong are no use.
@@ -93,6 +108,8 @@ fn addresses(node: &KubernetesNode) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{NodeStatus, NodeSystemInfo};
+
     use super::*;
 
     #[test]
@@ -105,5 +122,31 @@ mod tests {
         let addresses = read.object.unwrap().node.addresses;
         let expected = ["10.99.0.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
         assert_eq!(addresses, expected);
+    }
+
+    #[test]
+    fn a_kubelet_is_as_old_as_it_says() {
+        for (version, expected) in [
+            ("v1.28.15", true),
+            ("v1.29.0", false),
+            ("v1.29.3+k3s1", false),
+            ("v1.27.16-gke.1", true),
+            ("v2.0.0", false),
+            ("", false),
+            ("unknown", false),
+        ] {
+            let mut node: KubernetesNode =
+                serde_saphyr::from_str("metadata: { name: node-1 }").unwrap();
+            let info = NodeSystemInfo {
+                kubelet_version: version.to_owned(),
+                ..NodeSystemInfo::default()
+            };
+            node.status = Some(NodeStatus {
+                node_info: Some(info),
+                ..NodeStatus::default()
+            });
+            let read = NodeObject::read(NodeObject::KIND, node, Form::Live);
+            assert_eq!(read.object.unwrap().has_old_kubelet, expected, "{version}");
+        }
     }
 }

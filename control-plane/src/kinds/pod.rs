@@ -28,8 +28,8 @@ use super::proxy_mode::ProxyMode;
 use super::readiness::Readiness;
 use super::sidecar_wishes::SidecarWishes;
 pub(crate) use sidecar::{
-    INIT_CONTAINER, InjectedSidecar, PROXY_CONTAINER, PROXY_USER, PodSidecar,
-    containers_of_proxy_user, repository,
+    CREDENTIALS, CREDENTIALS_VOLUME, INIT_CONTAINER, PROGRAM, PROXY_CONTAINER, PROXY_USER,
+    PodSidecar, SidecarSource, containers_of_proxy_user, repository,
 };
 
 /// A pod, as far as the mesh cares.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The choice of the proxy that serves a pod.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum ProxyMode {
-    /// A sidecar where the pod may land on a node that can't capture, else the node's agent.
+    /// The agent of its node, or a sidecar where nodes can't capture (docs/sidecar.md).
     #[default]
     Auto,
     /// The agent of its node.

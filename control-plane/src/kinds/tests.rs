@@ -41,6 +41,7 @@ fn smallest(kind: Kind) -> Value {
         }
         "Service" => json!({ "clusterIP": "10.96.0.1" }),
         "NetworkPolicy" => json!({ "podSelector": {} }),
+        "RuntimeClass" => return json!({ "handler": "runsc" }),
         "EndpointSlice" => return json!({ "addressType": "IPv4", "endpoints": [] }),
         "TrafficPolicy" => json!({ "targetRef": { "kind": "Service", "name": "web" } }),
         "ExternalService" => json!({
@@ -68,7 +69,7 @@ fn document(kind: Kind, version: &str) -> Value {
     };
     let labels = json!({ "kubernetes.io/service-name": "web" });
     document["metadata"] = match kind.name {
-        "Namespace" | "Node" | "MeshConfig" => json!({ "name": "default" }),
+        "Namespace" | "Node" | "RuntimeClass" | "MeshConfig" => json!({ "name": "default" }),
         _ => json!({ "name": "web", "namespace": "shop", "labels": labels }),
     };
     document

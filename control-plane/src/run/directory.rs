@@ -13,6 +13,7 @@ use crate::ca::join_token::JoinKey;
 use crate::captures::{CaptureFile, Captures};
 use crate::cluster::Cluster;
 use crate::file_changes::FileChanges;
+use crate::inject::InjectedShape;
 use crate::serve::authentication::Authenticator;
 use crate::source::directory::{Directory, FileError, Update};
 
@@ -54,7 +55,7 @@ pub(super) fn start(serve: &Serve, leaf_lifetime: time::Duration) -> Result<Part
         source_errors: Arc::new(move || broken.list()),
         authority,
         authenticator: Authenticator::JoinTokens(key),
-        injection: serve.injection(true),
+        injection: serve.injection(InjectedShape::Native),
         loaded: tokio::spawn(async {}),
         // It leads nobody.
         resigned: tokio::spawn(async {}),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::ca::AuthorityError;
 use crate::captures::CaptureFileError;
-use crate::inject::FileError;
+use crate::inject::{FileError, KnownSidecarsError};
 use crate::rate_limit;
 use crate::serve::ServerCertificateError;
 
@@ -43,6 +43,9 @@ pub(crate) enum RunError {
         "the API server can't be reached: {0}; run in a pod with a ServiceAccount, or give --kubeconfig"
     )]
     Cluster(String),
+    /// The sidecars that the mesh has injected.
+    #[error(transparent)]
+    Sidecars(#[from] KnownSidecarsError),
     /// An option that the source needs.
     #[error("{0} is needed with --source directory")]
     Missing(&'static str),

@@ -14,7 +14,7 @@ use crate::args::{ClusterArgs, PlaceArgs, Serve};
 use crate::ca::{Authority, Place};
 use crate::captures::{Captures, PodStatusStore, gates};
 use crate::cluster::{Cluster, ObjectStatuses};
-use crate::inject::SidecarRoots;
+use crate::inject::{InjectedShape, KnownSidecars, SidecarRoots};
 use crate::notices::Notices;
 use crate::serve::authentication::{Authenticator, TokenReviewer, TokenReviewerOptions};
 use crate::source::kubernetes::{Kubernetes, Problems};
@@ -33,13 +33,15 @@ pub(super) async fn start(
     let args = &serve.cluster;
     let client = connect(&args.place).await?;
     let namespace = &args.place.namespace;
-    let injection = serve.injection(knows_native_sidecars(&client).await?);
+    let injection = serve.injection(shape(&client).await?);
     let authority = Authority::of_cluster(&client, place(&args.place), leaf_lifetime).await?;
     let notices = Notices::publish(client.clone());
     let statuses = Arc::<ObjectStatuses>::default();
     let cluster = Cluster::of_api_server(namespace, Arc::clone(&statuses));
-    let cluster = cluster.with_sidecars(injection.sidecars());
+    let known = KnownSidecars::new(&client, namespace, injection.source());
+    let cluster = cluster.with_sidecars(known.synchronize().await?);
     let cluster = Arc::new(cluster.with_notices(notices.clone()));
+    tokio::spawn(known.follow(Arc::clone(&cluster)));
     let store = PodStatusStore::start(client.clone(), Arc::clone(&cluster), notices.clone());
     let problems = Problems::new(notices);
     let (loaded, is_loaded) = oneshot::channel();
@@ -76,26 +78,27 @@ pub(super) async fn start(
     })
 }
 
-/// The first minor version whose API server has native sidecars without being asked for them.
-const NATIVE_SIDECARS: u32 = 29;
-
-/// The API server knows init containers that go on running (KEP-753).
+/// The shape of sidecars that the API server knows.
 ///
 /// # Errors
 /// When it doesn't say its version.
-async fn knows_native_sidecars(client: &Client) -> Result<bool, RunError> {
+async fn shape(client: &Client) -> Result<InjectedShape, RunError> {
     let version = client.apiserver_version().await;
     let version = version.map_err(|error| RunError::Cluster(error.to_string()))?;
-    Ok(is_native(&version.major, &version.minor))
+    let minor = minor_version(&version.major, &version.minor);
+    Ok(InjectedShape::of_api_server(minor))
 }
 
-/// Some providers write `29+`.
-fn is_native(major: &str, minor: &str) -> bool {
+/// The minor version of Kubernetes 1; of a later one the highest. Some providers write `29+`.
+fn minor_version(major: &str, minor: &str) -> u32 {
     let number = |text: &str| {
         let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
         digits.parse::<u32>().unwrap_or_default()
     };
-    number(major) > 1 || number(minor) >= NATIVE_SIDECARS
+    match number(major) {
+        0 | 1 => number(minor),
+        _ => u32::MAX,
+    }
 }
 
 /// What only one replica writes.
@@ -114,7 +117,8 @@ impl Writer {
             authority,
         } = self;
         let name = args.webhook_configuration.clone();
-        let registration = Registration::new(client.clone(), name, Arc::clone(&authority));
+        let registration =
+            Registration::new(&client, name, Arc::clone(&authority), Arc::clone(&cluster));
         let webhook_held = held.subscribe();
         tokio::spawn(async move { while_held(webhook_held, || registration.keep()).await });
         let roots = SidecarRoots {
@@ -206,16 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn native_sidecars_begin_with_a_version() {
+    fn a_version_is_read_as_providers_write_it() {
         for (major, minor, expected) in [
-            ("1", "28", false),
-            ("1", "29", true),
-            ("1", "29+", true),
-            ("1", "36", true),
-            ("2", "0", true),
-            ("", "", false),
+            ("1", "28", 28),
+            ("1", "29+", 29),
+            ("2", "0", u32::MAX),
+            ("", "", 0),
         ] {
-            assert_eq!(is_native(major, minor), expected, "{major}.{minor}");
+            assert_eq!(minor_version(major, minor), expected, "{major}.{minor}");
         }
     }
 }

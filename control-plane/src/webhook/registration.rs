@@ -13,31 +13,43 @@ use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::enrolment;
 use crate::ca::Authority;
+use crate::cluster::Cluster;
 use crate::field_manager;
+use crate::kinds::EnrolledNamespaces;
 
 /// Interval of looks for changes by somebody else.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// Interval of looks for another floor.
+const FLOOR: Duration = Duration::from_secs(1);
 
 /// Keeps the roots of the mesh, which the webhooks' certificate is from, in the
-/// `caBundle` of configurations that somebody else installs.
+/// `caBundle` of configurations that somebody else installs, and webhooks for the namespaces that the
+/// floor enrols among them.
 pub(crate) struct Registration {
-    apis: [Api<DynamicObject>; 2],
+    validating: Api<DynamicObject>,
+    mutating: Api<DynamicObject>,
     /// Of both configurations.
     name: String,
     authority: Arc<Authority>,
+    cluster: Arc<Cluster>,
 }
 
 impl Registration {
-    pub(crate) fn new(client: Client, name: String, authority: Arc<Authority>) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        name: String,
+        authority: Arc<Authority>,
+        cluster: Arc<Cluster>,
+    ) -> Self {
+        let api = |resource| Api::all_with(client.clone(), &resource);
         Self {
-            apis: [
-                ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
-                ApiResource::erase::<MutatingWebhookConfiguration>(&()),
-            ]
-            .map(|resource| Api::all_with(client.clone(), &resource)),
+            validating: api(ApiResource::erase::<ValidatingWebhookConfiguration>(&())),
+            mutating: api(ApiResource::erase::<MutatingWebhookConfiguration>(&())),
             name,
             authority,
+            cluster,
         }
     }
 
@@ -47,7 +59,8 @@ impl Registration {
         let mut said = None;
         loop {
             let roots = material.borrow_and_update().roots_pem().to_owned();
-            let outcome = self.write(&roots).await;
+            let enrolled = self.cluster.enrolled_by_floor();
+            let outcome = self.write(&roots, &enrolled).await;
             // Once for each kind of trouble, not every time.
             let trouble = outcome.err().map(|error| error.to_string());
             if trouble != said {
@@ -61,22 +74,45 @@ impl Registration {
                 }
                 said = trouble;
             }
+            let other_floor = async {
+                while self.cluster.enrolled_by_floor() == enrolled {
+                    tokio::time::sleep(FLOOR).await;
+                }
+            };
             // The authority lives as long as this.
-            let _ = tokio::time::timeout(INTERVAL, material.changed()).await;
+            tokio::select! {
+                _ = material.changed() => {}
+                () = other_floor => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
         }
     }
 
-    async fn write(&self, roots: &str) -> Result<(), kube::Error> {
-        for api in &self.apis {
-            // Whoever doesn't want a webhook leaves its configuration out.
-            let Some(configuration) = api.get_opt(&self.name).await? else {
-                continue;
-            };
-            if let Some(patch) = stale(&configuration, &STANDARD.encode(roots)) {
-                let parameters = field_manager::merge();
-                api.patch(&self.name, &parameters, &Patch::Strategic(patch))
-                    .await?;
-            }
+    async fn write(&self, roots: &str, enrolled: &[EnrolledNamespaces]) -> Result<(), kube::Error> {
+        let bundle = STANDARD.encode(roots);
+        // Whoever doesn't want a webhook leaves its configuration out.
+        if let Some(configuration) = self.validating.get_opt(&self.name).await? {
+            self.patch(&self.validating, stale(&configuration, &bundle))
+                .await?;
+        }
+        if let Some(configuration) = self.mutating.get_opt(&self.name).await? {
+            self.patch(&self.mutating, stale(&configuration, &bundle))
+                .await?;
+            let floor = enrolment::patch(&configuration, enrolled, &bundle);
+            self.patch(&self.mutating, floor).await?;
+        }
+        Ok(())
+    }
+
+    async fn patch(
+        &self,
+        api: &Api<DynamicObject>,
+        patch: Option<Value>,
+    ) -> Result<(), kube::Error> {
+        if let Some(patch) = patch {
+            let patch = Patch::Strategic(patch);
+            api.patch(&self.name, &field_manager::merge(), &patch)
+                .await?;
         }
         Ok(())
     }

@@ -107,6 +107,28 @@ impl Redirect {
         })
     }
 
+    /// Loads the programs and tries each, as [`load`](Self::load) does, beside an agent that serves
+    /// the node: nothing is shared with it, and nothing stays.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn try_out(options: &RedirectOptions) -> Result<(), RedirectError> {
+        let cgroups = Cgroups::find(options.cgroup.as_deref(), options.pods_cgroup.as_deref())?;
+        let constants = Constants {
+            unknown_pods: options.unknown_pods,
+            pods_cgroup: cgroups.pods.as_ref().map(Cgroup::id),
+            log: options.log,
+        };
+        let mut object = load::load(constants, &options.map_sizes, None)?;
+        probe::try_attaching(&mut object, &cgroups.attached).map(drop)
+    }
+
+    /// An agent with this pin directory has captured pods here since the node's start, whether it
+    /// runs or not.
+    pub fn has_captured(pin_directory: &Path) -> bool {
+        pins::has_links(pin_directory)
+    }
+
     /// Captures a pod: arriving connections first, then the ones that it opens. The
     /// outbound listener must be open already.
     ///

@@ -182,6 +182,17 @@ impl Drop for Pins {
     }
 }
 
+/// An agent has attached its programs, and nobody has taken them off. They don't outlive a start of
+/// the node.
+pub(super) fn has_links(directory: &Path) -> bool {
+    let versions = versions(directory).unwrap_or_default();
+    let folders = versions.iter().filter_map(|version| entries(version).ok());
+    let mut links = folders
+        .flatten()
+        .filter(|path| name(path).starts_with("links-"));
+    links.any(|folder| entries(&folder).is_ok_and(|pins| !pins.is_empty()))
+}
+
 /// Removes every pin of every agent that used the directory; returns how many.
 pub(super) fn uninstall(directory: &Path) -> Result<usize, PinsError> {
     if !is_bpffs(directory).unwrap_or(false) {

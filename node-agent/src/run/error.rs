@@ -34,6 +34,12 @@ pub enum RunError {
     /// The kernel programs can't be used.
     #[error("{0}")]
     Redirect(#[from] RedirectError),
+    /// Another agent serves the node, with programs that the kernel takes.
+    #[error(
+        "another agent serves this node and goes on doing so, as this one can't take its place: {0}; \
+         leave the other's version here, or change what is missing"
+    )]
+    Successor(RedirectError),
     /// An address of the admin endpoint is taken, or not this node's.
     #[error("can't listen on {address}: {error}; choose another with {option}")]
     Listen {

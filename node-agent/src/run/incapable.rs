@@ -1,12 +1,13 @@
 //! A node whose kernel doesn't let its agent capture. The agent says so, to the control plane for
 //! pods that are made from now on, and of each pod that is there; it doesn't end, or nobody would
-//! know why those have no proxy.
+//! know why those have no proxy. Where an agent before it did capture, it isn't ready, so that a rollout
+//! of such agents stops.
 
 use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::watch;
-use weft_proxy::admin::Pages;
+use weft_proxy::admin::{Pages, Readiness};
 use weft_proxy::discovery::{NodeTrial, PodCaptureState};
 use weft_proxy::runtime::Runtime;
 
@@ -36,6 +37,21 @@ pub(super) fn is_of_node(error: &RedirectError) -> bool {
     is_refused && !error.is_of_process()
 }
 
+/// The condition of the readiness of an agent without programs.
+const PROGRAMS: &str = "kernel programs";
+
+/// A node that no agent has captured on is as good as it gets.
+fn judge(readiness: &Readiness, has_captured: bool) {
+    match has_captured {
+        true => readiness.unmet(
+            PROGRAMS,
+            "the kernel refuses them, and took those of the agent before, which has left pods of \
+             this node refused: go back to its version",
+        ),
+        false => readiness.met(PROGRAMS),
+    }
+}
+
 /// What the control plane is told of a trial.
 pub(super) fn node_trial(capabilities: &Capabilities, failure: Option<String>) -> NodeTrial {
     let programs = capabilities.programs();
@@ -47,8 +63,17 @@ pub(super) fn node_trial(capabilities: &Capabilities, failure: Option<String>) -
 }
 
 impl IncapableNode {
-    pub(super) fn new(runtime: Runtime, error: &RedirectError) -> Self {
-        tracing::error!(%error, "this node can't capture connections: its pods need sidecars");
+    /// An agent before it may have captured here, since the node's start.
+    pub(super) fn new(runtime: Runtime, error: &RedirectError, has_captured: bool) -> Self {
+        match has_captured {
+            true => {
+                tracing::error!(%error, "this agent can't capture connections, and the one before did: go back to its version");
+            }
+            false => {
+                tracing::error!(%error, "this node can't capture connections: its pods need sidecars");
+            }
+        }
+        judge(&runtime.readiness, has_captured);
         let reason = error.to_string();
         let trial = match error {
             RedirectError::Incapable(capabilities) => {
@@ -125,6 +150,15 @@ mod tests {
     use aya::sys::SyscallError;
 
     use super::*;
+
+    #[test]
+    fn an_agent_without_programs_is_ready_where_none_has_captured_before() {
+        for has_captured in [false, true] {
+            let readiness = Readiness::default();
+            judge(&readiness, has_captured);
+            assert_eq!(readiness.is_ready(), !has_captured);
+        }
+    }
 
     #[test]
     fn only_what_is_the_nodes_own_keeps_an_agent_from_serving_it() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{RunArguments, UnknownPodsArgument};
+use super::error::RunError;
 use crate::redirect::{PinsError, Redirect, RedirectError, RedirectOptions, UnknownPods};
 
 /// The interval at which a successor looks for its predecessor's end.
@@ -16,25 +17,30 @@ const KUBELET: Duration = Duration::from_secs(1);
 
 /// Loads the programs as soon as no other agent serves this node: a successor waits for
 /// its predecessor's end, and then takes over within moments.
-pub(super) async fn load_when_free(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
+///
+/// # Errors
+/// When another agent serves this node, and this one couldn't: the other serves on.
+pub(super) async fn load_when_free(
+    arguments: &RunArguments,
+) -> Result<Result<Redirect, RedirectError>, RunError> {
+    let options = options(arguments);
     let mut is_announced = false;
     loop {
-        match load(arguments) {
+        match load(&options) {
             Err(RedirectError::Pins(PinsError::InUse(directory))) => {
                 if !std::mem::replace(&mut is_announced, true) {
+                    Redirect::try_out(&options).map_err(RunError::Successor)?;
                     tracing::info!(directory = %directory.display(), "another agent serves this node; standing by until it ends");
                 }
                 tokio::time::sleep(STAND_BY).await;
             }
-            loaded => return loaded,
+            loaded => return Ok(loaded),
         }
     }
 }
 
-fn load(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
-    // One line for each connection, when WEFT_LOG asks for it.
-    let log = tracing::enabled!(target: "weft_ebpf", tracing::Level::DEBUG);
-    let redirect = Redirect::load(&RedirectOptions {
+fn options(arguments: &RunArguments) -> RedirectOptions {
+    RedirectOptions {
         cgroup: arguments.cgroup.clone(),
         pods_cgroup: arguments.pods_cgroup.clone(),
         kubelet_cgroup: arguments.kubelet_cgroup.clone(),
@@ -44,9 +50,14 @@ fn load(arguments: &RunArguments) -> Result<Redirect, RedirectError> {
         },
         pin_directory: arguments.pin_directory.clone(),
         map_sizes: Vec::new(),
-        log,
-    })?;
-    if log {
+        // One line for each connection, when WEFT_LOG asks for it.
+        log: tracing::enabled!(target: "weft_ebpf", tracing::Level::DEBUG),
+    }
+}
+
+fn load(options: &RedirectOptions) -> Result<Redirect, RedirectError> {
+    let redirect = Redirect::load(options)?;
+    if options.log {
         tokio::spawn(redirect.read_log()?);
     }
     tracing::info!(capabilities = %redirect.capabilities(), "eBPF programs loaded and attached");

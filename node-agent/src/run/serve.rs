@@ -34,7 +34,7 @@ pub(super) async fn serve(
 ) -> Result<(), RunError> {
     let mut stop = signals::stop().map_err(RunError::Signals)?;
     let redirect = tokio::select! {
-        redirect = programs::load_when_free(&arguments) => redirect,
+        redirect = programs::load_when_free(&arguments) => redirect?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let listeners = PageListeners::open(&arguments).await?;
@@ -42,7 +42,9 @@ pub(super) async fn serve(
     match redirect {
         Ok(redirect) => capture(&arguments, listeners, runtime, redirect, stop).await?,
         Err(error) if is_of_node(&error) => {
-            let node = IncapableNode::new(runtime, &error);
+            let pins = arguments.pin_directory.as_deref();
+            let has_captured = pins.is_some_and(Redirect::has_captured);
+            let node = IncapableNode::new(runtime, &error, has_captured);
             listeners.serve(node.pages()).map_err(RunError::Threads)?;
             node.report(stop).await;
         }

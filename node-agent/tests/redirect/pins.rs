@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
+use weft_ebpf_common::map;
 use weft_model::mtls::MtlsMode;
 use weft_node_agent::redirect::{PinsError, Redirect, RedirectError, RedirectOptions};
 
@@ -231,4 +232,50 @@ fn two_agents_cannot_share_a_pin_directory() {
 
 fn version() -> String {
     format!("v{}", weft_ebpf_common::SCHEMA_VERSION)
+}
+
+#[test]
+fn a_successor_tries_its_programs_beside_the_agent_that_serves_and_leaves_nothing() {
+    isolated(|lab: &Lab| {
+        let (_folder, pins) = pin_directory();
+        let options = options(lab, &pins);
+        let serving = Redirect::load(&options).unwrap();
+        let pinned = count_files(&pins);
+        Redirect::try_out(&options).unwrap();
+        let refused = RedirectOptions {
+            // No kernel has room for as many.
+            map_sizes: vec![(map::HELD, u32::MAX)],
+            ..options.clone()
+        };
+        let error = Redirect::try_out(&refused).unwrap_err();
+        assert!(matches!(error, RedirectError::Object { .. }), "{error}");
+        assert_eq!(count_files(&pins), pinned);
+        // The other one goes on.
+        let captured = Captured::new(&serving, lab.pod(10), MtlsMode::Strict, &[]);
+        let (_, destination) = captured.dial(address("10.77.1.2:80"));
+        assert_eq!(destination.unwrap(), address("10.77.1.2:80"));
+    });
+}
+
+#[test]
+fn an_agent_that_has_captured_here_is_known_until_its_pins_are_removed() {
+    isolated(|lab: &Lab| {
+        let (_folder, pins) = pin_directory();
+        assert!(!Redirect::has_captured(&pins));
+        let refused = RedirectOptions {
+            map_sizes: vec![(map::HELD, u32::MAX)],
+            ..options(lab, &pins)
+        };
+        Redirect::load(&refused).unwrap_err();
+        assert!(!Redirect::has_captured(&pins), "it has attached nothing");
+        dead_agent(lab, &lab.pod(10), &pins);
+        assert!(Redirect::has_captured(&pins));
+        Redirect::load(&refused).unwrap_err();
+        assert!(
+            Redirect::has_captured(&pins),
+            "one that can't doesn't take it off"
+        );
+        Redirect::uninstall(&pins).unwrap();
+        assert!(!Redirect::has_captured(&pins));
+    });
 }

@@ -136,8 +136,19 @@ impl Bed {
         control_plane
     }
 
+    /// One with more of a command line.
+    pub(crate) fn start_with(&self, replica: &str, arguments: &[&str]) -> ControlPlane {
+        let control_plane = self.spawn_with(replica, self.server.endpoint(), arguments);
+        control_plane.wait_until_ready();
+        control_plane
+    }
+
     /// The same, without waiting for it.
     pub(crate) fn spawn(&self, replica: &str, endpoint: &Endpoint) -> ControlPlane {
+        self.spawn_with(replica, endpoint, &[])
+    }
+
+    fn spawn_with(&self, replica: &str, endpoint: &Endpoint, arguments: &[&str]) -> ControlPlane {
         let (port, admin, webhook) = (free_port(), free_port(), free_port());
         let mut command = Command::new(program());
         command
@@ -151,7 +162,8 @@ impl Bed {
             .args([
                 "--server-name=weft-control-plane",
                 "--server-name=localhost",
-            ]);
+            ])
+            .args(arguments);
         let process = Process::spawn(command, replica, self.directory.path()).unwrap();
         ControlPlane {
             process,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weft_proto::v1::CaptureState;
 use weft_tests::wait_for;
 
-use crate::bed::{Bed, LIMIT};
+use crate::bed::{Bed, ControlPlane, LIMIT};
 use crate::capture::wait_for_condition;
 use crate::webhook::register;
 
@@ -27,7 +27,14 @@ fn make_pod(bed: &Bed, namespace: &str, name: &str, init: &[&str]) {
             "metadata": { "name": name, "namespace": namespace },
             "spec": {
                 "nodeName": "node-1", "serviceAccountName": "default",
-                "containers": [{ "name": "app", "image": "app" }],
+                "containers": [{
+                    "name": "app", "image": "app",
+                    // It can't become the sidecar's user.
+                    "securityContext": {
+                        "runAsUser": 1000, "allowPrivilegeEscalation": false,
+                        "capabilities": { "drop": ["ALL"] },
+                    },
+                }],
             },
         });
         let made = bed.kubectl().apply(&pod.to_string());
@@ -86,6 +93,11 @@ async fn an_injected_pod_is_taken_and_its_namespace_gets_the_roots() {
     wait_for_condition(&bed, "web", "False", "AwaitingCapture");
 
     // The sidecar has, by its pod's own token.
+    capture_by_sidecar(&bed, &control_plane, &uid).await;
+}
+
+/// The sidecar of the pod `web` is known as one, and says that it has captured its pod.
+async fn capture_by_sidecar(bed: &Bed, control_plane: &ControlPlane, uid: &str) {
     let token = [
         "create",
         "token",
@@ -97,11 +109,64 @@ async fn an_injected_pod_is_taken_and_its_namespace_gets_the_roots() {
         "--bound-object-name=web",
     ];
     let token = bed.kubectl().run(&token).unwrap();
-    let sidecar = bed.agent(&control_plane, "node-1", token.trim()).await;
-    let mut stream = sidecar.as_sidecar(&uid).subscribe().await.unwrap();
+    let sidecar = bed.agent(control_plane, "node-1", token.trim()).await;
+    let mut stream = sidecar.as_sidecar(uid).subscribe().await.unwrap();
     stream.synchronize().await;
-    stream.report(&uid, CaptureState::Captured, "").await;
-    wait_for_condition(&bed, "web", "True", "Sidecar");
+    stream.report(uid, CaptureState::Captured, "").await;
+    wait_for_condition(bed, "web", "True", "Sidecar");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_of_a_registry_before_counts_where_nobody_may_leave() {
+    let bed = Bed::new();
+    let floor = json!({ "optOut": "Forbidden", "enrolledNamespaces": { "names": ["shop"] } });
+    let config = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+        "metadata": { "name": "default" }, "spec": { "floor": floor },
+    });
+    bed.kubectl().apply(&config.to_string()).unwrap();
+    let labels = json!({ "weft.dev/mesh": "enabled", "weft.dev/mode": "sidecar" });
+    bed.namespace("shop", &labels);
+    let before = bed.start("a");
+    register(&bed, &before);
+    make_pod(&bed, "shop", "web", &SIDECAR);
+    let uid = bed.uid("shop", "web");
+    before.wait_for_workload(&uid, "enrolment", "Pending");
+    // Nobody is let in who would lead around it.
+    let debug = [
+        "debug",
+        "web",
+        "-n",
+        "shop",
+        "--image=app",
+        "--profile=sysadmin",
+        "--attach=false",
+    ];
+    let refused = bed.kubectl().run(&debug).unwrap_err().to_string();
+    assert!(refused.contains("spec.ephemeralContainers[0]"), "{refused}");
+    before.stop();
+    let moved = [
+        "--sidecar-image=registry.example.com/weft/sidecar:2",
+        "--sidecar-control-plane=https://mesh.example.com:15010",
+    ];
+    let after = bed.start_with("b", &moved);
+    after.wait_for_workload(&uid, "enrolment", "Pending");
+    capture_by_sidecar(&bed, &after, &uid).await;
+    let path = [
+        "get",
+        "configmap",
+        "weft-known-sidecars",
+        "-n",
+        "weft-system",
+    ];
+    let known = bed.kubectl().json(&path).unwrap()["data"]["sidecars.json"].clone();
+    let known: Value = serde_json::from_str(known.as_str().unwrap()).unwrap();
+    let repositories = known.as_array().unwrap().iter();
+    let repositories: Vec<_> = repositories.map(|one| &one["repository"]).collect();
+    assert_eq!(
+        repositories,
+        ["weft/sidecar", "registry.example.com/weft/sidecar"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,4 +197,91 @@ async fn a_node_is_labelled_as_its_agent_found_it_and_auto_follows() {
     let _stream = agent.having_tried(None).subscribe().await.unwrap();
     label("true");
     make_pod(&bed, "shop", "new", &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_agents_can_capture_is_kept_off_a_node_that_can_not() {
+    let bed = Bed::new();
+    for (name, can_capture) in [("new", "true"), ("old", "false")] {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": name, "labels": { "weft.dev/ebpf": can_capture } },
+        });
+        bed.kubectl().apply(&node.to_string()).unwrap();
+    }
+    bed.namespace("shop", &json!({ "weft.dev/mesh": "enabled" }));
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let ours = json!([{ "key": "weft.dev/ebpf", "operator": "NotIn", "values": ["false"] }]);
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    wait_for("a pod that is kept off", LIMIT, || {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "web", "namespace": "shop" },
+            "spec": {
+                "serviceAccountName": "default",
+                "containers": [{ "name": "app", "image": "app" }],
+            },
+        });
+        let made = bed.kubectl().apply(&pod.to_string());
+        made.map_err(|error| error.to_string())?;
+        let pod = bed.kubectl().json(&["get", "pod", "web", "-n", "shop"]);
+        let pod = pod.unwrap();
+        let terms = pod.pointer(&format!("{required}/nodeSelectorTerms"));
+        if terms == Some(&json!([{ "matchExpressions": ours }])) {
+            return Ok(());
+        }
+        let delete = ["delete", "pod", "web", "-n", "shop", "--force"];
+        bed.kubectl().run(&delete).unwrap();
+        Err(format!("{terms:?}; {}", control_plane.log()))
+    })
+    .unwrap();
+    assert!(init_containers(&bed, "shop", "web").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_only_the_floor_enrols_get_gates_and_sidecars() {
+    let bed = Bed::new();
+    let control_plane = bed.start("a");
+    register(&bed, &control_plane);
+    let selector = json!({ "matchLabels": { "team": "payments" } });
+    let enrolled = json!({ "names": ["shop"], "selector": selector });
+    let config = json!({
+        "apiVersion": "weft.dev/v1alpha1", "kind": "MeshConfig",
+        "metadata": { "name": "default" },
+        "spec": { "floor": { "enrolledNamespaces": enrolled } },
+    });
+    wait_for("a webhook that answers", LIMIT, || {
+        let applied = bed.kubectl().apply(&config.to_string());
+        applied.map(drop).map_err(|error| error.to_string())
+    })
+    .unwrap();
+    let mode = json!({ "weft.dev/mode": "sidecar" });
+    bed.namespace("shop", &mode);
+    let mut labels = mode.clone();
+    labels["team"] = json!("payments");
+    bed.namespace("bank", &labels);
+    bed.namespace("outside", &mode);
+    for namespace in ["shop", "bank"] {
+        make_pod(&bed, namespace, "web", &SIDECAR);
+        let pod = ["get", "pod", "web", "-n", namespace];
+        let gates = bed.kubectl().json(&pod).unwrap()["spec"]["readinessGates"].clone();
+        assert_eq!(gates, json!([{ "conditionType": "weft.dev/Captured" }]));
+    }
+    make_pod(&bed, "outside", "web", &[]);
+    // They go with the floor.
+    bed.kubectl()
+        .run(&["delete", "meshconfig", "default"])
+        .unwrap();
+    wait_for("the webhooks of the floor to go", LIMIT, || {
+        let path = ["get", "mutatingwebhookconfiguration", "weft"];
+        let configuration = bed.kubectl().json(&path).unwrap();
+        let webhooks = configuration["webhooks"].as_array().unwrap().iter();
+        let mut names = webhooks.map(|webhook| webhook["name"].as_str().unwrap());
+        match names.any(|name| name.starts_with("floor-")) {
+            false => Ok(()),
+            true => Err(configuration.to_string()),
+        }
+    })
+    .unwrap();
 }

@@ -146,3 +146,17 @@ fn a_mistake_names_document_object_and_field() {
     let error = inject_text("a: [", "default", &options()).unwrap_err();
     assert!(matches!(error, FileError::Syntax(_)), "{error}");
 }
+
+#[test]
+fn a_probe_of_somebody_else_is_refused_as_at_admission() {
+    let probing = DEPLOYMENT.replace(
+        "image: web }",
+        "image: web, readinessProbe: { httpGet: { path: /, port: 80, host: 10.0.0.8 } } }",
+    );
+    let error = inject_text(&probing, "default", &options()).unwrap_err();
+    let error = error.to_string();
+    let field = "spec.containers[0].readinessProbe.httpGet.host";
+    assert!(error.contains(field), "{error}");
+    let outside = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n---";
+    inject_text(&format!("{outside}{probing}"), "default", &options()).unwrap();
+}

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::inject::InjectedShape;
 use crate::kinds::PodSidecar;
 use crate::source::manifest::parse;
 use crate::source::{Event, Origin};
@@ -50,7 +51,7 @@ fn injected(pod: &Value) -> Value {
 
 fn classic(pod: &Value, known: &str) -> Value {
     let options = InjectionOptions {
-        is_native: false,
+        shape: InjectedShape::Classic,
         ..options()
     };
     injected_with(pod, "shop", known, &options)
@@ -105,6 +106,28 @@ fn a_classic_sidecar_holds_the_application_and_leaves_init_containers_alone() {
 }
 
 #[test]
+fn a_pod_that_may_land_on_an_older_kubelet_gets_a_classic_sidecar() {
+    let node = "---\napiVersion: v1\nkind: Node\nmetadata: { name: old, labels: { zone: a } }\n\
+                status: { nodeInfo: { kubeletVersion: v1.28.15 } }\n";
+    let known = format!("{SHOP}{node}");
+    let is_native = |shape, zone: &str| {
+        let options = InjectionOptions { shape, ..options() };
+        let given = pod(json!({}), json!({ "nodeSelector": { "zone": zone } }));
+        names(
+            &injected_with(&given, "shop", &known, &options),
+            "containers",
+        ) == ["web"]
+    };
+    assert!(!is_native(InjectedShape::OfKubelets, "a"));
+    assert!(is_native(InjectedShape::OfKubelets, "b"));
+    assert!(
+        is_native(InjectedShape::Native, "a"),
+        "nobody's word is taken"
+    );
+    assert!(!is_native(InjectedShape::Classic, "b"));
+}
+
+#[test]
 fn the_init_container_may_change_the_network_and_nothing_else_and_the_proxy_nothing() {
     let pod = injected(&pod(json!({}), json!({})));
     let [init, proxy] = [0, 1].map(|at| &pod["spec"]["initContainers"][at]["securityContext"]);
@@ -148,7 +171,7 @@ fn by_tproxy_the_proxy_has_one_capability_more_once_it_is_its_own_user() {
     assert!(environment.contains(&json!({ "name": "WEFT_CAPTURE", "value": "tproxy" })));
     // Where nobody may leave the mesh it is taken for anybody's.
     let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
-    assert_eq!(PodSidecar::of(&spec), PodSidecar::ByHand);
+    assert!(matches!(PodSidecar::of(&spec), PodSidecar::ByHand(_)));
 }
 
 #[test]
@@ -190,21 +213,48 @@ fn annotations_say_image_log_resources_and_what_is_left_alone() {
 
 #[test]
 fn what_is_injected_is_known_as_such_again() {
-    for is_native in [true, false] {
-        let options = InjectionOptions {
-            is_native,
-            ..options()
-        };
+    for shape in [InjectedShape::Native, InjectedShape::Classic] {
+        let options = InjectionOptions { shape, ..options() };
         let annotations = json!({ "weft.dev/exclude-outbound-ports": "3306" });
-        let pod = injected_with(&pod(annotations, json!({})), "shop", SHOP, &options);
+        let bound = json!({
+            "runAsUser": 1000, "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+        });
+        let containers = json!([{ "name": "web", "securityContext": bound }]);
+        let given = pod(annotations, json!({ "containers": containers }));
+        let pod = injected_with(&given, "shop", SHOP, &options);
         let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
         let PodSidecar::Injected(known) = PodSidecar::of(&spec) else {
             panic!("not known: {pod}");
         };
-        assert_eq!(known.repository, "weft/sidecar");
-        assert_eq!(known.control_plane, options.control_plane);
+        assert_eq!(known.source, options.source());
         assert_eq!(known.exclusions.ports, [3306]);
     }
+}
+
+#[test]
+fn a_pod_with_a_part_of_a_sidecar_is_refused_by_the_name_of_that() {
+    let refused = |more: Value| {
+        let pod = pod(json!({}), more);
+        let object: DynamicObject = serde_json::from_value(pod.clone()).unwrap();
+        let admitted = cluster(SHOP).admitted_pod("shop", &object, false).unwrap();
+        let error = injection("shop", &pod, &admitted, &options()).unwrap_err();
+        error.field
+    };
+    let volume = json!({ "name": "weft-credentials", "emptyDir": {} });
+    assert_eq!(
+        refused(json!({ "volumes": [{ "name": "data" }, volume] })),
+        "spec.volumes[1].name"
+    );
+    let init = json!([{ "name": "weft-init" }]);
+    assert_eq!(
+        refused(json!({ "initContainers": init })),
+        "spec.initContainers[0].name"
+    );
+    assert_eq!(
+        refused(json!({ "containers": init })),
+        "spec.containers[0].name"
+    );
 }
 
 #[test]
@@ -264,15 +314,47 @@ fn the_mode_is_the_pods_then_its_namespaces_then_the_meshs() {
     );
 }
 
+fn node(name: &str, can_capture: bool) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Node\n\
+         metadata: {{ name: {name}, labels: {{ weft.dev/ebpf: '{can_capture}' }} }}\n"
+    )
+}
+
 #[test]
-fn auto_is_a_sidecar_where_the_pod_may_land_on_a_node_that_can_not_capture() {
-    let node = "---\napiVersion: v1\nkind: Node\nmetadata: { name: old, labels: { weft.dev/ebpf: 'false' } }\n";
-    let known = format!("{SHOP}{node}");
+fn auto_is_a_sidecar_where_the_pod_lands_on_nodes_that_can_not_capture() {
+    let known = format!("{SHOP}{}", node("old", false));
     let options = InjectionOptions::with_mode(ProxyMode::Auto);
     let injected = |more: Value| injected_with(&pod(json!({}), more), "shop", &known, &options);
     assert_eq!(names(&injected(json!({})), "initContainers").len(), 2);
     let capable = json!({ "nodeSelector": { "weft.dev/ebpf": "true" } });
     assert!(names(&injected(capable), "initContainers").is_empty());
+}
+
+#[test]
+fn auto_keeps_a_pod_off_a_node_that_can_not_capture_where_another_one_can() {
+    let known = format!("{SHOP}{}{}", node("old", false), node("new", true));
+    let options = InjectionOptions::with_mode(ProxyMode::Auto);
+    let injected = |pod: &Value| injected_with(pod, "shop", &known, &options);
+    let given = pod(json!({}), json!({}));
+    let result = injected(&given);
+    assert!(names(&result, "initContainers").is_empty());
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = &result.pointer(required).unwrap()["nodeSelectorTerms"];
+    let ours = json!({ "key": "weft.dev/ebpf", "operator": "NotIn", "values": ["false"] });
+    assert_eq!(*terms, json!([{ "matchExpressions": [ours] }]));
+    assert_eq!(injected(&result), result, "once is enough");
+    // Who chose a proxy, or brings one along, lands anywhere.
+    for chosen in [
+        pod(json!({ "weft.dev/mode": "node" }), json!({})),
+        pod(json!({ "weft.dev/mode": "sidecar" }), json!({})),
+        pod(
+            json!({}),
+            json!({ "containers": [{ "name": "weft-proxy" }] }),
+        ),
+    ] {
+        assert!(injected(&chosen).pointer(required).is_none(), "{chosen}");
+    }
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -301,14 +383,14 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn whatever_a_pod_says_is_kept_and_nothing_is_injected_twice(unknown in any_json()) {
-        for is_native in [true, false] {
-            let options = InjectionOptions { is_native, ..options() };
+        for shape in [InjectedShape::Native, InjectedShape::Classic] {
+            let options = InjectionOptions { shape, ..options() };
             let mut given = pod(json!({}), json!({}));
             given["spec"]["somethingNew"] = unknown.clone();
             given["spec"]["containers"][0]["somethingNew"] = unknown.clone();
             let once = injected_with(&given, "shop", SHOP, &options);
             prop_assert_eq!(&once["spec"]["somethingNew"], &unknown);
-            let at = usize::from(!is_native);
+            let at = usize::from(shape == InjectedShape::Classic);
             prop_assert_eq!(&once["spec"]["containers"][at]["somethingNew"], &unknown);
             let twice = injected_with(&once, "shop", SHOP, &options);
             prop_assert_eq!(once, twice);

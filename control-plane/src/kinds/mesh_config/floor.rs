@@ -1,7 +1,6 @@
 //! The floor of a MeshConfig: what labels and annotations of namespaces and pods can't go below,
 //! whoever may write them.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use weft_model::address::AddressBlock;
@@ -11,12 +10,12 @@ use weft_model::mtls::MtlsMode;
 use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
+use super::namespace_selector::{EnrolledNamespaces, NamespaceSelector};
 use super::schema::{
     ExclusionsSpec, FloorExceptionSpec, FloorSpec, NamespaceSelectorSpec, OptOutSpec,
 };
 use crate::kinds::annotations::{self, Texts};
 use crate::kinds::field_error::FieldError;
-use crate::kinds::label_selector::LabelSelector;
 use crate::kinds::{NamespaceObject, PodWishes, ProxyMode, SidecarCapture, SidecarWishes};
 
 /// The floor of all namespaces.
@@ -25,13 +24,6 @@ pub(crate) struct Floor {
     enrolled: Option<NamespaceSelector>,
     rules: Rules,
     exceptions: Vec<(NamespaceSelector, Rules)>,
-}
-
-/// Namespaces by their names, or by their labels.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct NamespaceSelector {
-    names: BTreeSet<String>,
-    labels: Option<LabelSelector>,
 }
 
 /// What a floor says, as far as it says something.
@@ -97,6 +89,14 @@ impl Floor {
         })
     }
 
+    /// The namespaces that it enrols: any of these.
+    pub(crate) fn enrolled(&self) -> Vec<EnrolledNamespaces> {
+        let enrolled = self.enrolled.as_ref();
+        enrolled
+            .map(NamespaceSelector::expressions)
+            .unwrap_or_default()
+    }
+
     /// Nothing goes below the strictest modes.
     pub(super) fn strictest() -> Self {
         Self {
@@ -130,31 +130,6 @@ impl Floor {
             exclusions: exclusions.cloned(),
             default_authorization: default_authorization.unwrap_or_default(),
         }
-    }
-}
-
-impl NamespaceSelector {
-    fn parse(path: &str, spec: &NamespaceSelectorSpec) -> Result<Self, FieldError> {
-        let labels = spec.selector.as_ref();
-        let labels = labels.map(|selector| {
-            let (selector, problems) = LabelSelector::read(&format!("{path}.selector"), selector);
-            match problems.into_iter().next() {
-                Some(problem) => Err(problem),
-                None => Ok(selector),
-            }
-        });
-        let labels = labels.transpose()?;
-        if spec.names.is_empty() && labels.is_none() {
-            let why = "namespaces have `names`, or labels for a `selector`";
-            return Err(FieldError::missing(path, why));
-        }
-        let names = spec.names.iter().cloned().collect();
-        Ok(Self { names, labels })
-    }
-
-    fn matches(&self, name: &str, labels: &Texts) -> bool {
-        let by_labels = |selector: &LabelSelector| selector.matches(labels);
-        self.names.contains(name) || self.labels.as_ref().is_some_and(by_labels)
     }
 }
 

@@ -474,6 +474,35 @@ fn what_is_no_pod_is_neither_changed_nor_refused() {
     }
 }
 
+/// A container that can't become the proxy's user.
+fn bound_spec() -> Value {
+    let bound = json!({
+        "runAsUser": 1000, "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+    });
+    let web = json!({ "name": "web", "securityContext": bound });
+    json!({ "containers": [web], "serviceAccountName": "web" })
+}
+
+#[test]
+fn nobody_is_let_in_later_who_leads_around_a_sidecar_where_nobody_may_leave() {
+    let reviewer = reviewer_in_mode(MESH, ProxyMode::Sidecar);
+    let pod = pod_with(&json!({}), &bound_spec());
+    let genuine = injected(&pod, &reviewer, inject_in_mesh);
+    let mut debugged = genuine.clone();
+    let answer = |debugged: &Value| {
+        let answer = validate(&request(debugged, Some(&genuine)), &reviewer);
+        serde_json::to_value(answer).unwrap()["response"].clone()
+    };
+    debugged["spec"]["ephemeralContainers"] = json!([{ "name": "debugger" }]);
+    let refused = answer(&debugged);
+    assert_eq!(refused["allowed"], false);
+    let message = refused["status"]["message"].as_str().unwrap();
+    assert!(message.contains("spec.ephemeralContainers[0]"), "{message}");
+    debugged["spec"]["ephemeralContainers"][0]["securityContext"] =
+        debugged["spec"]["containers"][0]["securityContext"].clone();
+    assert_eq!(answer(&debugged)["allowed"], true);
+}
+
 #[test]
 fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
     let reviewer = reviewer_in_mode(MESH, ProxyMode::Sidecar);
@@ -483,9 +512,13 @@ fn where_nobody_may_leave_only_an_injected_sidecar_takes_the_agents_place() {
         let message = &answer["response"]["status"]["message"];
         message.as_str().map(str::to_owned)
     };
-    let spec = json!({ "containers": [{ "name": "web" }], "serviceAccountName": "web" });
+    let spec = bound_spec();
     let genuine = injected(&pod_with(&json!({}), &spec), &reviewer, inject_in_mesh);
     assert_eq!(refused(&genuine), None);
+    let mut root = genuine.clone();
+    root["spec"]["containers"][0]["securityContext"] = json!({ "runAsUser": 0 });
+    let said = refused(&root).unwrap();
+    assert!(said.contains("allowPrivilegeEscalation"), "{said}");
     let by_hand = json!({
         "containers": [{ "name": "weft-proxy", "image": "weft/sidecar:0.1.0" }],
         "serviceAccountName": "web",

@@ -31,7 +31,9 @@ pub(crate) fn run(workspace: &Workspace, options: &options::Bench) -> Result<(),
     match options.name {
         Benchmark::L4 => run_data_path(workspace, options, l4::run),
         Benchmark::Http => run_data_path(workspace, options, http::run),
-        Benchmark::ControlPlane => Err("that benchmark is `cargo xtask bench`'s own".to_owned()),
+        Benchmark::ControlPlane | Benchmark::Webhook => {
+            Err("that benchmark is `cargo xtask bench`'s own".to_owned())
+        }
     }
 }
 
