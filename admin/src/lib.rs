@@ -15,6 +15,7 @@
 //! * [`text`]: long text that is sent while it is written
 //! * [`log`], [`signals`]: the log on standard error, and being told to stop
 //! * [`memory`]: what the container may have of it
+//! * [`process`]: what the process uses, as metrics
 
 mod clients;
 mod deadline;
@@ -23,6 +24,7 @@ pub mod log;
 pub mod memory;
 mod open_files;
 mod pages;
+mod process;
 mod readiness;
 mod server;
 pub mod signals;
@@ -32,5 +34,6 @@ pub use clients::Limits;
 pub use duration::{TimeLimit, duration, time_limit};
 pub use open_files::raise_open_files;
 pub use pages::{Answer, Pages};
+pub use process::ProcessMetrics;
 pub use readiness::Readiness;
 pub use server::{Endpoint, serve, serve_apart};

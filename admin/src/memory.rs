@@ -14,8 +14,13 @@ const SMALLEST: usize = 16 << 20;
 
 /// Bytes that connections may hold together where nobody has said how many.
 pub fn default_buffer_bytes() -> usize {
+    buffer_bytes(container_limit())
+}
+
+/// Bytes that the container may have, where that is limited.
+pub(crate) fn container_limit() -> Option<usize> {
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    buffer_bytes(limit(&cgroups, Path::new(CGROUPS)))
+    limit(&cgroups, Path::new(CGROUPS))
 }
 
 fn buffer_bytes(limit: Option<usize>) -> usize {

@@ -67,6 +67,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
         cluster: Arc::clone(&parts.cluster),
         agents: Arc::clone(&agents),
         source_errors: parts.source_errors,
+        certificates: Arc::default(),
         rate_limits: Arc::default(),
     };
     let authenticator = parts.authenticator;
@@ -98,6 +99,7 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
                 cluster: parts.cluster,
                 authenticator,
                 authority: parts.authority,
+                counts: shown.certificates,
             },
             rate_limits,
         };

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod authentication;
+pub(crate) mod certificate_counts;
 pub(crate) mod certificates;
 pub(crate) mod discovery;
 pub(crate) mod node_limit;

@@ -6,6 +6,7 @@ mod metrics;
 
 use std::sync::Arc;
 
+use weft_admin::ProcessMetrics;
 use weft_proxy::admin::Pages;
 
 use self::metrics::AgentMetrics;
@@ -27,7 +28,10 @@ impl AdminPages {
         let runtime = &node.runtime;
         let own = AgentMetrics::new(node);
         let metrics = runtime.node.telemetry.metrics();
-        metrics.register(|registry| registry.register_collector(Box::new(own)));
+        metrics.register(|registry| {
+            registry.register_collector(Box::new(own));
+            registry.register_collector(Box::new(ProcessMetrics));
+        });
         let (described, discovery) = (Arc::clone(node), runtime.discovery());
         let config = move || config::describe(&described, &discovery.borrow());
         Self {

@@ -32,6 +32,42 @@ fn the_chart_makes_the_same_objects_as_the_kustomization() {
 }
 
 #[test]
+fn monitoring_is_the_same_from_both_and_absent_by_default() {
+    let of_default = objects(&template(&[]));
+    let values = "--set=monitoring.monitors=true,monitoring.rules=true,monitoring.dashboards=true";
+    let mut charted = objects(&template(&[values]));
+    for name in of_default.keys() {
+        assert!(charted.remove(name).is_some(), "{name}");
+    }
+    let labelled = format!("{values},monitoring.labels.release=a");
+    for name in ["PrometheusRule weft", "PodMonitor weft-node-agent"] {
+        let labels = &objects(&template(&[&labelled]))[name]["metadata"]["labels"];
+        assert_eq!(labels["release"], "a", "{name}");
+    }
+    // Kustomize knows no components, and no absolute paths, on its command line.
+    let folder = tempfile::tempdir().unwrap();
+    let up = folder.path().canonicalize().unwrap();
+    let up = "../".repeat(up.components().count() - 1);
+    let deploy = format!("{up}{}", root().join("deploy").display()).replace("//", "/");
+    let overlay = format!("resources: [{deploy}]\ncomponents: [{deploy}/monitoring]\n");
+    std::fs::write(folder.path().join("kustomization.yaml"), overlay).unwrap();
+    let kustomize = |folder: &Path| {
+        let text = run(program("kubernetes/kubectl").arg("kustomize").arg(folder));
+        objects(&text)
+    };
+    let mut component = kustomize(folder.path());
+    for (name, object) in kustomize(&root().join("deploy")) {
+        assert_eq!(component.remove(&name), Some(object), "{name}");
+    }
+    assert!(
+        component
+            .keys()
+            .any(|name| name.starts_with("ConfigMap weft-mesh"))
+    );
+    assert_eq!(charted, component);
+}
+
+#[test]
 fn what_a_value_turns_off_is_not_made() {
     let all = objects(&template(&[]));
     let gate = "MutatingWebhookConfiguration weft";

@@ -111,6 +111,10 @@ impl Preparation<'_> {
             let had = ensure_programs(&[("redis-server", "redis-server")]);
             self.check(had.map_err(|error| error.to_string()), Need::Redis);
         }
+        if needs.contains(&Need::Prometheus) {
+            let had = ensure_programs(&[("promtool", "prometheus")]);
+            self.check(had.map_err(|error| error.to_string()), Need::Prometheus);
+        }
         if needs.contains(&Need::Python) {
             let had = ensure_programs(&[("python3", "python3")]);
             self.check(had.map_err(|error| error.to_string()), Need::Python);

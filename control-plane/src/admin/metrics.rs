@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use weft_admin::ProcessMetrics;
 
 use super::shown::Shown;
 
@@ -15,6 +16,7 @@ use super::shown::Shown;
 pub(super) fn write(shown: &Shown, text: &mut dyn fmt::Write) -> fmt::Result {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(shown.clone()));
+    registry.register_collector(Box::new(ProcessMetrics));
     // All of it is a page: they are as many whatever the mesh is.
     let mut page = String::new();
     encode(&mut page, &registry)?;
@@ -62,6 +64,7 @@ impl Collector for Shown {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
         }
+        self.certificates.encode(&mut encoder)?;
         self.rate_limits.encode(&mut encoder)
     }
 }
@@ -85,6 +88,7 @@ mod tests {
             cluster: Arc::new(Cluster::of_directory()),
             agents,
             source_errors: Arc::new(broken),
+            certificates: Arc::default(),
             rate_limits: Arc::<Stats>::default(),
         };
         let mut text = String::new();
@@ -92,11 +96,13 @@ mod tests {
         for line in [
             "# TYPE weft_control_plane_resources gauge",
             "weft_control_plane_resources 0",
+            "# TYPE process_open_fds gauge",
             "weft_control_plane_agents 1",
             "weft_control_plane_rejected_resources 0",
             "weft_control_plane_failed_pods 0",
             "weft_control_plane_broken_files 1",
             "weft_control_plane_conflicts 0",
+            "weft_certificate_requests_total{result=\"failed\"} 0",
             "weft_rate_limit_requests_total{code=\"over_limit\"} 0",
             "weft_rate_limit_forgotten_windows_total 0",
         ] {

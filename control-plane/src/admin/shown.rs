@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::agents::Agents;
 use crate::cluster::Cluster;
 use crate::rate_limit::Stats;
+use crate::serve::certificate_counts::CertificateCounts;
 
 /// Gives the parts of the source that can't be used, and why: files, or objects.
 pub(crate) type SourceErrors = Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>;
@@ -17,6 +18,7 @@ pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) source_errors: SourceErrors,
+    pub(crate) certificates: Arc<CertificateCounts>,
     pub(crate) rate_limits: Arc<Stats>,
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use weft_model::SpiffeId;
 use weft_proto::v1::certificates_server::Certificates;
 use weft_proto::v1::{SignRequest, SignResponse};
 
 use super::authentication::{Authenticator, Principal};
+use super::certificate_counts::CertificateCounts;
 use crate::ca;
 use crate::cluster::Cluster;
 use crate::index::CertificateDenied;
@@ -17,6 +18,7 @@ pub(crate) struct CertificatesService {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authority: Arc<ca::Authority>,
+    pub(crate) counts: Arc<CertificateCounts>,
 }
 
 impl CertificatesService {
@@ -44,7 +46,16 @@ impl CertificatesService {
 #[tonic::async_trait]
 impl Certificates for CertificatesService {
     async fn sign(&self, call: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let principal = self.authenticator.principal(&call).await?;
+        let answer = self.answer(&call).await;
+        self.counts
+            .record(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        answer
+    }
+}
+
+impl CertificatesService {
+    async fn answer(&self, call: &Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let principal = self.authenticator.principal(call).await?;
         let request = ca::Request::parse(&call.get_ref().certification_request)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let identity = &request.identity;

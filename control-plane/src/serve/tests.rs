@@ -24,6 +24,7 @@ use weft_testing::authority::certificate_request;
 
 use super::ServerCertificate;
 use super::authentication::Authenticator;
+use super::certificate_counts::CertificateCounts;
 use super::certificates::CertificatesService;
 use super::discovery::{self, DiscoveryService};
 use super::node_limit::NodeLimit;
@@ -44,6 +45,7 @@ pub(crate) struct ControlPlane {
     agents: Arc<Agents>,
     directory: Directory,
     key: Arc<JoinKey>,
+    counts: Arc<CertificateCounts>,
     port: u16,
     stop: watch::Sender<bool>,
 }
@@ -98,10 +100,12 @@ impl ControlPlane {
             streams: NodeLimit::new(discovery::MOST_STREAMS),
             stopping: stopping.clone(),
         };
+        let counts = Arc::<CertificateCounts>::default();
         let certificates = CertificatesService {
             cluster: Arc::clone(&cluster),
             authenticator: authenticator.clone(),
             authority,
+            counts: Arc::clone(&counts),
         };
         let rate_limits = rate_limit::start(options, authenticator, Arc::default()).unwrap();
         let services = Services {
@@ -116,6 +120,7 @@ impl ControlPlane {
             agents,
             directory,
             key,
+            counts,
             port,
             stop,
         };
@@ -452,6 +457,7 @@ async fn a_certificate_is_signed_for_a_pod_of_the_callers_node() {
         "without a subject the name has to be critical (RFC 5280 4.2.1.6)"
     );
     assert!(format!("{:?}", names.value.general_names).contains(WEB));
+    assert_eq!(control_plane.counts.totals(), [1, 0, 0]);
     assert_eq!(leaf.subject().iter().count(), 0);
     let usage = leaf.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && usage.server_auth && !leaf.is_ca());
@@ -520,4 +526,5 @@ async fn certificates_for_someone_else_are_refused() {
         sign(Some(&token), b"garbage".to_vec()).await,
         Code::InvalidArgument
     );
+    assert_eq!(control_plane.counts.totals(), [0, 6, 0]);
 }

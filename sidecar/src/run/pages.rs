@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use weft_admin::Answer;
+use weft_admin::{Answer, ProcessMetrics};
 use weft_model::workload::{Workload, WorkloadUid};
 use weft_proxy::admin::{self, Endpoint, Limits, Pages};
 use weft_proxy::node::Node;
@@ -57,6 +57,8 @@ impl PageListeners {
             probes,
             Limits::PROBES,
         )));
+        let metrics = runtime.node.telemetry.metrics();
+        metrics.register(|registry| registry.register_collector(Box::new(ProcessMetrics)));
         let (monitoring, all) = (runtime.monitoring_pages(), all(runtime, pod, drains));
         admin::serve_apart(vec![
             Endpoint::new(self.admin, all, Limits::OPERATOR),

@@ -14,6 +14,7 @@ use crate::wait::wait_for;
 
 const PORT: u16 = 15010;
 const ADMIN_PORT: u16 = 15011;
+const MONITORING_PORT: u16 = 15014;
 
 #[derive(Debug)]
 pub(super) struct ControlPlane {
@@ -44,6 +45,10 @@ impl ControlPlane {
             format!("--state-directory={}", state.display()),
             format!("--listen={address}"),
             format!("--admin={}", loopback(ADMIN_PORT)),
+            format!(
+                "--monitoring={}",
+                SocketAddr::new(address.ip(), MONITORING_PORT)
+            ),
             "--log-format=json".to_owned(),
         ];
         command_line.extend(leaf_lifetime.map(|lifetime| format!("--leaf-lifetime={lifetime}")));

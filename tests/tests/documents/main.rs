@@ -8,6 +8,7 @@
 //!   or a shell that runs it as it stands ([`playground`])
 //! * [`manifests`]: every block of `yaml` goes where a reader would put it
 //! * [`flags`], [`metrics`]: tables of flags, series and fields
+//! * [`monitoring`]: dashboards and alerts ask for what there is; [`promql`] reads their queries
 //! * [`claims`]: tests that pages name for what they promise
 //! * [`kernel_maps`]: the table of the kernel's maps
 //! * [`links`]: links lead somewhere, and the index has every page
@@ -23,6 +24,8 @@ mod kernel_maps;
 mod links;
 mod manifests;
 mod metrics;
+mod monitoring;
 mod playground;
 mod programs;
+mod promql;
 mod script;

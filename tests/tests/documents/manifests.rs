@@ -6,7 +6,7 @@ use crate::blocks::blocks;
 
 /// Fields of a kustomization that documents may use
 /// (<https://kubectl.docs.kubernetes.io/references/kustomize/kustomization/>).
-const KUSTOMIZATION: [&str; 4] = ["images", "namespace", "patches", "resources"];
+const KUSTOMIZATION: [&str; 5] = ["components", "images", "namespace", "patches", "resources"];
 
 #[test]
 fn every_manifest_is_taken_by_what_it_is_for() {

@@ -9,9 +9,14 @@ use crate::blocks::{document, root};
 const METRICS: &str = "docs/metrics.md";
 const ACCESS_LOG: &str = "docs/access-log.md";
 /// What the names of all series begin with.
-const PREFIXES: [&str; 2] = ["istio_", "weft_"];
+const PREFIXES: [&str; 3] = ["istio_", "weft_", "process_"];
 /// Sources that name series.
-const SOURCES: [&str; 3] = ["proxy/src", "node-agent/src", "control-plane/src"];
+const SOURCES: [&str; 4] = [
+    "admin/src",
+    "proxy/src",
+    "node-agent/src",
+    "control-plane/src",
+];
 /// Endings that the format adds to the name of a family.
 const ENDINGS: [&str; 4] = ["_total", "_bucket", "_sum", "_count"];
 /// A literal that begins so and is no family: a target of the log.
@@ -27,7 +32,11 @@ fn listed(page: &str, headings: &[&str]) -> BTreeSet<String> {
     names.collect()
 }
 
-fn documented_families() -> BTreeSet<String> {
+pub(crate) fn documented_labels() -> BTreeSet<String> {
+    listed(METRICS, &["## Labels"])
+}
+
+pub(crate) fn documented_families() -> BTreeSet<String> {
     listed(METRICS, &["## The agent", "## The control plane"])
         .iter()
         .map(|name| family(name).to_owned())
@@ -35,7 +44,7 @@ fn documented_families() -> BTreeSet<String> {
 }
 
 /// The family that a series is of.
-fn family(series: &str) -> &str {
+pub(crate) fn family(series: &str) -> &str {
     let of = |ending: &&str| series.strip_suffix(*ending);
     ENDINGS.iter().find_map(of).unwrap_or(series)
 }
@@ -116,7 +125,7 @@ fn documented_fields() -> BTreeSet<String> {
 /// Asserts that the labels of real series are documented.
 pub(crate) fn check_labels(exposition: &str) {
     let families = documented_families();
-    let labels = listed(METRICS, &["## Labels"]);
+    let labels = documented_labels();
     let series = exposition.lines().filter(|line| !line.starts_with('#'));
     let mut count = 0;
     for line in series {

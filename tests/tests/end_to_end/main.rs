@@ -19,6 +19,7 @@ mod hostile;
 mod impostor;
 mod lifecycle;
 mod load;
+mod monitoring;
 mod network_policies;
 mod refusal;
 mod requests;

@@ -16,6 +16,8 @@ pub(crate) enum Suite {
     Kernel,
     /// The whole mesh on namespaces as nodes and pods. Root.
     EndToEnd,
+    /// Dashboards and alerts with a real Prometheus, which scrapes such a mesh. Root.
+    Monitoring,
     /// The same clients and servers with and without the mesh, compared. Root.
     AsWithout,
     /// The same with programs that take a while to start.
@@ -39,6 +41,8 @@ pub(crate) enum Need {
     Programs,
     /// A program of Debian's.
     Redis,
+    /// Prometheus and promtool, of Debian's.
+    Prometheus,
     /// Debian's interpreter of Python.
     Python,
     /// Programs that are built from Go modules.
@@ -64,10 +68,11 @@ const TARGETS: [(&str, &str, Suite); 11] = [
 ];
 
 /// Sources with tests that need more than others of their target.
-const SOURCES: [(&str, Suite); 8] = [
+const SOURCES: [(&str, Suite); 9] = [
     ("control-plane/src/rate_limit/redis", Suite::Redis),
     ("node-agent/src/redirect/load.rs", Suite::Kernel),
     ("tests/src/image/tests.rs", Suite::EndToEnd),
+    ("tests/tests/end_to_end/monitoring", Suite::Monitoring),
     (
         "tests/tests/as_without/packaged/slow.rs",
         Suite::SlowPrograms,
@@ -99,7 +104,7 @@ impl Suite {
             Self::Unit => &[],
             Self::Redis => &["weft-control-plane/redis-tests"],
             Self::Kernel => &["weft-node-agent/kernel-tests"],
-            Self::EndToEnd | Self::AsWithout => &["weft-tests/end-to-end"],
+            Self::EndToEnd | Self::Monitoring | Self::AsWithout => &["weft-tests/end-to-end"],
             Self::SlowPrograms => &["weft-tests/slow-programs"],
             Self::ApiServer => &["weft-tests/api-server"],
             Self::Deploy => &["weft-tests/deploy"],
@@ -110,13 +115,14 @@ impl Suite {
 
     /// What its tests need.
     pub(crate) fn needs(self) -> &'static [Need] {
-        use Need::{Go, Images, Kernel, Programs, Python, Redis};
+        use Need::{Go, Images, Kernel, Programs, Prometheus, Python, Redis};
         match self {
             Self::Unit => &[],
             Self::Redis => &[Redis],
             Self::OldKernels => &[Kernel, Programs],
             Self::Kernel => &[Kernel],
             Self::EndToEnd => &[Kernel, Programs, Go(Kit::GrpcInterop)],
+            Self::Monitoring => &[Kernel, Programs, Prometheus],
             Self::AsWithout => &[Kernel, Programs, Python],
             Self::SlowPrograms => &[
                 Kernel,
@@ -180,6 +186,7 @@ impl Need {
             Self::Kernel => "kernel and end-to-end tests not run",
             Self::Programs => "tests of the programs not run",
             Self::Redis => "tests with Redis not run",
+            Self::Prometheus => "tests with Prometheus not run",
             Self::Python => "the comparison with no mesh not run",
             Self::Go(_) | Self::Images => "tests on Kubernetes not run",
         }
