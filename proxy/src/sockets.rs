@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -138,9 +138,10 @@ pub fn bind_source(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
 
 /// Sets the options of every connection of the data path: no delay for small writes,
 /// keepalive, and urgent data in line (RFC 6093 section 3.4), which reading would otherwise
-/// skip. Failing to set one is no reason to refuse the connection.
-pub(crate) fn set_data_path_options(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
+/// skip. What is accepted has those of its listener. Failing to set one is no reason to refuse the
+/// connection.
+pub(crate) fn set_data_path_options(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)

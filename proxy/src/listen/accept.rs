@@ -12,7 +12,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::pod::Pod;
-use crate::sockets;
 
 /// Wait after the kernel had no descriptor or memory for another connection.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -70,7 +69,6 @@ pub(super) async fn accept(
                     server.refuse_over_limit(accepted, peer);
                     continue;
                 };
-                sockets::set_data_path_options(&accepted);
                 let (serving, gone) = (server.serve(permit, accepted, peer), lifetime.gone.clone());
                 tokio::spawn(async move { until_gone(serving, &gone).await });
             }

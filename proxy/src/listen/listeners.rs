@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use socket2::SockRef;
 use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, set_data_path_options};
 
 /// A listener of one kind, in each family that the pod has.
 #[derive(Debug)]
@@ -69,10 +69,12 @@ impl Listener {
         Ok(Self { v4, v6 })
     }
 
-    /// The sockets, for the current runtime to accept from.
+    /// The sockets, for the current runtime to accept from. What they accept has their options.
     pub(super) fn accepting(&self) -> io::Result<Vec<tokio::net::TcpListener>> {
-        let socket =
-            |listener: &TcpListener| tokio::net::TcpListener::from_std(listener.try_clone()?);
+        let socket = |listener: &TcpListener| {
+            set_data_path_options(listener);
+            tokio::net::TcpListener::from_std(listener.try_clone()?)
+        };
         std::iter::once(&self.v4)
             .chain(&self.v6)
             .map(socket)
@@ -108,5 +110,26 @@ fn at_port(port: u16, bind: impl Fn(u16) -> io::Result<TcpListener>) -> io::Resu
             Ok(chosen)
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_the_data_path() {
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        v4.set_nonblocking(true).unwrap();
+        let address = v4.local_addr().unwrap();
+        let listener = Listener { v4, v6: None };
+        let accepting = listener.accepting().unwrap();
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = accepting[0].accept().await.unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert!(accepted.out_of_band_inline().unwrap());
+        assert!(accepted.tcp_keepalive_time().unwrap() < std::time::Duration::from_secs(120));
     }
 }
