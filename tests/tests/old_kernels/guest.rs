@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weft_tests::manifest::{PodSpec, Shape};
-use weft_tests::mesh::{Mesh, MeshBuilder};
+use weft_tests::mesh::{AgentOptions, Mesh, MeshBuilder};
 use weft_tests::wait_for;
 
 /// What the line with the outcome begins with.
@@ -36,6 +36,10 @@ fn in_the_machine() {
     let mut mesh = MeshBuilder::new(2)
         .pod(PodSpec::new("client", 1).shape(Shape::Sidecar))
         .pod(PodSpec::new("web", 2).shape(Shape::Sidecar))
+        .agents(AgentOptions {
+            arguments: vec!["--unknown-pods=refuse".to_owned()],
+            ..AgentOptions::default()
+        })
         .start()
         .unwrap();
     calls_pass_by_mutual_tls(&mut mesh, "web");
@@ -51,6 +55,9 @@ fn in_the_machine() {
             mesh.apply_pod(PodSpec::new("captured", 2)).unwrap();
             mesh.wait_ready().unwrap();
             calls_pass_by_mutual_tls(&mut mesh, "captured");
+            // With every program that there is.
+            let log = mesh.agent_log(2).unwrap();
+            assert!(!log.contains("this kernel can't"), "{log}");
             Outcome::Agents
         }
     };
