@@ -199,6 +199,11 @@ fn a_permissive_pod_with_policies_is_closed_inbound_while_its_agent_is_away() {
         curl(&mesh, "outside", web).is_err()
     })
     .unwrap();
+    // The proxy knows it first.
+    wait_until("the kernel to be told", LIMIT, || {
+        mesh.agent_log(2).unwrap().contains("updated")
+    })
+    .unwrap();
     let is_refused = |mesh: &Mesh| {
         let namespace = mesh.pod("outside").unwrap().host.namespace();
         let connect = move || TcpStream::connect_timeout(&web, Duration::from_secs(10));
