@@ -220,6 +220,52 @@ fn an_endpoint_slice_wins_over_the_selector() {
     assert_eq!(described, expected);
 }
 
+#[test]
+fn an_endpoint_is_the_pod_that_its_slice_names_at_an_address_of_that_pod_only() {
+    let is_pod = |address: &str, target: &str| {
+        let endpoint = format!(
+            "{{ addresses: [{address}], nodeName: node-9, targetRef: {{ kind: Pod, {target} }} }}"
+        );
+        let slice = slice("one", "{ port: 9090 }", &endpoint);
+        let text = format!("{}{SERVICE}{slice}", pod("b", "10.0.0.2", ""));
+        let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+        let [endpoint] = &endpoints[..] else {
+            panic!("{endpoints:?}")
+        };
+        assert_eq!(endpoint.workload.is_none(), &*endpoint.node == "node-9");
+        endpoint.workload.is_some()
+    };
+    assert!(is_pod("10.0.0.2", "name: b"));
+    assert!(is_pod("10.0.0.2", "name: b, namespace: shop"));
+    assert!(
+        !is_pod("192.168.77.2", "name: b, namespace: shop"),
+        "another network's"
+    );
+    assert!(
+        !is_pod("10.0.0.2", "name: b, namespace: other"),
+        "another pod"
+    );
+    // Nothing is sent in plaintext because a slice is behind its pod.
+    assert!(is_pod("10.0.0.1", "name: b, uid: of-the-one-before"));
+}
+
+#[test]
+fn an_endpoint_ahead_of_its_pods_addresses_is_that_pod() {
+    let endpoint = "{ addresses: [10.0.0.2], targetRef: { kind: Pod, name: b } }";
+    let text = format!("{SERVICE}{}", slice("one", "{ port: 9090 }", endpoint));
+    let mut bed = bed(&[("all.yaml", &text)]);
+    assert!(bed.endpoints()[0].workload.is_none());
+    for mut object in parse(&pod("b", "10.0.0.2", "")).unwrap() {
+        if let Object::Pod(pod) = &mut object {
+            pod.addresses.clear();
+        }
+        let applied = Event::Applied(Origin::new(), object);
+        bed.index.handle_event(applied);
+    }
+    bed.settle();
+    assert!(bed.endpoints()[0].workload.is_some());
+}
+
 /// A slice of the Service `web`.
 fn slice(name: &str, ports: &str, endpoints: &str) -> String {
     format!(
