@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::service::{Endpoint, EndpointKey, Service};
+use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind};
 
 use super::changes::Changes;
 use super::objects::{Names, Objects};
@@ -136,7 +136,8 @@ fn endpoints(
         .filter_map(|name| objects.tables.get::<SliceObject>(name))
         .peekable();
     if slices.peek().is_some() {
-        for slice in slices {
+        let is_headless = matches!(service.service.kind, ServiceKind::Headless);
+        for slice in slices.filter(|slice| is_headless || !slice.is_headless) {
             from_slice(service, slice, objects, listed, &mut endpoints);
         }
     } else {

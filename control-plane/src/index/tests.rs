@@ -266,6 +266,49 @@ fn an_endpoint_ahead_of_its_pods_addresses_is_that_pod() {
     assert!(bed.endpoints()[0].workload.is_some());
 }
 
+#[test]
+fn what_another_service_proxy_looks_after_is_left_to_it() {
+    let named = |what: &str| {
+        let label = "service.kubernetes.io/service-proxy-name: other";
+        let labelled = what.replace("labels: {", &format!("labels: {{ {label},"));
+        labelled.replace(
+            "namespace: shop }",
+            &format!("namespace: shop, labels: {{ {label} }} }}"),
+        )
+    };
+    let own = slice("one", "{ port: 9090 }", "{ addresses: [192.0.2.1] }");
+    let other = slice("two", "{ port: 9090 }", "{ addresses: [192.0.2.2] }");
+    let both = bed(&[("all.yaml", &format!("{SERVICE}{own}{other}"))]);
+    let services = |bed: &Bed| {
+        let is_service = |change: &Change| matches!(change, Change::Service(_));
+        bed.changes()
+            .iter()
+            .filter(|change| is_service(change))
+            .count()
+    };
+    let text = format!("{SERVICE}{own}{}", named(&other));
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+    let [endpoint] = &endpoints[..] else {
+        panic!("{endpoints:?}")
+    };
+    assert_eq!(endpoint.key.address, IpAddr::from([192, 0, 2, 1]));
+    let theirs = bed(&[("all.yaml", &format!("{}{own}", named(SERVICE)))]);
+    assert_eq!((services(&both), services(&theirs)), (1, 0));
+    assert_eq!((both.endpoints().len(), theirs.endpoints().len()), (2, 0));
+}
+
+#[test]
+fn a_slice_of_a_headless_service_serves_no_other() {
+    let slice = slice("one", "{ port: 9090 }", "{ addresses: [192.0.2.1] }");
+    let slice = slice.replace("labels: {", "labels: { service.kubernetes.io/headless: '',");
+    let endpoints = |service: &str| {
+        let text = format!("{service}{slice}");
+        bed(&[("all.yaml", &text)]).endpoints().len()
+    };
+    assert_eq!(endpoints(SERVICE), 0);
+    assert_eq!(endpoints(&SERVICE.replace("10.96.0.1", "None")), 1);
+}
+
 /// A slice of the Service `web`.
 fn slice(name: &str, ports: &str, endpoints: &str) -> String {
     format!(

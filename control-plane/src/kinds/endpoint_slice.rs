@@ -19,6 +19,9 @@ use super::readiness::Readiness;
 /// The label that ties a slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// The label of slices of headless Services, which kube-proxy passes over.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
 /// The type of addresses that are none.
 const FQDN: &str = "FQDN";
 
@@ -29,6 +32,8 @@ pub(crate) struct SliceObject {
     pub(crate) key: NamespacedName,
     /// The Service whose endpoints it lists.
     pub(crate) service: NamespacedName,
+    /// It is of a Service without addresses of its own. One that has them isn't served by it.
+    pub(crate) is_headless: bool,
     /// Port name (as in the Service) and number on the endpoints.
     pub(crate) ports: Vec<(String, u16)>,
     pub(crate) endpoints: Vec<SliceEndpoint>,
@@ -77,6 +82,9 @@ impl KindObject for SliceObject {
         if form == Form::Admission || slice.address_type == FQDN {
             return Read::nothing();
         }
+        if document::is_of_another_proxy(&slice.metadata) {
+            return Read::nothing();
+        }
         match Self::parse(&slice) {
             // Slices without a Service are somebody else's business.
             Err(error) if error.is_missing() && form == Form::Live => Read::nothing(),
@@ -110,6 +118,7 @@ impl SliceObject {
         let slice = Self {
             key: NamespacedName::new(namespace, name),
             service: NamespacedName::new(namespace, service),
+            is_headless: document::has_label(&slice.metadata, HEADLESS),
             ports: ports(slice, &mut problems),
             endpoints: endpoints(slice, namespace, &mut problems),
         };
