@@ -321,12 +321,17 @@ impl Index {
     /// and what the one after has.
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Tables)) {
         self.mark_dirty(key);
+        let mut before = Vec::new();
         if let Some(Object::Pod(pod)) = self.objects.tables.object(key) {
             self.workloads.unclaim(pod);
+            before.clone_from(&pod.addresses);
         }
         self.objects.change(key, change);
         if let Some(Object::Pod(pod)) = self.objects.tables.object(key) {
             self.workloads.claim(pod);
+            if pod.addresses != before {
+                self.services.mark_naming(&pod.key, &self.objects);
+            }
         }
         self.mark_dirty(key);
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use weft_model::NamespacedName;
 use weft_model::mesh::Change;
-use weft_model::service::{Endpoint, EndpointKey, Service};
+use weft_model::service::{Endpoint, EndpointKey, Service, ServiceKind};
 
 use super::changes::Changes;
 use super::objects::{Names, Objects};
@@ -67,7 +67,8 @@ impl Services {
         self.dirty.extend(selecting.map(|(name, _)| name.clone()));
     }
 
-    /// A pod has come, gone, or become another under its name. Slices name pods only.
+    /// A pod has come, gone, or become another under its name, or has other addresses: nothing else
+    /// of a pod matters to slices.
     pub(super) fn mark_naming(&mut self, pod: &NamespacedName, objects: &Objects) {
         let naming = objects.references.services_of_pod.to(pod).cloned();
         self.dirty.extend(naming);
@@ -135,7 +136,8 @@ fn endpoints(
         .filter_map(|name| objects.tables.get::<SliceObject>(name))
         .peekable();
     if slices.peek().is_some() {
-        for slice in slices {
+        let is_headless = matches!(service.service.kind, ServiceKind::Headless);
+        for slice in slices.filter(|slice| is_headless || !slice.is_headless) {
             from_slice(service, slice, objects, listed, &mut endpoints);
         }
     } else {
@@ -280,9 +282,10 @@ fn from_slice(
     let ports = ports.filter_map(|port| Some((port.port, target(&port.name)?)));
     let ports: Vec<_> = ports.collect();
     for endpoint in &slice.endpoints {
-        let pod = endpoint.pod.as_ref().and_then(|name| {
-            let name = NamespacedName::new(&service.key.namespace, name);
-            objects.tables.get::<PodObject>(&name)
+        let pod = endpoint.pod.as_ref().and_then(|target| {
+            let name = NamespacedName::new(&service.key.namespace, &target.name);
+            let pod = objects.tables.get::<PodObject>(&name);
+            pod.filter(|pod| target.may_be_at(pod, endpoint.address))
         });
         let workload = pod.filter(|pod| listed(pod)).map(|pod| pod.uid.clone());
         // A pod's node goes with the pod.

@@ -220,6 +220,95 @@ fn an_endpoint_slice_wins_over_the_selector() {
     assert_eq!(described, expected);
 }
 
+#[test]
+fn an_endpoint_is_the_pod_that_its_slice_names_at_an_address_of_that_pod_only() {
+    let is_pod = |address: &str, target: &str| {
+        let endpoint = format!(
+            "{{ addresses: [{address}], nodeName: node-9, targetRef: {{ kind: Pod, {target} }} }}"
+        );
+        let slice = slice("one", "{ port: 9090 }", &endpoint);
+        let text = format!("{}{SERVICE}{slice}", pod("b", "10.0.0.2", ""));
+        let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+        let [endpoint] = &endpoints[..] else {
+            panic!("{endpoints:?}")
+        };
+        assert_eq!(endpoint.workload.is_none(), &*endpoint.node == "node-9");
+        endpoint.workload.is_some()
+    };
+    assert!(is_pod("10.0.0.2", "name: b"));
+    assert!(is_pod("10.0.0.2", "name: b, namespace: shop"));
+    assert!(
+        !is_pod("192.168.77.2", "name: b, namespace: shop"),
+        "another network's"
+    );
+    assert!(
+        !is_pod("10.0.0.2", "name: b, namespace: other"),
+        "another pod"
+    );
+    // Nothing is sent in plaintext because a slice is behind its pod.
+    assert!(is_pod("10.0.0.1", "name: b, uid: of-the-one-before"));
+}
+
+#[test]
+fn an_endpoint_ahead_of_its_pods_addresses_is_that_pod() {
+    let endpoint = "{ addresses: [10.0.0.2], targetRef: { kind: Pod, name: b } }";
+    let text = format!("{SERVICE}{}", slice("one", "{ port: 9090 }", endpoint));
+    let mut bed = bed(&[("all.yaml", &text)]);
+    assert!(bed.endpoints()[0].workload.is_none());
+    for mut object in parse(&pod("b", "10.0.0.2", "")).unwrap() {
+        if let Object::Pod(pod) = &mut object {
+            pod.addresses.clear();
+        }
+        let applied = Event::Applied(Origin::new(), object);
+        bed.index.handle_event(applied);
+    }
+    bed.settle();
+    assert!(bed.endpoints()[0].workload.is_some());
+}
+
+#[test]
+fn what_another_service_proxy_looks_after_is_left_to_it() {
+    let named = |what: &str| {
+        let label = "service.kubernetes.io/service-proxy-name: other";
+        let labelled = what.replace("labels: {", &format!("labels: {{ {label},"));
+        labelled.replace(
+            "namespace: shop }",
+            &format!("namespace: shop, labels: {{ {label} }} }}"),
+        )
+    };
+    let own = slice("one", "{ port: 9090 }", "{ addresses: [192.0.2.1] }");
+    let other = slice("two", "{ port: 9090 }", "{ addresses: [192.0.2.2] }");
+    let both = bed(&[("all.yaml", &format!("{SERVICE}{own}{other}"))]);
+    let services = |bed: &Bed| {
+        let is_service = |change: &Change| matches!(change, Change::Service(_));
+        bed.changes()
+            .iter()
+            .filter(|change| is_service(change))
+            .count()
+    };
+    let text = format!("{SERVICE}{own}{}", named(&other));
+    let endpoints = bed(&[("all.yaml", &text)]).endpoints();
+    let [endpoint] = &endpoints[..] else {
+        panic!("{endpoints:?}")
+    };
+    assert_eq!(endpoint.key.address, IpAddr::from([192, 0, 2, 1]));
+    let theirs = bed(&[("all.yaml", &format!("{}{own}", named(SERVICE)))]);
+    assert_eq!((services(&both), services(&theirs)), (1, 0));
+    assert_eq!((both.endpoints().len(), theirs.endpoints().len()), (2, 0));
+}
+
+#[test]
+fn a_slice_of_a_headless_service_serves_no_other() {
+    let slice = slice("one", "{ port: 9090 }", "{ addresses: [192.0.2.1] }");
+    let slice = slice.replace("labels: {", "labels: { service.kubernetes.io/headless: '',");
+    let endpoints = |service: &str| {
+        let text = format!("{service}{slice}");
+        bed(&[("all.yaml", &text)]).endpoints().len()
+    };
+    assert_eq!(endpoints(SERVICE), 0);
+    assert_eq!(endpoints(&SERVICE.replace("10.96.0.1", "None")), 1);
+}
+
 /// A slice of the Service `web`.
 fn slice(name: &str, ports: &str, endpoints: &str) -> String {
     format!(

@@ -12,6 +12,10 @@ use super::field_error::FieldError;
 /// The namespace of what is written without one.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// The label of Services and EndpointSlices that another proxy than the cluster's default one looks
+/// after (KEP-2447), whatever its value.
+const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+
 /// The part of an object that says what its author wants.
 #[derive(Debug, Deserialize)]
 struct WithSpec<S> {
@@ -59,6 +63,17 @@ pub(super) fn namespace(metadata: &ObjectMeta) -> &str {
 /// Namespace and name of an object of a kind that is namespaced.
 pub(super) fn namespaced_name(metadata: &ObjectMeta) -> Result<NamespacedName, FieldError> {
     Ok(NamespacedName::new(namespace(metadata), name(metadata)?))
+}
+
+/// Whether a Service or EndpointSlice is another proxy's. Kube-proxy leaves it alone.
+pub(super) fn is_of_another_proxy(metadata: &ObjectMeta) -> bool {
+    has_label(metadata, SERVICE_PROXY_NAME)
+}
+
+/// Whether an object has a label, whatever its value.
+pub(super) fn has_label(metadata: &ObjectMeta, name: &str) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(name))
 }
 
 /// Seconds from 1970 until the object was created; 0 when it doesn't say.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
@@ -12,10 +13,14 @@ use super::document;
 use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, LAST_GOOD, Provider};
 use super::kind_object::{Form, KindObject, Read};
+use super::pod::PodObject;
 use super::readiness::Readiness;
 
 /// The label that ties a slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The label of slices of headless Services, which kube-proxy passes over.
+const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// The type of addresses that are none.
 const FQDN: &str = "FQDN";
@@ -27,6 +32,8 @@ pub(crate) struct SliceObject {
     pub(crate) key: NamespacedName,
     /// The Service whose endpoints it lists.
     pub(crate) service: NamespacedName,
+    /// It is of a Service without addresses of its own. One that has them isn't served by it.
+    pub(crate) is_headless: bool,
     /// Port name (as in the Service) and number on the endpoints.
     pub(crate) ports: Vec<(String, u16)>,
     pub(crate) endpoints: Vec<SliceEndpoint>,
@@ -37,11 +44,20 @@ pub(crate) struct SliceObject {
 pub(crate) struct SliceEndpoint {
     pub(crate) address: IpAddr,
     pub(crate) readiness: Readiness,
-    /// Name of the Pod behind it, in the Service's namespace.
-    pub(crate) pod: Option<String>,
+    /// The Pod behind it, where that is one of the Service's namespace: a slice says nothing about
+    /// pods of another one.
+    pub(crate) pod: Option<Target>,
     /// Name of the node that it is on; empty where it doesn't say.
     pub(crate) node: String,
     pub(crate) hints: TopologyHints,
+}
+
+/// A Pod of the Service's namespace that an endpoint is said to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// Tells it apart from others of its name; manifests written by hand leave it out.
+    uid: Option<String>,
 }
 
 impl KindObject for SliceObject {
@@ -66,6 +82,9 @@ impl KindObject for SliceObject {
         if form == Form::Admission || slice.address_type == FQDN {
             return Read::nothing();
         }
+        if document::is_of_another_proxy(&slice.metadata) {
+            return Read::nothing();
+        }
         match Self::parse(&slice) {
             // Slices without a Service are somebody else's business.
             Err(error) if error.is_missing() && form == Form::Live => Read::nothing(),
@@ -81,8 +100,8 @@ impl SliceObject {
         let named = self
             .endpoints
             .iter()
-            .filter_map(|endpoint| endpoint.pod.as_deref());
-        named.map(|name| NamespacedName::new(&self.service.namespace, name))
+            .filter_map(|endpoint| endpoint.pod.as_ref());
+        named.map(|pod| NamespacedName::new(&self.service.namespace, &pod.name))
     }
 
     /// The slice, without what of it can't be used.
@@ -99,8 +118,9 @@ impl SliceObject {
         let slice = Self {
             key: NamespacedName::new(namespace, name),
             service: NamespacedName::new(namespace, service),
+            is_headless: document::has_label(&slice.metadata, HEADLESS),
             ports: ports(slice, &mut problems),
-            endpoints: endpoints(slice, &mut problems),
+            endpoints: endpoints(slice, namespace, &mut problems),
         };
         Ok((slice, problems))
     }
@@ -127,12 +147,16 @@ fn ports(slice: &EndpointSlice, problems: &mut Vec<FieldError>) -> Vec<(String, 
     ports
 }
 
-fn endpoints(slice: &EndpointSlice, problems: &mut Vec<FieldError>) -> Vec<SliceEndpoint> {
+fn endpoints(
+    slice: &EndpointSlice,
+    namespace: &str,
+    problems: &mut Vec<FieldError>,
+) -> Vec<SliceEndpoint> {
     let mut endpoints = Vec::new();
     for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         for text in &endpoint.addresses {
             match address(text) {
-                Ok(address) => endpoints.push(SliceEndpoint::new(address, endpoint)),
+                Ok(address) => endpoints.push(SliceEndpoint::new(address, endpoint, namespace)),
                 Err(message) => {
                     let field = format!("endpoints[{index}].addresses");
                     problems.push(FieldError::new(field, message));
@@ -155,8 +179,31 @@ fn address(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+impl Target {
+    fn read(target: &ObjectReference, namespace: &str) -> Option<Self> {
+        let of = target.namespace.as_deref();
+        if of.is_some_and(|of| !of.is_empty() && of != namespace) {
+            return None;
+        }
+        Some(Self {
+            name: target.name.clone()?,
+            uid: target.uid.clone().filter(|uid| !uid.is_empty()),
+        })
+    }
+
+    /// Whether an address of an endpoint that is said to be this pod is the pod's. Others than the
+    /// mesh knows are those of networks that it doesn't capture. A slice may be ahead of its pod,
+    /// or behind: one that has no address yet, or another UID, may well be there.
+    pub(crate) fn may_be_at(&self, pod: &PodObject, address: IpAddr) -> bool {
+        let is_other = |uid: &String| uid.as_str() != pod.uid.as_str();
+        pod.addresses.is_empty()
+            || pod.addresses.contains(&address)
+            || self.uid.as_ref().is_some_and(is_other)
+    }
+}
+
 impl SliceEndpoint {
-    fn new(address: IpAddr, endpoint: &Endpoint) -> Self {
+    fn new(address: IpAddr, endpoint: &Endpoint, namespace: &str) -> Self {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         // What is not said follows the API's text: `ready` is true, `serving` is as `ready`.
         let is_ready = conditions.ready.unwrap_or(true);
@@ -171,7 +218,7 @@ impl SliceEndpoint {
                 true => Readiness::Ready,
                 false => Readiness::new(is_serving && is_terminating, is_terminating),
             },
-            pod: target.and_then(|target| target.name.clone()),
+            pod: target.and_then(|target| Target::read(target, namespace)),
             node: endpoint.node_name.clone().unwrap_or_default(),
             hints: hints(endpoint),
         }

@@ -345,10 +345,11 @@ fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
 }
 
 fn named_ports(spec: &PodSpec) -> Vec<(String, u16)> {
-    let ports = spec
-        .containers
-        .iter()
-        .flat_map(|container| container.ports.iter().flatten());
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| probes::is_sidecar(container));
+    // Of several with one name the containers' counts, as for Kubernetes.
+    let containers = spec.containers.iter().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let named = ports
         .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)));

@@ -81,6 +81,7 @@ impl KindObject for ServiceObject {
         match form {
             // It has no address yet, and asks nothing of the mesh.
             Form::Admission => Read::nothing(),
+            _ if document::is_of_another_proxy(&service.metadata) => Read::nothing(),
             Form::Manifest | Form::Live => match Self::parse(service) {
                 Ok((service, problems)) => Read::with_problems(service, problems),
                 Err(error) => Err(error).into(),

@@ -1,7 +1,7 @@
-//! Endpoints by Service, and the addresses that any endpoint has.
+//! Endpoints by Service, and those by address that no pod is behind.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::name::NamespacedName;
@@ -12,9 +12,12 @@ use crate::service::{Endpoint, EndpointKey};
 pub(super) struct EndpointIndex {
     /// Endpoints of each Service, by address.
     by_service: HashMap<NamespacedName, Arc<Vec<Arc<Endpoint>>>>,
-    /// Number of endpoints that have an address.
-    by_address: HashMap<IpAddr, usize>,
+    /// Endpoints without a workload, by address: nothing else says that these are somebody.
+    by_address: HashMap<IpAddr, Arc<OfServices>>,
 }
+
+/// The endpoint of each Service that has one at an address.
+type OfServices = BTreeMap<NamespacedName, Arc<Endpoint>>;
 
 impl EndpointIndex {
     /// The endpoint of that key.
@@ -36,19 +39,29 @@ impl EndpointIndex {
         self.by_service.values().flat_map(|list| list.iter())
     }
 
-    /// Whether any endpoint has a canonical address.
-    pub(super) fn has_address(&self, address: IpAddr) -> bool {
-        self.by_address.contains_key(&address)
+    /// Whether an endpoint without a workload takes connections at a canonical address and that
+    /// port of it.
+    pub(super) fn takes_connections_at(&self, address: SocketAddr) -> bool {
+        let endpoints = self.by_address.get(&address.ip());
+        let mut endpoints = endpoints.iter().flat_map(|endpoints| endpoints.values());
+        endpoints.any(|endpoint| {
+            let mut targets = endpoint.ready_ports().iter().map(|(_, target)| *target);
+            targets.any(|target| target == address.port())
+        })
     }
 
     /// Adds an endpoint, or replaces the one of its key, which is given back.
     pub(super) fn insert(&mut self, endpoint: Arc<Endpoint>) -> Option<Arc<Endpoint>> {
-        let service = endpoint.key.service.clone();
+        let EndpointKey { service, address } = endpoint.key.clone();
+        self.remove_from_address(&endpoint.key);
+        if endpoint.workload.is_none() {
+            let there = Arc::make_mut(self.by_address.entry(address).or_default());
+            there.insert(service.clone(), Arc::clone(&endpoint));
+        }
         let list = Arc::make_mut(self.by_service.entry(service).or_default());
-        match position(list, endpoint.key.address) {
+        match position(list, address) {
             Ok(index) => Some(std::mem::replace(&mut list[index], endpoint)),
             Err(index) => {
-                *self.by_address.entry(endpoint.key.address).or_default() += 1;
                 list.insert(index, endpoint);
                 None
             }
@@ -64,13 +77,19 @@ impl EndpointIndex {
         if list.is_empty() {
             self.by_service.remove(&key.service);
         }
-        if let Some(count) = self.by_address.get_mut(&key.address) {
-            *count -= 1;
-            if *count == 0 {
+        self.remove_from_address(key);
+        Some(removed)
+    }
+
+    fn remove_from_address(&mut self, key: &EndpointKey) {
+        if let Some(there) = self.by_address.get_mut(&key.address)
+            && there.contains_key(&key.service)
+        {
+            Arc::make_mut(there).remove(&key.service);
+            if there.is_empty() {
                 self.by_address.remove(&key.address);
             }
         }
-        Some(removed)
     }
 }
 
@@ -82,14 +101,19 @@ fn position(endpoints: &[Arc<Endpoint>], address: IpAddr) -> Result<usize, usize
 
 #[cfg(test)]
 impl EndpointIndex {
-    /// Asserts that lists are sorted and not empty, and that addresses are counted.
+    /// Asserts that lists are sorted and not empty, and that the index by address is the one
+    /// that they give anew.
     pub(super) fn assert_consistent(&self) {
-        let mut by_address = HashMap::new();
+        let mut by_address = HashMap::<IpAddr, Arc<OfServices>>::new();
         for list in self.by_service.values() {
             assert!(!list.is_empty());
             assert!(list.is_sorted_by(|a, b| a.key.address < b.key.address));
             for endpoint in list.iter() {
-                *by_address.entry(endpoint.key.address).or_default() += 1;
+                if endpoint.workload.is_none() {
+                    let there = by_address.entry(endpoint.key.address).or_default();
+                    let service = endpoint.key.service.clone();
+                    Arc::make_mut(there).insert(service, Arc::clone(endpoint));
+                }
             }
         }
         assert_eq!(by_address, self.by_address);

@@ -104,20 +104,48 @@ impl Mesh {
         pairs: fn(&Endpoint) -> &[(u16, u16)],
     ) -> (Vec<(&Endpoint, Candidate)>, Option<Unroutable>) {
         let (mut found, mut not_captured) = (Vec::new(), None);
+        let mut add = |endpoint, target| match self.endpoint_candidate(node, endpoint, target) {
+            None => {}
+            Some(Ok(candidate)) => found.push((endpoint, candidate)),
+            Some(Err(error)) => not_captured = Some(error),
+        };
+        let mut behind_nodes: Vec<DialledService> = Vec::new();
         let is_wanted =
             |endpoint: &&Arc<Endpoint>| !service.is_node_local || self.is_on(node, endpoint);
         let endpoints = self.endpoints(&service.key).iter();
         for endpoint in endpoints.filter(is_wanted) {
             let of_port = pairs(endpoint).iter().filter(|(of, _)| *of == port);
             for (_, target) in of_port {
-                match self.endpoint_candidate(node, endpoint, *target) {
-                    None => {}
-                    Some(Ok(candidate)) => found.push((&**endpoint, candidate)),
-                    Some(Err(error)) => not_captured = Some(error),
+                match self.behind_node_port(endpoint, *target) {
+                    None => add(endpoint, *target),
+                    Some(behind) if behind.is_port_of(service, port) => {}
+                    // Every node leads to the same Service.
+                    Some(behind)
+                        if behind_nodes
+                            .iter()
+                            .any(|known| known.is_port_of(&behind.service, behind.port)) => {}
+                    Some(behind) => behind_nodes.push(behind),
                 }
             }
         }
+        for DialledService { service, port } in &behind_nodes {
+            for endpoint in self.endpoints(&service.key) {
+                let of_port = endpoint.ready_ports().iter().filter(|(of, _)| of == port);
+                of_port.for_each(|(_, target)| add(endpoint, *target));
+            }
+        }
         (found, not_captured)
+    }
+
+    /// The Service that a port of an endpoint stands for, where the endpoint is a node and that its
+    /// node port. It isn't followed any further.
+    fn behind_node_port(&self, endpoint: &Endpoint, target_port: u16) -> Option<DialledService> {
+        let address = endpoint.key.address;
+        let is_node = endpoint.workload.is_none() && self.nodes.has_address(address);
+        if !is_node || self.workload_by_address(address).is_some() {
+            return None;
+        }
+        self.by_node_port(target_port)
     }
 
     /// The candidate for one of the ports of an endpoint; `None` when its pod isn't known.

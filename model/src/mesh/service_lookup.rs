@@ -17,6 +17,13 @@ pub struct DialledService {
     pub port: u16,
 }
 
+impl DialledService {
+    /// Whether that is a port of a Service.
+    pub(super) fn is_port_of(&self, service: &Service, port: u16) -> bool {
+        (&self.service.key, self.port) == (&service.key, port)
+    }
+}
+
 impl Mesh {
     /// The Service that a destination stands for, to clients of a namespace: by its virtual
     /// address, by an external one, or by its port of a node.
@@ -55,7 +62,8 @@ impl Mesh {
         })
     }
 
-    fn by_node_port(&self, node_port: u16) -> Option<DialledService> {
+    /// The Service that has a node port.
+    pub(super) fn by_node_port(&self, node_port: u16) -> Option<DialledService> {
         let service = self.services.by_node_port(node_port)?;
         let mut ports = service.ports.iter();
         let port = ports.find(|port| port.node_port == Some(node_port))?;

@@ -1,7 +1,7 @@
 //! The snapshot of the mesh: how changes are applied to it, and plain look-ups.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::canonical_ip;
@@ -249,9 +249,12 @@ impl Mesh {
         self.endpoints.of_service(service)
     }
 
-    /// Whether some Service has an endpoint at that address.
-    pub fn is_endpoint_address(&self, address: IpAddr) -> bool {
-        self.endpoints.has_address(canonical_ip(address))
+    /// Whether some Service leads there: an endpoint of it that takes connections has that address,
+    /// and that port as the target of one of the Service's. Pods aren't asked about: they are known
+    /// by their own addresses.
+    pub fn is_endpoint(&self, address: SocketAddr) -> bool {
+        let address = SocketAddr::new(canonical_ip(address.ip()), address.port());
+        self.endpoints.takes_connections_at(address)
     }
 
     /// The protocol of a port of a workload, as the Services declare it that the workload is

@@ -38,7 +38,7 @@ pub(super) async fn resolve(
             is_unregistered: false,
         });
     }
-    let is_unregistered = !mesh.is_endpoint_address(address.ip());
+    let is_unregistered = !mesh.is_endpoint(address);
     if is_unregistered && workload.egress_mode == EgressMode::RegisteredOnly {
         return Err(OutboundError::EgressDenied(address));
     }

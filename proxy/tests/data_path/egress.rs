@@ -10,6 +10,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_model::Change;
 use weft_model::egress::EgressMode;
 use weft_model::external::{ExternalPort, ExternalProtocol, ExternalService, TlsOrigination};
+use weft_model::service::{Endpoint, EndpointKey};
 use weft_model::workload::Workload;
 use weft_testing::authority::Authority;
 use weft_testing::fixtures::named;
@@ -244,6 +245,20 @@ async fn what_is_not_registered_is_refused_where_only_that_may_be_reached() {
     for to in [known, web, endpoint, pod] {
         let mut stream = client.connect(to).await.unwrap();
         assert_eq!(exchange(&mut stream, "hello").await, "hello", "{to}");
+    }
+    // But none of its other ports is, nor is it while it isn't ready.
+    let (other, failing) = (outside(echo).await, outside(echo).await);
+    let also_failing = bed.service("failing", failing.port(), &[(failing.ip(), None)]);
+    let key = EndpointKey {
+        service: named("failing"),
+        address: failing.ip(),
+    };
+    bed.tell(&Change::Endpoint(Endpoint {
+        ports: vec![(also_failing.port(), failing.port())],
+        ..Endpoint::new(key)
+    }));
+    for to in [(endpoint.ip(), other.port()).into(), failing] {
+        assert!(is_refused(&client, to).await, "{to}");
     }
     // What was open and may not be any more is cut, all else stays.
     let end = tokio::time::timeout(DEADLINE, before.read(&mut [0; 1])).await;

@@ -64,6 +64,11 @@ pub(super) fn foreign_hosts(spec: &PodSpec, addresses: &[IpAddr]) -> Vec<FieldEr
     foreign.collect()
 }
 
+/// Whether an init container runs as long as the pod, as its containers do.
+pub(super) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
 fn actions(spec: &PodSpec) -> Vec<Declared<'_>> {
     let mut actions = Vec::new();
     let containers = spec.containers.iter().enumerate();
@@ -73,7 +78,7 @@ fn actions(spec: &PodSpec) -> Vec<Declared<'_>> {
     // probes.
     let sidecars = spec.init_containers.iter().flatten().enumerate();
     let sidecars = sidecars
-        .filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"))
+        .filter(|(_, container)| is_sidecar(container))
         .map(|(index, container)| (format!("spec.initContainers[{index}]"), container));
     for (path, container) in containers.chain(sidecars) {
         for (name, probe) in [

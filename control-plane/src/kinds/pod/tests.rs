@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::kinds::Object;
+use crate::kinds::service::TargetPort;
 use crate::kinds::tests::read_live;
 use crate::source::manifest::parse;
 
@@ -32,6 +33,20 @@ fn pod(text: &str) -> PodObject {
         Object::Pod(pod) => pod,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn ports_of_sidecars_have_names_and_those_of_other_init_containers_do_not() {
+    let text = POD.replace(
+        "  containers:",
+        "  initContainers:\n  - { name: side, restartPolicy: Always, ports: [\
+           { name: metrics, containerPort: 9090 }, { name: http, containerPort: 9091 }] }\n  \
+           - { name: first, ports: [{ name: init, containerPort: 9092 }] }\n  containers:",
+    );
+    let named = |name: &str| TargetPort::Name(name.to_owned()).of_pod(&pod(&text));
+    assert_eq!(named("metrics"), Some(9090));
+    assert_eq!(named("http"), Some(8080), "a container's own");
+    assert_eq!(named("init"), None);
 }
 
 fn list(numbers: RangeInclusive<u8>, entry: impl Fn(u8) -> String) -> String {

@@ -165,3 +165,42 @@ fn external() -> ExternalService {
         tls: None,
     }
 }
+
+#[test]
+fn an_endpoint_that_is_a_port_of_a_node_leads_to_its_service() {
+    let mut mesh = mesh();
+    for (name, address) in [("node-1", "10.99.0.1"), ("node-2", "10.99.0.2")] {
+        mesh.apply(Change::Node(Node {
+            name: name.into(),
+            locality: Locality::default(),
+            addresses: vec![address.parse().unwrap()],
+        }));
+        let chained = endpoint("chained", address, None, (80, 30_080));
+        mesh.apply(Change::Endpoint(chained));
+        let plain = endpoint("plain", address, None, (80, 9_100));
+        mesh.apply(Change::Endpoint(plain));
+    }
+    let itself = endpoint("web", "10.99.0.1", None, (80, 30_080));
+    mesh.apply(Change::Endpoint(itself));
+    mesh.apply(Change::Service(service("chained", "10.96.0.2", 80)));
+    mesh.apply(Change::Service(service("plain", "10.96.0.3", 80)));
+    let reached = |address: &str| {
+        let Ok(Resolution::Service { candidates, .. }) =
+            mesh.resolve("node-1", "default", to(address))
+        else {
+            panic!("{address}")
+        };
+        let described = candidates.iter().map(|candidate| {
+            let is_tunnel = matches!(candidate.transport, Transport::Tunnel { .. });
+            (candidate.address.to_string(), is_tunnel)
+        });
+        described.collect::<Vec<_>>()
+    };
+    let pod = ("10.0.2.1:8080".to_owned(), true);
+    // That Service has a node port of its own as an endpoint: it is followed once.
+    let itself = ("10.99.0.1:30080".to_owned(), false);
+    assert_eq!(reached("10.96.0.2:80"), [pod.clone(), itself]);
+    assert_eq!(reached("10.96.0.1:80"), [pod]);
+    let plain = ["10.99.0.1:9100", "10.99.0.2:9100"].map(|text| (text.to_owned(), false));
+    assert_eq!(reached("10.96.0.3:80"), plain);
+}

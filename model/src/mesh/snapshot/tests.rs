@@ -27,6 +27,35 @@ fn a_reused_address_belongs_to_the_new_pod_whatever_the_order_of_changes() {
     assert_eq!(&*owner.name, "new");
 }
 
+#[test]
+fn an_endpoint_that_is_no_pod_is_one_at_its_ports_as_long_as_it_is_ready() {
+    let there = |mesh: &Mesh, address: &str| mesh.is_endpoint(address.parse().unwrap());
+    let api = endpoint("kubernetes", "10.99.0.1", None, (443, 6443));
+    let other = endpoint("other", "10.99.0.1", None, (80, 8080));
+    let pod = endpoint("web", "10.0.1.1", Some("pod"), (80, 8080));
+    let mut mesh = mesh([api.clone(), other.clone(), pod].map(Change::Endpoint));
+    assert!(there(&mesh, "10.99.0.1:6443") && there(&mesh, "10.99.0.1:8080"));
+    assert!(there(&mesh, "[::ffff:10.99.0.1]:6443"));
+    for no_endpoint in [
+        "10.99.0.1:443",
+        "10.99.0.1:10250",
+        "10.99.0.2:6443",
+        "10.0.1.1:8080",
+    ] {
+        assert!(!there(&mesh, no_endpoint), "{no_endpoint}");
+    }
+    let not_ready = Endpoint {
+        ready: false,
+        ..api.clone()
+    };
+    mesh.apply(Change::Endpoint(not_ready));
+    assert!(!there(&mesh, "10.99.0.1:6443") && there(&mesh, "10.99.0.1:8080"));
+    mesh.apply(Change::EndpointRemoved(other.key));
+    assert!(!there(&mesh, "10.99.0.1:8080"));
+    mesh.apply(Change::Endpoint(api));
+    assert!(there(&mesh, "10.99.0.1:6443"));
+}
+
 /// A Service of that name whose port 80 has a name, which declares a protocol.
 fn declaring(name: &str, port_name: &str) -> Change {
     let mut service = service(name, "10.96.0.1", 80);
@@ -193,12 +222,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         name.prop_map(|n| Change::NodeRemoved(n.into())),
         (name, "http|tcp").prop_map(|(n, port)| declaring(&n, &port)),
         name.prop_map(|n| Change::ServiceRemoved(NamespacedName::new("default", &n))),
-        (name, address.clone(), name).prop_map(|(s, a, w)| Change::Endpoint(endpoint(
-            &s,
-            a,
-            Some(&w),
-            (80, 8080)
-        ))),
+        (name, address.clone(), prop::option::of(name))
+            .prop_map(|(s, a, w)| Change::Endpoint(endpoint(&s, a, w.as_deref(), (80, 8080)))),
         (name, address)
             .prop_map(|(s, a)| Change::EndpointRemoved(endpoint(&s, a, None, (80, 80)).key)),
         (name, name).prop_map(|(n, s)| Change::Route(route(&n, &s))),
