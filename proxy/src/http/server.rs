@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -33,6 +34,12 @@ pub(crate) const MOST_STREAMS: u32 = 1000;
 /// of uploads that were refused come late. Each costs an answer, which waits here while the
 /// client doesn't read (RUSTSEC-2024-0003).
 const MOST_STREAM_ERRORS: usize = 16 * 1024;
+
+/// How long a client of HTTP/1 may keep a connection that drains without asking anything: only a
+/// response tells it that the connection is its last, and what it sends while that is closed is lost.
+const DRAIN_IDLE: Duration = Duration::from_secs(3);
+/// At most so much is added to it, so that not all clients come back in the same moment.
+const DRAIN_STAGGER_MILLISECONDS: u64 = 1000;
 
 /// Bytes that a connection of HTTP/2 may have buffered here.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +83,9 @@ pub(crate) struct Http1Options {
     pub(crate) interim: InterimResponses,
     /// Told when the response to it breaks off.
     pub(crate) response_break: ResponseBreak,
+    /// Cancelled when nothing more can be asked: the connection then ends at once where no request
+    /// is under way.
+    pub(crate) ended: CancellationToken,
 }
 
 impl Http1Options {
@@ -95,6 +105,7 @@ impl Http1Options {
             client,
             interim,
             response_break,
+            ended: CancellationToken::new(),
         }
     }
 }
@@ -148,8 +159,9 @@ pub(crate) enum ServeError {
 #[error("the server broke the connection off before it responded")]
 pub(crate) struct ResetRequest(#[source] pub(crate) BodyError);
 
-/// Serves HTTP/1; once `draining` is cancelled the connection ends when no request is under
-/// way.
+/// Serves HTTP/1; once `draining` is cancelled the next response is the connection's last and says so
+/// (`Connection: close`, RFC 9112 section 9.6). A client that asks nothing for some seconds more, is
+/// told nothing.
 ///
 /// # Errors
 /// When a request is refused, or the connection breaks.
@@ -176,10 +188,12 @@ where
         OriginalTarget::keep(&mut request, guard.original_target(requests.next()));
         let (handle, guard) = (&handle, guard.clone());
         let (response_break, unchanged) = (&options.response_break, &unchanged);
+        let draining = &draining;
         async move {
+            let is_connect = request.method() == Method::CONNECT;
             unchanged.requested(&request);
             // Called in here: a future that is moved in would be here twice, and is large.
-            let response = match handle(request).await {
+            let mut response = match handle(request).await {
                 Ok(response) => response,
                 Err(error) => {
                     wait_for_earlier_responses(response_break, &error).await;
@@ -188,6 +202,7 @@ where
             };
             guard.response_decided(response.status());
             unchanged.responded(response.status());
+            say_last_when(draining, &mut response, is_connect);
             Ok::<_, ResetRequest>(response)
         }
     });
@@ -195,12 +210,13 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let (mut is_draining, mut has_client) = (false, true);
+    let mut ending = pin!(end_of_requests(&draining, &options.ended));
+    let (mut is_ending, mut has_client) = (false, true);
     let result = loop {
         tokio::select! {
             result = connection.as_mut() => break result,
-            () = draining.cancelled(), if !is_draining => {
-                is_draining = true;
+            () = ending.as_mut(), if !is_ending => {
+                is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = guard.body_came_unasked() => options.interim.open_gate(),
@@ -213,14 +229,51 @@ where
             }
         }
     };
-    match guard.refusal() {
+    how_it_ended(guard.refusal(), memory.is_cut(), result)?;
+    unchanged.end().await;
+    Ok(())
+}
+
+/// What a connection of HTTP/1 ended with, for one that hyper has ended.
+fn how_it_ended(
+    refusal: Option<Refusal>,
+    is_cut: bool,
+    result: hyper::Result<()>,
+) -> Result<(), ServeError> {
+    match refusal {
         Some(refusal) => Err(ServeError::Refused(refusal)),
-        None if memory.is_cut() => Err(ServeError::MemoryExceeded),
-        None => {
-            result?;
-            unchanged.end().await;
-            Ok(())
-        }
+        None if is_cut => Err(ServeError::MemoryExceeded),
+        None => Ok(result?),
+    }
+}
+
+/// Waits until no request is to be taken that hasn't begun.
+async fn end_of_requests(draining: &CancellationToken, ended: &CancellationToken) {
+    let drained = async {
+        draining.cancelled().await;
+        let stagger = Duration::from_millis(fastrand::u64(..=DRAIN_STAGGER_MILLISECONDS));
+        tokio::time::sleep(DRAIN_IDLE + stagger).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = ended.cancelled() => {}
+    }
+}
+
+/// While it drains, has hyper end the connection after the response, which says so; not where it becomes one of
+/// another protocol.
+fn say_last_when(
+    draining: &CancellationToken,
+    response: &mut Response<ResponseBody>,
+    is_connect: bool,
+) {
+    let status = response.status();
+    if !draining.is_cancelled() {
+        return;
+    }
+    if status != StatusCode::SWITCHING_PROTOCOLS && !(is_connect && status.is_success()) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
 }
 

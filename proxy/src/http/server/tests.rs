@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use hyper::client::conn::http2;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::memory::MemoryAccount;
@@ -253,4 +253,64 @@ async fn a_head_of_http2_that_never_ends_has_its_time_and_a_silence_between_fram
     ] {
         assert_eq!(served_for(waiting, limits).await, None, "{waiting:?}");
     }
+}
+
+/// What is served to a client of HTTP/1 when the proxy drains.
+async fn drained_http1(requests: &[&str]) -> (Vec<String>, Duration) {
+    let (mut client, server) = tokio::io::duplex(CHUNK);
+    let draining = CancellationToken::new();
+    let options = Http1Options::new(
+        &Settings::default(),
+        None,
+        FieldNames::AsSent,
+        ClientEnd::default(),
+        InterimResponses::default(),
+        ResponseBreak::default(),
+    );
+    let handle = |_: Request<Incoming>| async {
+        Ok(Response::new(ResponseBody::local(Bytes::from_static(
+            b"served",
+        ))))
+    };
+    let token = draining.clone();
+    let serving =
+        tokio::spawn(
+            async move { serve_http1(server, options, Arc::default(), token, handle).await },
+        );
+    let mut responses = Vec::new();
+    let mut buffer = vec![0; CHUNK];
+    for (index, request) in requests.iter().enumerate() {
+        if index == 1 {
+            draining.cancel();
+            tokio::time::sleep(DRAIN_IDLE / 2).await;
+        }
+        client.write_all(request.as_bytes()).await.unwrap();
+        let read = client.read(&mut buffer).await.unwrap();
+        responses.push(String::from_utf8_lossy(&buffer[..read]).to_lowercase());
+    }
+    draining.cancel();
+    let began = tokio::time::Instant::now();
+    assert_eq!(client.read(&mut buffer).await.unwrap(), 0, "the end");
+    serving.await.unwrap().unwrap();
+    (responses, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_that_drains_ends_with_a_response_that_says_so() {
+    const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
+    let (responses, after) = drained_http1(&[GET, GET]).await;
+    assert!(responses[0].ends_with("served") && !responses[0].contains("connection: close"));
+    assert!(responses[1].ends_with("served") && responses[1].contains("connection: close"));
+    assert_eq!(after, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_that_nobody_uses_is_no_burden_to_a_drain() {
+    const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
+    let most = DRAIN_IDLE + Duration::from_millis(DRAIN_STAGGER_MILLISECONDS);
+    let (_, after) = drained_http1(&[GET]).await;
+    assert!(
+        (DRAIN_IDLE..=most + DRAIN_IDLE).contains(&after),
+        "{after:?}"
+    );
 }

@@ -42,7 +42,7 @@ pub(in crate::inbound) async fn serve(
     let memory = Arc::clone(&arrival.pod.memory);
     // A connection of an hour keeps no snapshot alive.
     drop(arrival);
-    let draining = draining.child_token();
+    let (ended, last_stream) = (options.ended.clone(), draining.child_token());
     let pending = PendingHeads::default();
     let handle = |request| {
         let (requests, application) = (Arc::clone(&requests), Arc::clone(&application));
@@ -66,7 +66,7 @@ pub(in crate::inbound) async fn serve(
                     heads,
                     most_streams,
                     memory,
-                    draining.clone(),
+                    last_stream.clone(),
                     handle,
                 )
                 .await
@@ -78,7 +78,7 @@ pub(in crate::inbound) async fn serve(
     };
     let served = tokio::select! {
         served = serving => served,
-        never = drain_with(&application, &pending, &draining) => match never {},
+        never = drain_with(&application, &pending, [&ended, &last_stream]) => match never {},
         () = progress.idle(idle) => {
             upgrades.end(ResponseFlag::IdleTimeout);
             return record.close(CloseReason::IdleTimeout);
@@ -95,13 +95,15 @@ pub(in crate::inbound) async fn serve(
 async fn drain_with(
     application: &ApplicationConnection,
     pending: &PendingHeads,
-    draining: &CancellationToken,
+    ends: [&CancellationToken; 2],
 ) -> Infallible {
     application.ended().await;
     // hyper adds to a response that it is the connection's last; the application, which may end
     // with each of its own, has said no such thing.
     pending.none().await;
-    draining.cancel();
+    for end in ends {
+        end.cancel();
+    }
     std::future::pending().await
 }
 

@@ -137,6 +137,7 @@ impl TestBed {
             client: connection.end.clone(),
             interim: connection.interim.clone(),
             response_break: connection.response_break.clone(),
+            ended: CancellationToken::new(),
         };
         let handle = move |request| {
             let connection = Arc::clone(&connection);
