@@ -12,6 +12,7 @@ mod agent;
 mod authorization;
 mod change;
 mod connection_routes;
+mod drain;
 mod egress;
 mod fail_closed;
 mod hbone;
