@@ -21,6 +21,8 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::error::{Error, Result};
 
+/// The file of certificate authorities, as Debian has it.
+const CERTIFICATE_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// User and group of programs that don't need root, named `nonroot`.
 pub const NONROOT: u32 = 65532;
 
@@ -122,6 +124,20 @@ impl Image {
             let bytes = read(&library)?;
             self.add(&library, 0o755, bytes);
         }
+        Ok(())
+    }
+
+    /// Adds the certificate authorities that this machine trusts, where programs look for them.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn add_certificate_authorities(&mut self) -> Result<()> {
+        let bytes = read(Path::new(CERTIFICATE_AUTHORITIES)).map_err(|error| {
+            Error::Missing(format!(
+                "{error}; images have the authorities of Debian's package ca-certificates"
+            ))
+        })?;
+        self.add(CERTIFICATE_AUTHORITIES, 0o644, bytes);
         Ok(())
     }
 

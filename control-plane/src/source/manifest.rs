@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{self, FieldError, Kind, Object};
+use crate::kinds::{self, FieldError, Kind, KindObject, MeshConfigObject, Object};
 use crate::yaml;
 
 /// A mistake in a manifest.
@@ -173,7 +173,7 @@ impl Header {
         let core = ("", self.api_version.as_str());
         let (group, version) = self.api_version.split_once('/').unwrap_or(core);
         let Some(kind) = kinds::find(group, &self.kind) else {
-            return Ok(None);
+            return self.refuse_unknown_kind(group).map(|()| None);
         };
         match kind.versions.contains(&version) {
             true => Ok(Some(kind)),
@@ -182,6 +182,17 @@ impl Header {
                 Err(error)
             }
         }
+    }
+
+    /// Nobody else has kinds of the mesh's own group: one that isn't known is misspelt, and may be a
+    /// policy.
+    fn refuse_unknown_kind(&self, group: &str) -> Result<(), FieldError> {
+        if group != MeshConfigObject::KIND.group {
+            return Ok(());
+        }
+        let own = kinds::all().filter(|kind| kind.group == group);
+        let names: Vec<_> = own.map(|kind| kind.name).collect();
+        Err(FieldError::not_one_of("kind", &self.kind, &names))
     }
 
     /// The kind, also of a version that isn't read: a newer one isn't the absence of the object.

@@ -1,7 +1,7 @@
 //! The container images of what runs on Kubernetes, packed of programs that `cargo xtask
 //! images` has built.
 //!
-//! The same programs make the same bytes: every time is `SOURCE_DATE_EPOCH`, or 1970
+//! The same programs and certificate authorities make the same bytes: every time is `SOURCE_DATE_EPOCH`, or 1970
 //! (<https://reproducible-builds.org/specs/source-date-epoch/>).
 
 use std::collections::BTreeMap;
@@ -132,6 +132,8 @@ impl Program {
         let mut image = Image::new(format!("{}:{tag}", self.repository));
         let path = format!("/usr/local/bin/{}", self.name);
         image.add_program(&programs.join(self.name), &path)?;
+        // Key sets of issuers, and services outside that speak TLS, are the world's.
+        image.add_certificate_authorities()?;
         image.entrypoint = vec![path];
         image.user = self.user;
         image.created = created;
@@ -181,7 +183,10 @@ mod tests {
                 image.entrypoint,
                 [format!("/usr/local/bin/{}", program.name)]
             );
-            assert_eq!(image.pack().unwrap(), pack().pack().unwrap());
+            let packed = image.pack().unwrap();
+            let text = String::from_utf8_lossy(&packed.bytes);
+            assert!(text.contains("etc/ssl/certs/ca-certificates.crt"));
+            assert_eq!(packed, pack().pack().unwrap());
         }
     }
 

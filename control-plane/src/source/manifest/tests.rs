@@ -27,6 +27,16 @@ fn a_version_that_is_not_read_is_refused_and_not_passed_over() {
 }
 
 #[test]
+fn a_kind_of_the_mesh_that_is_misspelt_is_refused_and_not_passed_over() {
+    let policy =
+        "apiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicie\nmetadata: { name: web }\n";
+    let error = complaint(policy);
+    let expected = "(AuthorizationPolicie web): field kind: `AuthorizationPolicie` is not one of";
+    assert!(error.contains(expected), "{error}");
+    assert!(error.contains("`AuthorizationPolicy`"), "{error}");
+}
+
+#[test]
 fn lists_are_opened_and_foreign_kinds_passed_over() {
     let list = "apiVersion: v1\nkind: List\nitems:\n- { apiVersion: v1, kind: Namespace, metadata: { name: shop, labels: { weft.dev/mesh: enabled } } }\n- { apiVersion: v1, kind: ConfigMap, metadata: { name: x } }\n";
     let objects = parse(list).unwrap();
