@@ -28,8 +28,9 @@ const REFRESH: Duration = Duration::from_secs(300);
 /// Time to the next after one that fails: twice as long each time, up to the longest.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// The most fetches under way.
-const MOST_FETCHES: usize = 64;
+/// The most fetches under way: more than the addresses that one namespace has room for, so that
+/// servers of one that don't answer hold up nobody else's.
+const MOST_FETCHES: usize = 384;
 /// The most addresses; what is beyond is not fetched.
 const MOST_ADDRESSES: usize = 1024;
 /// Time that agents wait at most for the first keys of a control plane that starts.

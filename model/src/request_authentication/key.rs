@@ -115,15 +115,16 @@ impl PublicKey {
         }
     }
 
-    /// Whether it is of the size that its type has; one of RSA has 2048 to 8192 bits.
+    /// Whether it is of the size that its type has; one of RSA has 2048 to 4096 bits, and
+    /// an exponent of 4 bytes at most: what verifying costs grows with both.
     pub fn is_well_formed(&self) -> bool {
         let is_point =
             |bytes: &[u8], length: usize| bytes.len() == length && bytes.first() == Some(&4);
         match self {
             Self::Rsa { modulus, exponent } => {
-                let has_size = (256..=1024).contains(&modulus.len());
+                let has_size = (256..=512).contains(&modulus.len());
                 let starts = |bytes: &[u8]| bytes.first().is_some_and(|first| *first != 0);
-                has_size && starts(modulus) && starts(exponent) && exponent.len() <= 8
+                has_size && starts(modulus) && starts(exponent) && exponent.len() <= 4
             }
             Self::P256(point) => is_point(point, 65),
             Self::P384(point) => is_point(point, 97),

@@ -13,6 +13,10 @@ use super::signature::is_signed_by;
 use super::token::UnverifiedToken;
 use crate::upstream::{RequestHead, RewrittenHead};
 
+/// The most keys that one token is tried with, whatever issuers there are: anybody can send one that
+/// fits none of them.
+const MOST_TRIES: usize = JwtProvider::MOST_KEYS;
+
 /// Verifies the tokens of one pod's requests.
 #[derive(Debug, Default)]
 pub(crate) struct TokenVerifier {
@@ -86,12 +90,12 @@ impl TokenVerifier {
         let mut refusal = TokenRefusal::Issuer;
         let issuer = unverified.claims.text("iss");
         let of_issuer = |provider: &JwtProvider| Some(&*provider.issuer) == issuer;
-        let mut verifying = None;
+        let (mut verifying, mut tries) = (None, MOST_TRIES);
         for provider in providers {
             if !of_issuer(provider) || !is_here(provider) {
                 continue;
             }
-            match verify_with(provider, &unverified, now) {
+            match verify_with(provider, &unverified, now, &mut tries) {
                 Ok(()) => {
                     verifying = Some(Arc::clone(provider));
                     break;
@@ -115,11 +119,12 @@ impl TokenVerifier {
     }
 }
 
-/// Whether a token is one of an issuer's, and valid.
+/// Whether a token is one of an issuer's, and valid, as far as there are tries left.
 fn verify_with(
     provider: &JwtProvider,
     token: &UnverifiedToken<'_>,
     now: u64,
+    tries: &mut usize,
 ) -> Result<(), TokenRefusal> {
     let algorithm = token.algorithm;
     if !provider.allows(algorithm) {
@@ -131,8 +136,11 @@ fn verify_with(
     if keys.peek().is_none() {
         return Err(TokenRefusal::NoKey);
     }
-    let is_signed =
-        keys.any(|key| is_signed_by(&key.key, algorithm, token.message, &token.signature));
+    let is_signed = keys.any(|key| {
+        let may_try = *tries > 0;
+        *tries = tries.saturating_sub(1);
+        may_try && is_signed_by(&key.key, algorithm, token.message, &token.signature)
+    });
     match is_signed {
         true => provider.check(&token.claims, now),
         false => Err(TokenRefusal::Signature),

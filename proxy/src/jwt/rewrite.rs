@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use http::header::COOKIE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use weft_model::request_authentication::{
     ClaimHeader, ClaimValue, Claims, JwtProvider, TokenLocation, is_same_header,
 };
@@ -30,6 +30,7 @@ pub(super) fn rewrite(
             headers.remove(name);
         }
     }
+    remove_look_alikes(providers, &mut headers);
     let mut target = None;
     if let Some((found, verified)) = token {
         let provider = &verified.provider;
@@ -49,6 +50,21 @@ pub(super) fn rewrite(
     RewrittenHead { headers, target }
 }
 
+/// Removes what an application may take for a header with a token, and nobody has verified.
+fn remove_look_alikes(providers: &[&JwtProvider], headers: &mut HeaderMap) {
+    let places = providers.iter().flat_map(|provider| &provider.locations);
+    for place in places {
+        let TokenLocation::Header { name: own, .. } = place else {
+            continue;
+        };
+        let is_other = |name: &&HeaderName| *name != own && is_same_header(name, own);
+        let others: Vec<_> = headers.keys().filter(is_other).cloned().collect();
+        for other in others {
+            headers.remove(other);
+        }
+    }
+}
+
 /// The text of a claim, as a header has it: of a list, all of its texts with commas between them.
 /// `None` where it has none, or one in which the application could read another.
 fn header_value(header: &ClaimHeader, claims: &Claims) -> Option<HeaderValue> {
@@ -58,7 +74,8 @@ fn header_value(header: &ClaimHeader, claims: &Claims) -> Option<HeaderValue> {
             let texts = texts.filter(|texts| !texts.iter().any(|text| text.contains(',')))?;
             texts.join(",").into()
         }
-        value => value.text()?,
+        // Servers take such space off, and would read what no rule has seen.
+        value => value.text().filter(|text| text.trim() == text)?,
     };
     HeaderValue::from_bytes(text.as_bytes()).ok()
 }
@@ -108,7 +125,8 @@ fn remove(
                 true => head.path.to_owned(),
                 false => format!("{}?{}", head.path, kept.join("&")),
             };
-            target.try_into().ok()
+            let target = PathAndQuery::try_from(target);
+            target.or_else(|_| head.path.try_into()).ok()
         }
     }
 }

@@ -731,3 +731,76 @@ fn nobody_asks_on_another_port() {
     let asked = TokenVerifier::default().authenticate(&policies, 81, &head, NOW);
     assert!(asked.unwrap().is_none());
 }
+
+#[test]
+fn a_token_is_tried_with_a_bounded_number_of_keys_of_all_its_issuers() {
+    let signer = Signer::new();
+    let others = |count: usize| -> Vec<JsonWebKey> {
+        let other = JsonWebKey {
+            id: None,
+            ..Signer::new().key()
+        };
+        vec![other; count]
+    };
+    let verifier = TokenVerifier::default();
+    let own = JsonWebKey {
+        id: None,
+        ..signer.key()
+    };
+    let token = signer.token(&claims());
+    for (before, is_accepted) in [(31, true), (32, false)] {
+        let policies = policies(vec![provider(others(before)), provider(vec![own.clone()])]);
+        let header = format!("Bearer {token}");
+        let got = ask(
+            &verifier,
+            &policies,
+            "/",
+            &[("authorization", &header)],
+            NOW,
+        );
+        assert_eq!(got.is_ok(), is_accepted, "{before} others");
+    }
+}
+
+#[test]
+fn what_looks_like_a_header_of_tokens_is_taken_off() {
+    let signer = Signer::new();
+    let place = TokenLocation::Header {
+        name: HeaderName::from_static("x-auth-token"),
+        prefix: "".into(),
+    };
+    let policies = policies(vec![JwtProvider {
+        locations: vec![place],
+        forwards_token: true,
+        ..provider(vec![signer.key()])
+    }]);
+    let good = signer.token(&claims());
+    let headers = [("x-auth-token", &*good), ("x_auth_token", "forged")];
+    let got = ask(&TokenVerifier::default(), &policies, "/", &headers, NOW).unwrap();
+    assert!(!got.head.headers.contains_key("x_auth_token"), "{got:?}");
+    assert!(got.head.headers.contains_key("x-auth-token"), "{got:?}");
+}
+
+#[test]
+fn no_claim_becomes_a_header_that_servers_read_as_another() {
+    let signer = Signer::new();
+    let header = ClaimHeader {
+        name: HeaderName::from_static("x-sub"),
+        claim: ClaimPath::new(["sub"]).unwrap(),
+    };
+    let policies = policies(vec![JwtProvider {
+        claim_headers: vec![header],
+        ..provider(vec![signer.key()])
+    }]);
+    for (subject, is_header) in [("admin", true), (" admin", false), ("admin\t", false)] {
+        let token = signer.token(&with("sub", Some(json!(subject))));
+        let header = format!("Bearer {token}");
+        let headers = [("authorization", &*header)];
+        let got = ask(&TokenVerifier::default(), &policies, "/", &headers, NOW).unwrap();
+        assert_eq!(
+            got.head.headers.contains_key("x-sub"),
+            is_header,
+            "{subject:?}"
+        );
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) enum InvalidKeys {
     Secret(usize),
     /// None of its keys is of use.
     #[error(
-        "none of its keys verifies tokens: of RSA with 2048 to 8192 bits, EC on P-256 or P-384, or \
+        "none of its keys verifies tokens: of RSA with 2048 to 4096 bits, EC on P-256 or P-384, or \
          Ed25519, and not for encryption or another algorithm"
     )]
     NoKey,
