@@ -196,6 +196,13 @@ pub(crate) fn find(group: &str, name: &str) -> Option<Kind> {
     all().find(|kind| kind.group == group && kind.name == name)
 }
 
+/// The names of all kinds of a group, where that is the mesh's own.
+pub(crate) fn own_names(group: &str) -> Option<Vec<&'static str>> {
+    let is_own = group == MeshConfigObject::KIND.group;
+    let names = all().filter(|kind| kind.group == group);
+    is_own.then(|| names.map(|kind| kind.name).collect())
+}
+
 /// Reads an object that somebody wrote down: one mistake spoils it. None when the mesh has
 /// no use for it.
 ///

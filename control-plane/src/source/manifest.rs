@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{self, FieldError, Kind, KindObject, MeshConfigObject, Object};
+use crate::kinds::{self, FieldError, Kind, Object};
 use crate::yaml;
 
 /// A mistake in a manifest.
@@ -187,12 +187,10 @@ impl Header {
     /// Nobody else has kinds of the mesh's own group: one that isn't known is misspelt, and may be a
     /// policy.
     fn refuse_unknown_kind(&self, group: &str) -> Result<(), FieldError> {
-        if group != MeshConfigObject::KIND.group {
-            return Ok(());
+        match kinds::own_names(group) {
+            Some(names) => Err(FieldError::not_one_of("kind", &self.kind, &names)),
+            None => Ok(()),
         }
-        let own = kinds::all().filter(|kind| kind.group == group);
-        let names: Vec<_> = own.map(|kind| kind.name).collect();
-        Err(FieldError::not_one_of("kind", &self.kind, &names))
     }
 
     /// The kind, also of a version that isn't read: a newer one isn't the absence of the object.
