@@ -35,10 +35,31 @@ fn every_manifest_is_taken_by_what_it_is_for() {
                 unknown.is_empty(),
                 "{block}: no field of a kustomization: {unknown:?}"
             );
+        } else if has("scrape_configs") {
+            let job = &documents[0]["scrape_configs"][0];
+            for relabeling in relabelings_of_agents() {
+                let all = job["relabel_configs"].as_array().unwrap();
+                assert!(all.contains(&relabeling), "{block}: lacks {relabeling}");
+            }
         } else {
             panic!(
                 "{block}: nothing is known about it: add a rule to tests/tests/documents/manifests.rs"
             );
         }
     }
+}
+
+/// Those of the PodMonitor that is deployed, in Prometheus' own words.
+fn relabelings_of_agents() -> Vec<Value> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/monitoring/monitors.yaml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let text = text
+        .replace("sourceLabels", "source_labels")
+        .replace("targetLabel", "target_label");
+    let monitors: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let endpoint = &monitors[0]["spec"]["podMetricsEndpoints"][0];
+    endpoint["relabelings"].as_array().unwrap().clone()
 }
