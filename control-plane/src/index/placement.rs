@@ -10,8 +10,8 @@ use weft_model::NamespacedName;
 use super::objects::Objects;
 use crate::kinds::{NamespaceObject, NodeObject, RuntimeClassObject};
 
-/// Parts of the names of runtime classes, and of their handlers, whose pods have a kernel of their own, where no node's
-/// programs see their connections.
+/// Parts of the names of runtime classes, and of their handlers, whose pods have a kernel of their
+/// own, where no node's programs see their connections.
 const SANDBOXES: [&str; 3] = ["gvisor", "runsc", "kata"];
 /// The beginning of the names of taints that come and go with the state of a node.
 const PASSING: &str = "node.kubernetes.io/";

@@ -110,6 +110,11 @@ impl Fetcher {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
+        if roots.is_empty() && options.roots.is_none() {
+            tracing::warn!(
+                "this system has no certificate authorities: no issuer's key set can be fetched by https without --jwks-roots"
+            );
+        }
         if let Some(path) = &options.roots {
             let invalid = |reason: String| InvalidRoots {
                 path: path.clone(),

@@ -1,4 +1,5 @@
-//! An AuthorizationPolicy or a RequestAuthentication, the workloads that it selects, and whether it is followed.
+//! An AuthorizationPolicy or a RequestAuthentication, the workloads that it selects, and whether
+//! it is followed.
 
 use std::sync::Arc;
 

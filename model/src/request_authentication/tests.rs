@@ -184,11 +184,16 @@ fn a_key_is_for_its_own_type_of_signatures() {
             assert_eq!(key.fits(algorithm), expected, "{name}");
         }
     }
+    let of_size = |modulus: usize, exponent: usize| PublicKey::Rsa {
+        modulus: vec![1; modulus].into(),
+        exponent: vec![1; exponent].into(),
+    };
+    assert!(of_size(512, 4).is_well_formed());
     for malformed in [
-        PublicKey::Rsa {
-            modulus: vec![1; 128].into(),
-            exponent: vec![1, 0, 1].into(),
-        },
+        of_size(128, 3),
+        // Whoever sends a token that isn't theirs has them verify it all the same.
+        of_size(513, 3),
+        of_size(256, 5),
         PublicKey::P256(vec![2; 33].into()),
         PublicKey::Ed25519(vec![1; 31].into()),
     ] {

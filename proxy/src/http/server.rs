@@ -260,18 +260,17 @@ async fn end_of_requests(draining: &CancellationToken, ended: &CancellationToken
     }
 }
 
-/// While it drains, has hyper end the connection after the response, which says so; not where it becomes one of
-/// another protocol.
+/// While it drains, has hyper end the connection after the response, which says so; not where it
+/// becomes one of another protocol.
 fn say_last_when(
     draining: &CancellationToken,
     response: &mut Response<ResponseBody>,
     is_connect: bool,
 ) {
     let status = response.status();
-    if !draining.is_cancelled() {
-        return;
-    }
-    if status != StatusCode::SWITCHING_PROTOCOLS && !(is_connect && status.is_success()) {
+    let changes_protocol =
+        status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && status.is_success());
+    if draining.is_cancelled() && !changes_protocol {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }

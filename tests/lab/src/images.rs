@@ -1,8 +1,8 @@
 //! The container images of what runs on Kubernetes, packed of programs that `cargo xtask
 //! images` has built.
 //!
-//! The same programs and certificate authorities make the same bytes: every time is `SOURCE_DATE_EPOCH`, or 1970
-//! (<https://reproducible-builds.org/specs/source-date-epoch/>).
+//! The same programs and certificate authorities make the same bytes: every time is
+//! `SOURCE_DATE_EPOCH`, or 1970 (<https://reproducible-builds.org/specs/source-date-epoch/>).
 
 use std::collections::BTreeMap;
 use std::env;

@@ -2,7 +2,8 @@
 //!
 //! One pair of pods is outside the mesh and talks directly, or through an Envoy beside
 //! each; another pair is in the mesh, one in the mesh of the build that this one is
-//! compared with, and where sidecars are measured, one that has them. Client, proxies and server share the machine.
+//! compared with, and where sidecars are measured, one that has them. Client, proxies and server
+//! share the machine.
 
 use std::net::SocketAddr;
 use std::path::Path;
