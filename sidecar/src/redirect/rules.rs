@@ -182,10 +182,15 @@ fn inbound(options: &RedirectOptions) -> Chain {
     let clients = options.excluded_inbound_blocks.iter().copied();
     rules.extend(clients.map(leave_sources));
     let (kind, last) = match options.capture {
-        Capture::Redirect => (ChainKind::Translation, Expression::Redirect),
-        Capture::Tproxy => (ChainKind::Filter, Expression::Tproxy),
+        Capture::Redirect => (ChainKind::Translation, vec![Expression::Redirect]),
+        // What a socket was found for would go on to the next rule.
+        Capture::Tproxy => (
+            ChainKind::Filter,
+            vec![Expression::Tproxy, Expression::Return],
+        ),
     };
-    rules.push(vec![Expression::Port(INBOUND_PLAINTEXT_PORT), last]);
+    let port = Expression::Port(INBOUND_PLAINTEXT_PORT);
+    rules.push([vec![port], last].concat());
     if options.capture == Capture::Tproxy {
         // No proxy has taken it. What is no beginning may belong to a connection of the pod's own.
         let mut begins = flags(Operator::Equal, SYN);
@@ -376,10 +381,10 @@ mod tests {
             }
             let (last, others) = chain.rules.split_last().unwrap();
             let expected = match chain.kind {
-                ChainKind::Filter => Expression::Tproxy,
-                _ => Expression::Redirect,
+                ChainKind::Filter => vec![Expression::Tproxy, Expression::Return],
+                _ => vec![Expression::Redirect],
             };
-            assert_eq!(last.last(), Some(&expected), "{}", chain.name);
+            assert_eq!(last[1..], expected, "{}", chain.name);
             for rule in others {
                 assert_eq!(rule.last(), Some(&Expression::Return), "{rule:?}");
                 let compares = |one: &Expression| matches!(one, Expression::Compare(..));
