@@ -34,16 +34,13 @@ fn reached(mesh: &Mesh, from: &str, to: &str) -> Vec<u16> {
         assert_eq!(answers[0], answers[1], "{port}: IPv4 and IPv6 are alike");
         answers[0]
     };
-    [8080, 9090, 15008].into_iter().filter(is_reached).collect()
+    [8080, 9090].into_iter().filter(is_reached).collect()
 }
 
 #[test]
 fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     let mesh = two_pods();
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
-    // Tunnels come directly, to the proxy: by its user it is known.
-    mesh.run_sidecar("pod", &["init", "--proxy-uid=0"]).unwrap();
-    assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
     // Nobody listens where connections are redirected to.
     mesh.run_sidecar("pod", &["init"]).unwrap();
     assert!(reached(&mesh, "pod", "peer").is_empty());
@@ -71,7 +68,7 @@ fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     let blocks = mesh.pod("peer").unwrap().host.addresses();
     let blocks = format!("--exclude-outbound-cidrs={},{}", blocks[0], blocks[1]);
     mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
     assert!(reached(&mesh, "peer", "pod").is_empty());
     let blocks = mesh.pod("peer").unwrap().host.addresses();
     let blocks = format!("--exclude-inbound-cidrs={},{}", blocks[0], blocks[1]);
@@ -83,7 +80,7 @@ fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     assert!(reached(&mesh, "peer", "pod").is_empty());
     for _ in 0..2 {
         mesh.run_sidecar("pod", &["cleanup"]).unwrap();
-        assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+        assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090]);
     }
 }
 
@@ -121,7 +118,7 @@ fn a_listener_on_the_proxys_ports_that_is_not_the_proxys_gets_no_connection() {
 #[test]
 fn by_tproxy_nobody_reaches_the_application_while_its_proxy_is_away() {
     let mesh = two_pods();
-    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090]);
     let init = ["init", "--capture=tproxy", "--exclude-inbound-ports=9090"];
     mesh.run_sidecar("pod", &init).unwrap();
     assert_eq!(reached(&mesh, "peer", "pod"), [9090]);
@@ -137,7 +134,7 @@ fn whoever_may_not_redirect_connections_is_told_what_is_missing() {
     let line = [&AS_PROXY[..], &[mesh.sidecar_program(), "init"]].concat();
     let refused = mesh.run("pod", &line).unwrap_err().to_string();
     assert!(refused.contains("NET_ADMIN"), "{refused}");
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
 }
 
 #[test]
