@@ -12,8 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Bytes that may wait.
 const MOST_WAITING: usize = 8 << 20;
 /// Time for which lines are collected before they are written: to wake the writer for each of
-/// them costs more than the line.
-const COLLECTED: Duration = Duration::from_millis(5);
+/// them costs more than the line. It is woken for the first of them only, and looks by itself
+/// after that as long as more come.
+const COLLECTED: Duration = Duration::from_millis(20);
 /// Bytes that are written at once.
 const CHUNK: usize = 64 << 10;
 /// Time for which the last lines are waited for when the program ends.
@@ -48,6 +49,10 @@ struct Waiting {
     taken: usize,
     /// Lines for which there was no room.
     dropped: u64,
+    /// The writer has to be woken for the next line: a call to the kernel, whoever waits.
+    is_writer_asleep: bool,
+    /// Somebody waits until all is written.
+    is_end_awaited: bool,
 }
 
 /// A queue that is written to `sink` from now on.
@@ -73,9 +78,12 @@ pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<(LineQueue,
 fn write_lines(shared: &Shared, mut sink: impl Write) {
     let mut lines = Vec::new();
     loop {
-        shared.wait_for_lines();
         thread::sleep(COLLECTED);
         let dropped = shared.take(&mut lines);
+        if lines.is_empty() && dropped == 0 {
+            shared.wait_for_lines();
+            continue;
+        }
         for chunk in lines.chunks(CHUNK) {
             // There is nobody left to tell.
             let _ = sink.write_all(chunk);
@@ -97,9 +105,13 @@ impl Shared {
     }
 
     fn wait_for_lines(&self) {
-        let is_empty = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.dropped == 0;
-        let waited = self.filled.wait_while(self.lock(), is_empty);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let mut waiting = self.lock();
+        waiting.is_writer_asleep = true;
+        let waited = self
+            .filled
+            .wait_while(waiting, |waiting| waiting.is_empty());
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
+        waiting.is_writer_asleep = false;
     }
 
     /// Takes all lines into an empty buffer; returns how many others are lost.
@@ -113,7 +125,7 @@ impl Shared {
     fn wrote(&self, bytes: usize) {
         let mut waiting = self.lock();
         waiting.taken = waiting.taken.saturating_sub(bytes);
-        if waiting.bytes() == 0 {
+        if waiting.is_end_awaited && waiting.bytes() == 0 {
             self.emptied.notify_all();
         }
     }
@@ -123,18 +135,22 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.lines.len() + self.taken
     }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0
+    }
 }
 
 impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut waiting = self.shared.lock();
-        let was_empty = waiting.lines.is_empty() && waiting.dropped == 0;
         match waiting.bytes() + line.len() <= MOST_WAITING {
             true => waiting.lines.extend_from_slice(line),
             false => waiting.dropped += 1,
         }
+        let is_writer_asleep = std::mem::take(&mut waiting.is_writer_asleep);
         drop(waiting);
-        if was_empty {
+        if is_writer_asleep {
             self.shared.filled.notify_one();
         }
         Ok(line.len())
@@ -157,6 +173,7 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let deadline = Instant::now() + LAST_MOMENT;
         let mut waiting = self.shared.lock();
+        waiting.is_end_awaited = true;
         while waiting.bytes() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -214,6 +231,36 @@ mod tests {
         assert!(loss.unwrap().starts_with("12 "));
         drop(guard);
         assert_eq!(queue.shared.lock().bytes(), 0);
+    }
+
+    #[test]
+    fn the_writer_is_woken_for_the_first_of_many_lines_only() {
+        let (taken, _lines) = sync_channel(1024);
+        let (turn, turns) = channel();
+        let (mut queue, guard) = start(SlowReader { turns, taken }).unwrap();
+        let is_asleep = || guard.shared.lock().is_writer_asleep;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_asleep() {
+            assert!(Instant::now() < deadline, "nobody waits for lines");
+            thread::yield_now();
+        }
+        let mut woken = 0;
+        for _ in 0..1000 {
+            woken += u32::from(is_asleep());
+            queue.write_all(b"line\n").unwrap();
+        }
+        assert_eq!(woken, 1);
+        drop(turn);
+        // Whoever writes after all of them were written wakes it again.
+        while !is_asleep() {
+            assert!(Instant::now() < deadline, "nobody waits for further lines");
+            thread::yield_now();
+        }
+        queue.write_all(b"line\n").unwrap();
+        while queue.shared.lock().bytes() > 0 {
+            assert!(Instant::now() < deadline, "nobody writes a further line");
+            thread::yield_now();
+        }
     }
 
     #[test]

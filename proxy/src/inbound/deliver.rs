@@ -40,14 +40,17 @@ pub(super) async fn deliver(
     if let PlaintextGrant::Probes(port) = &admitted.grant.plaintext {
         let port = port.clone();
         record.connected(still_allowed);
-        return probes::deliver(arrival, admitted, port, downstream, record, draining).await;
+        let probed = probes::deliver(arrival, admitted, port, downstream, record, draining);
+        // Boxed, as below: its size would be part of every connection's.
+        return Box::pin(probed).await;
     }
     if !admitted.grant.sees_requests {
         record.opened(admitted.connect_time, still_allowed);
         return carry(arrival, admitted, downstream, Directions::Both, record).await;
     }
     record.connected(still_allowed);
-    deliver_http(arrival, admitted, downstream, record, draining).await;
+    let delivered = deliver_http(arrival, admitted, downstream, record, draining);
+    Box::pin(delivered).await;
 }
 
 /// Carries a connection whose record is connected to its end, on a port that carries HTTP alone.

@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +68,8 @@ pub(super) async fn accept(
                     server.refuse_over_limit(accepted, peer);
                     continue;
                 };
-                let (serving, gone) = (server.serve(permit, accepted, peer), lifetime.gone.clone());
-                tokio::spawn(async move { until_gone(serving, &gone).await });
+                let serving = server.serve(permit, accepted, peer);
+                tokio::spawn(until_gone(serving, lifetime.gone.clone()));
             }
             Err(_) if lifetime.draining.is_cancelled() => return,
             Err(error) if concerns_one_connection(&error) => {}
@@ -97,12 +96,18 @@ fn has_no_descriptor(error: &io::Error) -> bool {
 }
 
 /// Runs a task of a proxy, which outlives that for a moment only.
-pub(super) async fn until_gone(serving: impl Future<Output = ()>, gone: &CancellationToken) {
-    let mut serving = pin!(serving);
-    tokio::select! {
-        () = &mut serving => {}
-        () = gone.cancelled() => {
-            let _ = tokio::time::timeout(LAST_MOMENT, serving).await;
+pub(super) fn until_gone(
+    serving: impl Future<Output = ()> + Send + 'static,
+    gone: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    // Boxed: pinned in place, the task would hold it twice and be copied with that.
+    let mut serving = Box::pin(serving);
+    async move {
+        tokio::select! {
+            () = &mut serving => {}
+            () = gone.cancelled() => {
+                let _ = tokio::time::timeout(LAST_MOMENT, serving).await;
+            }
         }
     }
 }
@@ -123,4 +128,30 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | Kind::TimedOut
             | Kind::PermissionDenied
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_connection_holds_it_once() {
+        let large = [0_u8; 4096];
+        let serving = async move {
+            tokio::task::yield_now().await;
+            std::hint::black_box(large);
+        };
+        let task = until_gone(serving, CancellationToken::new());
+        let size = size_of_val(&task);
+        assert!(size <= 512, "{size} bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_served_has_a_last_moment() {
+        let gone = CancellationToken::new();
+        gone.cancel();
+        let began = tokio::time::Instant::now();
+        until_gone(std::future::pending(), gone).await;
+        assert_eq!(began.elapsed(), LAST_MOMENT);
+    }
 }

@@ -39,10 +39,11 @@ impl Connector {
             return answer(ConnectAnswer::Connected);
         };
         let (pod, early) = (Arc::clone(&self.pod), Arc::clone(&self.early));
-        let gone = self.lifetime.gone.clone();
-        self.worker.spawn(async move {
-            until_gone(connect_early(pod, early, peer, original, answer), &gone).await;
+        let connecting = async move {
+            connect_early(pod, early, peer, original, answer).await;
             drop(permit);
-        });
+        };
+        let gone = self.lifetime.gone.clone();
+        self.worker.spawn(until_gone(connecting, gone));
     }
 }
