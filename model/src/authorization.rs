@@ -59,14 +59,14 @@ pub enum PlaintextDenied {
 /// Authorizes a plaintext connection to a port of a workload.
 ///
 /// # Errors
-/// When the workload is strict and doesn't take that from its node.
+/// When the port is strict and doesn't take that from its node.
 pub fn authorize_plaintext(
     workload: &Workload,
     origin: PlaintextOrigin,
     port: u16,
 ) -> Result<PlaintextGrant, PlaintextDenied> {
-    match (workload.mtls_mode, origin, &workload.node_access) {
-        (MtlsMode::Permissive, _, _) => Ok(PlaintextGrant::Anything),
+    match (workload.mtls_mode_at(port), origin, &workload.node_access) {
+        (MtlsMode::Disabled | MtlsMode::Permissive, _, _) => Ok(PlaintextGrant::Anything),
         (MtlsMode::Strict, PlaintextOrigin::Network, _) => Err(PlaintextDenied::Network),
         (MtlsMode::Strict, _, NodeAccess::All) => Ok(PlaintextGrant::Anything),
         (MtlsMode::Strict, PlaintextOrigin::Node, NodeAccess::Probes(_)) => {

@@ -9,7 +9,7 @@
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
 //!   `network_policy`, `authorization`, `node`: one kind each; `request_authentication`: a part of
 //!   the policies of `authorization`
-//! * `idle`: idle limits, in two of these; `node_access`: probes, in a workload
+//! * `idle`: idle limits, in two of these; `mtls`: modes, `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
@@ -19,6 +19,7 @@ mod endpoint;
 pub mod envoy;
 mod external_service;
 mod idle;
+mod mtls;
 mod network_policy;
 mod node;
 mod node_access;

@@ -1648,6 +1648,7 @@ pub struct Workload {
     pub node: ::prost::alloc::string::String,
     #[prost(enumeration = "Enrolment", tag = "8")]
     pub enrolment: i32,
+    /// Of all its ports. Where they differ, the strictest, for agents that know no `mtls_modes`.
     #[prost(enumeration = "MtlsMode", tag = "9")]
     pub mtls_mode: i32,
     #[prost(message, optional, tag = "10")]
@@ -1687,6 +1688,26 @@ pub struct Workload {
     /// Of AuthorizationPolicies; unset: none selects it, and everything is allowed.
     #[prost(message, optional, tag = "30")]
     pub authorization: ::core::option::Option<AuthorizationMembership>,
+    /// Counts instead of `mtls_mode`. Unset: all ports have that.
+    #[prost(message, optional, tag = "70")]
+    pub mtls_modes: ::core::option::Option<MtlsModes>,
+}
+/// Mutual TLS modes by port.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MtlsModes {
+    /// Of ports that aren't listed.
+    #[prost(enumeration = "MtlsMode", tag = "1")]
+    pub other_ports: i32,
+    /// 64 at most.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<PortMtlsMode>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortMtlsMode {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(enumeration = "MtlsMode", tag = "2")]
+    pub mode: i32,
 }
 /// Plaintext that a pod takes from its own node while it is strict.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2078,6 +2099,8 @@ pub enum MtlsMode {
     Unspecified = 0,
     Permissive = 1,
     Strict = 2,
+    /// In `mtls_modes` only.
+    Disabled = 3,
 }
 impl MtlsMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2089,6 +2112,7 @@ impl MtlsMode {
             Self::Unspecified => "MTLS_MODE_UNSPECIFIED",
             Self::Permissive => "MTLS_MODE_PERMISSIVE",
             Self::Strict => "MTLS_MODE_STRICT",
+            Self::Disabled => "MTLS_MODE_DISABLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2097,6 +2121,7 @@ impl MtlsMode {
             "MTLS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "MTLS_MODE_PERMISSIVE" => Some(Self::Permissive),
             "MTLS_MODE_STRICT" => Some(Self::Strict),
+            "MTLS_MODE_DISABLED" => Some(Self::Disabled),
             _ => None,
         }
     }
