@@ -204,6 +204,26 @@ mod tests {
     }
 
     #[test]
+    fn a_port_takes_plaintext_by_its_own_mode() {
+        let none = NodeAccess::Probes([].into());
+        let pod = |mtls_mode, ports: &str| Workload {
+            mtls_mode,
+            port_modes: ports.parse().unwrap(),
+            ..strict(none.clone())
+        };
+        let takes = |pod: &Workload, port| {
+            authorize_plaintext(pod, PlaintextOrigin::Network, port) == Ok(PlaintextGrant::Anything)
+        };
+        let strict = pod(MtlsMode::Strict, "80=permissive,81=disabled");
+        assert_eq!(
+            [80, 81, 82].map(|port| takes(&strict, port)),
+            [true, true, false]
+        );
+        let open = pod(MtlsMode::Permissive, "80=strict");
+        assert_eq!([80, 81].map(|port| takes(&open, port)), [false, true]);
+    }
+
+    #[test]
     fn strict_takes_from_kubelet_what_the_pods_probes_declare() {
         let probe = Probe {
             port: 8080,

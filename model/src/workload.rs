@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn one_strict_port_refuses_whatever_arrives_and_no_open_port_opens_a_strict_pod() {
-        let identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let identity: SpiffeId = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
         let pod = |mtls_mode, ports: &str| Workload {
             mtls_mode,
             port_modes: ports.parse().unwrap(),

@@ -9,6 +9,7 @@
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
 //!   `network_policy`, `authorization`, `node`: one kind each; `request_authentication`: a part of
 //!   the policies of `authorization`
+//! * `revocation`: revoked certificates
 //! * `idle`: idle limits, in two of these; `mtls`: modes, `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
@@ -26,6 +27,7 @@ mod node_access;
 pub mod rate_limit;
 mod request_authentication;
 mod resource;
+mod revocation;
 mod route;
 mod service;
 mod traffic_policy;

@@ -1530,7 +1530,8 @@ pub struct ResourceVersion {
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
     /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`, an external
-    /// service's, NetworkPolicy's or AuthorizationPolicy's `namespace/name`, a node's name.
+    /// service's, NetworkPolicy's or AuthorizationPolicy's `namespace/name`, a node's name, `mesh` for the one list of
+    /// revoked certificates.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -1601,7 +1602,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 70")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -1626,6 +1627,8 @@ pub mod resource {
         Node(super::Node),
         #[prost(message, tag = "11")]
         AuthorizationPolicy(super::AuthorizationPolicy),
+        #[prost(message, tag = "70")]
+        RevocationList(super::RevocationList),
     }
 }
 /// A pod.
@@ -1691,6 +1694,21 @@ pub struct Workload {
     /// Counts instead of `mtls_mode`. Unset: all ports have that.
     #[prost(message, optional, tag = "70")]
     pub mtls_modes: ::core::option::Option<MtlsModes>,
+}
+/// The certificates of the mesh that count no more, whoever shows them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevocationList {
+    #[prost(message, repeated, tag = "1")]
+    pub issuers: ::prost::alloc::vec::Vec<RevokingIssuer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokingIssuer {
+    /// X.501 name, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    /// Content octets of the DER of serial numbers.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Mutual TLS modes by port.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1883,6 +1901,7 @@ pub enum ResourceKind {
     NetworkPolicy = 7,
     Node = 8,
     AuthorizationPolicy = 9,
+    RevocationList = 70,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1901,6 +1920,7 @@ impl ResourceKind {
             Self::NetworkPolicy => "RESOURCE_KIND_NETWORK_POLICY",
             Self::Node => "RESOURCE_KIND_NODE",
             Self::AuthorizationPolicy => "RESOURCE_KIND_AUTHORIZATION_POLICY",
+            Self::RevocationList => "RESOURCE_KIND_REVOCATION_LIST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1916,6 +1936,7 @@ impl ResourceKind {
             "RESOURCE_KIND_NETWORK_POLICY" => Some(Self::NetworkPolicy),
             "RESOURCE_KIND_NODE" => Some(Self::Node),
             "RESOURCE_KIND_AUTHORIZATION_POLICY" => Some(Self::AuthorizationPolicy),
+            "RESOURCE_KIND_REVOCATION_LIST" => Some(Self::RevocationList),
             _ => None,
         }
     }
