@@ -38,6 +38,7 @@ pub use address::InvalidAddress;
 pub use authorization::InvalidAuthorizationPolicy;
 pub use endpoint::InvalidEndpoint;
 pub use external_service::InvalidExternalService;
+pub use mtls::InvalidMtlsModes;
 pub use network_policy::InvalidNetworkPolicy;
 pub use node::InvalidNode;
 pub use request_authentication::InvalidAuthentication;

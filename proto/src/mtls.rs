@@ -4,15 +4,28 @@ use weft_model::mtls::{InvalidPortModes, MtlsMode, PortModes};
 use weft_model::workload::Workload;
 
 use crate::v1;
-use crate::workload::InvalidWorkload;
+
+/// The reason why a message has no mutual TLS modes.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidMtlsModes {
+    /// A mode that isn't said.
+    #[error("field {0} is empty")]
+    Missing(&'static str),
+    /// A mode that this version doesn't know.
+    #[error("field {0} has a value that this version doesn't know: {1}")]
+    Unknown(&'static str, i32),
+    /// The modes of ports.
+    #[error("field mtls_modes: {0}")]
+    Ports(#[from] InvalidPortModes),
+}
 
 /// The mode of a workload, and those of its ports. An unknown value is refused: taking it for the
 /// nearest known one could let plaintext through where a newer control plane meant otherwise.
-pub(crate) fn modes(message: &v1::Workload) -> Result<(MtlsMode, PortModes), InvalidWorkload> {
+pub(crate) fn modes(message: &v1::Workload) -> Result<(MtlsMode, PortModes), InvalidMtlsModes> {
     // Who says nothing of ports means no port, and can't mean `disabled` either.
     let Some(modes) = &message.mtls_modes else {
         return match mode("mtls_mode", message.mtls_mode)? {
-            MtlsMode::Disabled => Err(InvalidWorkload::Unknown("mtls_mode", message.mtls_mode)),
+            MtlsMode::Disabled => Err(InvalidMtlsModes::Unknown("mtls_mode", message.mtls_mode)),
             known => Ok((known, PortModes::default())),
         };
     };
@@ -20,18 +33,18 @@ pub(crate) fn modes(message: &v1::Workload) -> Result<(MtlsMode, PortModes), Inv
         let number = u16::try_from(port.port).map_err(|_| InvalidPortModes::Port(port.port))?;
         Ok((number, mode("mtls_modes.ports.mode", port.mode)?))
     });
-    let ports = ports.collect::<Result<Vec<_>, InvalidWorkload>>()?;
+    let ports = ports.collect::<Result<Vec<_>, InvalidMtlsModes>>()?;
     let others = mode("mtls_modes.other_ports", modes.other_ports)?;
     Ok((others, PortModes::new(ports)?))
 }
 
-fn mode(field: &'static str, value: i32) -> Result<MtlsMode, InvalidWorkload> {
+fn mode(field: &'static str, value: i32) -> Result<MtlsMode, InvalidMtlsModes> {
     match v1::MtlsMode::try_from(value) {
         Ok(v1::MtlsMode::Disabled) => Ok(MtlsMode::Disabled),
         Ok(v1::MtlsMode::Permissive) => Ok(MtlsMode::Permissive),
         Ok(v1::MtlsMode::Strict) => Ok(MtlsMode::Strict),
-        Ok(v1::MtlsMode::Unspecified) => Err(InvalidWorkload::Missing(field)),
-        Err(_) => Err(InvalidWorkload::Unknown(field, value)),
+        Ok(v1::MtlsMode::Unspecified) => Err(InvalidMtlsModes::Missing(field)),
+        Err(_) => Err(InvalidMtlsModes::Unknown(field, value)),
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use weft_model::egress::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
-use weft_model::mtls::InvalidPortModes;
 use weft_model::route::path::PathNormalization;
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
@@ -13,7 +12,7 @@ use weft_model::workload::{
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::authorization;
 use crate::idle;
-use crate::mtls;
+use crate::mtls::{self, InvalidMtlsModes};
 use crate::network_policy::{membership, membership_message};
 use crate::node_access::{self, node_access};
 use crate::v1;
@@ -39,9 +38,9 @@ pub enum InvalidWorkload {
     /// One of the named ports.
     #[error("field network_policies.ports: {0} is not a port")]
     NamedPort(u32),
-    /// Modes of ports.
-    #[error("field mtls_modes: {0}")]
-    PortModes(#[from] InvalidPortModes),
+    /// Mutual TLS modes.
+    #[error(transparent)]
+    MtlsModes(#[from] InvalidMtlsModes),
     /// An enumeration's value that this version doesn't know.
     #[error("field {0} has a value that this version doesn't know: {1}")]
     Unknown(&'static str, i32),
