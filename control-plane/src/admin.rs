@@ -63,6 +63,7 @@ fn config(cluster: &Cluster) -> Value {
         if let Change::Workload(workload) = &versioned.change {
             described["enrolment"] = format!("{:?}", workload.enrolment).into();
             described["mtls_mode"] = workload.mtls_mode.to_string().into();
+            described["port_modes"] = workload.port_modes.to_string().into();
             described["node_access"] = workload.node_access.to_string().into();
             described["egress_mode"] = workload.egress_mode.to_string().into();
             described["path_normalization"] = workload.path_normalization.to_string().into();

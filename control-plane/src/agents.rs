@@ -179,6 +179,7 @@ fn kind_of(resource: &Resource) -> ResourceKind {
         Some(resource::Resource::Node(_)) => ResourceKind::Node,
         Some(resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
         Some(resource::Resource::AuthorizationPolicy(_)) => ResourceKind::AuthorizationPolicy,
+        Some(resource::Resource::RevocationList(_)) => ResourceKind::RevocationList,
         None => ResourceKind::Unspecified,
     }
 }

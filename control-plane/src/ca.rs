@@ -3,6 +3,7 @@
 //! * `authority`: signs, with what it has now
 //! * `material`, `leaf`: what it signs with, and what it signs
 //! * `directory`, `secret`: where it is kept
+//! * `revocation`: what counts no more of what it signed
 //! * `rotation`: how one root follows another
 //! * `join_token`: who may ask, where there is no API server
 
@@ -13,6 +14,7 @@ pub(crate) mod join_token;
 mod leaf;
 mod material;
 mod private_file;
+mod revocation;
 mod rotation;
 mod secret;
 
@@ -21,6 +23,7 @@ pub(crate) use directory::Folder;
 pub(crate) use error::AuthorityError;
 pub use leaf::InvalidRequest;
 pub(crate) use leaf::Request;
+pub use revocation::{InvalidRevocations, check_revocation_lists};
 pub(crate) use rotation::{Guard, RotationError, Step};
 pub(crate) use secret::{AuthoritySecret, Place};
 

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
+use weft_model::mesh::Change;
+use weft_model::revocation::RevocationList;
 use weft_model::route::RouteKey;
 use weft_model::workload::WorkloadUid;
 use weft_model::{NamespacedName, SpiffeId};
@@ -131,6 +133,17 @@ impl Cluster {
         let mut known = self.lock();
         known.index.set_captured(captured);
         self.publish(&mut known);
+    }
+
+    /// These certificates are revoked, and no others.
+    pub(crate) fn set_revocations(&self, list: &RevocationList) {
+        // Revisions are in order as long as one publishes at a time.
+        let _known = self.lock();
+        let change = match list.is_empty() {
+            true => Change::RevocationListRemoved,
+            false => Change::RevocationList(list.clone()),
+        };
+        self.publish_changes(vec![change]);
     }
 
     /// Everything that agents are told now.
@@ -263,6 +276,10 @@ impl Cluster {
                 queue.push_if_written(object, ());
             }
         }
+        self.publish_changes(changes);
+    }
+
+    fn publish_changes(&self, changes: Vec<Change>) {
         let mut resources = self
             .resources
             .write()

@@ -51,7 +51,7 @@ use weft_admin::log;
 
 use args::{Action, Command, Serve};
 
-pub use ca::{InvalidRequest, check_request};
+pub use ca::{InvalidRequest, InvalidRevocations, check_request, check_revocation_lists};
 pub use rate_limit::check_limits;
 pub use source::manifest::{ManifestError, check as check_manifest};
 pub use webhook::check_review;

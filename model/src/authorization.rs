@@ -59,14 +59,14 @@ pub enum PlaintextDenied {
 /// Authorizes a plaintext connection to a port of a workload.
 ///
 /// # Errors
-/// When the workload is strict and doesn't take that from its node.
+/// When the port is strict and doesn't take that from its node.
 pub fn authorize_plaintext(
     workload: &Workload,
     origin: PlaintextOrigin,
     port: u16,
 ) -> Result<PlaintextGrant, PlaintextDenied> {
-    match (workload.mtls_mode, origin, &workload.node_access) {
-        (MtlsMode::Permissive, _, _) => Ok(PlaintextGrant::Anything),
+    match (workload.mtls_mode_at(port), origin, &workload.node_access) {
+        (MtlsMode::Disabled | MtlsMode::Permissive, _, _) => Ok(PlaintextGrant::Anything),
         (MtlsMode::Strict, PlaintextOrigin::Network, _) => Err(PlaintextDenied::Network),
         (MtlsMode::Strict, _, NodeAccess::All) => Ok(PlaintextGrant::Anything),
         (MtlsMode::Strict, PlaintextOrigin::Node, NodeAccess::Probes(_)) => {
@@ -201,6 +201,26 @@ mod tests {
             let grant = authorize_plaintext(&web, origin, 80);
             assert_eq!(grant, Ok(PlaintextGrant::Anything), "{origin:?}");
         }
+    }
+
+    #[test]
+    fn a_port_takes_plaintext_by_its_own_mode() {
+        let none = NodeAccess::Probes([].into());
+        let pod = |mtls_mode, ports: &str| Workload {
+            mtls_mode,
+            port_modes: ports.parse().unwrap(),
+            ..strict(none.clone())
+        };
+        let takes = |pod: &Workload, port| {
+            authorize_plaintext(pod, PlaintextOrigin::Network, port) == Ok(PlaintextGrant::Anything)
+        };
+        let strict = pod(MtlsMode::Strict, "80=permissive,81=disabled");
+        assert_eq!(
+            [80, 81, 82].map(|port| takes(&strict, port)),
+            [true, true, false]
+        );
+        let open = pod(MtlsMode::Permissive, "80=strict");
+        assert_eq!([80, 81].map(|port| takes(&open, port)), [false, true]);
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod node;
 pub mod node_access;
 pub mod ports;
 pub mod request_authentication;
+pub mod revocation;
 pub mod route;
 pub mod service;
 pub mod traffic;

@@ -9,7 +9,7 @@ use crate::authorization_policy::AuthorizationMembership;
 use crate::egress::EgressMode;
 use crate::identity::SpiffeId;
 use crate::idle::IdleLimits;
-use crate::mtls::MtlsMode;
+use crate::mtls::{MtlsMode, PortModes};
 use crate::name::NamespacedName;
 use crate::node_access::NodeAccess;
 use crate::route::path::PathNormalization;
@@ -130,6 +130,8 @@ pub struct Workload {
     pub is_sidecar: bool,
     /// Mutual TLS mode of its inbound side.
     pub mtls_mode: MtlsMode,
+    /// The modes of ports that have one of their own.
+    pub port_modes: PortModes,
     /// Plaintext that it takes from its own node while it is strict.
     pub node_access: NodeAccess,
     /// Policy for its connections to unregistered destinations.
@@ -200,6 +202,7 @@ impl Workload {
             enrolment: Enrolment::default(),
             is_sidecar: false,
             mtls_mode: MtlsMode::default(),
+            port_modes: PortModes::default(),
             node_access: NodeAccess::default(),
             egress_mode: EgressMode::default(),
             path_normalization: PathNormalization::default(),
@@ -222,13 +225,25 @@ impl Workload {
         self.enrolment.is_enrolled() && !self.is_sidecar
     }
 
+    /// The mutual TLS mode of one of its ports.
+    pub fn mtls_mode_at(&self, port: u16) -> MtlsMode {
+        self.port_modes.at(port).unwrap_or(self.mtls_mode)
+    }
+
+    /// The strictest mode that any of its ports has.
+    pub fn strictest_mtls_mode(&self) -> MtlsMode {
+        let of_ports = self.port_modes.iter().map(|(_, mode)| mode);
+        of_ports.fold(self.mtls_mode, MtlsMode::max)
+    }
+
     /// The connections that are refused while it isn't captured. A strict one accepts and
-    /// sends nothing in the clear; what policies say of those that arrive at one, and where one
+    /// sends nothing in the clear, one with strict ports accepts nothing, as the kernel knows no
+    /// ports then; what policies say of those that arrive at one, and where one
     /// goes that may reach registered destinations only, nobody asks before it has a proxy.
     pub fn refused_uncaptured(&self) -> Option<RefusedConnections> {
         let is_strict = self.mtls_mode == MtlsMode::Strict;
         RefusedConnections::of(
-            is_strict || self.authorization.may_deny(),
+            self.strictest_mtls_mode() == MtlsMode::Strict || self.authorization.may_deny(),
             is_strict || self.egress_mode == EgressMode::RegisteredOnly,
         )
     }
@@ -280,5 +295,34 @@ mod tests {
             pod.mtls_mode = MtlsMode::Strict;
             assert_eq!(pod.refused_uncaptured(), Some(Both));
         }
+    }
+
+    #[test]
+    fn one_strict_port_refuses_whatever_arrives_and_no_open_port_opens_a_strict_pod() {
+        let identity: SpiffeId = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        let pod = |mtls_mode, ports: &str| Workload {
+            mtls_mode,
+            port_modes: ports.parse().unwrap(),
+            ..Workload::new(WorkloadUid::from("web"), identity.clone(), "node-1")
+        };
+        use MtlsMode::{Disabled, Permissive, Strict};
+        let inbound = Some(RefusedConnections::Inbound);
+        for (mode, ports, refused) in [
+            (Permissive, "80=strict", inbound),
+            (Disabled, "80=strict", inbound),
+            (Permissive, "80=disabled", None),
+            (Strict, "80=permissive", Some(RefusedConnections::Both)),
+        ] {
+            assert_eq!(
+                pod(mode, ports).refused_uncaptured(),
+                refused,
+                "{mode} {ports}"
+            );
+        }
+        let pod = pod(Strict, "80=disabled");
+        assert_eq!(
+            [80, 81].map(|port| pod.mtls_mode_at(port)),
+            [Disabled, Strict]
+        );
     }
 }

@@ -9,7 +9,8 @@
 //! * `workload`, `service`, `endpoint`, `external_service`, `route`, `traffic_policy`,
 //!   `network_policy`, `authorization`, `node`: one kind each; `request_authentication`: a part of
 //!   the policies of `authorization`
-//! * `idle`: idle limits, in two of these; `node_access`: probes, in a workload
+//! * `revocation`: revoked certificates
+//! * `idle`: idle limits, in two of these; `mtls`: modes, `node_access`: probes, in a workload
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
@@ -19,12 +20,14 @@ mod endpoint;
 pub mod envoy;
 mod external_service;
 mod idle;
+mod mtls;
 mod network_policy;
 mod node;
 mod node_access;
 pub mod rate_limit;
 mod request_authentication;
 mod resource;
+mod revocation;
 mod route;
 mod service;
 mod traffic_policy;
@@ -35,6 +38,7 @@ pub use address::InvalidAddress;
 pub use authorization::InvalidAuthorizationPolicy;
 pub use endpoint::InvalidEndpoint;
 pub use external_service::InvalidExternalService;
+pub use mtls::InvalidMtlsModes;
 pub use network_policy::InvalidNetworkPolicy;
 pub use node::InvalidNode;
 pub use request_authentication::InvalidAuthentication;

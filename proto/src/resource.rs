@@ -2,6 +2,7 @@
 
 use weft_model::mesh::Change;
 use weft_model::name::InvalidNamespacedName;
+use weft_model::revocation::RevocationList;
 use weft_model::route::InvalidRouteKey;
 use weft_model::workload::WorkloadUid;
 
@@ -10,6 +11,7 @@ use crate::endpoint::InvalidEndpoint;
 use crate::external_service::InvalidExternalService;
 use crate::network_policy::InvalidNetworkPolicy;
 use crate::node::InvalidNode;
+use crate::revocation::revocation_list;
 use crate::route::error::InvalidRoute;
 use crate::service::InvalidService;
 use crate::traffic_policy::InvalidTrafficPolicy;
@@ -93,6 +95,10 @@ pub fn kind_and_name(change: &Change) -> (ResourceKind, String) {
             (ResourceKind::TrafficPolicy, name)
         }
         Change::TrafficPolicyRemoved(key) => (ResourceKind::TrafficPolicy, key.to_string()),
+        Change::RevocationList(_) | Change::RevocationListRemoved => (
+            ResourceKind::RevocationList,
+            RevocationList::NAME.to_owned(),
+        ),
         Change::Node(node) => (ResourceKind::Node, node.name.to_string()),
         Change::NodeRemoved(name) => (ResourceKind::Node, name.to_string()),
     }
@@ -120,6 +126,9 @@ impl TryFrom<v1::Resource> for Change {
                 Change::TrafficPolicy(Box::new(policy.try_into()?))
             }
             v1::resource::Resource::Node(node) => Change::Node(node.try_into()?),
+            v1::resource::Resource::RevocationList(list) => {
+                Change::RevocationList(revocation_list(list))
+            }
         };
         let (_, content) = kind_and_name(&change);
         if content != message.name {
@@ -147,6 +156,7 @@ pub fn removal(kind: ResourceKind, name: &str) -> Result<Change, InvalidResource
         ResourceKind::AuthorizationPolicy => Ok(Change::AuthorizationPolicyRemoved(name.parse()?)),
         ResourceKind::TrafficPolicy => Ok(Change::TrafficPolicyRemoved(name.parse()?)),
         ResourceKind::Node => Ok(Change::NodeRemoved(name.into())),
+        ResourceKind::RevocationList => Ok(Change::RevocationListRemoved),
         ResourceKind::Unspecified => Err(InvalidResource::UnknownKind),
     }
 }

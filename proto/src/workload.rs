@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use weft_model::egress::EgressMode;
 use weft_model::identity::{InvalidIdentity, SpiffeId};
-use weft_model::mtls::MtlsMode;
 use weft_model::route::path::PathNormalization;
 use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
@@ -13,6 +12,7 @@ use weft_model::workload::{
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::authorization;
 use crate::idle;
+use crate::mtls::{self, InvalidMtlsModes};
 use crate::network_policy::{membership, membership_message};
 use crate::node_access::{self, node_access};
 use crate::v1;
@@ -38,6 +38,9 @@ pub enum InvalidWorkload {
     /// One of the named ports.
     #[error("field network_policies.ports: {0} is not a port")]
     NamedPort(u32),
+    /// Mutual TLS modes.
+    #[error(transparent)]
+    MtlsModes(#[from] InvalidMtlsModes),
     /// An enumeration's value that this version doesn't know.
     #[error("field {0} has a value that this version doesn't know: {1}")]
     Unknown(&'static str, i32),
@@ -48,7 +51,7 @@ impl TryFrom<v1::Workload> for Workload {
 
     fn try_from(message: v1::Workload) -> Result<Self, Self::Error> {
         let enrolment = enrolment(message.enrolment)?;
-        let mtls_mode = mtls_mode(message.mtls_mode)?;
+        let (mtls_mode, port_modes) = mtls::modes(&message)?;
         for (field, value) in [
             ("uid", &message.uid),
             ("name", &message.name),
@@ -78,6 +81,7 @@ impl TryFrom<v1::Workload> for Workload {
             enrolment,
             is_sidecar: message.sidecar,
             mtls_mode,
+            port_modes,
             node_access: node_access(message.node_access),
             egress_mode: egress_mode(message.egress_mode)?,
             path_normalization: path_normalization(message.path_normalization)?,
@@ -120,11 +124,7 @@ impl From<&Workload> for v1::Workload {
             }
             .into(),
             sidecar: workload.is_sidecar,
-            mtls_mode: match workload.mtls_mode {
-                MtlsMode::Permissive => v1::MtlsMode::Permissive,
-                MtlsMode::Strict => v1::MtlsMode::Strict,
-            }
-            .into(),
+            mtls_mode: mtls::strictest(workload),
             egress_mode: match workload.egress_mode {
                 EgressMode::AllowAny => v1::EgressMode::AllowAny,
                 EgressMode::RegisteredOnly => v1::EgressMode::RegisteredOnly,
@@ -155,6 +155,7 @@ impl From<&Workload> for v1::Workload {
             network_policies: membership_message(&workload.network_policies),
             node_access: Some(node_access::message(&workload.node_access)),
             authorization: authorization::membership_message(&workload.authorization),
+            mtls_modes: mtls::modes_message(workload),
         }
     }
 }
@@ -168,15 +169,6 @@ fn enrolment(value: i32) -> Result<Enrolment, InvalidWorkload> {
         Ok(v1::Enrolment::Captured) => Ok(Enrolment::Captured),
         Ok(v1::Enrolment::Unspecified) => Err(InvalidWorkload::Missing("enrolment")),
         Err(_) => Err(InvalidWorkload::Unknown("enrolment", value)),
-    }
-}
-
-fn mtls_mode(value: i32) -> Result<MtlsMode, InvalidWorkload> {
-    match v1::MtlsMode::try_from(value) {
-        Ok(v1::MtlsMode::Permissive) => Ok(MtlsMode::Permissive),
-        Ok(v1::MtlsMode::Strict) => Ok(MtlsMode::Strict),
-        Ok(v1::MtlsMode::Unspecified) => Err(InvalidWorkload::Missing("mtls_mode")),
-        Err(_) => Err(InvalidWorkload::Unknown("mtls_mode", value)),
     }
 }
 

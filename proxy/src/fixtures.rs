@@ -170,6 +170,7 @@ impl TunnelFixture {
                 None,
                 Arc::default(),
                 Arc::default(),
+                tokio::sync::watch::Sender::default().subscribe(),
             ),
             authority,
             certificates,

@@ -77,6 +77,7 @@ impl Pod {
             node.settings.heads.time,
             Arc::clone(&memory),
             Arc::clone(&descriptors),
+            node.store.revocations(),
         );
         let dialer = Dialer {
             sockets: Arc::clone(&sockets),

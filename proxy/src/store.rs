@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use weft_model::revocation::RevocationList;
 use weft_model::{Change, Mesh};
 
 /// The current snapshot: read without waiting, changed by one writer at a time.
@@ -13,6 +14,7 @@ pub struct Store {
     snapshot: ArcSwap<Mesh>,
     /// Counts changes; its lock also orders the writers.
     generation: Mutex<watch::Sender<u64>>,
+    revocations: watch::Sender<Arc<RevocationList>>,
 }
 
 impl Default for Store {
@@ -28,6 +30,7 @@ impl Store {
         Self {
             snapshot: ArcSwap::default(),
             generation,
+            revocations: watch::Sender::default(),
         }
     }
 
@@ -44,8 +47,18 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner);
         let mut mesh = Mesh::clone(&self.snapshot.load());
         mesh.apply_all(changes);
+        self.revocations.send_if_modified(|known| {
+            let is_news = !Arc::ptr_eq(known, mesh.revocations());
+            known.clone_from(mesh.revocations());
+            is_news
+        });
         self.snapshot.store(Arc::new(mesh));
         generation.send_modify(|count| *count += 1);
+    }
+
+    /// The certificates that are revoked, and notice of every new list.
+    pub fn revocations(&self) -> watch::Receiver<Arc<RevocationList>> {
+        self.revocations.subscribe()
     }
 
     /// Wakes whenever the mesh changed.

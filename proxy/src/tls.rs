@@ -3,6 +3,7 @@
 
 mod configs;
 pub(crate) mod handshake;
+pub(crate) mod revocation;
 mod verify;
 
 pub(crate) use self::configs::provider;

@@ -4,17 +4,29 @@ use std::sync::Arc;
 
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
+use weft_model::revocation::RevocationList;
 
 use super::leaf;
 use super::material::{Material, Pem};
+use super::revocation::{self, InvalidRevocations};
+use crate::cluster::Cluster;
 
 /// Signs certificates.
 #[derive(Debug)]
 pub(crate) struct Authority {
     material: watch::Sender<Arc<Material>>,
     leaf_lifetime: Duration,
+    /// What was handed in as certificate revocation lists last, and what holds of it.
+    revocations: watch::Sender<Revocations>,
+}
+
+/// What is revoked, and the text that it was read from.
+#[derive(Debug, Default)]
+struct Revocations {
+    pem: Vec<u8>,
+    list: Arc<RevocationList>,
 }
 
 impl Authority {
@@ -23,6 +35,7 @@ impl Authority {
         Self {
             material: watch::Sender::new(Arc::new(material)),
             leaf_lifetime,
+            revocations: watch::Sender::default(),
         }
     }
 
@@ -66,6 +79,58 @@ impl Authority {
         let validity = material.validity(self.leaf_lifetime);
         let (leaf, key) = leaf::server(names, validity, material.issuer())?;
         Ok((material.chain(leaf), key))
+    }
+
+    /// Takes in certificate revocation lists, PEM, none where nothing is revoked. What isn't the
+    /// authority's, or can't be read, leaves everything as it was.
+    ///
+    /// # Errors
+    /// Why they aren't followed.
+    pub(super) fn revoke(&self, pem: &[u8]) -> Result<(), InvalidRevocations> {
+        if self.revocations.borrow().pem == pem {
+            return Ok(());
+        }
+        let list = match pem.is_empty() {
+            true => RevocationList::default(),
+            false => {
+                let issuers = self.now().issuers();
+                let verified = revocation::parse(pem, &issuers, OffsetDateTime::now_utc())?;
+                for issuer in &verified.expired {
+                    tracing::warn!(
+                        issuer,
+                        "the certificate revocation list has expired: what it revokes stays revoked; hand in a newer one"
+                    );
+                }
+                verified.revoked
+            }
+        };
+        tracing::info!(
+            certificates = list.len(),
+            "these many certificates are revoked"
+        );
+        self.revocations.send_replace(Revocations {
+            pem: pem.to_vec(),
+            list: Arc::new(list),
+        });
+        Ok(())
+    }
+
+    /// Number of certificates that are revoked.
+    #[cfg(test)]
+    pub(super) fn revoked(&self) -> usize {
+        self.revocations.borrow().list.len()
+    }
+
+    /// Tells a cluster's proxies of what is revoked, now and from now on. Never ends.
+    pub(crate) async fn publish_revocations(self: Arc<Self>, cluster: Arc<Cluster>) {
+        let mut revocations = self.revocations.subscribe();
+        loop {
+            let list = Arc::clone(&revocations.borrow_and_update().list);
+            cluster.set_revocations(&list);
+            if revocations.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Lifetime of the leaves that it signs.

@@ -3,6 +3,7 @@
 //! `ca/root.pem` has all roots that are trusted, for agents to be given.
 //! `ca/root-key.pem` has the key that signs, and before it the certificate that belongs
 //! to it; where that is left out, it is the one of `root.pem`.
+//! `ca/revoked.pem`, where there is one, has certificate revocation lists.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::{fs, io};
 use time::Duration;
 
 use super::material::{Material, Pem};
+use super::revocation;
 use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError, private_file};
 use crate::file_changes::FileChanges;
@@ -18,6 +20,7 @@ use crate::file_changes::FileChanges;
 const ROOTS: &str = "root.pem";
 const KEY: &str = "root-key.pem";
 const LEAF_LIFETIME: &str = "leaf-lifetime";
+const REVOKED: &str = "revoked.pem";
 
 /// The folder of a state directory that keeps its authority.
 #[derive(Clone, Debug)]
@@ -39,7 +42,11 @@ impl Authority {
             leaf_lifetime.whole_seconds().to_string().as_bytes(),
         )?;
         let material = folder.material(&folder.load()?.pem)?;
-        Ok(Self::new(material, leaf_lifetime))
+        let authority = Self::new(material, leaf_lifetime);
+        if let Err(error) = folder.revoke(&authority) {
+            tracing::error!(%error, "certificate revocation lists aren't followed");
+        }
+        Ok(authority)
     }
 
     /// Signs with what the state directory has now, whenever that changes. Never ends.
@@ -50,6 +57,9 @@ impl Authority {
         loop {
             if let Err(error) = self.reload(&folder) {
                 tracing::error!(%error, "signing goes on with what was there before");
+            }
+            if let Err(error) = folder.revoke(&self) {
+                tracing::error!(%error, "certificate revocation lists aren't followed");
             }
             changes.next().await;
         }
@@ -100,6 +110,20 @@ impl Folder {
             roots,
         };
         Ok(Stored { pem, rotation })
+    }
+
+    /// Has an authority follow the lists that are there now.
+    fn revoke(&self, authority: &Authority) -> Result<(), AuthorityError> {
+        let path = self.path(REVOKED);
+        let pem = match private_file::read_at_most(&path, revocation::MOST_BYTES + 1) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(self.failed(REVOKED))?,
+        };
+        let revoked = authority.revoke(&pem);
+        revoked.map_err(|source| AuthorityError::Revocations {
+            place: path.display().to_string(),
+            source,
+        })
     }
 
     /// Keeps it. After a crash at any point the same step can be taken again: what signs

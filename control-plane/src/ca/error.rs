@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::material::MaterialError;
+use super::revocation::InvalidRevocations;
 
 /// A reason not to have a certificate authority.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,14 @@ pub(crate) enum AuthorityError {
     /// No certificate could be made.
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// Certificate revocation lists that aren't followed.
+    #[error("{place}: {source}; what was revoked before stays revoked")]
+    Revocations {
+        /// Their place.
+        place: String,
+        /// The mistake.
+        source: InvalidRevocations,
+    },
     /// There is no key to make tokens with.
     #[error(
         "there is no {0}: is that the state directory of a control plane? It makes the key when it \

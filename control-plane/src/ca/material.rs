@@ -68,6 +68,8 @@ pub(crate) struct Material {
     issuer: Issuer<'static, KeyPair>,
     /// Certificates that leaves are sent with: all between them and the root.
     intermediates: Vec<CertificateDer<'static>>,
+    /// The certificate of the one that signs.
+    issuing: CertificateDer<'static>,
     roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
     not_after: OffsetDateTime,
@@ -103,11 +105,13 @@ impl Material {
             .map_err(|error| unreadable("the issuing certificate (tls.crt)", error.to_string()))?;
         let not_after = parsed.validity().not_after.to_datetime();
         let issuer = Issuer::from_ca_cert_der(issuing, secret)?;
+        let issuing = issuing.clone();
         // A root is known to whoever verifies.
         let intermediates = chain.into_iter().filter(|one| !roots.contains(one));
         let material = Self {
             issuer,
             intermediates: intermediates.collect(),
+            issuing,
             roots,
             roots_pem: pem.roots.trim().to_owned() + "\n",
             not_after,
@@ -168,6 +172,12 @@ impl Material {
     /// Certificates that leaves are verified against.
     pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots
+    }
+
+    /// Certificates whose keys may revoke others.
+    pub(super) fn issuers(&self) -> Vec<CertificateDer<'static>> {
+        let others = self.roots.iter().chain(&self.intermediates);
+        [&self.issuing].into_iter().chain(others).cloned().collect()
     }
 
     /// The same as PEM.

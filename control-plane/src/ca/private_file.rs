@@ -34,3 +34,15 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()
 }
+
+/// Reads a file, no more of it than that many bytes.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) fn read_at_most(path: &Path, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file = fs::File::open(path)?;
+    let limit = u64::try_from(bytes).unwrap_or(u64::MAX);
+    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut content)?;
+    Ok(content)
+}

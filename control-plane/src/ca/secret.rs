@@ -21,6 +21,8 @@ use super::rotation::{self, Stored};
 use super::{Authority, AuthorityError};
 use crate::field_manager;
 
+/// Key of the certificate revocation lists, beside those of the authority.
+const REVOKED: &str = "ca.crl";
 /// Annotation with the lifetime of leaves, beside the roots that they lead to: seconds.
 const LEAF_LIFETIME: &str = "weft.dev/leaf-lifetime-seconds";
 /// Annotation by which cert-manager marks a Secret that it writes.
@@ -30,7 +32,7 @@ const CERT_MANAGER: &str = "cert-manager.io/certificate-name";
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) namespace: String,
-    /// Secret with `tls.crt`, `tls.key` and `ca.crt`.
+    /// Secret with `tls.crt`, `tls.key` and `ca.crt`, and `ca.crl` where certificates are revoked.
     pub(crate) secret: String,
     /// ConfigMap with `ca.crt`, for whoever connects to the control plane.
     pub(crate) config_map: String,
@@ -50,6 +52,7 @@ impl Authority {
         let secrets = Api::<Secret>::namespaced(client.clone(), &place.namespace);
         let secret = get_or_create(&secrets, &place).await?;
         let authority = Arc::new(Self::new(parse(&secret, &place)?, leaf_lifetime));
+        revoke(&secret, &place, &authority);
         tokio::spawn(follow(secrets, place.clone(), Arc::clone(&authority)));
         tokio::spawn(publish(client.clone(), place, Arc::clone(&authority)));
         Ok(authority)
@@ -212,6 +215,17 @@ fn parse(secret: &Secret, place: &Place) -> Result<Material, AuthorityError> {
     })
 }
 
+/// Whatever the lists become that isn't the authority's, the last good ones stay.
+fn revoke(secret: &Secret, place: &Place, authority: &Authority) {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(REVOKED));
+    let revoked = authority.revoke(bytes.map_or(&[][..], |bytes| &bytes.0));
+    if let Err(source) = revoked {
+        let place = format!("{REVOKED} of {}", place.describe());
+        let error = AuthorityError::Revocations { place, source };
+        tracing::error!(%error, "certificate revocation lists aren't followed");
+    }
+}
+
 /// Whatever the Secret becomes that can't be used, the last good one stays.
 async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
     let only = watcher::Config::default().fields(&format!("metadata.name={}", place.secret));
@@ -231,16 +245,16 @@ async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
             }
         };
         // An event may be about something else in it, such as a rotation's beginning.
-        if authority.is_of(&pem(&secret)) {
-            continue;
-        }
-        match parse(&secret, &place) {
-            Ok(material) => {
-                tracing::info!(secret = %place.describe(), ?material, "signing with what the Secret holds now");
-                authority.replace(material);
+        if !authority.is_of(&pem(&secret)) {
+            match parse(&secret, &place) {
+                Ok(material) => {
+                    tracing::info!(secret = %place.describe(), ?material, "signing with what the Secret holds now");
+                    authority.replace(material);
+                }
+                Err(error) => tracing::error!(%error, "signing goes on with what was there before"),
             }
-            Err(error) => tracing::error!(%error, "signing goes on with what was there before"),
         }
+        revoke(&secret, &place, &authority);
     }
 }
 

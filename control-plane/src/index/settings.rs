@@ -4,7 +4,7 @@
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
-use weft_model::mtls::MtlsMode;
+use weft_model::mtls::{MtlsMode, PortModes};
 use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
@@ -57,6 +57,7 @@ pub(super) struct Settings {
     /// It is to be in the mesh.
     pub(super) is_in: bool,
     pub(super) mtls_mode: MtlsMode,
+    pub(super) port_modes: PortModes,
     pub(super) node_access: NodeAccessMode,
     pub(super) egress_mode: EgressMode,
     pub(super) idle_limits: IdleLimits,
@@ -144,6 +145,7 @@ impl Settings {
         Self {
             is_in,
             mtls_mode: mtls_mode.max(floor.mtls_mode),
+            port_modes: pod.port_modes.at_least(floor.mtls_mode),
             node_access,
             egress_mode,
             idle_limits,

@@ -61,6 +61,7 @@ pub(super) fn workload(
             .unwrap_or_default(),
         enrolment,
         mtls_mode: settings.mtls_mode,
+        port_modes: settings.port_modes,
         is_sidecar: settings.is_sidecar,
         node_access: node_access(pod, settings.node_access, enrolment),
         egress_mode: settings.egress_mode,

@@ -7,7 +7,7 @@ use weft_model::AddressBlock;
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
-use weft_model::mtls::MtlsMode;
+use weft_model::mtls::{MtlsMode, PortModes};
 use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
@@ -17,6 +17,7 @@ use super::proxy_mode::ProxyMode;
 
 pub(super) const MESH: &str = "weft.dev/mesh";
 pub(super) const MTLS_MODE: &str = "weft.dev/mtls-mode";
+pub(super) const PORT_MODES: &str = "weft.dev/port-modes";
 pub(super) const NODE_ACCESS: &str = "weft.dev/node-access";
 pub(super) const EGRESS_MODE: &str = "weft.dev/egress-mode";
 const IDLE_TIMEOUT: &str = "weft.dev/idle-timeout";
@@ -54,6 +55,7 @@ pub(super) const OF_PODS: KnownKeys = KnownKeys {
     annotations: &[
         MESH,
         MTLS_MODE,
+        PORT_MODES,
         NODE_ACCESS,
         IDLE_TIMEOUT,
         HALF_CLOSED_TIMEOUT,
@@ -185,6 +187,13 @@ pub(super) fn mtls_mode(annotations: &Texts) -> Result<Option<MtlsMode>, FieldEr
     let mode = annotations.get(MTLS_MODE).map(|mode| mode.parse());
     mode.transpose()
         .map_err(|error| FieldError::new(field("annotations", MTLS_MODE), error))
+}
+
+/// The mTLS modes that it asks for, for single ports.
+pub(super) fn port_modes(annotations: &Texts) -> Result<PortModes, FieldError> {
+    let modes = annotations.get(PORT_MODES).map(|modes| modes.parse());
+    let modes = modes.transpose().map(Option::unwrap_or_default);
+    modes.map_err(|error| FieldError::new(field("annotations", PORT_MODES), error))
 }
 
 /// The access of its own node that it asks for.

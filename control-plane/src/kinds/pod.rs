@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_model::NamespacedName;
 use weft_model::address::canonical_ip;
 use weft_model::idle::IdleLimits;
-use weft_model::mtls::MtlsMode;
+use weft_model::mtls::{MtlsMode, PortModes};
 use weft_model::node_access::{NodeAccessMode, Probe};
 use weft_model::workload::{CaptureExclusions, WorkloadLabels, WorkloadUid};
 
@@ -88,6 +88,8 @@ pub(crate) struct PodWishes {
     /// The choice is there and can't be read.
     pub(crate) is_mesh_unreadable: bool,
     pub(crate) mtls_mode: Option<MtlsMode>,
+    /// Those of single ports.
+    pub(crate) port_modes: PortModes,
     pub(crate) node_access: Option<NodeAccessMode>,
     pub(crate) idle_limits: IdleLimits,
     pub(crate) exclusions: CaptureExclusions,
@@ -103,7 +105,7 @@ impl KindObject for PodObject {
         versions: &["v1"],
         plural: "pods",
         provider: Provider::Kubernetes,
-        fallback: "it counts as if it weren't there (but an mTLS mode as strict, a node access as probes, and what can't be read of `weft.dev/mesh` leaves the pod where it is)",
+        fallback: "it counts as if it weren't there (but an mTLS mode as strict, with modes of ports that can't be read the whole pod, a node access as probes, and what can't be read of `weft.dev/mesh` leaves the pod where it is)",
     })];
 
     type Document = Pod;
@@ -143,6 +145,7 @@ impl PodWishes {
         let mut problems = Vec::new();
         let mesh = annotations::mesh("annotations", annotations);
         let mtls_mode = annotations::mtls_mode(annotations);
+        let port_modes = annotations::port_modes(annotations);
         let node_access = annotations::node_access(annotations);
         let idle_limits = annotations::idle_limits(annotations);
         let exclusions = annotations::exclusions(annotations);
@@ -150,8 +153,15 @@ impl PodWishes {
         let wishes = Self {
             is_mesh_unreadable: mesh.is_err(),
             mesh: or_note(&mut problems, None, mesh),
-            // Whoever wrote one didn't mean "accept anything".
-            mtls_mode: or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+            // Whoever wrote one didn't mean "accept anything": without the ports' modes all are strict.
+            mtls_mode: match (
+                or_note(&mut problems, Some(MtlsMode::Strict), mtls_mode),
+                &port_modes,
+            ) {
+                (mode, Ok(_)) => mode,
+                (_, Err(_)) => Some(MtlsMode::Strict),
+            },
+            port_modes: or_note(&mut problems, PortModes::default(), port_modes),
             node_access: or_note(&mut problems, Some(NodeAccessMode::Probes), node_access),
             idle_limits: or_note(&mut problems, IdleLimits::default(), idle_limits),
             exclusions: or_note(&mut problems, CaptureExclusions::default(), exclusions),

@@ -140,6 +140,7 @@ impl Versioned {
             Change::AuthorizationPolicy(policy) => {
                 resource::Resource::AuthorizationPolicy(policy.into())
             }
+            Change::RevocationList(list) => resource::Resource::RevocationList(list.into()),
             Change::WorkloadRemoved(_)
             | Change::ServiceRemoved(_)
             | Change::EndpointRemoved(_)
@@ -148,7 +149,8 @@ impl Versioned {
             | Change::ExternalServiceRemoved(_)
             | Change::NodeRemoved(_)
             | Change::NetworkPolicyRemoved(_)
-            | Change::AuthorizationPolicyRemoved(_) => return None,
+            | Change::AuthorizationPolicyRemoved(_)
+            | Change::RevocationListRemoved => return None,
         };
         let mut message = Resource {
             name,

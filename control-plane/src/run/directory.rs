@@ -32,6 +32,7 @@ pub(super) fn start(serve: &Serve, leaf_lifetime: time::Duration) -> Result<Part
     tokio::spawn(Arc::clone(&authority).follow(state_directory.clone()));
     let key = Arc::new(JoinKey::open(&state_directory)?);
     let cluster = Arc::new(Cluster::of_directory());
+    tokio::spawn(Arc::clone(&authority).publish_revocations(Arc::clone(&cluster)));
     let store = CaptureFile::open(&state_directory, Arc::clone(&cluster))?;
     let broken = BrokenFiles::default();
     // Before the first scan, so that nothing falls between both.

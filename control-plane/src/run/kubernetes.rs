@@ -42,6 +42,7 @@ pub(super) async fn start(
     let cluster = cluster.with_sidecars(known.synchronize().await?);
     let cluster = Arc::new(cluster.with_notices(notices.clone()));
     tokio::spawn(known.follow(Arc::clone(&cluster)));
+    tokio::spawn(Arc::clone(&authority).publish_revocations(Arc::clone(&cluster)));
     let store = PodStatusStore::start(client.clone(), Arc::clone(&cluster), notices.clone());
     let problems = Problems::new(notices);
     let (loaded, is_loaded) = oneshot::channel();

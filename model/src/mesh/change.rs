@@ -7,6 +7,7 @@ use crate::external::ExternalService;
 use crate::name::NamespacedName;
 use crate::network_policy::NetworkPolicy;
 use crate::node::Node;
+use crate::revocation::RevocationList;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::service::{Endpoint, EndpointKey, Service};
@@ -52,4 +53,8 @@ pub enum Change {
     AuthorizationPolicy(AuthorizationPolicy),
     /// An AuthorizationPolicy is removed.
     AuthorizationPolicyRemoved(NamespacedName),
+    /// The list of revoked certificates is new or different.
+    RevocationList(RevocationList),
+    /// No certificate is revoked.
+    RevocationListRemoved,
 }

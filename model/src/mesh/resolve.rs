@@ -1,7 +1,7 @@
 //! The resolution of destinations: which endpoints a connection may go to, and by which
 //! transport each is reached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::address::OriginalDestination;
@@ -192,21 +192,23 @@ fn candidate(
 ) -> Result<Candidate, Unroutable> {
     let transport = match workload {
         None => Transport::Plaintext { workload: None },
-        Some(workload) => transport(node, workload, address.ip())?,
+        Some(workload) => transport(node, workload, address)?,
     };
     Ok(Candidate { address, transport })
 }
 
-/// The transport to a workload at one of its addresses.
+/// The transport to a port of a workload at one of its addresses.
 fn transport(
     node: &str,
     workload: &Arc<Workload>,
-    address: IpAddr,
+    address: SocketAddr,
 ) -> Result<Transport, Unroutable> {
-    let gateway = SocketAddr::new(address, HBONE_PORT);
+    let gateway = SocketAddr::new(address.ip(), HBONE_PORT);
     let known = Arc::clone(workload);
-    match (workload.enrolment, workload.mtls_mode) {
-        (Enrolment::Outside, _) | (Enrolment::Pending, MtlsMode::Permissive) => {
+    match (workload.enrolment, workload.mtls_mode_at(address.port())) {
+        (Enrolment::Outside, _)
+        | (Enrolment::Pending, MtlsMode::Permissive)
+        | (_, MtlsMode::Disabled) => {
             let workload = Some(known);
             Ok(Transport::Plaintext { workload })
         }

@@ -20,6 +20,7 @@ use crate::mesh::workload_index::WorkloadIndex;
 use crate::name::NamespacedName;
 use crate::network_policy::{NetworkPolicies, PolicyRevision};
 use crate::node::Node;
+use crate::revocation::RevocationList;
 use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::route::table::{CompiledRule, RouteTable};
@@ -85,6 +86,7 @@ pub struct Mesh {
     pub(super) nodes: Arc<NodeIndex>,
     network_policies: Arc<NetworkPolicies>,
     authorization: Arc<AuthorizationIndex>,
+    revocations: Arc<RevocationList>,
 }
 
 impl Mesh {
@@ -157,6 +159,8 @@ impl Mesh {
             Change::AuthorizationPolicyRemoved(key) => {
                 Arc::make_mut(&mut self.authorization).remove(&key)
             }
+            Change::RevocationList(list) => self.revocations = Arc::new(list),
+            Change::RevocationListRemoved => self.revocations = Arc::default(),
         }
     }
 
@@ -201,6 +205,11 @@ impl Mesh {
             None,
             &self.services,
         );
+    }
+
+    /// The certificates that count no more.
+    pub fn revocations(&self) -> &Arc<RevocationList> {
+        &self.revocations
     }
 
     /// The workload of that UID.

@@ -43,6 +43,7 @@ fn workload(workload: &Workload) -> Value {
             Enrolment::Captured => "captured",
         },
         "mtls_mode": workload.mtls_mode.to_string(),
+        "port_modes": workload.port_modes.to_string(),
         "node_access": workload.node_access.to_string(),
         "egress_mode": workload.egress_mode.to_string(),
         "path_normalization": workload.path_normalization.to_string(),

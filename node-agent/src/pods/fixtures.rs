@@ -17,6 +17,7 @@ pub(super) fn workload(name: &str) -> Workload {
         enrolment: Enrolment::Pending,
         is_sidecar: false,
         mtls_mode: MtlsMode::Permissive,
+        port_modes: weft_model::mtls::PortModes::default(),
         node_access: Default::default(),
         egress_mode: Default::default(),
         path_normalization: Default::default(),

@@ -262,6 +262,7 @@ fn is_captured_as(current: &Workload, wanted: &Workload) -> bool {
     let same_addresses = wanted.addresses.is_empty() || wanted.addresses == current.addresses;
     same_addresses
         && wanted.mtls_mode == current.mtls_mode
+        && wanted.port_modes == current.port_modes
         && wanted.refused_uncaptured() == current.refused_uncaptured()
         && wanted.node_access == current.node_access
         && wanted.egress_mode == current.egress_mode

@@ -101,7 +101,7 @@ pub(super) fn attach_lookup(
 ) -> Result<ProgramLink, RedirectError> {
     let [permissive, strict] = LOOKUP_PROGRAMS;
     let name = match mode {
-        MtlsMode::Permissive => permissive,
+        MtlsMode::Disabled | MtlsMode::Permissive => permissive,
         MtlsMode::Strict => strict,
     };
     let Program::SkLookup(lookup) = program(object, name)? else {

@@ -1530,7 +1530,8 @@ pub struct ResourceVersion {
     pub kind: i32,
     /// Unique within its kind: a workload's UID, a service's `namespace/name`, an
     /// endpoint's `namespace/service/address`, a route's `kind/namespace/name`, an external
-    /// service's, NetworkPolicy's or AuthorizationPolicy's `namespace/name`, a node's name.
+    /// service's, NetworkPolicy's or AuthorizationPolicy's `namespace/name`, a node's name, `mesh` for the one list of
+    /// revoked certificates.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Opaque. Equal versions mean equal content, whichever replica says so.
@@ -1601,7 +1602,7 @@ pub struct Resource {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "resource::Resource", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 70")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -1626,6 +1627,8 @@ pub mod resource {
         Node(super::Node),
         #[prost(message, tag = "11")]
         AuthorizationPolicy(super::AuthorizationPolicy),
+        #[prost(message, tag = "70")]
+        RevocationList(super::RevocationList),
     }
 }
 /// A pod.
@@ -1648,6 +1651,7 @@ pub struct Workload {
     pub node: ::prost::alloc::string::String,
     #[prost(enumeration = "Enrolment", tag = "8")]
     pub enrolment: i32,
+    /// Of all its ports. Where they differ, the strictest, for agents that know no `mtls_modes`.
     #[prost(enumeration = "MtlsMode", tag = "9")]
     pub mtls_mode: i32,
     #[prost(message, optional, tag = "10")]
@@ -1687,6 +1691,41 @@ pub struct Workload {
     /// Of AuthorizationPolicies; unset: none selects it, and everything is allowed.
     #[prost(message, optional, tag = "30")]
     pub authorization: ::core::option::Option<AuthorizationMembership>,
+    /// Counts instead of `mtls_mode`. Unset: all ports have that.
+    #[prost(message, optional, tag = "70")]
+    pub mtls_modes: ::core::option::Option<MtlsModes>,
+}
+/// The certificates of the mesh that count no more, whoever shows them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevocationList {
+    #[prost(message, repeated, tag = "1")]
+    pub issuers: ::prost::alloc::vec::Vec<RevokingIssuer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokingIssuer {
+    /// X.501 name, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    /// Content octets of the DER of serial numbers.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Mutual TLS modes by port.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MtlsModes {
+    /// Of ports that aren't listed.
+    #[prost(enumeration = "MtlsMode", tag = "1")]
+    pub other_ports: i32,
+    /// 64 at most.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<PortMtlsMode>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortMtlsMode {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(enumeration = "MtlsMode", tag = "2")]
+    pub mode: i32,
 }
 /// Plaintext that a pod takes from its own node while it is strict.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1862,6 +1901,7 @@ pub enum ResourceKind {
     NetworkPolicy = 7,
     Node = 8,
     AuthorizationPolicy = 9,
+    RevocationList = 70,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1880,6 +1920,7 @@ impl ResourceKind {
             Self::NetworkPolicy => "RESOURCE_KIND_NETWORK_POLICY",
             Self::Node => "RESOURCE_KIND_NODE",
             Self::AuthorizationPolicy => "RESOURCE_KIND_AUTHORIZATION_POLICY",
+            Self::RevocationList => "RESOURCE_KIND_REVOCATION_LIST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1895,6 +1936,7 @@ impl ResourceKind {
             "RESOURCE_KIND_NETWORK_POLICY" => Some(Self::NetworkPolicy),
             "RESOURCE_KIND_NODE" => Some(Self::Node),
             "RESOURCE_KIND_AUTHORIZATION_POLICY" => Some(Self::AuthorizationPolicy),
+            "RESOURCE_KIND_REVOCATION_LIST" => Some(Self::RevocationList),
             _ => None,
         }
     }
@@ -2078,6 +2120,8 @@ pub enum MtlsMode {
     Unspecified = 0,
     Permissive = 1,
     Strict = 2,
+    /// In `mtls_modes` only.
+    Disabled = 3,
 }
 impl MtlsMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2089,6 +2133,7 @@ impl MtlsMode {
             Self::Unspecified => "MTLS_MODE_UNSPECIFIED",
             Self::Permissive => "MTLS_MODE_PERMISSIVE",
             Self::Strict => "MTLS_MODE_STRICT",
+            Self::Disabled => "MTLS_MODE_DISABLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2097,6 +2142,7 @@ impl MtlsMode {
             "MTLS_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "MTLS_MODE_PERMISSIVE" => Some(Self::Permissive),
             "MTLS_MODE_STRICT" => Some(Self::Strict),
+            "MTLS_MODE_DISABLED" => Some(Self::Disabled),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use weft_model::address::AddressBlock;
 use weft_model::authorization_policy::{AuthorizationMembership, DefaultAuthorization};
+use weft_model::mtls::MtlsMode;
 
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ prop_compose! {
             locality: Locality { region, zone },
             enrolment,
             is_sidecar: strict != registered,
+            port_modes: if strict { "80=permissive".parse().unwrap() } else { Default::default() },
             mtls_mode: if strict { MtlsMode::Strict } else { MtlsMode::Permissive },
             node_access: node_access(&named, registered),
             egress_mode: if registered { EgressMode::RegisteredOnly } else { EgressMode::AllowAny },

@@ -130,6 +130,7 @@ fn kind_of(resource: &v1::Resource) -> ResourceKind {
         Some(v1::resource::Resource::Node(_)) => ResourceKind::Node,
         Some(v1::resource::Resource::NetworkPolicy(_)) => ResourceKind::NetworkPolicy,
         Some(v1::resource::Resource::AuthorizationPolicy(_)) => ResourceKind::AuthorizationPolicy,
+        Some(v1::resource::Resource::RevocationList(_)) => ResourceKind::RevocationList,
         None => ResourceKind::Unspecified,
     }
 }

@@ -22,6 +22,7 @@ use crate::pod::Pod;
 use crate::stream::Stream;
 use crate::tls;
 use crate::tls::handshake::ServerTls;
+use crate::tls::revocation::ShownCertificates;
 use crate::tunnel::TunnelError;
 use crate::tunnel::hbone::server::{HboneServer, TunnelRequest};
 
@@ -59,7 +60,7 @@ pub(crate) async fn serve(
     };
     let limit = pod.node.settings.handshake_timeout;
     let finished = tokio::time::timeout(limit, begun.run(handshake(&pod, accepted))).await;
-    let (tls, identity) = match finished.unwrap_or(Err(InboundError::TlsTimeout)) {
+    let (tls, shown, identity) = match finished.unwrap_or(Err(InboundError::TlsTimeout)) {
         Ok(finished) => finished,
         Err(error) => return refuse_handshake(&pod, peer, connection, &error),
     };
@@ -79,9 +80,16 @@ pub(crate) async fn serve(
         client = %client.identity,
     );
     async move {
-        // Boxed: its size would be part of every accepted connection's.
-        if let Err(error) = Box::pin(serve_tunnels(&pod, tls, &client, draining)).await {
-            tracing::debug!(%error, "tunnel connection ended");
+// Boxed: its size would be part of every accepted connection's.
+        tokio::select! {
+            served = Box::pin(serve_tunnels(&pod, tls, &client, draining)) => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "tunnel connection ended");
+                }
+            }
+            reason = shown.until_revoked(pod.node.store.revocations()) => {
+                tracing::warn!(%reason, "ended a client's tunnels");
+            }
         }
     }
     .instrument(span)
@@ -96,14 +104,20 @@ pub(crate) fn refuse_over_limit(pod: &Arc<Pod>, accepted: TcpStream, peer: Socke
     refuse_handshake(pod, peer, connection.unwrap_or(peer), &error);
 }
 
-async fn handshake(pod: &Pod, accepted: TcpStream) -> Result<(ServerTls, SpiffeId), InboundError> {
+async fn handshake(
+    pod: &Pod,
+    accepted: TcpStream,
+) -> Result<(ServerTls, ShownCertificates, SpiffeId), InboundError> {
     let certificate = pod.node.certificates.current(&pod.started_as.identity);
     let certificate = certificate.ok_or(InboundError::NoCertificate)?;
     let config = tls::server_config(&certificate).map_err(|_| InboundError::NoCertificate)?;
     let tls = tls::handshake::accept(accepted, Arc::new(config)).await;
     let tls = tls.map_err(InboundError::Tls)?;
-    let identity = tls::peer_identity(tls.get_ref().1.peer_certificates())?;
-    Ok((tls, identity))
+    let chain = tls.get_ref().1.peer_certificates();
+    let identity = tls::peer_identity(chain)?;
+    let shown = ShownCertificates::of(chain)?;
+    shown.verify(&pod.node.store.revocations())?;
+    Ok((tls, shown, identity))
 }
 
 /// Records a connection whose client has proven nothing.

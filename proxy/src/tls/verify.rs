@@ -30,6 +30,9 @@ pub enum InvalidPeer {
     /// The URI is no SPIFFE ID.
     #[error("the peer's certificate: {0}")]
     Identity(#[from] InvalidIdentity),
+    /// Its authority has revoked it, or one between it and a root.
+    #[error("the peer's certificate with serial number {0} is revoked")]
+    Revoked(String),
     /// It is someone else.
     #[error("the peer is {found}, expected {expected}")]
     Unexpected {

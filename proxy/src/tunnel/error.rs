@@ -4,7 +4,7 @@ use std::io;
 
 use http::StatusCode;
 
-use crate::tls::handshake_failure;
+use crate::tls::{InvalidPeer, handshake_failure};
 
 /// Why a tunnel could not be opened or served.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub(crate) enum TunnelError {
     /// The handshake failed, or the peer is not who it should be.
     #[error("TLS with the peer's proxy: {}", handshake_failure(.0))]
     Tls(#[source] io::Error),
+    /// The peer's certificate is revoked, or nobody can say whether it is.
+    #[error(transparent)]
+    Peer(#[from] InvalidPeer),
     /// Our own certificate is not there yet.
     #[error(
         "no certificate for this workload yet; see the agent's log for why it could not be obtained"

@@ -23,6 +23,7 @@ use crate::identity::{Certificate, CertificateStore};
 use crate::memory::PodMemory;
 use crate::sockets::{self, Purpose, Sockets};
 use crate::tls;
+use crate::tls::revocation::Revocations;
 
 /// How long TCP, TLS, HTTP/2 and the peer's answer may take, together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub(crate) struct TunnelPool {
     head_time: Option<Duration>,
     memory: Arc<PodMemory>,
     descriptors: Arc<PodDescriptors>,
+    revocations: Revocations,
     peers: Mutex<HashMap<TunnelPeer, Arc<PeerConnections>>>,
 }
 
@@ -71,7 +73,7 @@ struct LiveConnection {
 impl TunnelPool {
     /// A pool without connections. They speak as `identity`, and each lives for `idle`
     /// without a stream; a head on one may take `head_time`. What they hold, and their
-    /// descriptors, count as the pod's.
+    /// descriptors, count as the pod's. Peers whose certificates are revoked are none.
     pub(crate) fn new(
         identity: SpiffeId,
         certificates: Arc<CertificateStore>,
@@ -79,6 +81,7 @@ impl TunnelPool {
         head_time: Option<Duration>,
         memory: Arc<PodMemory>,
         descriptors: Arc<PodDescriptors>,
+        revocations: Revocations,
     ) -> Self {
         Self {
             identity,
@@ -87,6 +90,7 @@ impl TunnelPool {
             head_time,
             memory,
             descriptors,
+            revocations,
             peers: Mutex::default(),
         }
     }
@@ -176,7 +180,17 @@ impl TunnelPool {
         let tcp = sockets::connect(sockets, peer.gateway, Purpose::Upstream, OPEN_TIMEOUT).await;
         let tcp = tcp.map_err(TunnelError::Connect)?;
         let (idle, head_time) = (self.idle, self.head_time);
-        HboneClient::handshake(tcp, config, idle, head_time, &self.memory, descriptor).await
+        let (memory, revocations) = (&self.memory, self.revocations.clone());
+        HboneClient::handshake(
+            tcp,
+            config,
+            idle,
+            head_time,
+            memory,
+            descriptor,
+            revocations,
+        )
+        .await
     }
 
     fn connections(&self, peer: &TunnelPeer) -> Arc<PeerConnections> {

@@ -66,6 +66,7 @@ impl DialError {
                 | TunnelError::NoStreams
                 | TunnelError::Connect(_)
                 | TunnelError::Tls(_)
+                | TunnelError::Peer(_)
                 | TunnelError::Http2(_)
                 | TunnelError::Timeout => ErrorSource::Upstream,
             },
@@ -89,7 +90,7 @@ impl DialError {
             Self::Tunnel(error) => match error {
                 TunnelError::Tls(_) => ResponseFlag::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlag::H2HandshakeFailure,
-                TunnelError::NoCertificate | TunnelError::Certificate(_) => {
+                TunnelError::NoCertificate | TunnelError::Certificate(_) | TunnelError::Peer(_) => {
                     ResponseFlag::IdentityError
                 }
                 TunnelError::Refused(status) if status.as_u16() == 401 => ResponseFlag::Deny,

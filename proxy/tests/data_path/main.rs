@@ -20,6 +20,7 @@ mod inbound_http;
 mod long_connections;
 mod policies;
 mod refusals;
+mod revocation;
 mod sidecar;
 mod stalled_streams;
 mod strangers;

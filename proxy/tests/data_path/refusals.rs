@@ -194,3 +194,70 @@ async fn a_client_whose_trust_ends_is_cut() {
         .unwrap();
     assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
+
+#[tokio::test]
+async fn a_disabled_port_is_reached_in_plaintext_and_the_others_by_tunnels() {
+    let mut bed = Bed::new();
+    let (client, server) = (bed.pod("node-1", "client"), bed.pod("node-2", "server"));
+    let (disabled, other) = (
+        application(&server, echo).await,
+        application(&server, echo).await,
+    );
+    bed.tell(&Change::Workload(Workload {
+        mtls_mode: MtlsMode::Strict,
+        port_modes: format!("{}=disabled", disabled.port()).parse().unwrap(),
+        ..Workload::clone(&server.workload)
+    }));
+    for (to, policy) in [(disabled, "unknown"), (other, "mutual_tls")] {
+        let mut stream = client.connect(to).await.unwrap();
+        assert_eq!(exchange(&mut stream, "hello").await, "hello");
+        drop(stream);
+        let policy = format!("connection_security_policy=\"{policy}\"");
+        let counted = ["istio_tcp_connections_closed_total{", &policy, "\"source\""];
+        bed.counts("node-1", &counted).await;
+    }
+    // In the bed, nothing steers plaintext to the server's proxy.
+    assert_eq!(client.dials(HBONE_PORT), 1);
+    assert_eq!(client.dials(disabled.port()), 1);
+}
+
+#[tokio::test]
+async fn plaintext_is_taken_by_the_mode_of_its_port_and_cut_when_that_turns_strict() {
+    let mut bed = Bed::new();
+    let server = bed.pod("node-1", "server");
+    let (open, strict) = (
+        application(&server, echo).await,
+        application(&server, echo).await,
+    );
+    let tell = |mode: &str| {
+        bed.tell(&Change::Workload(Workload {
+            mtls_mode: MtlsMode::Strict,
+            port_modes: format!("{}={mode}", open.port()).parse().unwrap(),
+            ..Workload::clone(&server.workload)
+        }));
+    };
+    // As the kernel steers a connection for that port.
+    let connect = async |to: SocketAddr| {
+        *server.sockets.steered_for.lock().unwrap() = Some(to.port());
+        TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT)).await
+    };
+    let is_refused = async |to: SocketAddr| {
+        let answered = async {
+            let mut stream = connect(to).await?;
+            stream.write_all(b"hello").await?;
+            stream.read(&mut [0; 1]).await
+        };
+        !matches!(in_time(answered).await, Ok(1..))
+    };
+    tell("permissive");
+    let mut stream = connect(open).await.unwrap();
+    assert_eq!(exchange(&mut stream, "hello").await, "hello");
+    assert!(is_refused(strict).await);
+    tell("strict");
+    let read = in_time(stream.read(&mut [0; 1])).await;
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
+    assert!(is_refused(open).await);
+    tell("disabled");
+    let mut stream = connect(open).await.unwrap();
+    assert_eq!(exchange(&mut stream, "again").await, "again");
+}

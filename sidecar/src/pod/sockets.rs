@@ -150,7 +150,13 @@ impl Sockets for PodSockets {
     fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
         let mesh = self.node.store.snapshot();
         let pod = mesh.workload(&self.pod);
-        let is_strict = pod.is_some_and(|pod| pod.mtls_mode == MtlsMode::Strict);
+        let port = self
+            .inbound_destination(accepted)
+            .map(|address| address.port());
+        let is_strict = pod.is_some_and(|pod| match port {
+            Ok(port) => pod.mtls_mode_at(port) == MtlsMode::Strict,
+            Err(_) => pod.strictest_mtls_mode() == MtlsMode::Strict,
+        });
         let peer = accepted.peer_addr().map(|peer| canonical_ip(peer.ip()));
         let node = mesh.node(&self.node.name);
         let is_nodes = peer.is_ok_and(|peer| {

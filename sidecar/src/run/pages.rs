@@ -132,6 +132,7 @@ fn known(workload: &Workload) -> Value {
         "addresses": workload.addresses,
         "enrolled": workload.enrolment.is_enrolled(),
         "mtls_mode": workload.mtls_mode.to_string(),
+        "port_modes": workload.port_modes.to_string(),
         "node_access": workload.node_access.to_string(),
     })
 }

@@ -3,6 +3,7 @@
 use weft_model::egress::EgressMode;
 
 use super::*;
+use crate::kinds::PodWishes;
 
 fn config(spec: &str) -> String {
     format!(
@@ -53,6 +54,64 @@ fn neither_a_pod_nor_its_namespace_is_more_permissive_than_the_floor() {
     assert_eq!((strict.mtls_mode, conflicts), (MtlsMode::Strict, vec![]));
     let (own, conflicts) = workload("{ mtls: { mode: strict } }", "", permissive);
     assert_eq!((own.mtls_mode, conflicts), (MtlsMode::Permissive, vec![]));
+}
+
+#[test]
+fn no_port_is_more_permissive_than_the_floor() {
+    let ports = "weft.dev/port-modes: '80=disabled,81=permissive,82=strict'";
+    for (spec, modes, told) in [
+        (
+            "{ floor: { mtlsMode: strict } }",
+            "80=strict,81=strict,82=strict",
+            "`80=disabled,81=permissive`",
+        ),
+        (
+            "{ floor: { mtlsMode: permissive } }",
+            "80=permissive,81=permissive,82=strict",
+            "`80=disabled`",
+        ),
+        (
+            "{ mtls: { mode: strict } }",
+            "80=disabled,81=permissive,82=strict",
+            "",
+        ),
+    ] {
+        let (workload, conflicts) = workload(spec, "", ports);
+        assert_eq!(workload.port_modes.to_string(), modes, "{spec}");
+        assert_eq!(conflicts.is_empty(), told.is_empty(), "{conflicts:?}");
+        for conflict in &conflicts {
+            assert!(
+                conflict.contains("metadata.annotations[weft.dev/port-modes]"),
+                "{conflict}"
+            );
+            assert!(conflict.contains(told), "{conflict}");
+        }
+    }
+}
+
+#[test]
+fn modes_of_ports_that_can_not_be_read_leave_the_whole_pod_strict() {
+    let annotations = [
+        ("weft.dev/mtls-mode".to_owned(), "permissive".to_owned()),
+        ("weft.dev/port-modes".to_owned(), "80=mutual".to_owned()),
+    ];
+    let (wishes, problems) = PodWishes::read(Some(&annotations.into_iter().collect()));
+    assert_eq!(wishes.mtls_mode, Some(MtlsMode::Strict));
+    assert!(wishes.port_modes.is_empty());
+    assert!(problems[0].to_string().contains("port 80: `mutual`"));
+}
+
+#[test]
+fn a_whole_pod_may_be_disabled_where_no_floor_says_otherwise() {
+    let disabled = "weft.dev/mtls-mode: disabled";
+    for (spec, mode) in [
+        ("{}", MtlsMode::Disabled),
+        ("{ floor: { mtlsMode: permissive } }", MtlsMode::Permissive),
+    ] {
+        let (workload, conflicts) = workload(spec, "", disabled);
+        assert_eq!(workload.mtls_mode, mode);
+        assert_eq!(conflicts.len(), usize::from(mode == MtlsMode::Permissive));
+    }
 }
 
 #[test]

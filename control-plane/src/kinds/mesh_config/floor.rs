@@ -44,7 +44,7 @@ struct AllowedExclusions {
 }
 
 /// The floor of one namespace.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NamespaceFloor {
     /// Its pods are in the mesh, whatever its label says.
     pub(crate) is_enrolled: bool,
@@ -57,6 +57,13 @@ pub(crate) struct NamespaceFloor {
     exclusions: Option<AllowedExclusions>,
     /// The most open default authorization.
     pub(crate) default_authorization: DefaultAuthorization,
+}
+
+impl Default for NamespaceFloor {
+    /// No floor.
+    fn default() -> Self {
+        Floor::default().of_namespace("", &Texts::new())
+    }
 }
 
 impl Floor {
@@ -124,7 +131,7 @@ impl Floor {
         NamespaceFloor {
             is_enrolled: (self.enrolled.as_ref())
                 .is_some_and(|namespaces| namespaces.matches(name, labels)),
-            mtls_mode: own.mtls_mode.or(self.rules.mtls_mode).unwrap_or_default(),
+            mtls_mode: (own.mtls_mode.or(self.rules.mtls_mode)).unwrap_or(MtlsMode::Disabled),
             egress_mode: (own.egress_mode.or(self.rules.egress_mode)).unwrap_or_default(),
             forbids_opt_out: opt_out == Some(OptOutSpec::Forbidden),
             exclusions: exclusions.cloned(),
@@ -219,6 +226,10 @@ impl NamespaceFloor {
         }
         if let Some(mode) = wishes.mtls_mode.filter(|mode| *mode < self.mtls_mode) {
             refused.push((annotations::MTLS_MODE, self.below("mtlsMode", mode)));
+        }
+        let below = wishes.port_modes.below(self.mtls_mode);
+        if !below.is_empty() {
+            refused.push((annotations::PORT_MODES, self.below("mtlsMode", below)));
         }
         refused.extend(self.refused_node_access(wishes.node_access));
         refused.extend(self.refused_of_sidecar(&wishes.sidecar));

@@ -184,7 +184,7 @@ fn a_service_is_reached_in_the_family_that_was_dialled_where_it_has_endpoints_of
     };
     let found = addresses(&mesh);
     assert!(
-        found.len() == 2 && found.iter().all(IpAddr::is_ipv4),
+        found.len() == 2 && found.iter().all(std::net::IpAddr::is_ipv4),
         "{found:?}"
     );
     for address in ["10.0.1.1", "10.0.2.1"] {
@@ -261,6 +261,49 @@ fn a_strict_pod_that_is_not_captured_yet_never_gets_plaintext() {
         panic!("not a workload")
     };
     assert!(matches!(candidate.transport, Transport::Plaintext { .. }));
+}
+
+#[test]
+fn a_ports_own_mode_says_how_it_is_reached() {
+    let pod = |enrolment| Workload {
+        enrolment,
+        mtls_mode: MtlsMode::Strict,
+        port_modes: "80=permissive,81=disabled".parse().unwrap(),
+        ..workload("web", "10.0.2.3", "node-2")
+    };
+    let transport = |enrolment, node: &str, port: u16| {
+        let mesh = mesh([Change::Workload(pod(enrolment))]);
+        match mesh.resolve(node, "default", to(&format!("10.0.2.3:{port}"))) {
+            Ok(Resolution::Workload(candidate)) => match candidate.transport {
+                Transport::Plaintext { .. } => "plaintext",
+                Transport::Tunnel { .. } => "tunnel",
+                Transport::SameNode { .. } => "same node",
+                Transport::Tls { .. } => "tls",
+            },
+            Err(Unroutable::NotCapturedYet { .. }) => "refused",
+            other => panic!("{other:?}"),
+        }
+    };
+    for (enrolment, node, transports) in [
+        (
+            Enrolment::Captured,
+            "node-1",
+            ["tunnel", "plaintext", "tunnel"],
+        ),
+        (
+            Enrolment::Captured,
+            "node-2",
+            ["same node", "plaintext", "same node"],
+        ),
+        (
+            Enrolment::Pending,
+            "node-1",
+            ["plaintext", "plaintext", "refused"],
+        ),
+    ] {
+        let found = [80, 81, 82].map(|port| transport(enrolment, node, port));
+        assert_eq!(found, transports, "{enrolment:?} from {node}");
+    }
 }
 
 #[test]

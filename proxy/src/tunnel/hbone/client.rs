@@ -18,6 +18,7 @@ use super::stream::{HboneReceiver, HboneSender, HboneSlot, StreamPermit, Streams
 use crate::admission::DescriptorShare;
 use crate::memory::{MeteredData, MeteredStream, PodMemory};
 use crate::tls::handshake;
+use crate::tls::revocation::{Revocations, ShownCertificates};
 use crate::tunnel::error::TunnelError;
 use crate::tunnel::stream::TunnelStream;
 
@@ -38,7 +39,7 @@ pub(crate) struct ReservedStream {
 impl HboneClient {
     /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
     /// lives without a stream, `head_time` how long a head on it may take; what it holds counts
-    /// in `memory`.
+    /// in `memory`. It ends when a certificate of the peer's is revoked.
     ///
     /// # Errors
     /// When the peer is not who it should be, or breaks the protocol.
@@ -49,9 +50,13 @@ impl HboneClient {
         head_time: Option<Duration>,
         memory: &Arc<PodMemory>,
         descriptor: DescriptorShare,
+        revocations: Revocations,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
-        let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
+        let tls = tls.map_err(TunnelError::Tls)?;
+        let shown = ShownCertificates::of(tls.get_ref().1.peer_certificates())?;
+        shown.verify(&revocations)?;
+        let tls = BatchedTls::new(tls.into());
         let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
         let counted = Arc::clone(&memory);
         let metered = MeteredStream::of_tunnels(tls.clone(), counted, windows.stream, head_time);
@@ -70,7 +75,12 @@ impl HboneClient {
         let streams = Arc::new(Streams::new(memory));
         let driven = Arc::clone(&streams);
         tokio::spawn(async move {
-            drive(connection, &tls, &driven, idle).await;
+            tokio::select! {
+                () = drive(connection, &tls, &driven, idle) => {}
+                reason = shown.until_revoked(revocations) => {
+                    tracing::warn!(%reason, "ended the tunnels to a server");
+                }
+            }
             driven.close();
             drop(descriptor);
         });

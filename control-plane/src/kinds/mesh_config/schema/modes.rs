@@ -46,6 +46,7 @@ impl From<DefaultAuthorizationSpec> for DefaultAuthorization {
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
+    Disabled,
     Permissive,
     Strict,
 }
@@ -54,6 +55,7 @@ impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.parse().map_err(de::Error::custom)? {
+            MtlsMode::Disabled => Ok(Self::Disabled),
             MtlsMode::Permissive => Ok(Self::Permissive),
             MtlsMode::Strict => Ok(Self::Strict),
         }
@@ -63,6 +65,7 @@ impl<'de> Deserialize<'de> for Mode {
 impl From<Mode> for MtlsMode {
     fn from(mode: Mode) -> Self {
         match mode {
+            Mode::Disabled => Self::Disabled,
             Mode::Permissive => Self::Permissive,
             Mode::Strict => Self::Strict,
         }
