@@ -133,7 +133,10 @@ async fn serve_tunnels(
                     let served = serve_tunnel(pod, client, request, draining.clone());
                     tokio::spawn(served.in_current_span());
                 }
-                None => return Ok(()),
+                None => {
+                    server.close().await;
+                    return Ok(());
+                }
             },
             () = draining.cancelled(), if !told => {
                 told = true;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use weft_model::SpiffeId;
 use weft_model::workload::WorkloadUid;
 
@@ -48,6 +49,8 @@ pub(crate) struct TunnelPool {
     memory: Arc<PodMemory>,
     descriptors: Arc<PodDescriptors>,
     peers: Mutex<HashMap<TunnelPeer, Arc<PeerConnections>>>,
+    /// The connections, each until it is closed.
+    driven: TaskTracker,
 }
 
 /// The connections to one peer.
@@ -88,6 +91,7 @@ impl TunnelPool {
             memory,
             descriptors,
             peers: Mutex::default(),
+            driven: TaskTracker::new(),
         }
     }
 
@@ -119,6 +123,13 @@ impl TunnelPool {
     /// Forgets peers for which `keep` is false; streams that are open stay.
     pub(crate) fn retain(&self, keep: impl Fn(&TunnelPeer) -> bool) {
         self.lock().retain(|peer, _| keep(peer));
+    }
+
+    /// Has every connection end after its last stream, and waits until all are closed.
+    pub(crate) async fn close(&self) {
+        self.lock().clear();
+        self.driven.close();
+        self.driven.wait().await;
     }
 
     async fn open_with_retry(
@@ -175,8 +186,16 @@ impl TunnelPool {
         let descriptor = self.descriptors.take().ok_or(TunnelError::NoDescriptor)?;
         let tcp = sockets::connect(sockets, peer.gateway, Purpose::Upstream, OPEN_TIMEOUT).await;
         let tcp = tcp.map_err(TunnelError::Connect)?;
-        let (idle, head_time) = (self.idle, self.head_time);
-        HboneClient::handshake(tcp, config, idle, head_time, &self.memory, descriptor).await
+        HboneClient::handshake(
+            tcp,
+            config,
+            self.idle,
+            self.head_time,
+            &self.memory,
+            descriptor,
+            &self.driven,
+        )
+        .await
     }
 
     fn connections(&self, peer: &TunnelPeer) -> Arc<PeerConnections> {

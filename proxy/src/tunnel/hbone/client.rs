@@ -7,6 +7,7 @@ use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
 
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
@@ -38,7 +39,8 @@ pub(crate) struct ReservedStream {
 impl HboneClient {
     /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
     /// lives without a stream, `head_time` how long a head on it may take; what it holds counts
-    /// in `memory`.
+    /// in `memory`. It is among
+    /// the tasks of `driven_by` until it is closed.
     ///
     /// # Errors
     /// When the peer is not who it should be, or breaks the protocol.
@@ -49,6 +51,7 @@ impl HboneClient {
         head_time: Option<Duration>,
         memory: &Arc<PodMemory>,
         descriptor: DescriptorShare,
+        driven_by: &TaskTracker,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
         let tls = BatchedTls::new(tls.map_err(TunnelError::Tls)?.into());
@@ -69,9 +72,12 @@ impl HboneClient {
         let (requests, connection) = tls.drive(handshake).await?;
         let streams = Arc::new(Streams::new(memory));
         let driven = Arc::clone(&streams);
-        tokio::spawn(async move {
-            drive(connection, &tls, &driven, idle).await;
+        driven_by.spawn(async move {
+            let is_answered = drive(connection, &tls, &driven, idle).await;
             driven.close();
+            if is_answered {
+                tls.close().await;
+            }
             drop(descriptor);
         });
         Ok(Self { requests, streams })
@@ -131,24 +137,27 @@ async fn exchange(
     Ok((response.await?, send))
 }
 
-/// Runs the connection until the peer ends it, stops answering, or nobody uses it.
+/// Runs the connection until the peer ends it, stops answering, or nobody uses it. False when
+/// it doesn't answer.
 async fn drive(
     mut connection: Connection<MeteredStream<BatchedTls>, MeteredData>,
     tls: &BatchedTls,
     streams: &Streams,
     idle: Duration,
-) {
+) -> bool {
     let unanswered = until_unanswered(connection.ping_pong());
     tokio::select! {
         result = tls.drive(connection) => {
             if let Err(error) = result {
                 tracing::debug!(%error, "tunnel connection ended");
             }
+            true
         }
         () = unanswered => {
             tracing::info!("a peer's proxy stopped answering; its connection is given up");
+            false
         }
-        () = until_unused(streams, idle) => {}
+        () = until_unused(streams, idle) => true,
     }
 }
 
