@@ -128,7 +128,6 @@ fn update(mesh: &mut Mesh) {
         let record = record(mesh, 2, direction, &answer.unwrap());
         assert_eq!(record.security, "mutual_tls");
     }
-    println!("connections again after {:?}", began.elapsed());
 }
 
 fn predecessor_is_running(mesh: &mut Mesh) -> bool {
