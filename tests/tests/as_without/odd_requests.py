@@ -97,7 +97,7 @@ exchange(
     "unannounced_trailers",
     request(
         b"POST",
-        fields=b"TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n",
+        fields=b"TE: trailers\r\nTransfer-Encoding: chunked\r\n",
         body=b"3\r\nabc\r\n0\r\nx-sum: 3\r\n\r\n",
     ),
     response(
