@@ -51,12 +51,11 @@ pub fn run(arguments: Arguments) -> Result<(), RunError> {
 
 fn init(arguments: &InitArguments) -> Result<(), RunError> {
     process::enter(arguments.netns.as_deref())?;
-    let mut excluded_inbound_ports = arguments.pages.to_vec();
-    excluded_inbound_ports.extend(&arguments.exclude_inbound_ports);
     let options = RedirectOptions {
         capture: arguments.capture.into(),
         proxy_uid: arguments.proxy_uid,
-        excluded_inbound_ports,
+        page_ports: arguments.pages.clone(),
+        excluded_inbound_ports: arguments.exclude_inbound_ports.clone(),
         excluded_inbound_blocks: arguments.exclude_inbound_cidrs.clone(),
         excluded_outbound_ports: arguments.exclude_outbound_ports.clone(),
         excluded_outbound_blocks: arguments.exclude_outbound_cidrs.clone(),
@@ -69,6 +68,7 @@ fn init(arguments: &InitArguments) -> Result<(), RunError> {
     tracing::info!(
         capture = ?options.capture,
         proxy_uid = options.proxy_uid,
+        page_ports = ?options.page_ports,
         excluded_inbound_ports = ?options.excluded_inbound_ports,
         excluded_inbound_blocks = ?texts(&options.excluded_inbound_blocks),
         excluded_outbound_ports = ?options.excluded_outbound_ports,

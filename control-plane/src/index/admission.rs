@@ -120,7 +120,7 @@ pub(super) fn admitted_pod(
         mode: settings.mode,
         placement: placement(objects, objects.namespace(namespace), &spec),
         may_meet_old_kubelet: may_meet_old_kubelet(objects, &spec),
-        sidecar: PodSidecar::of(&spec),
+        sidecar: PodSidecar::of(pod.metadata.name.as_deref(), &spec),
         wishes: settings.sidecar,
         exclusions: settings.exclusions,
         is_confined,
@@ -158,7 +158,8 @@ fn settings_in_mesh(
 
 fn settings(objects: &Objects, namespace: &str, pod: &DynamicObject) -> Settings {
     let (wishes, _) = PodWishes::read(pod.metadata.annotations.as_ref());
-    let sidecar = spec(pod).map(|spec| PodSidecar::of(&spec));
+    let name = pod.metadata.name.as_deref();
+    let sidecar = spec(pod).map(|spec| PodSidecar::of(name, &spec));
     let sidecar = sidecar.unwrap_or_default();
     Settings::new(Asked::of(&wishes, namespace, objects).with_sidecar(&sidecar))
 }

@@ -245,7 +245,7 @@ impl PodObject {
             captured: form == Form::Live && is_captured(&status),
             has_gate: has_gate(&spec),
             captured_condition: condition(&status, CAPTURED_CONDITION),
-            sidecar: PodSidecar::of(&spec),
+            sidecar: PodSidecar::of(metadata.name.as_deref(), &spec),
             created: document::created(&metadata),
             key,
         };

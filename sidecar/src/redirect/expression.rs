@@ -26,6 +26,8 @@ pub(super) enum Expression {
     Compare(Operator, Vec<u8>),
     /// Leaves the chain.
     Return,
+    /// Takes the packet away, without an answer.
+    Drop,
     /// Loads a port.
     Port(u16),
     /// Sends the connection to the port that was loaded, on an address of this host.
@@ -76,8 +78,9 @@ pub(super) enum Operator {
 /// (`enum nft_registers`).
 const VERDICT: u32 = 0;
 const REGISTER: u32 = 1;
-/// The verdict that leaves a chain (`enum nft_verdicts`).
+/// The verdicts that leave a chain (`enum nft_verdicts`), and that drop (`linux/netfilter.h`, NF_DROP).
 const RETURN: i32 = -5;
+const DROP: i32 = 0;
 /// `NFTA_DATA_VALUE`, `NFTA_DATA_VERDICT`, `NFTA_VERDICT_CODE`.
 const VALUE: u16 = 1;
 const OF_VERDICT: u16 = 2;
@@ -97,7 +100,7 @@ impl Expression {
             Self::DestinationType | Self::SourceType => "fib",
             Self::Mask(_) => "bitwise",
             Self::Compare(..) => "cmp",
-            Self::Return | Self::Port(_) | Self::Mark(_) => "immediate",
+            Self::Return | Self::Drop | Self::Port(_) | Self::Mark(_) => "immediate",
             Self::Redirect => "redir",
             Self::Tproxy => "tproxy",
         }
@@ -148,11 +151,8 @@ impl Expression {
                 .number(1, REGISTER)
                 .number(2, *operator as u32)
                 .nested(3, value(bytes)),
-            Self::Return => {
-                let code = Attributes::new().bytes(CODE, &RETURN.to_be_bytes());
-                let verdict = Attributes::new().nested(OF_VERDICT, code);
-                attributes.number(1, VERDICT).nested(2, verdict)
-            }
+            Self::Return => verdict(RETURN),
+            Self::Drop => verdict(DROP),
             Self::Port(port) => attributes
                 .number(1, REGISTER)
                 .nested(2, value(&port.to_be_bytes())),
@@ -170,6 +170,12 @@ impl Expression {
                 .number(4, REGISTER),
         }
     }
+}
+
+fn verdict(code: i32) -> Attributes {
+    let code = Attributes::new().bytes(CODE, &code.to_be_bytes());
+    let verdict = Attributes::new().nested(OF_VERDICT, code);
+    Attributes::new().number(1, VERDICT).nested(2, verdict)
 }
 
 fn route_type(of: u32) -> Attributes {

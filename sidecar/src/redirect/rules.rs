@@ -5,8 +5,12 @@
 //! address of the pod's own, but for the ports that the proxy listens on itself. Both in the
 //! hooks of address translation, which see the first packet of each connection.
 //!
+//! Whoever else in the pod listens on one of the proxy's ports, while it is away or in a family that
+//! it doesn't listen in, gets no connection: the answer that would open it is dropped.
+//!
 //! By TPROXY nothing of what arrives is rewritten (`Documentation/networking/tproxy.rst`): packets
-//! are given to the proxy's socket as they are. The proxy connects to the application by the
+//! are given to the proxy's socket as they are, and a connection that begins without one is dropped,
+//! as it would be the application's. The proxy connects to the application by the
 //! client's address, so that the application's answers have to be led back: they get a mark, by
 //! which [`super::routing`] takes them for the pod's own.
 
@@ -38,7 +42,9 @@ pub struct RedirectOptions {
     pub capture: Capture,
     /// The user whose connections are left alone: the proxy's.
     pub proxy_uid: u32,
-    /// Ports of the pod that are reached past the proxy, those of its own pages among them.
+    /// Ports of the proxy's own pages, which are reached directly.
+    pub page_ports: Vec<u16>,
+    /// Ports of the pod that are reached past the proxy.
     pub excluded_inbound_ports: Vec<u16>,
     /// Addresses of clients that reach the pod past the proxy.
     pub excluded_inbound_blocks: Vec<AddressBlock>,
@@ -103,8 +109,13 @@ const SOURCE_V4: u32 = 12;
 const SOURCE_V6: u32 = 8;
 const DESTINATION_V4: u32 = 16;
 const DESTINATION_V6: u32 = 24;
-/// Byte offset of the destination port in a header of TCP.
+/// Byte offsets of the ports and of the flags in a header of TCP.
+const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
+const FLAGS: u32 = 13;
+/// The flags by which a connection begins: that of its first packet, and both of the answer to it.
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
 /// The type of a route to an address of one's own (`linux/rtnetlink.h`, RTN_LOCAL).
 const LOCAL: u32 = 2;
 /// The direction of packets that answer a connection's first (`linux/netfilter/
@@ -118,7 +129,7 @@ const LOOPBACK_AND_LINK_LOCAL: [&str; 3] = ["127.0.0.0/8", "::1", "fe80::/10"];
 
 /// The chains of the table.
 pub(super) fn chains(options: &RedirectOptions) -> Vec<Chain> {
-    let mut chains = vec![outbound(options), inbound(options)];
+    let mut chains = vec![outbound(options), inbound(options), listeners(options)];
     if options.capture == Capture::Tproxy {
         chains.push(answers(options));
     }
@@ -126,15 +137,7 @@ pub(super) fn chains(options: &RedirectOptions) -> Vec<Chain> {
 }
 
 fn outbound(options: &RedirectOptions) -> Chain {
-    let user = options.proxy_uid.to_ne_bytes().to_vec();
-    let mut rules = vec![
-        leave_what_is_no_tcp(),
-        vec![
-            Expression::Meta(MetaKey::SocketUser),
-            Expression::Compare(Operator::Equal, user),
-            Expression::Return,
-        ],
-    ];
+    let mut rules = vec![leave_what_is_no_tcp(), leave_proxy(options)];
     let fixed = LOOPBACK_AND_LINK_LOCAL
         .iter()
         .filter_map(|block| block.parse().ok());
@@ -174,24 +177,53 @@ fn inbound(options: &RedirectOptions) -> Chain {
         ],
         leave_port(HBONE_PORT),
     ];
-    rules.extend(
-        options
-            .excluded_inbound_ports
-            .iter()
-            .copied()
-            .map(leave_port),
-    );
+    let direct = [&options.page_ports, &options.excluded_inbound_ports];
+    rules.extend(direct.into_iter().flatten().copied().map(leave_port));
     let clients = options.excluded_inbound_blocks.iter().copied();
     rules.extend(clients.map(leave_sources));
     let (kind, last) = match options.capture {
-        Capture::Redirect => (ChainKind::Translation, Expression::Redirect),
-        Capture::Tproxy => (ChainKind::Filter, Expression::Tproxy),
+        Capture::Redirect => (ChainKind::Translation, vec![Expression::Redirect]),
+        // What a socket was found for would go on to the next rule.
+        Capture::Tproxy => (
+            ChainKind::Filter,
+            vec![Expression::Tproxy, Expression::Return],
+        ),
     };
-    rules.push(vec![Expression::Port(INBOUND_PLAINTEXT_PORT), last]);
+    let port = Expression::Port(INBOUND_PLAINTEXT_PORT);
+    rules.push([vec![port], last].concat());
+    if options.capture == Capture::Tproxy {
+        // No proxy has taken it. What is no beginning may belong to a connection of the pod's own.
+        let mut begins = flags(Operator::Equal, SYN);
+        begins.push(Expression::Drop);
+        rules.push(begins);
+    }
     Chain {
         name: "inbound",
         kind,
         hook: Hook::Prerouting,
+        rules,
+    }
+}
+
+/// Listeners on the proxy's ports that aren't the proxy's. Of packets that leave, only those that
+/// answer the first of a connection are looked at further.
+fn listeners(options: &RedirectOptions) -> Chain {
+    let mut goes_on = flags(Operator::NotEqual, SYN_ACK);
+    goes_on.push(Expression::Return);
+    let mut rules = vec![leave_what_is_no_tcp(), goes_on, leave_proxy(options)];
+    let ports = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT];
+    let ports = ports.iter().chain(&options.page_ports);
+    rules.extend(ports.map(|port| {
+        vec![
+            port_at(SOURCE_PORT),
+            Expression::Compare(Operator::Equal, port.to_be_bytes().to_vec()),
+            Expression::Drop,
+        ]
+    }));
+    Chain {
+        name: "listeners",
+        kind: ChainKind::Filter,
+        hook: Hook::Output,
         rules,
     }
 }
@@ -235,13 +267,38 @@ fn leave_what_is_no_tcp() -> Rule {
     ]
 }
 
-fn leave_port(port: u16) -> Rule {
+fn leave_proxy(options: &RedirectOptions) -> Rule {
+    vec![
+        Expression::Meta(MetaKey::SocketUser),
+        Expression::Compare(Operator::Equal, options.proxy_uid.to_ne_bytes().to_vec()),
+        Expression::Return,
+    ]
+}
+
+fn port_at(offset: u32) -> Expression {
+    Expression::Payload {
+        base: Base::Transport,
+        offset,
+        length: 2,
+    }
+}
+
+/// Of the two flags with which connections begin, it has these, or others.
+fn flags(operator: Operator, flags: u8) -> Rule {
     vec![
         Expression::Payload {
             base: Base::Transport,
-            offset: DESTINATION_PORT,
-            length: 2,
+            offset: FLAGS,
+            length: 1,
         },
+        Expression::Mask(vec![SYN_ACK]),
+        Expression::Compare(operator, vec![flags]),
+    ]
+}
+
+fn leave_port(port: u16) -> Rule {
+    vec![
+        port_at(DESTINATION_PORT),
         Expression::Compare(Operator::Equal, port.to_be_bytes().to_vec()),
         Expression::Return,
     ]
@@ -294,6 +351,7 @@ mod tests {
         RedirectOptions {
             capture: Capture::Redirect,
             proxy_uid: 1337,
+            page_ports: vec![15020, 15021],
             excluded_inbound_ports: vec![9100],
             excluded_inbound_blocks: vec!["192.0.2.0/24".parse().unwrap()],
             excluded_outbound_ports: vec![5432],
@@ -316,13 +374,17 @@ mod tests {
             ..options()
         };
         let all = chains(&options()).into_iter().chain(chains(&by_tproxy));
-        for chain in all.filter(|chain| chain.kind != ChainKind::Route) {
+        for mut chain in all.filter(|chain| ["outbound", "inbound"].contains(&chain.name)) {
+            if chain.kind == ChainKind::Filter {
+                let last = chain.rules.pop().unwrap();
+                assert_eq!(last.last(), Some(&Expression::Drop), "nobody else's");
+            }
             let (last, others) = chain.rules.split_last().unwrap();
             let expected = match chain.kind {
-                ChainKind::Filter => Expression::Tproxy,
-                _ => Expression::Redirect,
+                ChainKind::Filter => vec![Expression::Tproxy, Expression::Return],
+                _ => vec![Expression::Redirect],
             };
-            assert_eq!(last.last(), Some(&expected), "{}", chain.name);
+            assert_eq!(last[1..], expected, "{}", chain.name);
             for rule in others {
                 assert_eq!(rule.last(), Some(&Expression::Return), "{rule:?}");
                 let compares = |one: &Expression| matches!(one, Expression::Compare(..));
@@ -343,12 +405,13 @@ mod tests {
             })
         };
         let (redirected, given) = (by(Capture::Redirect), by(Capture::Tproxy));
-        assert_eq!((redirected.len(), given.len()), (2, 3));
+        assert_eq!((redirected.len(), given.len()), (3, 4));
         assert_eq!(redirected[0], given[0], "outbound nothing changes");
-        let exceptions = |chain: &Chain| chain.rules[..chain.rules.len() - 1].to_vec();
-        assert_eq!(exceptions(&redirected[1]), exceptions(&given[1]));
+        let exceptions = |chain: &Chain, others| chain.rules[..chain.rules.len() - others].to_vec();
+        assert_eq!(exceptions(&redirected[1], 1), exceptions(&given[1], 2));
+        assert_eq!(redirected[2], given[2]);
         let marks = |rule: &&Rule| rule.last() == Some(&Expression::MarkPacket);
-        let answers = &given[2];
+        let answers = &given[3];
         assert_eq!(
             (answers.kind, answers.hook),
             (ChainKind::Route, Hook::Output)
@@ -361,7 +424,7 @@ mod tests {
 
     #[test]
     fn exclusions_are_rules_of_their_own_direction() {
-        let [outbound, inbound] = <[Chain; 2]>::try_from(chains(&options())).unwrap();
+        let [outbound, inbound, listeners] = <[Chain; 3]>::try_from(chains(&options())).unwrap();
         assert!(outbound.rules.contains(&leave_port(5432)));
         assert!(!outbound.rules.contains(&leave_port(9100)));
         let destinations = leave_destinations("10.96.0.0/12".parse().unwrap());
@@ -372,6 +435,13 @@ mod tests {
         assert!(inbound.rules.contains(&leave_port(9100)));
         assert!(!inbound.rules.contains(&leave_port(5432)));
         assert!(inbound.rules.contains(&leave_port(HBONE_PORT)));
+        // What is the application's may be listened on by the application.
+        let guards = |port: u16| {
+            let port = Expression::Compare(Operator::Equal, port.to_be_bytes().to_vec());
+            listeners.rules.iter().any(|rule| rule.contains(&port))
+        };
+        assert!([15001, 15006, 15008, 15020, 15021].into_iter().all(guards));
+        assert!(!guards(9100));
     }
 
     #[test]

@@ -34,21 +34,17 @@ fn reached(mesh: &Mesh, from: &str, to: &str) -> Vec<u16> {
         assert_eq!(answers[0], answers[1], "{port}: IPv4 and IPv6 are alike");
         answers[0]
     };
-    [8080, 9090, 15008].into_iter().filter(is_reached).collect()
+    [8080, 9090].into_iter().filter(is_reached).collect()
 }
 
 #[test]
 fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     let mesh = two_pods();
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
     // Nobody listens where connections are redirected to.
     mesh.run_sidecar("pod", &["init"]).unwrap();
     assert!(reached(&mesh, "pod", "peer").is_empty());
-    assert_eq!(
-        reached(&mesh, "peer", "pod"),
-        [15008],
-        "tunnels come directly"
-    );
+    assert!(reached(&mesh, "peer", "pod").is_empty());
     let url = format!("http://{}/", addresses(&mesh, "peer", 8080)[0]);
     let line = [&AS_PROXY[..], &["curl", "-sS", "--fail", &url]].concat();
     mesh.run("pod", &line).unwrap();
@@ -68,24 +64,68 @@ fn connections_are_redirected_but_for_what_is_excluded_and_the_proxys_own() {
     ];
     mesh.run_sidecar("pod", &excluded).unwrap();
     assert_eq!(reached(&mesh, "pod", "peer"), [9090]);
-    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 15008]);
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080]);
     let blocks = mesh.pod("peer").unwrap().host.addresses();
     let blocks = format!("--exclude-outbound-cidrs={},{}", blocks[0], blocks[1]);
     mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
-    assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
+    assert!(reached(&mesh, "peer", "pod").is_empty());
     let blocks = mesh.pod("peer").unwrap().host.addresses();
     let blocks = format!("--exclude-inbound-cidrs={},{}", blocks[0], blocks[1]);
     mesh.run_sidecar("pod", &["init", &blocks]).unwrap();
-    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090]);
     assert!(reached(&mesh, "pod", "peer").is_empty());
     let others = "--exclude-inbound-cidrs=192.0.2.0/24,2001:db8::/32";
     mesh.run_sidecar("pod", &["init", others]).unwrap();
-    assert_eq!(reached(&mesh, "peer", "pod"), [15008]);
+    assert!(reached(&mesh, "peer", "pod").is_empty());
     for _ in 0..2 {
         mesh.run_sidecar("pod", &["cleanup"]).unwrap();
-        assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090, 15008]);
+        assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090]);
     }
+}
+
+/// While the proxy is away its ports are free, and some are in one family alone all the time.
+#[test]
+fn a_listener_on_the_proxys_ports_that_is_not_the_proxys_gets_no_connection() {
+    let mut mesh = two_pods();
+    for port in [15001, 15006, 15020] {
+        let listen = format!("[::]:{port}");
+        let line = ["http", "--listen", &listen, "--name", "impostor"];
+        mesh.serve("pod", &line).unwrap();
+    }
+    // The first is redirected to 15006.
+    let ports = [9999, 15008, 15020];
+    let answers = |mesh: &Mesh, from: &str| {
+        let to = ports.map(|port| addresses(mesh, "pod", port));
+        to.as_flattened()
+            .iter()
+            .filter(|to| curl(mesh, from, **to).is_ok())
+            .count()
+    };
+    // The listeners themselves answer: whoever is of the proxy's user is the proxy.
+    mesh.run_sidecar("pod", &["init", "--proxy-uid=0"]).unwrap();
+    assert_eq!(answers(&mesh, "peer"), 6);
+    mesh.run_sidecar("pod", &["init"]).unwrap();
+    assert_eq!(answers(&mesh, "peer"), 0);
+    // Out of the pod as little.
+    let to = addresses(&mesh, "peer", 8080)[0];
+    assert!(curl(&mesh, "pod", to).is_err());
+    mesh.run_sidecar("pod", &["cleanup"]).unwrap();
+    assert_eq!(curl(&mesh, "pod", to).unwrap().name, "peer");
+}
+
+/// By TPROXY connections keep their destination, which is the application.
+#[test]
+fn by_tproxy_nobody_reaches_the_application_while_its_proxy_is_away() {
+    let mesh = two_pods();
+    assert_eq!(reached(&mesh, "peer", "pod"), [8080, 9090]);
+    let init = ["init", "--capture=tproxy", "--exclude-inbound-ports=9090"];
+    mesh.run_sidecar("pod", &init).unwrap();
+    assert_eq!(reached(&mesh, "peer", "pod"), [9090]);
+    // What the proxy itself connects to answers.
+    let url = format!("http://{}/", addresses(&mesh, "peer", 8080)[0]);
+    let line = [&AS_PROXY[..], &["curl", "-sS", "--fail", &url]].concat();
+    mesh.run("pod", &line).unwrap();
 }
 
 #[test]
@@ -94,7 +134,7 @@ fn whoever_may_not_redirect_connections_is_told_what_is_missing() {
     let line = [&AS_PROXY[..], &[mesh.sidecar_program(), "init"]].concat();
     let refused = mesh.run("pod", &line).unwrap_err().to_string();
     assert!(refused.contains("NET_ADMIN"), "{refused}");
-    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090, 15008]);
+    assert_eq!(reached(&mesh, "pod", "peer"), [8080, 9090]);
 }
 
 #[test]

@@ -171,7 +171,10 @@ fn by_tproxy_the_proxy_has_one_capability_more_once_it_is_its_own_user() {
     assert!(environment.contains(&json!({ "name": "WEFT_CAPTURE", "value": "tproxy" })));
     // Where nobody may leave the mesh it is taken for anybody's.
     let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
-    assert!(matches!(PodSidecar::of(&spec), PodSidecar::ByHand(_)));
+    assert!(matches!(
+        PodSidecar::of(Some("web"), &spec),
+        PodSidecar::ByHand(_)
+    ));
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn what_is_injected_is_known_as_such_again() {
         let given = pod(annotations, json!({ "containers": containers }));
         let pod = injected_with(&given, "shop", SHOP, &options);
         let spec = serde_json::from_value(pod["spec"].clone()).unwrap();
-        let PodSidecar::Injected(known) = PodSidecar::of(&spec) else {
+        let PodSidecar::Injected(known) = PodSidecar::of(Some("web"), &spec) else {
             panic!("not known: {pod}");
         };
         assert_eq!(known.source, options.source());

@@ -66,11 +66,11 @@ pub(crate) struct SidecarSource {
 }
 
 impl PodSidecar {
-    /// The one of a pod.
-    pub(crate) fn of(spec: &PodSpec) -> Self {
+    /// The one of a pod of that name.
+    pub(crate) fn of(name: Option<&str>, spec: &PodSpec) -> Self {
         match containers(spec).any(|(_, container)| container.name == PROXY_CONTAINER) {
             false => Self::None,
-            true => match InjectedSidecar::of(spec) {
+            true => match InjectedSidecar::of(name, spec) {
                 Ok(injected) => Self::Injected(Box::new(injected)),
                 Err(problem) => Self::ByHand(problem),
             },
@@ -84,7 +84,7 @@ impl PodSidecar {
 }
 
 impl InjectedSidecar {
-    fn of(spec: &PodSpec) -> Result<Self, FieldError> {
+    fn of(name: Option<&str>, spec: &PodSpec) -> Result<Self, FieldError> {
         let missing = |path: &str| FieldError::missing(path, "every sidecar has one");
         let mut all = containers(spec);
         let proxy = all.find(|(_, container)| container.name == PROXY_CONTAINER);
@@ -114,10 +114,12 @@ impl InjectedSidecar {
             let message = "others than `init` and what it excludes";
             FieldError::new(format!("{init_path}.args"), message)
         })?;
+        let control_plane = own::control_plane(&proxy_path, proxy)?;
+        application::check_names(name, spec, &control_plane)?;
         Ok(Self {
             source: SidecarSource {
                 repository: repository(image).to_owned(),
-                control_plane: own::control_plane(&proxy_path, proxy)?,
+                control_plane,
                 root_config_map: own::root_config_map(spec)?,
             },
             exclusions: left_alone.outbound,

@@ -5,8 +5,13 @@ use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 use super::names::{INIT_CONTAINER, PROXY_CONTAINER, PROXY_USER, containers};
 use crate::kinds::field_error::FieldError;
 
-/// Capabilities with which a container could undo the redirection, as every runtime reads them.
-const ADMIN_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SYS_ADMIN", "ALL"];
+/// Capabilities with which a container could undo the redirection, or do as the sidecar's process
+/// where it sees that, as every runtime reads them.
+const ADMIN_CAPABILITIES: [&str; 5] = ["NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "ALL"];
+/// The policies by which the cluster's DNS is asked, and nobody else.
+const DNS_OF_CLUSTER: [&str; 2] = ["ClusterFirst", "ClusterFirstWithHostNet"];
+/// Characters that kubelet lets a host name have.
+const LONGEST_HOST_NAME: usize = 63;
 
 /// Nothing of the pod but its sidecar is left alone by the redirection, could undo it, or has the
 /// sidecar talk to another control plane.
@@ -15,14 +20,60 @@ pub(super) fn check(spec: &PodSpec) -> Result<(), FieldError> {
         let message = "they may lead the sidecar to another control plane";
         return Err(FieldError::new("spec.hostAliases", message));
     }
-    if spec.dns_policy.as_deref() == Some("None") {
-        let message = "names of the sidecar's may lead elsewhere than the cluster's DNS says";
-        return Err(FieldError::new("spec.dnsPolicy", message));
+    let elsewhere = "names of the sidecar's may lead elsewhere than the cluster's DNS says";
+    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    if !DNS_OF_CLUSTER.contains(&policy) {
+        return Err(FieldError::new("spec.dnsPolicy", elsewhere));
+    }
+    let dns = spec.dns_config.iter();
+    let mut dns = dns.flat_map(|dns| [&dns.nameservers, &dns.searches]);
+    if dns.any(|list| list.as_ref().is_some_and(|list| !list.is_empty())) {
+        return Err(FieldError::new("spec.dnsConfig", elsewhere));
+    }
+    if spec.host_pid == Some(true) {
+        let message = "it sees the processes of its node, and of its sidecar";
+        return Err(FieldError::new("spec.hostPID", message));
     }
     for (path, security) in security_contexts(spec) {
         check_container(spec, &path, security)?;
     }
     Ok(())
+}
+
+/// The pod isn't called as its control plane is: kubelet writes a pod's name into its hosts file, and
+/// the sidecar would connect to the application.
+pub(super) fn check_names(
+    name: Option<&str>,
+    spec: &PodSpec,
+    control_plane: &str,
+) -> Result<(), FieldError> {
+    let name = name.filter(|_| spec.hostname.is_none());
+    let names = [
+        ("metadata.name", name),
+        ("spec.hostname", spec.hostname.as_deref()),
+        ("spec.hostnameOverride", spec.hostname_override.as_deref()),
+    ];
+    let host = host(control_plane);
+    for (field, name) in names {
+        let name = name.unwrap_or_default();
+        let name = name.get(..LONGEST_HOST_NAME).unwrap_or(name);
+        // As kubelet does where it has shortened it.
+        let name = name.trim_end_matches(['-', '.']);
+        if !name.is_empty() && name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
+            let message = "the sidecar would take the pod itself for its control plane";
+            return Err(FieldError::new(field, message));
+        }
+    }
+    Ok(())
+}
+
+/// The host of a URL.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host)
 }
 
 /// The paths and security contexts of the application's containers.
@@ -55,7 +106,7 @@ fn check_container(
     let added = capabilities.and_then(|capabilities| capabilities.add.as_deref());
     for name in added.unwrap_or_default() {
         if ADMIN_CAPABILITIES.contains(&&*capability(name)) {
-            let message = format!("with {name} it could undo the redirection");
+            let message = format!("with {name} it could undo the redirection, or be the sidecar");
             return problem("capabilities", message);
         }
     }

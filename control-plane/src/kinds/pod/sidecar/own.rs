@@ -30,6 +30,16 @@ const ENVIRONMENT: [&str; 12] = [
     "WEFT_DRAIN_DEADLINE",
     "WEFT_LOG",
 ];
+/// Those of them that say where the pod is, with the fields that they come from: of addresses of the
+/// node strict pods take probes.
+const OF_POD: [(&str, &[&str]); 6] = [
+    ("WEFT_NODE", &["spec.nodeName"]),
+    ("POD_NAME", &["metadata.name"]),
+    ("POD_NAMESPACE", &["metadata.namespace"]),
+    ("POD_UID", &["metadata.uid"]),
+    ("POD_IPS", &["status.podIPs"]),
+    ("HOST_IPS", &["status.hostIPs", "status.hostIP"]),
+];
 const CONTROL_PLANE: &str = "WEFT_CONTROL_PLANE";
 const ROOT_CERTIFICATES: &str = "WEFT_ROOT_CERTIFICATES";
 const TOKEN_FILE: &str = "WEFT_TOKEN_FILE";
@@ -71,8 +81,10 @@ pub(super) fn check_proxy(path: &str, container: &Container) -> Result<(), Field
         let message = "others than `run`";
         return Err(FieldError::new(format!("{path}.args"), message));
     }
+    check_rights(path, container, &[])?;
     check_program(path, container)?;
     check_environment(path, container, &ENVIRONMENT)?;
+    check_fields(path, container)?;
     for (name, file) in [(ROOT_CERTIFICATES, "ca.crt"), (TOKEN_FILE, "token")] {
         let expected = format!("{CREDENTIALS}/{file}");
         let found = variable(container, name);
@@ -90,8 +102,44 @@ pub(super) fn check_init(path: &str, container: &Container) -> Result<(), FieldE
         let message = "nobody would wait for its end";
         return Err(FieldError::new(format!("{path}.restartPolicy"), message));
     }
+    check_rights(path, container, &["NET_ADMIN"])?;
     check_program(path, container)?;
     check_environment(path, container, &[])
+}
+
+/// It has no more rights than these: somebody may start the program once more in it.
+fn check_rights(path: &str, container: &Container, allowed: &[&str]) -> Result<(), FieldError> {
+    let security = container.security_context.as_ref();
+    let capabilities = security.and_then(|security| security.capabilities.as_ref());
+    let mut added = capabilities.iter().flat_map(|all| all.add.iter().flatten());
+    let is_privileged = security.and_then(|security| security.privileged) == Some(true);
+    match is_privileged || added.any(|name| !allowed.contains(&name.as_str())) {
+        true => {
+            let message = "more rights than a sidecar's";
+            Err(FieldError::new(format!("{path}.securityContext"), message))
+        }
+        false => Ok(()),
+    }
+}
+
+/// What it is told of the pod is what the pod's own fields say.
+fn check_fields(path: &str, container: &Container) -> Result<(), FieldError> {
+    for (index, variable) in container.env.iter().flatten().enumerate() {
+        let Some((_, fields)) = OF_POD.iter().find(|(name, _)| *name == variable.name) else {
+            continue;
+        };
+        let source = variable.value_from.as_ref();
+        let field = source.and_then(|source| source.field_ref.as_ref());
+        if field.is_none_or(|field| !fields.contains(&field.field_path.as_str())) {
+            let message = format!(
+                "{} isn't the pod's field {}",
+                variable.name,
+                fields.join(" or ")
+            );
+            return Err(FieldError::new(format!("{path}.env[{index}]"), message));
+        }
+    }
+    Ok(())
 }
 
 /// The address of the proxy's control plane.
@@ -157,6 +205,9 @@ fn check_program(path: &str, container: &Container) -> Result<(), FieldError> {
             "one of its hooks runs another program than a sidecar's",
         );
     }
+    if container.volume_devices.iter().flatten().next().is_some() {
+        return problem("volumeDevices", "a sidecar has none");
+    }
     let mut mounts = container.volume_mounts.iter().flatten().enumerate();
     match mounts.find(|(_, mount)| !is_harmless_mount(mount)) {
         None => Ok(()),
@@ -172,7 +223,14 @@ fn check_program(path: &str, container: &Container) -> Result<(), FieldError> {
 
 fn runs_another(hook: &LifecycleHandler) -> bool {
     let command = hook.exec.as_ref().and_then(|exec| exec.command.as_deref());
-    !matches!(command, Some([program, what, _]) if program == PROGRAM && matches!(&**what, "drain" | "wait"))
+    // Any other flag may name whom it asks, in the clear and past the redirection.
+    let is_ours = |what: &str, limit: &str| {
+        let limit = limit.strip_prefix("--timeout=");
+        let seconds = limit.and_then(|limit| limit.strip_suffix('s'));
+        let is_number = seconds.is_some_and(|text| text.parse::<u32>().is_ok());
+        matches!(what, "drain" | "wait") && is_number
+    };
+    !matches!(command, Some([program, what, limit]) if program == PROGRAM && is_ours(what, limit))
 }
 
 fn is_harmless_mount(mount: &VolumeMount) -> bool {

@@ -58,7 +58,7 @@ fn environment(control_plane: &str) -> Value {
 }
 
 fn sidecar(spec: Value) -> PodSidecar {
-    PodSidecar::of(&serde_json::from_value(spec).unwrap())
+    PodSidecar::of(Some("web"), &serde_json::from_value(spec).unwrap())
 }
 
 #[test]
@@ -115,6 +115,34 @@ fn what_leads_around_a_sidecar_in_its_pod_makes_it_another() {
         ),
         ("/ephemeralContainers", json!([{ "name": "debug" }])),
         ("/dnsPolicy", json!("None")),
+        ("/dnsPolicy", json!("Default")),
+        ("/dnsConfig", json!({ "nameservers": ["192.0.2.1"] })),
+        ("/dnsConfig", json!({ "searches": ["example.com"] })),
+        ("/hostname", json!("weft")),
+        ("/hostnameOverride", json!("WEFT")),
+        ("/hostPID", json!(true)),
+        (
+            "/containers/0/securityContext/capabilities/add",
+            json!(["SYS_PTRACE"]),
+        ),
+        (
+            "/initContainers/0/volumeDevices",
+            json!([{ "name": "own", "devicePath": "/etc/ld.so.preload" }]),
+        ),
+        (
+            "/initContainers/0/securityContext",
+            json!({ "privileged": true }),
+        ),
+        (
+            "/initContainers/1/securityContext/capabilities",
+            json!({ "add": ["NET_ADMIN"] }),
+        ),
+        (
+            "/initContainers/1/lifecycle",
+            json!({ "preStop": { "exec": {
+                "command": [PROGRAM, "drain", "--admin=192.0.2.1:80"],
+            } } }),
+        ),
         (
             "/initContainers/0/volumeMounts",
             json!([{ "name": "own", "mountPath": "/usr/local/bin" }]),
@@ -338,6 +366,71 @@ fn hooks_probes_and_a_start_that_nobody_waits_for_are_not_taken_for_ours() {
         ("/initContainers/1/lifecycle", json!({ "postStart": run })),
         ("/initContainers/1/readinessProbe", run.clone()),
     ]);
+}
+
+#[test]
+fn a_pod_that_is_called_as_its_control_plane_is_leads_its_sidecar_to_itself() {
+    let host = "weft-control-plane.weft-system.svc";
+    let found = |name: &str, hostname: Value| {
+        let mut spec = injected();
+        spec["initContainers"][1]["env"][0]["value"] = json!(format!("https://{host}:15010"));
+        spec["hostname"] = hostname;
+        PodSidecar::of(Some(name), &serde_json::from_value(spec).unwrap())
+    };
+    // Kubelet shortens names to 63 characters, and takes off what may not be last.
+    let longer = format!("{host}{}x", "-".repeat(63 - host.len()));
+    for name in [host, &longer] {
+        let PodSidecar::ByHand(problem) = found(name, Value::Null) else {
+            panic!("{name}");
+        };
+        assert_eq!(problem.field, "metadata.name");
+        let other = found(name, json!("web"));
+        assert!(matches!(other, PodSidecar::Injected(_)), "{other:?}");
+    }
+    for name in [
+        "web",
+        "weft-control-plane",
+        "weft-control-plane.weft-system.svc2",
+    ] {
+        let other = found(name, Value::Null);
+        assert!(
+            matches!(other, PodSidecar::Injected(_)),
+            "{name}: {other:?}"
+        );
+    }
+}
+
+#[test]
+fn a_sidecar_is_told_of_its_pod_by_the_pods_own_fields() {
+    let variable = |value: Value| {
+        let mut spec = injected();
+        append(&mut spec, "/initContainers/1", "env", value);
+        sidecar(spec)
+    };
+    let of = |name: &str, path: &str| {
+        let field = json!({ "fieldPath": path });
+        variable(json!({ "name": name, "valueFrom": { "fieldRef": field } }))
+    };
+    for (name, path) in [
+        ("HOST_IPS", "status.hostIPs"),
+        ("HOST_IPS", "status.hostIP"),
+    ] {
+        let found = of(name, path);
+        assert!(matches!(found, PodSidecar::Injected(_)), "{found:?}");
+    }
+    for name in [
+        "WEFT_NODE",
+        "POD_NAME",
+        "POD_NAMESPACE",
+        "POD_UID",
+        "POD_IPS",
+        "HOST_IPS",
+    ] {
+        let said = variable(json!({ "name": name, "value": "192.0.2.1" }));
+        assert!(matches!(said, PodSidecar::ByHand(_)), "{name}");
+        let other = of(name, "metadata.annotations['own']");
+        assert!(matches!(other, PodSidecar::ByHand(_)), "{name}");
+    }
 }
 
 #[test]
