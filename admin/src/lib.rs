@@ -36,4 +36,4 @@ pub use open_files::raise_open_files;
 pub use pages::{Answer, Pages};
 pub use process::ProcessMetrics;
 pub use readiness::Readiness;
-pub use server::{Endpoint, serve, serve_apart};
+pub use server::{Endpoint, serve, serve_apart, serve_apart_until};

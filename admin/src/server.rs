@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, Uri, header};
@@ -81,6 +81,18 @@ pub async fn serve(endpoint: Endpoint) {
 /// # Errors
 /// When the operating system gives no thread.
 pub fn serve_apart(endpoints: Vec<Endpoint>) -> io::Result<()> {
+    serve_apart_until(endpoints, std::future::pending()).map(drop)
+}
+
+/// Serves pages on a thread of its own until `end`; their addresses are free once the thread has
+/// ended.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn serve_apart_until(
+    endpoints: Vec<Endpoint>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MOST_THREADS)
@@ -102,10 +114,18 @@ pub fn serve_apart(endpoints: Vec<Endpoint>) -> io::Result<()> {
                 Err(error) => tracing::error!(%error, "a page can't be served"),
             }
         }
-        while served.join_next().await.is_some() {}
+        let all = async { while served.join_next().await.is_some() {} };
+        tokio::select! {
+            () = end => {}
+            () = all => {}
+        }
     };
     let thread = thread::Builder::new().name("weft-admin".to_owned());
-    thread.spawn(move || runtime.block_on(serve)).map(drop)
+    thread.spawn(move || {
+        runtime.block_on(serve);
+        // With the tasks go the listeners; nobody waits for a page that is long.
+        runtime.shutdown_background();
+    })
 }
 
 async fn run(endpoint: Endpoint, turns: Turns, patience: Patience) {

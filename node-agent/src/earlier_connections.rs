@@ -2,13 +2,13 @@
 //! be open they are ended, of others where the operator wants it.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use weft_model::workload::{CaptureExclusions, RefusedConnections};
 
+use crate::draining::{DrainingAgents, open_sockets};
 use crate::namespaces::{Diag, NetworkNamespace, TcpSocket, TcpState};
 
 /// The number of times that sockets are listed: one whose handshake was under way may be
@@ -32,7 +32,7 @@ pub struct EarlierConnections {
 }
 
 /// Ends a pod's connections that run past its proxy: all but those within the pod, those of
-/// this process, and those to the pod's exclusions. No new ones can be opened when this is
+/// this process and of agents that have handed over to it, and those to the pod's exclusions. No new ones can be opened when this is
 /// called. Where there are very many it takes its time: it is nothing for a thread that others
 /// need.
 ///
@@ -43,13 +43,14 @@ pub fn end(
     namespace: &NetworkNamespace,
     directions: RefusedConnections,
     exclusions: &CaptureExclusions,
+    draining: &DrainingAgents,
 ) -> io::Result<EarlierConnections> {
     let began = Instant::now();
     let diag = Diag::open(namespace)?;
     let mut result = EarlierConnections::default();
     let mut rounds = 0;
     while rounds < ROUNDS {
-        let Batch { sockets, beyond } = Batch::list(&diag, directions, exclusions)?;
+        let Batch { sockets, beyond } = Batch::list(&diag, directions, exclusions, draining)?;
         result.left = beyond;
         let mut ended = 0;
         for (index, socket) in sockets.iter().enumerate() {
@@ -90,10 +91,11 @@ impl Batch {
         diag: &Diag,
         directions: RefusedConnections,
         exclusions: &CaptureExclusions,
+        draining: &DrainingAgents,
     ) -> io::Result<Self> {
         let listening = diag.listening_sockets()?;
         let listening: HashSet<_> = listening.iter().map(|socket| socket.local.port()).collect();
-        let before = own_sockets()?;
+        let before = proxies_sockets(draining)?;
         let (mut sockets, mut beyond) = (Vec::new(), 0);
         diag.for_each_socket(|socket| {
             let direction = Direction::of(&socket, &listening);
@@ -104,8 +106,8 @@ impl Batch {
                 false => {}
             }
         })?;
-        // The proxy may have opened some meanwhile.
-        let after = own_sockets()?;
+        // A proxy may have opened some meanwhile.
+        let after = proxies_sockets(draining)?;
         sockets.retain(|socket| !after.contains(&socket.inode));
         Ok(Self { sockets, beyond })
     }
@@ -171,14 +173,11 @@ fn is_excluded(peer: SocketAddr, exclusions: &CaptureExclusions) -> bool {
             .any(|block| block.contains(peer.ip()))
 }
 
-/// The inodes of this process's sockets.
-fn own_sockets() -> io::Result<HashSet<u32>> {
-    let inode = |entry: io::Result<fs::DirEntry>| {
-        let target = fs::read_link(entry.ok()?.path()).ok()?;
-        let inode = target.to_str()?.strip_prefix("socket:[")?;
-        inode.strip_suffix(']')?.parse().ok()
-    };
-    Ok(fs::read_dir("/proc/self/fd")?.filter_map(inode).collect())
+/// The inodes of the sockets of this agent's proxies, and of those before it that still drain.
+fn proxies_sockets(draining: &DrainingAgents) -> io::Result<HashSet<u32>> {
+    let mut sockets = open_sockets("self")?;
+    sockets.extend(draining.sockets());
+    Ok(sockets)
 }
 
 #[cfg(test)]

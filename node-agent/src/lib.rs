@@ -9,6 +9,7 @@
 //! * `pods`: the reconciler, a task for each pod with its states and steps
 //! * [`pod_sockets`]: the sockets that the proxy opens inside a pod
 //! * [`earlier_connections`]: those that a pod has from before its capture
+//! * [`draining`]: agents that have handed over, and whose connections are still open
 //! * [`redirect`]: the kernel programs, the only user-space eBPF code
 //! * [`namespaces`]: the pods' network namespaces
 //!
@@ -16,6 +17,7 @@
 
 mod admin;
 mod blocking;
+pub mod draining;
 pub mod earlier_connections;
 pub mod namespaces;
 pub mod pod_sockets;

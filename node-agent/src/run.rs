@@ -2,11 +2,14 @@
 //!
 //! * `args`: the command line
 //! * `programs` loads the kernel's part, when no other agent serves the node
-//! * `serve` wires everything together; `incapable` where the kernel doesn't let it capture
+//! * `serve` wires everything together, and hands the node over; `incapable` where the kernel doesn't
+//!   let it capture
+//! * `pages`: where its pages are served, and until when
 
 mod args;
 mod error;
 mod incapable;
+mod pages;
 mod programs;
 mod serve;
 

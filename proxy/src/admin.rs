@@ -6,7 +6,7 @@ mod explain;
 use std::sync::Arc;
 
 use weft_admin::Answer;
-pub use weft_admin::{Endpoint, Limits, Pages, Readiness, serve, serve_apart};
+pub use weft_admin::{Endpoint, Limits, Pages, Readiness, serve, serve_apart, serve_apart_until};
 use weft_model::workload::WorkloadUid;
 
 use crate::node::Node;

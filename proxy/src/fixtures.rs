@@ -23,7 +23,7 @@ use crate::sockets::{Purpose, Sockets, set_data_path_options};
 use crate::stream::Stream;
 use crate::tls;
 use crate::tunnel::hbone::server::{HboneServer, TunnelRequest};
-use crate::tunnel::{TunnelError, TunnelPeer, TunnelPool, TunnelStream};
+use crate::tunnel::{ConnectionTimes, TunnelError, TunnelPeer, TunnelPool, TunnelStream};
 
 /// Both ends of a TCP connection with the data path's options: the client's and the
 /// accepted one.
@@ -166,8 +166,7 @@ impl TunnelFixture {
             pool: TunnelPool::new(
                 identity("client"),
                 Arc::clone(&certificates),
-                idle,
-                None,
+                ConnectionTimes { idle, head: None },
                 Arc::default(),
                 Arc::default(),
                 tokio::sync::watch::Sender::default().subscribe(),

@@ -22,7 +22,7 @@ use crate::rate_limit::RateLimits;
 use crate::sockets::Sockets;
 use crate::telemetry::PodTelemetry;
 use crate::traffic::{CandidateCache, ServiceClients, UpstreamService};
-use crate::tunnel::TunnelPool;
+use crate::tunnel::{ConnectionTimes, TunnelPool};
 use crate::upstream::{Dialer, Names};
 
 /// Mirrored requests that a pod may have under way.
@@ -73,8 +73,10 @@ impl Pod {
         let tunnels = TunnelPool::new(
             workload.identity.clone(),
             Arc::clone(&node.certificates),
-            node.settings.tunnel_idle,
-            node.settings.heads.time,
+            ConnectionTimes {
+                idle: node.settings.tunnel_idle,
+                head: node.settings.heads.time,
+            },
             Arc::clone(&memory),
             Arc::clone(&descriptors),
             node.store.revocations(),

@@ -14,5 +14,6 @@ mod pool;
 mod stream;
 
 pub(crate) use error::TunnelError;
+pub(crate) use hbone::client::ConnectionTimes;
 pub(crate) use pool::{TunnelPeer, TunnelPool};
 pub(crate) use stream::{TunnelHealth, TunnelReceiver, TunnelSender, TunnelStream};

@@ -209,6 +209,26 @@ fn pages_on_a_thread_of_their_own_answer_while_their_caller_is_busy() {
     assert!(answer.ends_with("ok\n"), "{answer}");
 }
 
+#[test]
+fn an_address_is_free_once_its_pages_are_served_no_more() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (served, to) = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let endpoint = Endpoint::new(listener, Pages::new(Arc::default()), Limits::MONITORING);
+        let end = async { _ = ended.await };
+        (serve_apart_until(vec![endpoint], end).unwrap(), to)
+    });
+    let answer = runtime.block_on(get(client(1), to, "/healthz")).unwrap();
+    assert!(answer.ends_with("ok\n"), "{answer}");
+    let taken = runtime.block_on(TcpListener::bind(to)).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    drop(end);
+    served.join().unwrap();
+    runtime.block_on(TcpListener::bind(to)).unwrap();
+}
+
 /// A client that asks for metrics, and whose kernel takes little of them.
 async fn slow_reader(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();

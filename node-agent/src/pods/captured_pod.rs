@@ -246,11 +246,12 @@ impl CapturedPod {
             Some(current) if current == sockets.namespace().identity() => limit,
             _ => limit.min(GONE_NAMESPACE_DRAIN),
         };
+        let accepting = node.accepting.token();
         node.drains.spawn(async move {
             tokio::time::sleep(accept_for).await;
             proxy.stop_accepting();
             // The ports are free for a successor.
-            drop(claim);
+            drop((claim, accepting));
             proxy.drain(deadline).await;
             drop((sockets, identity));
             tracing::info!(

@@ -10,6 +10,7 @@ use weft_proxy::runtime::Runtime;
 use super::held::HoldingPods;
 use super::status::PodStatuses;
 use crate::blocking::BlockingWork;
+use crate::draining::DrainingAgents;
 use crate::namespaces::PodNamespaces;
 use crate::redirect::Redirect;
 
@@ -28,6 +29,10 @@ pub(crate) struct NodeContext {
     pub(crate) statuses: PodStatuses,
     /// Work in the kernel that may take its time.
     pub(crate) blocking: BlockingWork,
+    /// Agents that have handed over to this one.
+    pub(crate) draining: DrainingAgents,
+    /// The proxies of released pods that still take connections.
+    pub(crate) accepting: TaskTracker,
     /// The proxies of released pods, which wait for their connections to end.
     pub(crate) drains: TaskTracker,
     pub(crate) settings: PodSettings,

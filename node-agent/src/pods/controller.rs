@@ -15,7 +15,7 @@ use super::context::NodeContext;
 use super::leftovers::{Leftovers, Protection, protection};
 use super::phase::PodPhase;
 use super::reconcile::{Action, TrackedPod, pods_of_node, reconcile};
-use super::state::Desired;
+use super::state::{Desired, INBOUND_GRACE};
 use super::task::PodTask;
 
 /// Conditions of the agent's readiness. Each stays met once it is: one pod's trouble
@@ -62,9 +62,14 @@ impl PodController {
         }
     }
 
-    /// Reconciles until `stop` says to stop; then releases every pod and waits for
-    /// their connections, no longer than the drain deadline.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Reconciles until `stop` says to stop; then releases every pod, hands the node over, and waits
+    /// for their connections, no longer than the drain deadline. What handing over gives is kept
+    /// until then.
+    pub(crate) async fn run<T>(
+        mut self,
+        mut stop: watch::Receiver<bool>,
+        hand_over: impl AsyncFnOnce() -> T,
+    ) {
         let mut mesh = self.node.runtime.node.store.subscribe();
         let mut statuses = self.node.statuses.subscribe();
         loop {
@@ -84,7 +89,7 @@ impl PodController {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
-        self.stop().await;
+        self.stop(hand_over).await;
     }
 
     fn reconcile(&mut self, mesh: &Mesh) {
@@ -175,24 +180,61 @@ impl PodController {
         }
     }
 
-    async fn stop(mut self) {
+    async fn stop<T>(mut self, hand_over: impl AsyncFnOnce() -> T) {
         self.readiness.unmet(PODS, "the agent is stopping");
         let settings = self.node.settings;
         let limit = tokio::time::Instant::now() + settings.drain_deadline + STOP_MARGIN;
         tracing::info!(target: "agent", pods = self.pods.len(), "releasing every pod");
-        for pod in self.pods.values() {
-            pod.send_replace(Desired::Stopping {
-                is_pinned: settings.is_pinned,
-            });
-        }
         let released = async {
-            // An error is a task that panicked; the others still count.
-            while self.tasks.join_next().await.is_some() {}
+            self.tell_to_stop().await;
+            let mut is_sound = true;
+            while let Some(ended) = self.tasks.join_next().await {
+                // The others still count.
+                is_sound &= ended.is_ok();
+            }
+            self.node.accepting.close();
+            self.node.accepting.wait().await;
+            let _handed_over = match is_sound {
+                true => Some(hand_over().await),
+                false => {
+                    tracing::error!(target: "agent", "a pod's task has failed; a successor takes over once all connections have ended");
+                    None
+                }
+            };
             self.node.drains.close();
             self.node.drains.wait().await;
         };
         if tokio::time::timeout_at(limit, released).await.is_err() {
             tracing::warn!(target: "agent", "gave up waiting for pods to be released");
         }
+    }
+
+    /// Those that are left refused are served until the others have left the mesh, which takes its
+    /// time: then nothing keeps a successor from taking them over.
+    async fn tell_to_stop(&self) {
+        let is_pinned = self.node.settings.is_pinned;
+        let is_left_refused = |pod: &&watch::Sender<Desired>| {
+            let desired = pod.borrow();
+            let workload = desired.workload();
+            is_pinned && workload.is_some_and(|pod| pod.refused_uncaptured().is_some())
+        };
+        let (last, first): (Vec<_>, Vec<_>) = self.pods.values().partition(is_left_refused);
+        let tell = |pods: &[&watch::Sender<Desired>]| {
+            for pod in pods {
+                pod.send_replace(Desired::Stopping { is_pinned });
+            }
+        };
+        tell(&first);
+        let left = async {
+            for pod in &first {
+                // Its task has dropped the other end.
+                pod.closed().await;
+            }
+        };
+        let longest = INBOUND_GRACE + STOP_MARGIN;
+        if tokio::time::timeout(longest, left).await.is_err() {
+            tracing::warn!(target: "agent", "pods take long to leave the mesh");
+        }
+        tell(&last);
     }
 }

@@ -257,6 +257,18 @@ impl Redirect {
         }
     }
 
+    /// Lets a successor take over while this agent's open connections end: what is attached and
+    /// pinned stays until then. To be called once every pod was left or released, and nobody asks for
+    /// a change any more.
+    pub fn hand_over(&self) {
+        self.leave_enforced();
+        let mut state = self.kernel.lock();
+        // As when this agent ends: what arrives at those goes on to be dropped.
+        state.unknown.clear();
+        // With it goes the lock.
+        state.pins = None;
+    }
+
     /// Looks whether kubelet is still the process that it was; to be called every second. Reads
     /// `/proc`.
     ///

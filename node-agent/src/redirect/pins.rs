@@ -4,6 +4,7 @@
 //! ```text
 //! <pin directory>/v1/maps/NAMESPACES ...            shared by successive agents
 //! <pin directory>/v1/links-<process>-<random>/...   one folder for each agent
+//! <pin directory>/draining-<process>                see `draining`
 //! ```
 //! The version is that of the maps' schema. The folder of a version is locked by the
 //! agent that uses it.
@@ -20,6 +21,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, fstatfs};
 use weft_ebpf_common::SCHEMA_VERSION;
 
 use super::programs::namespace_of_lookup_pin;
+use crate::draining;
 
 /// The usual mount point of a BPF file system.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
@@ -98,7 +100,7 @@ pub(super) struct Pins {
     directory: PathBuf,
     version: PathBuf,
     links: PathBuf,
-    /// Held for as long as the agent lives.
+    /// Held until the agent ends or hands over.
     _lock: Flock<File>,
 }
 
@@ -202,6 +204,7 @@ pub(super) fn uninstall(directory: &Path) -> Result<usize, PinsError> {
     for version in versions(directory)? {
         removed += remove_version(&version, directory)?;
     }
+    draining::remove_marks(directory);
     unmount_own(directory);
     Ok(removed)
 }

@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::args::{RunArguments, UnknownPodsArgument};
 use super::error::RunError;
 use crate::redirect::{PinsError, Redirect, RedirectError, RedirectOptions, UnknownPods};
 
-/// The interval at which a successor looks for its predecessor's end.
+/// The interval at which a successor looks whether its predecessor has handed over, or ended.
 const STAND_BY: Duration = Duration::from_millis(50);
 
 /// The interval at which kubelet is looked for, once it has restarted: shorter than that of
@@ -16,7 +18,7 @@ const STAND_BY: Duration = Duration::from_millis(50);
 const KUBELET: Duration = Duration::from_secs(1);
 
 /// Loads the programs as soon as no other agent serves this node: a successor waits for
-/// its predecessor's end, and then takes over within moments.
+/// its predecessor's end, or until that hands over, and then takes over within moments.
 ///
 /// # Errors
 /// When another agent serves this node, and this one couldn't: the other serves on.
@@ -30,7 +32,7 @@ pub(super) async fn load_when_free(
             Err(RedirectError::Pins(PinsError::InUse(directory))) => {
                 if !std::mem::replace(&mut is_announced, true) {
                     Redirect::try_out(&options).map_err(RunError::Successor)?;
-                    tracing::info!(directory = %directory.display(), "another agent serves this node; standing by until it ends");
+                    tracing::info!(directory = %directory.display(), "another agent serves this node; standing by until it hands over");
                 }
                 tokio::time::sleep(STAND_BY).await;
             }
@@ -71,10 +73,10 @@ pub(super) async fn follow_listening(events: impl Future<Output = io::Result<()>
     }
 }
 
-/// Keeps the kernel's idea of kubelet true, for as long as the agent runs.
-pub(super) async fn follow_kubelet(redirect: Arc<Redirect>) {
-    loop {
-        tokio::time::sleep(KUBELET).await;
+/// Keeps the kernel's idea of kubelet true, until `end`: when this has ended, nothing is written.
+pub(super) async fn follow_kubelet(redirect: Arc<Redirect>, end: CancellationToken) {
+    let next = || end.run_until_cancelled(tokio::time::sleep(KUBELET));
+    while next().await.is_some() {
         let redirect = Arc::clone(&redirect);
         // It reads `/proc`.
         let looked = tokio::task::spawn_blocking(move || redirect.look_for_kubelet()).await;

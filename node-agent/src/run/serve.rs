@@ -1,15 +1,13 @@
 //! Wires everything together and runs it until it is told to stop.
 
-use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weft_admin::signals;
-use weft_proxy::admin::{self, Endpoint, Limits};
 use weft_proxy::control_plane::ControlPlaneOptions;
 use weft_proxy::runtime::{Runtime, RuntimeError, RuntimeOptions};
 use weft_proxy::{HeadLimits, Settings};
@@ -17,9 +15,11 @@ use weft_proxy::{HeadLimits, Settings};
 use super::args::{EarlierConnectionsArgument, RunArguments, UnknownPodsArgument};
 use super::error::RunError;
 use super::incapable::{IncapableNode, is_of_node, node_trial};
+use super::pages::{PageListeners, ServedPages};
 use super::programs;
 use crate::admin::AdminPages;
 use crate::blocking::BlockingWork;
+use crate::draining::{DrainingAgents, DrainingMark};
 use crate::namespaces::PodNamespaces;
 use crate::pods::{
     NodeContext, PodController, PodSettings, PodStatuses, answer_attempts, refuse_unknown_pods,
@@ -45,7 +45,7 @@ pub(super) async fn serve(
             let pins = arguments.pin_directory.as_deref();
             let has_captured = pins.is_some_and(Redirect::has_captured);
             let node = IncapableNode::new(runtime, &error, has_captured);
-            listeners.serve(node.pages()).map_err(RunError::Threads)?;
+            let _pages = listeners.serve(node.pages()).map_err(RunError::Threads)?;
             node.report(stop).await;
         }
         Err(error) => return Err(error.into()),
@@ -70,6 +70,8 @@ async fn capture(
         holding: Arc::default(),
         statuses: PodStatuses::default(),
         blocking: BlockingWork::default(),
+        draining: DrainingAgents::new(arguments.pin_directory.as_deref()),
+        accepting: TaskTracker::new(),
         drains: TaskTracker::new(),
         settings: PodSettings {
             drain_deadline: arguments.drain_deadline,
@@ -78,88 +80,82 @@ async fn capture(
                 == EarlierConnectionsArgument::End,
         },
     });
-    tokio::spawn(programs::follow_kubelet(Arc::clone(&node.redirect)));
+    let writers = KernelWriters::default();
+    let (redirect, end) = (Arc::clone(&node.redirect), writers.end.clone());
+    writers.tasks.spawn(programs::follow_kubelet(redirect, end));
     let held = node.redirect.held();
     let attempts = node.redirect.held_attempts()?;
     tokio::spawn(answer_attempts(attempts, held, Arc::clone(&node.holding)));
-    tokio::spawn(programs::follow_listening(
+    writers.spawn(programs::follow_listening(
         node.redirect.follow_listening()?,
     ));
     let controller = PodController::new(Arc::clone(&node));
-    listeners
+    let mut pages = listeners
         .serve(AdminPages::new(&node))
         .map_err(RunError::Threads)?;
     if arguments.unknown_pods == UnknownPodsArgument::Refuse {
-        tokio::spawn(refuse_unknown_pods(Arc::clone(&node)));
+        writers.spawn(refuse_unknown_pods(Arc::clone(&node)));
     }
     node.runtime.follow_control_plane();
-    controller.run(stop).await;
-    if arguments.pin_directory.is_some() {
+    let pins = arguments.pin_directory.as_deref();
+    let hand_over = async || match pins {
+        Some(pins) => hand_over(pins, &node, &writers, &mut pages).await,
+        // Nobody waits for it.
+        None => None,
+    };
+    controller.run(stop, hand_over).await;
+    if pins.is_some() {
         node.redirect.leave_enforced();
     }
     Ok(())
 }
 
-/// Where the agent's pages are served.
-struct PageListeners {
-    admin: TcpListener,
-    monitoring: Option<TcpListener>,
-    probes: Option<TcpListener>,
+/// Tasks that write into the kernel for all pods together.
+#[derive(Default)]
+struct KernelWriters {
+    end: CancellationToken,
+    tasks: TaskTracker,
 }
 
-impl PageListeners {
-    async fn open(arguments: &RunArguments) -> Result<Self, RunError> {
-        let admin = listen(arguments.admin, "--admin").await?;
-        if !arguments.admin.ip().is_loopback() {
-            tracing::warn!(address = %arguments.admin, "the admin endpoint is open to the network, without authentication");
-        }
-        Ok(Self {
-            admin,
-            monitoring: listen_where_set(arguments.monitoring, "--monitoring").await?,
-            probes: listen_where_set(arguments.probes, "--probes").await?,
-        })
+impl KernelWriters {
+    /// Runs one that may be stopped wherever it waits.
+    fn spawn(&self, writer: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move {
+            end.run_until_cancelled(writer).await;
+        });
     }
 
-    /// Probes are answered by this thread, so that one that is stuck fails them; everything
-    /// else by another, so that nobody who asks keeps this one from its work.
-    fn serve(self, pages: AdminPages) -> io::Result<()> {
-        let AdminPages {
-            probes,
-            monitoring,
-            all,
-        } = pages;
-        if let Some(listener) = self.probes {
-            tokio::spawn(admin::serve(Endpoint::new(
-                listener,
-                probes,
-                Limits::PROBES,
-            )));
-        }
-        let mut apart = vec![Endpoint::new(self.admin, all, Limits::OPERATOR)];
-        if let Some(listener) = self.monitoring {
-            apart.push(Endpoint::new(listener, monitoring, Limits::MONITORING));
-        }
-        admin::serve_apart(apart)
+    /// Stops them. None writes any more then.
+    async fn end(&self) {
+        self.end.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
-async fn listen_where_set(
-    address: Option<SocketAddr>,
-    option: &'static str,
-) -> Result<Option<TcpListener>, RunError> {
-    match address {
-        Some(address) => listen(address, option).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, RunError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| RunError::Listen {
-        address,
-        option,
-        error,
-    })
+/// Frees the node for a successor, while the connections that are open here go on without the
+/// kernel. To be called once no pod is captured any more.
+async fn hand_over(
+    pin_directory: &Path,
+    node: &NodeContext,
+    writers: &KernelWriters,
+    pages: &mut ServedPages,
+) -> Option<DrainingMark> {
+    let mark = match DrainingMark::set(pin_directory) {
+        Ok(mark) => mark,
+        Err(error) => {
+            tracing::error!(%error, directory = %pin_directory.display(), "can't write into the pin directory; a successor takes over once all connections have ended");
+            return None;
+        }
+    };
+    writers.end().await;
+    pages.end().await;
+    node.runtime.captures.hand_over();
+    // From here on a successor is at work.
+    node.redirect.hand_over();
+    tracing::info!("the node is free for a successor; connections that are open end here");
+    Some(mark)
 }
 
 /// The proxy, with no pod yet.

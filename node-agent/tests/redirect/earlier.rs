@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use weft_model::workload::RefusedConnections;
+use weft_node_agent::draining::DrainingAgents;
 use weft_node_agent::earlier_connections::{self, EarlierConnections};
 
 use crate::lab::{Lab, accept, dial, exclusions, isolated};
@@ -40,8 +41,9 @@ fn end_earlier_connections(directions: RefusedConnections, expected: [bool; 2]) 
                 .unwrap();
             // The application has taken it.
             kept.read_exact(&mut [0]).unwrap();
-            let excluded = exclusions(&["7001"]);
-            let result = earlier_connections::end(&pod.namespace, directions, &excluded).unwrap();
+            let (excluded, draining) = (exclusions(&["7001"]), DrainingAgents::default());
+            let result =
+                earlier_connections::end(&pod.namespace, directions, &excluded, &draining).unwrap();
             let ended = expected.into_iter().filter(|is_ended| *is_ended).count();
             assert_eq!(result, EarlierConnections { ended, left: 0 });
             assert_eq!([is_reset(&mut inbound), is_reset(&mut outbound)], expected);
@@ -78,7 +80,9 @@ fn connections_of_the_agent_itself_go_on() {
         let mut own = pod.run(|| dial(to)).unwrap();
         let mut accepted = accept(&server);
         let (both, none) = (RefusedConnections::Both, exclusions(&[]));
-        let result = earlier_connections::end(&pod.namespace, both, &none).unwrap();
+        let result =
+            earlier_connections::end(&pod.namespace, both, &none, &DrainingAgents::default())
+                .unwrap();
         assert_eq!(result, EarlierConnections::default());
         own.write_all(b"!").unwrap();
         accepted.read_exact(&mut [0]).unwrap();

@@ -24,6 +24,8 @@ pub struct CapturedPods {
     /// Every pod that the agent knows has been tried, so pods that aren't listed
     /// are known not to be captured.
     pub complete: bool,
+    /// Another agent reports from now on.
+    pub handed_over: bool,
 }
 
 /// Where the agent states what it captures; the discovery client reports it.
@@ -57,6 +59,12 @@ impl CaptureReports {
             .send_if_modified(|captures| !std::mem::replace(&mut captures.complete, true));
     }
 
+    /// States nothing any more: another agent of the node does. What was stated stays.
+    pub fn hand_over(&self) {
+        self.0
+            .send_if_modified(|captures| !std::mem::replace(&mut captures.handed_over, true));
+    }
+
     /// What has been stated so far, and notice of what comes.
     pub fn subscribe(&self) -> watch::Receiver<CapturedPods> {
         self.0.subscribe()
@@ -66,6 +74,9 @@ impl CaptureReports {
 /// What to tell the control plane when it knows `sent` and `now` is the case.
 /// None when there is nothing to tell.
 pub(super) fn report(sent: &CapturedPods, now: &CapturedPods) -> Option<v1::CaptureReport> {
+    if now.handed_over {
+        return None;
+    }
     let changed = now
         .pods
         .iter()
@@ -128,6 +139,19 @@ mod tests {
             ]
         );
         assert_eq!(report(&second, &second), None);
+    }
+
+    #[test]
+    fn whoever_has_handed_over_reports_nothing_over_a_new_stream_either() {
+        let reports = CaptureReports::default();
+        reports.set(&uid("a"), PodCaptureState::Captured);
+        reports.complete();
+        let before = reports.subscribe().borrow().clone();
+        reports.hand_over();
+        reports.release(&uid("a"));
+        let after = reports.subscribe().borrow().clone();
+        assert_eq!(report(&before, &after), None);
+        assert_eq!(report(&CapturedPods::default(), &after), None);
     }
 
     #[test]

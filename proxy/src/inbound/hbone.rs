@@ -80,7 +80,7 @@ pub(crate) async fn serve(
         client = %client.identity,
     );
     async move {
-// Boxed: its size would be part of every accepted connection's.
+        // Boxed: its size would be part of every accepted connection's.
         tokio::select! {
             served = Box::pin(serve_tunnels(&pod, tls, &client, draining)) => {
                 if let Err(error) = served {
@@ -148,7 +148,10 @@ async fn serve_tunnels(
                     let served = serve_tunnel(pod, client, request, draining.clone());
                     tokio::spawn(served.in_current_span());
                 }
-                None => return Ok(()),
+                None => {
+                    server.close().await;
+                    return Ok(());
+                }
             },
             () = draining.cancelled(), if !told => {
                 told = true;

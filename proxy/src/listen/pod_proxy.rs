@@ -25,6 +25,9 @@ use crate::telemetry::CutReason;
 use crate::upstream::SameNodeInbound;
 use crate::{inbound, outbound};
 
+/// The time that tunnel connections have to end once nothing uses them any more.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// A running proxy of one pod. Dropped without [`PodProxy::drain`], it stops taking
 /// connections and cuts those it has.
 #[derive(Debug)]
@@ -199,6 +202,12 @@ impl PodProxy {
         if tokio::time::timeout(deadline, ended).await.is_err() {
             let open = self.open_connections();
             tracing::warn!(pod = %self.uid(), open, "cutting connections at the drain deadline");
+            return;
+        }
+        // Peers get all that they were sent.
+        let closed = self.pod.dialer.tunnels.close();
+        if tokio::time::timeout(CLOSING, closed).await.is_err() {
+            tracing::debug!(pod = %self.uid(), "tunnel connections are still open");
         }
     }
 

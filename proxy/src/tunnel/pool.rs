@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::Request;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use weft_model::SpiffeId;
 use weft_model::workload::WorkloadUid;
 
 use super::error::TunnelError;
-use super::hbone::client::{HboneClient, ReservedStream};
+use super::hbone::client::{ConnectionTimes, HboneClient, ReservedStream};
 use super::hbone::limits::client_age;
 use super::hbone::request::connect_request;
 use super::stream::TunnelStream;
@@ -44,12 +45,13 @@ pub(crate) struct TunnelPeer {
 pub(crate) struct TunnelPool {
     identity: SpiffeId,
     certificates: Arc<CertificateStore>,
-    idle: Duration,
-    head_time: Option<Duration>,
+    times: ConnectionTimes,
     memory: Arc<PodMemory>,
     descriptors: Arc<PodDescriptors>,
     revocations: Revocations,
     peers: Mutex<HashMap<TunnelPeer, Arc<PeerConnections>>>,
+    /// The connections, each until it is closed.
+    driven: TaskTracker,
 }
 
 /// The connections to one peer.
@@ -71,14 +73,12 @@ struct LiveConnection {
 }
 
 impl TunnelPool {
-    /// A pool without connections. They speak as `identity`, and each lives for `idle`
-    /// without a stream; a head on one may take `head_time`. What they hold, and their
-    /// descriptors, count as the pod's. Peers whose certificates are revoked are none.
+    /// A pool without connections. They speak as `identity`. What they hold, and their descriptors,
+    /// count as the pod's. Peers whose certificates are revoked are none.
     pub(crate) fn new(
         identity: SpiffeId,
         certificates: Arc<CertificateStore>,
-        idle: Duration,
-        head_time: Option<Duration>,
+        times: ConnectionTimes,
         memory: Arc<PodMemory>,
         descriptors: Arc<PodDescriptors>,
         revocations: Revocations,
@@ -86,12 +86,12 @@ impl TunnelPool {
         Self {
             identity,
             certificates,
-            idle,
-            head_time,
+            times,
             memory,
             descriptors,
             revocations,
             peers: Mutex::default(),
+            driven: TaskTracker::new(),
         }
     }
 
@@ -123,6 +123,13 @@ impl TunnelPool {
     /// Forgets peers for which `keep` is false; streams that are open stay.
     pub(crate) fn retain(&self, keep: impl Fn(&TunnelPeer) -> bool) {
         self.lock().retain(|peer, _| keep(peer));
+    }
+
+    /// Has every connection end after its last stream, and waits until all are closed.
+    pub(crate) async fn close(&self) {
+        self.lock().clear();
+        self.driven.close();
+        self.driven.wait().await;
     }
 
     async fn open_with_retry(
@@ -179,16 +186,14 @@ impl TunnelPool {
         let descriptor = self.descriptors.take().ok_or(TunnelError::NoDescriptor)?;
         let tcp = sockets::connect(sockets, peer.gateway, Purpose::Upstream, OPEN_TIMEOUT).await;
         let tcp = tcp.map_err(TunnelError::Connect)?;
-        let (idle, head_time) = (self.idle, self.head_time);
-        let (memory, revocations) = (&self.memory, self.revocations.clone());
         HboneClient::handshake(
             tcp,
             config,
-            idle,
-            head_time,
-            memory,
+            self.times,
+            &self.memory,
             descriptor,
-            revocations,
+            self.revocations.clone(),
+            &self.driven,
         )
         .await
     }

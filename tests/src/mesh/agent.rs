@@ -30,6 +30,8 @@ pub struct AgentOptions {
 #[derive(Debug)]
 pub(super) struct Agent {
     process: Process,
+    /// Those that it has taken the place of, which may still drain.
+    predecessors: Vec<Process>,
     place: Place,
     command_line: Vec<String>,
     logs: PathBuf,
@@ -78,6 +80,7 @@ impl Agent {
         let process = spawn(&place, &node.name, &logs, &line)?;
         Ok(Self {
             process,
+            predecessors: Vec::new(),
             place,
             command_line: line,
             logs,
@@ -106,6 +109,21 @@ impl Agent {
             status,
             output: self.log_tail(5),
         })
+    }
+
+    /// Starts a successor beside it, and tells it to stop once that stands by.
+    pub(super) fn begin_update(&mut self) -> Result<()> {
+        let name = format!("{}-{}", self.node, self.predecessors.len() + 1);
+        let mut successor = spawn(&self.place, &name, &self.logs, &self.command_line)?;
+        successor.wait_for_text("standing by", PATIENCE)?;
+        self.process.signal(Signal::SIGTERM)?;
+        let predecessor = std::mem::replace(&mut self.process, successor);
+        self.predecessors.push(predecessor);
+        Ok(())
+    }
+
+    pub(super) fn predecessor(&mut self) -> Option<&mut Process> {
+        self.predecessors.last_mut()
     }
 
     pub(super) fn name(&self) -> &str {

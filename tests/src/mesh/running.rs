@@ -205,6 +205,23 @@ impl Mesh {
         self.agent_mut(node)?.restart()
     }
 
+    /// Updates a node's agent: a successor stands by, and the one that serves is told to stop.
+    ///
+    /// # Errors
+    /// When the successor ends or doesn't come so far.
+    pub fn begin_agent_update(&mut self, node: u8) -> Result<()> {
+        self.agent_mut(node)?.begin_update()
+    }
+
+    /// The agent whose place was taken last by an update.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn agent_predecessor(&mut self, node: u8) -> Result<&mut Process> {
+        let predecessor = self.agent_mut(node)?.predecessor();
+        predecessor.ok_or_else(|| Error::Missing("an agent that was updated".to_owned()))
+    }
+
     /// Ends the control plane, as a crash would.
     pub fn kill_control_plane(&mut self) {
         self.control_plane.kill();

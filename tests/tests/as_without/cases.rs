@@ -334,6 +334,11 @@ pub(crate) const CASES: &[Case] = &[
         1,
         "trailers to a client that asks for them",
     ),
+    requests(
+        "unannounced_trailers",
+        1,
+        "trailers that no `Trailer` has named",
+    ),
     requests("status_lines", 1, "status lines without a reason"),
     requests(
         "reason_phrase_that_is_not_ascii",

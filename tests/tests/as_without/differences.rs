@@ -140,6 +140,24 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         setting: "declare the port as `tcp`",
     },
     Difference {
+        case: "unannounced_trailers",
+        property: "client.trailers",
+        ways: Where::AmongRequests,
+        behaviour: "such trailers of a response are left out",
+        reason: "a field has to be named in `Trailer`, in the head, or the library that writes them \
+                 leaves it out; Envoy drops all trailers of HTTP/1 unless it is told not to. In \
+                 HTTP/2 they are passed on",
+        setting: "declare the port as `tcp`, or name them in `Trailer`",
+    },
+    Difference {
+        case: "unannounced_trailers",
+        property: "server.trailers",
+        ways: Where::AmongRequests,
+        behaviour: "such trailers of a request are left out",
+        reason: "the same",
+        setting: "the same",
+    },
+    Difference {
         case: "not_modified_with_length",
         property: "client.fields",
         ways: Where::AmongRequests,

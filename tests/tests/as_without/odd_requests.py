@@ -93,6 +93,17 @@ in_turn(
     ],
     compared=("start", "body", "trailers"),
 )
+exchange(
+    "unannounced_trailers",
+    request(
+        b"POST",
+        fields=b"TE: trailers\r\nTransfer-Encoding: chunked\r\n",
+        body=b"3\r\nabc\r\n0\r\nx-sum: 3\r\n\r\n",
+    ),
+    response(
+        fields=b"Transfer-Encoding: chunked\r\n", body=b"2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n"
+    ),
+)
 in_turn(
     "status_lines",
     [

@@ -15,6 +15,7 @@ mod connection_routes;
 mod drain;
 mod egress;
 mod fail_closed;
+mod handover;
 mod hbone;
 mod hostile;
 mod impostor;

@@ -22,8 +22,10 @@ impl PodTask {
         };
         if let Some(directions) = wanted {
             let exclusions = self.workload.exclusions.clone();
-            let work =
-                move || earlier_connections::end(sockets.namespace(), directions, &exclusions);
+            let draining = self.node.draining.clone();
+            let work = move || {
+                earlier_connections::end(sockets.namespace(), directions, &exclusions, &draining)
+            };
             let result = self.node.blocking.run(work).await;
             self.report_earlier(result);
         }

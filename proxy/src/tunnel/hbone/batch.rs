@@ -6,14 +6,20 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 /// Bytes that are gathered at the most. Four TLS records, which one system call takes.
 const LARGEST_BATCH: usize = 64 * 1024;
+/// The time that the other end has to take what was sent, and to end its side.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of what it still sends that are read at the most.
+const LINGER_BYTES: u64 = 4 << 20;
 /// Slices of one write.
 const SLICES: usize = 16;
 
@@ -55,6 +61,23 @@ impl BatchedTls {
             output
         })
         .await
+    }
+
+    /// Ends the connection behind all that was written, and reads what the other end still sends
+    /// until that ends, within bounds. A connection that is closed with something unread is reset,
+    /// and what is still on its way to the other end is lost.
+    pub(super) async fn close(&self) {
+        let mut stream = self.clone();
+        let closing = async {
+            self.drive(stream.shutdown()).await?;
+            let mut rest = stream.take(LINGER_BYTES);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+        };
+        match timeout(LINGER, closing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "closing a tunnel connection"),
+            Err(_) => tracing::debug!("a peer's proxy doesn't end its side of a tunnel connection"),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Batch> {

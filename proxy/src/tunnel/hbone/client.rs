@@ -7,6 +7,7 @@ use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
 
 use super::batch::BatchedTls;
 use super::keepalive::until_unanswered;
@@ -36,21 +37,30 @@ pub(crate) struct ReservedStream {
     permit: StreamPermit,
 }
 
+/// How long a connection may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionTimes {
+    /// How long it lives without a stream.
+    pub(crate) idle: Duration,
+    /// How long a head on it may take; any time if `None`.
+    pub(crate) head: Option<Duration>,
+}
+
 impl HboneClient {
-    /// Handshakes over a TCP connection and starts driving it. `idle` is how long it
-    /// lives without a stream, `head_time` how long a head on it may take; what it holds counts
-    /// in `memory`. It ends when a certificate of the peer's is revoked.
+    /// Handshakes over a TCP connection and starts driving it. What it holds counts in `memory`.
+    /// It ends when a certificate of the peer's is revoked, and is among the tasks of
+    /// `driven_by` until it is closed.
     ///
     /// # Errors
     /// When the peer is not who it should be, or breaks the protocol.
     pub(crate) async fn handshake(
         tcp: TcpStream,
         config: Arc<rustls::ClientConfig>,
-        idle: Duration,
-        head_time: Option<Duration>,
+        times: ConnectionTimes,
         memory: &Arc<PodMemory>,
         descriptor: DescriptorShare,
         revocations: Revocations,
+        driven_by: &TaskTracker,
     ) -> Result<Self, TunnelError> {
         let tls = handshake::connect(tcp, config).await;
         let tls = tls.map_err(TunnelError::Tls)?;
@@ -59,7 +69,7 @@ impl HboneClient {
         let tls = BatchedTls::new(tls.into());
         let (windows, memory) = (memory.windows(WINDOWS), memory.connection());
         let counted = Arc::clone(&memory);
-        let metered = MeteredStream::of_tunnels(tls.clone(), counted, windows.stream, head_time);
+        let metered = MeteredStream::of_tunnels(tls.clone(), counted, windows.stream, times.head);
         let handshake = h2::client::Builder::new()
             .initial_window_size(windows.stream)
             .initial_connection_window_size(windows.connection())
@@ -74,14 +84,18 @@ impl HboneClient {
         let (requests, connection) = tls.drive(handshake).await?;
         let streams = Arc::new(Streams::new(memory));
         let driven = Arc::clone(&streams);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = drive(connection, &tls, &driven, idle) => {}
+        driven_by.spawn(async move {
+            let is_answered = tokio::select! {
+                is_answered = drive(connection, &tls, &driven, times.idle) => is_answered,
                 reason = shown.until_revoked(revocations) => {
                     tracing::warn!(%reason, "ended the tunnels to a server");
+                    false
                 }
-            }
+            };
             driven.close();
+            if is_answered {
+                tls.close().await;
+            }
             drop(descriptor);
         });
         Ok(Self { requests, streams })
@@ -141,24 +155,27 @@ async fn exchange(
     Ok((response.await?, send))
 }
 
-/// Runs the connection until the peer ends it, stops answering, or nobody uses it.
+/// Runs the connection until the peer ends it, stops answering, or nobody uses it. False when
+/// it doesn't answer.
 async fn drive(
     mut connection: Connection<MeteredStream<BatchedTls>, MeteredData>,
     tls: &BatchedTls,
     streams: &Streams,
     idle: Duration,
-) {
+) -> bool {
     let unanswered = until_unanswered(connection.ping_pong());
     tokio::select! {
         result = tls.drive(connection) => {
             if let Err(error) = result {
                 tracing::debug!(%error, "tunnel connection ended");
             }
+            true
         }
         () = unanswered => {
             tracing::info!("a peer's proxy stopped answering; its connection is given up");
+            false
         }
-        () = until_unused(streams, idle) => {}
+        () = until_unused(streams, idle) => true,
     }
 }
 

@@ -121,6 +121,16 @@ impl HboneServer {
         }))
     }
 
+    /// Closes the connection once it has ended: what the client still sends is read, within bounds,
+    /// so that it gets all that it was sent.
+    pub(crate) async fn close(self) {
+        let Self {
+            connection, tls, ..
+        } = self;
+        drop(connection);
+        tls.close().await;
+    }
+
     /// Tells the client to open no further streams (GOAWAY; RFC 9113 section 6.8). Those
     /// that are open go on, and [`HboneServer::accept`] returns `None` after the last.
     pub(crate) fn graceful_shutdown(&mut self) {

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -58,6 +59,45 @@ async fn what_is_written_before_a_wait_does_not_wait() {
         far.flush().await.unwrap();
     };
     in_time(async { tokio::join!(exchange, answering) }).await;
+}
+
+/// Bytes that a peer is sent which takes little at once, so that most of them wait in the
+/// kernel; and what the peer has said meanwhile is not read.
+async fn near_with_much_on_its_way() -> (BatchedTls, Box<TlsStream<TcpStream>>, usize) {
+    let (near, mut far) = pair().await;
+    let size = 160 * 1024;
+    let socket = |tls: &TlsStream<TcpStream>, set: fn(&SockRef<'_>)| {
+        set(&SockRef::from(tls.get_ref().0));
+    };
+    socket(&far, |far| far.set_recv_buffer_size(4096).unwrap());
+    let large = |near: &SockRef<'_>| near.set_send_buffer_size(200 * 1024).unwrap();
+    socket(&near.lock().tls, large);
+    let mut writing = near.clone();
+    in_time(near.drive(writing.write_all(&vec![7; size])))
+        .await
+        .unwrap();
+    far.write_all(&[8; 1000]).await.unwrap();
+    far.flush().await.unwrap();
+    (near, far, size)
+}
+
+#[tokio::test]
+async fn a_peer_gets_all_that_it_was_sent_though_what_it_says_meanwhile_is_not_wanted() {
+    let (near, mut far, size) = near_with_much_on_its_way().await;
+    let closed = tokio::spawn(async move { near.close().await });
+    let mut received = Vec::new();
+    in_time(far.read_to_end(&mut received)).await.unwrap();
+    assert_eq!(received.len(), size);
+    // It ends its side, too, and that is all that was waited for.
+    drop(far);
+    in_time(closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_though_its_peer_never_ends_its_side() {
+    let (near, far, _) = near_with_much_on_its_way().await;
+    in_time(near.close()).await;
+    drop(far);
 }
 
 #[tokio::test]
