@@ -7,10 +7,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use weft_model::{Change, Mesh};
 
+use crate::key_requests::KeyRequests;
+
 /// The current snapshot: read without waiting, changed by one writer at a time.
 #[derive(Debug)]
 pub struct Store {
     snapshot: ArcSwap<Mesh>,
+    /// Keys that it lacks.
+    key_requests: Arc<KeyRequests>,
     /// Counts changes; its lock also orders the writers.
     generation: Mutex<watch::Sender<u64>>,
 }
@@ -27,6 +31,7 @@ impl Store {
         let generation = Mutex::new(watch::Sender::new(0));
         Self {
             snapshot: ArcSwap::default(),
+            key_requests: Arc::default(),
             generation,
         }
     }
@@ -46,6 +51,11 @@ impl Store {
         mesh.apply_all(changes);
         self.snapshot.store(Arc::new(mesh));
         generation.send_modify(|count| *count += 1);
+    }
+
+    /// Keys of issuers of tokens that it lacks.
+    pub(crate) fn key_requests(&self) -> &Arc<KeyRequests> {
+        &self.key_requests
     }
 
     /// Wakes whenever the mesh changed.
