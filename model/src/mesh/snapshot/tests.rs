@@ -275,7 +275,7 @@ fn the_rate_limits_of_all_services_that_lead_to_a_port_concern_it() {
         Change::TrafficPolicy(Box::new(TrafficPolicy {
             local_rate_limit: of_client,
             instance_rate_limit: of_all,
-            ..TrafficPolicy::new(service(name, "10.96.0.1").key)
+            ..TrafficPolicy::new(service(name, "10.96.0.1", 80).key)
         }))
     };
     let pod = WorkloadUid::from("pod");
