@@ -16,12 +16,15 @@ pub(super) const MOST_OF_NAMESPACE: usize = 8;
 /// Of one namespace at one host.
 pub(super) const MOST_OF_HOST: usize = 4;
 
+/// A namespace, or a namespace at one host.
+type Sharer = (Arc<str>, Option<String>);
+
 /// The fetches that may be under way.
 #[derive(Debug)]
 pub(super) struct Shares {
     all: Arc<Semaphore>,
     /// Those of a namespace, and those of it at one host.
-    own: Mutex<HashMap<(Arc<str>, Option<String>), Arc<Semaphore>>>,
+    own: Mutex<HashMap<Sharer, Arc<Semaphore>>>,
 }
 
 /// Leave to fetch, until it is dropped.
