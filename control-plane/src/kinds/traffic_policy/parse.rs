@@ -1,10 +1,8 @@
 //! The content of a TrafficPolicy, in the words of the model.
 
+mod field;
 mod rate_limit;
 
-use std::time::Duration;
-
-use http::{HeaderName, StatusCode};
 use weft_model::NamespacedName;
 use weft_model::route::{Retry, Timeouts};
 use weft_model::traffic::{
@@ -12,24 +10,16 @@ use weft_model::traffic::{
     OutlierDetection, RetryBudget, TrafficPolicy,
 };
 
+use self::field::{At, Result, SECOND};
 use super::schema::{
     BalancerType, CircuitBreakerSpec, FaultSpec, HashSpec, LimitsSpec, LoadBalancerSpec,
     OutlierDetectionSpec, Prefer, RetryBudgetSpec, RetrySpec, TargetKind, TimeoutsSpec,
     TrafficPolicySpec,
 };
-use crate::kinds::duration::Span;
 use crate::kinds::field_error::FieldError;
 
-type Result<T> = std::result::Result<T, FieldError>;
-
-const SECOND: Duration = Duration::from_secs(1);
-/// Longest time that anything here may be: what is longer is a mistake in the unit.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Requests that a window needs before a share of them counts.
 const MINIMUM_REQUESTS: u32 = 10;
-
-/// A field by its path.
-struct At(&'static str);
 
 /// The content of a policy of that namespace.
 pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<TrafficPolicy> {
@@ -76,76 +66,6 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
             .map(|spec| rate_limit::global(namespace, spec))
             .transpose()?,
     })
-}
-
-impl At {
-    fn error(&self, message: impl ToString) -> FieldError {
-        FieldError::new(self.0, message)
-    }
-
-    fn span(&self, span: &Span) -> Result<Duration> {
-        let duration = span.duration().map_err(|error| self.error(error))?;
-        match duration <= LONGEST {
-            true => Ok(duration),
-            false => Err(self.error("longer than 720h")),
-        }
-    }
-
-    /// A time that has to be one.
-    fn positive(&self, span: Option<Span>, default: Duration) -> Result<Duration> {
-        match span.map(|span| self.span(&span)).transpose()? {
-            None => Ok(default),
-            Some(Duration::ZERO) => Err(self.error("has to be longer than nothing")),
-            Some(duration) => Ok(duration),
-        }
-    }
-
-    /// A time whose absence is said by 0, too.
-    fn no_limit(&self, span: Option<Span>) -> Result<Option<Duration>> {
-        let duration = span.map(|span| self.span(&span)).transpose()?;
-        Ok(duration.filter(|duration| !duration.is_zero()))
-    }
-
-    /// A number of that range.
-    fn within(&self, number: i32, least: u32, most: u32) -> Result<u32> {
-        let found = u32::try_from(number).ok();
-        let found = found.filter(|number| (least..=most).contains(number));
-        found.ok_or_else(|| match most {
-            u32::MAX => self.error(format!("{number} is less than {least}")),
-            _ => self.error(format!("{number} is not between {least} and {most}")),
-        })
-    }
-
-    fn at_least(&self, number: Option<i32>, least: u32) -> Result<Option<u32>> {
-        number
-            .map(|number| self.within(number, least, u32::MAX))
-            .transpose()
-    }
-
-    fn percent(&self, number: i32, least: u32) -> Result<u8> {
-        let percent = self.within(number, least, 100)?;
-        Ok(u8::try_from(percent).unwrap_or(100))
-    }
-
-    /// A share, from percent.
-    fn share(&self, percent: Option<i32>) -> Result<Option<f64>> {
-        let percent = percent
-            .map(|percent| self.percent(percent, 1))
-            .transpose()?;
-        Ok(percent.map(|percent| f64::from(percent) / 100.0))
-    }
-
-    fn header(&self, name: &str) -> Result<HeaderName> {
-        let invalid = |_| self.error(format!("`{name}` is not a header's name"));
-        HeaderName::from_bytes(name.as_bytes()).map_err(invalid)
-    }
-
-    fn status(&self, number: i32, least: u32) -> Result<StatusCode> {
-        let code = self.within(number, least, 599)?;
-        let code = u16::try_from(code).ok();
-        let status = code.and_then(|code| StatusCode::from_u16(code).ok());
-        status.ok_or_else(|| self.error(format!("{number} is not a status")))
-    }
 }
 
 fn balancer(spec: LoadBalancerSpec) -> Result<Balancer> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weft_model::NamespacedName;
 use weft_model::traffic::{DescriptorEntry, GlobalRateLimit, LocalRateLimit};
 
-use super::{At, Result, SECOND};
+use super::field::{At, Result, SECOND};
 use crate::kinds::field_error::FieldError;
 use crate::kinds::traffic_policy::schema::{EntrySpec, GlobalRateLimitSpec, RateSpec};
 
