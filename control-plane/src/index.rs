@@ -76,7 +76,7 @@ pub(crate) use conflict::Conflict;
 use externals::Externals;
 pub(crate) use gated_pods::{GatedPod, Place};
 pub(crate) use identities::CertificateDenied;
-pub(crate) use key_sets::{FetchedKeys, KeyAddresses};
+pub(crate) use key_sets::{FetchedKeys, KeySources};
 use namespaces::Namespaces;
 use network_policies::NetworkPolicies;
 use nodes::Nodes;

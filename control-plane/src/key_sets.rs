@@ -3,24 +3,27 @@
 //!
 //! * [`fetch`]: one key set, once
 //! * [`destination`]: the addresses that this process connects to, whoever asks it to
+//! * [`shares`]: whose turn it is
 //!
-//! An address has one fetch under way at a time, whoever names it. The last good keys stay in force
-//! while fetching fails; before there are any, tokens of their issuer are refused.
+//! A source has one fetch under way at a time, whoever names it. The last good keys stay in force
+//! while fetching fails; before there are any, agents keep those that they have.
 
 mod destination;
 mod fetch;
+mod shares;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::shares::{Shares, in_turns};
 use crate::cluster::Cluster;
-use crate::index::KeyAddresses;
+use crate::index::KeySources;
+use crate::kinds::KeySource;
 pub(crate) use fetch::{Fetcher, FetcherOptions, InvalidRoots};
 
 /// Time from one fetch that succeeds to the next.
@@ -28,11 +31,12 @@ const REFRESH: Duration = Duration::from_secs(300);
 /// Time to the next after one that fails: twice as long each time, up to the longest.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// The most fetches under way: more than the addresses that one namespace has room for, so that
-/// servers of one that don't answer hold up nobody else's.
-const MOST_FETCHES: usize = 384;
-/// The most addresses; what is beyond is not fetched.
-const MOST_ADDRESSES: usize = 1024;
+/// Shortest time from one fetch to the next where tokens name keys that are not known.
+const SOONEST: Duration = Duration::from_secs(15);
+/// The most sources; what is beyond is not fetched.
+const MOST_SOURCES: usize = 1024;
+/// The most sources that one message of an agent asks for.
+const MOST_REQUESTED: usize = 64;
 /// Time that agents wait at most for the first keys of a control plane that starts.
 const FIRST_ROUND: Duration = Duration::from_secs(10);
 /// Changes of the mesh that come together are looked at once.
@@ -43,59 +47,74 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub(crate) struct KeySets {
     cluster: Arc<Cluster>,
     fetcher: Fetcher,
-    permits: Semaphore,
+    shares: Shares,
+    soonest: Duration,
+    state: Mutex<State>,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: Arc<KeySources>,
+    running: HashMap<KeySource, Running>,
+}
+
+/// A source that is fetched again and again.
+#[derive(Debug)]
+struct Running {
+    task: AbortHandle,
+    /// Somebody asks for keys that it may have by now.
+    requested: Arc<Notify>,
+}
+
+/// To be dropped once a source was asked for the first time.
+type FirstAttempt = Option<mpsc::Sender<()>>;
 
 impl KeySets {
     /// Of a cluster.
     pub(crate) fn new(cluster: Arc<Cluster>, fetcher: Fetcher) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::refetching(cluster, fetcher, SOONEST))
+    }
+
+    fn refetching(cluster: Arc<Cluster>, fetcher: Fetcher, soonest: Duration) -> Self {
+        Self {
             cluster,
             fetcher,
-            permits: Semaphore::new(MOST_FETCHES),
-        })
+            shares: Shares::default(),
+            soonest,
+            state: Mutex::default(),
+        }
     }
 
     /// Fetches what is wanted now, so that agents hear of no issuer without keys where those can be
-    /// had at once; then keeps all fresh, without end.
+    /// had at once; keeps all fresh, without end.
     pub(crate) async fn fetch_first(self: &Arc<Self>) {
-        let wanted = self.cluster.key_addresses();
-        let first = wanted.iter().take(MOST_ADDRESSES);
-        let all = join_all(first.map(|address| self.fetch(address)));
-        if timeout(FIRST_ROUND, all).await.is_err() {
+        let changes = self.cluster.revision();
+        let (attempt, mut attempts) = mpsc::channel(1);
+        self.follow(&Some(attempt));
+        // It ends when each source has dropped its own.
+        if timeout(FIRST_ROUND, attempts.recv()).await.is_err() {
             tracing::warn!(
-                "not all key sets of issuers were fetched: tokens of the rest are refused"
+                "not all key sets of issuers were fetched: agents keep those that they have, and \
+                 refuse tokens of the rest for now"
             );
         }
-        tokio::spawn(Arc::clone(self).keep(wanted));
+        tokio::spawn(Arc::clone(self).keep(changes));
     }
 
-    /// Fetches each address that is wanted again and again; those at first have just been.
-    async fn keep(self: Arc<Self>, at_first: KeyAddresses) {
-        let mut running = HashMap::<Arc<str>, AbortHandle>::new();
-        let mut changes = self.cluster.revision();
+    /// Tokens name keys that agents haven't got. Their sources, by the names that agents know, are
+    /// asked sooner than they would be.
+    pub(crate) fn request(&self, names: &[String]) {
+        let state = self.lock();
+        let named = names.iter().take(MOST_REQUESTED);
+        for running in named.filter_map(|name| state.running.get(&KeySource::of_name(name))) {
+            running.requested.notify_one();
+        }
+    }
+
+    /// Follows what is wanted.
+    async fn keep(self: Arc<Self>, mut changes: watch::Receiver<u64>) {
         loop {
-            let wanted = self.cluster.key_addresses();
-            running.retain(|address, task| {
-                let is_wanted = wanted.contains(address);
-                if !is_wanted {
-                    task.abort();
-                }
-                is_wanted
-            });
-            for address in wanted {
-                if running.contains_key(&address) {
-                    continue;
-                }
-                if running.len() >= MOST_ADDRESSES {
-                    let message = format!("more than {MOST_ADDRESSES} addresses of keys are named");
-                    self.cluster.set_keys(&address, Err(message));
-                    continue;
-                }
-                let is_fresh = at_first.contains(&address);
-                let task = Arc::clone(&self).keep_one(Arc::clone(&address), is_fresh);
-                running.insert(address, tokio::spawn(task).abort_handle());
-            }
+            self.follow(&None);
             if changes.changed().await.is_err() {
                 return;
             }
@@ -103,14 +122,50 @@ impl KeySets {
         }
     }
 
-    async fn keep_one(self: Arc<Self>, address: Arc<str>, is_fresh: bool) {
-        let mut retry = RETRY;
-        if is_fresh {
-            // It may have failed then.
-            sleep(retry).await;
+    /// Begins with sources that are new, and ends with those that nobody wants.
+    fn follow(self: &Arc<Self>, first: &FirstAttempt) {
+        let wanted = Arc::new(self.cluster.key_sources());
+        let turns = in_turns(&wanted);
+        let (within, beyond) = turns.split_at(turns.len().min(MOST_SOURCES));
+        for source in beyond {
+            let message = format!("more than {MOST_SOURCES} sources of keys are named");
+            self.cluster.set_keys(source, Err(message));
         }
+        let counted: HashSet<_> = within.iter().collect();
+        let mut state = self.lock();
+        state.wanted = wanted;
+        state.running.retain(|source, running| {
+            let is_wanted = counted.contains(source);
+            if !is_wanted {
+                running.task.abort();
+            }
+            is_wanted
+        });
+        self.shares.forget_unused();
+        for source in within {
+            if state.running.contains_key(source) {
+                continue;
+            }
+            let requested = Arc::<Notify>::default();
+            let task =
+                Arc::clone(self).keep_one(source.clone(), Arc::clone(&requested), first.clone());
+            let task = tokio::spawn(task).abort_handle();
+            let running = Running { task, requested };
+            state.running.insert(source.clone(), running);
+        }
+    }
+
+    async fn keep_one(
+        self: Arc<Self>,
+        source: KeySource,
+        requested: Arc<Notify>,
+        first: FirstAttempt,
+    ) {
+        let mut retry = RETRY;
+        let mut succeeded = self.fetch(&source).await;
+        drop(first);
         loop {
-            let wait = match self.fetch(&address).await {
+            let wait = match succeeded {
                 true => {
                     retry = RETRY;
                     REFRESH
@@ -121,23 +176,36 @@ impl KeySets {
                     wait
                 }
             };
-            sleep(wait).await;
+            let fetched = Instant::now();
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = requested.notified() => sleep_until(fetched + wait.min(self.soonest)).await,
+            }
+            succeeded = self.fetch(&source).await;
         }
     }
 
-    /// Fetches the keys of an address; whether that succeeded.
-    async fn fetch(&self, address: &Arc<str>) -> bool {
-        let Ok(_permit) = self.permits.acquire().await else {
+    /// Fetches the keys of a source; whether that succeeded.
+    async fn fetch(&self, source: &KeySource) -> bool {
+        let wanted = Arc::clone(&self.lock().wanted);
+        let Some(namespaces) = wanted.get(source) else {
             return false;
         };
-        let fetched = self.fetcher.fetch(address).await;
+        let Some(_share) = self.shares.take(source, namespaces).await else {
+            return false;
+        };
+        let fetched = self.fetcher.fetch(source).await;
         let succeeded = fetched.is_ok();
         if let Err(error) = &fetched {
-            tracing::warn!(%address, %error, "the keys of an issuer can't be fetched; the last good ones stay");
+            tracing::warn!(%source, %error, "the keys of an issuer can't be fetched; the last good ones stay");
         }
         let fetched = fetched.map_err(|error| error.to_string());
-        self.cluster.set_keys(address, fetched);
+        self.cluster.set_keys(source, fetched);
         succeeded
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

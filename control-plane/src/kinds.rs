@@ -63,7 +63,9 @@ pub(crate) use pod::{
 pub(crate) use proxy_mode::ProxyMode;
 pub(crate) use readiness::Readiness;
 pub(crate) use reference_grant::ReferenceGrantObject;
-pub(crate) use request_authentication::{InvalidKeys, RequestAuthenticationObject, parse_keys};
+pub(crate) use request_authentication::{
+    InvalidKeys, KeySource, RequestAuthenticationObject, is_key_address, parse_keys,
+};
 pub(crate) use route::{
     InvalidReference, ReferenceProblem, RouteContent, RouteObject, targets_mut,
 };

@@ -82,15 +82,15 @@ pub(crate) async fn serve(args: Serve) -> Result<(), RunError> {
 
     // Agents take "everything" at its word, so nobody is served before it is here.
     if is_loaded(parts.loaded, stopping.clone()).await {
-        KeySets::new(Arc::clone(&parts.cluster), fetcher)
-            .fetch_first()
-            .await;
+        let key_sets = KeySets::new(Arc::clone(&parts.cluster), fetcher);
+        key_sets.fetch_first().await;
         let listener = listen(args.listen).await?;
         let services = Services {
             discovery: DiscoveryService {
                 cluster: Arc::clone(&parts.cluster),
                 agents,
                 captures: Arc::new(parts.captures),
+                key_sets,
                 authenticator: authenticator.clone(),
                 streams: NodeLimit::new(discovery::MOST_STREAMS),
                 stopping: stopping.clone(),

@@ -81,11 +81,18 @@ fn provider(message: v1::JwtProvider) -> Result<JwtProvider, InvalidAuthenticati
     let Some((claim_headers, payload_header)) = claim_headers.zip(payload_header) else {
         return Err(InvalidAuthentication::Header(issuer));
     };
+    let had_keys = !message.keys.is_empty();
+    let keys: Vec<_> = message.keys.into_iter().filter_map(key).collect();
+    // Keys that this version doesn't know were fetched all the same.
+    let awaits_or_has = !(had_keys && keys.is_empty());
+    let key_source = Some(message.key_source).filter(|source| !source.is_empty());
+    let key_source = key_source.filter(|_| awaits_or_has);
     Ok(JwtProvider {
         issuer: issuer.into(),
         audiences: message.audiences.into_iter().map(Into::into).collect(),
         algorithms,
-        keys: message.keys.into_iter().filter_map(key).collect(),
+        keys,
+        key_source: key_source.map(Into::into),
         locations,
         forwards_token: message.forward_token,
         claim_headers,
@@ -164,6 +171,11 @@ impl From<&JwtProvider> for v1::JwtProvider {
             forward_token: provider.forwards_token,
             claim_headers: provider.claim_headers.iter().map(Into::into).collect(),
             payload_header: payload_header.map(ToString::to_string).unwrap_or_default(),
+            key_source: provider
+                .key_source
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
         }
     }
 }

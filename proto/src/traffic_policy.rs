@@ -85,6 +85,7 @@ impl TryFrom<v1::TrafficPolicy> for TrafficPolicy {
             idle_limits: idle::of_service(message.idle_limits, message.port_idle_limits),
             faults: faults.collect::<Result<_>>()?,
             local_rate_limit: message.local_rate_limit.map(Into::into),
+            instance_rate_limit: message.instance_rate_limit.map(Into::into),
             global_rate_limit: message.global_rate_limit.map(global).transpose()?,
         })
     }
@@ -262,6 +263,7 @@ impl From<&TrafficPolicy> for v1::TrafficPolicy {
             port_idle_limits: idle::port_messages(&policy.idle_limits),
             faults: policy.faults.iter().map(Into::into).collect(),
             local_rate_limit: policy.local_rate_limit.as_ref().map(Into::into),
+            instance_rate_limit: policy.instance_rate_limit.as_ref().map(Into::into),
             global_rate_limit: policy.global_rate_limit.as_ref().map(Into::into),
         }
     }

@@ -32,6 +32,7 @@ mod http;
 pub mod identity;
 mod inbound;
 mod jwt;
+mod key_requests;
 mod last_known;
 pub mod listen;
 mod memory;

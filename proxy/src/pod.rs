@@ -21,7 +21,7 @@ use crate::probe_redirects::ProbeRedirects;
 use crate::rate_limit::RateLimits;
 use crate::sockets::Sockets;
 use crate::telemetry::PodTelemetry;
-use crate::traffic::{CandidateCache, ServiceClients, UpstreamService};
+use crate::traffic::{CandidateCache, ReceivedRates, ServiceClients, UpstreamService};
 use crate::tunnel::{ConnectionTimes, TunnelPool};
 use crate::upstream::{Dialer, Names};
 
@@ -56,6 +56,8 @@ pub(crate) struct Pod {
     pub(crate) probe_redirects: ProbeRedirects,
     /// The tokens of the requests that it gets.
     pub(crate) tokens: Arc<TokenVerifier>,
+    /// How often it is asked.
+    pub(crate) received_rates: Arc<ReceivedRates>,
     /// What its connections hold of memory.
     pub(crate) memory: Arc<PodMemory>,
     candidates: CandidateCache,
@@ -114,7 +116,8 @@ impl Pod {
             mirrors: Arc::new(Semaphore::new(MOST_MIRRORS)),
             telemetry,
             probe_redirects: ProbeRedirects::default(),
-            tokens: Arc::default(),
+            received_rates: Arc::default(),
+            tokens: Arc::new(TokenVerifier::asking(node.store.key_requests())),
             candidates: CandidateCache::default(),
             last_known: Arc::new(LastKnown::new(
                 Arc::clone(&workload),

@@ -8,10 +8,14 @@ use tokio::sync::watch;
 use weft_model::revocation::RevocationList;
 use weft_model::{Change, Mesh};
 
+use crate::key_requests::KeyRequests;
+
 /// The current snapshot: read without waiting, changed by one writer at a time.
 #[derive(Debug)]
 pub struct Store {
     snapshot: ArcSwap<Mesh>,
+    /// Keys that it lacks.
+    key_requests: Arc<KeyRequests>,
     /// Counts changes; its lock also orders the writers.
     generation: Mutex<watch::Sender<u64>>,
     revocations: watch::Sender<Arc<RevocationList>>,
@@ -29,6 +33,7 @@ impl Store {
         let generation = Mutex::new(watch::Sender::new(0));
         Self {
             snapshot: ArcSwap::default(),
+            key_requests: Arc::default(),
             generation,
             revocations: watch::Sender::default(),
         }
@@ -59,6 +64,11 @@ impl Store {
     /// The certificates that are revoked, and notice of every new list.
     pub fn revocations(&self) -> watch::Receiver<Arc<RevocationList>> {
         self.revocations.subscribe()
+    }
+
+    /// Keys of issuers of tokens that it lacks.
+    pub(crate) fn key_requests(&self) -> &Arc<KeyRequests> {
+        &self.key_requests
     }
 
     /// Wakes whenever the mesh changed.

@@ -10,6 +10,7 @@
 //!   together: who is ejected, who is new
 //! * [`loads`], [`endpoint_attempt`]: what endpoints cost, and what goes there now
 //! * [`outcome_report`]: what is learned from how a request went
+//! * [`received_rates`]: how often one pod is asked, by whom
 //! * [`refusal`]: what is refused
 //! * [`candidate_cache`], [`sequences`]: candidates by snapshot; whose turn it is among backends
 //!
@@ -25,6 +26,7 @@ mod endpoint_states;
 mod endpoints;
 mod loads;
 mod outcome_report;
+mod received_rates;
 mod refusal;
 mod retention;
 mod sequences;
@@ -38,6 +40,7 @@ pub(crate) use self::clients::ServiceClients;
 pub(crate) use self::endpoint_attempt::EndpointAttempt;
 pub(crate) use self::endpoint_states::EndpointStates;
 pub(crate) use self::outcome_report::{OutcomeReport, RequestPermits};
+pub(crate) use self::received_rates::{RateLimitedClient, ReceivedRates};
 pub(crate) use self::refusal::PolicyRefusal;
 pub(crate) use self::sequences::RuleSequences;
 pub(crate) use self::upstream_service::UpstreamService;

@@ -1,20 +1,19 @@
 //! Key sets of issuers of tokens: which are wanted, and what became of fetching them.
 
-use std::sync::Arc;
-
 use super::Cluster;
-use crate::index::{FetchedKeys, KeyAddresses};
+use crate::index::{FetchedKeys, KeySources};
+use crate::kinds::KeySource;
 
 impl Cluster {
-    /// The addresses of all key sets that somebody asks for.
-    pub(crate) fn key_addresses(&self) -> KeyAddresses {
-        self.lock().index.key_addresses()
+    /// Where all key sets are that somebody asks for.
+    pub(crate) fn key_sources(&self) -> KeySources {
+        self.lock().index.key_sources()
     }
 
     /// Takes in what became of fetching a key set, and publishes what follows.
-    pub(crate) fn set_keys(&self, address: &Arc<str>, fetched: FetchedKeys) {
+    pub(crate) fn set_keys(&self, source: &KeySource, fetched: FetchedKeys) {
         let mut known = self.lock();
-        known.index.set_keys(address, fetched);
+        known.index.set_keys(source, fetched);
         self.publish(&mut known);
     }
 }

@@ -1,23 +1,23 @@
-//! Public keys of issuers of tokens, as they were fetched from their addresses.
+//! Public keys of issuers of tokens, as they were fetched.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_model::NamespacedName;
 use weft_model::request_authentication::JsonWebKey;
 
 use super::tables::Tables;
-use crate::kinds::{KindObject, RequestAuthenticationObject};
+use crate::kinds::{KeySource, KindObject, RequestAuthenticationObject};
 
-/// Addresses of key sets.
-pub(crate) type KeyAddresses = BTreeSet<Arc<str>>;
+/// Where key sets are fetched, and the namespaces that ask for each of them.
+pub(crate) type KeySources = BTreeMap<KeySource, BTreeSet<Arc<str>>>;
 
 /// What became of fetching a key set: the keys, or why there are none.
 pub(crate) type FetchedKeys = Result<Vec<JsonWebKey>, String>;
 
-/// The key sets that were fetched, by their addresses.
+/// The key sets that were fetched.
 #[derive(Debug, Default)]
-pub(super) struct KeySets(HashMap<Arc<str>, KeySet>);
+pub(super) struct KeySets(HashMap<KeySource, KeySet>);
 
 #[derive(Debug, Default)]
 struct KeySet {
@@ -28,15 +28,15 @@ struct KeySet {
 }
 
 impl KeySets {
-    /// The last good keys of an address; none before some were fetched.
-    pub(super) fn keys(&self, address: &str) -> &[JsonWebKey] {
-        let set = self.0.get(address);
+    /// The last good keys of a source; none before some were fetched.
+    pub(super) fn keys(&self, source: &KeySource) -> &[JsonWebKey] {
+        let set = self.0.get(source);
         set.map(|set| &*set.keys).unwrap_or_default()
     }
 
     /// Why there are no keys; `None` also before anybody has asked for them.
-    fn problem(&self, address: &str) -> Option<&str> {
-        let set = self.0.get(address)?;
+    fn problem(&self, source: &KeySource) -> Option<&str> {
+        let set = self.0.get(source)?;
         let error = set.error.as_deref();
         error.filter(|_| set.keys.is_empty())
     }
@@ -45,21 +45,21 @@ impl KeySets {
     /// that it is news for.
     pub(super) fn set(
         &mut self,
-        address: &Arc<str>,
+        source: &KeySource,
         fetched: FetchedKeys,
-        wanted: &KeyAddresses,
+        wanted: &KeySources,
         tables: &Tables,
     ) -> BTreeSet<NamespacedName> {
-        self.0.retain(|address, _| wanted.contains(address));
-        match wanted.contains(address) && self.update(address, fetched) {
-            true => waiting(address, tables),
+        self.0.retain(|source, _| wanted.contains_key(source));
+        match wanted.contains_key(source) && self.update(source, fetched) {
+            true => waiting(source, tables),
             false => BTreeSet::new(),
         }
     }
 
     /// The last good keys stay while fetching fails. True when there is something to tell.
-    fn update(&mut self, address: &Arc<str>, fetched: FetchedKeys) -> bool {
-        let set = self.0.entry(Arc::clone(address)).or_default();
+    fn update(&mut self, source: &KeySource, fetched: FetchedKeys) -> bool {
+        let set = self.0.entry(source.clone()).or_default();
         let (keys, error) = match fetched {
             Ok(keys) => (keys, None),
             Err(error) => (set.keys.clone(), Some(error)),
@@ -74,32 +74,36 @@ impl KeySets {
     pub(super) fn missing(&self, told: &NamespacedName, tables: &Tables) -> Option<String> {
         let name = RequestAuthenticationObject::name_of_told(told)?;
         let object: &RequestAuthenticationObject = tables.get(&name)?;
-        object.key_addresses.iter().flatten().find_map(|address| {
-            let problem = self.problem(address)?;
+        object.key_sources.iter().flatten().find_map(|source| {
+            let problem = self.problem(source)?;
             Some(format!(
-                "the keys at {address} are not known ({problem}): until they are, tokens of their \
+                "the keys at {source} are not known ({problem}): until they are, tokens of their \
                  issuer are refused"
             ))
         })
     }
 }
 
-/// The addresses of all key sets that somebody asks for of whom agents are told.
-pub(super) fn addresses(
-    tables: &Tables,
-    is_told: impl Fn(&NamespacedName) -> bool,
-) -> KeyAddresses {
-    let all = tables.all::<RequestAuthenticationObject>();
-    let told = all.filter(|(_, object)| is_told(&object.policy.key));
-    let addresses = told.flat_map(|(_, object)| object.key_addresses.iter().flatten());
-    addresses.cloned().collect()
+/// Where all key sets are that somebody asks for of whom agents are told.
+pub(super) fn sources(tables: &Tables, is_told: impl Fn(&NamespacedName) -> bool) -> KeySources {
+    let mut sources = KeySources::new();
+    for (name, object) in tables.all::<RequestAuthenticationObject>() {
+        if !is_told(&object.policy.key) {
+            continue;
+        }
+        for source in object.key_sources.iter().flatten() {
+            let namespaces = sources.entry(source.clone()).or_default();
+            namespaces.insert(Arc::clone(&name.namespace));
+        }
+    }
+    sources
 }
 
-/// The policies, by the names that agents know, that have their keys from an address.
-fn waiting(address: &Arc<str>, tables: &Tables) -> BTreeSet<NamespacedName> {
+/// The policies, by the names that agents know, that have their keys from a source.
+fn waiting(source: &KeySource, tables: &Tables) -> BTreeSet<NamespacedName> {
     let all = tables.all::<RequestAuthenticationObject>();
     let waiting =
-        all.filter(|(_, object)| object.key_addresses.contains(&Some(Arc::clone(address))));
+        all.filter(|(_, object)| object.key_sources.iter().flatten().any(|own| own == source));
     let names = waiting.map(|(_, object)| RequestAuthenticationObject::told_name(&object.name()));
     names.collect()
 }

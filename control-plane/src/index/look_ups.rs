@@ -1,17 +1,16 @@
 //! What is asked of objects one at a time, and told of sidecars.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use weft_model::NamespacedName;
 use weft_model::workload::{Workload, WorkloadUid};
 
-use super::key_sets::{self, FetchedKeys, KeyAddresses};
+use super::key_sets::{self, FetchedKeys, KeySources};
 use super::objects::Objects;
 use super::sidecars::MeshSidecars;
 use super::{Index, admission};
-use crate::kinds::{EnrolledNamespaces, FieldError, Kind, NodeObject, PodObject};
+use crate::kinds::{EnrolledNamespaces, FieldError, KeySource, Kind, NodeObject, PodObject};
 
 impl Index {
     /// The sidecars that this mesh injects, and has injected.
@@ -40,19 +39,19 @@ impl Index {
         admission::refused_http_rules(&self.objects, kind, object)
     }
 
-    /// The addresses of all key sets that somebody asks for.
-    pub(crate) fn key_addresses(&self) -> KeyAddresses {
+    /// Where all key sets are that somebody asks for.
+    pub(crate) fn key_sources(&self) -> KeySources {
         let budget = &self.objects.authorization_budget;
-        key_sets::addresses(&self.objects.tables, |policy| !budget.is_beyond(policy))
+        key_sets::sources(&self.objects.tables, |policy| !budget.is_beyond(policy))
     }
 
     /// Takes in what became of fetching a key set.
-    pub(crate) fn set_keys(&mut self, address: &Arc<str>, fetched: FetchedKeys) {
-        let wanted = self.key_addresses();
+    pub(crate) fn set_keys(&mut self, source: &KeySource, fetched: FetchedKeys) {
+        let wanted = self.key_sources();
         let Objects {
             tables, key_sets, ..
         } = &mut self.objects;
-        for policy in key_sets.set(address, fetched, &wanted, tables) {
+        for policy in key_sets.set(source, fetched, &wanted, tables) {
             self.authorization_policies.mark_dirty(&policy);
         }
     }

@@ -70,7 +70,7 @@ impl Objects {
         let key = RequestAuthenticationObject::object_of_told(name);
         match self.tables.object(&key)? {
             Object::RequestAuthentication(object) => {
-                Some(object.with_keys(|address| self.key_sets.keys(address).to_vec()))
+                Some(object.with_keys(|source| self.key_sets.keys(source).to_vec()))
             }
             object => object
                 .authorization_policy()

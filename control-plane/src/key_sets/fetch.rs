@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use weft_model::request_authentication::JsonWebKey;
 
 use super::destination::is_local;
-use crate::kinds::{InvalidKeys, parse_keys};
+use crate::kinds::{InvalidKeys, KeySource, is_key_address, parse_keys};
 
 /// Longest that one fetch may take.
 const WITHIN: Duration = Duration::from_secs(8);
@@ -86,6 +87,12 @@ pub(super) enum FetchError {
     /// More than is read.
     #[error("the answer is larger than {LARGEST} bytes, or broke off")]
     TooLarge,
+    /// What an issuer says of itself can't be used.
+    #[error(
+        "the issuer's openid-configuration is none: JSON with this `issuer`, letter by letter, and an \
+         https URL as `jwks_uri`"
+    )]
+    Discovery,
     /// No keys.
     #[error(transparent)]
     Keys(#[from] InvalidKeys),
@@ -145,15 +152,24 @@ impl Fetcher {
         }
     }
 
-    /// The keys at an address.
+    /// The keys of a source.
     ///
     /// # Errors
     /// Why there are none.
-    pub(super) async fn fetch(&self, address: &str) -> Result<Vec<JsonWebKey>, FetchError> {
-        let fetched = timeout(WITHIN, self.get(address)).await;
+    pub(super) async fn fetch(&self, source: &KeySource) -> Result<Vec<JsonWebKey>, FetchError> {
+        let fetched = timeout(WITHIN, self.get_keys(source)).await;
         let body = fetched.map_err(|_| FetchError::Timeout)??;
         let text = std::str::from_utf8(&body).map_err(|_| InvalidKeys::NoKeySet)?;
         Ok(parse_keys(text)?)
+    }
+
+    async fn get_keys(&self, source: &KeySource) -> Result<Bytes, FetchError> {
+        let first = self.get(&source.url()).await?;
+        match source {
+            KeySource::Address(_) => Ok(first),
+            // Who may be asked doesn't depend on who says so.
+            KeySource::Issuer(issuer) => self.get(&jwks_uri(&first, issuer)?).await,
+        }
     }
 
     async fn get(&self, address: &str) -> Result<Bytes, FetchError> {
@@ -197,6 +213,15 @@ impl Fetcher {
         let connected = TcpStream::connect(&*allowed).await;
         connected.map_err(|_| FetchError::Connect)
     }
+}
+
+/// The address of keys in what an issuer says of itself (OpenID Connect Discovery 1.0, section 4.3).
+fn jwks_uri(document: &[u8], issuer: &str) -> Result<String, FetchError> {
+    let document: Value = serde_json::from_slice(document).map_err(|_| FetchError::Discovery)?;
+    let text = |name: &str| document.get(name).and_then(Value::as_str);
+    let is_own = text("issuer") == Some(issuer);
+    let address = text("jwks_uri").filter(|address| is_own && is_key_address(address));
+    address.map(str::to_owned).ok_or(FetchError::Discovery)
 }
 
 /// Asks for what is at a URI, over a connection to its host.

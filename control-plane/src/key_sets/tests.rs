@@ -58,8 +58,13 @@ fn fetcher(authority: &Authority, allow_http: bool, allow_local: bool) -> Fetche
     Fetcher::trusting((*authority.roots()).clone(), options)
 }
 
+fn at(address: &str) -> KeySource {
+    KeySource::Address(address.into())
+}
+
 async fn failure(fetcher: &Fetcher, address: &str) -> String {
-    fetcher.fetch(address).await.unwrap_err().to_string()
+    let fetched = fetcher.fetch(&at(address)).await;
+    fetched.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -85,7 +90,7 @@ async fn keys_are_fetched_over_tls_from_whom_the_address_names() {
     });
     let url = format!("https://localhost:{}/keys", address.port());
     let trusting = fetcher(&authority, false, true);
-    let keys = trusting.fetch(&url).await.unwrap();
+    let keys = trusting.fetch(&at(&url)).await.unwrap();
     assert_eq!(keys[0].id.as_deref(), Some("one"));
     let by_address = format!("https://{address}/keys");
     assert!(
@@ -123,7 +128,7 @@ async fn nobody_is_asked_whom_the_operator_has_not_allowed() {
     }
     assert_eq!(count.load(Ordering::Relaxed), 0);
     let all = fetcher(&authority, true, true);
-    assert_eq!(all.fetch(&http).await.unwrap().len(), 1);
+    assert_eq!(all.fetch(&at(&http)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -168,10 +173,14 @@ async fn an_answer_that_is_no_key_set_is_told_and_nothing_of_it() {
 }
 
 fn applied(name: &str, address: SocketAddr) -> Event {
+    of_namespace("shop", name, &format!("http://{address}/keys"))
+}
+
+fn of_namespace(namespace: &str, name: &str, address: &str) -> Event {
     let text = format!(
         "apiVersion: weft.dev/v1alpha1\nkind: RequestAuthentication\n\
-         metadata: {{ name: {name}, namespace: shop }}\n\
-         spec: {{ providers: [{{ issuer: a, jwksUri: 'http://{address}/keys' }}] }}\n"
+         metadata: {{ name: {name}, namespace: {namespace} }}\n\
+         spec: {{ providers: [{{ issuer: a, jwksUri: '{address}' }}] }}\n"
     );
     Event::Applied(Origin::new(), parse(&text).unwrap().remove(0))
 }
@@ -206,6 +215,132 @@ async fn an_address_is_fetched_once_whoever_names_it_and_before_agents_are_serve
     wait_until("its keys", || told_keys(&cluster) == [1, 1, 1]).await;
     // One that nobody answers for has none, and harms nobody.
     cluster.apply_events(vec![applied("d", closed_port().await)]);
-    wait_until("a status", || cluster.key_addresses().len() == 3).await;
+    wait_until("a status", || cluster.key_sources().len() == 3).await;
     assert_eq!(told_keys(&cluster), [1, 1, 1, 0]);
+}
+
+/// A server of HTTP that answers each path as a function says.
+async fn server_of(answers: impl Fn(&str) -> String + Clone + Send + 'static) -> SocketAddr {
+    serve(listen().await, move |mut stream| {
+        let answers = answers.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => return,
+                }
+            }
+            let head = String::from_utf8_lossy(&head);
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let _ = stream.write_all(answers(&path).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_for_the_address_of_its_keys_and_no_other_is_believed() {
+    let authority = Authority::new();
+    let fetcher = fetcher(&authority, true, true);
+    let (metadata, asked) = server(ok(KEYS)).await;
+    let discovery = move |path: &str, issuer: &str, own: SocketAddr| match path {
+        "/realm/.well-known/openid-configuration" => ok(&format!(
+            r#"{{"issuer":"{issuer}","jwks_uri":"http://{own}/keys"}}"#
+        )),
+        "/keys" => ok(KEYS),
+        _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    };
+    // Its own address is in what it says.
+    let own = Arc::new(std::sync::OnceLock::<SocketAddr>::new());
+    let told = Arc::clone(&own);
+    let server = server_of(move |path| {
+        let own = *told.get().unwrap();
+        discovery(path, &format!("http://{own}/realm"), own)
+    })
+    .await;
+    own.set(server).unwrap();
+    let issuer = KeySource::Issuer(format!("http://{server}/realm").into());
+    assert_eq!(fetcher.fetch(&issuer).await.unwrap().len(), 1);
+    let slash = KeySource::Issuer(format!("http://{server}/realm/").into());
+    let found = fetcher.fetch(&slash).await.unwrap_err().to_string();
+    assert!(
+        found.starts_with("the issuer's openid-configuration"),
+        "{found}"
+    );
+
+    // Where it leads is no more allowed than an address that somebody writes down.
+    for document in [
+        "secret".to_owned(),
+        r#"{"issuer":"ISSUER"}"#.to_owned(),
+        format!(r#"{{"issuer":"http://other","jwks_uri":"http://{metadata}/"}}"#),
+        format!(r#"{{"issuer":"ISSUER","jwks_uri":"http://u@{metadata}/"}}"#),
+        r#"{"issuer":"ISSUER","jwks_uri":"file:///etc/passwd"}"#.to_owned(),
+    ] {
+        let own = Arc::new(std::sync::OnceLock::<String>::new());
+        let told = Arc::clone(&own);
+        let server = server_of(move |_| ok(told.get().unwrap())).await;
+        let issuer = format!("http://{server}");
+        own.set(document.replace("ISSUER", &issuer)).unwrap();
+        let fetched = fetcher.fetch(&KeySource::Issuer(issuer.into())).await;
+        let found = fetched.unwrap_err().to_string();
+        let expected = "the issuer's openid-configuration";
+        assert!(found.starts_with(expected), "{document}: {found}");
+        assert!(!found.contains("secret"), "{found}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn servers_of_one_namespace_that_never_answer_hold_up_nobody_elses_first_keys() {
+    let authority = Authority::new();
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&open);
+    let hanging = serve(listen().await, move |mut stream| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            // Until the other end gives up.
+            while stream.read_u8().await.is_ok() {}
+        }
+    });
+    let (good, _) = server(ok(KEYS)).await;
+    let cluster = Arc::new(Cluster::of_directory());
+    let address = |number| format!("http://{hanging}/{number}");
+    let mut events: Vec<_> = (0..400)
+        .map(|number| of_namespace("a-bad", &format!("n{number}"), &address(number)))
+        .collect();
+    events.push(of_namespace("shop", "good", &format!("http://{good}/keys")));
+    cluster.apply_events(events);
+    let key_sets = KeySets::new(Arc::clone(&cluster), fetcher(&authority, true, true));
+    let first = tokio::spawn({
+        let key_sets = Arc::clone(&key_sets);
+        async move { key_sets.fetch_first().await }
+    });
+    wait_until("its keys", || told_keys(&cluster).contains(&1)).await;
+    let most = shares::MOST_OF_HOST.max(shares::MOST_OF_NAMESPACE);
+    assert!(open.load(Ordering::Relaxed) <= most);
+    first.abort();
+}
+
+#[tokio::test]
+async fn keys_that_tokens_ask_for_are_fetched_sooner_and_a_flood_costs_nothing_more() {
+    let authority = Authority::new();
+    let (address, count) = server(ok(KEYS)).await;
+    let cluster = Arc::new(Cluster::of_directory());
+    cluster.apply_events(vec![applied("a", address)]);
+    let soonest = Duration::from_millis(300);
+    let fetcher = fetcher(&authority, true, true);
+    let key_sets = Arc::new(KeySets::refetching(Arc::clone(&cluster), fetcher, soonest));
+    key_sets.fetch_first().await;
+    let fetches = || count.load(Ordering::Relaxed);
+    assert_eq!(fetches(), 1);
+    let began = std::time::Instant::now();
+    let name = format!("http://{address}/keys");
+    let flood = vec![name; 10_000];
+    key_sets.request(&flood);
+    key_sets.request(&["http://somebody.example/".to_owned()]);
+    key_sets.request(&flood);
+    wait_until("the next fetch", || fetches() > 1).await;
+    let most = 2 + began.elapsed().as_millis() / soonest.as_millis();
+    assert!(fetches() as u128 <= most, "{} in {most}", fetches());
 }

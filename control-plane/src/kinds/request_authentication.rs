@@ -2,6 +2,7 @@
 //! (`proto/proto/weft/mesh/v1/authorization.proto`), under a name that no AuthorizationPolicy has.
 
 mod jwks;
+mod key_source;
 mod parse;
 mod schema;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::field_error::FieldError;
 use super::kind::{Kind, KindInfo, ObjectKey, Provider};
 use super::kind_object::{Form, KindObject, Read};
 pub(crate) use jwks::{InvalidKeys, parse as parse_keys};
+pub(crate) use key_source::{KeySource, is_key_address};
 use schema::RequestAuthenticationSpec;
 
 /// Ahead of its name in the one that agents know; no name of Kubernetes' has the colon.
@@ -33,10 +35,10 @@ const PREFIX: &str = "RequestAuthentication:";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RequestAuthenticationObject {
     name: NamespacedName,
-    /// As agents are told of it, but for keys that are at an address.
+    /// As agents are told of it, but for keys that are fetched.
     pub(crate) policy: AuthorizationPolicyObject,
-    /// The addresses of the keys of each of its issuers; of those in force.
-    pub(crate) key_addresses: Vec<Option<Arc<str>>>,
+    /// Where the keys of each of its issuers are fetched; of those in force.
+    pub(crate) key_sources: Vec<Option<KeySource>>,
 }
 
 impl KindObject for RequestAuthenticationObject {
@@ -78,7 +80,7 @@ impl KindObject for RequestAuthenticationObject {
     fn keep_last_good(&mut self, before: &Self) {
         self.policy.keep_last_good(&before.policy);
         if self.policy.content.is_err() {
-            self.key_addresses.clone_from(&before.key_addresses);
+            self.key_sources.clone_from(&before.key_sources);
         }
     }
 
@@ -119,15 +121,19 @@ impl RequestAuthenticationObject {
         }
     }
 
-    /// As agents are told of it, with the keys of addresses.
-    pub(crate) fn with_keys(&self, keys: impl Fn(&str) -> Vec<JsonWebKey>) -> AuthorizationPolicy {
+    /// As agents are told of it, with the keys that were fetched.
+    pub(crate) fn with_keys(
+        &self,
+        keys: impl Fn(&KeySource) -> Vec<JsonWebKey>,
+    ) -> AuthorizationPolicy {
         let mut policy = self.policy.policy();
         let providers = policy.authentication.iter_mut();
         let providers = providers.flat_map(|authentication| &mut authentication.providers);
-        for (provider, address) in providers.zip(&self.key_addresses) {
-            if let Some(address) = address {
+        for (provider, source) in providers.zip(&self.key_sources) {
+            if let Some(source) = source {
                 *provider = Arc::new(JwtProvider {
-                    keys: keys(address),
+                    keys: keys(source),
+                    key_source: Some(source.name()),
                     ..JwtProvider::clone(provider)
                 });
             }
@@ -145,10 +151,10 @@ impl RequestAuthenticationObject {
             let target = PolicyTarget::read(&name, spec.selector.as_ref(), references)?;
             Ok((target, parse::authentication(&spec)?))
         });
-        let mut key_addresses = Vec::new();
+        let mut key_sources = Vec::new();
         let (target, content) = match read {
-            Ok((target, (authentication, addresses))) => {
-                key_addresses = addresses;
+            Ok((target, (authentication, sources))) => {
+                key_sources = sources;
                 let policy = AuthorizationPolicy {
                     key: key.clone(),
                     action: Action::Authenticate,
@@ -175,7 +181,7 @@ impl RequestAuthenticationObject {
                 last_good: None,
                 decides: true,
             },
-            key_addresses,
+            key_sources,
         })
     }
 }

@@ -21,6 +21,7 @@ use super::subscriber::Subscriber;
 use crate::agents::{self, Agents};
 use crate::captures::{CaptureReport, Captures, PodCaptureState, Recorded};
 use crate::cluster::{Cluster, SidecarPod};
+use crate::key_sets::KeySets;
 use crate::publish::{Cursor, Next};
 
 /// Time limit of an agent's Subscribe.
@@ -37,6 +38,7 @@ pub(crate) struct DiscoveryService {
     pub(crate) agents: Arc<Agents>,
     pub(crate) captures: Arc<Captures>,
     pub(crate) authenticator: Authenticator,
+    pub(crate) key_sets: Arc<KeySets>,
     /// Streams of each node, and of each pod with a sidecar.
     pub(crate) streams: Arc<NodeLimit>,
     /// Turns true when the process ends.
@@ -68,6 +70,7 @@ impl Discovery for DiscoveryService {
             cluster: Arc::clone(&self.cluster),
             agents: Arc::clone(&self.agents),
             captures: Arc::clone(&self.captures),
+            key_sets: Arc::clone(&self.key_sets),
         };
         let token = authentication::token(&call)?.to_owned();
         let authenticator = self.authenticator.clone();
@@ -117,6 +120,7 @@ struct AgentStream {
     cluster: Arc<Cluster>,
     agents: Arc<Agents>,
     captures: Arc<Captures>,
+    key_sets: Arc<KeySets>,
 }
 
 impl AgentStream {
@@ -223,6 +227,7 @@ impl AgentStream {
             match request.request {
                 Some(Message::Acknowledge(answer)) => self.acknowledge(answer),
                 Some(Message::Capture(report)) => self.record_captures(report, &mut captured)?,
+                Some(Message::Keys(request)) => self.key_sets.request(&request.sources),
                 Some(Message::Subscribe(_)) => {
                     return Err(Status::invalid_argument(
                         "a stream has one Subscribe, the first message",

@@ -34,6 +34,7 @@ use crate::ca::Authority;
 use crate::ca::join_token::{Bearer, JoinKey};
 use crate::captures::{CaptureFile, Captures};
 use crate::cluster::Cluster;
+use crate::key_sets::{Fetcher, FetcherOptions, KeySets};
 use crate::rate_limit;
 use crate::source::directory::Directory;
 
@@ -92,10 +93,12 @@ impl ControlPlane {
         let port = listener.local_addr().unwrap().port();
         let (stop, stopping) = watch::channel(false);
         let authenticator = Authenticator::JoinTokens(Arc::clone(&key));
+        let fetcher = Fetcher::new(FetcherOptions::default()).unwrap();
         let discovery = DiscoveryService {
             cluster: Arc::clone(&cluster),
             agents: Arc::clone(&agents),
             captures: Arc::new(Captures::new(store, Arc::clone(&cluster))),
+            key_sets: KeySets::new(Arc::clone(&cluster), fetcher),
             authenticator: authenticator.clone(),
             streams: NodeLimit::new(discovery::MOST_STREAMS),
             stopping: stopping.clone(),

@@ -92,8 +92,12 @@ impl AuthorizationIndex {
     }
 
     /// Adds a policy, or replaces the one of its name.
-    pub(super) fn insert(&mut self, policy: AuthorizationPolicy) {
+    pub(super) fn insert(&mut self, mut policy: AuthorizationPolicy) {
         let known = self.by_name.get(&policy.key);
+        let before = known.and_then(|known| known.authentication.as_ref());
+        if let Some((now, before)) = policy.authentication.as_mut().zip(before) {
+            now.keep_keys(before);
+        }
         if known.is_none_or(|known| **known != policy) {
             self.mark_changed(&policy.key);
             self.by_name.insert(policy.key.clone(), Arc::new(policy));
@@ -189,6 +193,9 @@ mod tests {
     use crate::fixtures::workload;
     use crate::mesh::change::Change;
     use crate::mesh::snapshot::Mesh;
+    use crate::request_authentication::{
+        JsonWebKey, JwtProvider, PublicKey, RequestAuthentication,
+    };
 
     fn policy(name: &str, action: Action) -> AuthorizationPolicy {
         AuthorizationPolicy {
@@ -330,5 +337,56 @@ mod tests {
         assert!(!index.has(&pod));
         let is_empty = index.groups.is_empty() && index.numbers.is_empty();
         assert!(is_empty && index.by_policy.is_empty() && index.by_workload.is_empty());
+    }
+
+    /// A control plane that has just started doesn't take keys away; another address does.
+    #[test]
+    fn keys_that_nobody_has_fetched_yet_replace_none_of_the_same_issuer_and_address() {
+        let key = NamespacedName::new("default", "jwt");
+        let tokens = |issuer: &str, source: &str, keys: &[u8]| {
+            let keys = keys.iter().map(|byte| JsonWebKey {
+                id: None,
+                algorithm: None,
+                key: PublicKey::Ed25519(vec![*byte; 32].into()),
+            });
+            let provider = JwtProvider {
+                issuer: issuer.into(),
+                audiences: vec![],
+                algorithms: vec![],
+                keys: keys.collect(),
+                key_source: (!source.is_empty()).then(|| source.into()),
+                locations: vec![],
+                forwards_token: false,
+                claim_headers: vec![],
+                payload_header: None,
+            };
+            Change::AuthorizationPolicy(AuthorizationPolicy {
+                authentication: Some(RequestAuthentication {
+                    ports: vec![],
+                    providers: vec![Arc::new(provider)],
+                }),
+                rules: vec![],
+                ..policy("jwt", Action::Authenticate)
+            })
+        };
+        let mut mesh = Mesh::default();
+        mesh.apply(selected("web", &["jwt"]));
+        let mut keys_after = |change| {
+            mesh.apply(change);
+            let policy = mesh.authorization_policy(&key).unwrap();
+            let provider = &policy.authentication.as_ref().unwrap().providers[0];
+            (provider.keys.len(), provider.awaits_keys())
+        };
+        assert_eq!(keys_after(tokens("a", "one", &[])), (0, true));
+        assert_eq!(keys_after(tokens("a", "one", &[1, 2])), (2, false));
+        assert_eq!(keys_after(tokens("a", "one", &[])), (2, false));
+        assert_eq!(keys_after(tokens("a", "one", &[])), (2, false));
+        assert_eq!(keys_after(tokens("a", "one", &[3])), (1, false));
+        assert_eq!(keys_after(tokens("a", "two", &[])), (0, true));
+        assert_eq!(keys_after(tokens("a", "two", &[3])), (1, false));
+        assert_eq!(keys_after(tokens("b", "two", &[])), (0, true));
+        assert_eq!(keys_after(tokens("b", "two", &[3])), (1, false));
+        // One that was given none has none.
+        assert_eq!(keys_after(tokens("b", "", &[])), (0, false));
     }
 }

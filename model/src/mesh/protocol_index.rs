@@ -37,6 +37,27 @@ impl ProtocolIndex {
         merged.unwrap_or(DeclaredProtocol::Unknown)
     }
 
+    /// The Services whose target port that is, in order.
+    pub(super) fn services<'a>(
+        &self,
+        workload: &WorkloadUid,
+        port: u16,
+        endpoints: &'a EndpointIndex,
+    ) -> impl Iterator<Item = &'a NamespacedName> {
+        let keys = self.by_workload.get(workload).map(|ports| ports.keys());
+        let of_workload = keys.into_iter().flatten();
+        let of_workload = of_workload.filter_map(|key| endpoints.get(key));
+        let serves =
+            move |endpoint: &&Arc<Endpoint>| endpoint.ports.iter().any(|(_, to)| *to == port);
+        let services = of_workload.filter(serves);
+        let mut before = None;
+        services.filter_map(move |endpoint| {
+            let service = &endpoint.key.service;
+            // Of several addresses, which are next to each other.
+            (before.replace(service) != Some(service)).then_some(service)
+        })
+    }
+
     /// The Service whose target port that is, when exactly one has it.
     pub(super) fn only_service<'a>(
         &self,
@@ -44,14 +65,9 @@ impl ProtocolIndex {
         port: u16,
         endpoints: &'a EndpointIndex,
     ) -> Option<&'a NamespacedName> {
-        let keys = self.by_workload.get(workload)?.keys();
-        let serves = |endpoint: &&Arc<Endpoint>| endpoint.ports.iter().any(|(_, to)| *to == port);
-        let of_workload = keys.filter_map(|key| endpoints.get(key));
-        let mut services = of_workload
-            .filter(serves)
-            .map(|endpoint| &endpoint.key.service);
+        let mut services = self.services(workload, port, endpoints);
         let first = services.next()?;
-        services.all(|service| service == first).then_some(first)
+        services.next().is_none().then_some(first)
     }
 
     /// Follows the change of one endpoint from `old` to `new`, after the Services.

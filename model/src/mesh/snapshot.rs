@@ -25,7 +25,7 @@ use crate::route::key::RouteKey;
 use crate::route::rule::Route;
 use crate::route::table::{CompiledRule, RouteTable};
 use crate::service::{Endpoint, EndpointKey, Service};
-use crate::traffic::policy::TrafficPolicy;
+use crate::traffic::{ReceivingRateLimits, TrafficPolicy};
 use crate::workload::{Workload, WorkloadUid};
 
 /// Everything that the mesh consists of at one moment. It is plain data. Cloning is cheap: a clone
@@ -282,6 +282,20 @@ impl Mesh {
     pub fn service_of_port(&self, workload: &WorkloadUid, port: u16) -> Option<&Arc<Service>> {
         let only = self.protocols.only_service(workload, port, &self.endpoints);
         self.services.get(only?)
+    }
+
+    /// The rate limits of the Services that lead to a port of a workload.
+    pub fn receiving_rate_limits(
+        &self,
+        workload: &WorkloadUid,
+        port: u16,
+    ) -> ReceivingRateLimits<'_> {
+        if self.traffic_policies.is_empty() {
+            return ReceivingRateLimits::default();
+        }
+        let services = self.protocols.services(workload, port, &self.endpoints);
+        let policies = services.filter_map(|service| self.traffic_policy(service));
+        ReceivingRateLimits::of(policies.map(|policy| &**policy))
     }
 
     /// The route of that key.

@@ -25,6 +25,24 @@ impl RequestAuthentication {
     /// The most issuers of one.
     pub const MOST_PROVIDERS: usize = 16;
 
+    /// Keeps the keys of before where they are of the same issuer and the same address, and whoever
+    /// tells of it now has none from there: a control plane that has just started.
+    pub fn keep_keys(&mut self, before: &Self) {
+        for provider in &mut self.providers {
+            if !provider.awaits_keys() {
+                continue;
+            }
+            let is_same = |known: &&Arc<JwtProvider>| {
+                known.issuer == provider.issuer && known.key_source == provider.key_source
+            };
+            let mut known = before.providers.iter().filter(is_same);
+            if let Some(known) = known.find(|known| !known.keys.is_empty()) {
+                let keys = known.keys.clone();
+                Arc::make_mut(provider).keys = keys;
+            }
+        }
+    }
+
     /// Whether it is about the requests of a port.
     pub fn is_for(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.contains(&port)
@@ -40,8 +58,11 @@ pub struct JwtProvider {
     pub audiences: Vec<Arc<str>>,
     /// The algorithms that its tokens may be signed by; all that there are when empty.
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// Its keys. While there are none, its tokens are invalid.
+    /// Its keys. While there are none, its tokens are refused.
     pub keys: Vec<JsonWebKey>,
+    /// Where the control plane fetches them; `None` where they were given. With one and without
+    /// keys, nobody has fetched any yet.
+    pub key_source: Option<Arc<str>>,
     /// The places in a request where its tokens are.
     pub locations: Vec<TokenLocation>,
     /// Whether the workload gets the token.
@@ -82,6 +103,11 @@ impl JwtProvider {
     pub const MOST_KEYS: usize = 32;
     /// The most places, audiences or headers of one issuer.
     pub const MOST_PARTS: usize = 16;
+
+    /// Whether its keys are those of an address that nobody has got any from yet.
+    pub fn awaits_keys(&self) -> bool {
+        self.key_source.is_some() && self.keys.is_empty()
+    }
 
     /// Whether its tokens may be signed by an algorithm.
     pub fn allows(&self, algorithm: SignatureAlgorithm) -> bool {

@@ -23,6 +23,9 @@ pub enum TokenRefusal {
     /// No issuer that is known where the token was.
     #[error("the token's issuer is not known")]
     Issuer,
+    /// Its issuer's keys haven't been fetched yet: nothing is wrong with the token.
+    #[error("the keys of the token's issuer are not known yet")]
+    KeysPending,
     /// No key of its issuer's is the one that it names, or fits.
     #[error("no key of the token's issuer fits it")]
     NoKey,
@@ -41,4 +44,11 @@ pub enum TokenRefusal {
     /// It is for somebody else.
     #[error("the token is for another audience")]
     Audience,
+}
+
+impl TokenRefusal {
+    /// Whether the same token may be accepted in a moment: the fault is not its client's.
+    pub fn is_temporary(self) -> bool {
+        self == Self::KeysPending
+    }
 }

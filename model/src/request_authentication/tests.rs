@@ -38,6 +38,7 @@ fn provider(audiences: &[&str]) -> JwtProvider {
             .map(|audience| (*audience).into())
             .collect(),
         algorithms: vec![],
+        key_source: None,
         keys: vec![],
         locations: vec![],
         forwards_token: false,

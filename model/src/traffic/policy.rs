@@ -43,8 +43,12 @@ pub struct TrafficPolicy {
     pub idle_limits: ServiceIdleLimits,
     /// Faults that are injected.
     pub faults: Vec<Fault>,
-    /// Rate limit for each client workload, as its own proxy counts.
+    /// Rate limit for each client workload, as its own proxy counts; with some room the proxies of the
+    /// Service's workloads, too.
     pub local_rate_limit: Option<LocalRateLimit>,
+    /// Rate limit for all clients of one of the Service's workloads together, as that one's proxy
+    /// counts.
+    pub instance_rate_limit: Option<LocalRateLimit>,
     /// Rate limit for all clients together, as a rate limit service counts.
     pub global_rate_limit: Option<GlobalRateLimit>,
 }
@@ -66,6 +70,7 @@ impl TrafficPolicy {
             idle_limits: ServiceIdleLimits::default(),
             faults: Vec::new(),
             local_rate_limit: None,
+            instance_rate_limit: None,
             global_rate_limit: None,
         }
     }

@@ -14,6 +14,21 @@ pub struct LocalRateLimit {
     pub burst: u32,
 }
 
+impl LocalRateLimit {
+    /// The limit by which the receiving side counts again what a client's own proxy has counted by
+    /// this one: half as much again. Retries and mirrored copies count there, and what a client has
+    /// sent evenly may arrive at once.
+    #[must_use]
+    pub fn with_room(&self) -> Self {
+        let more = |count: u32| count.saturating_add(count.div_ceil(2));
+        Self {
+            requests: more(self.requests),
+            interval: self.interval,
+            burst: more(self.burst).saturating_add(1),
+        }
+    }
+}
+
 /// A bucket of tokens. The limit is given with each call, so that it may change without
 /// anybody getting a full bucket anew.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +38,12 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
+    /// The moment that it will be full again at; `None` where it is full at that time, and so not
+    /// different from a new one.
+    pub fn full_at(&self, now: Instant) -> Option<Instant> {
+        self.full_at.filter(|at| *at > now)
+    }
+
     /// Takes one token.
     ///
     /// # Errors
@@ -77,6 +98,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_full_again_when_all_of_it_has_come_back() {
+        let (mut bucket, now) = (TokenBucket::default(), Instant::now());
+        assert_eq!(bucket.full_at(now), None);
+        bucket.try_acquire(&limit(2, 1, 3), now).unwrap();
+        let full = now + Duration::from_millis(500);
+        assert_eq!(bucket.full_at(now), Some(full));
+        assert_eq!(bucket.full_at(full), None);
+    }
+
+    #[test]
     fn a_limit_of_none_lets_none_through() {
         let limit = limit(0, 1, 5);
         assert!(
@@ -96,7 +127,37 @@ mod tests {
         assert_eq!(wait, Duration::from_millis(100), "not an hour");
     }
 
+    #[test]
+    fn the_receiving_side_has_half_as_much_again() {
+        let room = limit(5, 1, 1).with_room();
+        assert_eq!((room.requests, room.burst), (8, 3));
+        let most = limit(u32::MAX, 1, u32::MAX).with_room();
+        assert_eq!(most.burst, u32::MAX);
+    }
+
     proptest! {
+        /// Though some requests take longer than others, by as much as there is between two.
+        #[test]
+        fn what_a_clients_proxy_lets_through_passes_at_the_receiving_side(
+            (requests, burst) in (1u32..50, 1u32..20),
+            waits in prop::collection::vec((0u64..400, 0u32..=100), 1..80),
+        ) {
+            let (mut own, mut receiving) = (TokenBucket::default(), TokenBucket::default());
+            let limit = limit(requests, 1, burst);
+            let between = limit.interval / requests;
+            let (mut now, mut arrivals) = (Instant::now(), Vec::new());
+            for (wait, late) in waits {
+                now += Duration::from_millis(wait);
+                if own.try_acquire(&limit, now).is_ok() {
+                    arrivals.push(now + between * late / 100);
+                }
+            }
+            arrivals.sort();
+            for at in arrivals {
+                prop_assert_eq!(receiving.try_acquire(&limit.with_room(), at), Ok(()));
+            }
+        }
+
         /// In no stretch of time more than the burst and what the rate gives; and all of
         /// that when it is asked for.
         #[test]

@@ -162,19 +162,32 @@ fn any_authentication() -> impl Strategy<Value = AuthorizationPolicy> {
         "[a-z:/]{1,8}",
         prop::collection::vec("[a-z]{1,4}", 0..3),
         prop::sample::subsequence(SignatureAlgorithm::ALL.to_vec(), 0..=3),
-        prop::collection::vec(any_key(), 0..3),
+        (
+            prop::collection::vec(any_key(), 0..3),
+            prop::option::of("[a-z:/]{1,8}"),
+        ),
         prop::collection::vec(location, 0..3),
         any::<bool>(),
         prop::collection::vec(header, 0..3),
         prop::option::of(name()),
     );
     let provider = provider.prop_map(
-        |(issuer, audiences, algorithms, keys, locations, forwards, claim_headers, payload)| {
+        |(
+            issuer,
+            audiences,
+            algorithms,
+            (keys, key_source),
+            locations,
+            forwards,
+            claim_headers,
+            payload,
+        )| {
             Arc::new(JwtProvider {
                 issuer: issuer.into(),
                 audiences: audiences.into_iter().map(Into::into).collect(),
                 algorithms,
                 keys,
+                key_source: key_source.map(Into::into),
                 locations,
                 forwards_token: forwards,
                 claim_headers,

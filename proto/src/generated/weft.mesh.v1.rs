@@ -613,7 +613,7 @@ pub struct JwtProvider {
     /// By which a token may be signed (`RS256`); all that an agent knows where there are none.
     #[prost(string, repeated, tag = "3")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Its tokens are invalid while there are none.
+    /// Its tokens are refused while there are none.
     #[prost(message, repeated, tag = "4")]
     pub keys: ::prost::alloc::vec::Vec<JsonWebKey>,
     #[prost(message, repeated, tag = "5")]
@@ -626,6 +626,10 @@ pub struct JwtProvider {
     /// Header for the payload, in base64url; none when empty.
     #[prost(string, tag = "8")]
     pub payload_header: ::prost::alloc::string::String,
+    /// Where the control plane fetches the keys; empty where they were given. With one and without
+    /// keys it hasn't got any yet: an agent keeps those that it has from there.
+    #[prost(string, tag = "80")]
+    pub key_source: ::prost::alloc::string::String,
 }
 /// A public key. One that an agent doesn't know verifies nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1215,6 +1219,9 @@ pub struct TrafficPolicy {
     /// No locality was asked for, so the Service says which endpoints are preferred.
     #[prost(bool, tag = "18")]
     pub locality_of_service: bool,
+    /// Of all clients of one workload of the Service together, as that one's proxy counts.
+    #[prost(message, optional, tag = "80")]
+    pub instance_rate_limit: ::core::option::Option<TokenBucket>,
 }
 /// How long a connection may be silent, in milliseconds. Unset: somebody else decides; 0: no
 /// limit.
@@ -1469,7 +1476,7 @@ impl LocalityPreference {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiscoveryRequest {
-    #[prost(oneof = "discovery_request::Request", tags = "1, 2, 3")]
+    #[prost(oneof = "discovery_request::Request", tags = "1, 2, 3, 80")]
     pub request: ::core::option::Option<discovery_request::Request>,
 }
 /// Nested message and enum types in `DiscoveryRequest`.
@@ -1482,7 +1489,18 @@ pub mod discovery_request {
         Acknowledge(super::Acknowledge),
         #[prost(message, tag = "3")]
         Capture(super::CaptureReport),
+        /// Only of sources that a control plane has named.
+        #[prost(message, tag = "80")]
+        Keys(super::KeyRequest),
     }
+}
+/// Tokens name keys that an agent hasn't got: they may be new. The control plane fetches them sooner
+/// than it would, as often as it wants to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyRequest {
+    /// As JwtProvider has them; 64 at most.
+    #[prost(string, repeated, tag = "1")]
+    pub sources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Opens a stream: everything of these kinds from now on.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -156,7 +156,11 @@ proptest! {
         (budget, retry) in (option::of(any_budget()), option::of(any_retry())),
         [request, backend_request] in prop::array::uniform2(option::of(micros())),
         faults in prop::collection::vec(any_fault(), 0..3),
-        (local, global) in (option::of(any_bucket()), option::of(any_global())),
+        (local, instance, global) in (
+            option::of(any_bucket()),
+            option::of(any_bucket()),
+            option::of(any_global()),
+        ),
     ) {
         let policy = TrafficPolicy {
             service: NamespacedName::new("shop", &name),
@@ -175,6 +179,7 @@ proptest! {
             },
             faults,
             local_rate_limit: local,
+            instance_rate_limit: instance,
             global_rate_limit: global,
         };
         prop_assert_eq!(TrafficPolicy::try_from(v1::TrafficPolicy::from(&policy)), Ok(policy));

@@ -365,6 +365,7 @@ mod tests {
                     audiences: vec![],
                     algorithms: vec![],
                     keys: vec![],
+                    key_source: None,
                     locations: vec![],
                     forwards_token: false,
                     claim_headers: vec![],

@@ -154,6 +154,10 @@ async fn stream(
                 }
                 reported = now;
             }
+            sources = options.store.key_requests().next() => {
+                let sources = sources.iter().map(ToString::to_string).collect();
+                send(&outgoing, Request::Keys(v1::KeyRequest { sources })).await?;
+            }
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::traffic::PolicyRefusal;
 /// Header of a local reply with its [`ResponseFlag`], so that a client can tell it from an
 /// answer of the application.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-weft-reason");
+/// Time after which a token whose issuer's keys aren't there yet may be tried again.
+const KEYS_PENDING: Duration = Duration::from_secs(2);
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -107,6 +110,7 @@ impl LocalReply {
             Self::InjectedAbort(_) => ResponseFlag::Fault,
             Self::NotAProbe(_) => ResponseFlag::Deny,
             Self::AuthorizationDenied => ResponseFlag::AuthorizationDenied,
+            Self::InvalidToken(refusal) if refusal.is_temporary() => ResponseFlag::TokenKeysPending,
             Self::InvalidToken(_) => ResponseFlag::InvalidToken,
         }
     }
@@ -129,6 +133,10 @@ impl LocalReply {
             Self::NotAProbe(_)
             | Self::AuthorizationDenied
             | Self::ConnectFailed(ResponseFlag::AuthorizationDenied) => StatusCode::FORBIDDEN,
+            // Clients throw a token away that gets 401.
+            Self::InvalidToken(refusal) if refusal.is_temporary() => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::NoBackend | Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => {
@@ -156,6 +164,7 @@ impl LocalReply {
             Self::NoRoute | Self::HidesRequests => 12,
             Self::Timeout => 4,
             Self::RateLimited(_) => 8,
+            Self::InvalidToken(refusal) if refusal.is_temporary() => 14,
             Self::InvalidToken(_) => 16,
             Self::AmbiguousPath(_) | Self::UnnormalizablePath(_) | Self::BadRequest(_) => 13,
             Self::NotAProbe(_)
@@ -255,6 +264,9 @@ impl LocalReply {
                 body = reply.body;
             }
             Self::PolicyRefused(refusal) => set_retry_after(headers, refusal.retry_after()),
+            Self::InvalidToken(refusal) if refusal.is_temporary() => {
+                set_retry_after(headers, Some(KEYS_PENDING));
+            }
             // RFC 6750 section 3.
             Self::InvalidToken(refusal) => {
                 let challenge =
@@ -279,7 +291,8 @@ impl LocalReply {
 impl From<PolicyRefusal> for LocalReply {
     fn from(refusal: PolicyRefusal) -> Self {
         match refusal {
-            PolicyRefusal::RateLimited { retry_after } => {
+            PolicyRefusal::RateLimited { retry_after }
+            | PolicyRefusal::ReceivingRateLimited { retry_after } => {
                 Self::RateLimited(Box::new(RateLimitReply {
                     retry_after: Some(retry_after),
                     ..RateLimitReply::default()
@@ -311,6 +324,7 @@ mod tests {
             (LocalReply::NotAProbe(NotAProbe::Port(80)), 403, 7),
             (LocalReply::AuthorizationDenied, 403, 7),
             (LocalReply::InvalidToken(TokenRefusal::Expired), 401, 16),
+            (LocalReply::InvalidToken(TokenRefusal::KeysPending), 503, 14),
             (
                 LocalReply::ConnectFailed(ResponseFlag::AuthorizationDenied),
                 403,
@@ -347,6 +361,16 @@ mod tests {
                              error_description=\"the token has expired\"";
             assert_eq!(response.headers()[WWW_AUTHENTICATE], challenge);
         }
+    }
+
+    #[test]
+    fn a_client_whose_issuer_is_not_known_yet_is_told_to_come_again_and_keeps_its_token() {
+        let reply = LocalReply::InvalidToken(TokenRefusal::KeysPending);
+        assert_eq!(reply.flag(), ResponseFlag::TokenKeysPending);
+        let response = reply.into_response(false);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::under_way::RequestsUnderWay;
 use crate::pod::Pod;
 use crate::policy_verdict::{AuthorizationVerdict, PolicyVerdict};
 use crate::telemetry::{ConnectionInfo, ConnectionRecord, Hop, Peer, Security, StillAllowed};
+use crate::traffic::RateLimitedClient;
 
 /// A connection that arrives: for which address of the pod, from whom.
 #[derive(Clone, Debug)]
@@ -111,6 +112,22 @@ impl Arrival {
             client,
             port,
         )
+    }
+
+    /// The client as rate limits count it: a workload that the mesh knows by the address that the
+    /// connection comes from, if that is who it has proven to be.
+    pub(super) fn rate_limited_client(&self) -> RateLimitedClient {
+        if let Credentials::SameNode { workload, .. } = &self.credentials {
+            return RateLimitedClient::Workload(workload.clone());
+        }
+        let identity = self.credentials.identity();
+        let is_proven =
+            |source: &&Arc<Workload>| identity.is_none_or(|proven| *proven == source.identity);
+        match (self.source.as_ref().filter(is_proven), identity) {
+            (Some(source), _) => RateLimitedClient::Workload(source.uid.clone()),
+            (None, Some(identity)) => RateLimitedClient::Identity(identity.clone()),
+            (None, None) => RateLimitedClient::stranger(self.client.ip()),
+        }
     }
 
     /// The same question, to be asked again whenever the mesh changes: whether it may still

@@ -14,6 +14,7 @@ use weft_model::{Mesh, SpiffeId};
 use crate::jwt::TokenVerifier;
 use crate::last_known::LastKnown;
 use crate::telemetry::AuthorizationNote;
+use crate::traffic::PolicyRefusal;
 use crate::upstream::{Passage, RequestHead, RewrittenHead};
 
 /// Denial of a connection by AuthorizationPolicies.
@@ -172,7 +173,7 @@ impl PolicySubject {
             Err(refusal) => {
                 return DecidedRequest {
                     passage: Passage::InvalidToken(refusal),
-                    ends_connections: true,
+                    ends_connections: !refusal.is_temporary(),
                     note: AuthorizationNote::of_refused_token(refusal),
                 };
             }
@@ -215,6 +216,20 @@ impl PolicySubject {
 }
 
 impl DecidedRequest {
+    /// Whether it goes on.
+    pub(super) fn is_allowed(&self) -> bool {
+        matches!(self.passage, Passage::Allowed(_))
+    }
+
+    /// One that policies let in, where any decided, and that comes too often.
+    pub(super) fn refused(decided: Option<Self>, refusal: PolicyRefusal) -> Self {
+        Self {
+            passage: Passage::Refused(refusal),
+            ends_connections: false,
+            note: decided.map(|decided| decided.note).unwrap_or_default(),
+        }
+    }
+
     fn denied() -> Self {
         Self {
             passage: Passage::Denied,

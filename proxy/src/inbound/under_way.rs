@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
+use tokio::runtime::Handle;
 use weft_model::Mesh;
 use weft_model::authorization_policy::AuthorizationPolicies;
 
@@ -9,6 +10,9 @@ use super::authorization_policies::{PodPolicies, PolicySubject};
 use crate::sync::lock;
 use crate::telemetry::AuthorizationNote;
 use crate::upstream::RequestUnderWay;
+
+/// Requests that are looked at without a pause.
+const LOOKED_AT_ONCE: usize = 16;
 
 /// The requests of one connection that are under way.
 #[derive(Debug, Default)]
@@ -35,8 +39,9 @@ impl RequestsUnderWay {
     }
 
     /// Revokes those that the policies of a snapshot deny, where these are others than the last
-    /// time.
-    pub(super) fn revoke_denied(&self, subject: &PolicySubject, mesh: &Mesh) {
+    /// time. Some are looked at here and now. Where there are more, a task does the rest, which
+    /// lets others have their turn: each may need a signature to be verified.
+    pub(super) fn revoke_denied(self: &Arc<Self>, subject: &PolicySubject, mesh: &Mesh) {
         let policies = match subject.policies(mesh) {
             PodPolicies::Known(policies) => Some(policies),
             PodPolicies::Open | PodPolicies::Unknown => None,
@@ -57,15 +62,56 @@ impl RequestsUnderWay {
         let Some(policies) = policies else {
             return;
         };
-        for request in requests {
-            let Some(head) = request.head().restore() else {
-                request.revoke(AuthorizationNote::default());
-                continue;
-            };
-            let decided = subject.decide_by(&policies, &head.as_head(), request.came());
-            if decided.ends_connections {
-                request.revoke(decided.note);
+        let mut requests = requests.into_iter();
+        for request in requests.by_ref().take(LOOKED_AT_ONCE) {
+            revoke_if_denied(&request, subject, &policies);
+        }
+        if requests.len() == 0 {
+            return;
+        }
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let (this, subject) = (Arc::clone(self), subject.clone());
+                let rest: Vec<_> = requests.collect();
+                runtime.spawn(async move { this.revoke_rest(&rest, &subject, &policies).await });
+            }
+            Err(_) => requests.for_each(|request| revoke_if_denied(&request, subject, &policies)),
+        }
+    }
+
+    /// The same of the rest, as long as nobody has begun to look at all of them by newer policies.
+    async fn revoke_rest(
+        &self,
+        requests: &[Arc<RequestUnderWay>],
+        subject: &PolicySubject,
+        policies: &Arc<AuthorizationPolicies>,
+    ) {
+        for some in requests.chunks(LOOKED_AT_ONCE) {
+            tokio::task::yield_now().await;
+            let decided_by = lock(&self.0).decided_by.clone();
+            if decided_by.is_none_or(|now| !Arc::ptr_eq(&now, policies)) {
+                return;
+            }
+            for request in some {
+                revoke_if_denied(request, subject, policies);
             }
         }
     }
 }
+
+fn revoke_if_denied(
+    request: &RequestUnderWay,
+    subject: &PolicySubject,
+    policies: &AuthorizationPolicies,
+) {
+    let Some(head) = request.head().restore() else {
+        return request.revoke(AuthorizationNote::default());
+    };
+    let decided = subject.decide_by(policies, &head.as_head(), request.came());
+    if decided.ends_connections {
+        request.revoke(decided.note);
+    }
+}
+
+#[cfg(test)]
+mod tests;

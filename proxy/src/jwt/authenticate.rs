@@ -1,7 +1,7 @@
 //! One request, from its head to what its token says.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use weft_model::authorization_policy::AuthorizationPolicies;
 use weft_model::request_authentication::{Claims, JwtProvider, TokenRefusal, check_times};
@@ -11,6 +11,7 @@ use super::locate::{FoundToken, find_tokens};
 use super::rewrite::rewrite;
 use super::signature::is_signed_by;
 use super::token::UnverifiedToken;
+use crate::key_requests::KeyRequests;
 use crate::upstream::{RequestHead, RewrittenHead};
 
 /// The most keys that one token is tried with, whatever issuers there are: anybody can send one that
@@ -21,6 +22,8 @@ const MOST_TRIES: usize = JwtProvider::MOST_KEYS;
 #[derive(Debug, Default)]
 pub(crate) struct TokenVerifier {
     cache: TokenCache,
+    /// Keys that tokens name and that aren't there.
+    missing: Arc<KeyRequests>,
 }
 
 /// A request whose token, where it has one, was verified.
@@ -39,6 +42,14 @@ pub(crate) fn now() -> u64 {
 }
 
 impl TokenVerifier {
+    /// One that asks for keys that it misses.
+    pub(crate) fn asking(missing: &Arc<KeyRequests>) -> Self {
+        Self {
+            missing: Arc::clone(missing),
+            ..Self::default()
+        }
+    }
+
     /// Verifies the token of a request to a port at a time; `None` where nobody asks for it.
     ///
     /// # Errors
@@ -100,8 +111,14 @@ impl TokenVerifier {
                     verifying = Some(Arc::clone(provider));
                     break;
                 }
-                Err(error) if refusal == TokenRefusal::Issuer => refusal = error,
-                Err(_) => {}
+                Err(error) => {
+                    if let (TokenRefusal::NoKey, Some(source)) = (error, &provider.key_source) {
+                        self.missing.request(source, Instant::now());
+                    }
+                    if refusal == TokenRefusal::Issuer {
+                        refusal = error;
+                    }
+                }
             }
         }
         let token = VerifiedToken {
@@ -129,6 +146,9 @@ fn verify_with(
     let algorithm = token.algorithm;
     if !provider.allows(algorithm) {
         return Err(TokenRefusal::Algorithm);
+    }
+    if provider.awaits_keys() {
+        return Err(TokenRefusal::KeysPending);
     }
     let id = token.key_id.as_deref();
     let keys = provider.keys.iter();

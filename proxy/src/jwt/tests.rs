@@ -25,6 +25,7 @@ use weft_model::request_authentication::{
 
 use super::authenticate::AuthenticatedRequest;
 use super::{TokenVerifier, read_token};
+use crate::key_requests::KeyRequests;
 use crate::upstream::RequestHead;
 
 const NOW: u64 = 1_800_000_000;
@@ -106,6 +107,7 @@ fn provider(keys: Vec<JsonWebKey>) -> JwtProvider {
         audiences: vec!["shop".into()],
         algorithms: vec![],
         keys,
+        key_source: None,
         locations: vec![
             bearer(),
             TokenLocation::Cookie("session".into()),
@@ -803,4 +805,34 @@ fn no_claim_becomes_a_header_that_servers_read_as_another() {
             "{subject:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn keys_that_were_not_fetched_refuse_for_now_and_unknown_ones_are_asked_for() {
+    let source: Arc<str> = "https://issuer.example/keys".into();
+    let signer = Signer::new();
+    let fetched = |keys| JwtProvider {
+        key_source: Some(Arc::clone(&source)),
+        ..provider(keys)
+    };
+    let requests = Arc::<KeyRequests>::default();
+    let verifier = TokenVerifier::asking(&requests);
+    let line = format!("Bearer {}", signer.token(&claims()));
+    let verify = |provider| {
+        let policies = policies(vec![provider]);
+        let asked = ask(&verifier, &policies, "/", &[("authorization", &line)], NOW);
+        asked.map(|_| ())
+    };
+    assert_eq!(verify(fetched(vec![])), Err(TokenRefusal::KeysPending));
+    assert!(TokenRefusal::KeysPending.is_temporary());
+    // Of keys that were given nobody fetches others.
+    let key = || JsonWebKey {
+        id: Some("two".into()),
+        ..Signer::new().key()
+    };
+    assert_eq!(verify(provider(vec![])), Err(TokenRefusal::NoKey));
+    assert_eq!(verify(provider(vec![key()])), Err(TokenRefusal::NoKey));
+    assert_eq!(verify(fetched(vec![key()])), Err(TokenRefusal::NoKey));
+    assert_eq!(requests.next().await, std::slice::from_ref(&source));
+    assert_eq!(verify(fetched(vec![signer.key()])), Ok(()));
 }

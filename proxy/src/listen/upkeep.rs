@@ -50,6 +50,7 @@ fn drop_unused_http(pod: &Pod) {
 fn forget_unused(pod: &Pod) {
     let (node, mesh, now) = (&pod.node, pod.node.store.snapshot(), Instant::now());
     pod.clients.forget_unused(now);
+    pod.received_rates.forget_unused(now);
     // What all pods share needs no more work for more pods.
     if node.upkeep.is_due(now, INTERVAL) {
         node.endpoints.forget_unused(now);

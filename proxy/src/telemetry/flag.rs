@@ -58,6 +58,9 @@ pub enum ResponseFlag {
     /// The workload that was called verifies tokens, and the request's is refused: its answer and
     /// the access log of its side say why.
     InvalidToken,
+    /// The workload that was called verifies tokens, and the control plane hasn't fetched the keys of
+    /// the issuer yet: see the condition of the RequestAuthentication.
+    TokenKeysPending,
     /// The pod has all the connections that one pod may have: find out who opens that
     /// many.
     Limit,
@@ -160,6 +163,7 @@ impl ResponseFlag {
         Self::Deny,
         Self::AuthorizationDenied,
         Self::InvalidToken,
+        Self::TokenKeysPending,
         Self::Limit,
         Self::MemoryLimit,
         Self::NotCaptured,
@@ -211,6 +215,7 @@ impl ResponseFlag {
             Self::Deny => "DENY",
             Self::AuthorizationDenied => "AUTHORIZATION_DENIED",
             Self::InvalidToken => "INVALID_TOKEN",
+            Self::TokenKeysPending => "TOKEN_KEYS_PENDING",
             Self::Limit => "LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::NotCaptured => "NOT_CAPTURED",

@@ -28,6 +28,13 @@ pub(crate) enum PolicyRefusal {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// More often than `rateLimit.instance` allows, or than `rateLimit.local` does at the workload
+    /// that is called.
+    #[error("the workload that is called is asked more often than the service's policy allows")]
+    ReceivingRateLimited {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
     /// More retries than `retryBudget` allows.
     #[error("more of the workload's requests would be retries than the service's budget allows")]
     RetryBudget,
@@ -41,7 +48,9 @@ impl PolicyRefusal {
             Self::TooManyConnections => ResponseFlag::TooManyConnections,
             Self::TooManyRequests => ResponseFlag::TooManyRequests,
             Self::TooManyPending => ResponseFlag::TooManyPending,
-            Self::RateLimited { .. } => ResponseFlag::RateLimited,
+            Self::RateLimited { .. } | Self::ReceivingRateLimited { .. } => {
+                ResponseFlag::RateLimited
+            }
             Self::RetryBudget => ResponseFlag::RetryBudget,
         }
     }
@@ -50,7 +59,9 @@ impl PolicyRefusal {
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
             Self::CircuitOpen { retry_after } => retry_after,
-            Self::RateLimited { retry_after } => Some(retry_after),
+            Self::RateLimited { retry_after } | Self::ReceivingRateLimited { retry_after } => {
+                Some(retry_after)
+            }
             Self::TooManyConnections
             | Self::TooManyRequests
             | Self::TooManyPending

@@ -10,6 +10,7 @@ use weft_model::request_authentication::TokenRefusal;
 use super::request_head::RequestHead;
 use super::under_way::RequestUnderWay;
 use crate::telemetry::{RequestDescription, RequestRecord};
+use crate::traffic::PolicyRefusal;
 
 /// The inbound side of a pod, as far as requests go that a neighbour sends straight to its
 /// application.
@@ -39,6 +40,8 @@ pub(crate) enum Passage {
     Denied,
     /// Its token is refused. It goes nowhere.
     InvalidToken(TokenRefusal),
+    /// It comes more often than a TrafficPolicy allows. It goes nowhere.
+    Refused(PolicyRefusal),
 }
 
 /// What is different in a request's head on its way to the application.

@@ -19,6 +19,7 @@ mod inbound_connections;
 mod inbound_http;
 mod long_connections;
 mod policies;
+mod rate_limits;
 mod refusals;
 mod revocation;
 mod sidecar;

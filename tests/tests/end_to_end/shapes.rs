@@ -223,6 +223,13 @@ fn requests_over_their_limit_are_refused(mesh: &Mesh) {
     // Of the other version nothing is limited.
     assert_eq!(ask(mesh, "/first", &[]).unwrap().status, 200);
     assert!(!is_refused_for(mesh, "RATE_LIMITED"));
+    // Who has no proxy is limited where it arrives: by half as much again, and one.
+    let url = format!("http://{}/", address(mesh, "v2", 8080));
+    let line = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    let statuses: Vec<_> = (0..6)
+        .map(|_| mesh.run("outside", &line).unwrap())
+        .collect();
+    assert_eq!(statuses, ["200", "200", "200", "200", "429", "429"]);
 }
 
 fn network_policies_refuse_the_others(mesh: &Mesh) {

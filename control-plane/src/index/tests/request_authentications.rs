@@ -6,7 +6,7 @@ use weft_model::authorization_policy::{Action, AuthorizationPolicy};
 use weft_model::request_authentication::{JsonWebKey, PublicKey};
 
 use super::*;
-use crate::kinds::{KindObject, RequestAuthenticationObject};
+use crate::kinds::{KeySource, KindObject, RequestAuthenticationObject};
 
 const ADDRESS: &str = "https://issuer.example/keys";
 
@@ -83,8 +83,10 @@ fn keys_of_an_address_are_told_and_the_last_good_ones_stay() {
         ("a.yaml", &pod("web", "10.0.0.1", ENABLED)),
         ("q.yaml", &authentication("jwt", "")),
     ]);
-    let address: Arc<str> = ADDRESS.into();
-    assert_eq!(bed.index.key_addresses(), [Arc::clone(&address)].into());
+    let address = KeySource::Address(ADDRESS.into());
+    let wanted = bed.index.key_sources();
+    assert_eq!(wanted[&address], [Arc::from("shop")].into());
+    assert_eq!(wanted.len(), 1);
     assert_eq!(keys(&bed), 0);
     assert!(bed.conflicts().is_empty(), "nobody has asked for them yet");
     bed.index
@@ -110,7 +112,7 @@ fn keys_of_an_address_are_told_and_the_last_good_ones_stay() {
     // Of an address that nobody names any more nothing is kept.
     bed.delete("q.yaml", &authentication("jwt", ""));
     bed.index.set_keys(&address, Ok(vec![key(4)]));
-    assert!(bed.index.key_addresses().is_empty());
+    assert!(bed.index.key_sources().is_empty());
     bed.apply("q.yaml", &authentication("jwt", ""));
     assert_eq!(keys(&bed), 0);
 }
@@ -124,7 +126,8 @@ fn a_port_that_carries_no_http_is_told_and_refused() {
         ("a.yaml", &pod("web", "10.0.0.1", ENABLED)),
         ("q.yaml", &authentication("jwt", "")),
     ]);
-    bed.index.set_keys(&ADDRESS.into(), Ok(vec![key(1)]));
+    let address = KeySource::Address(ADDRESS.into());
+    bed.index.set_keys(&address, Ok(vec![key(1)]));
     bed.settle();
     assert!(bed.conflicts().is_empty());
     bed.apply("b.yaml", tcp);

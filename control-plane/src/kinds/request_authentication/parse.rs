@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
     FORWARDED, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderName, Uri};
 use weft_model::request_authentication::{
     ClaimHeader, ClaimPath, JsonWebKey, JwtProvider, RequestAuthentication, TokenLocation,
     is_same_header,
 };
 
 use super::jwks;
+use super::key_source::{KeySource, is_discoverable, is_key_address};
 use super::schema::{ProviderSpec, RequestAuthenticationSpec};
 use crate::kinds::field_error::FieldError;
 
@@ -34,8 +35,8 @@ const OF_OTHERS: [HeaderName; 14] = [
     UPGRADE,
 ];
 
-/// The tokens, and for each of the issuers the address of its keys where they are not in the object.
-pub(super) type Content = (RequestAuthentication, Vec<Option<Arc<str>>>);
+/// The tokens, and for each of the issuers where its keys are fetched that are not in the object.
+pub(super) type Content = (RequestAuthentication, Vec<Option<KeySource>>);
 
 /// Reads the issuers.
 ///
@@ -66,21 +67,21 @@ pub(super) fn authentication(spec: &RequestAuthenticationSpec) -> Result<Content
         }
         _ => {}
     }
-    let (mut providers, mut addresses) = (Vec::new(), Vec::new());
+    let (mut providers, mut sources) = (Vec::new(), Vec::new());
     for (index, spec) in spec.providers.iter().enumerate() {
-        let (provider, address) = provider(&format!("spec.providers[{index}]"), spec)?;
+        let (provider, source) = provider(&format!("spec.providers[{index}]"), spec)?;
         providers.push(Arc::new(provider));
-        addresses.push(address);
+        sources.push(source);
     }
     let authentication = RequestAuthentication { ports, providers };
     check_headers(&authentication)?;
-    Ok((authentication, addresses))
+    Ok((authentication, sources))
 }
 
 fn provider(
     path: &str,
     spec: &ProviderSpec,
-) -> Result<(JwtProvider, Option<Arc<str>>), FieldError> {
+) -> Result<(JwtProvider, Option<KeySource>), FieldError> {
     let field = |name: &str| format!("{path}.{name}");
     if spec.issuer.is_empty() {
         return Err(FieldError::missing(
@@ -94,7 +95,7 @@ fn provider(
         |field, name| name.parse().map_err(|error| FieldError::new(field, error)),
     );
     let audiences = list(&field("audiences"), spec.audiences.as_ref(), named);
-    let (keys, address) = keys(path, spec)?;
+    let (keys, source) = keys(path, spec)?;
     let claims = spec.output_claim_to_headers.as_ref();
     let claim_headers = list(&field("outputClaimToHeaders"), claims, |path, spec| {
         let claim = ClaimPath::new(spec.claim.iter().map(|name| &**name));
@@ -110,19 +111,20 @@ fn provider(
         audiences: audiences?,
         algorithms: algorithms?,
         keys,
+        key_source: None,
         locations: locations(path, spec)?,
         forwards_token: spec.forward_original_token,
         claim_headers: claim_headers?,
         payload_header: payload.transpose()?,
     };
-    Ok((provider, address))
+    Ok((provider, source))
 }
 
-/// The keys of an issuer, or their address.
+/// The keys of an issuer, or where they are.
 fn keys(
     path: &str,
     spec: &ProviderSpec,
-) -> Result<(Vec<JsonWebKey>, Option<Arc<str>>), FieldError> {
+) -> Result<(Vec<JsonWebKey>, Option<KeySource>), FieldError> {
     let field = |name: &str| format!("{path}.{name}");
     match (&spec.jwks, &spec.jwks_uri) {
         (Some(text), None) => {
@@ -130,23 +132,20 @@ fn keys(
             let keys = keys.map_err(|error| FieldError::new(field("jwks"), error))?;
             Ok((keys, None))
         }
-        (None, Some(address)) => {
-            let uri = address.parse::<Uri>().ok();
-            let is_address = uri.is_some_and(|uri| {
-                let has_scheme = matches!(uri.scheme_str(), Some("https" | "http"));
-                let authority = uri.authority().map(|authority| authority.as_str());
-                has_scheme && authority.is_some_and(|authority| !authority.contains('@'))
-            });
-            match is_address {
-                true => Ok((Vec::new(), Some((**address).into()))),
-                false => {
-                    let message = format!("`{address}` is no https URL without a user in it");
-                    Err(FieldError::new(field("jwksUri"), message))
-                }
+        (None, Some(address)) => match is_key_address(address) {
+            true => Ok((Vec::new(), Some(KeySource::Address((**address).into())))),
+            false => {
+                let message = format!("`{address}` is no https URL without a user in it");
+                Err(FieldError::new(field("jwksUri"), message))
             }
+        },
+        (None, None) if is_discoverable(&spec.issuer) => {
+            let source = KeySource::Issuer((*spec.issuer).into());
+            Ok((Vec::new(), Some(source)))
         }
         (None, None) => {
-            let why = "an issuer has its public keys in `jwks` or at the address `jwksUri`";
+            let why = "an issuer has its public keys in `jwks` or at the address `jwksUri`; only \
+                       one that is an https URL can be asked for that address";
             Err(FieldError::missing(&field("jwks"), why))
         }
         (Some(_), Some(_)) => {

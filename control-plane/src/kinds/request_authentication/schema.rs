@@ -91,7 +91,8 @@ pub(crate) struct ProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub(crate) jwks: Option<String>,
-    /// The address of its public keys.
+    /// The address of its public keys. The issuer is asked for it where this and `jwks` are left out, at
+    /// `/.well-known/openid-configuration` below its own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub(crate) jwks_uri: Option<String>,

@@ -73,7 +73,7 @@ fn what_is_left_out_is_as_istio_has_it() {
     let parameter = TokenLocation::Query("access_token".into());
     assert_eq!(provider.locations, [bearer, parameter]);
     assert_eq!(provider.keys.len(), 1);
-    assert_eq!(object.key_addresses, [None]);
+    assert_eq!(object.key_sources, [None]);
 }
 
 #[test]
@@ -167,7 +167,10 @@ fn a_mistake_in_keys_is_told_with_its_field() {
             json!({ "jwksUri": "https://a.example" }),
             "jwksUri: an issuer has its",
         ),
-        (json!({ "jwks": null }), "jwks: missing"),
+        (
+            json!({ "jwks": null, "issuer": "somebody" }),
+            "jwks: missing",
+        ),
         (
             at("ftp://a.example"),
             "jwksUri: `ftp://a.example` is no https URL",
@@ -267,14 +270,26 @@ fn one_that_can_not_be_read_denies_unless_it_said_something_before() {
     assert_eq!(policy.rules, [Rule::default()]);
     let address = "https://issuer.example/keys";
     let good = of_provider(&with(json!({ "jwks": null, "jwksUri": address })));
-    assert_eq!(good.key_addresses, [Some(address.into())]);
+    let source = KeySource::Address(address.into());
+    assert_eq!(good.key_sources, [Some(source.clone())]);
     let mut now = bad();
     now.keep_last_good(&good);
     assert_eq!(now.policy.policy(), good.policy.policy());
-    assert_eq!(now.key_addresses, good.key_addresses);
+    assert_eq!(now.key_sources, good.key_sources);
     let told = now.with_keys(|asked| {
-        assert_eq!(asked, address);
+        assert_eq!(*asked, source);
         parse_keys(&jwks(&json!([rsa()]))).unwrap()
     });
-    assert_eq!(told.authentication.unwrap().providers[0].keys.len(), 1);
+    let told = &told.authentication.unwrap().providers[0];
+    assert_eq!(told.keys.len(), 1);
+    assert_eq!(told.key_source.as_deref(), Some(address));
+}
+
+#[test]
+fn an_issuer_that_says_nothing_of_its_keys_is_asked_for_them() {
+    let object = of_provider(&with(json!({ "jwks": null })));
+    let source = KeySource::Issuer(ISSUER.into());
+    assert_eq!(object.key_sources, [Some(source)]);
+    let told = object.with_keys(|_| Vec::new());
+    assert!(told.authentication.unwrap().providers[0].awaits_keys());
 }

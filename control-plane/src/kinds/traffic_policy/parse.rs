@@ -1,33 +1,25 @@
 //! The content of a TrafficPolicy, in the words of the model.
 
-use std::time::Duration;
+mod field;
+mod rate_limit;
 
-use http::{HeaderName, StatusCode};
 use weft_model::NamespacedName;
 use weft_model::route::{Retry, Timeouts};
 use weft_model::traffic::{
-    Balancer, CircuitBreaker, DescriptorEntry, Fault, FaultKind, GlobalRateLimit, HashKey, Limits,
-    LocalRateLimit, LocalityPreference, OutlierDetection, RetryBudget, TrafficPolicy,
+    Balancer, CircuitBreaker, Fault, FaultKind, HashKey, Limits, LocalityPreference,
+    OutlierDetection, RetryBudget, TrafficPolicy,
 };
 
+use self::field::{At, Result, SECOND};
 use super::schema::{
-    BalancerType, CircuitBreakerSpec, EntrySpec, FaultSpec, GlobalRateLimitSpec, HashSpec,
-    LimitsSpec, LoadBalancerSpec, OutlierDetectionSpec, Prefer, RateSpec, RetryBudgetSpec,
-    RetrySpec, TargetKind, TimeoutsSpec, TrafficPolicySpec,
+    BalancerType, CircuitBreakerSpec, FaultSpec, HashSpec, LimitsSpec, LoadBalancerSpec,
+    OutlierDetectionSpec, Prefer, RetryBudgetSpec, RetrySpec, TargetKind, TimeoutsSpec,
+    TrafficPolicySpec,
 };
-use crate::kinds::duration::Span;
 use crate::kinds::field_error::FieldError;
 
-type Result<T> = std::result::Result<T, FieldError>;
-
-const SECOND: Duration = Duration::from_secs(1);
-/// Longest time that anything here may be: what is longer is a mistake in the unit.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Requests that a window needs before a share of them counts.
 const MINIMUM_REQUESTS: u32 = 10;
-
-/// A field by its path.
-struct At(&'static str);
 
 /// The content of a policy of that namespace.
 pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<TrafficPolicy> {
@@ -44,8 +36,8 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
         return Err(FieldError::missing("spec.targetRef.name", why));
     }
     let faults = spec.faults.into_iter().enumerate();
-    let rate_limit = spec.rate_limit.unwrap_or_default();
-    let global = rate_limit.global;
+    let rate_limits = spec.rate_limit.unwrap_or_default();
+    let global = rate_limits.global;
     Ok(TrafficPolicy {
         service: NamespacedName::new(namespace, &target.name),
         balancer: spec.load_balancer.map_or(Ok(Balancer::Ewma), balancer)?,
@@ -68,81 +60,12 @@ pub(super) fn policy(namespace: &str, spec: TrafficPolicySpec) -> Result<Traffic
         faults: faults
             .map(|(index, fault_spec)| fault(index, &fault_spec))
             .collect::<Result<_>>()?,
-        local_rate_limit: rate_limit.local.map(rate).transpose()?,
+        local_rate_limit: rate_limit::rate(&rate_limit::LOCAL, rate_limits.local)?,
+        instance_rate_limit: rate_limit::rate(&rate_limit::INSTANCE, rate_limits.instance)?,
         global_rate_limit: global
-            .map(|spec| global_limit(namespace, spec))
+            .map(|spec| rate_limit::global(namespace, spec))
             .transpose()?,
     })
-}
-
-impl At {
-    fn error(&self, message: impl ToString) -> FieldError {
-        FieldError::new(self.0, message)
-    }
-
-    fn span(&self, span: &Span) -> Result<Duration> {
-        let duration = span.duration().map_err(|error| self.error(error))?;
-        match duration <= LONGEST {
-            true => Ok(duration),
-            false => Err(self.error("longer than 720h")),
-        }
-    }
-
-    /// A time that has to be one.
-    fn positive(&self, span: Option<Span>, default: Duration) -> Result<Duration> {
-        match span.map(|span| self.span(&span)).transpose()? {
-            None => Ok(default),
-            Some(Duration::ZERO) => Err(self.error("has to be longer than nothing")),
-            Some(duration) => Ok(duration),
-        }
-    }
-
-    /// A time whose absence is said by 0, too.
-    fn no_limit(&self, span: Option<Span>) -> Result<Option<Duration>> {
-        let duration = span.map(|span| self.span(&span)).transpose()?;
-        Ok(duration.filter(|duration| !duration.is_zero()))
-    }
-
-    /// A number of that range.
-    fn within(&self, number: i32, least: u32, most: u32) -> Result<u32> {
-        let found = u32::try_from(number).ok();
-        let found = found.filter(|number| (least..=most).contains(number));
-        found.ok_or_else(|| match most {
-            u32::MAX => self.error(format!("{number} is less than {least}")),
-            _ => self.error(format!("{number} is not between {least} and {most}")),
-        })
-    }
-
-    fn at_least(&self, number: Option<i32>, least: u32) -> Result<Option<u32>> {
-        number
-            .map(|number| self.within(number, least, u32::MAX))
-            .transpose()
-    }
-
-    fn percent(&self, number: i32, least: u32) -> Result<u8> {
-        let percent = self.within(number, least, 100)?;
-        Ok(u8::try_from(percent).unwrap_or(100))
-    }
-
-    /// A share, from percent.
-    fn share(&self, percent: Option<i32>) -> Result<Option<f64>> {
-        let percent = percent
-            .map(|percent| self.percent(percent, 1))
-            .transpose()?;
-        Ok(percent.map(|percent| f64::from(percent) / 100.0))
-    }
-
-    fn header(&self, name: &str) -> Result<HeaderName> {
-        let invalid = |_| self.error(format!("`{name}` is not a header's name"));
-        HeaderName::from_bytes(name.as_bytes()).map_err(invalid)
-    }
-
-    fn status(&self, number: i32, least: u32) -> Result<StatusCode> {
-        let code = self.within(number, least, 599)?;
-        let code = u16::try_from(code).ok();
-        let status = code.and_then(|code| StatusCode::from_u16(code).ok());
-        status.ok_or_else(|| self.error(format!("{number} is not a status")))
-    }
 }
 
 fn balancer(spec: LoadBalancerSpec) -> Result<Balancer> {
@@ -302,98 +225,4 @@ fn fault(index: usize, spec: &FaultSpec) -> Result<Fault> {
         kind: kind.map_err(named)?,
         percent,
     })
-}
-
-fn rate(spec: RateSpec) -> Result<LocalRateLimit> {
-    let requests = At("spec.rateLimit.local.requests").within(spec.requests, 1, u32::MAX)?;
-    let burst = At("spec.rateLimit.local.burst").at_least(spec.burst, 1)?;
-    Ok(LocalRateLimit {
-        requests,
-        interval: At("spec.rateLimit.local.interval").positive(spec.interval, SECOND)?,
-        burst: burst.unwrap_or(requests),
-    })
-}
-
-fn global_limit(namespace: &str, spec: GlobalRateLimitSpec) -> Result<GlobalRateLimit> {
-    let server = spec.server.map(|server| -> Result<_> {
-        let at = At("spec.rateLimit.global.server.port");
-        let port = at.within(server.port, 1, u16::MAX.into())?;
-        let namespace = server.namespace.as_deref().unwrap_or(namespace);
-        let service = NamespacedName::new(namespace, &server.name);
-        Ok((service, u16::try_from(port).unwrap_or_default()))
-    });
-    let limit = spec.limit.map(|limit| -> Result<_> {
-        let requests = At("spec.rateLimit.global.limit.requests");
-        let requests = requests.within(limit.requests, 1, u32::MAX)?;
-        let at = At("spec.rateLimit.global.limit.interval");
-        let interval = at.positive(limit.interval, SECOND)?;
-        // What the protocol has units for.
-        match interval.as_secs() {
-            1 | 60 | 3600 | 86400 if interval.subsec_nanos() == 0 => Ok(LocalRateLimit {
-                requests,
-                interval,
-                burst: requests,
-            }),
-            _ => Err(at.error("neither 1s, 1m, 1h nor 24h, which are all that servers know")),
-        }
-    });
-    if spec.domain.is_empty() {
-        let why = "servers look their limits up in it";
-        return Err(FieldError::missing("spec.rateLimit.global.domain", why));
-    }
-    let descriptors = spec.descriptors.into_iter().enumerate();
-    let descriptors = descriptors.map(|(index, descriptor)| {
-        let entries = descriptor.entries.into_iter().enumerate();
-        let entries = entries.map(|(number, spec)| {
-            let path = format!("spec.rateLimit.global.descriptors[{index}].entries[{number}]");
-            entry(spec).map_err(|error| error.within(&path))
-        });
-        entries.collect::<Result<Vec<_>>>()
-    });
-    let descriptors = descriptors.collect::<Result<Vec<_>>>()?;
-    if descriptors.is_empty() || descriptors.iter().any(Vec::is_empty) {
-        let at = At("spec.rateLimit.global.descriptors");
-        return Err(at.error("one descriptor at least, and one entry in each"));
-    }
-    let timeout = At("spec.rateLimit.global.timeout");
-    let server = server.transpose()?;
-    Ok(GlobalRateLimit {
-        // The control plane's own service counts for each namespace by itself.
-        domain: match server {
-            Some(_) => spec.domain.into(),
-            None => format!("{namespace}/{}", spec.domain).into(),
-        },
-        server,
-        descriptors,
-        limit: limit.transpose()?,
-        timeout: timeout.positive(spec.timeout, Duration::from_millis(100))?,
-        fail_open: spec.fail_open.unwrap_or(true),
-    })
-}
-
-fn entry(spec: EntrySpec) -> Result<DescriptorEntry> {
-    let EntrySpec {
-        generic,
-        header,
-        source_identity,
-        path,
-        method,
-    } = spec;
-    match (generic, header, source_identity, path, method) {
-        (Some(generic), None, None, None, None) => Ok(DescriptorEntry::Generic {
-            key: generic.key.as_deref().unwrap_or("generic_key").into(),
-            value: generic.value.into(),
-        }),
-        (None, Some(header), None, None, None) => Ok(DescriptorEntry::Header {
-            key: header.key.as_ref().unwrap_or(&header.name).as_str().into(),
-            header: At("header.name").header(&header.name)?,
-        }),
-        (None, None, Some(_), None, None) => Ok(DescriptorEntry::SourceIdentity),
-        (None, None, None, Some(_), None) => Ok(DescriptorEntry::Path),
-        (None, None, None, None, Some(_)) => Ok(DescriptorEntry::Method),
-        _ => {
-            let what = "is one of generic, header, sourceIdentity, path and method";
-            Err(At("").error(what))
-        }
-    }
 }

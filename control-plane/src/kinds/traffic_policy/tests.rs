@@ -111,6 +111,7 @@ fn how_often_a_service_may_be_asked_is_understood() {
     let policy = object(json!({
         "rateLimit": {
             "local": { "requests": 100, "interval": "1m", "burst": 20 },
+            "instance": { "requests": 500 },
             "global": {
                 "server": { "name": "limits", "namespace": "tools", "port": 8081 },
                 "domain": "shop",
@@ -126,6 +127,12 @@ fn how_often_a_service_may_be_asked_is_understood() {
     }));
     let policy = policy.content.unwrap();
     assert_eq!(policy.local_rate_limit.unwrap().burst, 20);
+    let instance = policy.instance_rate_limit.unwrap();
+    assert_eq!((instance.interval, instance.burst), (SECOND, 500));
+    assert_refused(&[(
+        json!({ "rateLimit": { "instance": { "requests": 0 } } }),
+        "spec.rateLimit.instance.requests",
+    )]);
     let global = policy.global_rate_limit.unwrap();
     assert_eq!(
         global.server.unwrap().0,

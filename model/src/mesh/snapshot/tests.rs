@@ -4,6 +4,7 @@ use super::*;
 use crate::address::OriginalDestination;
 use crate::fixtures::{endpoint, route, service, workload};
 use crate::service::ServicePort;
+use crate::traffic::LocalRateLimit;
 use crate::workload::Locality;
 
 fn mesh(changes: impl IntoIterator<Item = Change>) -> Mesh {
@@ -261,4 +262,51 @@ proptest! {
             prop_assert_eq!(once.resolve("node-1", "default", destination), twice.resolve("node-1", "default", destination));
         }
     }
+}
+
+#[test]
+fn the_rate_limits_of_all_services_that_lead_to_a_port_concern_it() {
+    let limit = |requests| LocalRateLimit {
+        requests,
+        interval: std::time::Duration::from_secs(1),
+        burst: requests,
+    };
+    let policy = |name: &str, of_client, of_all| {
+        Change::TrafficPolicy(Box::new(TrafficPolicy {
+            local_rate_limit: of_client,
+            instance_rate_limit: of_all,
+            ..TrafficPolicy::new(service(name, "10.96.0.1", 80).key)
+        }))
+    };
+    let pod = WorkloadUid::from("pod");
+    let to = |name: &str, address: &str, ports| {
+        Change::Endpoint(endpoint(name, address, Some("pod"), ports))
+    };
+    let mesh = mesh([
+        policy("a", Some(limit(10)), None),
+        policy("b", Some(limit(20)), Some(limit(5))),
+        policy("other", Some(limit(1)), Some(limit(1))),
+        to("a", "10.0.1.1", (80, 8080)),
+        to("a", "fd00::1", (80, 8080)),
+        to("b", "10.0.1.1", (81, 8080)),
+        to("without", "10.0.1.1", (80, 8080)),
+        to("other", "10.0.1.1", (80, 9090)),
+    ]);
+    let limits = mesh.receiving_rate_limits(&pod, 8080);
+    let named = |limits: &[(&NamespacedName, LocalRateLimit)]| -> Vec<_> {
+        let each = limits.iter();
+        each.map(|(service, limit)| (service.name.to_string(), *limit))
+            .collect()
+    };
+    let [a, b] =
+        [("a", 10), ("b", 20)].map(|(name, rate)| (name.to_owned(), limit(rate).with_room()));
+    assert_eq!(named(&limits.of_client), [a, b]);
+    assert_eq!(named(&limits.of_all), [("b".to_owned(), limit(5))]);
+    assert_eq!(
+        named(&mesh.receiving_rate_limits(&pod, 9090).of_client).len(),
+        1
+    );
+    assert!(mesh.receiving_rate_limits(&pod, 7070).is_empty());
+    let stranger = WorkloadUid::from("stranger");
+    assert!(mesh.receiving_rate_limits(&stranger, 8080).is_empty());
 }

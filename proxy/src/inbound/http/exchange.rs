@@ -73,6 +73,7 @@ pub(super) async fn exchange(
             let reply = LocalReply::InvalidToken(refusal);
             return Ok(refuse(&info, record, request, reply));
         }
+        Passage::Refused(refusal) => return Ok(refuse(&info, record, request, refusal.into())),
     };
     if let Some(rewritten) = rewritten {
         rewritten.apply(&mut request.head.headers, &mut request.head.uri);

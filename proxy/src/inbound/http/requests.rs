@@ -1,9 +1,12 @@
 //! What all requests of one inbound connection share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
+use weft_model::Mesh;
 use weft_model::node_access::ProbePort;
+use weft_model::workload::WorkloadUid;
 
 use super::probe_requests::ProbeRequests;
 use crate::inbound::arrival::Arrival;
@@ -13,6 +16,7 @@ use crate::jwt::now;
 use crate::memory::PodMemory;
 use crate::node::Node;
 use crate::telemetry::{ConnectionInfo, PodTelemetry, RequestDescription, RequestRecord};
+use crate::traffic::{PolicyRefusal, RateLimitedClient, ReceivedRates};
 use crate::upstream::{Passage, ReceivedRequest, RequestHead, RequestReceiver, RequestUnderWay};
 
 /// Requests of one connection, as the receiving pod decides about them and records them.
@@ -30,9 +34,20 @@ pub(in crate::inbound) struct InboundRequests {
 #[derive(Debug)]
 struct RequestAuthorization {
     node: Arc<Node>,
+    rate: RequestRate,
     subject: PolicySubject,
     memory: Arc<PodMemory>,
     under_way: Arc<RequestsUnderWay>,
+}
+
+/// How often the client of one connection asks the pod.
+#[derive(Debug)]
+struct RequestRate {
+    rates: Arc<ReceivedRates>,
+    telemetry: PodTelemetry,
+    pod: WorkloadUid,
+    port: u16,
+    client: RateLimitedClient,
 }
 
 impl RequestAuthorization {
@@ -43,7 +58,44 @@ impl RequestAuthorization {
         let request = Arc::new(RequestUnderWay::new(head, came, &self.memory));
         self.under_way.enter(&request);
         let mesh = self.node.store.snapshot();
-        (request, self.subject.decide(&mesh, head, came))
+        let decided = self.subject.decide(&mesh, head, came);
+        // What isn't let in anyway costs nobody a part of its rate.
+        let is_allowed = decided.as_ref().is_none_or(DecidedRequest::is_allowed);
+        match is_allowed.then(|| self.rate.admit(&mesh)) {
+            Some(Err(refusal)) => (request, Some(DecidedRequest::refused(decided, refusal))),
+            Some(Ok(())) | None => (request, decided),
+        }
+    }
+}
+
+impl RequestRate {
+    fn new(arrival: &Arrival) -> Self {
+        Self {
+            rates: Arc::clone(&arrival.pod.received_rates),
+            telemetry: arrival.pod.telemetry.clone(),
+            pod: arrival.pod.uid().clone(),
+            port: arrival.destination.port(),
+            client: arrival.rate_limited_client(),
+        }
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// When it comes too early.
+    fn admit(&self, mesh: &Mesh) -> Result<(), PolicyRefusal> {
+        let limits = mesh.receiving_rate_limits(&self.pod, self.port);
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let admitted = self.rates.admit(&limits, &self.client, Instant::now());
+        admitted.inspect_err(|refusal| {
+            let mut limited = limits.of_all.iter().chain(&limits.of_client);
+            if let Some((service, _)) = limited.next() {
+                let metrics = self.telemetry.metrics();
+                metrics.count_refused(service, refusal.flag());
+            }
+        })
     }
 }
 
@@ -61,6 +113,7 @@ impl InboundRequests {
             info: Arc::new(info),
             authorization: RequestAuthorization {
                 node: Arc::clone(&arrival.pod.node),
+                rate: RequestRate::new(arrival),
                 subject: arrival.policy_subject(),
                 memory: Arc::clone(&arrival.pod.memory),
                 under_way: Arc::clone(&arrival.under_way),

@@ -283,6 +283,7 @@ fn receive(
             LocalReply::InvalidToken(refusal),
             AttemptError::InvalidToken(refusal),
         ),
+        Passage::Refused(refusal) => (refusal.into(), AttemptError::Refused(refusal)),
     };
     deny(&mut record, grpc, &reply, reply.flag());
     Err(refused)

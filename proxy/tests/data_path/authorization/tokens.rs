@@ -80,6 +80,7 @@ impl Issuer {
             audiences: vec!["shop".into()],
             algorithms: vec![],
             keys: vec![key],
+            key_source: None,
             locations: vec![
                 TokenLocation::Header {
                     name: AUTHORIZATION,

@@ -11,9 +11,13 @@ use crate::kinds::duration::Span;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1))]
 pub(crate) struct RateLimitSpec {
-    /// By each client workload, as its own proxy counts.
+    /// By each client workload, as its own proxy counts. The proxies of the Service's pods count it
+    /// again, with half as much room, so that no client gets around it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) local: Option<RateSpec>,
+    /// By all clients together, for each pod of the Service by itself, as the pod's own proxy counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<RateSpec>,
     /// By all clients together, as a rate limit service counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) global: Option<GlobalRateLimitSpec>,
