@@ -3,23 +3,21 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::authorization::AuthorizationNote;
 use super::info::ConnectionInfo;
-use super::outcome::{Outcome, RequestOutcome};
-use super::progress::ByteCount;
+use super::outcome::{ConnectionOutcome, RequestOutcome};
+use super::tcp::TcpReport;
 use crate::component::Component;
 
-/// Writes the line of a connection. `connect_time` is `None` when the destination was
-/// never connected.
+/// Writes the line of a connection.
 pub(crate) fn write_connection(
     component: Component,
     connection: &ConnectionInfo,
-    authorization: &AuthorizationNote,
-    outcome: &Outcome,
-    bytes: ByteCount,
-    connect_time: Option<Duration>,
-    duration: Duration,
+    ended: &ConnectionOutcome<'_>,
 ) {
+    let (authorization, outcome) = (ended.authorization, ended.outcome);
+    let statistics = |report: &TcpReport| report.statistics;
+    let downstream = ended.tcp.downstream.as_ref().map(statistics);
+    let upstream = ended.tcp.upstream.as_ref().map(statistics);
     let ConnectionInfo {
         source,
         destination,
@@ -41,16 +39,22 @@ pub(crate) fn write_connection(
         destination.identity = text(destination.identity.as_ref()),
         destination.service = text(connection.service.as_ref()),
         original_destination = text(connection.original_destination.as_ref()),
-        bytes_sent = bytes.sent,
-        bytes_received = bytes.received,
-        duration_us = micros(duration),
-        connect_us = connect_time.map(micros),
+        bytes_sent = ended.bytes.sent,
+        bytes_received = ended.bytes.received,
+        duration_us = micros(ended.duration),
+        connect_us = ended.connect_time.map(micros),
         flags = outcome.flag.as_str(),
         authorization_policy = authorization.decided().map(|decided| tracing::field::display(&decided.policy)),
         authorization_rule = authorization.decided().and_then(|decided| decided.rule),
         authorization_audit = authorization.audited(),
         authorization_dry_run = authorization.dry_run(),
         error = outcome.error.as_deref(),
+        tcp.downstream.rtt_us = downstream.and_then(|tcp| tcp.smoothed_rtt).map(micros),
+        tcp.downstream.retransmits = downstream.map(|tcp| tcp.retransmits),
+        tcp.downstream.delivered_bytes = downstream.map(|tcp| tcp.delivered_bytes),
+        tcp.upstream.rtt_us = upstream.and_then(|tcp| tcp.smoothed_rtt).map(micros),
+        tcp.upstream.retransmits = upstream.map(|tcp| tcp.retransmits),
+        tcp.upstream.delivered_bytes = upstream.map(|tcp| tcp.delivered_bytes),
         "connection"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use weft_tests::access_log::AccessRecord;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::MeshBuilder;
 use weft_tests::wait_until;
@@ -34,9 +35,19 @@ fn pods_on_one_node_and_on_two_are_reached_by_address_in_both_families() {
                     record.bytes_sent > 0 && record.bytes_received > 0,
                     "{record:#?}"
                 );
+                assert_tcp_statistics(&record);
             }
         }
     }
+}
+
+/// Asserts that the kernel was asked about both ends.
+fn assert_tcp_statistics(record: &AccessRecord) {
+    let measured = |rtt: Option<u64>| rtt.is_some_and(|rtt| rtt > 0);
+    assert!(measured(record.downstream_rtt_us), "{record:#?}");
+    assert!(measured(record.upstream_rtt_us), "{record:#?}");
+    let delivered = record.upstream_delivered_bytes.unwrap_or_default();
+    assert!(delivered >= record.bytes_sent, "{record:#?}");
 }
 
 #[test]

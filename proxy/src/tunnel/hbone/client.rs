@@ -67,7 +67,7 @@ impl HboneClient {
             .enable_push(false)
             .handshake(metered);
         let (requests, connection) = tls.drive(handshake).await?;
-        let streams = Arc::new(Streams::new(memory));
+        let streams = Arc::new(Streams::new(memory, tls.downgrade()));
         let driven = Arc::clone(&streams);
         tokio::spawn(async move {
             drive(connection, &tls, &driven, idle).await;
