@@ -12,12 +12,13 @@
 //! * [`progress`]: bytes carried so far
 //! * [`tcp`]: what the kernel told of the sockets beneath
 //! * [`authorization`]: what AuthorizationPolicies said
-//! * [`metrics`], [`access_log`]: where it goes
+//! * [`metrics`], [`access_log`]: where it goes; [`filtered`]: whether it has a line there
 
 mod access_log;
 mod authorization;
 mod connection_record;
 mod cut;
+mod filtered;
 mod flag;
 mod info;
 pub mod metrics;

@@ -240,7 +240,7 @@ impl ConnectionRecord {
             }
         };
         access_log::write_connection(
-            self.pod.component(),
+            &self.pod,
             info,
             &ConnectionOutcome {
                 authorization: &self.authorization,
