@@ -1,8 +1,9 @@
 //! Which lines the access log of a pod has, and what is in them.
 //!
 //! * [`field`]: the fields of a line
-//! * [`filter`]: an expression that lines fulfil; `parser` reads it
+//! * [`filter`]: an expression that lines fulfil, made of `expression`s; `parser` reads it
 
+mod expression;
 pub mod field;
 pub mod filter;
 mod parser;

@@ -12,7 +12,7 @@
 //! * [`progress`]: bytes carried so far
 //! * [`tcp`]: what the kernel told of the sockets beneath
 //! * [`authorization`]: what AuthorizationPolicies said
-//! * [`metrics`], [`access_log`]: where it goes; [`filtered`]: whether it has a line there
+//! * [`metrics`], [`access_log`]: where it goes; [`filtered`], [`line_budget`]: whether it has a line there
 
 mod access_log;
 mod authorization;
@@ -21,6 +21,7 @@ mod cut;
 mod filtered;
 mod flag;
 mod info;
+mod line_budget;
 pub mod metrics;
 mod node_telemetry;
 mod outcome;

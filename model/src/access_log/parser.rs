@@ -8,7 +8,7 @@
 //! VALUE      = number | number "us" | number "ms" | number "s" | number "m" | "\"" text "\""
 //! ```
 
-use super::filter::{Comparison, Expression, LONGEST, NumberField, TextField};
+use super::expression::{Comparison, Expression, LONGEST, NumberField, TextField};
 
 /// Parentheses and `not`s within each other at the most.
 const DEEPEST: usize = 16;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use weft_model::workload::{Workload, WorkloadUid};
 
-use super::filtered::LineBudget;
+use super::line_budget::LineBudget;
 use super::metrics::Metrics;
 use super::metrics::pod::PodMetrics;
 use super::table::{ConnectionTables, PodConnections};
