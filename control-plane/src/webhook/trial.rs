@@ -102,6 +102,24 @@ mod tests {
         check_review(review().as_bytes()).unwrap();
     }
 
+    /// They lead the fuzz target to where pods are changed.
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_answered() {
+        let reviewer = Reviewer {
+            cluster: Arc::new(Cluster::of_directory()),
+            injection: InjectionOptions::with_mode(ProxyMode::Sidecar),
+        };
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/seeds/admission");
+        let mut changed = 0;
+        for seed in std::fs::read_dir(folder).unwrap() {
+            let body = std::fs::read(seed.unwrap().path()).unwrap();
+            check_review(&body).unwrap();
+            let answer = review::inject(&body, &reviewer).response.unwrap();
+            changed += usize::from(answer.patch.is_some());
+        }
+        assert!(changed > 1, "{changed}");
+    }
+
     /// Both were found by damaging reviews at random.
     #[test]
     fn a_review_that_is_broken_where_nobody_reads_it_is_answered() {

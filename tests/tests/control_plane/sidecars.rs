@@ -167,6 +167,38 @@ async fn a_sidecar_of_a_registry_before_counts_where_nobody_may_leave() {
         repositories,
         ["weft/sidecar", "registry.example.com/weft/sidecar"]
     );
+    what_can_not_be_read_changes_nothing(&bed, &after, &uid).await;
+}
+
+/// Somebody breaks the list of known sidecars while a control plane runs: what it knew counts on, that
+/// of the registry before, too, and the log says what to correct.
+async fn what_can_not_be_read_changes_nothing(bed: &Bed, control_plane: &ControlPlane, uid: &str) {
+    let path = ["configmap", "weft-known-sidecars", "-n", "weft-system"];
+    let write = |content: &str| {
+        let patch = json!({ "data": { "sidecars.json": content } }).to_string();
+        let line = [&["patch"], &path[..], &["--type=merge", "--patch", &patch]];
+        bed.kubectl().run(&line.concat()).unwrap();
+    };
+    let content = || {
+        let object = bed.kubectl().json(&[&["get"], &path[..]].concat()).unwrap();
+        object["data"]["sidecars.json"].as_str().map(str::to_owned)
+    };
+    let good = content().unwrap();
+    for (broken, mistake) in [("[{", "EOF while parsing"), (r#"{"a": 1}"#, "a sequence")] {
+        write(broken);
+        wait_for("the mistake in the log", LIMIT, || {
+            let log = control_plane.log();
+            let is_there = log.contains("the sidecars that are known stay the same")
+                && log.contains("correct or delete it")
+                && log.contains(mistake);
+            is_there.then_some(()).ok_or(log)
+        })
+        .unwrap();
+        assert_eq!(content().as_deref(), Some(broken), "the operator's to mend");
+        capture_by_sidecar(bed, control_plane, uid).await;
+    }
+    write(&good);
+    capture_by_sidecar(bed, control_plane, uid).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

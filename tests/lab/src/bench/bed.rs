@@ -12,7 +12,7 @@ use weft_tests::process::{Place, Process};
 use xtask::options::Bench;
 
 use super::error::{BenchError, Result};
-use super::processes::{CpuTimes, resident_memory};
+use super::processes::{CpuTimes, Resident, resident_memory};
 use super::report::{Measure, Samples};
 
 /// Names of the modes in which this build's programs and another one's carry the load.
@@ -114,12 +114,24 @@ impl Bed {
     /// What one proxy of each mode takes before there is load: it has served a few connections.
     fn sample_idle_memory(&self, samples: &mut Samples) {
         for mode in &self.modes {
-            let of_all: Option<Vec<f64>> =
+            let of_all: Option<Vec<Resident>> =
                 mode.proxies.iter().copied().map(resident_memory).collect();
-            if let Some(of_all) = of_all.filter(|of_all| !of_all.is_empty()) {
-                let mean = of_all.iter().sum::<f64>() / of_all.len() as f64;
-                samples.add(measure("idle_memory", "MiB"), mode.name, mean);
-            }
+            let Some(of_all) = of_all.filter(|of_all| !of_all.is_empty()) else {
+                continue;
+            };
+            let mean = |of_one: fn(&Resident) -> f64| {
+                of_all.iter().map(of_one).sum::<f64>() / of_all.len() as f64
+            };
+            samples.add(
+                measure("idle_memory", "MiB"),
+                mode.name,
+                mean(|one| one.all),
+            );
+            samples.add(
+                measure("idle_own_memory", "MiB"),
+                mode.name,
+                mean(|one| one.own),
+            );
         }
     }
 

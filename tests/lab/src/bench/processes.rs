@@ -42,17 +42,33 @@ impl CpuTimes {
     }
 }
 
-/// Resident memory of a process in MiB: its own, and what of its program and libraries is there.
-pub(crate) fn resident_memory(pid: u32) -> Option<f64> {
+/// Resident memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Resident {
+    /// All of it, in MiB: also what of its program and libraries is there, which others that run
+    /// the same share.
+    pub(crate) all: f64,
+    /// What no other process shares, in MiB.
+    pub(crate) own: f64,
+}
+
+/// Resident memory of a process (`proc_pid_status(5)`).
+pub(crate) fn resident_memory(pid: u32) -> Option<Resident> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     resident(&status)
 }
 
-fn resident(status: &str) -> Option<f64> {
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes / 1024.0)
+fn resident(status: &str) -> Option<Resident> {
+    let mebibytes = |field: &str| -> Option<f64> {
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(field))?;
+        let kilobytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kilobytes / 1024.0)
+    };
+    Some(Resident {
+        all: mebibytes("VmRSS:")?,
+        own: mebibytes("RssAnon:")?,
+    })
 }
 
 fn cpu_time(pid: u32) -> Option<Duration> {
@@ -85,10 +101,11 @@ mod tests {
 
     #[test]
     fn memory_is_what_is_resident_in_mebibytes() {
-        let status = "Name:\tenvoy\nVmPeak:\t 9000 kB\nVmRSS:\t    3072 kB\nThreads:\t4\n";
-        assert_eq!(resident(status), Some(3.0));
+        let status = "Name:\tenvoy\nVmRSS:\t    3072 kB\nRssAnon:\t     512 kB\nThreads:\t4\n";
+        assert_eq!(resident(status), Some(Resident { all: 3.0, own: 0.5 }));
         assert_eq!(resident("Name:\tkthreadd\n"), None);
-        assert!(resident_memory(std::process::id()).is_some_and(|own| own > 1.0));
+        let this = resident_memory(std::process::id()).unwrap();
+        assert!(this.all > 1.0 && this.own < this.all, "{this:?}");
     }
 
     #[test]
