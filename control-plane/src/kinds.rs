@@ -10,6 +10,7 @@
 //! * [`sidecar_wishes`]: what a pod asks of its sidecar
 //! * [`definitions`]: the schemas as an API server takes them
 
+mod access_log;
 mod address;
 mod annotations;
 mod authorization_policy;

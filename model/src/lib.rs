@@ -14,6 +14,7 @@
 //! * [`memberships`]: workloads' parts in policies, shared
 //! * [`node`]: the cluster's nodes
 //! * [`mtls`], [`egress`], [`ports`]: the modes of a workload, and the mesh's own ports
+//! * [`access_log`]: lines of the access log, and filters of them
 //! * [`idle`]: how long connections may be silent
 //! * [`node_access`]: the probes of a pod, and what else its own node may send to it
 //!
@@ -28,6 +29,7 @@
 //! * [`balance`]: which endpoint it goes to
 //! * [`hash`]: the hash that all proxies share
 
+pub mod access_log;
 pub mod address;
 pub mod authorization;
 pub mod authorization_policy;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::access_log::AccessLogSettings;
 use crate::address::{AddressBlock, canonical_ip};
 use crate::authorization_policy::AuthorizationMembership;
 use crate::egress::EgressMode;
@@ -140,6 +141,8 @@ pub struct Workload {
     pub path_normalization: PathNormalization,
     /// Idle limits of its connections, in either direction.
     pub idle_limits: IdleLimits,
+    /// Lines of the access log about it.
+    pub access_log: AccessLogSettings,
     /// Outbound traffic that is not captured.
     pub exclusions: CaptureExclusions,
     /// Name under `/run/netns` of its network namespace; empty where the node
@@ -207,6 +210,7 @@ impl Workload {
             egress_mode: EgressMode::default(),
             path_normalization: PathNormalization::default(),
             idle_limits: IdleLimits::default(),
+            access_log: AccessLogSettings::default(),
             exclusions: CaptureExclusions::default(),
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),

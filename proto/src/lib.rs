@@ -14,6 +14,7 @@
 //! * `address`: addresses, address blocks and ports, in all of these
 //! * [`rate_limit`]: descriptors and limits of Envoy's rate limit service, in [`envoy`]
 
+mod access_log;
 mod address;
 mod authorization;
 mod endpoint;

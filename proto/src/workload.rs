@@ -9,6 +9,7 @@ use weft_model::workload::{
     CaptureExclusions, Enrolment, Locality, Workload, WorkloadLabels, WorkloadUid,
 };
 
+use crate::access_log;
 use crate::address::{InvalidAddress, address_bytes, parse_address, parse_port};
 use crate::authorization;
 use crate::idle;
@@ -86,6 +87,7 @@ impl TryFrom<v1::Workload> for Workload {
             egress_mode: egress_mode(message.egress_mode)?,
             path_normalization: path_normalization(message.path_normalization)?,
             idle_limits: message.idle_limits.unwrap_or_default().into(),
+            access_log: access_log::settings(message.access_log.unwrap_or_default()),
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
             network_namespace: message.network_namespace.into(),
             labels: WorkloadLabels {
@@ -132,6 +134,7 @@ impl From<&Workload> for v1::Workload {
             .into(),
             path_normalization: path_normalization_message(workload.path_normalization).into(),
             idle_limits: idle::message(workload.idle_limits),
+            access_log: access_log::message(&workload.access_log),
             exclusions: (*exclusions != CaptureExclusions::default()).then(|| {
                 v1::CaptureExclusions {
                     ports: exclusions

@@ -32,7 +32,7 @@ use self::tunnel::{tcp_to_tunnel, tunnel_to_tcp};
 use crate::detect::PrefixedStream;
 use crate::memory::RelayMemory;
 use crate::stream::{BreakOff, Stream};
-use crate::telemetry::{CloseReason, Progress};
+use crate::telemetry::{CloseReason, Progress, TcpReports};
 
 /// How long a client that is not heard may take to end its side, once its server has.
 const LINGER: Duration = Duration::from_secs(2);
@@ -61,6 +61,7 @@ pub(crate) fn relay(
     let mut ends = Ends {
         downstream,
         upstream,
+        progress,
         is_finished: false,
         memory,
     };
@@ -98,14 +99,16 @@ pub(crate) fn relay(
 
 /// Both ends of a relay; cut when dropped before they have finished.
 #[derive(Debug)]
-struct Ends {
+struct Ends<'a> {
     downstream: PrefixedStream,
     upstream: PrefixedStream,
+    /// Where it is written down what the kernel knows of both, at last.
+    progress: &'a Progress,
     is_finished: bool,
     memory: RelayMemory,
 }
 
-impl Ends {
+impl Ends<'_> {
     /// They have finished in order: dropping them cuts nothing.
     fn finish(&mut self) {
         self.is_finished = true;
@@ -237,8 +240,12 @@ async fn carry_both(
     .await
 }
 
-impl Drop for Ends {
+impl Drop for Ends<'_> {
     fn drop(&mut self) {
+        self.progress.set_tcp(TcpReports {
+            downstream: self.downstream.stream_mut().tcp_report(),
+            upstream: self.upstream.stream_mut().tcp_report(),
+        });
         if !self.is_finished {
             self.downstream.stream_mut().reset_on_close();
             self.upstream.stream_mut().reset_on_close();

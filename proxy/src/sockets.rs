@@ -1,6 +1,8 @@
 //! The sockets of one pod: the one thing that differs between a node's proxy, which
 //! serves many network namespaces, and a sidecar, which serves its own.
 
+mod tcp_statistics;
+
 use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +14,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_model::OriginalDestination;
 use weft_model::authorization::PlaintextOrigin;
+
+pub(crate) use self::tcp_statistics::TcpStatistics;
 
 /// Silence after which the kernel asks whether a peer is still there (tcp(7), TCP_KEEPIDLE).
 /// Together with the probes, a peer that is gone without a word is found within two minutes,
@@ -186,19 +190,8 @@ pub(crate) fn is_on_its_way(stream: &TcpStream) -> bool {
 /// Whether the other end's kernel has acknowledged nothing but the connection itself, whatever
 /// was sent: nobody can have read any of it.
 pub(crate) fn is_unread(stream: &TcpStream) -> bool {
-    /// Place of `tcpi_bytes_acked` in `struct tcp_info` (`linux/tcp.h`), in units of 8 bytes. It
-    /// counts the SYN, too.
-    const BYTES_ACKED: usize = 15;
-    let mut information = [0_u64; BYTES_ACKED + 1];
-    let size = size_of_val(&information) as libc::socklen_t;
-    let mut length = size;
-    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-    let value = information.as_mut_ptr().cast();
-    // SAFETY: the descriptor is open while `stream` is borrowed, and the kernel writes at most
-    // `length` bytes to `information`, which has as many.
-    let result =
-        unsafe { libc::getsockopt(stream.as_raw_fd(), level, name, value, &raw mut length) };
-    result == 0 && length == size && information[BYTES_ACKED] <= 1
+    // The SYN counts, too.
+    TcpStatistics::of(stream).is_some_and(|statistics| statistics.delivered_bytes <= 1)
 }
 
 /// Bytes that were sent, or wait for that, and were not acknowledged (tcp(7), SIOCOUTQ).

@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::sockets;
+use crate::sockets::{self, TcpStatistics};
+use crate::telemetry::TcpReport;
 use crate::tunnel::{TunnelHealth, TunnelStream};
 
 /// One end of a connection.
@@ -44,6 +45,15 @@ impl Stream {
             Self::Tcp(stream) => sockets::reset_on_close(stream),
             Self::Tls(stream) => sockets::reset_on_close(stream.get_ref().0),
             Self::Tunnel(stream) => stream.reset(),
+        }
+    }
+
+    /// What the kernel knows of the TCP connection that it runs on, asked now.
+    pub(crate) fn tcp_report(&self) -> Option<TcpReport> {
+        match self {
+            Self::Tcp(stream) => TcpStatistics::of(stream).map(TcpReport::whole),
+            Self::Tls(stream) => TcpStatistics::of(stream.get_ref().0).map(TcpReport::whole),
+            Self::Tunnel(stream) => stream.tcp_report(),
         }
     }
 

@@ -10,21 +10,25 @@
 //! * [`info`]: what a connection is, known before its first byte
 //! * [`outcome`]: how it went; [`flag`]: the same as one short word
 //! * [`progress`]: bytes carried so far
+//! * [`tcp`]: what the kernel told of the sockets beneath
 //! * [`authorization`]: what AuthorizationPolicies said
-//! * [`metrics`], [`access_log`]: where it goes
+//! * [`metrics`], [`access_log`]: where it goes; [`filtered`], [`line_budget`]: whether it has a line there
 
 mod access_log;
 mod authorization;
 mod connection_record;
 mod cut;
+mod filtered;
 mod flag;
 mod info;
+mod line_budget;
 pub mod metrics;
 mod node_telemetry;
 mod outcome;
 mod progress;
 mod request_record;
 mod table;
+mod tcp;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]
@@ -42,3 +46,4 @@ pub(crate) use self::progress::{DirectionProgress, Progress};
 pub(crate) use self::request_record::{RequestDescription, RequestRecord};
 pub use self::table::ConnectionTables;
 pub(crate) use self::table::StillAllowed;
+pub(crate) use self::tcp::{TcpReport, TcpReported, TcpReports};

@@ -52,6 +52,15 @@ pub struct AccessRecord {
     /// What went wrong, in words.
     #[serde(default)]
     pub error: Option<String>,
+    /// Round-trip time of the accepted TCP connection, in microseconds.
+    #[serde(rename = "tcp.downstream.rtt_us", default)]
+    pub downstream_rtt_us: Option<u64>,
+    /// The same of the one that was opened for it.
+    #[serde(rename = "tcp.upstream.rtt_us", default)]
+    pub upstream_rtt_us: Option<u64>,
+    /// Bytes that were acknowledged on that.
+    #[serde(rename = "tcp.upstream.delivered_bytes", default)]
+    pub upstream_delivered_bytes: Option<u64>,
     /// The AuthorizationPolicy that decided.
     #[serde(default)]
     pub authorization_policy: Option<String>,

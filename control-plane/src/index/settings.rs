@@ -1,6 +1,7 @@
 //! What holds for a pod: what it asks for, else its namespace, else the mesh; and never less than
 //! the MeshConfig's floor.
 
+use weft_model::access_log::AccessLogSettings;
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
@@ -61,6 +62,7 @@ pub(super) struct Settings {
     pub(super) node_access: NodeAccessMode,
     pub(super) egress_mode: EgressMode,
     pub(super) idle_limits: IdleLimits,
+    pub(super) access_log: AccessLogSettings,
     pub(super) exclusions: CaptureExclusions,
     pub(super) default_authorization: DefaultAuthorization,
     /// The proxy that it or its namespace asks for.
@@ -135,6 +137,12 @@ impl Settings {
             .idle_limits
             .or(limits.unwrap_or_default())
             .or(config.map(|config| config.idle_limits).unwrap_or_default());
+        let access_log = namespace.map(|namespace| namespace.access_log.clone());
+        let access_log = access_log.unwrap_or_default();
+        let access_log = match config {
+            Some(config) => access_log.or(&config.access_log),
+            None => access_log,
+        };
         // Whoever isn't in asks for nothing.
         let is_sidecar = counts(asked.sidecar, asked.sidecars, &floor, egress_mode);
         let mut refused = match is_in {
@@ -149,6 +157,7 @@ impl Settings {
             node_access,
             egress_mode,
             idle_limits,
+            access_log,
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
             default_authorization: asked.default_authorization(&floor),
             mode: floor.allowed_mode(

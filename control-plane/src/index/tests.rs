@@ -1,3 +1,4 @@
+mod access_log;
 mod authorization_policies;
 mod floor;
 mod last_good;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weft_model::AddressBlock;
+use weft_model::access_log::AccessLogSettings;
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
@@ -11,6 +12,7 @@ use weft_model::mtls::{MtlsMode, PortModes};
 use weft_model::node_access::NodeAccessMode;
 use weft_model::workload::CaptureExclusions;
 
+use super::access_log::AccessLogSpec;
 use super::duration;
 use super::field_error::FieldError;
 use super::proxy_mode::ProxyMode;
@@ -26,6 +28,7 @@ pub(super) const EXCLUDE_PORTS: &str = "weft.dev/exclude-outbound-ports";
 pub(super) const EXCLUDE_BLOCKS: &str = "weft.dev/exclude-outbound-cidrs";
 pub(super) const NETNS: &str = "weft.dev/netns";
 pub(super) const DEFAULT_AUTHORIZATION: &str = "weft.dev/default-authorization";
+const ACCESS_LOG: &str = "weft.dev/access-log";
 const DRY_RUN: &str = "weft.dev/dry-run";
 pub(super) const MODE: &str = "weft.dev/mode";
 pub(super) const EXCLUDE_INBOUND_PORTS: &str = "weft.dev/exclude-inbound-ports";
@@ -85,6 +88,7 @@ pub(super) const OF_NAMESPACES: KnownKeys = KnownKeys {
         IDLE_TIMEOUT,
         HALF_CLOSED_TIMEOUT,
         DEFAULT_AUTHORIZATION,
+        ACCESS_LOG,
     ],
 };
 
@@ -244,6 +248,18 @@ pub(super) fn idle_limits(annotations: &Texts) -> Result<IdleLimits, FieldError>
         open: limit(IDLE_TIMEOUT)?,
         half_closed: limit(HALF_CLOSED_TIMEOUT)?,
     })
+}
+
+/// The lines of the access log that it asks for.
+pub(super) fn access_log(annotations: &Texts) -> Result<AccessLogSettings, FieldError> {
+    let place = field("annotations", ACCESS_LOG);
+    match annotations.get(ACCESS_LOG) {
+        None => Ok(AccessLogSettings::default()),
+        Some(text) => match serde_json::from_str::<AccessLogSpec>(text) {
+            Ok(spec) => spec.settings(&place),
+            Err(error) => Err(FieldError::new(place, error)),
+        },
+    }
 }
 
 /// The proxy that it asks for: the node's, or a sidecar.

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
+use weft_model::access_log::AccessLogSettings;
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
@@ -38,6 +39,7 @@ pub(crate) struct MeshConfigObject {
     pub(crate) floor: Floor,
     pub(crate) path_normalization: Option<PathNormalization>,
     pub(crate) default_authorization: Option<DefaultAuthorization>,
+    pub(crate) access_log: AccessLogSettings,
 }
 
 impl KindObject for MeshConfigObject {
@@ -106,6 +108,7 @@ impl MeshConfigObject {
             floor: Floor::strictest(),
             path_normalization: None,
             default_authorization: Some(DefaultAuthorization::Deny),
+            access_log: AccessLogSettings::default(),
         })
     }
 
@@ -118,6 +121,7 @@ impl MeshConfigObject {
             floor,
             requests,
             authorization,
+            access_log,
         } = spec;
         let trust_domain = trust_domain.map(|text| text.parse()).transpose();
         Ok(Self {
@@ -130,6 +134,7 @@ impl MeshConfigObject {
             floor: Floor::parse(floor)?,
             path_normalization: requests.path_normalization.map(PathNormalization::from),
             default_authorization: authorization.default.map(DefaultAuthorization::from),
+            access_log: access_log.settings("spec.accessLog")?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use weft_model::NamespacedName;
+use weft_model::access_log::AccessLogSettings;
 use weft_model::authorization_policy::DefaultAuthorization;
 use weft_model::egress::EgressMode;
 use weft_model::idle::IdleLimits;
@@ -39,6 +40,7 @@ pub(crate) struct NamespaceObject {
     pub(crate) egress_mode: Option<EgressMode>,
     pub(crate) idle_limits: IdleLimits,
     pub(crate) default_authorization: Option<DefaultAuthorization>,
+    pub(crate) access_log: AccessLogSettings,
     /// The proxy of its pods, unless they say otherwise.
     pub(crate) mode: Option<ProxyMode>,
 }
@@ -90,6 +92,7 @@ impl NamespaceObject {
         let egress_mode = annotations::egress_mode(annotations);
         let idle_limits = annotations::idle_limits(annotations);
         let default_authorization = annotations::default_authorization(annotations);
+        let access_log = annotations::access_log(annotations);
         let name = document::name(metadata)?.to_owned();
         let mut labels = labels.clone();
         // An API server has seen to it already.
@@ -110,6 +113,7 @@ impl NamespaceObject {
                 Some(DefaultAuthorization::Deny),
                 default_authorization,
             ),
+            access_log: or_note(&mut problems, AccessLogSettings::default(), access_log),
             mode: or_note(&mut problems, None, mode),
         };
         Ok(Read::with_problems(namespace, problems))

@@ -86,6 +86,7 @@ impl View {
                 exclusions: None,
                 network_namespace: String::new(),
                 idle_limits: None,
+                access_log: None,
                 node_access: Some(NodeAccess::default()),
                 ..workload.clone()
             },

@@ -1712,6 +1712,9 @@ pub struct Workload {
     /// Counts instead of `mtls_mode`. Unset: all ports have that.
     #[prost(message, optional, tag = "70")]
     pub mtls_modes: ::core::option::Option<MtlsModes>,
+    /// Of its connections and requests in either direction; unset: the defaults.
+    #[prost(message, optional, tag = "90")]
+    pub access_log: ::core::option::Option<AccessLog>,
 }
 /// The certificates of the mesh that count no more, whoever shows them.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1744,6 +1747,22 @@ pub struct PortMtlsMode {
     pub port: u32,
     #[prost(enumeration = "MtlsMode", tag = "2")]
     pub mode: i32,
+}
+/// Lines of the access log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessLog {
+    /// Lines for kubelet's probes; unset: none.
+    #[prost(bool, optional, tag = "1")]
+    pub probes: ::core::option::Option<bool>,
+    /// An expression of docs/access-log.md that lines fulfil; empty: all of them.
+    #[prost(string, tag = "2")]
+    pub filter: ::prost::alloc::string::String,
+    /// Fields of a line by name, those that aren't known left out; none: all of them.
+    #[prost(string, repeated, tag = "3")]
+    pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of all connections and requests of the pod together; unset: any number.
+    #[prost(uint32, optional, tag = "4")]
+    pub lines_per_second: ::core::option::Option<u32>,
 }
 /// Plaintext that a pod takes from its own node while it is strict.
 #[derive(Clone, PartialEq, ::prost::Message)]

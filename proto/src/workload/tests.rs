@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use weft_model::access_log::AccessLogSettings;
 use weft_model::address::AddressBlock;
 use weft_model::authorization_policy::{AuthorizationMembership, DefaultAuthorization};
 use weft_model::mtls::MtlsMode;
@@ -61,6 +62,10 @@ prop_compose! {
             node_access: node_access(&named, registered),
             egress_mode: if registered { EgressMode::RegisteredOnly } else { EgressMode::AllowAny },
             path_normalization,
+            access_log: AccessLogSettings {
+                lines_per_second: Some(7),
+                ..AccessLogSettings::default()
+            },
             idle_limits: idle_limits(idle),
             exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },
             network_namespace,

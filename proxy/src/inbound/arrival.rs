@@ -190,7 +190,12 @@ impl Arrival {
             Some(identity) => source.with_identity(identity.clone()),
             None => source,
         };
-        ConnectionInfo::inbound(&self.workload, source, self.destination, security, hop)
+        let port = self.destination.port();
+        let is_probe = self.credentials.exemption(&self.workload, port).is_some();
+        ConnectionInfo {
+            is_probe,
+            ..ConnectionInfo::inbound(&self.workload, source, self.destination, security, hop)
+        }
     }
 
     /// The record of a tunnel connection of whose client nothing is proven.

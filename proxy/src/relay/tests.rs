@@ -179,6 +179,27 @@ proptest! {
 }
 
 #[tokio::test]
+async fn the_kernel_is_asked_about_both_ends_whatever_they_are() {
+    for combination in combinations() {
+        let mut running = Running::start(combination).await;
+        in_time(write_in_pieces(&mut running.client, &[1; 3000], &[3000])).await;
+        in_time(read_all(&mut running.server)).await;
+        in_time(write_in_pieces(&mut running.server, b"ok", &[2])).await;
+        in_time(read_all(&mut running.client)).await;
+        let progress = Arc::clone(&running.progress);
+        assert_eq!(running.reason().await, CloseReason::Finished);
+        let TcpReports {
+            downstream,
+            upstream,
+        } = progress.tcp();
+        assert!(downstream.is_some(), "{combination:?}");
+        let upstream = upstream.unwrap();
+        assert!(upstream.statistics.smoothed_rtt.is_some(), "{upstream:?}");
+        assert!(upstream.new_delivered_bytes >= 3000, "{upstream:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_question_that_has_ended_can_still_be_answered() {
     for combination in combinations() {
         for client_asks in [true, false] {

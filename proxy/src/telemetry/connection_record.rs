@@ -23,7 +23,7 @@ use super::info::ConnectionInfo;
 use super::metrics::connections::ConnectionSeries;
 use super::metrics::verdicts::VerdictSubject;
 use super::node_telemetry::PodTelemetry;
-use super::outcome::{CloseReason, CutReason, Outcome};
+use super::outcome::{CloseReason, ConnectionOutcome, CutReason, Outcome};
 use super::progress::{ByteCount, Progress};
 use super::table::{NewConnection, StillAllowed, TableEntry};
 
@@ -204,6 +204,7 @@ impl ConnectionRecord {
     /// The one exit: counts, then logs.
     fn finish(&mut self, outcome: Outcome) {
         let (metrics, info, flag) = (self.pod.metrics(), &self.info, outcome.flag);
+        let tcp = self.progress.tcp();
         let (bytes, connect_time) = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Closed => return,
             Stage::Accepted => {
@@ -220,6 +221,9 @@ impl ConnectionRecord {
                 connect_time,
             } => {
                 let bytes = entry.leave();
+                if let Some(report) = tcp.of_peer(info.direction) {
+                    series.reported(report);
+                }
                 match flag {
                     ResponseFlag::None => series.closed(),
                     flag => metrics.count_broken_connection(info, flag),
@@ -235,16 +239,17 @@ impl ConnectionRecord {
                 (bytes, None)
             }
         };
-        let (note, duration) = (&self.authorization, self.began.elapsed());
-        let component = self.pod.component();
         access_log::write_connection(
-            component,
+            &self.pod,
             info,
-            note,
-            &outcome,
-            bytes,
-            connect_time,
-            duration,
+            &ConnectionOutcome {
+                authorization: &self.authorization,
+                outcome: &outcome,
+                bytes,
+                tcp: &tcp,
+                connect_time,
+                duration: self.began.elapsed(),
+            },
         );
     }
 }

@@ -162,6 +162,9 @@ pub(crate) struct ConnectionInfo {
     pub service_hostname: Option<Arc<str>>,
     /// The address that the application dialled.
     pub original_destination: Option<SocketAddr>,
+    /// Kubelet asks how the pod is.
+    #[serde(skip)]
+    pub is_probe: bool,
 }
 
 impl ConnectionInfo {
@@ -207,6 +210,7 @@ impl ConnectionInfo {
             service: service.map(|service| service.key.clone()),
             service_hostname: service.map(|service| Arc::clone(&service.hostname)),
             original_destination: original,
+            is_probe: false,
         }
     }
 
@@ -239,6 +243,7 @@ impl ConnectionInfo {
             service: None,
             service_hostname: None,
             original_destination: Some(to),
+            is_probe: false,
         }
     }
 

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use weft_model::workload::{Workload, WorkloadUid};
 
+use super::line_budget::LineBudget;
 use super::metrics::Metrics;
 use super::metrics::pod::PodMetrics;
 use super::table::{ConnectionTables, PodConnections};
@@ -72,6 +74,8 @@ impl Telemetry {
             connections: self.connections.add(),
             pod: workload.uid.clone(),
             retired: AtomicBool::new(false),
+            began: Instant::now(),
+            lines: LineBudget::default(),
             node: self.clone(),
         }))
     }
@@ -88,6 +92,8 @@ struct Run {
     metrics: Arc<PodMetrics>,
     connections: Arc<PodConnections>,
     retired: AtomicBool,
+    began: Instant,
+    lines: LineBudget,
 }
 
 impl PodTelemetry {
@@ -99,6 +105,11 @@ impl PodTelemetry {
     /// The pod's part of the metrics.
     pub(crate) fn metrics(&self) -> &PodMetrics {
         &self.0.metrics
+    }
+
+    /// Takes one of so many lines of the access log in a second, unless none is left.
+    pub(super) fn has_line_left(&self, limit: u32) -> bool {
+        self.0.lines.take(limit, self.0.began.elapsed())
     }
 
     /// The connections that this run of its proxy has open.

@@ -7,6 +7,8 @@ use weft_model::route::table::CompiledRule;
 
 use super::authorization::AuthorizationNote;
 use super::flag::ResponseFlag;
+use super::progress::ByteCount;
+use super::tcp::TcpReports;
 
 /// How a connection that carried bytes ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +100,23 @@ impl From<CutReason> for Outcome {
             error: Some(reason.message().to_owned()),
         }
     }
+}
+
+/// How a connection went, and what is known of it at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionOutcome<'a> {
+    /// What AuthorizationPolicies said of it.
+    pub(crate) authorization: &'a AuthorizationNote,
+    /// What became of it.
+    pub(crate) outcome: &'a Outcome,
+    /// Bytes that it carried.
+    pub(crate) bytes: ByteCount,
+    /// What the kernel told of its ends.
+    pub(crate) tcp: &'a TcpReports,
+    /// `None` when the destination was never connected.
+    pub(crate) connect_time: Option<Duration>,
+    /// From the time when it was accepted.
+    pub(crate) duration: Duration,
 }
 
 /// How a request went, and what it was.

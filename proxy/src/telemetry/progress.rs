@@ -1,9 +1,12 @@
 //! Bytes that a connection has carried so far. Whoever copies them counts; the record and
 //! whoever watches for silence read while it lasts.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weft_model::idle::IdleTimeouts;
+
+use super::tcp::TcpReports;
 
 /// Bytes that a connection has carried so far, and how many of its two directions have
 /// ended.
@@ -12,6 +15,8 @@ pub(crate) struct Progress {
     sent: AtomicU64,
     received: AtomicU64,
     ended_directions: AtomicU64,
+    /// Once whoever carried it is done.
+    tcp: OnceLock<Box<TcpReports>>,
 }
 
 /// Bytes that a connection has carried.
@@ -79,6 +84,17 @@ impl Progress {
     /// More bytes came back.
     pub(crate) fn add_received(&self, bytes: usize) {
         self.receiving().add(bytes);
+    }
+
+    /// What the kernel knew of both ends when they were given up.
+    pub(crate) fn set_tcp(&self, reports: TcpReports) {
+        // The first time counts.
+        let _ = self.tcp.set(Box::new(reports));
+    }
+
+    /// The same; nothing of either before that.
+    pub(crate) fn tcp(&self) -> TcpReports {
+        self.tcp.get().map(|reports| **reports).unwrap_or_default()
     }
 
     /// Bytes carried so far.

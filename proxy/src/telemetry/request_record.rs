@@ -207,7 +207,7 @@ impl Drop for RequestRecord {
             duration: self.duration.unwrap_or_else(|| self.began.elapsed()),
         };
         self.pod.metrics().count_request(&self.info, &outcome);
-        access_log::write_request(self.pod.component(), &self.info, &outcome);
+        access_log::write_request(&self.pod, &self.info, &outcome);
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::hbone::stream::{HboneHealth, HboneReceiver, HboneSender, HboneSlot};
+use crate::telemetry::TcpReport;
 
 /// Bytes that one copying write hands to the tunnel at the most.
 const LARGEST_WRITE: usize = 64 * 1024;
@@ -123,6 +124,13 @@ impl TunnelStream {
     /// Cuts the stream behind what was sent. Ready once the peer has all of it, or is gone.
     pub(crate) fn poll_break_off(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.sender.poll_break_off(context)
+    }
+
+    /// What the kernel knows of its connection, where that is still open.
+    pub(crate) fn tcp_report(&self) -> Option<TcpReport> {
+        match &self.slot {
+            Slot::Hbone(slot) => slot.tcp_report(),
+        }
     }
 
     /// What is known of its connection.

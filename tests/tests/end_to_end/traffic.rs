@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::json;
+use weft_tests::access_log::AccessRecord;
 use weft_tests::manifest::PodSpec;
 use weft_tests::mesh::MeshBuilder;
 use weft_tests::wait_until;
@@ -34,9 +36,42 @@ fn pods_on_one_node_and_on_two_are_reached_by_address_in_both_families() {
                     record.bytes_sent > 0 && record.bytes_received > 0,
                     "{record:#?}"
                 );
+                assert_tcp_statistics(&record);
             }
         }
     }
+}
+
+/// Asserts that the kernel was asked about both ends.
+fn assert_tcp_statistics(record: &AccessRecord) {
+    let measured = |rtt: Option<u64>| rtt.is_some_and(|rtt| rtt > 0);
+    assert!(measured(record.downstream_rtt_us), "{record:#?}");
+    assert!(measured(record.upstream_rtt_us), "{record:#?}");
+    let delivered = record.upstream_delivered_bytes.unwrap_or_default();
+    assert!(delivered >= record.bytes_sent, "{record:#?}");
+}
+
+#[test]
+fn a_namespace_chooses_the_fields_of_its_access_log_while_the_mesh_runs() {
+    let mut mesh = shop().start().unwrap();
+    serve_web(&mut mesh, &["web-1"]);
+    let ask = || {
+        let answer = curl(&mesh, "client", address(&mesh, "web-1", 8080)).unwrap();
+        record(&mesh, 1, "outbound", &answer)
+    };
+    assert!(ask().original_destination.is_some());
+    let fields = "direction path security source.address bytes_sent bytes_received duration_us";
+    let fields: Vec<_> = fields.split(' ').chain(["flags"]).collect();
+    let access_log = json!({ "fields": fields }).to_string();
+    let annotations = json!({ "weft.dev/access-log": access_log });
+    mesh.manifests()
+        .write_namespace("default", &annotations)
+        .unwrap();
+    wait_until("lines have the chosen fields alone", LIMIT, || {
+        let record = ask();
+        record.original_destination.is_none() && record.upstream_rtt_us.is_none()
+    })
+    .unwrap();
 }
 
 #[test]

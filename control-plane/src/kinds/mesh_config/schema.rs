@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use weft_model::node_access::NodeAccessMode;
 use weft_model::route::path::PathNormalization;
 
+use crate::kinds::access_log::AccessLogSpec;
 use crate::kinds::idle::IdleSpec;
 pub(super) use floor::{
     ExclusionsSpec, FloorExceptionSpec, FloorSpec, NamespaceSelectorSpec, OptOutSpec,
@@ -89,6 +90,10 @@ pub(crate) struct MeshConfigSpec {
     /// Who may reach workloads.
     #[serde(default)]
     pub(crate) authorization: AuthorizationSpec,
+    /// Lines of the access log. A namespace overrides it, choice by choice, with the annotation
+    /// `weft.dev/access-log`.
+    #[serde(default)]
+    pub(crate) access_log: AccessLogSpec,
 }
 
 /// Who may reach workloads.

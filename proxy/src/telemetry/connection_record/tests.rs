@@ -7,6 +7,8 @@ use weft_model::workload::Workload;
 
 use super::super::test_support::{Bed, access_lines, field, inbound, pod};
 use super::*;
+use crate::sockets::TcpStatistics;
+use crate::telemetry::{TcpReport, TcpReports};
 
 const OPENED: &str = "istio_tcp_connections_opened_total";
 const CLOSED: &str = "istio_tcp_connections_closed_total";
@@ -92,6 +94,39 @@ fn each_exit_is_recorded_once_in_metrics_and_access_log() {
         assert_eq!(field(&lines[0], "bytes_sent"), "10");
         assert_eq!(field(&lines[0], "connect_us"), "7");
     }
+}
+
+#[test]
+fn what_the_kernel_told_of_both_ends_is_logged_and_the_peers_counted() {
+    let report = |microseconds, retransmits| {
+        Some(TcpReport::whole(TcpStatistics {
+            smoothed_rtt: Some(Duration::from_micros(microseconds)),
+            retransmits,
+            delivered_bytes: 1000 + microseconds,
+        }))
+    };
+    let bed = Bed::new();
+    let record = bed.open();
+    record.progress().set_tcp(TcpReports {
+        downstream: report(20, 1),
+        upstream: report(300, 4),
+    });
+    let lines = access_lines(|| record.close(CloseReason::Finished));
+    for (name, value) in [
+        ("tcp.downstream.rtt_us", "20"),
+        ("tcp.downstream.retransmits", "1"),
+        ("tcp.downstream.delivered_bytes", "1020"),
+        ("tcp.upstream.rtt_us", "300"),
+        ("tcp.upstream.retransmits", "4"),
+        ("tcp.upstream.delivered_bytes", "1300"),
+    ] {
+        assert_eq!(field(&lines[0], name), value, "{name}");
+    }
+    let peer = ["reporter=\"source\"", "destination_workload=\"server\""];
+    let counted = |name: &str| bed.counted(name, &peer);
+    assert_eq!(counted("weft_tcp_retransmitted_segments_total"), Some(4));
+    assert_eq!(counted("weft_tcp_delivered_bytes_total"), Some(1300));
+    assert_eq!(counted("weft_tcp_round_trip_time_seconds_count"), Some(1));
 }
 
 #[test]

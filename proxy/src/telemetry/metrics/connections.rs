@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::budget::{Account, SeriesBudget};
@@ -17,14 +18,36 @@ use super::values::FlagLabel;
 use crate::telemetry::flag::ResponseFlag;
 use crate::telemetry::info::ConnectionInfo;
 use crate::telemetry::progress::ByteCount;
+use crate::telemetry::tcp::TcpReport;
+
+/// Upper bounds of the buckets of round-trip times, in seconds: a host's own, a data center's, a
+/// continent's, and worse.
+const ROUND_TRIP_SECONDS: [f64; 8] = [0.0001, 0.000_25, 0.001, 0.0025, 0.01, 0.05, 0.2, 1.0];
 
 /// Counters of the connections of one pod to one peer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConnectionSeries {
     opened: Counter,
     closed: Counter,
     sent: Counter,
     received: Counter,
+    round_trip_time: Histogram,
+    retransmits: Counter,
+    delivered: Counter,
+}
+
+impl Default for ConnectionSeries {
+    fn default() -> Self {
+        Self {
+            opened: Counter::default(),
+            closed: Counter::default(),
+            sent: Counter::default(),
+            received: Counter::default(),
+            round_trip_time: Histogram::new(ROUND_TRIP_SECONDS),
+            retransmits: Counter::default(),
+            delivered: Counter::default(),
+        }
+    }
 }
 
 impl ConnectionSeries {
@@ -36,6 +59,15 @@ impl ConnectionSeries {
     /// One ended in order.
     pub(crate) fn closed(&self) {
         self.closed.inc();
+    }
+
+    /// Its socket on the peer's side was given up.
+    pub(crate) fn reported(&self, report: &TcpReport) {
+        if let Some(rtt) = report.statistics.smoothed_rtt {
+            self.round_trip_time.observe(rtt.as_secs_f64());
+        }
+        self.retransmits.inc_by(report.new_retransmits);
+        self.delivered.inc_by(report.new_delivered_bytes);
     }
 
     /// Bytes were carried that are not counted yet.
@@ -99,6 +131,21 @@ impl ConnectionMetrics {
             "istio_tcp_received_bytes",
             "Bytes received from the destination",
             tcp.view(|of| &of.received),
+        );
+        registry.register(
+            "weft_tcp_round_trip_time_seconds",
+            "Smoothed round-trip time to the peer when a connection ended",
+            tcp.view(|of| &of.round_trip_time),
+        );
+        registry.register(
+            "weft_tcp_retransmitted_segments",
+            "Segments that were sent to the peer more than once",
+            tcp.view(|of| &of.retransmits),
+        );
+        registry.register(
+            "weft_tcp_delivered_bytes",
+            "Bytes that the peer's kernel has acknowledged",
+            tcp.view(|of| &of.delivered),
         );
         registry.register(
             "istio_tcp_connections_failed",

@@ -24,6 +24,8 @@ pub(super) struct Families {
     pub(super) tunnels: SharedSeries<PodLabels, Gauge>,
     /// Bytes that the connections of each pod hold.
     pub(super) held_memory: SharedSeries<PodLabels, Gauge>,
+    /// Lines of the access log that each pod had no place for.
+    pub(super) dropped_lines: SharedSeries<PodLabels, Counter>,
     /// Records of each pod that had no place in series of their own.
     pub(super) overflowed: SharedSeries<PodLabels, Counter>,
 }
@@ -57,6 +59,11 @@ impl Families {
             "weft_metrics_overflow",
             "Records that count in an overflow series: the pod has as many series as it may",
             self.overflowed.view(|overflowed| overflowed),
+        );
+        registry.register(
+            "weft_access_log_dropped_lines",
+            "Lines of the access log that were left out: a pod had as many in a second as it may",
+            self.dropped_lines.view(|dropped| dropped),
         );
         self.policies.register(registry);
         self.verdicts.register(registry);

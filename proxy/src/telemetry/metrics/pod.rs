@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use weft_model::NamespacedName;
 use weft_model::traffic::InjectedFault;
@@ -41,6 +42,8 @@ struct PodSeries {
     /// `None` until they were counted.
     tunnels: Option<Gauge>,
     held_memory: Gauge,
+    /// `None` until one was dropped.
+    dropped_lines: Option<Counter>,
 }
 
 impl PodSeries {
@@ -85,6 +88,7 @@ impl PodMetrics {
             verdicts: PodVerdictSeries::default(),
             tunnels: None,
             held_memory: families.held_memory.acquire(labels.clone()),
+            dropped_lines: None,
         };
         Self {
             families,
@@ -103,6 +107,9 @@ impl PodMetrics {
             series.verdicts.release(&self.families.verdicts);
             self.families.overflowed.release(&self.labels);
             self.families.held_memory.release(&self.labels);
+            if series.dropped_lines.is_some() {
+                self.families.dropped_lines.release(&self.labels);
+            }
             if series.tunnels.is_some() {
                 self.families.tunnels.release(&self.labels);
             }
@@ -201,6 +208,14 @@ impl PodMetrics {
         self.count(|pod| {
             pod.policies
                 .count_faults(all, &mut pod.budget, &client, injected)
+        });
+    }
+
+    /// Counts a line of the access log that there was no place for.
+    pub(crate) fn count_dropped_line(&self) {
+        let acquire = || self.families.dropped_lines.acquire(self.labels.clone());
+        self.count(|pod| {
+            pod.dropped_lines.get_or_insert_with(acquire).inc();
         });
     }
 

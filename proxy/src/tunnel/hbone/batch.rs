@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
+
+use crate::sockets::TcpStatistics;
 
 /// Bytes that are gathered at the most. Four TLS records, which one system call takes.
 const LARGEST_BATCH: usize = 64 * 1024;
@@ -27,6 +29,19 @@ const SLICES: usize = 16;
 /// [`BatchedTls::drive`], not when HTTP/2 asks for that.
 #[derive(Clone, Debug)]
 pub(super) struct BatchedTls(Arc<Mutex<Batch>>);
+
+/// The same connection, for whoever doesn't keep it open.
+#[derive(Debug)]
+pub(super) struct WeakTls(Weak<Mutex<Batch>>);
+
+impl WeakTls {
+    /// What the kernel knows of the connection, where it is still open.
+    pub(super) fn tcp_statistics(&self) -> Option<TcpStatistics> {
+        let batch = self.0.upgrade()?;
+        let batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+        TcpStatistics::of(batch.tls.get_ref().0)
+    }
+}
 
 /// A connection, and what waits to be sent on it.
 #[derive(Debug)]
@@ -45,6 +60,11 @@ impl BatchedTls {
             waiting: BytesMut::new(),
             error: None,
         })))
+    }
+
+    /// The same connection, which that doesn't keep open.
+    pub(super) fn downgrade(&self) -> WeakTls {
+        WeakTls(Arc::downgrade(&self.0))
     }
 
     /// Runs a future that writes to this connection. Each time it waits, what it has

@@ -82,7 +82,7 @@ impl HboneClient {
             .enable_push(false)
             .handshake(metered);
         let (requests, connection) = tls.drive(handshake).await?;
-        let streams = Arc::new(Streams::new(memory));
+        let streams = Arc::new(Streams::new(memory, tls.downgrade()));
         let driven = Arc::clone(&streams);
         driven_by.spawn(async move {
             let is_answered = tokio::select! {

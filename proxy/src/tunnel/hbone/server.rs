@@ -74,13 +74,14 @@ impl HboneServer {
             .max_pending_accept_reset_streams(MAX_STREAMS as usize)
             .handshake(metered);
         let mut connection = tls.drive(handshake).await?;
+        let tcp = tls.downgrade();
         let unanswered = Box::pin(until_unanswered(connection.ping_pong()));
         Ok(Self {
             connection,
             tls,
             aged: Box::pin(tokio::time::sleep(server_age(fastrand::f64()))),
             unanswered,
-            streams: Arc::new(Streams::new(memory)),
+            streams: Arc::new(Streams::new(memory, tcp)),
             is_shutting_down: false,
             has_ended: false,
         })

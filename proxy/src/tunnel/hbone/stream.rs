@@ -13,8 +13,10 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
+use super::batch::WeakTls;
 use super::limits::RESETS_PER_CONNECTION;
 use crate::memory::{ConnectionMemory, MeteredData, OpenStream};
+use crate::telemetry::{TcpReport, TcpReported};
 
 /// The field of the trailers of a stream whose end leaves something unanswered that may have
 /// been read. Peers that don't know it carry bytes, to which it means nothing.
@@ -223,13 +225,18 @@ pub(super) struct Streams {
     resets: AtomicUsize,
     /// No further stream is to be opened.
     closed: AtomicBool,
+    tcp: WeakTls,
+    /// What streams have reported of the connection already, each part once.
+    reported: TcpReported,
 }
 
 impl Streams {
     /// None is open, of a connection that holds nothing.
-    pub(super) fn new(memory: Arc<ConnectionMemory>) -> Self {
+    pub(super) fn new(memory: Arc<ConnectionMemory>, tcp: WeakTls) -> Self {
         Self {
             memory,
+            tcp,
+            reported: TcpReported::default(),
             open: AtomicUsize::new(0),
             resets: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -325,6 +332,14 @@ impl HboneSlot {
     /// Whether this end has opened the stream.
     pub(crate) fn is_clients(&self) -> bool {
         self.requests.is_some()
+    }
+
+    /// What the kernel knows of the connection, where it is still open. What is new since another
+    /// stream asked is new to one of them only.
+    pub(crate) fn tcp_report(&self) -> Option<TcpReport> {
+        let streams = &self.permit.streams;
+        let statistics = streams.tcp.tcp_statistics()?;
+        Some(streams.reported.report(statistics))
     }
 
     /// What is known of the connection.
