@@ -142,7 +142,7 @@ pub struct Workload {
     /// Idle limits of its connections, in either direction.
     pub idle_limits: IdleLimits,
     /// Lines of the access log about it.
-    pub access_log: AccessLogSettings,
+    pub access_log: Arc<AccessLogSettings>,
     /// Outbound traffic that is not captured.
     pub exclusions: CaptureExclusions,
     /// Name under `/run/netns` of its network namespace; empty where the node
@@ -210,7 +210,7 @@ impl Workload {
             egress_mode: EgressMode::default(),
             path_normalization: PathNormalization::default(),
             idle_limits: IdleLimits::default(),
-            access_log: AccessLogSettings::default(),
+            access_log: Arc::default(),
             exclusions: CaptureExclusions::default(),
             network_namespace: "".into(),
             labels: WorkloadLabels::default(),

@@ -87,7 +87,7 @@ impl TryFrom<v1::Workload> for Workload {
             egress_mode: egress_mode(message.egress_mode)?,
             path_normalization: path_normalization(message.path_normalization)?,
             idle_limits: message.idle_limits.unwrap_or_default().into(),
-            access_log: access_log::settings(message.access_log.unwrap_or_default()),
+            access_log: Arc::new(access_log::settings(message.access_log.unwrap_or_default())),
             exclusions: exclusions(message.exclusions.unwrap_or_default())?,
             network_namespace: message.network_namespace.into(),
             labels: WorkloadLabels {

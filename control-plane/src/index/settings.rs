@@ -137,12 +137,6 @@ impl Settings {
             .idle_limits
             .or(limits.unwrap_or_default())
             .or(config.map(|config| config.idle_limits).unwrap_or_default());
-        let access_log = namespace.map(|namespace| namespace.access_log.clone());
-        let access_log = access_log.unwrap_or_default();
-        let access_log = match config {
-            Some(config) => access_log.or(&config.access_log),
-            None => access_log,
-        };
         // Whoever isn't in asks for nothing.
         let is_sidecar = counts(asked.sidecar, asked.sidecars, &floor, egress_mode);
         let mut refused = match is_in {
@@ -157,7 +151,7 @@ impl Settings {
             node_access,
             egress_mode,
             idle_limits,
-            access_log,
+            access_log: access_log(is_in, namespace, config),
             exclusions: floor.allowed_exclusions(&pod.exclusions, egress_mode),
             default_authorization: asked.default_authorization(&floor),
             mode: floor.allowed_mode(
@@ -193,4 +187,20 @@ fn is_in(asked: &Asked<'_>, floor: &NamespaceFloor, is_namespace_in: bool) -> bo
     let is_unreadable =
         pod.is_mesh_unreadable || namespace.is_some_and(|namespace| namespace.is_mesh_unreadable);
     opted_in.unwrap_or(is_unreadable && asked.is_captured)
+}
+
+/// A namespace's choices for the access log, and the mesh's for what it leaves open; whoever isn't
+/// in needs none.
+fn access_log(
+    is_in: bool,
+    namespace: Option<&NamespaceObject>,
+    config: Option<&MeshConfigObject>,
+) -> AccessLogSettings {
+    let settings = namespace.map(|namespace| namespace.access_log.clone());
+    let settings = settings.unwrap_or_default();
+    match config {
+        _ if !is_in => AccessLogSettings::default(),
+        Some(config) => settings.or(&config.access_log),
+        None => settings,
+    }
 }

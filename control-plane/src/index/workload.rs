@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use weft_model::access_log::AccessLogSettings;
 use weft_model::identity::InvalidIdentity;
 use weft_model::node_access::{NodeAccess, NodeAccessMode};
 use weft_model::workload::{Enrolment, Workload};
@@ -68,10 +67,7 @@ pub(super) fn workload(
         egress_mode: settings.egress_mode,
         path_normalization: path_normalization.unwrap_or_default(),
         idle_limits: settings.idle_limits,
-        access_log: match enrolment.is_enrolled() {
-            true => settings.access_log,
-            false => AccessLogSettings::default(),
-        },
+        access_log: Arc::new(settings.access_log),
         exclusions: settings.exclusions,
         network_namespace: pod.network_namespace.as_str().into(),
         labels: pod.names.clone(),

@@ -22,6 +22,7 @@ pub(super) fn workload(name: &str) -> Workload {
         egress_mode: Default::default(),
         path_normalization: Default::default(),
         idle_limits: Default::default(),
+        access_log: Arc::default(),
         exclusions: CaptureExclusions::default(),
         locality: Default::default(),
         network_namespace: "".into(),

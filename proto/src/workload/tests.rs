@@ -62,10 +62,10 @@ prop_compose! {
             node_access: node_access(&named, registered),
             egress_mode: if registered { EgressMode::RegisteredOnly } else { EgressMode::AllowAny },
             path_normalization,
-            access_log: AccessLogSettings {
+            access_log: Arc::new(AccessLogSettings {
                 lines_per_second: Some(7),
                 ..AccessLogSettings::default()
-            },
+            }),
             idle_limits: idle_limits(idle),
             exclusions: CaptureExclusions { ports, blocks: blocks.into_iter().map(single).collect() },
             network_namespace,

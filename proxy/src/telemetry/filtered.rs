@@ -20,7 +20,7 @@ pub(super) fn admit(
 ) -> Option<FieldSet> {
     let default = AccessLogSettings::default();
     let workload = connection.local().workload.as_ref();
-    let settings = workload.map_or(&default, |workload| &workload.access_log);
+    let settings = workload.map_or(&default, |workload| &*workload.access_log);
     // Whoever probes by connecting may well break off.
     let has_succeeded = matches!(flag, ResponseFlag::None | ResponseFlag::DownstreamReset);
     if connection.is_probe && has_succeeded && !settings.probes.unwrap_or_default() {
@@ -160,7 +160,7 @@ mod tests {
     fn bed(access_log: &AccessLogSettings) -> Bed {
         let mut bed = Bed::new();
         for pod in [&mut bed.client, &mut bed.server] {
-            let access_log = access_log.clone();
+            let access_log = Arc::new(access_log.clone());
             *pod = Arc::new(Workload {
                 access_log,
                 ..Workload::clone(pod)

@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn a_namespace_overrides_the_meshs_access_log_choice_by_choice() {
     let said = |bed: &Bed| {
-        let settings = bed.workloads()[0].access_log.clone();
-        let filter = settings.filter.map(|filter| filter.to_string());
+        let settings = &bed.workloads()[0].access_log;
+        let filter = settings.filter.as_ref().map(|filter| filter.to_string());
         (settings.probes, filter, settings.lines_per_second)
     };
     let mut bed = bed(&[("pod.yaml", &pod("a", "10.0.0.1", ENABLED))]);

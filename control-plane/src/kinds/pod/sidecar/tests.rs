@@ -125,6 +125,13 @@ fn what_leads_around_a_sidecar_in_its_pod_makes_it_another() {
             "/containers/0/securityContext/capabilities/add",
             json!(["SYS_PTRACE"]),
         ),
+    ];
+    assert_is_none_of_ours(changes);
+}
+
+#[test]
+fn what_a_sidecars_own_containers_never_have_makes_it_another() {
+    let changes = [
         (
             "/initContainers/0/volumeDevices",
             json!([{ "name": "own", "devicePath": "/etc/ld.so.preload" }]),
