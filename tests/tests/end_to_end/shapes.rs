@@ -40,7 +40,7 @@ fn check(client: Shape, server: Shape) {
     requests_over_their_limit_are_refused(&mesh);
     network_policies_refuse_the_others(&mesh);
     strict_pods_refuse_plaintext(&mut mesh);
-    ports_have_modes_of_their_own(&mesh, server);
+    ports_have_modes_of_their_own(&mut mesh, server);
 }
 
 /// A client, somebody else and a pod outside the mesh on the first node; two versions of a web
@@ -279,16 +279,10 @@ fn strict_pods_refuse_plaintext(mesh: &mut Mesh) {
 }
 
 /// Of a strict pod: a port that takes plaintext, one that its clients send plaintext, and back.
-fn ports_have_modes_of_their_own(mesh: &Mesh, server: Shape) {
-    let apply = |modes: &str| {
-        let pod = PodSpec::new("v1", 2).shape(server);
-        let pod = pod.label("app", "web").label("version", "v1");
-        mesh.apply_pod(pod.annotation("weft.dev/port-modes", modes))
-            .unwrap();
-    };
+fn ports_have_modes_of_their_own(mesh: &mut Mesh, server: Shape) {
     let (open, other) = (address(mesh, "v1", 9090), address(mesh, "v1", 8080));
-    let takes_plaintext = || curl(mesh, "outside", open).is_ok();
-    let security = || {
+    let takes_plaintext = |mesh: &Mesh| curl(mesh, "outside", open).is_ok();
+    let security = |mesh: &Mesh| {
         let port = curl(mesh, "client", open).unwrap().client_port;
         let arrived = record(mesh, "v1", |record| {
             record.direction == "inbound"
@@ -298,20 +292,25 @@ fn ports_have_modes_of_their_own(mesh: &Mesh, server: Shape) {
         });
         arrived.security
     };
-    apply("9090=permissive");
-    wait_until("the port to take plaintext", LIMIT, takes_plaintext).unwrap();
+    let sends = |mesh: &Mesh, expected: &str| {
+        let what = format!("clients' connections to be {expected}");
+        wait_until(&what, LIMIT, || security(mesh) == expected).unwrap();
+    };
+    apply_port_mode(mesh, server, "9090=permissive");
+    wait_until("plaintext to be taken", LIMIT, || takes_plaintext(mesh)).unwrap();
     assert!(curl(mesh, "outside", other).is_err());
-    assert_eq!(security(), "mutual_tls");
-    apply("9090=disabled");
-    wait_until("clients to send plaintext", LIMIT, || {
-        security() == "plaintext"
-    })
-    .unwrap();
+    assert_eq!(security(mesh), "mutual_tls");
+    apply_port_mode(mesh, server, "9090=disabled");
+    sends(mesh, "plaintext");
     assert!(curl(mesh, "outside", other).is_err());
-    apply("9090=strict");
-    wait_until("the port to refuse plaintext", LIMIT, || !takes_plaintext()).unwrap();
-    wait_until("clients to use tunnels", LIMIT, || {
-        security() == "mutual_tls"
-    })
-    .unwrap();
+    apply_port_mode(mesh, server, "9090=strict");
+    wait_until("plaintext to be refused", LIMIT, || !takes_plaintext(mesh)).unwrap();
+    sends(mesh, "mutual_tls");
+}
+
+fn apply_port_mode(mesh: &mut Mesh, server: Shape, modes: &str) {
+    let pod = PodSpec::new("v1", 2).shape(server);
+    let pod = pod.label("app", "web").label("version", "v1");
+    mesh.apply_pod(pod.annotation("weft.dev/port-modes", modes))
+        .unwrap();
 }
