@@ -121,12 +121,25 @@ impl Tunnel {
     ///
     /// # Errors
     /// With the status, when the tunnel was refused, and when it breaks.
-    pub async fn exchange(mut self, text: &str) -> Result<String, String> {
+    pub async fn exchange(self, text: &str) -> Result<String, String> {
+        self.send(text, true).await
+    }
+
+    /// Sends a text, and reads all that comes back. The end is the other side's: many servers of
+    /// HTTP take that of their client for its leaving.
+    ///
+    /// # Errors
+    /// With the status, when the tunnel was refused, and when it breaks.
+    pub async fn request(self, text: &str) -> Result<String, String> {
+        self.send(text, false).await
+    }
+
+    async fn send(mut self, text: &str, ends: bool) -> Result<String, String> {
         if self.status != StatusCode::OK {
             return Err(format!("status {}", self.status));
         }
         let text = Bytes::copy_from_slice(text.as_bytes());
-        self.send.send_data(text, true).map_err(failed("send"))?;
+        self.send.send_data(text, ends).map_err(failed("send"))?;
         let mut answer = Vec::new();
         while let Some(data) = self.receive.data().await {
             let data = data.map_err(failed("receive"))?;

@@ -133,7 +133,7 @@ fn a_mode_that_this_version_does_not_know_is_refused_not_guessed() {
     };
     assert_eq!(
         Workload::try_from(unknown),
-        Err(InvalidWorkload::Unknown("mtls_mode", 77))
+        Err(mtls::InvalidMtlsModes::Unknown("mtls_mode", 77).into())
     );
     let unset = v1::Workload {
         enrolment: 0,

@@ -179,6 +179,7 @@ async fn open(
         ResourceKind::Node,
         ResourceKind::NetworkPolicy,
         ResourceKind::AuthorizationPolicy,
+        ResourceKind::RevocationList,
     ];
     let subscribe = v1::Subscribe {
         kinds: kinds.map(|kind| kind as i32).to_vec(),

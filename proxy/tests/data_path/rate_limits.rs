@@ -170,7 +170,7 @@ async fn a_tunnel_that_no_proxy_of_ours_has_opened_is_limited_by_its_certificate
         let tunnel = Tunnel::open(server.at(HBONE_PORT), config, request);
         let tunnel = in_time(tunnel).await.unwrap();
         assert_eq!(tunnel.status, 200);
-        let answer = in_time(tunnel.exchange(GET)).await.unwrap();
+        let answer = in_time(tunnel.request(GET)).await.unwrap();
         answer.starts_with("HTTP/1.1 200")
     };
     let mut served = 0;

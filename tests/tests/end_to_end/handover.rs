@@ -13,7 +13,7 @@ use super::{LIMIT, address, curl, record, serve_web};
 /// Time for new connections to succeed again, far below the drain deadline of these tests; about a
 /// second where nothing else runs.
 const SOON: Duration = Duration::from_secs(20);
-const ECHO: u16 = 7000;
+pub(super) const ECHO: u16 = 7000;
 
 fn strict_mesh(drain_deadline: &str) -> Mesh {
     let mut mesh = MeshBuilder::new(2)
@@ -53,7 +53,7 @@ threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).sta
 }
 
 /// A connection that carries bytes both ways until its input ends.
-fn long_connection(mesh: &Mesh, from: &str, to: &str) -> Process {
+pub(super) fn long_connection(mesh: &Mesh, from: &str, to: &str) -> Process {
     let program = "
 with socket.create_connection(to, 10) as s:
     count = 0
@@ -72,7 +72,7 @@ with socket.create_connection(to, 10) as s:
     process
 }
 
-fn goes_on(connection: &mut Process) {
+pub(super) fn goes_on(connection: &mut Process) {
     let exchanges = |process: &Process| process.stdout().lines().count();
     let before = exchanges(connection);
     wait_until("a long connection to carry bytes", LIMIT, || {

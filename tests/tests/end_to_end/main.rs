@@ -25,6 +25,7 @@ mod monitoring;
 mod network_policies;
 mod refusal;
 mod requests;
+mod revocation;
 mod rotation;
 mod services;
 mod shapes;
