@@ -19,6 +19,9 @@ pub enum PlaintextOrigin {
     Kubelet,
     /// Another process of this node, outside of pods: the kernel recorded its connect.
     Node,
+    /// An address of this node, where the kernel records no connect: kubelet, another of its
+    /// processes, or somebody whose source the node rewrites.
+    NodeAddress,
     /// Anything else.
     Network,
 }
@@ -72,9 +75,11 @@ pub fn authorize_plaintext(
         (MtlsMode::Strict, PlaintextOrigin::Node, NodeAccess::Probes(_)) => {
             Err(PlaintextDenied::NotKubelet)
         }
-        (MtlsMode::Strict, PlaintextOrigin::Kubelet, access @ NodeAccess::Probes(_)) => {
-            Ok(PlaintextGrant::Probes(access.at(port)?))
-        }
+        (
+            MtlsMode::Strict,
+            PlaintextOrigin::Kubelet | PlaintextOrigin::NodeAddress,
+            access @ NodeAccess::Probes(_),
+        ) => Ok(PlaintextGrant::Probes(access.at(port)?)),
     }
 }
 
@@ -89,9 +94,12 @@ pub fn node_exemption(
     match (origin, &workload.node_access) {
         (PlaintextOrigin::Network | PlaintextOrigin::Node, _) => None,
         (PlaintextOrigin::Kubelet, NodeAccess::All) => Some(PlaintextGrant::Anything),
-        (PlaintextOrigin::Kubelet, access @ NodeAccess::Probes(_)) => {
-            access.at(port).ok().map(PlaintextGrant::Probes)
-        }
+        // It may be anybody's.
+        (PlaintextOrigin::NodeAddress, NodeAccess::All) => None,
+        (
+            PlaintextOrigin::Kubelet | PlaintextOrigin::NodeAddress,
+            access @ NodeAccess::Probes(_),
+        ) => access.at(port).ok().map(PlaintextGrant::Probes),
     }
 }
 
@@ -278,6 +286,8 @@ mod tests {
             let exempt = of(PlaintextOrigin::Kubelet, 8080);
             assert!(matches!(exempt, Some(PlaintextGrant::Probes(_))));
             assert_eq!(of(PlaintextOrigin::Kubelet, 80), None);
+            assert_eq!(of(PlaintextOrigin::NodeAddress, 8080), exempt);
+            assert_eq!(of(PlaintextOrigin::NodeAddress, 80), None);
             assert_eq!(of(PlaintextOrigin::Node, 8080), None);
             assert_eq!(of(PlaintextOrigin::Network, 8080), None);
         }
@@ -285,6 +295,7 @@ mod tests {
         let exempt = node_exemption(&web, PlaintextOrigin::Kubelet, 80);
         assert_eq!(exempt, Some(PlaintextGrant::Anything));
         assert_eq!(node_exemption(&web, PlaintextOrigin::Node, 80), None);
+        assert_eq!(node_exemption(&web, PlaintextOrigin::NodeAddress, 80), None);
     }
 
     #[test]

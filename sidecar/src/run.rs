@@ -86,7 +86,7 @@ fn run_proxy(arguments: RunArguments) -> Result<(), RunError> {
     // Before there are other threads, which would stay where they are.
     process::enter(arguments.netns.as_deref())?;
     let capture = arguments.capture.into();
-    process::become_user(arguments.proxy_uid, capture)?;
+    process::become_user(arguments.proxy_uid, capture, &arguments.token_file)?;
     if capture == Capture::Tproxy {
         pod::try_transparent().map_err(RunError::Tproxy)?;
     }

@@ -95,6 +95,9 @@ impl Authority {
             false => {
                 let issuers = self.now().issuers();
                 let verified = revocation::parse(pem, &issuers, OffsetDateTime::now_utc())?;
+                for error in &verified.of_others {
+                    tracing::warn!(%error, "a certificate revocation list doesn't count: take it out");
+                }
                 for issuer in &verified.expired {
                     tracing::warn!(
                         issuer,

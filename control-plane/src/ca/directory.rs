@@ -43,9 +43,9 @@ impl Authority {
         )?;
         let material = folder.material(&folder.load()?.pem)?;
         let authority = Self::new(material, leaf_lifetime);
-        if let Err(error) = folder.revoke(&authority) {
-            tracing::error!(%error, "certificate revocation lists aren't followed");
-        }
+        folder
+            .revoke(&authority)
+            .or_else(AuthorityError::at_start)?;
         Ok(authority)
     }
 
@@ -242,6 +242,21 @@ mod tests {
         assert_eq!(first.roots(), again.roots());
         let key = fs::metadata(folder.path().join("ca/root-key.pem")).unwrap();
         assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn nobody_starts_beside_revocation_lists_that_it_would_not_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        Authority::open(folder.path(), Duration::HOUR).unwrap();
+        let lists = folder.path().join("ca").join(REVOKED);
+        fs::write(&lists, "nonsense").unwrap();
+        let error = Authority::open(folder.path(), Duration::HOUR).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("there is no `X509 CRL` in it"), "{text}");
+        // Of a root that is trusted no more.
+        let other = Material::parse(&Material::generate().unwrap()).unwrap();
+        fs::write(&lists, revocation::tests::list(&other, &[1], Duration::DAY)).unwrap();
+        Authority::open(folder.path(), Duration::HOUR).unwrap();
     }
 
     #[test]

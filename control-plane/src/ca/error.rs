@@ -65,7 +65,7 @@ pub(crate) enum AuthorityError {
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),
     /// Certificate revocation lists that aren't followed.
-    #[error("{place}: {source}; what was revoked before stays revoked")]
+    #[error("{place}: {source}")]
     Revocations {
         /// Their place.
         place: String,
@@ -86,6 +86,21 @@ pub(crate) enum AuthorityError {
 }
 
 impl AuthorityError {
+    /// Whether to start in spite of lists that aren't followed: agents would take for valid what they
+    /// revoke. Those that are surely not of this authority say nothing of what it has issued.
+    ///
+    /// # Errors
+    /// The same, where not.
+    pub(super) fn at_start(self) -> Result<(), Self> {
+        match self {
+            Self::Revocations { source, .. } if source.is_of_others() => {
+                tracing::error!(error = %source, "certificate revocation lists aren't followed");
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

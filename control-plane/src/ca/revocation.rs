@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::OffsetDateTime;
 use weft_model::revocation::{CertificateId, RevocationList};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate, X509Extension};
 
 /// The most bytes of PEM: about 20,000 certificates. What is longer isn't read.
 pub(super) const MOST_BYTES: usize = 1024 * 1024;
@@ -47,6 +47,13 @@ pub enum InvalidRevocations {
     },
 }
 
+impl InvalidRevocations {
+    /// Whether the lists are only not of this authority: they say nothing of what it has issued.
+    pub(super) fn is_of_others(&self) -> bool {
+        matches!(self, Self::Issuer { .. } | Self::Signature { .. })
+    }
+}
+
 /// How many certificates are revoked by lists of PEM that the issuers have signed, of certificates
 /// in DER.
 ///
@@ -64,6 +71,9 @@ pub fn check_revocation_lists(
 pub(super) struct VerifiedLists {
     /// What is revoked.
     pub(super) revoked: RevocationList,
+    /// Why others don't count that aren't the authority's, such as of a root that is trusted no
+    /// more: what that has issued counts nothing, revoked or not.
+    pub(super) of_others: Vec<InvalidRevocations>,
     /// Issuers whose list should have been replaced by a newer one. It counts until it is: what is
     /// revoked stays so.
     pub(super) expired: Vec<String>,
@@ -72,7 +82,7 @@ pub(super) struct VerifiedLists {
 /// Reads lists of PEM that the issuers have signed, of certificates in DER.
 ///
 /// # Errors
-/// When one can't be read, or isn't theirs. None of them counts then.
+/// When one can't be read, or none is theirs. None of them counts then.
 pub(super) fn parse(
     pem: &[u8],
     issuers: &[CertificateDer<'_>],
@@ -81,7 +91,8 @@ pub(super) fn parse(
     if pem.len() > MOST_BYTES {
         return Err(InvalidRevocations::TooLong(pem.len()));
     }
-    let (mut revoked, mut expired, mut count) = (Vec::new(), Vec::new(), 0_usize);
+    let (mut revoked, mut of_others, mut expired) = (Vec::new(), Vec::new(), Vec::new());
+    let mut count = 0_usize;
     for list in CertificateRevocationListDer::pem_slice_iter(pem) {
         count += 1;
         let number = count;
@@ -92,7 +103,15 @@ pub(super) fn parse(
         if !rest.is_empty() {
             return Err(unreadable("something follows it".to_owned()));
         }
-        verify(number, &list, issuers)?;
+        if list.extensions().iter().any(is_delta) {
+            let reason = "it is a delta list, which lacks what was revoked before it; hand in the \
+                          complete one";
+            return Err(unreadable(reason.to_owned()));
+        }
+        if let Err(error) = verify(number, &list, issuers) {
+            of_others.push(error);
+            continue;
+        }
         if list
             .next_update()
             .is_some_and(|next| next.to_datetime() < now)
@@ -106,13 +125,21 @@ pub(super) fn parse(
             serial: certificate.raw_serial().into(),
         }));
     }
-    match count {
-        0 => Err(InvalidRevocations::Empty),
-        _ => Ok(VerifiedLists {
+    match of_others.pop() {
+        None if count == 0 => Err(InvalidRevocations::Empty),
+        Some(last) if of_others.len() + 1 == count => Err(last),
+        last => Ok(VerifiedLists {
             revoked: revoked.into_iter().collect(),
+            of_others: of_others.into_iter().chain(last).collect(),
             expired,
         }),
     }
+}
+
+/// Whether an extension says that its list has only what is new since another one (RFC 5280 section
+/// 5.2.4).
+fn is_delta(extension: &X509Extension<'_>) -> bool {
+    extension.oid.to_id_string() == "2.5.29.27"
 }
 
 /// A rotation has two roots of one name: any of that name may have signed it.
@@ -145,7 +172,7 @@ fn verify(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
     use time::Duration;
@@ -160,7 +187,7 @@ mod tests {
     }
 
     /// A list of an authority that revokes these, and is to be replaced that much later.
-    fn list(material: &Material, serials: &[u64], next: Duration) -> String {
+    pub(in crate::ca) fn list(material: &Material, serials: &[u64], next: Duration) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -215,6 +242,9 @@ mod tests {
             refused.contains("is of `O=Weft, CN=Weft mesh root`, which is neither"),
             "{refused}"
         );
+        // Beside one of its own it is left out.
+        let both = read(&(forged.clone() + &good), &material).unwrap();
+        assert_eq!((both.revoked.len(), both.of_others.len()), (1, 1));
         let authority = super::super::Authority::new(material, Duration::HOUR);
         authority.revoke(good.as_bytes()).unwrap();
         authority.revoke(forged.as_bytes()).unwrap_err();

@@ -52,7 +52,7 @@ impl Authority {
         let secrets = Api::<Secret>::namespaced(client.clone(), &place.namespace);
         let secret = get_or_create(&secrets, &place).await?;
         let authority = Arc::new(Self::new(parse(&secret, &place)?, leaf_lifetime));
-        revoke(&secret, &place, &authority);
+        revoke(&secret, &place, &authority).or_else(AuthorityError::at_start)?;
         tokio::spawn(follow(secrets, place.clone(), Arc::clone(&authority)));
         tokio::spawn(publish(client.clone(), place, Arc::clone(&authority)));
         Ok(authority)
@@ -215,15 +215,17 @@ fn parse(secret: &Secret, place: &Place) -> Result<Material, AuthorityError> {
     })
 }
 
-/// Whatever the lists become that isn't the authority's, the last good ones stay.
-fn revoke(secret: &Secret, place: &Place, authority: &Authority) {
+/// Has the authority follow the lists of its Secret.
+///
+/// # Errors
+/// When it can't: the last good ones stay.
+fn revoke(secret: &Secret, place: &Place, authority: &Authority) -> Result<(), AuthorityError> {
     let bytes = secret.data.as_ref().and_then(|data| data.get(REVOKED));
     let revoked = authority.revoke(bytes.map_or(&[][..], |bytes| &bytes.0));
-    if let Err(source) = revoked {
-        let place = format!("{REVOKED} of {}", place.describe());
-        let error = AuthorityError::Revocations { place, source };
-        tracing::error!(%error, "certificate revocation lists aren't followed");
-    }
+    revoked.map_err(|source| AuthorityError::Revocations {
+        place: format!("{REVOKED} of {}", place.describe()),
+        source,
+    })
 }
 
 /// Whatever the Secret becomes that can't be used, the last good one stays.
@@ -254,7 +256,9 @@ async fn follow(secrets: Api<Secret>, place: Place, authority: Arc<Authority>) {
                 Err(error) => tracing::error!(%error, "signing goes on with what was there before"),
             }
         }
-        revoke(&secret, &place, &authority);
+        if let Err(error) = revoke(&secret, &place, &authority) {
+            tracing::error!(%error, "certificate revocation lists aren't followed");
+        }
     }
 }
 

@@ -63,11 +63,7 @@ pub(super) fn init(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
 pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
     let is_native = options.shape.is_native(pod);
     let drain = drain_seconds(pod);
-    let timeout = format!("--timeout={drain}s");
     let get = |path: &str| json!({ "path": path, "port": PROBES_PORT });
-    let mut lifecycle = json!({
-        "preStop": { "exec": { "command": [PROGRAM, "drain", timeout] } },
-    });
     let mut container = json!({
         "name": PROXY_CONTAINER,
         "image": image(pod, options),
@@ -87,6 +83,8 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
         "volumeMounts": [{ "name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true }],
     });
     match is_native {
+        // Without `preStop`: kubelet runs the hooks of all containers at once, and would have it drain
+        // while the application still works. It is told to stop when all others have ended.
         true => {
             container["restartPolicy"] = json!("Always");
             // What comes after it waits for its start, which is over when it is ready.
@@ -97,11 +95,13 @@ pub(super) fn proxy(pod: &AdmittedPod, options: &InjectionOptions) -> Value {
         }
         // Kubelet starts no container before the hook of the one before has ended.
         false => {
-            let timeout = format!("--timeout={START_WITHIN}s");
-            lifecycle["postStart"] = json!({ "exec": { "command": [PROGRAM, "wait", timeout] } });
+            let hook = |what: &str, timeout: String| json!({ "exec": { "command": [PROGRAM, what, format!("--timeout={timeout}")] } });
+            container["lifecycle"] = json!({
+                "postStart": hook("wait", format!("{START_WITHIN}s")),
+                "preStop": hook("drain", format!("{drain}s")),
+            });
         }
     }
-    container["lifecycle"] = lifecycle;
     container
 }
 

@@ -26,6 +26,10 @@ use crate::kinds::{InvalidKeys, KeySource, is_key_address, parse_keys};
 
 /// Longest that one fetch may take.
 const WITHIN: Duration = Duration::from_secs(8);
+/// Longest that all addresses of a host may take together to be connected to, where there are several.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Shortest time of one of them.
+const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
 /// Largest key set, in bytes.
 const LARGEST: usize = 256 * 1024;
 
@@ -210,9 +214,25 @@ impl Fetcher {
                 false => FetchError::Unresolved,
             });
         }
-        let connected = TcpStream::connect(&*allowed).await;
-        connected.map_err(|_| FetchError::Connect)
+        connect_to_one(&allowed).await
     }
+}
+
+/// Connects to the first of some addresses that answers. One that doesn't, such as of IPv6 where no
+/// route leads there, leaves time for the others.
+async fn connect_to_one(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
+    let [before @ .., last] = addresses else {
+        return Err(FetchError::Connect);
+    };
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let share = (CONNECT_WITHIN / count).max(SHORTEST_CONNECT);
+    for address in before {
+        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    let connected = TcpStream::connect(last).await;
+    connected.map_err(|_| FetchError::Connect)
 }
 
 /// The address of keys in what an issuer says of itself (OpenID Connect Discovery 1.0, section 4.3).

@@ -74,7 +74,8 @@ impl View {
         let mut other = match self {
             Self::Agent { node } => {
                 let is_own = *workload.node == **node && !workload.sidecar;
-                if is_own || workload.authorization.is_none() {
+                let is_plain = workload.authorization.is_none() && workload.access_log.is_none();
+                if is_own || is_plain {
                     return Cow::Borrowed(resource);
                 }
                 workload.clone()
@@ -86,13 +87,12 @@ impl View {
                 exclusions: None,
                 network_namespace: String::new(),
                 idle_limits: None,
-                access_log: None,
                 node_access: Some(NodeAccess::default()),
                 ..workload.clone()
             },
         };
-        // What only its own proxy asks for.
-        other.authorization = None;
+        // What only its own proxy asks for. A filter for the whole mesh would come once for each pod.
+        (other.authorization, other.access_log) = (None, None);
         Cow::Owned(Resource {
             name: resource.name.clone(),
             version: resource.version.clone(),

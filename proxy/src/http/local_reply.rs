@@ -25,6 +25,14 @@ const KEYS_PENDING: Duration = Duration::from_secs(2);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// Whether a server's proxy has answered for want of an issuer's keys: no endpoint has failed, and
+/// clients choose the issuer.
+pub(crate) fn is_for_pending_keys(headers: &HeaderMap) -> bool {
+    let flag = ResponseFlag::TokenKeysPending.as_str();
+    let reason = headers.get(REASON);
+    reason.is_some_and(|reason| reason.as_bytes() == flag.as_bytes())
+}
+
 /// Why the proxy replies itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LocalReply {
@@ -371,6 +379,20 @@ mod tests {
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
+    }
+
+    #[test]
+    fn what_waits_for_keys_is_told_from_other_failures() {
+        for (refusal, expected) in [
+            (TokenRefusal::KeysPending, true),
+            (TokenRefusal::Expired, false),
+        ] {
+            for is_grpc in [false, true] {
+                let response = LocalReply::InvalidToken(refusal).into_response(is_grpc);
+                assert_eq!(is_for_pending_keys(response.headers()), expected);
+            }
+        }
+        assert!(!is_for_pending_keys(&HeaderMap::new()));
     }
 
     #[test]

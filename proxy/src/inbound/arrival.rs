@@ -9,6 +9,7 @@ use weft_model::Mesh;
 use weft_model::authorization::PlaintextGrant;
 use weft_model::detect::protocol::DeclaredProtocol;
 use weft_model::idle::IdleTimeouts;
+use weft_model::node_access::ProbePort;
 use weft_model::workload::Workload;
 
 use super::authorization_policies::{PodPolicies, PolicySubject};
@@ -84,7 +85,8 @@ impl Arrival {
         let is_http = self.is_for_http();
         let port = self.destination.port();
         let exemption = self.credentials.exemption(&self.workload, port);
-        let may_see_requests = is_http && exemption.is_none();
+        // Who only may be kubelet is decided about as anybody; denied, it may still probe.
+        let may_see_requests = is_http && (exemption.is_none() || !self.credentials.is_of_node());
         let subject = self.policy_subject();
         match (subject.authorize(&self.mesh, may_see_requests), exemption) {
             (Ok(admitted), _) => {
@@ -127,6 +129,15 @@ impl Arrival {
             (Some(source), _) => RateLimitedClient::Workload(source.uid.clone()),
             (None, Some(identity)) => RateLimitedClient::Identity(identity.clone()),
             (None, None) => RateLimitedClient::stranger(self.client.ip()),
+        }
+    }
+
+    /// The probes that its client may send whatever policies say, if it is kubelet.
+    pub(super) fn exempt_probes(&self) -> Option<ProbePort> {
+        let port = self.destination.port();
+        match self.credentials.exemption(&self.workload, port)? {
+            PlaintextGrant::Probes(port) => Some(port),
+            _ => None,
         }
     }
 
@@ -191,7 +202,10 @@ impl Arrival {
             None => source,
         };
         let port = self.destination.port();
-        let is_probe = self.credentials.exemption(&self.workload, port).is_some();
+        // Where the whole node is let in, or may be anybody, nobody tells probes from the rest.
+        let exemption = self.credentials.exemption(&self.workload, port);
+        let is_declared = matches!(exemption, Some(PlaintextGrant::Probes(_)));
+        let is_probe = is_declared && self.credentials.is_of_node();
         ConnectionInfo {
             is_probe,
             ..ConnectionInfo::inbound(&self.workload, source, self.destination, security, hop)

@@ -126,9 +126,12 @@ impl Credentials {
         }
     }
 
-    /// Whether it is the pod's own node that connects, such as kubelet for a probe.
+    /// Whether it is for certain the pod's own node that connects, such as kubelet for a probe.
     pub(super) fn is_of_node(&self) -> bool {
-        matches!(self, Self::Plaintext { origin } if *origin != PlaintextOrigin::Network)
+        let is_nodes = |origin: &PlaintextOrigin| {
+            matches!(origin, PlaintextOrigin::Kubelet | PlaintextOrigin::Node)
+        };
+        matches!(self, Self::Plaintext { origin } if is_nodes(origin))
     }
 
     /// The pod that a client at that address is. An address alone proves nothing: it may have

@@ -112,7 +112,10 @@ impl TokenVerifier {
                     break;
                 }
                 Err(error) => {
-                    if let (TokenRefusal::NoKey, Some(source)) = (error, &provider.key_source) {
+                    // Without a name, it may be of a key that has replaced these.
+                    let may_be_newer = error == TokenRefusal::NoKey
+                        || (error == TokenRefusal::Signature && unverified.key_id.is_none());
+                    if let (true, Some(source)) = (may_be_newer, &provider.key_source) {
                         self.missing.request(source, Instant::now());
                     }
                     if refusal == TokenRefusal::Issuer {

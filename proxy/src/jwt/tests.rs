@@ -836,3 +836,21 @@ async fn keys_that_were_not_fetched_refuse_for_now_and_unknown_ones_are_asked_fo
     assert_eq!(requests.next().await, std::slice::from_ref(&source));
     assert_eq!(verify(fetched(vec![signer.key()])), Ok(()));
 }
+
+#[tokio::test]
+async fn a_token_without_a_key_id_that_no_key_verifies_has_the_keys_asked_for() {
+    let source: Arc<str> = "https://issuer.example/keys".into();
+    let requests = Arc::<KeyRequests>::default();
+    let verifier = TokenVerifier::asking(&requests);
+    let (before, now) = (Signer::new(), Signer::new());
+    let header = json!({ "alg": "ES256" });
+    let nameless = token(&header, &claims(), |message| now.sign(message));
+    let line = format!("Bearer {nameless}");
+    let policies = policies(vec![JwtProvider {
+        key_source: Some(Arc::clone(&source)),
+        ..provider(vec![before.key()])
+    }]);
+    let asked = ask(&verifier, &policies, "/", &[("authorization", &line)], NOW);
+    assert_eq!(asked.map(|_| ()), Err(TokenRefusal::Signature));
+    assert_eq!(requests.next().await, [source]);
+}

@@ -31,7 +31,7 @@ pub(super) fn admit(
         return None;
     }
     if let Some(limit) = settings.lines_per_second
-        && !pod.has_line_left(limit)
+        && !pod.has_line_left(limit, flag == ResponseFlag::None)
     {
         pod.metrics().count_dropped_line();
         return None;
@@ -239,6 +239,17 @@ mod tests {
         let (bed, lines) = requests(&settings, &[200, 503, 403]);
         assert!(lines.is_empty(), "{lines:?}");
         assert_eq!(bed.total("weft_access_log_dropped_lines_total"), 3);
+    }
+
+    #[test]
+    fn what_succeeds_uses_up_no_line_of_what_is_refused() {
+        let settings = AccessLogSettings {
+            lines_per_second: Some(1),
+            ..AccessLogSettings::default()
+        };
+        let (_, lines) = requests(&settings, &[200, 200, 200, 403]);
+        let statuses = lines.iter().map(|line| field(line, "response.status"));
+        assert!(statuses.into_iter().any(|status| status == "403"));
     }
 
     #[test]

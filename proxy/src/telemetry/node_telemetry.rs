@@ -76,6 +76,7 @@ impl Telemetry {
             retired: AtomicBool::new(false),
             began: Instant::now(),
             lines: LineBudget::default(),
+            failure_lines: LineBudget::default(),
             node: self.clone(),
         }))
     }
@@ -94,6 +95,7 @@ struct Run {
     retired: AtomicBool,
     began: Instant,
     lines: LineBudget,
+    failure_lines: LineBudget,
 }
 
 impl PodTelemetry {
@@ -107,9 +109,14 @@ impl PodTelemetry {
         &self.0.metrics
     }
 
-    /// Takes one of so many lines of the access log in a second, unless none is left.
-    pub(super) fn has_line_left(&self, limit: u32) -> bool {
-        self.0.lines.take(limit, self.0.began.elapsed())
+    /// Takes one of so many lines of the access log in a second, unless none is left. What was
+    /// refused or failed has as many of its own: nobody's requests that succeed use them up.
+    pub(super) fn has_line_left(&self, limit: u32, has_succeeded: bool) -> bool {
+        let lines = match has_succeeded {
+            true => &self.0.lines,
+            false => &self.0.failure_lines,
+        };
+        lines.take(limit, self.0.began.elapsed())
     }
 
     /// The connections that this run of its proxy has open.

@@ -64,6 +64,11 @@ impl OutcomeReport {
         }
     }
 
+    /// Whatever the response says, nothing has failed.
+    pub(crate) fn succeeded(&mut self) {
+        self.report(true);
+    }
+
     /// The response's trailers arrived.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
         if let Some(status) = trailers.get("grpc-status") {

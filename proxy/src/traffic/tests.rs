@@ -299,6 +299,31 @@ fn an_endpoint_that_fails_is_ejected_and_comes_back() {
 }
 
 #[test]
+fn an_endpoint_is_not_ejected_for_what_its_client_has_chosen() {
+    let bed = Bed::new(|policy| TrafficPolicy {
+        outlier_detection: Some(outliers()),
+        ..policy
+    });
+    let four = candidates(4);
+    bed.web().choose(&four, None, &[], bed.now);
+    let address = four[0].address;
+    let answered = |is_clients: bool| {
+        for _ in 0..4 {
+            let attempt = bed.web().begin_attempt(address, bed.now);
+            let mut outcome = OutcomeReport::new(RequestPermits::new(vec![]), attempt, false);
+            if is_clients {
+                outcome.succeeded();
+            }
+            // Only the first word counts.
+            outcome.response_broke();
+        }
+        bed.web().is_ejected(address, bed.now)
+    };
+    assert!(!answered(true));
+    assert!(answered(false));
+}
+
+#[test]
 fn no_more_endpoints_are_ejected_than_may_be() {
     let bed = Bed::new(|policy| TrafficPolicy {
         outlier_detection: Some(outliers()),

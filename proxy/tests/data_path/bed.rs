@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub(crate) struct HostSockets {
     pub(crate) shown: Mutex<Vec<SocketAddr>>,
     /// The port of the pod that plaintext arrives for, as if steered.
     pub(crate) steered_for: Mutex<Option<u16>>,
+    /// Plaintext comes from an address of the pod's node.
+    pub(crate) is_from_node: AtomicBool,
 }
 
 impl HostSockets {
@@ -69,6 +71,7 @@ impl HostSockets {
             dials: Mutex::default(),
             shown: Mutex::default(),
             steered_for: Mutex::default(),
+            is_from_node: AtomicBool::default(),
         }
     }
 
@@ -128,7 +131,10 @@ impl Sockets for HostSockets {
     }
 
     fn plaintext_origin(&self, _accepted: &TcpStream) -> PlaintextOrigin {
-        PlaintextOrigin::Network
+        match self.is_from_node.load(Ordering::Relaxed) {
+            true => PlaintextOrigin::NodeAddress,
+            false => PlaintextOrigin::Network,
+        }
     }
 }
 

@@ -2,13 +2,16 @@
 //! the one that counts for the server.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weft_model::Change;
+use weft_model::node_access::{NodeAccess, Probe, ProbeKind};
 use weft_model::ports::{HBONE_PORT, INBOUND_PLAINTEXT_PORT};
 use weft_model::traffic::{LocalRateLimit, TrafficPolicy};
+use weft_model::workload::Workload;
 use weft_testing::fixtures::{identity, named};
 use weft_testing::hbone::{self, Tunnel};
 use weft_testing::wait::in_time;
@@ -78,8 +81,13 @@ async fn passed(client: &Pod, to: SocketAddr) -> usize {
 const GET: &str = "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n";
 
 /// Whether a request that nobody counts on its way is served.
-async fn is_served(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> bool {
-    stream.write_all(GET.as_bytes()).await.unwrap();
+async fn is_served(stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> bool {
+    is_served_at("/", stream).await
+}
+
+async fn is_served_at(path: &str, mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> bool {
+    let request = GET.replacen('/', path, 1);
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     in_time(stream.read_to_end(&mut answer)).await.unwrap();
     let answer = String::from_utf8_lossy(&answer);
@@ -196,4 +204,32 @@ async fn plaintext_of_no_proxy_is_limited_by_its_address() {
     }
     assert_eq!(served, RECEIVED);
     assert_eq!(web.count(), RECEIVED);
+}
+
+/// Else whoever overloads a pod would have kubelet restart it.
+#[tokio::test]
+async fn what_kubelet_may_probe_has_no_rate() {
+    let mut bed = Bed::new();
+    let (_client, server, _web, [pod, _]) = served(&mut bed, "node-2").await;
+    *server.sockets.steered_for.lock().unwrap() = Some(pod.port());
+    server.sockets.is_from_node.store(true, Ordering::Relaxed);
+    let (port, kind) = (pod.port(), ProbeKind::Http("/healthz".into()));
+    bed.tell(&Change::Workload(Workload {
+        node_access: NodeAccess::Probes([Probe { port, kind }].into()),
+        ..Workload::clone(&server.workload)
+    }));
+    limit(&bed, None, hourly(OWN));
+    let ask = async |path: &str| {
+        let stream = TcpStream::connect(server.at(INBOUND_PLAINTEXT_PORT)).await;
+        is_served_at(path, stream.unwrap()).await
+    };
+    for _ in 0..MANY {
+        assert!(ask("/healthz").await);
+    }
+    let mut served = 0;
+    for _ in 0..MANY {
+        served += usize::from(ask("/").await);
+    }
+    assert_eq!(served, OWN, "anything else has");
+    assert!(ask("/healthz").await);
 }

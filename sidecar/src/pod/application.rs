@@ -12,13 +12,15 @@ pub(crate) fn has_application_sockets(proxy_uid: u32) -> bool {
 }
 
 /// Of the kernel's list: number, local and remote address, state, queues, timer,
-/// retransmissions, user (proc_net_tcp.rst).
+/// retransmissions, user, timeouts, inode (proc_net_tcp.rst). The inode is 0 where nobody holds the
+/// socket any more: it waits for the other end alone, whoever had it, and its user is given as root.
 fn is_in(table: &str, proxy_uid: u32) -> bool {
     let is_others = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(3);
         let state = fields.next()?;
         let user: u32 = fields.nth(3)?.parse().ok()?;
-        Some(state != TIME_WAIT && user != proxy_uid)
+        let is_held = fields.nth(1)? != "0";
+        Some(is_held && state != TIME_WAIT && user != proxy_uid)
     };
     table.lines().skip(1).filter_map(is_others).any(|one| one)
 }
@@ -39,5 +41,9 @@ mod tests {
         assert!(!is_in(&table("0A", 1337), 1337));
         assert!(!is_in(&table("06", 0), 1337));
         assert!(!is_in("", 1337));
+        // Closed by its holder, and not yet by the other end (FIN_WAIT2).
+        let orphan = table("05", 0).replace(" 0 1\n", " 0 0\n");
+        assert!(!is_in(&orphan, 1337));
+        assert!(is_in(&table("05", 1000), 1337));
     }
 }

@@ -145,8 +145,8 @@ impl Sockets for PodSockets {
     }
 
     /// No record of the kernel's is there: an address of the node is taken for kubelet's, which
-    /// may do no more than its probes then. Of a pod that takes plaintext from anybody nothing
-    /// depends on it.
+    /// may do no more than its probes then. To a port that takes plaintext from anybody it may be
+    /// anybody: only where policies deny it, the probes are let in.
     fn plaintext_origin(&self, accepted: &TcpStream) -> PlaintextOrigin {
         let mesh = self.node.store.snapshot();
         let pod = mesh.workload(&self.pod);
@@ -163,9 +163,10 @@ impl Sockets for PodSockets {
             let known = node.is_some_and(|node| node.addresses.contains(&peer));
             known || self.of_node.contains(&peer)
         });
-        match is_strict && is_nodes {
-            true => PlaintextOrigin::Kubelet,
-            false => PlaintextOrigin::Network,
+        match (is_nodes, is_strict) {
+            (true, true) => PlaintextOrigin::Kubelet,
+            (true, false) => PlaintextOrigin::NodeAddress,
+            (false, _) => PlaintextOrigin::Network,
         }
     }
 }

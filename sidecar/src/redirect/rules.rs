@@ -207,18 +207,34 @@ fn inbound(options: &RedirectOptions) -> Chain {
 
 /// Listeners on the proxy's ports that aren't the proxy's. Of packets that leave, only those that
 /// answer the first of a connection are looked at further.
+///
+/// Of a SYN cookie, by which the kernel answers once a listener's queue is full, it doesn't say whose it
+/// is. Where others may fill that queue cookies pass: dropped, they would keep everybody from the
+/// proxy for as long as somebody sends it SYNs. The outbound port is reached by the pod itself alone.
 fn listeners(options: &RedirectOptions) -> Chain {
     let mut goes_on = flags(Operator::NotEqual, SYN_ACK);
     goes_on.push(Expression::Return);
     let mut rules = vec![leave_what_is_no_tcp(), goes_on, leave_proxy(options)];
-    let ports = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT];
-    let ports = ports.iter().chain(&options.page_ports);
-    rules.extend(ports.map(|port| {
+    let from = |port: u16| {
+        let port = port.to_be_bytes().to_vec();
         vec![
             port_at(SOURCE_PORT),
-            Expression::Compare(Operator::Equal, port.to_be_bytes().to_vec()),
-            Expression::Drop,
+            Expression::Compare(Operator::Equal, port),
         ]
+    };
+    let mut outbound = from(OUTBOUND_PORT);
+    outbound.push(Expression::Drop);
+    rules.push(outbound);
+    let others = [INBOUND_PLAINTEXT_PORT, HBONE_PORT];
+    rules.extend(others.iter().chain(&options.page_ports).map(|port| {
+        let mut of_others = from(*port);
+        // It compares nothing where there is no user.
+        of_others.extend([
+            Expression::Meta(MetaKey::SocketUser),
+            Expression::Compare(Operator::NotEqual, options.proxy_uid.to_ne_bytes().to_vec()),
+            Expression::Drop,
+        ]);
+        of_others
     }));
     Chain {
         name: "listeners",
@@ -442,6 +458,18 @@ mod tests {
         };
         assert!([15001, 15006, 15008, 15020, 15021].into_iter().all(guards));
         assert!(!guards(9100));
+    }
+
+    #[test]
+    fn a_syn_cookie_which_is_nobodys_is_dropped_where_the_pod_alone_can_ask_for_it() {
+        let chain = listeners(&options());
+        let drops = chain.rules.iter();
+        let drops = drops.filter(|rule| rule.last() == Some(&Expression::Drop));
+        let asks_for_user = |rule: &&Rule| rule.contains(&Expression::Meta(MetaKey::SocketUser));
+        let (known, any): (Vec<_>, Vec<_>) = drops.partition(asks_for_user);
+        assert_eq!((known.len(), any.len()), (4, 1));
+        let outbound = OUTBOUND_PORT.to_be_bytes().to_vec();
+        assert!(any[0].contains(&Expression::Compare(Operator::Equal, outbound)));
     }
 
     #[test]

@@ -349,7 +349,7 @@ async fn a_mesh_config_is_checked_by_its_schema_and_says_that_it_is_followed() {
         (
             "default",
             json!({ "trustDomain": "example.org", "mtls": { "mode": "mutual" } }),
-            "supported values: \"permissive\", \"strict\"",
+            "supported values: \"disabled\", \"permissive\", \"strict\"",
         ),
         (
             "default",

@@ -12,7 +12,7 @@ use super::{LIMIT, address, curl, record, serve_web};
 
 /// Time for new connections to succeed again, far below the drain deadline of these tests; about a
 /// second where nothing else runs.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 pub(super) const ECHO: u16 = 7000;
 
 fn strict_mesh(drain_deadline: &str) -> Mesh {

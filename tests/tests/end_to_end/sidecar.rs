@@ -105,6 +105,14 @@ fn a_listener_on_the_proxys_ports_that_is_not_the_proxys_gets_no_connection() {
     // The listeners themselves answer: whoever is of the proxy's user is the proxy.
     mesh.run_sidecar("pod", &["init", "--proxy-uid=0"]).unwrap();
     assert_eq!(answers(&mesh, "peer"), 6);
+    // As the kernel answers a flood, here whatever comes.
+    let cookies = |value: &str| {
+        let line = format!("echo {value} > /proc/sys/net/ipv4/tcp_syncookies");
+        mesh.run("pod", &["sh", "-c", &line]).unwrap();
+    };
+    cookies("2");
+    assert_eq!(answers(&mesh, "peer"), 6);
+    cookies("1");
     mesh.run_sidecar("pod", &["init"]).unwrap();
     assert_eq!(answers(&mesh, "peer"), 0);
     // Out of the pod as little.

@@ -329,6 +329,29 @@ fn an_agent_is_told_the_authorization_policies_of_its_own_pods_alone() {
 }
 
 #[test]
+fn an_agent_is_told_of_the_access_log_of_its_own_pods_alone() {
+    let mut index = policies_of_two_nodes();
+    let config = "apiVersion: weft.dev/v1alpha1\nkind: MeshConfig\nmetadata: { name: default }\n\
+        spec: { accessLog: { filter: status >= 500 } }\n";
+    let config = parse(config).unwrap().remove(0);
+    index.handle_event(Event::Applied(crate::source::Origin::new(), config));
+    let mut resources = Resources::default();
+    resources.apply(index.changes());
+    let mut cursor = Cursor::new(agent_of("n1"), mixed(), Vec::new());
+    let mut nodes = Vec::new();
+    while let Next::Response(response) = cursor.next(&resources).unwrap() {
+        for resource in response.changed {
+            if let Some(resource::Resource::Workload(workload)) = resource.resource {
+                assert_eq!(workload.access_log.is_some(), workload.node == "n1");
+                nodes.push(workload.node);
+            }
+        }
+    }
+    nodes.sort();
+    assert_eq!(nodes, ["n1", "n2"]);
+}
+
+#[test]
 fn a_pod_that_comes_to_a_node_brings_its_policies_and_takes_them_along() {
     let mut index = policies_of_two_nodes();
     let mut resources = Resources::default();

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Method;
 use tokio_util::sync::CancellationToken;
 use weft_model::Mesh;
-use weft_model::node_access::ProbePort;
+use weft_model::node_access::{ProbePort, ProbeRequest};
 use weft_model::workload::WorkloadUid;
 
 use super::probe_requests::ProbeRequests;
@@ -48,6 +49,9 @@ struct RequestRate {
     pod: WorkloadUid,
     port: u16,
     client: RateLimitedClient,
+    /// What is kubelet's, if it is the client, and has no rate: a pod that is overloaded would be
+    /// restarted.
+    probes: Option<ProbePort>,
 }
 
 impl RequestAuthorization {
@@ -61,7 +65,7 @@ impl RequestAuthorization {
         let decided = self.subject.decide(&mesh, head, came);
         // What isn't let in anyway costs nobody a part of its rate.
         let is_allowed = decided.as_ref().is_none_or(DecidedRequest::is_allowed);
-        match is_allowed.then(|| self.rate.admit(&mesh)) {
+        match is_allowed.then(|| self.rate.admit(&mesh, head)) {
             Some(Err(refusal)) => (request, Some(DecidedRequest::refused(decided, refusal))),
             Some(Ok(())) | None => (request, decided),
         }
@@ -76,6 +80,7 @@ impl RequestRate {
             pod: arrival.pod.uid().clone(),
             port: arrival.destination.port(),
             client: arrival.rate_limited_client(),
+            probes: arrival.exempt_probes(),
         }
     }
 
@@ -83,9 +88,9 @@ impl RequestRate {
     ///
     /// # Errors
     /// When it comes too early.
-    fn admit(&self, mesh: &Mesh) -> Result<(), PolicyRefusal> {
+    fn admit(&self, mesh: &Mesh, head: &RequestHead<'_>) -> Result<(), PolicyRefusal> {
         let limits = mesh.receiving_rate_limits(&self.pod, self.port);
-        if limits.is_empty() {
+        if limits.is_empty() || self.is_probe(head) {
             return Ok(());
         }
         let admitted = self.rates.admit(&limits, &self.client, Instant::now());
@@ -96,6 +101,28 @@ impl RequestRate {
                 metrics.count_refused(service, refusal.flag());
             }
         })
+    }
+}
+
+impl RequestRate {
+    fn is_probe(&self, head: &RequestHead<'_>) -> bool {
+        let Some(probes) = &self.probes else {
+            return false;
+        };
+        let target = match head.query {
+            Some(query) => format!("{}?{query}", head.path),
+            None => head.path.to_owned(),
+        };
+        // The health service of gRPC is called by POST.
+        let is_http2 = head.method == Method::POST;
+        let request = ProbeRequest {
+            method: head.method.as_str(),
+            target: &target,
+            is_http2,
+            has_body: is_http2,
+            is_plain: true,
+        };
+        probes.authorize_request(request).is_ok()
     }
 }
 

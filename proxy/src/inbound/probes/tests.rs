@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use weft_model::authorization::{PlaintextDenied, PlaintextOrigin};
+use weft_model::authorization::{PlaintextDenied, PlaintextGrant, PlaintextOrigin};
 use weft_model::authorization_policy::{AuthorizationMembership, DefaultAuthorization};
 use weft_model::mesh::Change;
 use weft_model::mtls::MtlsMode;
@@ -161,6 +161,20 @@ async fn declared_probes_are_answered_by_the_application() {
         assert_eq!(web.last().uri(), target);
     }
     assert!(!bed.metrics().contains("istio_requests_total{"));
+}
+
+#[tokio::test]
+async fn what_a_node_sends_that_may_send_anything_is_no_probe() {
+    let web = web().await;
+    let bed = Bed::new(web.address, &[http("/healthz")]);
+    let is_probe = || {
+        let client = "127.0.0.1:40000".parse().unwrap();
+        let arrival = bed.arrival(PlaintextOrigin::Kubelet, client, web.address.port());
+        arrival.info().is_probe
+    };
+    assert!(is_probe());
+    bed.deny_all(MtlsMode::Strict, NodeAccess::All);
+    assert!(!is_probe());
 }
 
 #[tokio::test]
@@ -404,6 +418,27 @@ async fn declared_probes_pass_whatever_authorization_policies_say_and_nothing_el
             assert!(refused.is_err(), "{mtls_mode} {origin:?} {port}");
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_may_be_kubelet_probes_a_permissive_pod_whatever_policies_say() {
+    let web = web().await;
+    let (bed, port) = (Bed::new(web.address, &[]), web.address.port());
+    let kind = http("/healthz");
+    bed.deny_all(
+        MtlsMode::Permissive,
+        NodeAccess::Probes([Probe { port, kind }].into()),
+    );
+    let client = "127.0.0.1:40000".parse().unwrap();
+    let arrival = |port| bed.arrival(PlaintextOrigin::NodeAddress, client, port);
+    let admitted = admit_accepted(&arrival(port)).await.unwrap();
+    assert!(matches!(
+        admitted.grant.plaintext,
+        PlaintextGrant::Probes(_)
+    ));
+    assert!(admit_accepted(&arrival(port ^ 1)).await.is_err());
+    // It may as well be a client whose requests are told of.
+    assert!(!arrival(port).info().is_probe);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::retry::{AttemptBudget, AttemptError, RetryDecision, backoff};
 use super::route::Destination;
 use super::session::Cookie;
 use crate::http::body::{Completion, RequestBodySource};
-use crate::http::local_reply::LocalReply;
+use crate::http::local_reply::{LocalReply, is_for_pending_keys};
 use crate::telemetry::ResponseFlag;
 use crate::traffic::{EndpointAttempt, OutcomeReport, PolicyRefusal, RequestPermits};
 use crate::upstream::ErrorSource;
@@ -146,7 +146,11 @@ fn accept(
         gate,
     } = attempted;
     let mut outcome = OutcomeReport::new(permits, at_endpoint, grpc);
-    outcome.response_started(response.status(), response.headers());
+    match is_for_pending_keys(response.headers()) {
+        // Whoever sends such tokens would have endpoints ejected for the whole node.
+        true => outcome.succeeded(),
+        false => outcome.response_started(response.status(), response.headers()),
+    }
     let completion = Completion {
         response_end: lease.take_response_end(),
         lease: Some(lease),
