@@ -282,15 +282,24 @@ fn strict_pods_refuse_plaintext(mesh: &mut Mesh) {
 fn ports_have_modes_of_their_own(mesh: &mut Mesh, server: Shape) {
     let (open, other) = (address(mesh, "v1", 9090), address(mesh, "v1", 8080));
     let takes_plaintext = |mesh: &Mesh| curl(mesh, "outside", open).is_ok();
-    let security = |mesh: &Mesh| {
-        let port = curl(mesh, "client", open).unwrap().client_port;
-        let arrived = record(mesh, "v1", |record| {
+    // In plaintext its proxy's port is that of its connection.
+    let arrived = |mesh: &Mesh| -> Vec<AccessRecord> {
+        let records = mesh.access_records_of("v1").unwrap().into_iter();
+        let is_it = |record: &AccessRecord| {
             record.direction == "inbound"
-                && record
-                    .source_address
-                    .is_some_and(|from| from.port() == port)
+                && record.destination_address == Some(open)
+                && record.source_workload.as_deref() == Some("client")
+        };
+        records.filter(is_it).collect()
+    };
+    let security = |mesh: &Mesh| {
+        let before = arrived(mesh).len();
+        curl(mesh, "client", open).unwrap();
+        let newest = wait_for("an access record", LIMIT, || {
+            let newest = arrived(mesh).split_off(before).pop();
+            newest.ok_or_else(|| "none".to_owned())
         });
-        arrived.security
+        newest.unwrap().security
     };
     let sends = |mesh: &Mesh, expected: &str| {
         let what = format!("clients' connections to be {expected}");
