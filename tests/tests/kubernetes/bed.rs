@@ -217,7 +217,7 @@ impl Bed {
     }
 
     /// Plaintext connections from outside the mesh that a pod was let have: probes,
-    /// where the pod is strict.
+    /// where the pod is strict and its access log has them.
     pub(crate) fn probes_of(&self, pod: &str) -> usize {
         let pod = format!("destination.workload=\"{pod}\"");
         let is_probe = |line: &&str| {

@@ -110,6 +110,7 @@ fn strict_pods_pass_their_probes_and_refuse_strangers(bed: &Bed) {
         bed.wait_for_record(&[&refused, "security=\"plaintext\"", "flags=\"DENY\""]);
     }
     // More probes than it takes to lose readiness.
+    bed.kubectl(r#"annotate namespace shop weft.dev/access-log={"probes":true}"#);
     for pod in &web {
         let probed = || bed.probes_of(&pod.name);
         let enough = probed() + 5;
