@@ -147,6 +147,8 @@ pub struct Process {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+    /// Bytes of both that others of its name wrote before it.
+    before: [usize; 2],
 }
 
 impl Process {
@@ -182,6 +184,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(append(&stdout)?)
             .stderr(append(&stderr)?);
+        let before = [&stdout, &stderr].map(|path| bytes(path).len());
         let failed = Error::system(format!("start {name} ({command:?})"));
         let child = spawn(command).map_err(failed)?;
         Ok(Self {
@@ -189,6 +192,7 @@ impl Process {
             child,
             stdout,
             stderr,
+            before,
         })
     }
 
@@ -261,18 +265,21 @@ impl Process {
         })
     }
 
-    /// Waits until its standard output or error has a text.
+    /// Waits until its standard output or error has a text, of its own: others of its name may
+    /// have written it before.
     ///
     /// # Errors
     /// When the text doesn't come, or the process ends first.
     pub fn wait_for_text(&mut self, text: &str, limit: Duration) -> Result<()> {
         let what = format!("{} to write `{text}`", self.name);
         wait_for(&what, limit, || {
-            let output = self.stdout() + &self.stderr();
+            // Before its output is read: it may write and end in between.
+            let is_running = self.is_running();
+            let output = self.own_output();
             if output.contains(text) {
                 return Ok(Ok(()));
             }
-            if self.is_running() {
+            if is_running {
                 return Err(output);
             }
             let (command, status) = (self.name.clone(), "ended".to_owned());
@@ -282,6 +289,15 @@ impl Process {
                 output,
             }))
         })?
+    }
+
+    fn own_output(&self) -> String {
+        let [out, err] = [
+            (&self.stdout, self.before[0]),
+            (&self.stderr, self.before[1]),
+        ]
+        .map(|(path, before)| bytes(path).get(before..).unwrap_or_default().to_vec());
+        String::from_utf8_lossy(&[out, err].concat()).into_owned()
     }
 
     /// Ends it at once, as a crash would.
@@ -303,7 +319,28 @@ fn pid_of(child: &Child) -> Pid {
 }
 
 fn read(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    String::from_utf8_lossy(&bytes(path)).into_owned()
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_process_of_its_name_has_written_is_not_its_own() {
+        let logs = tempfile::tempdir().unwrap();
+        let written = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            let mut process = Process::spawn_bound(command, "server", logs.path()).unwrap();
+            process.wait_for_text("listening", Duration::from_secs(60))
+        };
+        written("echo listening").unwrap();
+        written("true").unwrap_err();
+        written("echo listening >&2").unwrap();
+    }
 }
