@@ -55,6 +55,7 @@ fn pods_with_injected_sidecars_live_as_others_do() {
     sidecars::a_deployment_gets_sidecars_and_answers_strict_by_mutual_tls(&bed);
     sidecars::a_job_with_a_sidecar_completes(&bed);
     sidecars::probes_of_every_kind_pass_a_strict_pods_sidecar(&bed);
+    sidecars::by_tproxy_an_application_sees_its_clients_addresses(&bed);
     sidecars::the_pods_of_a_stateful_set_are_reached_one_by_one(&bed);
     a_rolling_restart_under_load_fails_no_request(&bed);
     sidecars::a_namespace_changes_its_mode_under_load_and_no_request_fails(&bed);

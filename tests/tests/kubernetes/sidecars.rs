@@ -30,6 +30,29 @@ spec:
         command: [/curl, -sSf, --retry, "5", --max-time, "5", "http://SERVICE/"]
 "#;
 
+/// A pod whose application is to see its clients' own addresses.
+const SEEING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: seeing
+  namespace: shop
+  labels: {app: seeing}
+  annotations: {weft.dev/sidecar-capture: tproxy}
+spec:
+  serviceAccountName: web
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: http
+    image: weft.test/client:1
+    args: [http, "--listen=[::]:8080", "--name=seeing"]
+    readinessProbe: {periodSeconds: 1, failureThreshold: 1, httpGet: {path: /ready, port: 8080}}
+  - name: tcp
+    image: weft.test/client:1
+    args: [echo, "--listen=[::]:9000"]
+    readinessProbe: {periodSeconds: 1, failureThreshold: 1, tcpSocket: {port: 9000}}
+"#;
+
 /// Waits until the pods of an application have been captured by their sidecars.
 fn wait_for_sidecars(bed: &Bed, app: &str) {
     wait_until_captured_by(bed, app, "Sidecar");
@@ -125,6 +148,31 @@ pub(crate) fn probes_of_every_kind_pass_a_strict_pods_sidecar(bed: &Bed) {
         assert!(answer.is_err(), "a stranger was answered: {answer:?}");
     }
     bed.kubectl("delete pod probed -n shop");
+}
+
+/// By TPROXY the application of a strict pod sees its client's address, of the same node and of the
+/// other, its probes pass, and strangers are refused.
+pub(crate) fn by_tproxy_an_application_sees_its_clients_addresses(bed: &Bed) {
+    bed.kubectl.apply(SEEING).unwrap();
+    let ready = bed.try_kubectl("wait pod/seeing -n shop --for=condition=Ready --timeout=120s");
+    if let Err(error) = ready {
+        panic!("{error}\n{}", describe(bed, "seeing"));
+    }
+    wait_for_sidecars(bed, "seeing");
+    let seeing = bed.pods("shop", "seeing").remove(0);
+    let url = format!("http://{}:8080/", seeing.address);
+    for client in bed.pods("shop", CLIENT) {
+        let seen = format!("\"peer\":\"{}:", client.address);
+        wait_for("an application that sees its client", LIMIT, || {
+            let answer = bed.curl("shop", &client.name, &url)?;
+            answer.contains(&seen).then_some(()).ok_or(answer)
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", describe(bed, "seeing")));
+    }
+    let answer = bed.curl("default", "stranger", &url);
+    assert!(answer.is_err(), "a stranger was answered: {answer:?}");
+    assert!(bed.pods("shop", "seeing").remove(0).is_ready);
+    bed.kubectl("delete pod seeing -n shop");
 }
 
 /// Each of its pods is reached by its own name. They are strict: whoever is answered is in the mesh.
