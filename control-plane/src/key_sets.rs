@@ -56,6 +56,8 @@ pub(crate) struct KeySets {
 struct State {
     wanted: Arc<KeySources>,
     running: HashMap<KeySource, Running>,
+    /// What is not fetched, as too much is named.
+    beyond: HashSet<KeySource>,
 }
 
 /// A source that is fetched again and again.
@@ -127,10 +129,7 @@ impl KeySets {
         let wanted = Arc::new(self.cluster.key_sources());
         let turns = in_turns(&wanted);
         let (within, beyond) = turns.split_at(turns.len().min(MOST_SOURCES));
-        for source in beyond {
-            let message = format!("more than {MOST_SOURCES} sources of keys are named");
-            self.cluster.set_keys(source, Err(message));
-        }
+        self.leave_out(beyond.iter().cloned().collect());
         let counted: HashSet<_> = within.iter().collect();
         let mut state = self.lock();
         state.wanted = wanted;
@@ -152,6 +151,15 @@ impl KeySets {
             let task = tokio::spawn(task).abort_handle();
             let running = Running { task, requested };
             state.running.insert(source.clone(), running);
+        }
+    }
+
+    /// Says of sources that they aren't fetched, once: for each all that is wanted is looked through.
+    fn leave_out(&self, beyond: HashSet<KeySource>) {
+        let before = std::mem::replace(&mut self.lock().beyond, beyond.clone());
+        for source in beyond.difference(&before) {
+            let message = format!("more than {MOST_SOURCES} sources of keys are named");
+            self.cluster.set_keys(source, Err(message));
         }
     }
 
